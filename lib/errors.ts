@@ -1,0 +1,75 @@
+/** Exit codes of every command; README.md lists them. */
+export const exitCodes = {
+  ok: 0,
+  runtime: 1,
+  usage: 2,
+  data: 3,
+  device: 4,
+  disk: 5,
+  interrupted: 130,
+  terminated: 143,
+} as const;
+
+/**
+ * The base of every error this package throws on purpose. The message says what was wrong, where (file, byte, line, option)
+ * and what to do; `code` is stable; `exitCode` is what a command ends with.
+ */
+export class CudnnLstmError extends Error {
+  readonly code: string;
+  readonly exitCode: number;
+  constructor(code: string, message: string, exitCode: number, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+    this.exitCode = exitCode;
+  }
+}
+
+/** An impossible option or argument. */
+export class UsageError extends CudnnLstmError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_USAGE', message, exitCodes.usage, options);
+  }
+}
+
+/** A corpus or text that cannot be used: missing, unreadable, too short, not in its encoding, unknown characters. */
+export class DataError extends CudnnLstmError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_DATA', message, exitCodes.data, options);
+  }
+}
+
+/** A checkpoint that is missing, truncated, altered, foreign, or does not fit what it is resumed with. */
+export class CheckpointError extends CudnnLstmError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_CHECKPOINT', message, exitCodes.data, options);
+  }
+}
+
+/** No usable device, a missing native binary, or a device call that failed. */
+export class DeviceError extends CudnnLstmError {
+  constructor(message: string, options?: ErrorOptions & { code?: string }) {
+    super(options?.code ?? 'ERR_DEVICE_UNAVAILABLE', message, exitCodes.device, options);
+  }
+}
+
+/** Host or device memory ran out. */
+export class OutOfMemoryError extends CudnnLstmError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_OUT_OF_MEMORY', message, exitCodes.device, options);
+  }
+}
+
+/** No space, a read-only directory, or another trainer in the same directory. */
+export class DiskError extends CudnnLstmError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_DISK', message, exitCodes.disk, options);
+  }
+}
+
+/** Training cannot go on: a loss or gradient that is not finite, or an explosion. */
+export class TrainingError extends CudnnLstmError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_TRAINING', message, exitCodes.runtime, options);
+  }
+}

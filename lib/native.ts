@@ -1,0 +1,238 @@
+/**
+ * The native addon's types and its loader: the only file that knows the binary. Everything above speaks to it through
+ * `loadNative()`. Validation and defaults belong to the callers; the addon guards only its own state.
+ *
+ * Shapes: B batch, T steps, H hidden, V vocabulary, L layers, S streams.
+ */
+import { join } from 'node:path';
+import { DeviceError, OutOfMemoryError, CudnnLstmError, exitCodes } from './errors';
+
+export type InputCoding = 'scalar' | 'onehot' | 'embedding';
+export type Target = 'every' | 'last';
+export type Precision = 'fp32' | 'tf32' | 'bf16' | 'fp16';
+export type Slot =
+  | 'parameters'
+  | 'gradients'
+  | 'firstMoments'
+  | 'secondMoments'
+  | 'trainingState'
+  | 'streamState';
+
+export interface NativeModelSpec {
+  vocabulary: number;
+  layers: number;
+  hidden: number;
+  input: InputCoding;
+  /** Embedding size; 0 unless input is 'embedding'. */
+  embedding: number;
+  dropout: number;
+  /** A non-negative safe integer; keys initialisation and dropout masks. */
+  seed: number;
+}
+
+export interface NativeModelOptions {
+  device: 'cpu' | 'cuda';
+  /** Which GPU. */
+  ordinal?: number;
+  /** CPU threads. */
+  threads?: number;
+  precision?: Precision;
+  /** cuDNN algorithm: 'auto' times the fast ones at creation. */
+  algorithm?: 'auto' | 'standard' | 'persist-static' | 'persist-dynamic';
+  /** Folder searched first for NVIDIA's libraries. */
+  libraryPath?: string;
+}
+
+export interface NativeParameter {
+  name: string;
+  shape: number[];
+  /** In floats, into the flat array of read('parameters'). */
+  offset: number;
+  size: number;
+}
+
+export interface NativeTrainCall {
+  /** count x [T+1, B], time-major. Copied before the call returns. */
+  ids: Int32Array;
+  /** Optimiser steps in this call. */
+  count: number;
+  steps: number;
+  batch: number;
+  target: Target;
+  carryState: boolean;
+  /** One a step. */
+  learningRates: Float64Array;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** Global-norm limit; 0 for none. */
+  clip: number;
+}
+
+export interface NativeTrainResult {
+  /** Mean nats a target of each completed step, dropout on; NaN for a step that was not applied. */
+  losses: Float64Array;
+  /** Global gradient norm before clipping. */
+  norms: Float64Array;
+  /** Steps completed: less than count if stop() was called or a step's loss or norm was not finite (that step's loss and
+   * norm stand at index `completed`; nothing of it was applied). */
+  completed: number;
+  /** True if stop() ended the call. */
+  stopped: boolean;
+}
+
+export interface NativeEvaluateCall {
+  /** [T+1, B], time-major. */
+  ids: Int32Array;
+  steps: number;
+  batch: number;
+  target: Target;
+  /** Continue from the evaluation state (its own, apart from training's). */
+  carryState: boolean;
+  /** Apply dropout masks as in training, keyed by maskStep. */
+  dropout: boolean;
+  maskStep?: number;
+}
+
+export interface NativeSamplingOptions {
+  greedy: boolean;
+  temperature: number;
+  /** 0: off. */
+  topK: number;
+  /** 1: off. */
+  topP: number;
+  /** 0: off. */
+  minP: number;
+  /** 1: off. Logits of ids seen in the last `penaltyWindow` are divided (if positive) or multiplied (if negative) by it. */
+  repetitionPenalty: number;
+  penaltyWindow: number;
+  /** Keys the coins: one coin a draw, Philox(seed, stream, position). */
+  seed: number;
+}
+
+export interface NativeSampleCall extends NativeSamplingOptions {
+  /**
+   * window = 0 (state carried): ids [n, S], time-major, are fed in order from `state`, then `count` are drawn.
+   * window > 0: the last `window` rows of ids are run from zero state for every draw; the window slides.
+   */
+  ids: Int32Array;
+  streams: number;
+  count: number;
+  window: number;
+  /** [L, 2, S, H] to continue from; zero state if absent. */
+  state?: Float32Array;
+  /** Index of the first draw, so that chunked calls draw the same coins as one long call. */
+  position: number;
+  /** Ids drawn before, for the repetition penalty: [m, S] time-major. */
+  history?: Int32Array;
+}
+
+export interface NativeSampleResult {
+  /** [count, S], time-major. */
+  ids: Int32Array;
+  /** State after the last id was *drawn* but not yet fed: to go on, pass the last row as `ids`. */
+  state: Float32Array;
+}
+
+/** One model on one device. One asynchronous call at a time: a second throws ERR_BUSY. */
+export interface NativeModel {
+  readonly parameterCount: number;
+  readonly parameters: NativeParameter[];
+  readonly description: string;
+  readonly hostBytes: number;
+  readonly deviceBytes: number;
+  /** Glorot-uniform inputs and output, orthogonal recurrent, zero biases with forget bias 1, all from the seed. */
+  initialize(): void;
+  trainSteps(call: NativeTrainCall): Promise<NativeTrainResult>;
+  /** Nats of each target: [T, B] or, for target 'last', [B]. */
+  evaluate(call: NativeEvaluateCall): Promise<Float32Array>;
+  resetEvaluationState(): void;
+  resetTrainingState(): void;
+  sample(call: NativeSampleCall): Promise<NativeSampleResult>;
+  /** Logits [n, S, V] for ids [n, S] fed in order from `state` (zero if absent): for tests and for scoring. */
+  logits(call: { ids: Int32Array; streams: number; state?: Float32Array }): Promise<Float32Array>;
+  read(slot: Slot): Float32Array;
+  write(slot: Slot, values: Float32Array): void;
+  stepCount: number;
+  /** Asks the running call to end after the step it is in (a long step is given up; nothing of it is applied). */
+  stop(): void;
+  /** Frees everything, at once or when the running call ends. Idempotent; any later call throws ERR_DISPOSED. */
+  dispose(): void;
+}
+
+export interface NativeCpuInfo {
+  /** 'avx512' | 'avx2' | 'neon' | 'baseline': what runs. */
+  isa: string;
+  supported: string[];
+}
+
+export interface NativeCudaDevice {
+  ordinal: number;
+  name: string;
+  memoryBytes: number;
+  freeBytes: number;
+  computeCapability: string;
+}
+
+export interface NativeCudaInfo {
+  /** Built with CUDA support. */
+  compiled: boolean;
+  available: boolean;
+  /** One line: why not, or what was found. */
+  reason: string;
+  driver?: string;
+  cudnn?: { version: string; path: string };
+  cublas?: { version: string; path: string };
+  devices: NativeCudaDevice[];
+  /** Everything looked for, where, and what came of it. */
+  searched: string[];
+}
+
+export interface NativeAddon {
+  createModel(spec: NativeModelSpec, options: NativeModelOptions): Promise<NativeModel>;
+  cpuInfo(): NativeCpuInfo;
+  cudaInfo(options?: { libraryPath?: string }): Promise<NativeCudaInfo>;
+  /** Fused multiply-adds in registers, GFLOP/s over `threads` threads: the ceiling that the benchmark divides by. */
+  measurePeak(threads: number, milliseconds: number): Promise<number>;
+}
+
+/** Where the package's root is, seen from dist/ and from lib/ alike. */
+export const packageRoot = join(__dirname, '..');
+
+let addon: NativeAddon | undefined;
+
+/** Loads the addon once a process; a failure lists what was tried and how to mend it. */
+export function loadNative(): NativeAddon {
+  if (addon) return addon;
+  try {
+    const load = require('node-gyp-build') as (root: string) => NativeAddon;
+    addon = load(packageRoot);
+  } catch (cause) {
+    throw new DeviceError(
+      `The native addon could not be loaded for ${process.platform}-${process.arch}: ${(cause as Error).message.split('\n')[0]}\n` +
+        'Possible solutions:\n' +
+        '  - build it here (needs cmake and a C++ compiler): npx cudnn-lstm build\n' +
+        '  - in a checkout of the project: npm install',
+      { cause, code: 'ERR_NATIVE_MISSING' },
+    );
+  }
+  return addon;
+}
+
+/** Rethrows an error of the addon as one of the package's classes. Errors without a known code pass unchanged. */
+export function fromNative(error: unknown): unknown {
+  const { code, message } = error as { code?: string; message: string };
+  switch (code) {
+    case 'ERR_OUT_OF_MEMORY':
+      return new OutOfMemoryError(message, { cause: error });
+    case 'ERR_DEVICE_UNAVAILABLE':
+    case 'ERR_DEVICE_FAILED':
+      return new DeviceError(message, { cause: error, code });
+    case 'ERR_INVALID_ARGUMENT':
+    case 'ERR_BUSY':
+    case 'ERR_DISPOSED':
+      return new CudnnLstmError(code, message, exitCodes.runtime, { cause: error });
+    default:
+      return error;
+  }
+}

@@ -1,0 +1,99 @@
+// What a device must do: own one whole model and train, evaluate and sample it. Not an operator library: cuDNN's LSTM is one
+// fused, opaque call, so a finer interface would only be a mirror of cuDNN (docs/adr/0001-whole-model-backend.md).
+//
+// Shapes: B batch, T steps, H hidden, V vocabulary, L layers, S streams, E embedding size.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/layout.h"
+
+namespace cudnn_lstm {
+
+// every: a loss at each of the T positions. last: only at position T-1 (the input is a window, the target the next symbol).
+enum class Target { every, last };
+
+// ids is the only thing that crosses into a step: int32 [T + 1, B], time-major. Inputs are rows 0..T-1, targets rows 1..T
+// (for Target::last the target is row T alone). Every id is in 0..V-1; the binding has checked it.
+struct Batch {
+  const std::int32_t* ids;
+  int steps;  // T
+  int batch;  // B
+  Target target;
+  bool carry_state;  // start from the state that the last step of this B left; otherwise, and if B changed, from zero
+};
+
+// Adam (Kingma & Ba 2015) as Keras and PyTorch apply it, bias-corrected, epsilon outside the root; clip is a global-norm limit, 0 none.
+struct OptimizerStep {
+  double learning_rate;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-7;
+  double clip = 0;
+};
+
+// loss: mean nats a target, dropout on. gradient_norm: global L2 norm before clipping. A step whose loss or norm is not
+// finite changes nothing but `applied` = false (the parameters, moments and step count stay as they were).
+struct StepResult {
+  double loss;
+  double gradient_norm;
+  bool applied;
+};
+
+// What can be read and written, always in the canonical layout (layout.h), as float32:
+//   parameters, gradients, first_moments, second_moments: [parameter_count]
+//   training_state: [L, 2, B, H], h then c of each layer: what carry_state continues from; B as of the last step
+//   stream_state:   [L, 2, S, H]: what next_logits continues from
+enum class Slot { parameters, gradients, first_moments, second_moments, training_state, stream_state };
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual const ModelSpec& spec() const = 0;
+  virtual const Layout& layout() const = 0;
+
+  // One optimiser step. `stop` is polled inside the time loop where a step is long; a step that saw it set returns
+  // applied = false, loss = NaN and leaves the model as the last completed step left it (training state included).
+  virtual StepResult train_step(const Batch& batch, const OptimizerStep& optimizer, const std::atomic<bool>& stop) = 0;
+
+  // As train_step for `count` batches of one shape that lie behind one another in batch.ids; results[count]. A backend that
+  // can queue several steps without a host synchronisation overrides it. Returns how many were completed (stop, or a step
+  // not applied, ends it; that step's result is written too).
+  virtual int train_steps(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
+                          const std::atomic<bool>& stop);
+
+  // Loss in nats of each target: losses [T, B] (Target::every) or [B] (last). Does not touch gradients or parameters, nor the
+  // training state unless batch.carry_state (then an evaluation state of its own is carried, apart from training's; it is
+  // zeroed by reset_evaluation_state). dropout: apply the masks as in training (keyed by mask_step), for the seed's metric.
+  virtual void evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
+                        const std::atomic<bool>& stop) = 0;
+  virtual void reset_evaluation_state() = 0;
+  virtual void reset_training_state() = 0;
+
+  // Feeds ids [S] to S streams and gives logits [S, V]; dropout off; continues from the stream state.
+  virtual void next_logits(const std::int32_t* ids, int streams, float* logits) = 0;
+  virtual void reset_stream_state(int streams) = 0;  // zero state for S streams
+
+  // Number of floats that read(slot) gives now; write must be given as many (for the state slots: any multiple of L*2*H,
+  // which sets B or S).
+  virtual std::size_t slot_size(Slot slot) const = 0;
+  virtual void read(Slot slot, float* out) const = 0;
+  virtual void write(Slot slot, const float* values, std::size_t count) = 0;
+
+  // Optimiser steps done: Adam's t, and the step of the dropout key (seed, step, site). All the random state there is.
+  virtual std::uint64_t step_count() const = 0;
+  virtual void set_step_count(std::uint64_t steps) = 0;
+
+  // Bytes held on the host and on the device, for AdjustExternalMemory and the run's summary.
+  virtual std::size_t host_bytes() const = 0;
+  virtual std::size_t device_bytes() const = 0;
+
+  // One line for the run's summary: what computes, at which precision, e.g. "CPU (AVX-512, 2 threads, fp32)".
+  virtual std::string description() const = 0;
+};
+
+}  // namespace cudnn_lstm

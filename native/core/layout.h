@@ -1,0 +1,57 @@
+// The canonical layout: name, shape and offset of every parameter in one flat float32 array. Checkpoints, the gradients that
+// tests compare and every backend's read/write use it, so a model moves between devices.
+//
+// Names and gate order are PyTorch's: lstm.weight_ih_l0 [4H, in], gates i, f, g, o stacked; one bias vector a layer (bias_ih).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace cudnn_lstm {
+
+// scalar: one feature, id / V (the seed's). onehot: V features. embedding: a learned [V, E] table.
+enum class InputCoding { scalar, onehot, embedding };
+
+struct ModelSpec {
+  int vocabulary;           // V
+  int layers;               // L
+  int hidden;               // H
+  InputCoding coding;
+  int embedding;            // E, 0 unless coding is embedding
+  float dropout;            // after every layer: between layers and above the top one; 0 <= dropout < 1
+  std::uint64_t seed;       // of initialisation and dropout masks
+  int input_size() const {  // features into layer 0
+    return coding == InputCoding::scalar ? 1 : coding == InputCoding::onehot ? vocabulary : embedding;
+  }
+};
+
+struct Parameter {
+  std::string name;
+  std::vector<int> shape;  // row-major
+  std::size_t offset;      // in floats
+  std::size_t size;        // in floats
+};
+
+// Order: [embedding.weight [V, E]], then for each layer weight_ih [4H, in], weight_hh [4H, H], bias_ih [4H], then
+// output.weight [V, H], output.bias [V].
+class Layout {
+ public:
+  explicit Layout(const ModelSpec& spec);
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  std::size_t size() const { return size_; }  // in floats
+  const Parameter& embedding() const { return parameters_.at(0); }
+  const Parameter& weight_ih(int layer) const { return parameters_[first_ + 3 * layer]; }
+  const Parameter& weight_hh(int layer) const { return parameters_[first_ + 3 * layer + 1]; }
+  const Parameter& bias(int layer) const { return parameters_[first_ + 3 * layer + 2]; }
+  const Parameter& output_weight() const { return parameters_[parameters_.size() - 2]; }
+  const Parameter& output_bias() const { return parameters_[parameters_.size() - 1]; }
+
+ private:
+  std::vector<Parameter> parameters_;
+  std::size_t first_ = 0;
+  std::size_t size_ = 0;
+};
+
+}  // namespace cudnn_lstm
