@@ -1,0 +1,220 @@
+/**
+ * What every command shares: exit codes, one-line errors, the nearest option named, signals, and a quiet end when the
+ * reader of stdout goes away.
+ */
+import { type Command, CommanderError, Option } from 'commander';
+import { CudnnLstmError, DataError, DiskError, exitCodes, UsageError } from './errors';
+
+/** Where a command writes; the default is the process's own streams. Data goes to `stdout`, everything else to `stderr`. */
+export interface CommandIo {
+  stdout: NodeJS.WritableStream;
+  stderr: NodeJS.WritableStream;
+}
+
+/** The process's own streams. */
+export const processIo: CommandIo = { stdout: process.stdout, stderr: process.stderr };
+
+/** Why a command was ended by SIGINT (exit 130) or SIGTERM (143). It is reported by its exit code alone. */
+export class InterruptedError extends CudnnLstmError {
+  constructor(signal: 'SIGINT' | 'SIGTERM') {
+    super(
+      'ERR_INTERRUPTED',
+      `Interrupted by ${signal}.`,
+      signal === 'SIGINT' ? exitCodes.interrupted : exitCodes.terminated,
+    );
+  }
+}
+
+/** Help or version was asked for and has been printed: not a failure. */
+class PrintedError extends Error {}
+
+/**
+ * Runs a command as the main program: sets `process.exitCode` to what it returns, or reports what it throws.
+ *
+ * @param main The command; it gets the arguments after the script's name and resolves to an exit code.
+ */
+export async function runCommand(main: (argv: string[]) => Promise<number>): Promise<void> {
+  endQuietlyOnClosedPipe(process.stdout);
+  endQuietlyOnClosedPipe(process.stderr);
+  process.on('uncaughtException', (error) => process.exit(reportError(error)));
+  try {
+    process.exitCode = await main(process.argv.slice(2));
+  } catch (error) {
+    process.exitCode = reportError(error);
+  }
+}
+
+/**
+ * Writes one line about `error` to stderr (the stack too if DEBUG is set) and gives the exit code that it calls for.
+ * Errors of the operating system that reached a command untranslated are sorted into data (exit 3) and disk (5).
+ */
+export function reportError(error: unknown, stderr: NodeJS.WritableStream = process.stderr): number {
+  if (error instanceof PrintedError) return exitCodes.ok;
+  const known = asPackageError(error);
+  if (known instanceof InterruptedError) return known.exitCode;
+  const message = known?.message ?? `Unexpected error: ${messageOf(error)} (set DEBUG=1 to see where)`;
+  stderr.write(`${message}\n`);
+  if (process.env.DEBUG) {
+    for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) stderr.write(`${cause.stack}\n`);
+  }
+  return known?.exitCode ?? exitCodes.runtime;
+}
+
+/**
+ * Parses `argv` (without the interpreter and the script) with a commander command. Help and version are printed to stdout
+ * and end the command with exit code 0.
+ *
+ * @throws UsageError on anything commander refuses; an unknown option names the nearest one there is.
+ */
+export function parseArguments<T extends Command>(command: T, argv: readonly string[]): T {
+  command.exitOverride().showSuggestionAfterError(false).configureOutput({ writeErr: () => {} });
+  try {
+    return command.parse([...argv], { from: 'user' });
+  } catch (error) {
+    throw error instanceof CommanderError ? usageErrorOf(error, command) : error;
+  }
+}
+
+/** A commander error as this package reports it; `command`, where known, is where the nearest option is looked for. */
+export function usageErrorOf(error: CommanderError, command?: Command): Error {
+  if (error.code === 'commander.helpDisplayed' || error.code === 'commander.version' || error.code === 'commander.help') {
+    return new PrintedError();
+  }
+  let message = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');
+  const unknown = error.code === 'commander.unknownOption' ? /'(--?[^']*)'/.exec(message)?.[1] : undefined;
+  if (unknown !== undefined && command) {
+    const name = unknown.replace(/=.*$/, '');
+    const near = nearest(name, optionNames(command));
+    if (near !== undefined) message += `; the nearest one is ${near}`;
+  }
+  return new UsageError(`${capitalize(message)} (--help lists what there is).`, { cause: error });
+}
+
+function optionNames(command: Command): string[] {
+  const help = new Option('--help');
+  return [...command.options, help].flatMap((option) => (option.long ? [option.long] : []));
+}
+
+/** The candidate with the smallest Levenshtein distance to `word`; the first of equals; undefined if there are none. */
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Number.POSITIVE_INFINITY;
+  for (const candidate of candidates) {
+    const distance = levenshtein(word, candidate);
+    if (distance < bestDistance) {
+      best = candidate;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+/** Insertions, deletions and replacements of code units that turn `a` into `b` (Levenshtein 1966; Wagner and Fischer 1974). */
+export function levenshtein(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (previous[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row.push(Math.min(replaced, (previous[j] as number) + 1, (row[j - 1] as number) + 1));
+    }
+    previous = row;
+  }
+  return previous[b.length] as number;
+}
+
+/** An abort signal that SIGINT and SIGTERM raise, with an {@link InterruptedError} as its reason. */
+export interface SignalScope extends Disposable {
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Turns the first SIGINT or SIGTERM into an abort, so that a command can end in good order; a second one ends the process
+ * at once. Dispose it to get the default handling back.
+ */
+export function abortOnSignals(): SignalScope {
+  const controller = new AbortController();
+  const handle = (name: NodeJS.Signals) => {
+    const reason = new InterruptedError(name === 'SIGINT' ? 'SIGINT' : 'SIGTERM');
+    if (controller.signal.aborted) process.exit(reason.exitCode);
+    controller.abort(reason);
+  };
+  process.on('SIGINT', handle);
+  process.on('SIGTERM', handle);
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]: () => {
+      process.off('SIGINT', handle);
+      process.off('SIGTERM', handle);
+    },
+  };
+}
+
+/** Writes to a stream and waits while its buffer is full, so that a slow reader does not make memory grow. */
+export async function writeAndDrain(stream: NodeJS.WritableStream, text: string): Promise<void> {
+  if (stream.write(text)) return;
+  await new Promise<void>((resolve, reject) => {
+    const settle = (done: () => void) => {
+      stream.off('drain', onDrain);
+      stream.off('error', onError);
+      stream.off('close', onDrain);
+      done();
+    };
+    const onDrain = () => settle(resolve);
+    const onError = (error: Error) => settle(() => reject(error));
+    stream.on('drain', onDrain);
+    stream.on('error', onError);
+    stream.on('close', onDrain);
+  });
+}
+
+/**
+ * Reads an option's value as a number for commander: `.option('--top-k <n>', '…', numberOption('--top-k', { integer: true }))`.
+ * Whether the number is in range is for the library to say.
+ *
+ * @throws UsageError if it is not a number, or not a whole one where `integer` is set.
+ */
+export function numberOption(name: string, o: { integer?: boolean } = {}): (value: string) => number {
+  return (value) => {
+    const parsed = value.trim() === '' ? Number.NaN : Number(value);
+    if (!Number.isFinite(parsed) || (o.integer && !Number.isSafeInteger(parsed))) {
+      throw new UsageError(`${name} takes ${o.integer ? 'a whole number' : 'a number'}, not '${value}'.`);
+    }
+    return parsed;
+  };
+}
+
+/** Collects an option that may be given several times. */
+export function repeatable(value: string, previous: string[] | undefined): string[] {
+  return [...(previous ?? []), value];
+}
+
+function endQuietlyOnClosedPipe(stream: NodeJS.WriteStream): void {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    // `… | head` has read enough: that is success. Anything else that stops our output is a failure of the disk.
+    process.exit(error.code === 'EPIPE' ? exitCodes.ok : reportError(error));
+  });
+}
+
+const diskCodes = new Set(['ENOSPC', 'EROFS', 'EDQUOT', 'EFBIG', 'EIO']);
+const dataCodes = new Set(['ENOENT', 'EACCES', 'EPERM', 'EISDIR', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG']);
+
+function asPackageError(error: unknown): CudnnLstmError | undefined {
+  if (error instanceof CudnnLstmError) return error;
+  if (error instanceof CommanderError) {
+    const usage = usageErrorOf(error);
+    return usage instanceof CudnnLstmError ? usage : undefined;
+  }
+  const code = (error as NodeJS.ErrnoException | undefined)?.code;
+  if (code !== undefined && diskCodes.has(code)) return new DiskError(messageOf(error), { cause: error });
+  if (code !== undefined && dataCodes.has(code)) return new DataError(messageOf(error), { cause: error });
+  return undefined;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message.split('\n')[0] || error.name : String(error);
+}
+
+function capitalize(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
