@@ -45,10 +45,11 @@ export async function runCommand(main: (argv: string[]) => Promise<number>): Pro
 }
 
 /**
- * Writes one line about `error` to stderr (the stack too if DEBUG is set) and gives the exit code that it calls for.
+ * Writes one line about what was thrown to stderr (the stack too if DEBUG is set) and gives the exit code that it calls for.
  * Errors of the operating system that reached a command untranslated are sorted into data (exit 3) and disk (5).
  */
-export function reportError(error: unknown, stderr: NodeJS.WritableStream = process.stderr): number {
+export function reportError(thrown: unknown, stderr: NodeJS.WritableStream = process.stderr): number {
+  const error = thrown instanceof CommanderError ? usageErrorOf(thrown) : thrown;
   if (error instanceof PrintedError) return exitCodes.ok;
   const known = asPackageError(error);
   if (known instanceof InterruptedError) return known.exitCode;
@@ -201,10 +202,6 @@ const dataCodes = new Set(['ENOENT', 'EACCES', 'EPERM', 'EISDIR', 'ENOTDIR', 'EL
 
 function asPackageError(error: unknown): CudnnLstmError | undefined {
   if (error instanceof CudnnLstmError) return error;
-  if (error instanceof CommanderError) {
-    const usage = usageErrorOf(error);
-    return usage instanceof CudnnLstmError ? usage : undefined;
-  }
   const code = (error as NodeJS.ErrnoException | undefined)?.code;
   if (code !== undefined && diskCodes.has(code)) return new DiskError(messageOf(error), { cause: error });
   if (code !== undefined && dataCodes.has(code)) return new DataError(messageOf(error), { cause: error });

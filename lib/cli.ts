@@ -1,0 +1,70 @@
+#!/usr/bin/env node
+/** The package's bin: one subcommand a file, loaded when it is asked for. */
+import { type CommandIo, nearest, processIo, runCommand } from './command';
+import { exitCodes, UsageError } from './errors';
+import { packageVersion } from './version';
+
+interface Subcommand {
+  summary: string;
+  load: () => (argv: string[], io: CommandIo) => Promise<number>;
+}
+
+const subcommands: Record<string, Subcommand> = {
+  train: {
+    summary: 'train a model on a text; without one, on the text that comes with the package',
+    load: () => (require('./train') as typeof import('./train')).trainCommand,
+  },
+  sample: {
+    summary: 'print text that a model writes',
+    load: () => (require('./sample') as typeof import('./sample')).sampleCommand,
+  },
+  score: {
+    summary: 'bits per character of a text',
+    load: () => (require('./score') as typeof import('./score')).scoreCommand,
+  },
+  info: {
+    summary: 'this machine and its backend, or what a checkpoint holds',
+    load: () => (require('./info') as typeof import('./info')).infoCommand,
+  },
+  build: {
+    summary: 'build the native addon from source',
+    load: () => (require('./build') as typeof import('./build')).buildCommand,
+  },
+};
+
+/** The bin's main program: the first argument says which command, the rest is its own. */
+export async function main(argv: string[], io: CommandIo = processIo): Promise<number> {
+  const [name, ...rest] = argv;
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    // Without an argument it is a mistake, though a forgivable one: help on stderr, exit 2.
+    (name === undefined ? io.stderr : io.stdout).write(help());
+    return name === undefined ? exitCodes.usage : exitCodes.ok;
+  }
+  if (name === '--version' || name === '-V') {
+    io.stdout.write(`${packageVersion}\n`);
+    return exitCodes.ok;
+  }
+  const subcommand = Object.hasOwn(subcommands, name) ? subcommands[name] : undefined;
+  if (!subcommand) {
+    const near = nearest(name, Object.keys(subcommands));
+    throw new UsageError(`Unknown command '${name}'; the nearest one is ${near} (cudnn-lstm --help lists them).`);
+  }
+  return subcommand.load()(rest, io);
+}
+
+function help(): string {
+  const rows = Object.entries(subcommands).map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`);
+  return [
+    `cudnn-lstm ${packageVersion}: character-level LSTM language models`,
+    '',
+    'Usage: cudnn-lstm <command> [arguments]',
+    '',
+    ...rows,
+    '',
+    'cudnn-lstm <command> --help describes a command. Exit codes: 0 ok, 1 run-time, 2 usage, 3 bad data or checkpoint,',
+    '4 no device or out of memory, 5 disk, 130 and 143 on signals.',
+    '',
+  ].join('\n');
+}
+
+if (require.main === module) void runCommand(main);

@@ -1,0 +1,90 @@
+/** Which device a model runs on, and one line that says why. */
+import { DeviceError, UsageError } from './errors';
+import { fromNative, loadNative, type NativeAddon } from './native';
+import { chooseThreads } from './threads';
+
+export { chooseThreads, defaultThreads, type ThreadChoice } from './threads';
+
+/** What a user may ask for: `'auto'` takes a GPU if one can be used, else the CPU; `'cuda:1'` is the second GPU. */
+export type DeviceName = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
+
+export interface DeviceRequest {
+  /** Default: the environment's CUDNN_LSTM_DEVICE, else `'auto'`. */
+  device?: DeviceName | undefined;
+  /** CPU threads; default: see {@link chooseThreads}. */
+  threads?: number | undefined;
+  /** Folder searched first for NVIDIA's libraries; default: the environment's CUDNN_LSTM_LIBRARY_PATH. */
+  libraryPath?: string | undefined;
+}
+
+/** A device that was chosen. */
+export interface DeviceChoice {
+  device: 'cpu' | 'cuda';
+  /** Which GPU; 0 on the CPU. */
+  ordinal: number;
+  /** CPU threads (the CPU backend's; a GPU model uses them for sampling and reading corpora only). */
+  threads: number;
+  libraryPath?: string;
+  /** One line: what was chosen and why. */
+  reason: string;
+}
+
+/**
+ * Decides on the device: the request, else CUDNN_LSTM_DEVICE, else `auto`.
+ *
+ * @throws UsageError if the name is not one of `auto`, `cpu`, `cuda`, `cuda:N`.
+ * @throws DeviceError if a GPU was asked for by name and cannot be used; the message says why.
+ */
+export async function chooseDevice(
+  request: DeviceRequest = {},
+  env: NodeJS.ProcessEnv = process.env,
+  addon: () => Pick<NativeAddon, 'cpuInfo' | 'cudaInfo'> = loadNative,
+): Promise<DeviceChoice> {
+  const fromEnv = request.device === undefined && env.CUDNN_LSTM_DEVICE ? env.CUDNN_LSTM_DEVICE : undefined;
+  const name = parseDevice(request.device ?? fromEnv ?? 'auto', fromEnv === undefined ? 'device' : 'CUDNN_LSTM_DEVICE');
+  const asked = fromEnv === undefined ? 'asked for' : 'CUDNN_LSTM_DEVICE asks for it';
+  const threads = chooseThreads(request.threads, env);
+  const libraryPath = request.libraryPath ?? env.CUDNN_LSTM_LIBRARY_PATH;
+  const library = libraryPath ? { libraryPath } : {};
+  const cpu = (why: string): DeviceChoice => ({
+    device: 'cpu',
+    ordinal: 0,
+    threads: threads.threads,
+    reason: `cpu (${addon().cpuInfo().isa}, ${threads.threads} thread${threads.threads === 1 ? '' : 's'}: ${threads.reason}): ${why}`,
+  });
+  if (name.kind === 'cpu') return cpu(asked);
+
+  const info = await addon()
+    .cudaInfo(library)
+    .catch((error: unknown) => {
+      throw fromNative(error);
+    });
+  if (name.kind === 'auto' && !info.available) return cpu(`no usable GPU: ${info.reason}`);
+  if (!info.available) throw new DeviceError(`device '${name.text}' cannot be used: ${info.reason} (--device cpu works).`);
+  const gpu = info.devices.find((device) => device.ordinal === name.ordinal);
+  if (!gpu) {
+    const present = info.devices.map((device) => `cuda:${device.ordinal}`).join(', ') || 'no GPU';
+    throw new DeviceError(`device 'cuda:${name.ordinal}' is not there: found ${present}.`);
+  }
+  const cudnn = info.cudnn ? `, cuDNN ${info.cudnn.version}` : '';
+  return {
+    device: 'cuda',
+    ordinal: gpu.ordinal,
+    threads: threads.threads,
+    ...library,
+    reason: `cuda:${gpu.ordinal} (${gpu.name}${cudnn}): ${name.kind === 'auto' ? 'a usable GPU was found' : asked}`,
+  };
+}
+
+interface ParsedDevice {
+  kind: 'auto' | 'cpu' | 'cuda';
+  ordinal: number;
+  text: string;
+}
+
+function parseDevice(text: string, what: string): ParsedDevice {
+  if (text === 'auto' || text === 'cpu') return { kind: text, ordinal: 0, text };
+  const match = /^cuda(?::(\d{1,4}))?$/.exec(text);
+  if (match) return { kind: 'cuda', ordinal: Number(match[1] ?? 0), text };
+  throw new UsageError(`${what} must be auto, cpu, cuda or cuda:N (the Nth GPU, from 0), not '${text}'.`);
+}

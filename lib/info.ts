@@ -1,0 +1,100 @@
+/** `info`: this machine and the backend that would run on it, or what a checkpoint holds. */
+import { Command } from 'commander';
+import { stat } from 'node:fs/promises';
+import { type CheckpointMetadata, readCheckpointMetadata } from './checkpoint/checkpoint';
+import { canonicalLayout } from './checkpoint/layout';
+import { resolveCheckpoint } from './checkpoint/run-directory';
+import { type CommandIo, numberOption, parseArguments, processIo, runCommand } from './command';
+import type { DeviceName } from './device';
+import { exitCodes } from './errors';
+import { inspectMachine, type MachineInfo } from './machine';
+
+/** The command; see `info --help`. */
+export async function infoCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
+  const command = new Command('info')
+    .description('Show this machine, the backend that would run and why; or what a checkpoint holds.')
+    .argument('[checkpoint]', "a checkpoint, or a run's directory")
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)')
+    .option('--threads <n>', 'CPU threads', numberOption('--threads', { integer: true }))
+    .option('--json', 'one JSON object');
+  parseArguments(command, argv);
+  const o = command.opts<{ device?: DeviceName; threads?: number; json?: boolean }>();
+  const [checkpoint] = command.args;
+  if (checkpoint !== undefined) {
+    const info = await inspectCheckpoint(checkpoint);
+    io.stdout.write(o.json ? `${JSON.stringify(info)}\n` : `${checkpointLines(info).join('\n')}\n`);
+    return exitCodes.ok;
+  }
+  const info = await inspectMachine({ device: o.device, threads: o.threads });
+  io.stdout.write(o.json ? `${JSON.stringify(info)}\n` : `${machineLines(info).join('\n')}\n`);
+  return info.device.chosen === null ? exitCodes.device : exitCodes.ok;
+}
+
+/** A checkpoint's metadata, where it was found, and its size. */
+export interface CheckpointInfo extends CheckpointMetadata {
+  path: string;
+  bytes: number;
+  parameters: number;
+}
+
+/** Reads what a checkpoint says of itself; no weights are loaded. */
+export async function inspectCheckpoint(pathOrDirectory: string): Promise<CheckpointInfo> {
+  const path = await resolveCheckpoint(pathOrDirectory);
+  const metadata = await readCheckpointMetadata(path);
+  const layout = canonicalLayout({ ...metadata.model, vocabulary: metadata.vocabulary.length });
+  const parameters = layout.reduce((sum, parameter) => sum + parameter.size, 0);
+  return { path, bytes: (await stat(path)).size, parameters, ...metadata };
+}
+
+function machineLines(info: MachineInfo): string[] {
+  const lines = [
+    `cudnn-lstm ${info.package.version}, Node ${info.node.version}, ${info.node.platform}-${info.node.architecture}`,
+    `machine:  ${info.cpu.model}, ${info.cpu.count} logical CPUs, ${gibibytes(info.memory.totalBytes)} memory (${gibibytes(info.memory.freeBytes)} free)`,
+    `threads:  ${info.cpu.threads} (${info.cpu.threadsReason})`,
+  ];
+  if (info.native) {
+    const { cpu, cuda } = info.native;
+    lines.push(`kernels:  ${cpu.isa} (this CPU can run ${cpu.supported.join(', ')})`);
+    lines.push(`cuda:     ${cuda.reason}`);
+    for (const gpu of cuda.devices) {
+      lines.push(
+        `  cuda:${gpu.ordinal}  ${gpu.name}, compute capability ${gpu.computeCapability}, ${gibibytes(gpu.memoryBytes)} memory (${gibibytes(gpu.freeBytes)} free)`,
+      );
+    }
+    if (cuda.driver) lines.push(`  driver   ${cuda.driver}`);
+    if (cuda.cudnn) lines.push(`  cuDNN    ${cuda.cudnn.version} (${cuda.cudnn.path})`);
+    if (cuda.cublas) lines.push(`  cuBLAS   ${cuda.cublas.version} (${cuda.cublas.path})`);
+    lines.push(...cuda.searched.map((entry) => `  looked for ${entry}`));
+  }
+  lines.push(`device:   ${info.device.chosen === null ? `none: ${info.device.reason}` : info.device.reason}`);
+  return lines;
+}
+
+function checkpointLines(info: CheckpointInfo): string[] {
+  const { model } = info;
+  const coding = model.input === 'embedding' ? `embedding of ${model.embedding}` : model.input;
+  const lines = [
+    `${info.path} (${info.bytes.toLocaleString('en')} bytes, written by cudnn-lstm ${info.version})`,
+    `model:          LSTM, ${model.layers} × ${model.hidden}, input ${coding}, dropout ${model.dropout}`,
+    `parameters:     ${info.parameters.toLocaleString('en')}`,
+    `vocabulary:     ${info.vocabulary.length} symbols: ${JSON.stringify(info.vocabulary.slice(0, 200).join(''))}${info.vocabulary.length > 200 ? ' …' : ''}`,
+    `normalisation:  ${info.normalization.lowercase ? 'lower-cased' : 'case kept'}`,
+    `trained:        target ${info.target}, sequence length ${info.seqLength}, ${info.epoch} epochs, ${info.step.toLocaleString('en')} steps`,
+  ];
+  if (info.loss !== undefined) lines.push(`loss:           ${lossText(info.loss)}`);
+  if (info.validationLoss !== undefined) lines.push(`validation:     ${lossText(info.validationLoss)}`);
+  lines.push(`resumable:      ${info.training ? 'yes' : 'no (weights only)'}`);
+  lines.push('configuration:');
+  for (const [key, value] of Object.entries(info.configuration)) lines.push(`  ${key}: ${JSON.stringify(value)}`);
+  return lines;
+}
+
+function lossText(loss: number): string {
+  return `${loss.toFixed(4)} nats, ${(loss / Math.LN2).toFixed(4)} bits a character`;
+}
+
+function gibibytes(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
+if (require.main === module) void runCommand(infoCommand);

@@ -1,0 +1,304 @@
+/**
+ * A character-level LSTM language model: its weights on a device, its vocabulary, and what can be done with them. The commands
+ * are thin layers over this class and the trainer.
+ */
+import {
+  type CheckpointMetadata,
+  loadCheckpoint,
+  type ModelShape,
+  saveCheckpoint,
+} from './checkpoint/checkpoint';
+import { resolveCheckpoint } from './checkpoint/run-directory';
+import { type Normalization, normalizeText } from './corpus/normalization';
+
+import { Vocabulary } from './corpus/vocabulary';
+import { chooseDevice, type DeviceRequest } from './device';
+import { DataError, UsageError } from './errors';
+import { fromNative, loadNative, type NativeAddon, type NativeModel, type Precision, type Target } from './native';
+import { queued, SerialQueue } from './native-queue';
+import { type GeneratedPiece, generatePieces } from './sampling/generate';
+import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
+import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany } from './scoring/score';
+import { scoreWindows, type WindowProtocolOptions, type WindowScore } from './scoring/window-protocol';
+import { packageVersion } from './version';
+
+/** Where and how a model runs. */
+export interface ModelOptions extends DeviceRequest {
+  /** Of the GPU's arithmetic; the CPU always computes in fp32. Default fp32. */
+  precision?: Precision | undefined;
+  /** Keys initialisation and dropout; a non-negative safe integer. Default 0, or the checkpoint's. */
+  seed?: number | undefined;
+}
+
+/** What a new model's checkpoints will say of it. */
+export interface CreateOptions extends ModelOptions {
+  /** What prompts and texts get before they are encoded. Default: not lower-cased. */
+  normalization?: Normalization | undefined;
+  /** What it is trained for; decides how it is sampled. Default `every`. */
+  target?: Target | undefined;
+  /** Length of the windows it is trained on. Default 100. */
+  seqLength?: number | undefined;
+  /** The effective training configuration, for the record. */
+  configuration?: Record<string, unknown> | undefined;
+}
+
+/** How a text is scored. */
+export interface ScoreOptions extends ScoringOptions {
+  /** What a character that the model does not know does. Default `'error'`. */
+  unknown?: 'error' | 'skip' | undefined;
+  /** Contiguous parts scored side by side; 1, the default, is exact (see {@link scoreIds}). */
+  streams?: number | undefined;
+}
+
+/**
+ * A language model on one device. Made by {@link LanguageModel.create} or {@link LanguageModel.load}, freed by
+ * {@link LanguageModel.dispose} (a garbage-collected one is freed too, but later than one would like).
+ *
+ * Every asynchronous call waits for those before it, so calls may overlap; none blocks the event loop. It can be used in worker
+ * threads, each loading its own.
+ */
+export class LanguageModel implements Disposable {
+  /** The model on the device, its calls queued. */
+  readonly native: NativeModel;
+  readonly vocabulary: Vocabulary;
+  /** What a checkpoint saved now says; a trainer keeps epoch, step and losses up to date. */
+  metadata: CheckpointMetadata;
+  /** One line: which device was chosen and why. */
+  readonly deviceReason: string;
+  readonly device: 'cpu' | 'cuda';
+  #disposed = false;
+  /** Sequences of calls that share the evaluation state run one after another. */
+  readonly #evaluations = new SerialQueue();
+
+  private constructor(native: NativeModel, vocabulary: Vocabulary, metadata: CheckpointMetadata, device: ChosenDevice) {
+    this.native = native;
+    this.vocabulary = vocabulary;
+    this.metadata = metadata;
+    this.device = device.device;
+    this.deviceReason = device.reason;
+  }
+
+  /**
+   * Makes a model with fresh weights (Glorot-uniform and orthogonal, forget bias 1, all from the seed).
+   *
+   * @param shape `vocabulary` must be the vocabulary's size.
+   * @throws UsageError on an impossible option; DeviceError or OutOfMemoryError if the device cannot hold it.
+   */
+  static async create(shape: ModelShape, vocabulary: Vocabulary, o: CreateOptions = {}): Promise<LanguageModel> {
+    if (shape.vocabulary !== vocabulary.size) {
+      throw new UsageError(
+        `The model's vocabulary size is ${shape.vocabulary}, but the vocabulary has ${vocabulary.size} symbols.`,
+      );
+    }
+    const { native, device } = await createNative(shape, o, o.seed ?? 0);
+    const { vocabulary: _, ...model } = shape;
+    const metadata: CheckpointMetadata = {
+      format: 'cudnn-lstm',
+      formatVersion: 1,
+      vocabulary: [...vocabulary.symbols],
+      normalization: o.normalization ?? { lowercase: false },
+      model,
+      configuration: o.configuration ?? {},
+      target: o.target ?? 'every',
+      seqLength: o.seqLength ?? 100,
+      epoch: 0,
+      step: 0,
+      version: packageVersion,
+    };
+    return initialized(native, () => {
+      native.initialize();
+      return new LanguageModel(native, vocabulary, metadata, device);
+    });
+  }
+
+  /**
+   * Loads a checkpoint's weights; a run's directory means its best checkpoint, or the last where there is no best one.
+   *
+   * @throws CheckpointError if it is missing, truncated, altered or not one of this package's.
+   */
+  static async load(pathOrDirectory: string, o: ModelOptions = {}): Promise<LanguageModel> {
+    const { metadata, parameters } = await loadCheckpoint(await resolveCheckpoint(pathOrDirectory));
+    const vocabulary = new Vocabulary(metadata.vocabulary);
+    const shape = { ...metadata.model, vocabulary: vocabulary.size };
+    const { native, device } = await createNative(shape, o, o.seed ?? metadata.training?.seed ?? 0);
+    return initialized(native, () => {
+      native.write('parameters', parameters);
+      return new LanguageModel(native, vocabulary, metadata, device);
+    });
+  }
+
+  /** Layers, sizes, coding and dropout. */
+  get shape(): ModelShape {
+    return { ...this.metadata.model, vocabulary: this.vocabulary.size };
+  }
+
+  /** The window that {@link GenerateOptions.window} defaults to. */
+  get defaultWindow(): number {
+    return this.metadata.target === 'last' ? this.metadata.seqLength : 0;
+  }
+
+  /** `text` as the corpus was normalised. */
+  normalize(text: string): string {
+    return normalizeText(text, this.metadata.normalization);
+  }
+
+  /**
+   * Continues `o.prompt`: an iterator over pieces of the generated text (the prompt is not part of it), none of which splits a code
+   * point. Options are checked, and the prompt encoded, before the iterator is made.
+   *
+   * @throws UsageError on an option out of range; DataError if the prompt has characters that the model does not know.
+   */
+  generate(o: GenerateOptions = {}): AsyncIterable<string> {
+    const pieces = this.generateMany(1, o);
+    return (async function* () {
+      for await (const piece of pieces) if (piece.text !== '') yield piece.text;
+    })();
+  }
+
+  /** Draws `count` texts at once, which is far cheaper than one after another; text k is the same whatever `count` is. */
+  generateMany(count: number, o: GenerateOptions = {}): AsyncGenerator<GeneratedPiece, void, undefined> {
+    const plan = checkGeneration(o, count, this.defaultWindow);
+    const sampling = checkSamplingOptions(o);
+    return generatePieces(this.native, this.vocabulary, {
+      ...plan,
+      stop: plan.stop.map((stop) => this.normalize(stop)),
+      prompt: this.#promptIds(o),
+      sampling,
+      signal: o.signal,
+    });
+  }
+
+  /**
+   * Scores a text from zero state, its first character not counted.
+   *
+   * @param text A string, which is normalised, or ids of this model's vocabulary.
+   * @throws DataError if it has fewer than two characters for each stream, or unknown ones.
+   */
+  async score(text: string | ReadableIds, o: ScoreOptions = {}): Promise<Score> {
+    const streams = o.streams ?? 1;
+    if (!Number.isInteger(streams) || streams < 1 || streams > 4096) {
+      throw new UsageError(`streams must be a whole number from 1 to 4,096, not ${streams}.`);
+    }
+    const ids = this.#idsOf(text, o.unknown);
+    if (ids.length < 2 * streams) {
+      throw new DataError(
+        `The text is too short to score: ${ids.length} character(s), and ${2 * streams} are needed${streams > 1 ? ` for ${streams} streams` : ''}.`,
+      );
+    }
+    return this.#evaluations.run(() => scoreIds(this.native, ids, streams, o));
+  }
+
+  /** Scores each line from zero state, its line break left out; undefined for a line with fewer than two characters. */
+  async scoreLines(
+    lines: readonly string[],
+    o: Omit<ScoreOptions, 'streams'> = {},
+  ): Promise<(Score | undefined)[]> {
+    const encoded = lines.map((line, i) => this.#encode(line, o.unknown, `line ${i + 1}`));
+    return this.#evaluations.run(() => scoreMany(this.native, encoded, o));
+  }
+
+  /**
+   * Scores every window of a text by the character that follows it, with dropout on and off.
+   *
+   * @throws DataError if the text is not longer than the window.
+   */
+  async scoreWindows(
+    text: string | ReadableIds,
+    o: WindowProtocolOptions & Pick<ScoreOptions, 'unknown'> = {},
+  ): Promise<WindowScore> {
+    const { window = 100, stride = 1 } = o;
+    for (const [name, value] of Object.entries({ window, stride })) {
+      if (!Number.isInteger(value) || value < 1) throw new UsageError(`${name} must be a whole number from 1, not ${value}.`);
+    }
+    const ids = this.#idsOf(text, o.unknown);
+    if (ids.length <= window) {
+      throw new DataError(
+        `The text is too short: ${ids.length} characters, and a window of ${window} and the character after it are needed.`,
+      );
+    }
+    const batch = o.batch ?? (this.device === 'cuda' ? 1024 : 128);
+    return this.#evaluations.run(() => scoreWindows(this.native, ids, { ...o, window, stride, batch }));
+  }
+
+  /** Writes weights and metadata as a checkpoint, atomically. For moments and training state see the trainer. */
+  async save(path: string): Promise<void> {
+    const parameters = this.native.read('parameters');
+    await saveCheckpoint(path, { metadata: this.metadata, parameters }, this.native.parameters);
+  }
+
+  /** Whether {@link dispose} was called. */
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /** Frees the device memory, at once or when the running call ends. Idempotent; calls that still wait fail with ERR_DISPOSED. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.native.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #promptIds(o: GenerateOptions): Int32Array {
+    const ids = o.prompt ? this.#encode(o.prompt, o.unknown, 'the prompt') : new Int32Array(0);
+    return ids.length > 0 ? ids : Int32Array.of(this.#startId());
+  }
+
+  /** What a text without a prompt follows: a line break, or a space, or whatever symbol is first. */
+  #startId(): number {
+    return this.vocabulary.idOf('\n') ?? this.vocabulary.idOf(' ') ?? 0;
+  }
+
+  #idsOf(text: string | ReadableIds, unknown?: 'error' | 'skip'): ReadableIds {
+    return typeof text === 'string' ? inMemory(this.#encode(text, unknown, 'the text')) : text;
+  }
+
+  #encode(text: string, unknown: 'error' | 'skip' | undefined, what: string): Int32Array {
+    return this.vocabulary.encode(this.normalize(text), { unknown: unknown ?? 'error', what });
+  }
+}
+
+interface ChosenDevice {
+  device: 'cpu' | 'cuda';
+  reason: string;
+}
+
+async function createNative(
+  shape: ModelShape,
+  o: ModelOptions,
+  seed: number,
+): Promise<{ native: NativeModel; device: ChosenDevice }> {
+  if (!Number.isSafeInteger(seed) || seed < 0) {
+    throw new UsageError(`seed must be a whole number from 0 to 2^53 - 1, not ${seed}.`);
+  }
+  const { device, ordinal, threads, libraryPath, reason } = await chooseDevice(o);
+  const options: Parameters<NativeAddon['createModel']>[1] = {
+    device,
+    ordinal,
+    threads,
+    ...(o.precision ? { precision: o.precision } : {}),
+    ...(libraryPath ? { libraryPath } : {}),
+  };
+  try {
+    return { native: queued(await loadNative().createModel({ ...shape, seed }, options)), device: { device, reason } };
+  } catch (error) {
+    throw fromNative(error);
+  }
+}
+
+/** Runs `make`, and frees the device memory if it fails. */
+function initialized(native: NativeModel, make: () => LanguageModel): LanguageModel {
+  try {
+    return make();
+  } catch (error) {
+    native.dispose();
+    throw error;
+  }
+}
+
+function inMemory(ids: Int32Array): ReadableIds {
+  return { length: ids.length, read: (start, count) => ids.subarray(start, start + count) };
+}

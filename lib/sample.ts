@@ -1,0 +1,129 @@
+/** `sample`: prints text that a model writes. */
+import { createHash, randomInt } from 'node:crypto';
+import { Command, Option } from 'commander';
+import {
+  abortOnSignals,
+  type CommandIo,
+  numberOption,
+  parseArguments,
+  processIo,
+  repeatable,
+  runCommand,
+  writeAndDrain,
+} from './command';
+import { openCorpus } from './corpus/corpus';
+import type { DeviceName } from './device';
+import { exitCodes } from './errors';
+import { LanguageModel } from './model';
+import type { GeneratedPiece } from './sampling/generate';
+import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
+import { TextPrinter } from './sampling/printer';
+
+interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop'> {
+  stop?: string[];
+  corpus?: string;
+  count: number;
+  echo?: boolean;
+  separator: string;
+  device?: DeviceName;
+  threads?: number;
+  json?: boolean;
+}
+
+/** The command; see `sample --help`. */
+export async function sampleCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
+  const command = parseArguments(syntax(), argv);
+  const o = command.opts<SampleOptions>();
+  // Before the checkpoint is read, so that a wrong option does not wait for it.
+  const { seed } = checkSamplingOptions({ ...o, seed: o.seed ?? randomInt(2 ** 32) });
+  checkGeneration(o, o.count, 0);
+
+  using interrupt = abortOnSignals();
+  using model = await LanguageModel.load(command.args[0] as string, { device: o.device, threads: o.threads });
+  io.stderr.write(`device: ${model.deviceReason}\nseed: ${seed}\n`);
+  const prompt = o.prompt ?? (o.corpus === undefined ? '' : await randomWindow(model, o.corpus, seed));
+  if (o.prompt === undefined && o.corpus !== undefined) io.stderr.write(`prompt: ${JSON.stringify(prompt)}\n`);
+
+  const pieces = model.generateMany(o.count, { ...o, prompt, seed, signal: interrupt.signal });
+  if (o.json) await printJson(pieces, o.count, { seed, prompt }, io);
+  else await printText(pieces, new TextPrinter(io.stdout, o.count, o.separator, o.echo ? prompt : ''));
+  return exitCodes.ok;
+}
+
+async function printText(pieces: AsyncIterable<GeneratedPiece>, printer: TextPrinter): Promise<void> {
+  try {
+    for await (const piece of pieces) await printer.push(piece);
+  } catch (error) {
+    await printer.interrupt();
+    throw error;
+  }
+}
+
+/** One object a text, in the order in which they end. */
+async function printJson(
+  pieces: AsyncIterable<GeneratedPiece>,
+  count: number,
+  common: { seed: number; prompt: string },
+  io: CommandIo,
+): Promise<void> {
+  const texts = Array.from({ length: count }, () => '');
+  for await (const { stream, text, finished } of pieces) {
+    texts[stream] += text;
+    if (!finished) continue;
+    const line = { sample: stream, ...common, text: texts[stream], finished };
+    await writeAndDrain(io.stdout, `${JSON.stringify(line)}\n`);
+  }
+}
+
+/** A piece of the corpus as long as the sequences that the model was trained on, at a place that the seed decides. */
+async function randomWindow(model: LanguageModel, source: string, seed: number): Promise<string> {
+  const corpus = await openCorpus([source], {
+    vocabulary: model.vocabulary,
+    lowercase: model.metadata.normalization.lowercase,
+  });
+  try {
+    const length = Math.min(model.metadata.seqLength, corpus.length);
+    const hash = createHash('sha256').update(`seed window ${seed}`).digest();
+    const start = Number(hash.readBigUInt64BE() % BigInt(corpus.length - length + 1));
+    return model.vocabulary.decode(corpus.ids.read(start, length));
+  } finally {
+    corpus.close();
+  }
+}
+
+function syntax(): Command {
+  const real = (name: string) => numberOption(name);
+  const whole = (name: string) => numberOption(name, { integer: true });
+  return new Command('sample')
+    .description('Print text that a model writes. The text goes to stdout, everything else to stderr.')
+    .argument('<checkpoint>', "a checkpoint, or a run's directory (its best checkpoint)")
+    .option('--prompt <text>', 'text to continue; without one the text starts after a line break')
+    .option('--corpus <file>', 'continue a random window of this text instead (the seed decides which)')
+    .option('--length <n>', 'characters to write (default: 500)', whole('--length'))
+    .option('--count <n>', 'texts to write at once', whole('--count'), 1)
+    .option('--greedy', 'always the likeliest character')
+    .option('--temperature <t>', 'below 1 more careful, above 1 wilder, 0 greedy (default: 0.8)', real('--temperature'))
+    .option('--top-k <k>', 'only the k likeliest characters; 0: all', whole('--top-k'))
+    .option('--top-p <p>', 'only the likeliest that together reach this probability; 1: all', real('--top-p'))
+    .option('--min-p <p>', 'only those at least this likely relative to the likeliest; 0: all', real('--min-p'))
+    .option('--repetition-penalty <r>', 'above 1: weaken what was written lately', real('--repetition-penalty'))
+    .option('--penalty-window <n>', 'what "lately" means, in characters (default: 64)', whole('--penalty-window'))
+    .option('--stop <text>', 'end before this text; may be repeated', repeatable)
+    .option('--seed <n>', 'the same seed writes the same text (default: a random one, printed)', whole('--seed'))
+    .option(
+      '--window <n>',
+      'draw each character from the n before it alone, as a model trained with --target last has learned; 0: carry the state ' +
+        "(default: the checkpoint's sequence length for such a model, else 0)",
+      whole('--window'),
+    )
+    .addOption(
+      new Option('--unknown <what>', 'characters of the prompt that the model does not know').choices(['error', 'skip']),
+    )
+    .option('--echo', 'print the prompt before the text')
+    .option('--separator <line>', 'what stands between several texts', '--------')
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)')
+    .option('--threads <n>', 'CPU threads', whole('--threads'))
+    .option('--json', 'one JSON object a text: {"sample", "seed", "prompt", "text", "finished"}');
+}
+
+if (require.main === module) void runCommand(sampleCommand);

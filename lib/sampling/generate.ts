@@ -1,0 +1,169 @@
+/**
+ * Text from a model, as a stream. The drawing itself runs in native chunks (native/core/sampler.h); this file decides how long
+ * they are, carries the state from one to the next, and turns ids into text.
+ *
+ * Shapes: S streams, L layers, H hidden.
+ */
+import type { Vocabulary } from '../corpus/vocabulary';
+import type { NativeModel, NativeSamplingOptions } from '../native';
+import type { GenerationPlan } from './options';
+import { StopMatcher } from './stop';
+
+/** A piece of one of several texts that are drawn at once. */
+export interface GeneratedPiece {
+  /** Which text, from 0. */
+  stream: number;
+  text: string;
+  /** Set on the last piece of a text: whether the length or a stop string ended it. */
+  finished?: 'length' | 'stop';
+}
+
+/** One generation, with everything resolved. */
+export interface Generation extends GenerationPlan {
+  /** Ids that come before the first one drawn; at least one. The same for every stream. */
+  prompt: Int32Array;
+  sampling: NativeSamplingOptions;
+  signal?: AbortSignal | undefined;
+}
+
+/** A chunk is at most this many draws, and as many as are done in about this many milliseconds. */
+const maxChunk = 64;
+const chunkMilliseconds = 40;
+/** Prompts are fed in pieces of this many ids, so that an abort does not wait for the whole of a long one. */
+const promptPiece = 512;
+
+/**
+ * Draws `generation.streams` texts at once. The first chunk is one draw, for a short wait; later ones grow to 64. What is
+ * drawn does not depend on the chunks. No piece splits a code point.
+ *
+ * @throws The signal's reason when it is aborted; nothing is drawn after that.
+ */
+export async function* generatePieces(
+  native: Pick<NativeModel, 'sample'>,
+  vocabulary: Vocabulary,
+  generation: Generation,
+): AsyncGenerator<GeneratedPiece, void, undefined> {
+  const { streams, length, signal } = generation;
+  const texts = Array.from({ length: streams }, () => new StopMatcher(generation.stop));
+  const running = new Set(texts.keys());
+  signal?.throwIfAborted();
+  const drawer = new Drawer(native, generation);
+  await drawer.feedPrompt();
+  let chunk = 1;
+  for (let drawn = 0; drawn < length && running.size > 0; ) {
+    const count = Math.min(chunk, length - drawn);
+    const started = performance.now();
+    const ids = await drawer.draw(count);
+    signal?.throwIfAborted();
+    const perDraw = (performance.now() - started) / count;
+    chunk = Math.max(1, Math.min(maxChunk, chunk * 4, Math.floor(chunkMilliseconds / perDraw)));
+    drawn += count;
+    for (const stream of running) {
+      const text = texts[stream] as StopMatcher;
+      const piece = text.push(vocabulary.decode(column(ids, stream, streams)));
+      if (piece.stopped) {
+        running.delete(stream);
+        yield { stream, text: piece.text, finished: 'stop' };
+      } else if (drawn >= length) {
+        yield { stream, text: piece.text + text.end(), finished: 'length' };
+      } else if (piece.text !== '') {
+        yield { stream, text: piece.text };
+      }
+      signal?.throwIfAborted();
+    }
+  }
+  if (length === 0) for (const stream of running) yield { stream, text: '', finished: 'length' };
+}
+
+/** Keeps what one chunk needs to know of those before it. */
+class Drawer {
+  readonly #native: Pick<NativeModel, 'sample'>;
+  readonly #generation: Generation;
+  readonly #streams: number;
+  /** Rows [n, S] that the next call feeds, or cuts its window from. */
+  #ids: Int32Array;
+  /** Rows [m, S] before those, for the repetition penalty. */
+  #history = new Int32Array(0);
+  #state: Float32Array | undefined;
+  #position = 0;
+
+  constructor(native: Pick<NativeModel, 'sample'>, generation: Generation) {
+    this.#native = native;
+    this.#generation = generation;
+    this.#streams = generation.streams;
+    this.#ids = repeatColumns(generation.prompt, generation.streams);
+    if (generation.window > 0) this.#split(generation.window);
+  }
+
+  /** Feeds all but the last piece of the prompt, where the state is carried; a window needs no feeding. */
+  async feedPrompt(): Promise<void> {
+    const piece = promptPiece * this.#streams;
+    while (this.#generation.window === 0 && this.#ids.length > piece) {
+      const rest = this.#ids.subarray(piece);
+      this.#ids = this.#ids.slice(0, piece);
+      await this.#call(1); // What it draws is thrown away: the state after the piece is what counts.
+      this.#remember(this.#ids);
+      this.#ids = rest;
+      this.#generation.signal?.throwIfAborted();
+    }
+  }
+
+  /** Draws `count` ids a stream: [count, S]. */
+  async draw(count: number): Promise<Int32Array> {
+    const drawn = await this.#call(count);
+    const all = concatenate(this.#ids, drawn);
+    this.#ids = all;
+    this.#split(Math.max(1, this.#generation.window));
+    this.#position += count;
+    return drawn;
+  }
+
+  async #call(count: number): Promise<Int32Array> {
+    const { sampling, window } = this.#generation;
+    const result = await this.#native.sample({
+      ...sampling,
+      ids: this.#ids,
+      streams: this.#streams,
+      count,
+      window,
+      position: this.#position,
+      ...(this.#state && window === 0 ? { state: this.#state } : {}),
+      ...(this.#history.length > 0 ? { history: this.#history } : {}),
+    });
+    this.#state = result.state;
+    return result.ids;
+  }
+
+  /** Leaves the last `rows` rows to be fed, and remembers what came before them. */
+  #split(rows: number): void {
+    const cut = Math.max(0, this.#ids.length - rows * this.#streams);
+    this.#remember(this.#ids.subarray(0, cut));
+    this.#ids = this.#ids.slice(cut);
+  }
+
+  #remember(rows: Int32Array): void {
+    const { repetitionPenalty, penaltyWindow } = this.#generation.sampling;
+    if (repetitionPenalty === 1) return;
+    const all = concatenate(this.#history, rows);
+    this.#history = all.slice(Math.max(0, all.length - penaltyWindow * this.#streams));
+  }
+}
+
+/** The ids of one stream out of time-major rows [n, S]. */
+function column(ids: Int32Array, stream: number, streams: number): Int32Array {
+  return Int32Array.from({ length: ids.length / streams }, (_, row) => ids[row * streams + stream] as number);
+}
+
+/** Ids [n] as rows [n, S] that are the same for every stream. */
+function repeatColumns(ids: Int32Array, streams: number): Int32Array {
+  const rows = new Int32Array(ids.length * streams);
+  for (let row = 0; row < ids.length; row++) rows.fill(ids[row] as number, row * streams, (row + 1) * streams);
+  return rows;
+}
+
+function concatenate(a: Int32Array, b: Int32Array): Int32Array {
+  const all = new Int32Array(a.length + b.length);
+  all.set(a);
+  all.set(b, a.length);
+  return all;
+}

@@ -1,0 +1,103 @@
+/** What may be asked of the sampler, and what is refused. */
+import { randomInt } from 'node:crypto';
+import { UsageError } from '../errors';
+import type { NativeSamplingOptions } from '../native';
+
+/** How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p. */
+export interface SamplingOptions {
+  /** Always the likeliest character; everything but the repetition penalty is then without effect. Default false. */
+  greedy?: boolean | undefined;
+  /** Divides the logits, 0..100; below 1 more careful, above 1 wilder, 0 the same as greedy. Default 0.8. */
+  temperature?: number | undefined;
+  /** Only the k likeliest characters (Fan et al. 2018); 0, the default: all. */
+  topK?: number | undefined;
+  /** Only the likeliest characters that together reach this probability, (0, 1] (Holtzman et al. 2020). Default 1: all. */
+  topP?: number | undefined;
+  /** Only characters at least this likely relative to the likeliest, 0..1 (Nguyen et al. 2024). Default 0: all. */
+  minP?: number | undefined;
+  /** Weakens characters seen in the last `penaltyWindow` (Keskar et al. 2019), (0, 100]. Default 1: off. */
+  repetitionPenalty?: number | undefined;
+  /** In characters, 0..65,536. Default 64. */
+  penaltyWindow?: number | undefined;
+  /** Keys every draw: the same seed, model and prompt give the same text. Default: a random one. */
+  seed?: number | undefined;
+}
+
+/** What {@link LanguageModel.generate} takes. */
+export interface GenerateOptions extends SamplingOptions {
+  /** Text to continue; it is normalised as the corpus was. Without one the text starts after a line break. */
+  prompt?: string | undefined;
+  /** Characters (code points) to generate, each stream. Default 500. */
+  length?: number | undefined;
+  /** What a character that the model does not know in the prompt does. Default `'error'`. */
+  unknown?: 'error' | 'skip' | undefined;
+  /** Ends the text before the first of these; none of it is given out. */
+  stop?: string | readonly string[] | undefined;
+  /**
+   * 0: the recurrent state is carried from character to character. n > 0: every character is drawn from the n before it, from zero
+   * state, as a model trained on windows (`target: 'last'`) has learned it. Default: the checkpoint's sequence length for
+   * such a model, 0 for all others.
+   */
+  window?: number | undefined;
+  /** Ends the generation; the iterator throws the signal's reason. */
+  signal?: AbortSignal | undefined;
+}
+
+/** {@link SamplingOptions} with every default filled in and every range checked. */
+export function checkSamplingOptions(o: SamplingOptions): NativeSamplingOptions {
+  const temperature = within('temperature', o.temperature ?? 0.8, 0, 100);
+  return {
+    greedy: (o.greedy ?? false) || temperature === 0,
+    temperature: temperature || 1,
+    topK: whole('top-k', o.topK ?? 0, 0, 65_536),
+    topP: above('top-p', o.topP ?? 1, 0, 1),
+    minP: within('min-p', o.minP ?? 0, 0, 1),
+    repetitionPenalty: above('repetition-penalty', o.repetitionPenalty ?? 1, 0, 100),
+    penaltyWindow: whole('penalty-window', o.penaltyWindow ?? 64, 0, 65_536),
+    seed: whole('seed', o.seed ?? randomInt(2 ** 32), 0, Number.MAX_SAFE_INTEGER),
+  };
+}
+
+/** The most streams that one call draws at once. */
+export const maxStreams = 4096;
+
+/** Everything about a generation but the sampling rules, checked and with its defaults. */
+export interface GenerationPlan {
+  length: number;
+  window: number;
+  streams: number;
+  stop: string[];
+}
+
+/** Checks the rest of {@link GenerateOptions}. `defaultWindow` is the model's own. */
+export function checkGeneration(o: GenerateOptions, streams: number, defaultWindow: number): GenerationPlan {
+  const stop = o.stop === undefined ? [] : typeof o.stop === 'string' ? [o.stop] : [...o.stop];
+  if (stop.includes('')) throw new UsageError('stop must not be an empty string: the text would end before it began.');
+  if (stop.some((text) => Buffer.from(text).toString() !== text)) {
+    throw new UsageError('stop must be well-formed text: one of its surrogates stands alone.');
+  }
+  if (o.unknown !== undefined && o.unknown !== 'error' && o.unknown !== 'skip') {
+    throw new UsageError(`unknown must be 'error' or 'skip', not '${String(o.unknown)}'.`);
+  }
+  return {
+    length: whole('length', o.length ?? 500, 0, 1e12),
+    window: whole('window', o.window ?? defaultWindow, 0, 1_000_000),
+    streams: whole('count', streams, 1, maxStreams),
+    stop,
+  };
+}
+
+function within(name: string, value: number, low: number, high: number): number {
+  if (typeof value === 'number' && value >= low && value <= high) return value;
+  throw new UsageError(`${name} must be from ${low} to ${high}, not ${value}.`);
+}
+
+function above(name: string, value: number, low: number, high: number): number {
+  if (typeof value === 'number' && value > low && value <= high) return value;
+  throw new UsageError(`${name} must be above ${low} and at most ${high}, not ${value}.`);
+}
+
+function whole(name: string, value: number, low: number, high: number): number {
+  if (Number.isSafeInteger(value) && value >= low && value <= high) return value;
+  throw new UsageError(`${name} must be a whole number from ${low} to ${high.toLocaleString('en')}, not ${value}.`);
+}

@@ -1,0 +1,40 @@
+/** Several texts that grow at once, printed one after another. */
+import { writeAndDrain } from '../command';
+import type { GeneratedPiece } from './generate';
+
+/**
+ * Shows the first unfinished text as it grows; those behind it wait for their turn. Each ends with a line break, and a separator
+ * line stands between two.
+ */
+export class TextPrinter {
+  readonly #stdout: NodeJS.WritableStream;
+  readonly #separator: string;
+  /** What is still to be printed of each text. */
+  readonly #waiting: string[];
+  readonly #finished = new Set<number>();
+  #showing = 0;
+
+  constructor(stdout: NodeJS.WritableStream, count: number, separator: string, before: string) {
+    this.#stdout = stdout;
+    this.#separator = separator;
+    this.#waiting = Array.from({ length: count }, () => before);
+  }
+
+  async push({ stream, text, finished }: GeneratedPiece): Promise<void> {
+    this.#waiting[stream] += text;
+    if (finished) this.#finished.add(stream);
+    while (this.#showing < this.#waiting.length) {
+      const ready = this.#waiting[this.#showing] as string;
+      this.#waiting[this.#showing] = '';
+      if (ready !== '') await writeAndDrain(this.#stdout, ready);
+      if (!this.#finished.has(this.#showing)) return;
+      this.#showing++;
+      await writeAndDrain(this.#stdout, this.#showing < this.#waiting.length ? `\n${this.#separator}\n` : '\n');
+    }
+  }
+
+  /** The generation was given up: ends the line that it stopped in. */
+  async interrupt(): Promise<void> {
+    if (this.#showing < this.#waiting.length) await writeAndDrain(this.#stdout, '\n');
+  }
+}

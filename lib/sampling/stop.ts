@@ -1,0 +1,63 @@
+/** Stop strings in a text that arrives in pieces. */
+
+/** What {@link StopMatcher.push} gives back. */
+export interface StopResult {
+  /** Text that can be given out: no stop string has begun in it. */
+  text: string;
+  /** A stop string was completed; the text before it has been given out, and nothing more follows. */
+  stopped: boolean;
+}
+
+/**
+ * Finds the stop string that is completed first (of two completed by the same character, the longer), whatever the pieces
+ * are that the text arrives in. Text that may be the beginning of a stop string is held back until that is decided.
+ */
+export class StopMatcher {
+  readonly #stops: readonly string[];
+  #held = '';
+
+  constructor(stops: readonly string[]) {
+    this.#stops = stops;
+  }
+
+  /** Takes the next piece of the text. */
+  push(piece: string): StopResult {
+    const text = this.#held + piece;
+    let start = -1;
+    let end = Number.POSITIVE_INFINITY;
+    for (const stop of this.#stops) {
+      const at = text.indexOf(stop);
+      if (at < 0) continue;
+      const to = at + stop.length;
+      if (to < end || (to === end && at < start)) {
+        start = at;
+        end = to;
+      }
+    }
+    if (start >= 0) {
+      this.#held = '';
+      return { text: text.slice(0, start), stopped: true };
+    }
+    const keep = this.#possibleStart(text);
+    this.#held = text.slice(text.length - keep);
+    return { text: text.slice(0, text.length - keep), stopped: false };
+  }
+
+  /** The text is over: what was held back. */
+  end(): string {
+    const held = this.#held;
+    this.#held = '';
+    return held;
+  }
+
+  /** Length of the longest end of `text` that a stop string begins with. */
+  #possibleStart(text: string): number {
+    let longest = 0;
+    for (const stop of this.#stops) {
+      for (let length = Math.min(stop.length - 1, text.length); length > longest; length--) {
+        if (text.endsWith(stop.slice(0, length))) longest = length;
+      }
+    }
+    return longest;
+  }
+}

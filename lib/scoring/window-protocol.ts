@@ -1,0 +1,72 @@
+/**
+ * The score that window-trained models report: the mean cross-entropy of the character after each window of a text, given that
+ * window alone, from zero state. With dropout on it is what Keras prints as the training loss; off, what the model really knows.
+ *
+ * Shapes: W window length, B windows a call, N ids of the text.
+ */
+import type { NativeModel } from '../native';
+import { evaluateUntil, type ReadableIds, type Score, type ScoringOptions, scoreOf } from './score';
+
+export interface WindowProtocolOptions extends ScoringOptions {
+  /** W, in characters. Default 100. */
+  window?: number | undefined;
+  /** Distance from one window to the next. Default 1: all windows; more is a faster estimate. */
+  stride?: number | undefined;
+  /** Windows a call. Default 128. */
+  batch?: number | undefined;
+}
+
+/** Both scores of the window protocol. */
+export interface WindowScore {
+  window: number;
+  stride: number;
+  /** Windows scored; each counts one character. */
+  windows: number;
+  dropoutOn: Score;
+  dropoutOff: Score;
+}
+
+/**
+ * Scores all windows of `ids`, first with dropout off, then with dropout on, its masks keyed by the number of the call.
+ *
+ * @param ids At least W + 1.
+ */
+export async function scoreWindows(
+  native: Pick<NativeModel, 'evaluate' | 'resetEvaluationState'>,
+  ids: ReadableIds,
+  options: WindowProtocolOptions = {},
+): Promise<WindowScore> {
+  const { window = 100, stride = 1, batch = 128 } = options;
+  const windows = Math.floor((ids.length - window - 1) / stride) + 1;
+  const pass = async (dropout: boolean, doneBefore: number): Promise<Score> => {
+    let nats = 0;
+    for (let first = 0, call = 0; first < windows; first += batch, call++) {
+      const size = Math.min(batch, windows - first);
+      const losses = await evaluateUntil(native, options.signal, {
+        ids: cutWindows(ids, first * stride, stride, size, window),
+        steps: window,
+        batch: size,
+        target: 'last',
+        carryState: false,
+        dropout,
+        maskStep: call,
+      });
+      for (const loss of losses) nats += loss;
+      options.onProgress?.(doneBefore + first + size, 2 * windows);
+    }
+    return scoreOf(nats, windows);
+  };
+  const dropoutOff = await pass(false, 0);
+  const dropoutOn = await pass(true, windows);
+  return { window, stride, windows, dropoutOn, dropoutOff };
+}
+
+/** `size` windows and the id after each, the first at `start`: time-major [W + 1, B]. */
+function cutWindows(ids: ReadableIds, start: number, stride: number, size: number, window: number): Int32Array {
+  const span = ids.read(start, (size - 1) * stride + window + 1);
+  const rows = new Int32Array((window + 1) * size);
+  for (let step = 0; step <= window; step++) {
+    for (let i = 0; i < size; i++) rows[step * size + i] = span[i * stride + step] as number;
+  }
+  return rows;
+}

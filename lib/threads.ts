@@ -1,0 +1,92 @@
+/** How many CPU threads to use: what the affinity mask and the container's CPU quota leave, unless told otherwise. */
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { UsageError } from './errors';
+
+/** The most threads that may be asked for; more has no use and would only cost memory. */
+export const maxThreads = 1024;
+
+/** A number of threads and where it comes from. */
+export interface ThreadChoice {
+  threads: number;
+  /** E.g. `2 CPUs available`, `cgroup quota of 1.5 CPUs`, `CUDNN_LSTM_THREADS`, `asked for`. */
+  reason: string;
+}
+
+/**
+ * Decides on the CPU thread count: `requested`, else CUDNN_LSTM_THREADS, else the smaller of `os.availableParallelism()`
+ * (which honours the affinity mask) and the cgroup's CPU quota, rounded up: 1.5 CPUs are used better by two threads than by one.
+ *
+ * @throws UsageError if the number asked for is not in 1..1024.
+ */
+export function chooseThreads(requested?: number, env: NodeJS.ProcessEnv = process.env): ThreadChoice {
+  if (requested !== undefined) return { threads: checkThreads(requested, 'threads'), reason: 'asked for' };
+  const variable = env.CUDNN_LSTM_THREADS;
+  if (variable) return { threads: checkThreads(Number(variable), 'CUDNN_LSTM_THREADS'), reason: 'CUDNN_LSTM_THREADS' };
+  const available = Math.min(availableParallelism(), maxThreads);
+  const quota = cgroupCpuQuota();
+  if (quota !== undefined && Math.ceil(quota) < available) {
+    return { threads: Math.max(1, Math.ceil(quota)), reason: `cgroup quota of ${Number(quota.toFixed(2))} CPUs` };
+  }
+  return { threads: available, reason: `${available} CPU${available === 1 ? '' : 's'} available` };
+}
+
+/** {@link chooseThreads} without the reason. */
+export function defaultThreads(): number {
+  return chooseThreads().threads;
+}
+
+/**
+ * The CPU quota of this process's control group in CPUs, the tightest from its own group up to the root; undefined if there is
+ * none, or no cgroups. Reads `cpu.max` (v2) and `cpu.cfs_quota_us` over `cpu.cfs_period_us` (v1).
+ *
+ * @param root Where `/proc` and `/sys` are found; for tests.
+ */
+export function cgroupCpuQuota(root = '/'): number | undefined {
+  const quotas: number[] = [];
+  for (const line of (readText(join(root, 'proc/self/cgroup')) ?? '').split('\n')) {
+    const match = /^\d+:([^:]*):(\/.*)$/.exec(line);
+    if (!match) continue;
+    const [, controllers = '', group = '/'] = match;
+    if (controllers === '') {
+      // In a container the mount may show the group as its root while /proc names the host's path: every ancestor is tried.
+      for (const path of ancestors(group)) {
+        const [limit, period] = (readText(join(root, 'sys/fs/cgroup', path, 'cpu.max')) ?? '').trim().split(/\s+/);
+        quotas.push(Number(limit) / Number(period));
+      }
+    } else if (controllers.split(',').includes('cpu')) {
+      for (const path of ancestors(group)) {
+        for (const mount of ['cpu', 'cpu,cpuacct']) {
+          const folder = join(root, 'sys/fs/cgroup', mount, path);
+          const limit = Number(readText(join(folder, 'cpu.cfs_quota_us')) ?? Number.NaN);
+          quotas.push(limit / Number(readText(join(folder, 'cpu.cfs_period_us')) ?? Number.NaN));
+        }
+      }
+    }
+  }
+  const limits = quotas.filter((quota) => Number.isFinite(quota) && quota > 0);
+  return limits.length > 0 ? Math.min(...limits) : undefined;
+}
+
+function checkThreads(value: number, name: string): number {
+  if (Number.isInteger(value) && value >= 1 && value <= maxThreads) return value;
+  throw new UsageError(`${name} must be a whole number from 1 to ${maxThreads}, not ${value}.`);
+}
+
+function ancestors(path: string): string[] {
+  const all = [path];
+  for (let at = path; at !== '/' && at !== '.'; ) {
+    at = dirname(at);
+    all.push(at);
+  }
+  return all;
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined; // Not there, or not readable: no limit that we could know of.
+  }
+}
