@@ -1,0 +1,140 @@
+import { PassThrough } from 'node:stream';
+import { Command } from 'commander';
+import fc from 'fast-check';
+import {
+  InterruptedError,
+  levenshtein,
+  nearest,
+  numberOption,
+  parseArguments,
+  reportError,
+  writeAndDrain,
+} from '../../../lib/command';
+import { DataError, TrainingError, UsageError } from '../../../lib/errors';
+
+function report(error: unknown): { code: number; text: string } {
+  const stderr = new PassThrough();
+  const code = reportError(error, stderr);
+  return { code, text: (stderr.read() as Buffer | null)?.toString() ?? '' };
+}
+
+describe('levenshtein', () => {
+  it.each([
+    ['', '', 0],
+    ['kitten', 'sitting', 3],
+    ['--epoch', '--epochs', 1],
+    ['abc', '', 3],
+  ])('of %p and %p is %p', (a, b, distance) => {
+    expect(levenshtein(a, b)).toBe(distance);
+  });
+
+  it('is a metric', () => {
+    const word = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 8 });
+    fc.assert(
+      fc.property(word, word, word, (a, b, c) => {
+        expect(levenshtein(a, b)).toBe(levenshtein(b, a));
+        expect(levenshtein(a, b) === 0).toBe(a === b);
+        expect(levenshtein(a, c)).toBeLessThanOrEqual(levenshtein(a, b) + levenshtein(b, c));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
+describe('nearest', () => {
+  it('names the closest candidate', () => {
+    expect(nearest('smaple', ['train', 'sample', 'score'])).toBe('sample');
+    expect(nearest('x', [])).toBeUndefined();
+  });
+});
+
+describe('parseArguments', () => {
+  const syntax = () =>
+    new Command('demo')
+      .argument('[files...]')
+      .option('--epochs <n>', 'how many', numberOption('--epochs', { integer: true }))
+      .option('--learning-rate <x>', 'how fast', numberOption('--learning-rate'));
+
+  it('parses', () => {
+    const command = parseArguments(syntax(), ['a', '--epochs', '3', 'b', '--learning-rate=1e-3']);
+    expect(command.args).toEqual(['a', 'b']);
+    expect(command.opts()).toEqual({ epochs: 3, learningRate: 1e-3 });
+  });
+
+  it.each([
+    [['--epoch', '3'], /Unknown option '--epoch'; the nearest one is --epochs/],
+    [['--lerning-rate=3'], /nearest one is --learning-rate/],
+    [['--epochs'], /argument missing/],
+    [['--epochs', 'many'], /--epochs takes a whole number, not 'many'/],
+    [['--epochs', '1.5'], /whole number/],
+    [['--learning-rate', ''], /takes a number/],
+  ])('refuses %p with one line', (argv, message) => {
+    let thrown: unknown;
+    try {
+      parseArguments(syntax(), argv);
+    } catch (error) {
+      thrown = error;
+    }
+    expect(thrown).toBeInstanceOf(UsageError);
+    const { code, text } = report(thrown);
+    expect(code).toBe(2);
+    expect(text).toMatch(message);
+    expect(text.trimEnd()).not.toContain('\n');
+  });
+
+  it('ends with 0 after printing its help', () => {
+    const command = syntax().configureOutput({ writeOut: () => {} });
+    let thrown: unknown;
+    try {
+      parseArguments(command.configureOutput({ writeOut: () => {} }), ['--help']);
+    } catch (error) {
+      thrown = error;
+    }
+    expect(report(thrown)).toEqual({ code: 0, text: '' });
+  });
+});
+
+describe('reportError', () => {
+  const debug = process.env.DEBUG;
+  afterEach(() => {
+    if (debug === undefined) delete process.env.DEBUG;
+    else process.env.DEBUG = debug;
+  });
+
+  it.each([
+    [new UsageError('Wrong.'), 2, 'Wrong.\n'],
+    [new DataError('Bad.'), 3, 'Bad.\n'],
+    [new TrainingError('NaN.'), 1, 'NaN.\n'],
+    [Object.assign(new Error('no space left'), { code: 'ENOSPC' }), 5, 'no space left\n'],
+    [Object.assign(new Error('no such file'), { code: 'ENOENT' }), 3, 'no such file\n'],
+    [new Error('surprise'), 1, 'Unexpected error: surprise (set DEBUG=1 to see where)\n'],
+    ['a string', 1, 'Unexpected error: a string (set DEBUG=1 to see where)\n'],
+    [new InterruptedError('SIGINT'), 130, ''],
+    [new InterruptedError('SIGTERM'), 143, ''],
+  ])('reports %p', (error, code, text) => {
+    delete process.env.DEBUG;
+    expect(report(error)).toEqual({ code, text });
+  });
+
+  it('shows the stack of an error and of its causes if DEBUG is set', () => {
+    process.env.DEBUG = '1';
+    const { text } = report(new DataError('Bad.', { cause: new Error('underneath') }));
+    expect(text).toMatch(/Error: Bad\.\n {4}at/);
+    expect(text).toMatch(/Error: underneath\n {4}at/);
+  });
+});
+
+describe('writeAndDrain', () => {
+  it('waits for a slow reader', async () => {
+    const slow = new PassThrough({ highWaterMark: 4 });
+    let done = false;
+    const writing = writeAndDrain(slow, 'more than four').then(() => {
+      done = true;
+    });
+    await new Promise(setImmediate);
+    expect(done).toBe(false);
+    slow.resume();
+    await writing;
+    expect(done).toBe(true);
+  });
+});

@@ -1,0 +1,60 @@
+import { chooseDevice, type DeviceName } from '../../../lib/device';
+import type { NativeAddon, NativeCudaInfo } from '../../../lib/native';
+
+const noGpu: NativeCudaInfo = { compiled: true, available: false, reason: 'libcuda.so.1 was not found', devices: [], searched: [] };
+const twoGpus: NativeCudaInfo = {
+  compiled: true,
+  available: true,
+  reason: 'found',
+  cudnn: { version: '9.5.1', path: '/lib/libcudnn.so.9' },
+  devices: [0, 1].map((ordinal) => ({
+    ordinal,
+    name: `GPU ${ordinal}`,
+    memoryBytes: 1,
+    freeBytes: 1,
+    computeCapability: '8.0',
+  })),
+  searched: [],
+};
+
+function addon(cuda: NativeCudaInfo): () => Pick<NativeAddon, 'cpuInfo' | 'cudaInfo'> {
+  return () => ({ cpuInfo: () => ({ isa: 'avx2', supported: ['avx2', 'baseline'] }), cudaInfo: async () => cuda });
+}
+
+describe('chooseDevice', () => {
+  it('takes a GPU where there is one, and says so', async () => {
+    const choice = await chooseDevice({}, {}, addon(twoGpus));
+    expect(choice).toMatchObject({ device: 'cuda', ordinal: 0 });
+    expect(choice.reason).toBe('cuda:0 (GPU 0, cuDNN 9.5.1): a usable GPU was found');
+  });
+
+  it('takes the CPU where there is none, and says why', async () => {
+    const choice = await chooseDevice({ threads: 2 }, {}, addon(noGpu));
+    expect(choice).toMatchObject({ device: 'cpu', threads: 2 });
+    expect(choice.reason).toBe('cpu (avx2, 2 threads: asked for): no usable GPU: libcuda.so.1 was not found');
+  });
+
+  it('does as the request says, and else as CUDNN_LSTM_DEVICE says', async () => {
+    const env = { CUDNN_LSTM_DEVICE: 'cuda:1' };
+    expect(await chooseDevice({ device: 'cpu' }, env, addon(twoGpus))).toMatchObject({ device: 'cpu' });
+    expect(await chooseDevice({ device: 'auto' }, env, addon(twoGpus))).toMatchObject({ device: 'cuda', ordinal: 0 });
+    const choice = await chooseDevice({}, env, addon(twoGpus));
+    expect(choice).toMatchObject({ device: 'cuda', ordinal: 1 });
+    expect(choice.reason).toContain('CUDNN_LSTM_DEVICE asks for it');
+  });
+
+  it('fails where the GPU that was asked for cannot be used', async () => {
+    await expect(chooseDevice({ device: 'cuda' }, {}, addon(noGpu))).rejects.toMatchObject({
+      exitCode: 4,
+      message: expect.stringContaining('libcuda.so.1 was not found'),
+    });
+    await expect(chooseDevice({ device: 'cuda:7' }, {}, addon(twoGpus))).rejects.toThrow(
+      "device 'cuda:7' is not there: found cuda:0, cuda:1.",
+    );
+  });
+
+  it('refuses names that mean nothing', async () => {
+    await expect(chooseDevice({ device: 'gpu' as DeviceName }, {}, addon(noGpu))).rejects.toMatchObject({ exitCode: 2 });
+    await expect(chooseDevice({}, { CUDNN_LSTM_DEVICE: 'tpu' }, addon(noGpu))).rejects.toThrow('CUDNN_LSTM_DEVICE must be');
+  });
+});
