@@ -26,7 +26,10 @@ struct Batch {
   bool carry_state;  // start from the state that the last step of this B left; otherwise, and if B changed, from zero
 };
 
-// Adam (Kingma & Ba 2015) as Keras and PyTorch apply it, bias-corrected, epsilon outside the root; clip is a global-norm limit, 0 none.
+// Adam (Kingma & Ba 2015, the form at the end of its section 2, which is Keras'): with step t counted from 1,
+//   m += (1 - beta1) (g - m),  v += (1 - beta2) (g^2 - v),
+//   p -= learning_rate * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon).
+// clip: g is scaled by clip / norm where its global L2 norm is above it; 0 for none.
 struct OptimizerStep {
   double learning_rate;
   double beta1 = 0.9;

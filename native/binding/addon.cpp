@@ -1,0 +1,111 @@
+// The addon's module object: one a JavaScript environment, no globals, so every worker thread can load it.
+#include <napi.h>
+
+#include "binding/convert.h"
+#include "binding/model.h"
+#include "binding/task.h"
+#include "cpu/cpu_backend.h"
+
+#ifdef CUDNN_LSTM_CUDA
+#include "binding/cuda_info.h"
+#endif
+
+namespace cudnn_lstm::binding {
+
+class LstmAddon final : public Napi::Addon<LstmAddon> {
+ public:
+  LstmAddon(Napi::Env env, Napi::Object exports) {
+    model_ = Napi::Persistent(Model::define(env));
+    DefineAddon(exports, {InstanceMethod("createModel", &LstmAddon::create_model),
+                          InstanceMethod("cpuInfo", &LstmAddon::cpu_info),
+                          InstanceMethod("cudaInfo", &LstmAddon::cuda_info),
+                          InstanceMethod("gpuUsage", &LstmAddon::gpu_usage),
+                          InstanceMethod("measurePeak", &LstmAddon::measure_peak)});
+  }
+
+ private:
+  Napi::Value create_model(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    return guarded(env, [&]() -> Napi::Value {
+      if (info.Length() < 2 || !info[0].IsObject() || !info[1].IsObject()) {
+        throw Error(kInvalidArgument, "createModel wants a specification and options");
+      }
+      const ModelSpec spec = to_spec(info[0].As<Napi::Object>());
+      const Napi::Object options = info[1].As<Napi::Object>();
+      const std::string device = get_string(options, "device");
+      std::function<std::unique_ptr<Backend>()> make;
+      if (device == "cpu") {
+        const int threads = options.Get("threads").IsUndefined() ? 1 : get_int(options, "threads", 1, 1024);
+        make = [spec, threads] { return cpu::create_cpu_backend(spec, threads); };
+      } else if (device == "cuda") {
+#ifdef CUDNN_LSTM_CUDA
+        make = cuda_factory(spec, options);
+#else
+        throw Error(kDeviceUnavailable,
+                    "this build of the addon has no CUDA support: install the CUDA toolkit and cuDNN and build it again "
+                    "(npx cudnn-lstm build), or use --device cpu");
+#endif
+      } else {
+        throw Error(kInvalidArgument, "device must be cpu or cuda");
+      }
+      auto backend = std::make_shared<std::unique_ptr<Backend>>();
+      return Task::start(
+          env, [backend, make] { *backend = make(); },
+          [this, backend](Napi::Env inner) -> Napi::Value {
+            return model_.New({Napi::External<std::unique_ptr<Backend>>::New(inner, backend.get())});
+          });
+    });
+  }
+
+  Napi::Value cpu_info(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      Napi::Object result = Napi::Object::New(info.Env());
+      result.Set("isa", cpu::choose_kernels().name);
+      const auto supported = cpu::supported_kernels();
+      Napi::Array names = Napi::Array::New(info.Env(), supported.size());
+      for (std::size_t i = 0; i < supported.size(); ++i) names.Set(static_cast<std::uint32_t>(i), supported[i]->name);
+      result.Set("supported", names);
+      return result;
+    });
+  }
+
+  Napi::Value cuda_info(const Napi::CallbackInfo& info) {
+#ifdef CUDNN_LSTM_CUDA
+    return guarded(info.Env(), [&] { return start_cuda_info(info); });
+#else
+    return Task::start(info.Env(), [] {}, [](Napi::Env env) -> Napi::Value {
+      Napi::Object result = Napi::Object::New(env);
+      result.Set("compiled", false);
+      result.Set("available", false);
+      result.Set("reason", "this build of the addon has no CUDA support");
+      result.Set("devices", Napi::Array::New(env));
+      result.Set("searched", Napi::Array::New(env));
+      return result;
+    });
+#endif
+  }
+
+  // What the driver's management library reports of a GPU now; null where there is none.
+  Napi::Value gpu_usage(const Napi::CallbackInfo& info) {
+#ifdef CUDNN_LSTM_CUDA
+    return guarded(info.Env(), [&] { return read_gpu_usage(info); });
+#else
+    return info.Env().Null();
+#endif
+  }
+
+  Napi::Value measure_peak(const Napi::CallbackInfo& info) {
+    const int threads = info[0].ToNumber().Int32Value();
+    const int milliseconds = info[1].ToNumber().Int32Value();
+    auto peak = std::make_shared<double>(0);
+    return Task::start(
+        info.Env(), [=] { *peak = cpu::measure_peak(threads, milliseconds); },
+        [peak](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, *peak); });
+  }
+
+  Napi::FunctionReference model_;
+};
+
+NODE_API_ADDON(LstmAddon)
+
+}  // namespace cudnn_lstm::binding

@@ -1,0 +1,407 @@
+#include "binding/model.h"
+
+#include <cmath>
+
+#include "binding/convert.h"
+#include "binding/task.h"
+#include "core/initialize.h"
+#include "core/sampler.h"
+
+namespace cudnn_lstm::binding {
+namespace {
+
+constexpr int kMost = 1 << 28;  // no single extent is larger: products of two stay far inside 64 bits
+
+InputCoding to_coding(const std::string& name) {
+  if (name == "scalar") return InputCoding::scalar;
+  if (name == "onehot") return InputCoding::onehot;
+  if (name == "embedding") return InputCoding::embedding;
+  throw Error(kInvalidArgument, "input must be scalar, onehot or embedding");
+}
+
+Target to_target(const std::string& name) {
+  if (name == "every") return Target::every;
+  if (name == "last") return Target::last;
+  throw Error(kInvalidArgument, "target must be every or last");
+}
+
+Slot to_slot(const std::string& name) {
+  if (name == "parameters") return Slot::parameters;
+  if (name == "gradients") return Slot::gradients;
+  if (name == "firstMoments") return Slot::first_moments;
+  if (name == "secondMoments") return Slot::second_moments;
+  if (name == "trainingState") return Slot::training_state;
+  if (name == "streamState") return Slot::stream_state;
+  throw Error(kInvalidArgument, "no slot named " + name);
+}
+
+void require_size(std::size_t have, std::size_t want, const char* what) {
+  if (have != want) {
+    throw Error(kInvalidArgument, std::string(what) + " must hold " + std::to_string(want) + " values, not " + std::to_string(have));
+  }
+}
+
+Napi::Object only_argument(const Napi::CallbackInfo& info) {
+  if (info.Length() < 1 || !info[0].IsObject()) throw Error(kInvalidArgument, "an object is wanted");
+  return info[0].As<Napi::Object>();
+}
+
+}  // namespace
+
+ModelSpec to_spec(const Napi::Object& object) {
+  ModelSpec spec{};
+  spec.vocabulary = get_int(object, "vocabulary", 1, 65536);
+  spec.layers = get_int(object, "layers", 1, 64);
+  spec.hidden = get_int(object, "hidden", 1, 65536);
+  spec.coding = to_coding(get_string(object, "input"));
+  spec.embedding = spec.coding == InputCoding::embedding ? get_int(object, "embedding", 1, 65536) : 0;
+  const double dropout = get_number(object, "dropout");
+  if (!(dropout >= 0 && dropout < 1)) throw Error(kInvalidArgument, "dropout must be at least 0 and below 1");
+  spec.dropout = static_cast<float>(dropout);
+  spec.seed = get_uint64(object, "seed");
+  return spec;
+}
+
+Napi::Function Model::define(Napi::Env env) {
+  return DefineClass(env, "Model",
+                     {InstanceAccessor<&Model::parameter_count>("parameterCount"),
+                      InstanceAccessor<&Model::parameters>("parameters"),
+                      InstanceAccessor<&Model::description>("description"),
+                      InstanceAccessor<&Model::host_bytes>("hostBytes"),
+                      InstanceAccessor<&Model::device_bytes>("deviceBytes"),
+                      InstanceAccessor<&Model::step_count, &Model::set_step_count>("stepCount"),
+                      InstanceMethod<&Model::initialize>("initialize"),
+                      InstanceMethod<&Model::train_steps>("trainSteps"),
+                      InstanceMethod<&Model::evaluate>("evaluate"),
+                      InstanceMethod<&Model::reset_evaluation_state>("resetEvaluationState"),
+                      InstanceMethod<&Model::reset_training_state>("resetTrainingState"),
+                      InstanceMethod<&Model::sample>("sample"),
+                      InstanceMethod<&Model::logits>("logits"),
+                      InstanceMethod<&Model::read>("read"),
+                      InstanceMethod<&Model::write>("write"),
+                      InstanceMethod<&Model::stop>("stop"),
+                      InstanceMethod<&Model::dispose>("dispose")});
+}
+
+Model::Model(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Model>(info), state_(std::make_shared<ModelState>()) {
+  if (info.Length() < 1 || !info[0].IsExternal()) {
+    throw make_error(info.Env(), kInvalidArgument, "a model is made by createModel()");
+  }
+  state_->backend = std::move(*info[0].As<Napi::External<std::unique_ptr<Backend>>>().Data());
+  // A worker that is terminated, or a process that exits, must not wait for a long step.
+  info.Env().AddCleanupHook([](std::weak_ptr<ModelState>* weak) {
+    if (const auto state = weak->lock()) state->stop.store(true);
+    delete weak;
+  }, new std::weak_ptr<ModelState>(state_));
+  report_memory(info.Env());
+}
+
+Model::~Model() {
+  state_->stop.store(true);
+  if (reported_bytes_ != 0) Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_bytes_);
+}
+
+// V8 does not see native memory: without this, models made and dropped in a loop would never be collected.
+void Model::report_memory(Napi::Env env) {
+  const std::int64_t bytes = state_->backend ? static_cast<std::int64_t>(state_->backend->host_bytes()) : 0;
+  if (bytes == reported_bytes_) return;
+  Napi::MemoryManagement::AdjustExternalMemory(env, bytes - reported_bytes_);
+  reported_bytes_ = bytes;
+}
+
+Backend& Model::living_backend(Napi::Env env) {
+  if (state_->disposed) throw make_error(env, "ERR_DISPOSED", "the model has been disposed");
+  return *state_->backend;
+}
+
+Backend& Model::idle_backend(Napi::Env env) {
+  Backend& backend = living_backend(env);
+  if (state_->busy) throw make_error(env, "ERR_BUSY", "the model is in another call: await it first");
+  return backend;
+}
+
+Napi::Promise Model::start(Napi::Env env, std::function<void()> execution,
+                           std::function<Napi::Value(Napi::Env)> completion) {
+  state_->busy = true;
+  state_->stop.store(false);
+  Ref();  // the object lives while its call does
+  return Task::start(env, std::move(execution), std::move(completion), [this](Napi::Env inner) {
+    state_->busy = false;
+    if (state_->disposed) state_->backend.reset();
+    report_memory(inner);
+    Unref();
+  });
+}
+
+Napi::Value Model::parameter_count(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(living_backend(info.Env()).layout().size()));
+}
+
+Napi::Value Model::parameters(const Napi::CallbackInfo& info) {
+  const auto& parameters = living_backend(info.Env()).layout().parameters();
+  Napi::Array list = Napi::Array::New(info.Env(), parameters.size());
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    Napi::Object item = Napi::Object::New(info.Env());
+    Napi::Array shape = Napi::Array::New(info.Env(), parameters[i].shape.size());
+    for (std::size_t j = 0; j < parameters[i].shape.size(); ++j) shape.Set(static_cast<std::uint32_t>(j), parameters[i].shape[j]);
+    item.Set("name", parameters[i].name);
+    item.Set("shape", shape);
+    item.Set("offset", static_cast<double>(parameters[i].offset));
+    item.Set("size", static_cast<double>(parameters[i].size));
+    list.Set(static_cast<std::uint32_t>(i), item);
+  }
+  return list;
+}
+
+Napi::Value Model::description(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), living_backend(info.Env()).description());
+}
+
+Napi::Value Model::host_bytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(living_backend(info.Env()).host_bytes()));
+}
+
+Napi::Value Model::device_bytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(living_backend(info.Env()).device_bytes()));
+}
+
+Napi::Value Model::step_count(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(living_backend(info.Env()).step_count()));
+}
+
+void Model::set_step_count(const Napi::CallbackInfo& info, const Napi::Value& value) {
+  const double steps = value.As<Napi::Number>().DoubleValue();
+  if (!(steps >= 0)) throw make_error(info.Env(), kInvalidArgument, "stepCount must not be negative");
+  idle_backend(info.Env()).set_step_count(static_cast<std::uint64_t>(steps));
+}
+
+Napi::Value Model::initialize(const Napi::CallbackInfo& info) {
+  Backend& backend = idle_backend(info.Env());
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    std::vector<float> values(backend.layout().size());
+    cudnn_lstm::initialize(backend.spec(), backend.layout(), values.data());
+    backend.write(Slot::parameters, values.data(), values.size());
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
+  struct Call {
+    std::vector<std::int32_t> ids;
+    Batch batch;
+    std::vector<OptimizerStep> optimizers;
+    std::vector<StepResult> results;
+    int completed = 0;
+    bool stopped = false;
+  };
+  Backend& backend = idle_backend(info.Env());
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Object options = only_argument(info);
+    auto call = std::make_shared<Call>();
+    const int count = get_int(options, "count", 1, kMost);
+    call->batch = {nullptr, get_int(options, "steps", 1, kMost), get_int(options, "batch", 1, kMost),
+                   to_target(get_string(options, "target")), get_bool(options, "carryState")};
+    call->ids = get_ids(options, "ids", backend.spec().vocabulary);
+    require_size(call->ids.size(), static_cast<std::size_t>(count) * (static_cast<std::size_t>(call->batch.steps) + 1) * call->batch.batch, "ids");
+    call->batch.ids = call->ids.data();
+    const Napi::Value rates = get(options, "learningRates");
+    if (!is_typed(rates, napi_float64_array)) throw Error(kInvalidArgument, "learningRates must be a Float64Array");
+    require_size(rates.As<Napi::Float64Array>().ElementLength(), count, "learningRates");
+    for (int i = 0; i < count; ++i) {
+      call->optimizers.push_back({rates.As<Napi::Float64Array>()[i], get_number(options, "beta1"), get_number(options, "beta2"),
+                                  get_number(options, "epsilon"), get_number(options, "clip")});
+    }
+    call->results.assign(count, {std::nan(""), std::nan(""), false});
+    auto state = state_;
+    return start(
+        info.Env(),
+        [call, state] {
+          call->completed = state->backend->train_steps(call->batch, call->optimizers.data(),
+                                                        static_cast<int>(call->optimizers.size()), call->results.data(), state->stop);
+          call->stopped = state->stop.load();
+        },
+        [call](Napi::Env env) -> Napi::Value {
+          const std::size_t size = call->results.size();
+          std::vector<double> losses(size), norms(size);
+          for (std::size_t i = 0; i < size; ++i) {
+            losses[i] = call->results[i].loss;
+            norms[i] = call->results[i].gradient_norm;
+          }
+          Napi::Object result = Napi::Object::New(env);
+          result.Set("losses", to_typed_array<Napi::Float64Array>(env, losses));
+          result.Set("norms", to_typed_array<Napi::Float64Array>(env, norms));
+          result.Set("completed", call->completed);
+          result.Set("stopped", call->stopped);
+          return result;
+        });
+  });
+}
+
+Napi::Value Model::evaluate(const Napi::CallbackInfo& info) {
+  struct Call {
+    std::vector<std::int32_t> ids;
+    Batch batch;
+    bool dropout;
+    std::uint64_t mask_step;
+    std::vector<float> losses;
+  };
+  Backend& backend = idle_backend(info.Env());
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Object options = only_argument(info);
+    auto call = std::make_shared<Call>();
+    call->batch = {nullptr, get_int(options, "steps", 1, kMost), get_int(options, "batch", 1, kMost),
+                   to_target(get_string(options, "target")), get_bool(options, "carryState")};
+    call->ids = get_ids(options, "ids", backend.spec().vocabulary);
+    require_size(call->ids.size(), (static_cast<std::size_t>(call->batch.steps) + 1) * call->batch.batch, "ids");
+    call->batch.ids = call->ids.data();
+    call->dropout = get_bool(options, "dropout");
+    call->mask_step = get_uint64(options, "maskStep", 0);
+    const std::size_t positions = call->batch.target == Target::last ? 1 : call->batch.steps;
+    call->losses.assign(positions * call->batch.batch, std::nanf(""));
+    auto state = state_;
+    return start(
+        info.Env(),
+        [call, state] {
+          state->backend->evaluate(call->batch, call->dropout, call->mask_step, call->losses.data(), state->stop);
+        },
+        [call](Napi::Env env) -> Napi::Value { return to_typed_array<Napi::Float32Array>(env, call->losses); });
+  });
+}
+
+Napi::Value Model::reset_evaluation_state(const Napi::CallbackInfo& info) {
+  idle_backend(info.Env()).reset_evaluation_state();
+  return info.Env().Undefined();
+}
+
+Napi::Value Model::reset_training_state(const Napi::CallbackInfo& info) {
+  idle_backend(info.Env()).reset_training_state();
+  return info.Env().Undefined();
+}
+
+Napi::Value Model::sample(const Napi::CallbackInfo& info) {
+  struct Call {
+    std::vector<std::int32_t> ids, history, out;
+    std::vector<float> state;
+    SampleCall sample;
+    SamplingOptions options;
+  };
+  Backend& backend = idle_backend(info.Env());
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Object options = only_argument(info);
+    const int vocabulary = backend.spec().vocabulary;
+    auto call = std::make_shared<Call>();
+    call->ids = get_ids(options, "ids", vocabulary);
+    call->history = get_ids(options, "history", vocabulary);
+    call->state = get_floats(options, "state");
+    SampleCall& sample = call->sample;
+    sample.streams = get_int(options, "streams", 1, 1 << 20);
+    sample.count = get_int(options, "count", 0, kMost);
+    sample.window = get_int(options, "window", 0, kMost);
+    sample.position = get_uint64(options, "position");
+    if (call->ids.empty() || call->ids.size() % sample.streams != 0 || call->history.size() % sample.streams != 0) {
+      throw Error(kInvalidArgument, "ids must hold at least one row of `streams` ids, and whole rows");
+    }
+    sample.rows = static_cast<int>(call->ids.size() / sample.streams);
+    sample.history_rows = static_cast<int>(call->history.size() / sample.streams);
+    sample.ids = call->ids.data();
+    sample.history = call->history.data();
+    call->options = {get_bool(options, "greedy"), get_number(options, "temperature"), get_int(options, "topK", 0, kMost),
+                     get_number(options, "topP"), get_number(options, "minP"), get_number(options, "repetitionPenalty"),
+                     get_int(options, "penaltyWindow", 0, kMost), get_uint64(options, "seed")};
+    if (!call->options.greedy && !(call->options.temperature > 0)) throw Error(kInvalidArgument, "temperature must be positive");
+    const std::size_t state_size = static_cast<std::size_t>(backend.spec().layers) * 2 * sample.streams * backend.spec().hidden;
+    if (!call->state.empty()) require_size(call->state.size(), state_size, "state");
+    call->out.assign(static_cast<std::size_t>(sample.count) * sample.streams, 0);
+    auto state = state_;
+    return start(
+        info.Env(),
+        [call, state] {
+          Backend& backend = *state->backend;
+          if (call->state.empty()) {
+            backend.reset_stream_state(call->sample.streams);
+          } else {
+            backend.write(Slot::stream_state, call->state.data(), call->state.size());
+          }
+          const int drawn = cudnn_lstm::sample(backend, call->sample, call->options, call->out.data(), state->stop);
+          call->out.resize(static_cast<std::size_t>(drawn) * call->sample.streams);
+          call->state.assign(backend.slot_size(Slot::stream_state), 0.0f);
+          backend.read(Slot::stream_state, call->state.data());
+        },
+        [call](Napi::Env env) -> Napi::Value {
+          Napi::Object result = Napi::Object::New(env);
+          result.Set("ids", to_typed_array<Napi::Int32Array>(env, call->out));
+          result.Set("state", to_typed_array<Napi::Float32Array>(env, call->state));
+          return result;
+        });
+  });
+}
+
+Napi::Value Model::logits(const Napi::CallbackInfo& info) {
+  struct Call {
+    std::vector<std::int32_t> ids;
+    std::vector<float> state, out;
+    int streams;
+  };
+  Backend& backend = idle_backend(info.Env());
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Object options = only_argument(info);
+    auto call = std::make_shared<Call>();
+    call->ids = get_ids(options, "ids", backend.spec().vocabulary);
+    call->state = get_floats(options, "state");
+    call->streams = get_int(options, "streams", 1, 1 << 20);
+    if (call->ids.size() % call->streams != 0) throw Error(kInvalidArgument, "ids must hold whole rows of `streams` ids");
+    if (!call->state.empty()) {
+      require_size(call->state.size(), static_cast<std::size_t>(backend.spec().layers) * 2 * call->streams * backend.spec().hidden, "state");
+    }
+    call->out.resize(call->ids.size() * backend.spec().vocabulary);
+    auto state = state_;
+    return start(
+        info.Env(),
+        [call, state] {
+          Backend& backend = *state->backend;
+          backend.reset_stream_state(call->streams);
+          if (!call->state.empty()) backend.write(Slot::stream_state, call->state.data(), call->state.size());
+          for (std::size_t row = 0; row < call->ids.size() && !state->stop.load(); row += call->streams) {
+            backend.next_logits(call->ids.data() + row, call->streams, call->out.data() + row * backend.spec().vocabulary);
+          }
+        },
+        [call](Napi::Env env) -> Napi::Value { return to_typed_array<Napi::Float32Array>(env, call->out); });
+  });
+}
+
+Napi::Value Model::read(const Napi::CallbackInfo& info) {
+  Backend& backend = idle_backend(info.Env());
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Slot slot = to_slot(info[0].ToString().Utf8Value());
+    Napi::Float32Array out = Napi::Float32Array::New(info.Env(), backend.slot_size(slot));
+    backend.read(slot, out.Data());
+    return out;
+  });
+}
+
+Napi::Value Model::write(const Napi::CallbackInfo& info) {
+  Backend& backend = idle_backend(info.Env());
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    if (info.Length() < 2 || !is_typed(info[1], napi_float32_array)) throw Error(kInvalidArgument, "values must be a Float32Array");
+    const auto values = info[1].As<Napi::Float32Array>();
+    backend.write(to_slot(info[0].ToString().Utf8Value()), values.Data(), values.ElementLength());
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value Model::stop(const Napi::CallbackInfo& info) {
+  state_->stop.store(true);
+  return info.Env().Undefined();
+}
+
+Napi::Value Model::dispose(const Napi::CallbackInfo& info) {
+  state_->stop.store(true);
+  state_->disposed = true;
+  if (!state_->busy) {
+    state_->backend.reset();
+    report_memory(info.Env());
+  }
+  return info.Env().Undefined();
+}
+
+}  // namespace cudnn_lstm::binding

@@ -1,0 +1,60 @@
+// The JavaScript object that owns a backend. lib/native.ts declares its methods and says what they do.
+#pragma once
+
+#include <napi.h>
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "core/backend.h"
+
+namespace cudnn_lstm::binding {
+
+// Shared between the object and the call in flight, so that either may end first.
+struct ModelState {
+  std::unique_ptr<Backend> backend;
+  std::atomic<bool> stop{false};
+  bool busy = false;      // JavaScript thread only
+  bool disposed = false;  // likewise; the backend goes when the call in flight has ended
+};
+
+class Model final : public Napi::ObjectWrap<Model> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  // Takes an External<std::unique_ptr<Backend>>.
+  explicit Model(const Napi::CallbackInfo& info);
+  ~Model() override;
+
+ private:
+  Napi::Value parameter_count(const Napi::CallbackInfo& info);
+  Napi::Value parameters(const Napi::CallbackInfo& info);
+  Napi::Value description(const Napi::CallbackInfo& info);
+  Napi::Value host_bytes(const Napi::CallbackInfo& info);
+  Napi::Value device_bytes(const Napi::CallbackInfo& info);
+  Napi::Value step_count(const Napi::CallbackInfo& info);
+  void set_step_count(const Napi::CallbackInfo& info, const Napi::Value& value);
+  Napi::Value initialize(const Napi::CallbackInfo& info);
+  Napi::Value train_steps(const Napi::CallbackInfo& info);
+  Napi::Value evaluate(const Napi::CallbackInfo& info);
+  Napi::Value reset_evaluation_state(const Napi::CallbackInfo& info);
+  Napi::Value reset_training_state(const Napi::CallbackInfo& info);
+  Napi::Value sample(const Napi::CallbackInfo& info);
+  Napi::Value logits(const Napi::CallbackInfo& info);
+  Napi::Value read(const Napi::CallbackInfo& info);
+  Napi::Value write(const Napi::CallbackInfo& info);
+  Napi::Value stop(const Napi::CallbackInfo& info);
+  Napi::Value dispose(const Napi::CallbackInfo& info);
+
+  Backend& idle_backend(Napi::Env env);
+  Backend& living_backend(Napi::Env env);
+  Napi::Promise start(Napi::Env env, std::function<void()> execution, std::function<Napi::Value(Napi::Env)> completion);
+  void report_memory(Napi::Env env);
+
+  std::shared_ptr<ModelState> state_;
+  std::int64_t reported_bytes_ = 0;
+};
+
+ModelSpec to_spec(const Napi::Object& object);
+
+}  // namespace cudnn_lstm::binding

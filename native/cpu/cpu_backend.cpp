@@ -1,0 +1,323 @@
+#include "cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+namespace cudnn_lstm::cpu {
+namespace {
+
+std::size_t round_up(std::size_t value, std::size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Grows, never shrinks: a run alternates between training, evaluation and sampling.
+template <typename T>
+void ensure(AlignedBuffer<T>& buffer, std::size_t size) {
+  if (buffer.size() < size) buffer.resize(size);
+}
+
+// Tiles may read this many floats past the last row of a block; the odd size also keeps the blocks of one unit from falling
+// into the same cache sets.
+constexpr std::size_t kBlockPadding = static_cast<std::size_t>(12) * kLanes;
+
+// Logits are kept for a run of pairs of at most this size, so a large vocabulary does not multiply by T.
+constexpr std::size_t kLogitsBytes = std::size_t{8} << 20;
+
+const char* isa_title(const std::string& name) {
+  if (name == "avx512") return "AVX-512";
+  if (name == "avx2") return "AVX2";
+  if (name == "neon") return "NEON";
+  return "baseline";
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(const ModelSpec& spec, int threads)
+    : spec_(spec),
+      layout_(spec_),
+      kernels_(choose_kernels()),
+      team_(std::max(1, threads)),
+      weights_(spec_, layout_, kernels_),
+      units_padded_(static_cast<int>(round_up(spec.hidden, 16))),
+      unit_stride_(static_cast<std::size_t>(units_padded_) * kLanes),
+      gate_stride_(static_cast<std::size_t>(units_padded_) * 4 * kLanes + kBlockPadding),
+      input_stride_(round_up(spec.input_size(), 16) * kLanes),
+      layers_(spec.layers),
+      panels_(team_.size()) {
+  for (AlignedBuffer<float>* buffer : {&parameters_, &gradients_, &first_moments_, &second_moments_}) {
+    buffer->resize(layout_.size());
+  }
+}
+
+void CpuBackend::run_team(const std::function<void(int)>& work) { team_.run(pass_.partition.threads, work); }
+
+void CpuBackend::poll_stop() {
+  if (pass_.stop != nullptr && pass_.stop->load(std::memory_order_relaxed)) aborted_.store(true, std::memory_order_relaxed);
+}
+
+// Makes room for a pass and sets the state it starts from: `from`, or zero if it is null or of another batch.
+void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
+  pass_ = pass;
+  pass_.blocks = (pass.batch + kLanes - 1) / kLanes;
+  pass_.partition = make_partition(team_.size(), pass_.blocks, spec_.hidden);
+  aborted_.store(false, std::memory_order_relaxed);
+  const std::size_t blocks = pass_.blocks;
+  const std::size_t all = pairs();
+  for (int l = 0; l < spec_.layers; ++l) {
+    LayerActivations& layer = layers_[l];
+    ensure(layer.gates, all * gate_stride_);
+    ensure(layer.c, (all + blocks) * unit_stride_);
+    ensure(layer.h, (all + blocks) * unit_stride_);
+    if (pass_.dropout) {
+      ensure(layer.dropped, all * unit_stride_);
+      ensure(layer.keep, all * units_padded_);
+    }
+    for (int which = 0; which < 2; ++which) {
+      float* start = which == 0 ? layer.h.data() : layer.c.data();
+      if (from != nullptr && from->batch == pass_.batch) {
+        std::memcpy(start, state_row(*from, pass_.blocks, l, which), blocks * unit_stride_ * sizeof(float));
+      } else {
+        std::memset(start, 0, blocks * unit_stride_ * sizeof(float));
+      }
+    }
+  }
+  if (spec_.coding != InputCoding::onehot) ensure(inputs_, all * input_stride_);
+  const std::size_t pair_logits = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
+  output_chunk_ = static_cast<int>(std::max<std::size_t>(kLogitsBytes / (pair_logits * sizeof(float)), team_.size()));
+  output_chunk_ = std::min<int>(output_chunk_, pass_.target == Target::last ? pass_.blocks : pairs());
+  ensure(logits_, static_cast<std::size_t>(output_chunk_) * pair_logits);
+  ensure(losses_, all * kLanes);
+  if (pass_.gradient) {
+    ensure(outputs_gradient_, all * unit_stride_);
+    ensure(recurrent_gradient_, blocks * unit_stride_);
+    ensure(cell_gradient_, blocks * unit_stride_);
+    if (spec_.coding == InputCoding::embedding) ensure(input_gradients_, all * input_stride_);
+    if (spec_.coding == InputCoding::onehot) {
+      ensure(onehot_gradient_, static_cast<std::size_t>(spec_.vocabulary) * weights_.gate_rows_padded());
+    }
+    for (auto& panel : panels_) ensure(panel, static_cast<std::size_t>(16) * kLanes * kMaxPanelWidth);
+  }
+  if (weights_.shape(pass_.partition)) weights_stale_ = true;
+}
+
+void CpuBackend::end_pass(LaneState& to) const {
+  const std::size_t row = static_cast<std::size_t>(pass_.blocks) * unit_stride_;
+  ensure(to.data, static_cast<std::size_t>(spec_.layers) * 2 * row);
+  to.batch = pass_.batch;
+  for (int l = 0; l < spec_.layers; ++l) {
+    const std::size_t last = static_cast<std::size_t>(pass_.steps) * row;
+    std::memcpy(state_row(to, pass_.blocks, l, 0), layers_[l].h.data() + last, row * sizeof(float));
+    std::memcpy(state_row(to, pass_.blocks, l, 1), layers_[l].c.data() + last, row * sizeof(float));
+  }
+}
+
+void CpuBackend::pack_weights() {
+  if (!weights_stale_) return;
+  const int threads = team_.size();
+  team_.run(threads, [&](int thread) { weights_.pack(parameters_.data(), thread, threads); });
+  weights_.mark_stale();
+  weights_stale_ = false;
+}
+
+StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optimizer, const std::atomic<bool>& stop) {
+  Pass pass;
+  pass.ids = batch.ids;
+  pass.steps = batch.steps;
+  pass.batch = batch.batch;
+  pass.target = batch.target;
+  pass.dropout = spec_.dropout > 0;
+  pass.mask_step = step_count_;
+  pass.gradient = true;
+  pass.stop = &stop;
+  begin_pass(pass, batch.carry_state ? &training_state_ : nullptr);
+  pack_weights();
+  const int threads = pass_.partition.threads;
+  norm_parts_.assign((layout_.size() + 8191) / 8192, 0.0);
+  double norm = 0;
+  double loss = 0;
+  bool applied = false;
+  run_team([&](int thread) {
+    const std::size_t begin = layout_.size() * thread / threads, end = layout_.size() * (thread + 1) / threads;
+    std::memset(gradients_.data() + begin, 0, (end - begin) * sizeof(float));
+    encode_input(thread);
+    team_.barrier();
+    forward(thread);
+    output_stage(thread);
+    backward(thread);
+    norm_share(thread, threads);
+    team_.barrier();
+    if (thread == 0) {
+      norm = gradient_norm();
+      const int first = output_first_step();
+      double total = 0;
+      for (int step = first; step < pass_.steps; ++step)
+        for (int b = 0; b < pass_.batch; ++b) {
+          total += losses_[(static_cast<std::size_t>(step) * pass_.blocks + b / kLanes) * kLanes + b % kLanes];
+        }
+      loss = total / (static_cast<double>(pass_.steps - first) * pass_.batch);
+      applied = !stopped() && std::isfinite(loss) && std::isfinite(norm);
+    }
+    team_.barrier();
+    if (applied) adam_share(thread, threads, optimizer, norm);
+  });
+  if (stopped()) return {std::nan(""), std::nan(""), false};
+  if (!applied) return {loss, norm, false};
+  ++step_count_;
+  weights_stale_ = true;
+  end_pass(training_state_);
+  return {loss, norm, true};
+}
+
+void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
+                          const std::atomic<bool>& stop) {
+  Pass pass;
+  pass.ids = batch.ids;
+  pass.steps = batch.steps;
+  pass.batch = batch.batch;
+  pass.target = batch.target;
+  pass.dropout = dropout && spec_.dropout > 0;
+  pass.mask_step = mask_step;
+  pass.stop = &stop;
+  begin_pass(pass, batch.carry_state ? &evaluation_state_ : nullptr);
+  pack_weights();
+  run_team([&](int thread) {
+    encode_input(thread);
+    team_.barrier();
+    forward(thread);
+    output_stage(thread);
+  });
+  if (stopped()) return;
+  if (batch.carry_state) end_pass(evaluation_state_);
+  const int first = output_first_step();
+  for (int step = first; step < pass_.steps; ++step) {
+    for (int b = 0; b < pass_.batch; ++b) {
+      *losses++ = losses_[(static_cast<std::size_t>(step) * pass_.blocks + b / kLanes) * kLanes + b % kLanes];
+    }
+  }
+}
+
+// ---- Slots: the canonical layout outside, lane blocks inside.
+
+void CpuBackend::read_lane_state(const LaneState& state, float* out) const {
+  const int blocks = (state.batch + kLanes - 1) / kLanes;
+  for (int l = 0; l < spec_.layers; ++l)
+    for (int which = 0; which < 2; ++which) {
+      const float* rows = state_row(state, blocks, l, which);
+      for (int b = 0; b < state.batch; ++b)
+        for (int u = 0; u < spec_.hidden; ++u) *out++ = rows[(b / kLanes) * unit_stride_ + u * kLanes + b % kLanes];
+    }
+}
+
+void CpuBackend::write_lane_state(LaneState& state, const float* values, std::size_t count) {
+  const std::size_t each = static_cast<std::size_t>(spec_.layers) * 2 * spec_.hidden;
+  if (count % each != 0) throw Error(kInvalidArgument, "a state must hold a multiple of " + std::to_string(each) + " values");
+  state.batch = static_cast<int>(count / each);
+  const int blocks = (state.batch + kLanes - 1) / kLanes;
+  ensure(state.data, static_cast<std::size_t>(spec_.layers) * 2 * blocks * unit_stride_);
+  state.data.zero();
+  for (int l = 0; l < spec_.layers; ++l)
+    for (int which = 0; which < 2; ++which) {
+      float* rows = state_row(state, blocks, l, which);
+      for (int b = 0; b < state.batch; ++b)
+        for (int u = 0; u < spec_.hidden; ++u) rows[(b / kLanes) * unit_stride_ + u * kLanes + b % kLanes] = *values++;
+    }
+}
+
+std::size_t CpuBackend::slot_size(Slot slot) const {
+  const std::size_t each = static_cast<std::size_t>(spec_.layers) * 2 * spec_.hidden;
+  if (slot == Slot::training_state) return each * training_state_.batch;
+  if (slot == Slot::stream_state) return each * streams_;
+  return layout_.size();
+}
+
+void CpuBackend::read(Slot slot, float* out) const {
+  const std::size_t bytes = layout_.size() * sizeof(float);
+  switch (slot) {
+    case Slot::parameters:
+      std::memcpy(out, parameters_.data(), bytes);
+      return;
+    case Slot::gradients:
+      std::memcpy(out, gradients_.data(), bytes);
+      return;
+    case Slot::first_moments:
+      std::memcpy(out, first_moments_.data(), bytes);
+      return;
+    case Slot::second_moments:
+      std::memcpy(out, second_moments_.data(), bytes);
+      return;
+    case Slot::training_state:
+      return read_lane_state(training_state_, out);
+    case Slot::stream_state:
+      if (stream_rows_.empty()) return read_lane_state(stream_lanes_, out);
+      std::memcpy(out, stream_rows_.data(), slot_size(slot) * sizeof(float));
+      return;
+  }
+}
+
+void CpuBackend::write(Slot slot, const float* values, std::size_t count) {
+  if (slot == Slot::training_state) return write_lane_state(training_state_, values, count);
+  if (slot == Slot::stream_state) {
+    const std::size_t each = static_cast<std::size_t>(spec_.layers) * 2 * spec_.hidden;
+    reset_stream_state(static_cast<int>(count / each));
+    if (stream_rows_.empty()) return write_lane_state(stream_lanes_, values, count);
+    std::copy(values, values + count, stream_rows_.begin());
+    return;
+  }
+  if (count != layout_.size()) {
+    throw Error(kInvalidArgument, "this model has " + std::to_string(layout_.size()) + " parameters, not " + std::to_string(count));
+  }
+  AlignedBuffer<float>& target = slot == Slot::parameters      ? parameters_
+                                 : slot == Slot::gradients     ? gradients_
+                                 : slot == Slot::first_moments ? first_moments_
+                                                               : second_moments_;
+  std::memcpy(target.data(), values, count * sizeof(float));
+  if (slot == Slot::parameters) weights_stale_ = true;
+  weights_.mark_stale();
+}
+
+std::size_t CpuBackend::host_bytes() const {
+  std::size_t total = 4 * parameters_.bytes() + weights_.bytes() + inputs_.bytes() + input_gradients_.bytes() +
+                      outputs_gradient_.bytes() + recurrent_gradient_.bytes() + cell_gradient_.bytes() +
+                      onehot_gradient_.bytes() + logits_.bytes() + losses_.bytes() + training_state_.data.bytes() +
+                      evaluation_state_.data.bytes() + stream_lanes_.data.bytes() + stream_rows_.size() * sizeof(float);
+  for (const LayerActivations& layer : layers_) {
+    total += layer.gates.bytes() + layer.c.bytes() + layer.h.bytes() + layer.dropped.bytes() + layer.keep.bytes();
+  }
+  for (const auto& panel : panels_) total += panel.bytes();
+  return total;
+}
+
+std::string CpuBackend::description() const {
+  return std::string("CPU (") + isa_title(kernels_.name) + ", " + std::to_string(team_.size()) +
+         (team_.size() == 1 ? " thread" : " threads") + ", fp32)";
+}
+
+std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads) {
+  return std::make_unique<CpuBackend>(spec, threads);
+}
+
+double measure_peak(int threads, int milliseconds) {
+  const KernelTable& kernels = choose_kernels();
+  ThreadTeam team(threads);
+  std::vector<AlignedBuffer<float>> sinks(team.size());
+  for (auto& sink : sinks) {
+    sink.resize(64);
+    for (std::size_t i = 0; i < sink.size(); ++i) sink[i] = 0.5f;
+  }
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::milliseconds(milliseconds);
+  double best = 0;
+  // The best of many short bursts: a ceiling is what the machine can do, not what it did while something else ran.
+  while (Clock::now() < end) {
+    std::vector<double> done(team.size());
+    const auto start = Clock::now();
+    team.run(team.size(), [&](int thread) { done[thread] = kernels.peak(400'000, sinks[thread].data()); });
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    double total = 0;
+    for (double value : done) total += value;
+    best = std::max(best, total / seconds / 1e9);
+  }
+  return best;
+}
+
+}  // namespace cudnn_lstm::cpu

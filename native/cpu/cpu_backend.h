@@ -1,0 +1,174 @@
+// The CPU backend: the whole model on one thread team. cpu_forward.cpp, cpu_backward.cpp and cpu_optimizer.cpp hold a training
+// step in the order it runs; cpu_sampling.cpp feeds streams; cpu_backend.cpp owns the memory and the slots.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/backend.h"
+#include "cpu/aligned_buffer.h"
+#include "cpu/kernels.h"
+#include "cpu/partition.h"
+#include "cpu/thread_team.h"
+#include "cpu/weights.h"
+
+namespace cudnn_lstm::cpu {
+
+// What one layer computes in T steps for the blocks of a batch; a "pair" is one (step, lane block).
+struct LayerActivations {
+  AlignedBuffer<float> gates;          // [T][blocks][gate_stride]: activations, then gradients of the pre-activations
+  AlignedBuffer<float> c;              // [T + 1][blocks][unit_stride], [0] is the state before
+  AlignedBuffer<float> h;              // likewise
+  AlignedBuffer<float> dropped;        // [T][blocks][unit_stride]: h after dropout
+  AlignedBuffer<std::uint16_t> keep;   // [T][blocks][units_padded]: the masks
+};
+
+// h and c of every layer, [layers][2][blocks][unit_stride], for `batch` sequences.
+struct LaneState {
+  AlignedBuffer<float> data;
+  int batch = 0;
+};
+
+class CpuBackend final : public Backend {
+ public:
+  // Throws Error(kOutOfMemory).
+  CpuBackend(const ModelSpec& spec, int threads);
+
+  const ModelSpec& spec() const override { return spec_; }
+  const Layout& layout() const override { return layout_; }
+  StepResult train_step(const Batch& batch, const OptimizerStep& optimizer, const std::atomic<bool>& stop) override;
+  void evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
+                const std::atomic<bool>& stop) override;
+  void reset_evaluation_state() override { evaluation_state_.batch = 0; }
+  void reset_training_state() override { training_state_.batch = 0; }
+  void next_logits(const std::int32_t* ids, int streams, float* logits) override;
+  void reset_stream_state(int streams) override;
+  std::size_t slot_size(Slot slot) const override;
+  void read(Slot slot, float* out) const override;
+  void write(Slot slot, const float* values, std::size_t count) override;
+  std::uint64_t step_count() const override { return step_count_; }
+  void set_step_count(std::uint64_t steps) override { step_count_ = steps; }
+  std::size_t host_bytes() const override;
+  std::size_t device_bytes() const override { return 0; }
+  std::string description() const override;
+
+ private:
+  // One run over a batch; fixed while the team works on it.
+  struct Pass {
+    const std::int32_t* ids = nullptr;  // [T + 1, B]
+    int steps = 0;                      // T
+    int batch = 0;                      // B
+    Target target = Target::every;
+    bool dropout = false;
+    std::uint64_t mask_step = 0;
+    bool gradient = false;
+    Partition partition;
+    int blocks = 0;
+    const std::atomic<bool>* stop = nullptr;
+  };
+
+  void begin_pass(const Pass& pass, const LaneState* from);
+  void end_pass(LaneState& to) const;
+  void run_team(const std::function<void(int)>& work);
+  void pack_weights();
+  bool stopped() const { return aborted_.load(std::memory_order_relaxed); }
+  void poll_stop();
+
+  // cpu_forward.cpp
+  void encode_input(int thread);
+  void forward(int thread);
+  void forward_layer(int thread, int layer);
+  void input_products(const Domain& domain, int layer, int first_step, int last_step);
+  void forward_tick(const Domain& domain, int layer, int step);
+  void output_stage(int thread);
+  void output_pairs(int first_pair, int last_pair, int chunk_first);
+
+  // cpu_backward.cpp
+  struct GradientProduct;
+  void backward(int thread);
+  void backward_layer(int thread, int layer);
+  void backward_tick(const Domain& domain, int layer, int step);
+  void input_gradients(const Domain& domain, int layer, int first_step, int last_step);
+  void weight_gradients(int thread, int layer, int first_step, int last_step);
+  void accumulate(const GradientProduct* products, int count, int thread);
+  void onehot_gradients(int thread, int first_pair, int last_pair);
+  void finish_input_gradients(int thread);
+
+  // cpu_optimizer.cpp
+  void norm_share(int thread, int threads);
+  double gradient_norm() const;
+  void adam_share(int thread, int threads, const OptimizerStep& optimizer, double norm);
+
+  // cpu_sampling.cpp
+  void next_logits_single(std::int32_t id, int stream, int streams, float* logits);
+  void next_logits_lanes(const std::int32_t* ids, int streams, float* logits);
+
+  int pairs() const { return pass_.steps * pass_.blocks; }
+  int output_first_step() const { return pass_.target == Target::last ? pass_.steps - 1 : 0; }
+  float* gates(int layer, int step, int block) {
+    return layers_[layer].gates.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * gate_stride_;
+  }
+  float* unit_row(AlignedBuffer<float>& buffer, int step, int block) {
+    return buffer.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * unit_stride_;
+  }
+  std::uint16_t* keep(int layer, int step, int block) {
+    return layers_[layer].keep.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * units_padded_;
+  }
+  // What layer `layer` hands on at a step: h, after dropout where there is any.
+  float* layer_output(int layer, int step, int block) {
+    return pass_.dropout ? unit_row(layers_[layer].dropped, step, block) : unit_row(layers_[layer].h, step + 1, block);
+  }
+  float* input_block(int step, int block) {
+    return inputs_.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * input_stride_;
+  }
+  float* state_row(LaneState& state, int blocks, int layer, int which) const {
+    return state.data.data() + (static_cast<std::size_t>(layer) * 2 + which) * blocks * unit_stride_;
+  }
+  const float* state_row(const LaneState& state, int blocks, int layer, int which) const {
+    return state.data.data() + (static_cast<std::size_t>(layer) * 2 + which) * blocks * unit_stride_;
+  }
+  void read_lane_state(const LaneState& state, float* out) const;
+  void write_lane_state(LaneState& state, const float* values, std::size_t count);
+
+  const ModelSpec spec_;
+  const Layout layout_;
+  const KernelTable& kernels_;
+  ThreadTeam team_;
+  Weights weights_;
+  bool weights_stale_ = true;
+
+  int units_padded_;          // H rounded up to 16
+  std::size_t unit_stride_;   // floats of a lane block of units
+  std::size_t gate_stride_;   // floats of a lane block of gate rows
+  std::size_t input_stride_;  // floats of a lane block of input features
+
+  AlignedBuffer<float> parameters_, gradients_, first_moments_, second_moments_;
+  std::vector<double> norm_parts_;
+  std::uint64_t step_count_ = 0;
+
+  Pass pass_;
+  std::atomic<bool> aborted_{false};
+  std::vector<LayerActivations> layers_;
+  AlignedBuffer<float> inputs_;           // [T][blocks][in][16]: scalar and embedded input
+  AlignedBuffer<float> input_gradients_;  // likewise, embedding only
+  AlignedBuffer<float> outputs_gradient_; // [T][blocks][unit_stride]: gradient to the output of the layer at work
+  AlignedBuffer<float> recurrent_gradient_;  // [blocks][unit_stride]
+  AlignedBuffer<float> cell_gradient_;       // [blocks][unit_stride]
+  AlignedBuffer<float> onehot_gradient_;     // [V][4H padded]
+  AlignedBuffer<float> logits_;              // [output chunk pairs][V padded][16]
+  int output_chunk_ = 1;                     // pairs in logits_
+  AlignedBuffer<float> losses_;              // [T][blocks][16]
+  std::vector<AlignedBuffer<float>> panels_; // one a thread: packed columns of a gradient product
+
+  LaneState training_state_, evaluation_state_, stream_lanes_;
+  std::vector<float> stream_rows_;  // [L, 2, S, H] while there are few streams
+  int streams_ = 0;
+  std::vector<float> single_scratch_;
+};
+
+std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads);
+
+// Fused multiply-adds in registers on `threads` threads for about `milliseconds`: GFLOP/s, the ceiling for any product.
+double measure_peak(int threads, int milliseconds);
+
+}  // namespace cudnn_lstm::cpu

@@ -1,0 +1,297 @@
+// The backward half of a step: back-propagation through time, layer by layer from the top, the weight gradients of a run of
+// ticks right behind them, while the gate gradients are in cache.
+#include <algorithm>
+#include <cstring>
+
+#include "core/random.h"
+#include "cpu/cpu_backend.h"
+
+namespace cudnn_lstm::cpu {
+namespace {
+
+constexpr int kUnitGroup = 48;
+
+// Weight gradients are taken over about this many lanes at once ...
+constexpr int kGradientLanes = 1024;
+// ... in runs of this many pairs, whose packed columns fit the first-level cache: 16 x 16 lanes.
+constexpr int kPanelPairs = 16;
+
+}  // namespace
+
+// dW[row][column] += sum over pairs and lanes of dy[row][lane] * x[column][lane].
+struct CpuBackend::GradientProduct {
+  std::vector<const float*> dy;  // [pairs]: [rows][16]
+  std::vector<const float*> x;   // [pairs]: [columns][16]
+  int rows;
+  int columns;
+  int hidden_rows;  // > 0: rows are interleaved gates of that many units
+  float* gradient;  // canonical [rows][columns]
+};
+
+void CpuBackend::backward(int thread) {
+  if (spec_.coding == InputCoding::onehot) {
+    const int threads = pass_.partition.threads;
+    const std::size_t begin = onehot_gradient_.size() * thread / threads;
+    const std::size_t end = onehot_gradient_.size() * (thread + 1) / threads;
+    std::memset(onehot_gradient_.data() + begin, 0, (end - begin) * sizeof(float));
+  }
+  team_.barrier();
+  for (int layer = spec_.layers - 1; layer >= 0; --layer) backward_layer(thread, layer);
+  team_.barrier();
+  if (!stopped()) finish_input_gradients(thread);
+  team_.barrier();
+}
+
+void CpuBackend::backward_layer(int thread, int layer) {
+  const Domain domain = pass_.partition.domain(thread);
+  for (int block = domain.first_block; block < domain.last_block; ++block) {
+    float* dc = cell_gradient_.data() + static_cast<std::size_t>(block) * unit_stride_;
+    std::fill(dc + domain.first_unit * kLanes, dc + domain.last_unit * kLanes, 0.0f);
+  }
+  const int chunk = std::max(1, kGradientLanes / (pass_.blocks * kLanes));
+  for (int last = pass_.steps; last > 0; last -= chunk) {
+    const int first = std::max(0, last - chunk);
+    for (int step = last - 1; step >= first; --step) {
+      poll_stop();
+      if (!stopped()) backward_tick(domain, layer, step);
+      if (pass_.partition.split_units) team_.barrier();
+    }
+    if (!stopped() && (layer > 0 || spec_.coding == InputCoding::embedding)) input_gradients(domain, layer, first, last);
+    if (!pass_.partition.split_units) team_.barrier();
+    if (!stopped()) weight_gradients(thread, layer, first * pass_.blocks, last * pass_.blocks);
+  }
+}
+
+// dh = dropout(dh from above) + W_hh^T (gate gradients of the next tick), then through the gates.
+void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
+  constexpr int kMaxBlocks = 16;
+  LayerActivations& activations = layers_[layer];
+  const bool last = step == pass_.steps - 1;
+  const bool from_above = layer < spec_.layers - 1 || pass_.target == Target::every || last;
+  const std::uint32_t threshold = dropout_threshold(spec_.dropout);
+  for (int first = domain.first_block; first < domain.last_block; first += kMaxBlocks) {
+    const int count = std::min(kMaxBlocks, domain.last_block - first);
+    const float* b[kMaxBlocks];
+    float* c[kMaxBlocks];
+    for (int i = 0; i < count; ++i) {
+      b[i] = last ? nullptr : gates(layer, step + 1, first + i);
+      c[i] = recurrent_gradient_.data() + static_cast<std::size_t>(first + i) * unit_stride_;
+    }
+    for (int unit = domain.first_unit; unit < domain.last_unit; unit += kUnitGroup) {
+      const int end = std::min(unit + kUnitGroup, domain.last_unit);
+      if (!last) weights_.layers()[layer].recurrent_back.multiply(domain.segment, unit, end, count, b, c, nullptr, true);
+      for (int i = 0; i < count; ++i) {
+        const int block = first + i;
+        const std::size_t at = static_cast<std::size_t>(unit) * kLanes;
+        GateBackward stage{};
+        stage.units = end - unit;
+        stage.gates = gates(layer, step, block) + 4 * at;
+        stage.c_before = unit_row(activations.c, step, block) + at;
+        stage.c = unit_row(activations.c, step + 1, block) + at;
+        stage.dh_above = from_above ? unit_row(outputs_gradient_, step, block) + at : nullptr;
+        stage.dh_recurrent = last ? nullptr : c[i] + at;
+        stage.dc = cell_gradient_.data() + static_cast<std::size_t>(block) * unit_stride_ + at;
+        if (pass_.dropout && from_above) {
+          stage.keep = keep(layer, step, block) + unit;
+        }
+        stage.keep_scale = 65536.0f / static_cast<float>(threshold);
+        kernels_.gate_backward(stage);
+      }
+    }
+  }
+}
+
+// dx = W_ih^T (gate gradients): to the layer below, in place of the gradients this layer has used up, or to the embedding.
+void CpuBackend::input_gradients(const Domain& domain, int layer, int first_step, int last_step) {
+  const PackedMatrix& weights = weights_.layers()[layer].input_back;
+  std::vector<const float*> b;
+  std::vector<float*> c;
+  for (int step = first_step; step < last_step; ++step)
+    for (int block = domain.first_block; block < domain.last_block; ++block) {
+      b.push_back(gates(layer, step, block));
+      c.push_back(layer > 0 ? unit_row(outputs_gradient_, step, block)
+                            : input_gradients_.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * input_stride_);
+    }
+  const int end = weights.segment_end(domain.segment);
+  for (int unit = weights.segment_begin(domain.segment); unit < end; unit += kUnitGroup) {
+    weights.multiply(domain.segment, unit, std::min(unit + kUnitGroup, end), static_cast<int>(b.size()), b.data(), c.data(),
+                     nullptr, true);
+  }
+}
+
+// Of pairs [first_pair, last_pair): layer < L, that LSTM layer; layer == L, the output layer, whose logits chunk starts there.
+void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int last_pair) {
+  const bool output = layer == spec_.layers;
+  const int count = last_pair - first_pair;
+  GradientProduct products[2];
+  int product_count = 0;
+  auto add_product = [&](int rows, int columns, int hidden_rows, const Parameter& parameter) -> GradientProduct& {
+    GradientProduct& product = products[product_count++];
+    product.rows = rows;
+    product.columns = columns;
+    product.hidden_rows = hidden_rows;
+    product.gradient = gradients_.data() + parameter.offset;
+    product.dy.reserve(count);
+    product.x.reserve(count);
+    return product;
+  };
+  const std::size_t logits_stride = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
+  const auto dy = [&](int pair) -> const float* {
+    if (output) return logits_.data() + static_cast<std::size_t>(pair - first_pair) * logits_stride;
+    return gates(layer, pair / pass_.blocks, pair % pass_.blocks);
+  };
+  const bool table_input = !output && layer == 0 && spec_.coding != InputCoding::embedding;
+  GradientProduct* recurrent =
+      output ? nullptr : &add_product(4 * spec_.hidden, spec_.hidden, spec_.hidden, layout_.weight_hh(layer));
+  GradientProduct* input = nullptr;
+  if (output) {
+    input = &add_product(spec_.vocabulary, spec_.hidden, 0, layout_.output_weight());
+  } else if (!table_input) {
+    input = &add_product(4 * spec_.hidden, layer == 0 ? spec_.input_size() : spec_.hidden, spec_.hidden, layout_.weight_ih(layer));
+  }
+  for (int pair = first_pair; pair < last_pair; ++pair) {
+    const int step = pair / pass_.blocks, block = pair % pass_.blocks;
+    if (recurrent != nullptr) {
+      recurrent->dy.push_back(dy(pair));
+      recurrent->x.push_back(unit_row(layers_[layer].h, step, block));
+    }
+    if (input != nullptr) {
+      input->dy.push_back(dy(pair));
+      input->x.push_back(output       ? layer_output(spec_.layers - 1, step, block)
+                         : layer == 0 ? input_block(step, block)
+                                      : layer_output(layer - 1, step, block));
+    }
+  }
+  accumulate(products, product_count, thread);
+
+  // The bias, and the scalar input's weight: sums along the lanes, this thread's rows.
+  const int threads = pass_.partition.threads;
+  const int rows = output ? spec_.vocabulary : 4 * spec_.hidden;
+  float* bias = gradients_.data() + (output ? layout_.output_bias() : layout_.bias(layer)).offset;
+  float* scalar = table_input && spec_.coding == InputCoding::scalar ? gradients_.data() + layout_.weight_ih(0).offset : nullptr;
+  for (int row = share_begin(rows, threads, thread); row < share_begin(rows, threads, thread + 1); ++row) {
+    float sum[kLanes] = {};
+    float scalar_sum[kLanes] = {};
+    for (int pair = first_pair; pair < last_pair; ++pair) {
+      const float* values = dy(pair) + row * kLanes;
+      for (int lane = 0; lane < kLanes; ++lane) sum[lane] += values[lane];
+      if (scalar != nullptr) {
+        const float* x = input_block(pair / pass_.blocks, pair % pass_.blocks);
+        for (int lane = 0; lane < kLanes; ++lane) scalar_sum[lane] += values[lane] * x[lane];
+      }
+    }
+    const int place = output ? row : (row % 4) * spec_.hidden + row / 4;
+    float total = 0, scalar_total = 0;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      total += sum[lane];
+      scalar_total += scalar_sum[lane];
+    }
+    bias[place] += total;
+    if (scalar != nullptr) scalar[place] += scalar_total;
+  }
+  if (table_input && spec_.coding == InputCoding::onehot) onehot_gradients(thread, first_pair, last_pair);
+}
+
+// This thread's panels of the products. Each panel of columns is transposed into the order in which the tiles read it, once for
+// all rows: a thousandth of the product's work.
+void CpuBackend::accumulate(const GradientProduct* products, int count, int thread) {
+  const int threads = pass_.partition.threads;
+  const int width = kernels_.panel_width;
+  int panels = 0;
+  for (int i = 0; i < count; ++i) panels += (products[i].columns + width - 1) / width;
+  // With few panels, each is cut into runs of rows, so that every thread has its share.
+  const int row_parts = panels % threads == 0 || panels >= 4 * threads ? 1 : (4 * threads + panels - 1) / panels;
+  const int items = panels * row_parts;
+  float* packed = panels_[thread].data();
+  const int pairs = static_cast<int>(products[0].dy.size());
+  const float* a[kPanelPairs];
+  float* c[kMaxTileRows];
+  for (int first = 0; first < pairs; first += kPanelPairs) {
+    const int run = std::min(kPanelPairs, pairs - first);
+    for (int item = share_begin(items, threads, thread); item < share_begin(items, threads, thread + 1); ++item) {
+      int panel = item / row_parts;
+      const GradientProduct* product = products;
+      while (panel >= (product->columns + width - 1) / width) {
+        panel -= (product->columns + width - 1) / width;
+        ++product;
+      }
+      const int column = panel * width;
+      for (int p = 0; p < run; ++p)
+        for (int part = 0; part < width; part += 16) {
+          // A tensor's units are padded to 16, not to the panel's width.
+          if (column + part >= product->columns) {
+            for (int lane = 0; lane < kLanes; ++lane) {
+              std::fill_n(packed + (static_cast<std::size_t>(p) * kLanes + lane) * width + part, 16, 0.0f);
+            }
+            continue;
+          }
+          kernels_.transpose_block(product->x[first + p] + static_cast<std::size_t>(column + part) * kLanes,
+                                   packed + static_cast<std::size_t>(p) * kLanes * width + part, width);
+        }
+      const int tiles = (product->rows + kernels_.tile_rows - 1) / kernels_.tile_rows;
+      const int part = item % row_parts;
+      for (int tile = share_begin(tiles, row_parts, part); tile < share_begin(tiles, row_parts, part + 1); ++tile) {
+        const int row = tile * kernels_.tile_rows;
+        GradientTile work{};
+        work.a = a;
+        work.x = packed;
+        work.pairs = run;
+        work.rows = std::min(kernels_.tile_rows, product->rows - row);
+        work.columns = std::min(width, product->columns - column);
+        work.c = c;
+        for (int p = 0; p < run; ++p) a[p] = product->dy[first + p] + static_cast<std::size_t>(row) * kLanes;
+        for (int r = 0; r < work.rows; ++r) {
+          const int from = row + r;
+          const int place = product->hidden_rows > 0 ? (from % 4) * product->hidden_rows + from / 4 : from;
+          c[r] = product->gradient + static_cast<std::size_t>(place) * product->columns + column;
+        }
+        kernels_.gradient_tile(work);
+      }
+    }
+  }
+}
+
+// Row look-up backwards: the gate gradients of a position are added to its symbol's row; each thread its own gate rows.
+void CpuBackend::onehot_gradients(int thread, int first_pair, int last_pair) {
+  const int threads = pass_.partition.threads;
+  const int row_blocks = (4 * spec_.hidden + 15) / 16;
+  const std::size_t stride = weights_.gate_rows_padded();
+  alignas(64) float lanes[kLanes * kLanes];
+  for (int pair = first_pair; pair < last_pair; ++pair) {
+    const int step = pair / pass_.blocks, block = pair % pass_.blocks;
+    const std::int32_t* ids = pass_.ids + static_cast<std::size_t>(step) * pass_.batch + block * kLanes;
+    const int count = std::min(kLanes, pass_.batch - block * kLanes);
+    for (int r = share_begin(row_blocks, threads, thread); r < share_begin(row_blocks, threads, thread + 1); ++r) {
+      kernels_.transpose_block(gates(0, step, block) + r * 16 * kLanes, lanes, kLanes);
+      for (int lane = 0; lane < count; ++lane) kernels_.add(lanes + lane * kLanes, onehot_gradient_.data() + ids[lane] * stride + r * 16, 16);
+    }
+  }
+}
+
+// One-hot: the table of gradients goes to the canonical [4H, V]. Embedding: dx is added to its symbols' rows.
+void CpuBackend::finish_input_gradients(int thread) {
+  const int threads = pass_.partition.threads;
+  if (spec_.coding == InputCoding::onehot) {
+    const std::size_t stride = weights_.gate_rows_padded();
+    float* gradient = gradients_.data() + layout_.weight_ih(0).offset;
+    for (int u = share_begin(spec_.hidden, threads, thread); u < share_begin(spec_.hidden, threads, thread + 1); ++u)
+      for (int g = 0; g < 4; ++g) {
+        float* row = gradient + (static_cast<std::size_t>(g) * spec_.hidden + u) * spec_.vocabulary;
+        for (int id = 0; id < spec_.vocabulary; ++id) row[id] = onehot_gradient_[id * stride + 4 * u + g];
+      }
+  }
+  if (spec_.coding == InputCoding::embedding) {
+    const int in = spec_.embedding;
+    float* gradient = gradients_.data() + layout_.embedding().offset;
+    const int first = share_begin(in, threads, thread), last = share_begin(in, threads, thread + 1);
+    for (int step = 0; step < pass_.steps; ++step)
+      for (int b = 0; b < pass_.batch; ++b) {
+        const float* dx = input_gradients_.data() +
+                          (static_cast<std::size_t>(step) * pass_.blocks + b / kLanes) * input_stride_ + b % kLanes;
+        float* row = gradient + static_cast<std::size_t>(pass_.ids[static_cast<std::size_t>(step) * pass_.batch + b]) * in;
+        for (int e = first; e < last; ++e) row[e] += dx[e * kLanes];
+      }
+  }
+}
+
+}  // namespace cudnn_lstm::cpu

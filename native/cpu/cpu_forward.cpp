@@ -1,0 +1,178 @@
+// The forward half of a step. Each thread runs through its own domain (partition.h); the team meets where one thread's output
+// is another's input.
+#include <algorithm>
+
+#include "core/random.h"
+#include "cpu/cpu_backend.h"
+
+namespace cudnn_lstm::cpu {
+namespace {
+
+// Unit groups: the gate stage follows the product of this many units, while their rows are in cache. 48 units are 192 rows,
+// whole tiles of every table.
+constexpr int kUnitGroup = 48;
+
+// The products with the layer's input run over about this many lanes at once, ahead of the ticks that need them.
+constexpr int kInputLanes = 128;
+
+}  // namespace
+
+// Scalar and embedded input become lane blocks [in][16]; one-hot input stays ids. Lanes beyond the batch hold zero.
+void CpuBackend::encode_input(int thread) {
+  if (spec_.coding == InputCoding::onehot) return;
+  const int threads = pass_.partition.threads;
+  const int in = spec_.input_size();
+  const float* table =
+      spec_.coding == InputCoding::embedding ? parameters_.data() + layout_.embedding().offset : nullptr;
+  const float scale = 1.0f / static_cast<float>(spec_.vocabulary);
+  for (int pair = share_begin(pairs(), threads, thread); pair < share_begin(pairs(), threads, thread + 1); ++pair) {
+    const int step = pair / pass_.blocks, block = pair % pass_.blocks;
+    float* out = input_block(step, block);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const int b = block * kLanes + lane;
+      const bool real = b < pass_.batch;
+      const std::int32_t id = real ? pass_.ids[static_cast<std::size_t>(step) * pass_.batch + b] : 0;
+      for (int e = 0; e < in; ++e) {
+        const float value = table != nullptr ? table[static_cast<std::size_t>(id) * in + e] : static_cast<float>(id) * scale;
+        out[e * kLanes + lane] = real ? value : 0.0f;
+      }
+    }
+  }
+}
+
+void CpuBackend::forward(int thread) {
+  for (int layer = 0; layer < spec_.layers; ++layer) forward_layer(thread, layer);
+  team_.barrier();
+}
+
+void CpuBackend::forward_layer(int thread, int layer) {
+  const Domain domain = pass_.partition.domain(thread);
+  const int blocks = std::max(1, domain.last_block - domain.first_block);
+  const int chunk = std::max(1, kInputLanes / (blocks * kLanes));
+  for (int step = 0; step < pass_.steps; ++step) {
+    poll_stop();
+    if (!stopped()) {
+      if (step % chunk == 0) input_products(domain, layer, step, std::min(pass_.steps, step + chunk));
+      forward_tick(domain, layer, step);
+    }
+    if (pass_.partition.split_units) team_.barrier();
+  }
+}
+
+// gates = bias + W_ih x for the domain's units and steps [first_step, last_step).
+void CpuBackend::input_products(const Domain& domain, int layer, int first_step, int last_step) {
+  const LayerWeights& weights = weights_.layers()[layer];
+  if (layer == 0 && spec_.coding == InputCoding::onehot) {
+    const std::size_t row_stride = weights_.gate_rows_padded();
+    alignas(64) float lanes[kLanes * kLanes];
+    for (int step = first_step; step < last_step; ++step) {
+      const std::int32_t* ids = pass_.ids + static_cast<std::size_t>(step) * pass_.batch;
+      for (int block = domain.first_block; block < domain.last_block; ++block) {
+        for (int row = 4 * domain.first_unit; row < 4 * domain.last_unit; row += 16) {
+          for (int lane = 0; lane < kLanes; ++lane) {
+            const int b = block * kLanes + lane;
+            const float* column = weights.table.data() + (b < pass_.batch ? ids[b] : 0) * row_stride + row;
+            std::copy(column, column + 16, lanes + lane * kLanes);
+          }
+          kernels_.transpose_block(lanes, gates(layer, step, block) + row * kLanes, kLanes);
+        }
+      }
+    }
+    return;
+  }
+  std::vector<const float*> b;
+  std::vector<float*> c;
+  for (int step = first_step; step < last_step; ++step)
+    for (int block = domain.first_block; block < domain.last_block; ++block) {
+      b.push_back(layer == 0 ? input_block(step, block) : layer_output(layer - 1, step, block));
+      c.push_back(gates(layer, step, block));
+    }
+  for (int unit = domain.first_unit; unit < domain.last_unit; unit += kUnitGroup) {
+    const int end = std::min(unit + kUnitGroup, domain.last_unit);
+    weights.input.multiply(domain.segment, 4 * unit, 4 * end, static_cast<int>(b.size()), b.data(), c.data(),
+                           weights.bias.data(), false);
+  }
+}
+
+// gates += W_hh h, then the gate stage and the dropout of what the layer hands on.
+void CpuBackend::forward_tick(const Domain& domain, int layer, int step) {
+  constexpr int kMaxBlocks = 16;
+  LayerActivations& activations = layers_[layer];
+  const std::uint32_t threshold = dropout_threshold(spec_.dropout);
+  for (int first = domain.first_block; first < domain.last_block; first += kMaxBlocks) {
+    const int count = std::min(kMaxBlocks, domain.last_block - first);
+    const float* b[kMaxBlocks];
+    float* c[kMaxBlocks];
+    for (int i = 0; i < count; ++i) {
+      b[i] = unit_row(activations.h, step, first + i);
+      c[i] = gates(layer, step, first + i);
+    }
+    for (int unit = domain.first_unit; unit < domain.last_unit; unit += kUnitGroup) {
+      const int end = std::min(unit + kUnitGroup, domain.last_unit);
+      weights_.layers()[layer].recurrent.multiply(domain.segment, 4 * unit, 4 * end, count, b, c, nullptr, false);
+      for (int i = 0; i < count; ++i) {
+        const int block = first + i;
+        const std::size_t at = static_cast<std::size_t>(unit) * kLanes;
+        GateForward stage{};
+        stage.units = end - unit;
+        stage.gates = c[i] + 4 * at;
+        stage.c_before = unit_row(activations.c, step, block) + at;
+        stage.c = unit_row(activations.c, step + 1, block) + at;
+        stage.h = unit_row(activations.h, step + 1, block) + at;
+        if (pass_.dropout) {
+          std::uint16_t* mask = keep(layer, step, block) + unit;
+          kernels_.dropout_mask({end - unit, unit, static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(block),
+                                 static_cast<std::uint32_t>(layer), pass_.mask_step, spec_.seed, threshold},
+                                mask);
+          stage.h_dropped = unit_row(activations.dropped, step, block) + at;
+          stage.keep = mask;
+          stage.keep_scale = 65536.0f / static_cast<float>(threshold);
+        }
+        kernels_.gate_forward(stage);
+      }
+    }
+  }
+}
+
+// Logits, loss and, in training, their gradients down to the top layer's output. The pairs are shared between threads whatever
+// the partition of the time loop was.
+void CpuBackend::output_stage(int thread) {
+  const int first = output_first_step() * pass_.blocks;
+  const int threads = pass_.partition.threads;
+  for (int chunk = first; chunk < pairs(); chunk += output_chunk_) {
+    const int count = std::min(output_chunk_, pairs() - chunk);
+    poll_stop();
+    if (!stopped()) {
+      output_pairs(chunk + share_begin(count, threads, thread), chunk + share_begin(count, threads, thread + 1), chunk);
+    }
+    team_.barrier();
+    if (!pass_.gradient) continue;
+    if (!stopped()) weight_gradients(thread, spec_.layers, chunk, chunk + count);
+    team_.barrier();
+  }
+}
+
+void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
+  const int top = spec_.layers - 1;
+  const std::size_t stride = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
+  const double targets = static_cast<double>(pass_.target == Target::last ? 1 : pass_.steps) * pass_.batch;
+  std::int32_t wanted[kLanes];
+  for (int pair = first_pair; pair < last_pair; ++pair) {
+    const int step = pair / pass_.blocks, block = pair % pass_.blocks;
+    const float* input = layer_output(top, step, block);
+    float* logits = logits_.data() + static_cast<std::size_t>(pair - chunk_first) * stride;
+    weights_.output().multiply(0, 0, spec_.vocabulary, 1, &input, &logits, weights_.output_bias(), false);
+    const int lanes = std::min(kLanes, pass_.batch - block * kLanes);
+    for (int lane = 0; lane < lanes; ++lane) {
+      wanted[lane] = pass_.ids[static_cast<std::size_t>(step + 1) * pass_.batch + block * kLanes + lane];
+    }
+    kernels_.softmax_loss(logits, spec_.vocabulary, wanted, lanes, static_cast<float>(1.0 / targets), pass_.gradient,
+                          losses_.data() + static_cast<std::size_t>(pair) * kLanes);
+    if (pass_.gradient) {
+      float* out = unit_row(outputs_gradient_, step, block);
+      weights_.output_back().multiply(0, 0, spec_.hidden, 1, &logits, &out, nullptr, true);
+    }
+  }
+}
+
+}  // namespace cudnn_lstm::cpu

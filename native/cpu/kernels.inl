@@ -1,0 +1,503 @@
+// The inner loops, written once on the compiler's vector types (GCC and Clang) and compiled for each instruction set by a
+// kernels_*.cpp that sets KERNEL_NAMESPACE, KERNEL_NAME and VW (floats a vector), TILE_ROWS, TILE_BLOCKS, PANEL_WIDTH.
+//
+// Every sum runs in one order that depends only on the shape, never on the number of threads or on how many lane blocks a
+// call takes: for each output element, over the depth, one fused multiply-add after another.
+#include <cmath>
+#include <cstring>
+
+#include "core/random.h"
+#include "cpu/kernels.h"
+
+namespace cudnn_lstm::cpu {
+namespace KERNEL_NAMESPACE {
+
+typedef float vf __attribute__((vector_size(VW * 4)));
+typedef std::int32_t vi __attribute__((vector_size(VW * 4)));
+typedef float vf_unaligned __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+
+constexpr int kVectors = kLanes / VW;  // vectors in 16 lanes
+constexpr int kRows = TILE_ROWS;
+static_assert(TILE_ROWS <= kMaxTileRows && TILE_BLOCKS <= kMaxTileBlocks && PANEL_WIDTH <= kMaxPanelWidth);
+
+#define INLINE inline __attribute__((always_inline))
+
+INLINE vf load(const float* p) { return *reinterpret_cast<const vf_unaligned*>(p); }
+INLINE void store(float* p, vf v) { *reinterpret_cast<vf_unaligned*>(p) = v; }
+INLINE vf splat(float x) { return x - vf{}; }
+INLINE vi splat_int(std::int32_t x) { return x - vi{}; }
+INLINE vf select(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
+INLINE vf min(vf a, vf b) { return select(a < b, a, b); }
+INLINE vf max(vf a, vf b) { return select(a > b, a, b); }
+
+// ---- Elementwise functions. Measured against libm in double over every float in range by native/cpu/selftest.cpp:
+// exponential <= 2 ulp, sigmoid <= 3 ulp, hyperbolic_tangent <= 3 ulp.
+
+// exp(x), after Cephes' expf: x = n ln 2 + r, |r| <= ln 2 / 2, a degree-6 polynomial in r, the exponent added as bits.
+INLINE vf exponential(vf x) {
+  x = min(max(x, splat(-87.0f)), splat(88.0f));
+  const vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  const vf shifted = x * splat(1.44269504088896341f) + magic;
+  const vf n = shifted - magic;
+  vf r = x - n * splat(0.693359375f);
+  r = r - n * splat(-2.12194440e-4f);
+  vf p = splat(1.9875691500e-4f);
+  p = p * r + splat(1.3981999507e-3f);
+  p = p * r + splat(8.3334519073e-3f);
+  p = p * r + splat(4.1665795894e-2f);
+  p = p * r + splat(1.6666665459e-1f);
+  p = p * r + splat(5.0000001201e-1f);
+  const vf square = r * r;
+  p = p * square + r;
+  p = p + splat(1.0f);
+  const vi exponent = ((vi)shifted - (vi)magic) << 23;
+  return (vf)((vi)p + exponent);
+}
+
+INLINE vf sigmoid(vf x) { return splat(1.0f) / (splat(1.0f) + exponential(-x)); }
+
+// tanh(x), after Cephes' tanhf: an odd polynomial near zero, where the quotient would cancel; else (1 - e) / (1 + e), e = exp(-2|x|).
+INLINE vf hyperbolic_tangent(vf x) {
+  const vi sign_bit = splat_int(static_cast<std::int32_t>(0x80000000u));
+  const vi sign = (vi)x & sign_bit;
+  const vf magnitude = (vf)((vi)x & ~sign_bit);
+  const vf e = exponential(magnitude * splat(-2.0f));
+  const vf far = (splat(1.0f) - e) / (splat(1.0f) + e);
+  const vf square = x * x;
+  vf p = splat(-5.70498872745e-3f);
+  p = p * square + splat(2.06390887954e-2f);
+  p = p * square + splat(-5.37397155531e-2f);
+  p = p * square + splat(1.33314422036e-1f);
+  p = p * square + splat(-3.33332819422e-1f);
+  p = p * square;
+  const vf near = p * x + x;
+  return select(magnitude < splat(0.625f), near, (vf)((vi)far | sign));
+}
+
+// ---- Products.
+
+template <int Blocks>
+INLINE void tile_product_of(const TileProduct& t) {
+  vf sum[kRows][Blocks * kVectors];
+  if (t.initial != nullptr) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const vf start = splat(r < t.rows ? t.initial[r] : 0.0f);
+#pragma GCC unroll 8
+      for (int j = 0; j < Blocks * kVectors; ++j) sum[r][j] = start;
+    }
+  } else {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const bool from_c = !t.zero && r < t.rows;
+#pragma GCC unroll 8
+      for (int j = 0; j < Blocks * kVectors; ++j) {
+        sum[r][j] = from_c ? load(t.c[j / kVectors] + r * kLanes + (j % kVectors) * VW) : vf{};
+      }
+    }
+  }
+  const float* a = t.a;
+  const float* b0 = t.b[0];
+  const float* b1 = Blocks > 1 ? t.b[1] : nullptr;
+  for (int k = 0; k < t.depth; ++k) {
+    vf b[Blocks * kVectors];
+#pragma GCC unroll 8
+    for (int j = 0; j < kVectors; ++j) b[j] = load(b0 + j * VW);
+    if constexpr (Blocks > 1) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kVectors; ++j) b[kVectors + j] = load(b1 + j * VW);
+      b1 += kLanes;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const vf value = splat(a[r]);
+#pragma GCC unroll 8
+      for (int j = 0; j < Blocks * kVectors; ++j) sum[r][j] += value * b[j];
+    }
+    a += kRows;
+    b0 += kLanes;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    if (r < t.rows) {
+#pragma GCC unroll 8
+      for (int j = 0; j < Blocks * kVectors; ++j) {
+        store(t.c[j / kVectors] + r * kLanes + (j % kVectors) * VW, sum[r][j]);
+      }
+    }
+  }
+}
+
+void tile_product(const TileProduct& t) {
+  if constexpr (TILE_BLOCKS > 1) {
+    if (t.blocks == 2) return tile_product_of<2>(t);
+  }
+  tile_product_of<1>(t);
+}
+
+void tile_products(TileProduct t, int tiles, int total_rows) {
+  for (int i = 0; i < tiles; ++i) {
+    t.rows = total_rows < kRows ? total_rows : kRows;
+    tile_product(t);
+    total_rows -= kRows;
+    t.a += static_cast<std::size_t>(kRows) * t.depth;
+    for (int j = 0; j < t.blocks; ++j) t.c[j] += kRows * kLanes;
+    if (t.initial != nullptr) t.initial += kRows;
+  }
+}
+
+void gradient_tile(const GradientTile& t) {
+  constexpr int kColumns = PANEL_WIDTH / VW;
+  vf sum[kRows][kColumns] = {};
+  const float* x = t.x;
+  for (int p = 0; p < t.pairs; ++p) {
+    const float* a = t.a[p];
+    if (p + 1 < t.pairs) {
+      // The next pair's rows lie a whole tick away, which no hardware prefetcher follows.
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) __builtin_prefetch(t.a[p + 1] + r * kLanes);
+    }
+    for (int lane = 0; lane < kLanes; ++lane) {
+      vf columns[kColumns];
+#pragma GCC unroll 8
+      for (int j = 0; j < kColumns; ++j) columns[j] = load(x + j * VW);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const vf value = splat(a[r * kLanes + lane]);
+#pragma GCC unroll 8
+        for (int j = 0; j < kColumns; ++j) sum[r][j] += value * columns[j];
+      }
+      x += PANEL_WIDTH;
+    }
+  }
+  if (t.columns == PANEL_WIDTH) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      if (r >= t.rows) continue;
+      float* c = t.c[r];
+#pragma GCC unroll 8
+      for (int j = 0; j < kColumns; ++j) store(c + j * VW, load(c + j * VW) + sum[r][j]);
+    }
+  } else {
+    alignas(64) float spill[kRows][PANEL_WIDTH];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kColumns; ++j) store(spill[r] + j * VW, sum[r][j]);
+    }
+    for (int r = 0; r < t.rows; ++r)
+      for (int j = 0; j < t.columns; ++j) t.c[r][j] += spill[r][j];
+  }
+}
+
+typedef float v4 __attribute__((vector_size(16)));
+typedef float v4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+
+void transpose_block(const float* in, float* out, int stride) {
+  for (int i = 0; i < 16; i += 4) {
+    for (int j = 0; j < 16; j += 4) {
+      const float* from = in + i * 16 + j;
+      const v4 r0 = *reinterpret_cast<const v4_unaligned*>(from);
+      const v4 r1 = *reinterpret_cast<const v4_unaligned*>(from + 16);
+      const v4 r2 = *reinterpret_cast<const v4_unaligned*>(from + 32);
+      const v4 r3 = *reinterpret_cast<const v4_unaligned*>(from + 48);
+      const v4 a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5);
+      const v4 b = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+      const v4 c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
+      const v4 d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+      float* to = out + j * stride + i;
+      *reinterpret_cast<v4_unaligned*>(to) = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+      *reinterpret_cast<v4_unaligned*>(to + stride) = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+      *reinterpret_cast<v4_unaligned*>(to + 2 * stride) = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+      *reinterpret_cast<v4_unaligned*>(to + 3 * stride) = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+    }
+  }
+}
+
+// ---- The gate stage.
+
+// All ones in the lanes of vector j whose bit is set.
+INLINE vi keep_lanes(std::uint16_t keep, int j) {
+  vi bits;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < VW; ++lane) bits[lane] = 1 << lane;
+  bits = bits << (j * VW);
+  return (splat_int(keep) & bits) != 0;
+}
+
+// One LSTM cell (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000):
+//   c = f * c_before + i * g,  h = o * tanh(c),  i, f, o = sigmoid, g = tanh of their pre-activations.
+INLINE void cell(vf& i, vf& f, vf& g, vf& o, vf c_before, vf& c, vf& h) {
+  i = sigmoid(i);
+  f = sigmoid(f);
+  g = hyperbolic_tangent(g);
+  o = sigmoid(o);
+  const vf written = i * g;
+  c = f * c_before + written;
+  h = o * hyperbolic_tangent(c);
+}
+
+void gate_forward(const GateForward& s) {
+  const vf scale = splat(s.keep_scale);
+  for (int u = 0; u < s.units; ++u) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) {
+      const int at = u * kLanes + j * VW;
+      float* gates = s.gates + u * 4 * kLanes + j * VW;
+      vf i = load(gates), f = load(gates + kLanes), g = load(gates + 2 * kLanes), o = load(gates + 3 * kLanes);
+      vf c, h;
+      cell(i, f, g, o, load(s.c_before + at), c, h);
+      store(gates, i);
+      store(gates + kLanes, f);
+      store(gates + 2 * kLanes, g);
+      store(gates + 3 * kLanes, o);
+      store(s.c + at, c);
+      store(s.h + at, h);
+      if (s.h_dropped != nullptr) store(s.h_dropped + at, (vf)((vi)(h * scale) & keep_lanes(s.keep[u], j)));
+    }
+  }
+}
+
+void gate_backward(const GateBackward& s) {
+  const vf one = splat(1.0f);
+  const vf scale = splat(s.keep_scale);
+  for (int u = 0; u < s.units; ++u) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) {
+      const int at = u * kLanes + j * VW;
+      float* gates = s.gates + u * 4 * kLanes + j * VW;
+      const vf i = load(gates), f = load(gates + kLanes), g = load(gates + 2 * kLanes), o = load(gates + 3 * kLanes);
+      vf dh = s.dh_above != nullptr ? load(s.dh_above + at) : vf{};
+      if (s.keep != nullptr) dh = (vf)((vi)(dh * scale) & keep_lanes(s.keep[u], j));
+      if (s.dh_recurrent != nullptr) dh = dh + load(s.dh_recurrent + at);
+      const vf c_tanh = hyperbolic_tangent(load(s.c + at));
+      const vf through = one - c_tanh * c_tanh;
+      const vf dh_o = dh * o;
+      const vf dc = dh_o * through + load(s.dc + at);
+      const vf i_slope = i - i * i;
+      const vf f_slope = f - f * f;
+      const vf o_slope = o - o * o;
+      const vf g_slope = one - g * g;
+      store(gates, dc * g * i_slope);
+      store(gates + kLanes, dc * load(s.c_before + at) * f_slope);
+      store(gates + 2 * kLanes, dc * i * g_slope);
+      store(gates + 3 * kLanes, dh * c_tanh * o_slope);
+      store(s.dc + at, dc * f);
+    }
+  }
+}
+
+// Sixteen Philox4x32-10 blocks at a time, counter word 0 running over 16 units; plain loops that the compiler vectorises.
+INLINE void philox16(const std::uint32_t (&first)[16], std::uint32_t c1, std::uint32_t c2, std::uint32_t c3, PhiloxKey key,
+                     std::uint32_t (&out)[4][16]) {
+  std::uint32_t x0[16], x1[16], x2[16], x3[16];
+  for (int i = 0; i < 16; ++i) {
+    x0[i] = first[i];
+    x1[i] = c1;
+    x2[i] = c2;
+    x3[i] = c3;
+  }
+  for (int round = 0; round < 10; ++round) {
+    for (int i = 0; i < 16; ++i) {
+      const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * x0[i];
+      const std::uint64_t product1 = std::uint64_t{0xCD9E8D57u} * x2[i];
+      const std::uint32_t y0 = static_cast<std::uint32_t>(product1 >> 32) ^ x1[i] ^ key.word[0];
+      const std::uint32_t y2 = static_cast<std::uint32_t>(product0 >> 32) ^ x3[i] ^ key.word[1];
+      x1[i] = static_cast<std::uint32_t>(product1);
+      x3[i] = static_cast<std::uint32_t>(product0);
+      x0[i] = y0;
+      x2[i] = y2;
+    }
+    key.word[0] += 0x9E3779B9u;
+    key.word[1] += 0xBB67AE85u;
+  }
+  std::memcpy(out[0], x0, sizeof x0);
+  std::memcpy(out[1], x1, sizeof x1);
+  std::memcpy(out[2], x2, sizeof x2);
+  std::memcpy(out[3], x3, sizeof x3);
+}
+
+// Lane b of unit u is kept where its 16 random bits are below the threshold. Counter: (2u + half, tick, block + layer * 2^20,
+// step), key: the seed with the step's high word mixed in; half h holds lanes 8h..8h+7, two to a word, low bits first.
+void dropout_mask(const DropoutMask& m, std::uint16_t* keep) {
+  PhiloxKey key = philox_key(m.seed);
+  key.word[1] ^= static_cast<std::uint32_t>(m.step >> 32);
+  for (int u = 0; u < m.units; u += 16) {
+    std::uint32_t bits[16] = {};
+    for (int half = 0; half < 2; ++half) {
+      std::uint32_t first[16];
+      for (int i = 0; i < 16; ++i) first[i] = static_cast<std::uint32_t>(m.first_unit + u + i) * 2 + half;
+      std::uint32_t words[4][16];
+      philox16(first, m.tick, m.block + (m.layer << 20), static_cast<std::uint32_t>(m.step), key, words);
+      for (int w = 0; w < 4; ++w) {
+        const int lane = half * 8 + w * 2;
+        for (int i = 0; i < 16; ++i) {
+          bits[i] |= ((words[w][i] & 0xffffu) < m.threshold ? 1u : 0u) << lane;
+          bits[i] |= ((words[w][i] >> 16) < m.threshold ? 1u : 0u) << (lane + 1);
+        }
+      }
+    }
+    const int count = m.units - u < 16 ? m.units - u : 16;
+    for (int i = 0; i < count; ++i) keep[u + i] = static_cast<std::uint16_t>(bits[i]);
+  }
+}
+
+void apply_mask(const float* x, const std::uint16_t* keep, float scale, int units, float* y) {
+  const vf factor = splat(scale);
+  for (int u = 0; u < units; ++u) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) {
+      const int at = u * kLanes + j * VW;
+      store(y + at, (vf)((vi)(load(x + at) * factor) & keep_lanes(keep[u], j)));
+    }
+  }
+}
+
+// ---- Output.
+
+INLINE vf logarithm_lanes(vf x) {
+  // 16 a target block: libm, lane by lane, costs nothing beside the product above it.
+  vf y;
+  for (int i = 0; i < VW; ++i) y[i] = std::log(static_cast<float>(x[i]));
+  return y;
+}
+
+void softmax_loss(float* logits, int rows, const std::int32_t* targets, int lanes, float scale, bool gradient, float* loss) {
+  alignas(64) float target_logit[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) target_logit[lane] = lane < lanes ? logits[targets[lane] * kLanes + lane] : 0.0f;
+  alignas(64) float lane_scale[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) lane_scale[lane] = lane < lanes ? scale : 0.0f;
+  for (int j = 0; j < kVectors; ++j) {
+    float* column = logits + j * VW;
+    vf largest = load(column);
+    for (int r = 1; r < rows; ++r) largest = max(largest, load(column + r * kLanes));
+    vf total = {};
+    for (int r = 0; r < rows; ++r) {
+      const vf e = exponential(load(column + r * kLanes) - largest);
+      total = total + e;
+      if (gradient) store(column + r * kLanes, e);
+    }
+    const vf nats = logarithm_lanes(total) + largest - load(target_logit + j * VW);
+    for (int i = 0; i < VW; ++i) {
+      const int lane = j * VW + i;
+      if (lane < lanes) loss[lane] = nats[i];
+    }
+    if (gradient) {
+      const vf factor = load(lane_scale + j * VW) / total;
+      for (int r = 0; r < rows; ++r) store(column + r * kLanes, load(column + r * kLanes) * factor);
+    }
+  }
+  if (gradient) {
+    for (int lane = 0; lane < lanes; ++lane) logits[targets[lane] * kLanes + lane] -= scale;
+  }
+}
+
+// ---- One sequence.
+
+void matrix_vector(const float* a, int rows, int depth, const float* x, const float* initial, float* out) {
+  constexpr int kPanel = 64;
+  constexpr int kPanelVectors = kPanel / VW;
+  constexpr int kGroup = kPanelVectors < 8 ? kPanelVectors : 8;  // vectors summed at once, so that the sums stay in registers
+  for (int row = 0; row < rows; row += kPanel) {
+    for (int group = 0; group < kPanelVectors; group += kGroup) {
+      vf sum[kGroup];
+      const int at = row + group * VW;
+#pragma GCC unroll 8
+      for (int j = 0; j < kGroup; ++j) sum[j] = load(initial + at + j * VW);
+      const float* column = a + static_cast<std::size_t>(row) * depth + group * VW;
+      for (int k = 0; k < depth; ++k) {
+        const vf value = splat(x[k]);
+#pragma GCC unroll 8
+        for (int j = 0; j < kGroup; ++j) sum[j] += value * load(column + j * VW);
+        column += kPanel;
+      }
+#pragma GCC unroll 8
+      for (int j = 0; j < kGroup; ++j) store(out + at + j * VW, sum[j]);
+    }
+  }
+}
+
+void gate_single(int units, const float* gates, float* c, float* h) {
+  for (int u = 0; u < units; u += VW) {
+    vf i = {}, f = {}, g = {}, o = {}, c_before = {};
+    const int count = units - u < VW ? units - u : VW;
+    for (int n = 0; n < count; ++n) {
+      const float* unit = gates + 4 * (u + n);
+      i[n] = unit[0];
+      f[n] = unit[1];
+      g[n] = unit[2];
+      o[n] = unit[3];
+      c_before[n] = c[u + n];
+    }
+    vf c_after, h_after;
+    cell(i, f, g, o, c_before, c_after, h_after);
+    for (int n = 0; n < count; ++n) {
+      c[u + n] = c_after[n];
+      h[u + n] = h_after[n];
+    }
+  }
+}
+
+// ---- The optimiser.
+
+double sum_of_squares(const float* x, std::size_t count) {
+  double partial[16] = {};
+  std::size_t i = 0;
+  for (; i + 16 <= count; i += 16)
+    for (int j = 0; j < 16; ++j) partial[j] += static_cast<double>(x[i + j]) * x[i + j];
+  double total = 0;
+  for (double value : partial) total += value;
+  for (; i < count; ++i) total += static_cast<double>(x[i]) * x[i];
+  return total;
+}
+
+INLINE vf square_root(vf x) {
+#if defined(__clang__)
+  vf y;
+  for (int i = 0; i < VW; ++i) y[i] = __builtin_sqrtf(x[i]);
+  return y;
+#else
+  vf y;
+#pragma GCC unroll 16
+  for (int i = 0; i < VW; ++i) y[i] = __builtin_sqrtf(x[i]);
+  return y;
+#endif
+}
+
+void adam(const AdamStep& s, const float* g, float* m, float* v, float* p, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const float gradient = g[i] * s.gradient_scale;
+    const float first = m[i] + (1.0f - s.beta1) * (gradient - m[i]);
+    const float second = v[i] + (1.0f - s.beta2) * (gradient * gradient - v[i]);
+    m[i] = first;
+    v[i] = second;
+    p[i] -= s.learning_rate * first / (__builtin_sqrtf(second) + s.epsilon);
+  }
+}
+
+void add(const float* x, float* y, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) y[i] += x[i];
+}
+
+double peak(int iterations, float* sink) {
+  constexpr int kChains = 12;
+  vf sum[kChains];
+  const vf a = load(sink), b = load(sink + 16);
+  for (int j = 0; j < kChains; ++j) sum[j] = splat(static_cast<float>(j));
+  for (int i = 0; i < iterations; ++i) {
+#pragma GCC unroll 12
+    for (int j = 0; j < kChains; ++j) sum[j] = sum[j] * a + b;
+  }
+  vf total = {};
+  for (int j = 0; j < kChains; ++j) total = total + sum[j];
+  store(sink + 32, total);
+  return 2.0 * VW * kChains * iterations;
+}
+
+const KernelTable table = {KERNEL_NAME,  TILE_ROWS,     TILE_BLOCKS,   PANEL_WIDTH,     tile_product,
+                           tile_products, gradient_tile, transpose_block, gate_forward, gate_backward,
+                           dropout_mask, apply_mask,    softmax_loss,  matrix_vector,   gate_single,
+                           sum_of_squares, adam,        add,           peak};
+
+}  // namespace KERNEL_NAMESPACE
+}  // namespace cudnn_lstm::cpu

@@ -1,0 +1,12 @@
+// What every CPU of the architecture runs: SSE2 on x86-64; on others whatever the compiler takes as its default.
+#define KERNEL_NAMESPACE baseline
+#define KERNEL_NAME "baseline"
+#define VW 4
+#define TILE_ROWS 2
+#define TILE_BLOCKS 1
+#define PANEL_WIDTH 16
+#include "cpu/kernels.inl"
+
+namespace cudnn_lstm::cpu {
+const KernelTable* baseline_kernels() { return &baseline::table; }
+}  // namespace cudnn_lstm::cpu

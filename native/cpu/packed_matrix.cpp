@@ -1,0 +1,87 @@
+#include "cpu/packed_matrix.h"
+
+#include <algorithm>
+
+namespace cudnn_lstm::cpu {
+
+void PackedMatrix::shape(const KernelTable& kernels, int rows, int depth, std::vector<int> segment_ends) {
+  kernels_ = &kernels;
+  rows_ = rows;
+  depth_ = depth;
+  segment_ends_ = std::move(segment_ends);
+  segment_tiles_.assign(1, 0);
+  for (int s = 0; s < segments(); ++s) {
+    const int height = segment_end(s) - segment_begin(s);
+    segment_tiles_.push_back(segment_tiles_.back() + (height + kernels.tile_rows - 1) / kernels.tile_rows);
+  }
+  data_.resize(static_cast<std::size_t>(segment_tiles_.back()) * kernels.tile_rows * depth);
+}
+
+void PackedMatrix::pack(const Source& source, int part, int parts) {
+  const int tile_rows = kernels_->tile_rows;
+  const int total = segment_tiles_.back();
+  const int begin = static_cast<int>(static_cast<long long>(total) * part / parts);
+  const int end = static_cast<int>(static_cast<long long>(total) * (part + 1) / parts);
+  int segment = 0;
+  for (int tile = begin; tile < end; ++tile) {
+    while (tile >= segment_tiles_[segment + 1]) ++segment;
+    const int in_segment = tile - segment_tiles_[segment];
+    const int tiles = segment_tiles_[segment + 1] - segment_tiles_[segment];
+    const int row = segment_begin(segment) + in_segment * tile_rows;
+    const int valid = std::min(tile_rows, segment_end(segment) - row);
+    const float* rows[kMaxTileRows];
+    for (int r = 0; r < tile_rows; ++r) {
+      const int from = row + std::min(r, valid - 1);
+      const std::size_t place = source.hidden_rows > 0
+                                    ? static_cast<std::size_t>(from % 4) * source.hidden_rows + static_cast<std::size_t>(from / 4)
+                                    : static_cast<std::size_t>(from);
+      rows[r] = source.data + place * source.row_stride;
+    }
+    for (int chunk = 0; chunk < depth_; chunk += kDepthChunk) {
+      const int depth = std::min(kDepthChunk, depth_ - chunk);
+      // Within a segment all tiles of one depth chunk lie together: [segment][chunk][tile][k][tile_rows].
+      float* out = data_.data() + static_cast<std::size_t>(segment_tiles_[segment]) * tile_rows * depth_ +
+                   static_cast<std::size_t>(tiles) * tile_rows * chunk +
+                   static_cast<std::size_t>(in_segment) * tile_rows * depth;
+      for (int k = 0; k < depth; ++k) {
+        const int column = chunk + k;
+        const std::size_t place =
+            source.hidden_depth > 0
+                ? static_cast<std::size_t>(column % 4) * source.hidden_depth + static_cast<std::size_t>(column / 4)
+                : static_cast<std::size_t>(column);
+        const std::size_t offset = place * source.depth_stride;
+        for (int r = 0; r < tile_rows; ++r) out[r] = rows[r][offset];
+        out += tile_rows;
+      }
+    }
+  }
+}
+
+void PackedMatrix::multiply(int segment, int first, int last, int blocks, const float* const* b, float* const* c,
+                            const float* initial, bool zero) const {
+  const int tile_rows = kernels_->tile_rows;
+  const int begin = segment_begin(segment);
+  const int tiles = segment_tiles_[segment + 1] - segment_tiles_[segment];
+  const int first_tile = (first - begin) / tile_rows;
+  const int count = (last - first + tile_rows - 1) / tile_rows;
+  const float* segment_data = data_.data() + static_cast<std::size_t>(segment_tiles_[segment]) * tile_rows * depth_;
+  for (int chunk = 0; chunk < depth_; chunk += kDepthChunk) {
+    const int depth = std::min(kDepthChunk, depth_ - chunk);
+    TileProduct product{};
+    product.depth = depth;
+    for (int block = 0; block < blocks; block += product.blocks) {
+      product.blocks = std::min(blocks - block, kernels_->tile_blocks);
+      product.a = segment_data + static_cast<std::size_t>(tiles) * tile_rows * chunk +
+                  static_cast<std::size_t>(first_tile) * tile_rows * depth;
+      product.initial = chunk == 0 && initial != nullptr ? initial + first : nullptr;
+      product.zero = chunk == 0 && zero;
+      for (int j = 0; j < product.blocks; ++j) {
+        product.b[j] = b[block + j] + static_cast<std::size_t>(chunk) * kLanes;
+        product.c[j] = c[block + j] + static_cast<std::size_t>(first) * kLanes;
+      }
+      kernels_->tile_products(product, count, last - first);
+    }
+  }
+}
+
+}  // namespace cudnn_lstm::cpu

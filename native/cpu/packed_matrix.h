@@ -1,0 +1,55 @@
+// A weight matrix as the tile products read it: tiles of tile_rows rows, each [depth][tile_rows], cut along the depth into
+// chunks whose right-hand side fits the first-level cache. Packed anew after each optimiser step.
+#pragma once
+
+#include <vector>
+
+#include "cpu/aligned_buffer.h"
+#include "cpu/kernels.h"
+
+namespace cudnn_lstm::cpu {
+
+inline constexpr int kDepthChunk = 256;  // 256 x 16 floats: 16 KB
+
+// Rows are cut into segments, one for each thread's own units, and every segment starts a fresh tile.
+class PackedMatrix {
+ public:
+  // segment_ends: ascending, the last is `rows`.
+  void shape(const KernelTable& kernels, int rows, int depth, std::vector<int> segment_ends);
+
+  // Where element (row, k) lies in the source: source[row_offset(row) + k_offset(k)].
+  //   rows:       row * row_stride and k * 1 (a plain matrix), or
+  //   interleaved gates: row 4u + g lies at (g * hidden + u), in the rows (hidden_rows > 0) or in the depth (hidden_depth > 0).
+  struct Source {
+    const float* data;
+    std::size_t row_stride;
+    std::size_t depth_stride;
+    int hidden_rows = 0;
+    int hidden_depth = 0;
+  };
+  // Packs the share of `part` of `parts`.
+  void pack(const Source& source, int part, int parts);
+
+  int rows() const { return rows_; }
+  int depth() const { return depth_; }
+  int depth_chunks() const { return (depth_ + kDepthChunk - 1) / kDepthChunk; }
+  int segment_begin(int segment) const { return segment == 0 ? 0 : segment_ends_[segment - 1]; }
+  int segment_end(int segment) const { return segment_ends_[segment]; }
+  int segments() const { return static_cast<int>(segment_ends_.size()); }
+  std::size_t bytes() const { return data_.bytes(); }
+
+  // Rows [first, last) of a segment (first on a tile border) times B, into C. For each of `blocks` lane blocks:
+  // b [depth][16], c addressing row 0 of the matrix. initial: [rows] or nullptr. zero: start from zero.
+  void multiply(int segment, int first, int last, int blocks, const float* const* b, float* const* c, const float* initial,
+                bool zero) const;
+
+ private:
+  const KernelTable* kernels_ = nullptr;
+  int rows_ = 0;
+  int depth_ = 0;
+  std::vector<int> segment_ends_;
+  std::vector<int> segment_tiles_;  // tiles before each segment, and in all
+  AlignedBuffer<float> data_;
+};
+
+}  // namespace cudnn_lstm::cpu
