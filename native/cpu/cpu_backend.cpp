@@ -91,11 +91,11 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
     ensure(outputs_gradient_, all * unit_stride_);
     ensure(recurrent_gradient_, blocks * unit_stride_);
     ensure(cell_gradient_, blocks * unit_stride_);
+    for (auto& panel : panels_) ensure(panel, panel_floats());
     if (spec_.coding == InputCoding::embedding) ensure(input_gradients_, all * input_stride_);
     if (spec_.coding == InputCoding::onehot) {
       ensure(onehot_gradient_, static_cast<std::size_t>(spec_.vocabulary) * weights_.gate_rows_padded());
     }
-    for (auto& panel : panels_) ensure(panel, static_cast<std::size_t>(16) * kLanes * kMaxPanelWidth);
   }
   if (weights_.shape(pass_.partition)) weights_stale_ = true;
 }

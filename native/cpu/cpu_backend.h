@@ -90,7 +90,10 @@ class CpuBackend final : public Backend {
   void backward_tick(const Domain& domain, int layer, int step);
   void input_gradients(const Domain& domain, int layer, int first_step, int last_step);
   void weight_gradients(int thread, int layer, int first_step, int last_step);
+  std::size_t panel_floats() const;  // that accumulate needs a thread
   void accumulate(const GradientProduct* products, int count, int thread);
+  void pack_panel(const GradientProduct& product, int column, int first, int run, float* packed) const;
+  void sum_tile(const GradientProduct& product, const float* const* dy, int first, int run, int row, int rows) const;
   void onehot_gradients(int thread, int first_pair, int last_pair);
   void finish_input_gradients(int thread);
 

@@ -18,6 +18,14 @@ constexpr int kPanelPairs = 16;
 
 }  // namespace
 
+std::size_t CpuBackend::panel_floats() const {
+  const int width = kernels_.panel_width;
+  const int widest = std::max(spec_.coding == InputCoding::embedding ? spec_.embedding : 0, spec_.hidden);
+  const int panels = (spec_.hidden + width - 1) / width + (widest + width - 1) / width;
+  const int threads = pass_.partition.threads;
+  return static_cast<std::size_t>((panels + threads - 1) / threads) * kPanelPairs * kLanes * width;
+}
+
 // dW[row][column] += sum over pairs and lanes of dy[row][lane] * x[column][lane].
 struct CpuBackend::GradientProduct {
   std::vector<const float*> dy;  // [pairs]: [rows][16]
@@ -26,6 +34,13 @@ struct CpuBackend::GradientProduct {
   int columns;
   int hidden_rows;  // > 0: rows are interleaved gates of that many units
   float* gradient;  // canonical [rows][columns]
+  // With the first product of a layer, while its rows are in cache: the bias, db[row] = sum of dy[row], and the weight of a
+  // scalar input, dw[row] = sum of dy[row] * scalar.
+  float* bias = nullptr;
+  float* scalar_weight = nullptr;
+  std::vector<const float*> scalar;  // [pairs]: [16]
+
+  int place(int row) const { return hidden_rows > 0 ? (row % 4) * hidden_rows + row / 4 : row; }
 };
 
 void CpuBackend::backward(int thread) {
@@ -149,8 +164,12 @@ void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int las
   } else if (!table_input) {
     input = &add_product(4 * spec_.hidden, layer == 0 ? spec_.input_size() : spec_.hidden, spec_.hidden, layout_.weight_ih(layer));
   }
+  products[0].bias = gradients_.data() + (output ? layout_.output_bias() : layout_.bias(layer)).offset;
+  const bool scalar = table_input && spec_.coding == InputCoding::scalar;
+  if (scalar) products[0].scalar_weight = gradients_.data() + layout_.weight_ih(0).offset;
   for (int pair = first_pair; pair < last_pair; ++pair) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
+    if (scalar) products[0].scalar.push_back(input_block(step, block));
     if (recurrent != nullptr) {
       recurrent->dy.push_back(dy(pair));
       recurrent->x.push_back(unit_row(layers_[layer].h, step, block));
@@ -164,90 +183,80 @@ void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int las
   }
   accumulate(products, product_count, thread);
 
-  // The bias, and the scalar input's weight: sums along the lanes, this thread's rows.
-  const int threads = pass_.partition.threads;
-  const int rows = output ? spec_.vocabulary : 4 * spec_.hidden;
-  float* bias = gradients_.data() + (output ? layout_.output_bias() : layout_.bias(layer)).offset;
-  float* scalar = table_input && spec_.coding == InputCoding::scalar ? gradients_.data() + layout_.weight_ih(0).offset : nullptr;
-  for (int row = share_begin(rows, threads, thread); row < share_begin(rows, threads, thread + 1); ++row) {
-    float sum[kLanes] = {};
-    float scalar_sum[kLanes] = {};
-    for (int pair = first_pair; pair < last_pair; ++pair) {
-      const float* values = dy(pair) + row * kLanes;
-      for (int lane = 0; lane < kLanes; ++lane) sum[lane] += values[lane];
-      if (scalar != nullptr) {
-        const float* x = input_block(pair / pass_.blocks, pair % pass_.blocks);
-        for (int lane = 0; lane < kLanes; ++lane) scalar_sum[lane] += values[lane] * x[lane];
-      }
-    }
-    const int place = output ? row : (row % 4) * spec_.hidden + row / 4;
-    float total = 0, scalar_total = 0;
-    for (int lane = 0; lane < kLanes; ++lane) {
-      total += sum[lane];
-      scalar_total += scalar_sum[lane];
-    }
-    bias[place] += total;
-    if (scalar != nullptr) scalar[place] += scalar_total;
-  }
   if (table_input && spec_.coding == InputCoding::onehot) onehot_gradients(thread, first_pair, last_pair);
 }
 
-// This thread's panels of the products. Each panel of columns is transposed into the order in which the tiles read it, once for
-// all rows: a thousandth of the product's work.
+// This thread's panels of the products. A panel's columns are transposed into the order in which the tiles read them, once for
+// all rows: a thousandth of the product's work. Then each tile of rows, in the first-level cache, meets every panel.
 void CpuBackend::accumulate(const GradientProduct* products, int count, int thread) {
   const int threads = pass_.partition.threads;
   const int width = kernels_.panel_width;
+  const auto panels_of = [width](const GradientProduct& product) { return (product.columns + width - 1) / width; };
   int panels = 0;
-  for (int i = 0; i < count; ++i) panels += (products[i].columns + width - 1) / width;
-  // With few panels, each is cut into runs of rows, so that every thread has its share.
-  const int row_parts = panels % threads == 0 || panels >= 4 * threads ? 1 : (4 * threads + panels - 1) / panels;
-  const int items = panels * row_parts;
-  float* packed = panels_[thread].data();
+  for (int i = 0; i < count; ++i) panels += panels_of(products[i]);
   const int pairs = static_cast<int>(products[0].dy.size());
+  const std::size_t panel_size = static_cast<std::size_t>(kPanelPairs) * kLanes * width;
+  const int share_first = share_begin(panels, threads, thread), share_last = share_begin(panels, threads, thread + 1);
+  AlignedBuffer<float>& packed = panels_[thread];
   const float* a[kPanelPairs];
   float* c[kMaxTileRows];
   for (int first = 0; first < pairs; first += kPanelPairs) {
     const int run = std::min(kPanelPairs, pairs - first);
-    for (int item = share_begin(items, threads, thread); item < share_begin(items, threads, thread + 1); ++item) {
-      int panel = item / row_parts;
-      const GradientProduct* product = products;
-      while (panel >= (product->columns + width - 1) / width) {
-        panel -= (product->columns + width - 1) / width;
-        ++product;
+    int base = 0;  // panels of the products before
+    for (const GradientProduct* product = products; product < products + count; base += panels_of(*product), ++product) {
+      const int begin = std::max(share_first - base, 0), end = std::min(share_last - base, panels_of(*product));
+      for (int panel = begin; panel < end; ++panel) {
+        pack_panel(*product, panel * width, first, run, packed.data() + static_cast<std::size_t>(panel - begin) * panel_size);
       }
-      const int column = panel * width;
-      for (int p = 0; p < run; ++p)
-        for (int part = 0; part < width; part += 16) {
-          // A tensor's units are padded to 16, not to the panel's width.
-          if (column + part >= product->columns) {
-            for (int lane = 0; lane < kLanes; ++lane) {
-              std::fill_n(packed + (static_cast<std::size_t>(p) * kLanes + lane) * width + part, 16, 0.0f);
-            }
-            continue;
-          }
-          kernels_.transpose_block(product->x[first + p] + static_cast<std::size_t>(column + part) * kLanes,
-                                   packed + static_cast<std::size_t>(p) * kLanes * width + part, width);
-        }
       const int tiles = (product->rows + kernels_.tile_rows - 1) / kernels_.tile_rows;
-      const int part = item % row_parts;
-      for (int tile = share_begin(tiles, row_parts, part); tile < share_begin(tiles, row_parts, part + 1); ++tile) {
+      const int sums_first = share_begin(tiles, threads, thread), sums_last = share_begin(tiles, threads, thread + 1);
+      for (int tile = 0; tile < tiles; ++tile) {
+        const bool sums = product->bias != nullptr && tile >= sums_first && tile < sums_last;
+        if (begin >= end && !sums) continue;
         const int row = tile * kernels_.tile_rows;
         GradientTile work{};
         work.a = a;
-        work.x = packed;
         work.pairs = run;
         work.rows = std::min(kernels_.tile_rows, product->rows - row);
-        work.columns = std::min(width, product->columns - column);
         work.c = c;
         for (int p = 0; p < run; ++p) a[p] = product->dy[first + p] + static_cast<std::size_t>(row) * kLanes;
-        for (int r = 0; r < work.rows; ++r) {
-          const int from = row + r;
-          const int place = product->hidden_rows > 0 ? (from % 4) * product->hidden_rows + from / 4 : from;
-          c[r] = product->gradient + static_cast<std::size_t>(place) * product->columns + column;
+        if (sums) sum_tile(*product, a, first, run, row, work.rows);
+        for (int panel = begin; panel < end; ++panel) {
+          const int column = panel * width;
+          work.x = packed.data() + static_cast<std::size_t>(panel - begin) * panel_size;
+          work.columns = std::min(width, product->columns - column);
+          for (int r = 0; r < work.rows; ++r) {
+            c[r] = product->gradient + static_cast<std::size_t>(product->place(row + r)) * product->columns + column;
+          }
+          kernels_.gradient_tile(work);
         }
-        kernels_.gradient_tile(work);
       }
     }
+  }
+}
+
+void CpuBackend::pack_panel(const GradientProduct& product, int column, int first, int run, float* packed) const {
+  const int width = kernels_.panel_width;
+  for (int p = 0; p < run; ++p)
+    for (int part = 0; part < width; part += 16) {
+      float* out = packed + static_cast<std::size_t>(p) * kLanes * width + part;
+      // A tensor's units are padded to 16, not to the panel's width.
+      if (column + part < product.columns) {
+        kernels_.transpose_block(product.x[first + p] + static_cast<std::size_t>(column + part) * kLanes, out, width);
+      } else {
+        for (int lane = 0; lane < kLanes; ++lane) std::fill_n(out + lane * width, 16, 0.0f);
+      }
+    }
+}
+
+void CpuBackend::sum_tile(const GradientProduct& product, const float* const* dy, int first, int run, int row, int rows) const {
+  float sums[kMaxTileRows], scaled[kMaxTileRows];
+  const bool scalar = product.scalar_weight != nullptr;
+  kernels_.sum_rows(dy, scalar ? product.scalar.data() + first : nullptr, run, rows, sums, scaled);
+  for (int r = 0; r < rows; ++r) {
+    const int place = product.place(row + r);
+    product.bias[place] += sums[r];
+    if (scalar) product.scalar_weight[place] += scaled[r];
   }
 }
 

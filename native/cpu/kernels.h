@@ -109,6 +109,9 @@ struct KernelTable {
   void (*gate_single)(int units, const float* gates, float* c, float* h);
   double (*sum_of_squares)(const float* x, std::size_t count);
   void (*adam)(const AdamStep&, const float* g, float* m, float* v, float* p, std::size_t count);
+  // For each row: sums[r] = sum over pairs and lanes of dy[p][r][lane]; scaled[r] = the same of dy[p][r][lane] * x[p][lane]
+  // (0 where x is nullptr).
+  void (*sum_rows)(const float* const* dy, const float* const* x, int pairs, int rows, float* sums, float* scaled);
   // y += x
   void (*add)(const float* x, float* y, std::size_t count);
   // Fused multiply-adds in registers only: returns how many floating-point operations it did.

@@ -6,6 +6,10 @@
 #include <cmath>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include "core/random.h"
 #include "cpu/kernels.h"
 
@@ -287,34 +291,56 @@ void gate_backward(const GateBackward& s) {
   }
 }
 
-// Sixteen Philox4x32-10 blocks at a time, counter word 0 running over 16 units; plain loops that the compiler vectorises.
-INLINE void philox16(const std::uint32_t (&first)[16], std::uint32_t c1, std::uint32_t c2, std::uint32_t c3, PhiloxKey key,
-                     std::uint32_t (&out)[4][16]) {
-  std::uint32_t x0[16], x1[16], x2[16], x3[16];
-  for (int i = 0; i < 16; ++i) {
-    x0[i] = first[i];
-    x1[i] = c1;
-    x2[i] = c2;
-    x3[i] = c3;
+typedef std::uint32_t vu __attribute__((vector_size(VW * 4)));
+typedef std::uint64_t vq __attribute__((vector_size(VW * 4)));
+
+// The 64-bit products of the even elements of a with m.
+INLINE vq multiply_even(vu a, vu m) {
+#if VW == 16 && defined(__AVX512F__)
+  return (vq)_mm512_mul_epu32((__m512i)a, (__m512i)m);
+#elif VW == 8 && defined(__AVX2__)
+  return (vq)_mm256_mul_epu32((__m256i)a, (__m256i)m);
+#elif VW == 4 && defined(__SSE2__)
+  return (vq)_mm_mul_epu32((__m128i)a, (__m128i)m);
+#else
+  const vq low = 0xffffffffu - vq{};
+  return ((vq)a & low) * ((vq)m & low);
+#endif
+}
+
+INLINE void multiply_wide(vu a, std::uint32_t factor, vu& high, vu& low) {
+  const vu m = factor - vu{};
+  const vq even = multiply_even(a, m);
+  const vq odd = multiply_even((vu)((vq)a >> 32), m);
+  const vq low_half = 0xffffffffu - vq{};
+  low = (vu)((even & low_half) | (odd << 32));
+  high = (vu)((even >> 32) | (odd & ~low_half));
+}
+
+// Philox4x32-10 on VW counters, for the two halves of 16 lanes at once so that one's latency hides the other's.
+INLINE void philox_pair(vu first, const DropoutMask& m, PhiloxKey key, vu (&out)[2][4]) {
+  for (int half = 0; half < 2; ++half) {
+    out[half][0] = first + (half - vu{});
+    out[half][1] = m.tick - vu{};
+    out[half][2] = (m.block + (m.layer << 20)) - vu{};
+    out[half][3] = static_cast<std::uint32_t>(m.step) - vu{};
   }
+#pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    for (int i = 0; i < 16; ++i) {
-      const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * x0[i];
-      const std::uint64_t product1 = std::uint64_t{0xCD9E8D57u} * x2[i];
-      const std::uint32_t y0 = static_cast<std::uint32_t>(product1 >> 32) ^ x1[i] ^ key.word[0];
-      const std::uint32_t y2 = static_cast<std::uint32_t>(product0 >> 32) ^ x3[i] ^ key.word[1];
-      x1[i] = static_cast<std::uint32_t>(product1);
-      x3[i] = static_cast<std::uint32_t>(product0);
-      x0[i] = y0;
-      x2[i] = y2;
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      vu(&x)[4] = out[half];
+      vu high0, low0, high1, low1;
+      multiply_wide(x[0], 0xD2511F53u, high0, low0);
+      multiply_wide(x[2], 0xCD9E8D57u, high1, low1);
+      x[0] = high1 ^ x[1] ^ (key.word[0] - vu{});
+      x[2] = high0 ^ x[3] ^ (key.word[1] - vu{});
+      x[1] = low1;
+      x[3] = low0;
     }
     key.word[0] += 0x9E3779B9u;
     key.word[1] += 0xBB67AE85u;
   }
-  std::memcpy(out[0], x0, sizeof x0);
-  std::memcpy(out[1], x1, sizeof x1);
-  std::memcpy(out[2], x2, sizeof x2);
-  std::memcpy(out[3], x3, sizeof x3);
 }
 
 // Lane b of unit u is kept where its 16 random bits are below the threshold. Counter: (2u + half, tick, block + layer * 2^20,
@@ -322,23 +348,25 @@ INLINE void philox16(const std::uint32_t (&first)[16], std::uint32_t c1, std::ui
 void dropout_mask(const DropoutMask& m, std::uint16_t* keep) {
   PhiloxKey key = philox_key(m.seed);
   key.word[1] ^= static_cast<std::uint32_t>(m.step >> 32);
-  for (int u = 0; u < m.units; u += 16) {
-    std::uint32_t bits[16] = {};
+  vu count;
+#pragma GCC unroll 16
+  for (int i = 0; i < VW; ++i) count[i] = 2 * i;
+  const vu threshold = m.threshold - vu{};
+  for (int u = 0; u < m.units; u += VW) {
+    vu words[2][4];
+    philox_pair(count + (static_cast<std::uint32_t>(m.first_unit + u) * 2 - vu{}), m, key, words);
+    vu bits = {};
+#pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      std::uint32_t first[16];
-      for (int i = 0; i < 16; ++i) first[i] = static_cast<std::uint32_t>(m.first_unit + u + i) * 2 + half;
-      std::uint32_t words[4][16];
-      philox16(first, m.tick, m.block + (m.layer << 20), static_cast<std::uint32_t>(m.step), key, words);
+#pragma GCC unroll 4
       for (int w = 0; w < 4; ++w) {
         const int lane = half * 8 + w * 2;
-        for (int i = 0; i < 16; ++i) {
-          bits[i] |= ((words[w][i] & 0xffffu) < m.threshold ? 1u : 0u) << lane;
-          bits[i] |= ((words[w][i] >> 16) < m.threshold ? 1u : 0u) << (lane + 1);
-        }
+        bits |= (vu)((words[half][w] & (0xffffu - vu{})) < threshold) & ((1u << lane) - vu{});
+        bits |= (vu)((words[half][w] >> 16) < threshold) & ((1u << (lane + 1)) - vu{});
       }
     }
-    const int count = m.units - u < 16 ? m.units - u : 16;
-    for (int i = 0; i < count; ++i) keep[u + i] = static_cast<std::uint16_t>(bits[i]);
+    const int units = m.units - u < VW ? m.units - u : VW;
+    for (int i = 0; i < units; ++i) keep[u + i] = static_cast<std::uint16_t>(bits[i]);
   }
 }
 
@@ -475,6 +503,28 @@ void adam(const AdamStep& s, const float* g, float* m, float* v, float* p, std::
   }
 }
 
+void sum_rows(const float* const* dy, const float* const* x, int pairs, int rows, float* sums, float* scaled) {
+  for (int r = 0; r < rows; ++r) {
+    vf sum[kVectors] = {}, product[kVectors] = {};
+    for (int p = 0; p < pairs; ++p) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) {
+        const vf value = load(dy[p] + r * kLanes + j * VW);
+        sum[j] = sum[j] + value;
+        if (x != nullptr) product[j] += value * load(x[p] + j * VW);
+      }
+    }
+    float total = 0, scaled_total = 0;
+    for (int j = 0; j < kVectors; ++j)
+      for (int i = 0; i < VW; ++i) {
+        total += sum[j][i];
+        scaled_total += product[j][i];
+      }
+    sums[r] = total;
+    scaled[r] = scaled_total;
+  }
+}
+
 void add(const float* x, float* y, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) y[i] += x[i];
 }
@@ -497,7 +547,7 @@ double peak(int iterations, float* sink) {
 const KernelTable table = {KERNEL_NAME,  TILE_ROWS,     TILE_BLOCKS,   PANEL_WIDTH,     tile_product,
                            tile_products, gradient_tile, transpose_block, gate_forward, gate_backward,
                            dropout_mask, apply_mask,    softmax_loss,  matrix_vector,   gate_single,
-                           sum_of_squares, adam,        add,           peak};
+                           sum_of_squares, adam,        sum_rows,      add,             peak};
 
 }  // namespace KERNEL_NAMESPACE
 }  // namespace cudnn_lstm::cpu

@@ -1,0 +1,171 @@
+// The kernels' own test, without Node: every table that runs on this CPU against plain double arithmetic. For cross-compiled
+// builds under an emulator, and for sanitizers. Prints a line a check and ends with 1 if any failed.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "core/initialize.h"
+#include "core/random.h"
+#include "cpu/cpu_backend.h"
+
+namespace cudnn_lstm::cpu {
+namespace {
+
+int failures = 0;
+
+void check(bool ok, const char* isa, const char* what, double got, double bound) {
+  std::printf("%s %-9s %-28s %.3g (bound %.3g)\n", ok ? "ok  " : "FAIL", isa, what, got, bound);
+  if (!ok) ++failures;
+}
+
+// Uniform in [-1, 1).
+std::vector<float> noise(std::size_t count, std::uint32_t stream) {
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    values[i] = 2 * uniform01(philox4x32({static_cast<std::uint32_t>(i), stream, 0, 0}, philox_key(7))[0]) - 1;
+  }
+  return values;
+}
+
+double ulps(float got, double want) {
+  const float nearest = static_cast<float>(want);
+  const double spacing = std::nextafter(std::fabs(nearest), INFINITY) - std::fabs(nearest);
+  return std::fabs(got - want) / spacing;
+}
+
+// The known answers of the Random123 distribution's kat_vectors for philox4x32-10.
+void check_philox() {
+  const auto zero = philox4x32({0, 0, 0, 0}, {{0, 0}});
+  const auto pi = philox4x32({0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u}, {{0xa4093822u, 0x299f31d0u}});
+  const bool ok = zero == std::array<std::uint32_t, 4>{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u} &&
+                  pi == std::array<std::uint32_t, 4>{0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u};
+  check(ok, "-", "philox known answers", ok ? 0 : 1, 0);
+}
+
+// The gate stage with one gate probed at a time gives sigmoid and tanh over a dense grid.
+void check_gates(const KernelTable& table) {
+  double sigmoid_worst = 0, tanh_worst = 0;
+  for (int i = 0; i < 40'000; ++i) {
+    alignas(64) float gates[64] = {}, c_before[16] = {}, c[16], h[16];
+    float at[16];
+    for (int lane = 0; lane < 16; ++lane) {
+      at[lane] = static_cast<float>(-20.0 + (i * 16 + lane) * (40.0 / 640'000));
+      gates[lane] = at[lane];            // i: sigmoid
+      gates[32 + lane] = at[lane] / 2;   // g: tanh
+    }
+    GateForward stage{};
+    stage.units = 1;
+    stage.gates = gates;
+    stage.c_before = c_before;
+    stage.c = c;
+    stage.h = h;
+    table.gate_forward(stage);
+    for (int lane = 0; lane < 16; ++lane) {
+      sigmoid_worst = std::fmax(sigmoid_worst, ulps(gates[lane], 1 / (1 + std::exp(-static_cast<double>(at[lane])))));
+      tanh_worst = std::fmax(tanh_worst, ulps(gates[32 + lane], std::tanh(static_cast<double>(at[lane] / 2))));
+    }
+  }
+  check(sigmoid_worst <= 4, table.name, "sigmoid, ulp", sigmoid_worst, 4);
+  check(tanh_worst <= 4, table.name, "tanh, ulp", tanh_worst, 4);
+}
+
+void check_products(const KernelTable& table) {
+  double worst = 0;
+  for (const auto& [rows, depth] : {std::pair{7, 5}, std::pair{64, 256}, std::pair{93, 301}}) {
+    const std::vector<float> a = noise(static_cast<std::size_t>(rows) * depth, 1), b = noise(static_cast<std::size_t>(depth) * 48, 2);
+    const std::vector<float> start = noise(rows, 3);
+    PackedMatrix packed;
+    packed.shape(table, rows, depth, {rows / 2, rows});
+    packed.pack({a.data(), static_cast<std::size_t>(depth), 1, 0, 0}, 0, 1);
+    std::vector<float> c(static_cast<std::size_t>(rows) * 48, NAN);
+    const float* bs[3];
+    float* cs[3];
+    for (int i = 0; i < 3; ++i) {
+      bs[i] = b.data() + static_cast<std::size_t>(i) * depth * 16;
+      cs[i] = c.data() + static_cast<std::size_t>(i) * rows * 16;
+    }
+    for (int s = 0; s < 2; ++s) packed.multiply(s, packed.segment_begin(s), packed.segment_end(s), 3, bs, cs, start.data(), false);
+    for (int i = 0; i < 3; ++i)
+      for (int r = 0; r < rows; ++r)
+        for (int lane = 0; lane < 16; ++lane) {
+          double want = start[r];
+          for (int k = 0; k < depth; ++k) want += static_cast<double>(a[static_cast<std::size_t>(r) * depth + k]) * bs[i][k * 16 + lane];
+          worst = std::fmax(worst, std::fabs(cs[i][r * 16 + lane] - want) / std::sqrt(depth));
+        }
+  }
+  check(worst < 1e-6, table.name, "products", worst, 1e-6);
+}
+
+// The dropout masks are the scalar Philox, bit for bit.
+void check_masks(const KernelTable& table) {
+  std::uint16_t keep[40];
+  const std::uint32_t threshold = dropout_threshold(0.2f);
+  table.dropout_mask({40, 32, 3, 5, 1, (std::uint64_t{1} << 33) + 9, 123456789012345, threshold}, keep);
+  int wrong = 0;
+  PhiloxKey key = philox_key(123456789012345);
+  key.word[1] ^= 2;
+  for (int u = 0; u < 40; ++u)
+    for (int lane = 0; lane < 16; ++lane) {
+      const auto words = philox4x32({static_cast<std::uint32_t>((32 + u) * 2 + lane / 8), 3, 5 + (1u << 20), 9}, key);
+      const std::uint32_t bits = (words[lane % 8 / 2] >> (lane % 2 * 16)) & 0xffff;
+      wrong += ((keep[u] >> lane) & 1) != (bits < threshold ? 1 : 0);
+    }
+  check(wrong == 0, table.name, "dropout masks", wrong, 0);
+}
+
+// Finite differences of a whole train step's loss along its own gradient, and 1 against 3 threads.
+void check_step(InputCoding coding, const char* title) {
+  const ModelSpec spec{11, 2, 19, coding, coding == InputCoding::embedding ? 6 : 0, 0.25f, 5};
+  const int steps = 6, batch = 21;
+  std::vector<std::int32_t> ids((steps + 1) * batch);
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = philox4x32({static_cast<std::uint32_t>(i), 9, 0, 0}, philox_key(1))[0] % 11;
+  const std::atomic<bool> stop{false};
+  const Batch shape{ids.data(), steps, batch, Target::every, false};
+  CpuBackend one(spec, 1), three(spec, 3);
+  std::vector<float> parameters(one.layout().size());
+  initialize(spec, one.layout(), parameters.data());
+  one.write(Slot::parameters, parameters.data(), parameters.size());
+  three.write(Slot::parameters, parameters.data(), parameters.size());
+  one.train_step(shape, {1e-3}, stop);
+  three.train_step(shape, {1e-3}, stop);
+  std::vector<float> gradient(parameters.size()), other(parameters.size());
+  one.read(Slot::gradients, gradient.data());
+  three.read(Slot::gradients, other.data());
+  check(std::memcmp(gradient.data(), other.data(), gradient.size() * sizeof(float)) == 0, title, "1 and 3 threads agree", 0, 0);
+
+  double squares = 0;
+  for (float g : gradient) squares += static_cast<double>(g) * g;
+  const double norm = std::sqrt(squares), distance = 2e-2;
+  std::vector<float> losses(static_cast<std::size_t>(steps) * batch);
+  const auto loss_at = [&](double along) {
+    std::vector<float> moved(parameters);
+    for (std::size_t i = 0; i < moved.size(); ++i) moved[i] += static_cast<float>(along * gradient[i] / norm);
+    one.write(Slot::parameters, moved.data(), moved.size());
+    one.evaluate(shape, true, 0, losses.data(), stop);
+    double total = 0;
+    for (float value : losses) total += value;
+    return total / losses.size();
+  };
+  const double slope = (loss_at(distance) - loss_at(-distance)) / (2 * distance);
+  check(std::fabs(slope / norm - 1) < 2e-3, title, "slope along the gradient", std::fabs(slope / norm - 1), 2e-3);
+}
+
+}  // namespace
+}  // namespace cudnn_lstm::cpu
+
+int main() {
+  using namespace cudnn_lstm;
+  using namespace cudnn_lstm::cpu;
+  check_philox();
+  for (const KernelTable* table : supported_kernels()) {
+    check_gates(*table);
+    check_products(*table);
+    check_masks(*table);
+  }
+  check_step(InputCoding::scalar, "scalar");
+  check_step(InputCoding::onehot, "onehot");
+  check_step(InputCoding::embedding, "embedding");
+  std::printf("%d failed\n", failures);
+  return failures == 0 ? 0 : 1;
+}
