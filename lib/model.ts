@@ -15,7 +15,7 @@ import { Vocabulary } from './corpus/vocabulary';
 import { chooseDevice, type DeviceRequest } from './device';
 import { DataError, UsageError } from './errors';
 import { fromNative, loadNative, type NativeAddon, type NativeModel, type Precision, type Target } from './native';
-import { queued, SerialQueue } from './native-queue';
+import { type QueuedModel, queued, SerialQueue } from './native-queue';
 import { type GeneratedPiece, generatePieces } from './sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
 import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany } from './scoring/score';
@@ -59,7 +59,7 @@ export interface ScoreOptions extends ScoringOptions {
  */
 export class LanguageModel implements Disposable {
   /** The model on the device, its calls queued. */
-  readonly native: NativeModel;
+  readonly native: QueuedModel;
   readonly vocabulary: Vocabulary;
   /** What a checkpoint saved now says; a trainer keeps epoch, step and losses up to date. */
   metadata: CheckpointMetadata;
@@ -70,7 +70,7 @@ export class LanguageModel implements Disposable {
   /** Sequences of calls that share the evaluation state run one after another. */
   readonly #evaluations = new SerialQueue();
 
-  private constructor(native: NativeModel, vocabulary: Vocabulary, metadata: CheckpointMetadata, device: ChosenDevice) {
+  private constructor(native: QueuedModel, vocabulary: Vocabulary, metadata: CheckpointMetadata, device: ChosenDevice) {
     this.native = native;
     this.vocabulary = vocabulary;
     this.metadata = metadata;
@@ -222,8 +222,11 @@ export class LanguageModel implements Disposable {
 
   /** Writes weights and metadata as a checkpoint, atomically. For moments and training state see the trainer. */
   async save(path: string): Promise<void> {
-    const parameters = this.native.read('parameters');
-    await saveCheckpoint(path, { metadata: this.metadata, parameters }, this.native.parameters);
+    const checkpoint = await this.native.whenIdle((native) => ({
+      metadata: this.metadata,
+      parameters: native.read('parameters'),
+    }));
+    await saveCheckpoint(path, checkpoint, this.native.parameters);
   }
 
   /** Whether {@link dispose} was called. */
@@ -270,7 +273,7 @@ async function createNative(
   shape: ModelShape,
   o: ModelOptions,
   seed: number,
-): Promise<{ native: NativeModel; device: ChosenDevice }> {
+): Promise<{ native: QueuedModel; device: ChosenDevice }> {
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new UsageError(`seed must be a whole number from 0 to 2^53 - 1, not ${seed}.`);
   }

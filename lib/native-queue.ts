@@ -2,27 +2,49 @@
  * A native model takes one call at a time and refuses a second one. This wrapper gives it a queue, so that generating while a
  * trainer runs, or scoring two texts at once, waits instead of failing; and its errors become the package's own.
  */
+import { CudnnLstmError, exitCodes } from './errors';
 import { fromNative, type NativeModel } from './native';
 
 /** Runs asynchronous jobs one after another, in the order in which they were given. */
 export class SerialQueue {
   #last: Promise<unknown> = Promise.resolve();
+  #pending = 0;
+
+  /** No job runs or waits. */
+  get idle(): boolean {
+    return this.#pending === 0;
+  }
 
   /** Runs `job` when every job before it has settled; settles as `job` does. */
-  run<T>(job: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(job);
+  run<T>(job: () => T | Promise<T>): Promise<T> {
+    this.#pending++;
+    const result = this.#last.then(async () => {
+      try {
+        return await job();
+      } finally {
+        this.#pending--;
+      }
+    });
     this.#last = result.catch(() => {}); // A failed job is its caller's business; the queue goes on.
     return result;
   }
 }
 
+/** A native model whose calls are queued. */
+export interface QueuedModel extends NativeModel {
+  /** Runs `job` between two calls, where the model may be read and written, whatever else goes on. */
+  whenIdle<T>(job: (model: NativeModel) => T): Promise<T>;
+}
+
 /**
- * The same model with its asynchronous calls queued. The synchronous ones act at once, as the addon defines them: `stop()` ends
- * the call that runs now, `dispose()` frees the model when that call has ended and lets every queued one fail with ERR_DISPOSED.
+ * The same model with its asynchronous calls queued. A reset takes its place in the queue too. The other synchronous ones act at
+ * once, as the addon defines them: reading and writing fail with ERR_BUSY in mid-call (see {@link QueuedModel.whenIdle}), `stop()`
+ * ends the call that runs now, `dispose()` frees the model when that call has ended and lets every waiting one fail with
+ * ERR_DISPOSED.
  */
-export function queued(model: NativeModel): NativeModel {
+export function queued(model: NativeModel): QueuedModel {
   const queue = new SerialQueue();
-  const call = <T>(job: () => Promise<T>): Promise<T> => queue.run(job).catch(rethrow);
+  const call = <T>(job: () => T | Promise<T>): Promise<T> => queue.run(job).catch(rethrow);
   const now = <T>(job: () => T): T => {
     try {
       return job();
@@ -30,21 +52,25 @@ export function queued(model: NativeModel): NativeModel {
       return rethrow(error);
     }
   };
+  const inTurn = (job: () => void): void => {
+    if (queue.idle) now(job);
+    else void queue.run(job).catch(() => {}); // It can only have been disposed of, which the next call will say.
+  };
   return {
     get parameterCount() {
-      return model.parameterCount;
+      return now(() => model.parameterCount);
     },
     get parameters() {
-      return model.parameters;
+      return now(() => model.parameters);
     },
     get description() {
-      return model.description;
+      return now(() => model.description);
     },
     get hostBytes() {
-      return model.hostBytes;
+      return now(() => model.hostBytes);
     },
     get deviceBytes() {
-      return model.deviceBytes;
+      return now(() => model.deviceBytes);
     },
     get stepCount() {
       return now(() => model.stepCount);
@@ -57,15 +83,25 @@ export function queued(model: NativeModel): NativeModel {
     initialize: () => now(() => model.initialize()),
     trainSteps: (args) => call(() => model.trainSteps(args)),
     evaluate: (args) => call(() => model.evaluate(args)),
-    resetEvaluationState: () => now(() => model.resetEvaluationState()),
-    resetTrainingState: () => now(() => model.resetTrainingState()),
+    resetEvaluationState: () => inTurn(() => model.resetEvaluationState()),
+    resetTrainingState: () => inTurn(() => model.resetTrainingState()),
     sample: (args) => call(() => model.sample(args)),
     logits: (args) => call(() => model.logits(args)),
     read: (slot) => now(() => model.read(slot)),
     write: (slot, values) => now(() => model.write(slot, values)),
+    whenIdle: (job) => call(() => job(model)),
     stop: () => model.stop(),
     dispose: () => model.dispose(),
   };
+}
+
+/** What a caller gets whose call was given up because the model was disposed of, or stopped, in the middle of it. */
+export function stoppedError(what: string): CudnnLstmError {
+  return new CudnnLstmError(
+    'ERR_STOPPED',
+    `The ${what} ended early: the model was stopped or disposed of in the middle of it.`,
+    exitCodes.runtime,
+  );
 }
 
 function rethrow(error: unknown): never {

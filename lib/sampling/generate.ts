@@ -6,6 +6,7 @@
  */
 import type { Vocabulary } from '../corpus/vocabulary';
 import type { NativeModel, NativeSamplingOptions } from '../native';
+import { stoppedError } from '../native-queue';
 import type { GenerationPlan } from './options';
 import { StopMatcher } from './stop';
 
@@ -130,6 +131,7 @@ class Drawer {
       ...(this.#state && window === 0 ? { state: this.#state } : {}),
       ...(this.#history.length > 0 ? { history: this.#history } : {}),
     });
+    if (result.ids.length < count * this.#streams) throw stoppedError('generation');
     this.#state = result.state;
     return result.ids;
   }

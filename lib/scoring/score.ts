@@ -5,6 +5,7 @@
  * Shapes: T steps, B streams, N ids of the text.
  */
 import type { NativeModel } from '../native';
+import { stoppedError } from '../native-queue';
 
 /** What a text scores. */
 export interface Score {
@@ -34,8 +35,13 @@ type Evaluator = Pick<NativeModel, 'evaluate' | 'resetEvaluationState'>;
 /** Ids a call: long enough that the call's own cost does not matter, short enough that an abort is prompt. */
 const idsPerCall = 1024;
 
-/** Makes a {@link Score} of a sum of nats. */
+/**
+ * Makes a {@link Score} of a sum of nats.
+ *
+ * @throws CudnnLstmError `ERR_STOPPED` if the sum is not finite: the addon leaves NaN where a call was given up.
+ */
 export function scoreOf(nats: number, characters: number): Score {
+  if (!Number.isFinite(nats)) throw stoppedError('scoring');
   const loss = nats / characters;
   return { bitsPerCharacter: loss / Math.LN2, loss, characters };
 }

@@ -1,0 +1,205 @@
+/** `score`: how well a model predicts texts. */
+import { Command, Option } from 'commander';
+import {
+  abortOnSignals,
+  type CommandIo,
+  numberOption,
+  parseArguments,
+  processIo,
+  runCommand,
+  writeAndDrain,
+} from './command';
+import type { DeviceName } from './device';
+import { exitCodes, UsageError } from './errors';
+import { LanguageModel } from './model';
+import { ScoringProgress } from './scoring/progress';
+import { type Score, scoreOf } from './scoring/score';
+import { type OpenText, openText, readLines } from './scoring/text';
+import type { WindowScore } from './scoring/window-protocol';
+
+interface ScoreCommandOptions {
+  lines?: boolean;
+  protocol: 'stream' | 'window';
+  window?: number;
+  stride?: number;
+  streams?: number;
+  unknown?: 'error' | 'skip';
+  encoding?: string;
+  gutenberg?: 'auto' | 'keep';
+  device?: DeviceName;
+  threads?: number;
+  json?: boolean;
+}
+
+/** What a way of scoring needs. */
+interface Job {
+  model: LanguageModel;
+  texts: string[];
+  o: ScoreCommandOptions;
+  signal: AbortSignal;
+  io: CommandIo;
+  progress: ScoringProgress;
+}
+
+/** The command; see `score --help`. */
+export async function scoreCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
+  const command = parseArguments(syntax(), argv);
+  const o = command.opts<ScoreCommandOptions>();
+  const [checkpoint, ...texts] = command.args as [string, ...string[]];
+  checkCombination(o);
+
+  using interrupt = abortOnSignals();
+  using model = await LanguageModel.load(checkpoint, { device: o.device, threads: o.threads });
+  io.stderr.write(`device: ${model.deviceReason}\n`);
+  const progress = new ScoringProgress(io.stderr);
+  const job: Job = { model, texts, o, signal: interrupt.signal, io, progress };
+  try {
+    if (o.lines) await scoreLines(job);
+    else if (o.protocol === 'window') await scoreByWindows(job);
+    else await scoreWhole(job);
+  } finally {
+    progress.clear();
+  }
+  return exitCodes.ok;
+}
+
+function checkCombination(o: ScoreCommandOptions): void {
+  if (o.protocol === 'window' && (o.lines || o.streams !== undefined)) {
+    throw new UsageError('--protocol window scores a whole text window by window; it goes without --lines and --streams.');
+  }
+  if (o.protocol === 'stream' && (o.window !== undefined || o.stride !== undefined)) {
+    throw new UsageError('--window and --stride go with --protocol window.');
+  }
+  if (o.lines && o.streams !== undefined) throw new UsageError('--lines goes without --streams.');
+}
+
+async function scoreWhole(job: Job): Promise<void> {
+  const { model, o, signal, progress } = job;
+  const scores = await eachText(job, (text) =>
+    model.score(text.ids, { streams: o.streams, signal, onProgress: (...at) => progress.update(...at) }),
+  );
+  await printScores(job, scores);
+}
+
+async function printScores({ texts, o, io }: Job, scores: Score[]): Promise<void> {
+  const nats = scores.reduce((sum, score) => sum + score.loss * score.characters, 0);
+  const total = scoreOf(nats, scores.reduce((sum, score) => sum + score.characters, 0));
+  const several = texts.length > 1;
+  for (const [i, score] of [...scores, ...(several ? [total] : [])].entries()) {
+    const named = several ? { text: texts[i] ?? null } : {};
+    const line = o.json ? JSON.stringify({ ...score, ...named }) : `${scoreText(score)}  ${texts[i] ?? 'all of them'}`;
+    await writeAndDrain(io.stdout, `${line}\n`);
+  }
+}
+
+async function scoreByWindows(job: Job): Promise<void> {
+  const { model, texts, o, signal, progress, io } = job;
+  const scores = await eachText(job, (text) =>
+    model.scoreWindows(text.ids, {
+      window: o.window,
+      stride: o.stride,
+      signal,
+      onProgress: (...at) => progress.update(...at),
+    }),
+  );
+  for (const [i, score] of scores.entries()) {
+    const named = texts.length > 1 ? { text: texts[i] } : {};
+    const lines = o.json ? [JSON.stringify({ ...windowFields(score), ...named })] : windowLines(score, texts[i] as string);
+    await writeAndDrain(io.stdout, `${lines.join('\n')}\n`);
+  }
+}
+
+/** Flat, so that `loss` and its kin mean what they mean without the protocol: dropout off. */
+function windowFields({ window, stride, dropoutOff, dropoutOn }: WindowScore) {
+  return {
+    ...dropoutOff,
+    lossWithDropout: dropoutOn.loss,
+    bitsPerCharacterWithDropout: dropoutOn.bitsPerCharacter,
+    protocol: 'window',
+    window,
+    stride,
+  };
+}
+
+function windowLines({ window, windows, dropoutOff, dropoutOn }: WindowScore, text: string): string[] {
+  return [
+    `${text}: the character after each of ${windows.toLocaleString('en')} windows of ${window}`,
+    `dropout off: ${scoreText(dropoutOff)}`,
+    `dropout on:  ${scoreText(dropoutOn)}`,
+  ];
+}
+
+async function scoreLines({ model, texts, o, signal, progress, io }: Job): Promise<void> {
+  for (const source of texts) {
+    const { lines, notes } = await readLines(model, source, { ...o, signal });
+    for (const note of notes) io.stderr.write(`${note}\n`);
+    const scores = await model.scoreLines(lines, {
+      unknown: o.unknown,
+      signal,
+      onProgress: (...at) => progress.update(...at),
+    });
+    progress.clear();
+    for (const [i, line] of lines.entries()) {
+      const score = scores[i];
+      const fields = score ?? { bitsPerCharacter: null, loss: null, characters: 0 };
+      const named = texts.length > 1 ? { text: source } : {};
+      const text = o.json
+        ? JSON.stringify({ line: i + 1, ...fields, content: line, ...named })
+        : `${(score?.bitsPerCharacter.toFixed(4) ?? '-').padStart(8)}  ${line}`;
+      await writeAndDrain(io.stdout, `${text}\n`);
+    }
+  }
+}
+
+/** Opens the texts one after another and tells what their readers have to say. */
+async function eachText<T>({ model, texts, o, signal, io, progress }: Job, score: (text: OpenText) => Promise<T>): Promise<T[]> {
+  const scores: T[] = [];
+  for (const source of texts) {
+    const text = await openText(model, source, { ...o, signal });
+    try {
+      for (const note of text.notes) io.stderr.write(`${note}\n`);
+      scores.push(await score(text));
+    } finally {
+      progress.clear();
+      text.close();
+    }
+  }
+  return scores;
+}
+
+function scoreText({ bitsPerCharacter, loss, characters }: Score): string {
+  return `${bitsPerCharacter.toFixed(4)} bits, ${loss.toFixed(4)} nats a character (${characters.toLocaleString('en')} characters)`;
+}
+
+function syntax(): Command {
+  const whole = (name: string) => numberOption(name, { integer: true });
+  return new Command('score')
+    .description(
+      'How well a model predicts texts: mean cross-entropy of each character given all before it, from zero state, the first ' +
+        'character not counted. Scores go to stdout, everything else to stderr.',
+    )
+    .argument('<checkpoint>', "a checkpoint, or a run's directory (its best checkpoint)")
+    .argument('<text...>', 'files, folders, globs, the name of a corpus, or - for stdin; each is scored by itself')
+    .option('--lines', 'score each line by itself, from zero state, without its line break')
+    .option('--streams <n>', 'score this many parts of a text side by side: faster, but each begins without context', whole('--streams'))
+    .addOption(
+      new Option(
+        '--protocol <name>',
+        'stream, or window: the character after each window of the text given that window alone, with dropout on and off',
+      )
+        .choices(['stream', 'window'])
+        .default('stream'),
+    )
+    .option('--window <n>', 'with --protocol window: its length (default: 100)', whole('--window'))
+    .option('--stride <n>', 'with --protocol window: take every nth window only, a faster estimate (default: 1)', whole('--stride'))
+    .addOption(new Option('--unknown <what>', 'characters that the model does not know').choices(['error', 'skip']))
+    .option('--encoding <name>', 'of the texts (default: utf-8)')
+    .addOption(
+      new Option('--gutenberg <what>', "Project Gutenberg's header and footer: left out, or kept").choices(['auto', 'keep']),
+    )
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)')
+    .option('--threads <n>', 'CPU threads', whole('--threads'))
+    .option('--json', 'one JSON object a text (or line): {"bitsPerCharacter", "loss", "characters"}');
+}
+
+if (require.main === module) void runCommand(scoreCommand);

@@ -1,0 +1,36 @@
+/** How far a long scoring is, on stderr: one line that is written over on a terminal, a line every ten seconds elsewhere. */
+
+/** Reports on work that is counted in characters. */
+export class ScoringProgress {
+  readonly #stderr: NodeJS.WritableStream;
+  readonly #terminal: boolean;
+  readonly #started = performance.now();
+  #reported: number;
+  #open = false;
+
+  constructor(stderr: NodeJS.WritableStream) {
+    this.#stderr = stderr;
+    this.#terminal = (stderr as NodeJS.WriteStream).isTTY === true;
+    this.#reported = this.#started;
+  }
+
+  /** Say that `done` of `total` characters are counted. Short work is done before anything is said. */
+  update(done: number, total: number): void {
+    const now = performance.now();
+    if (now - this.#reported < (this.#terminal ? 200 : 10_000)) return;
+    this.#reported = now;
+    const perSecond = done / ((now - this.#started) / 1000);
+    const left = Math.ceil((total - done) / perSecond);
+    const line =
+      `scored ${done.toLocaleString('en')} of ${total.toLocaleString('en')} characters ` +
+      `(${((100 * done) / total).toFixed(0)} %), ${Math.round(perSecond).toLocaleString('en')}/s, ${left} s left`;
+    this.#stderr.write(this.#terminal ? `\r${line}\u001b[K` : `${line}\n`);
+    this.#open = this.#terminal;
+  }
+
+  /** Wipes the line off a terminal. */
+  clear(): void {
+    if (this.#open) this.#stderr.write('\r\u001b[K');
+    this.#open = false;
+  }
+}
