@@ -1,0 +1,187 @@
+/**
+ * Batches, cut from the corpus's id array as they are needed; windows are never materialised. Where a batch is cut depends on
+ * (seed, epoch, step) alone, so a run is resumed by remembering two numbers.
+ *
+ * Shapes: B batch, T steps (the sequence length), N training ids.
+ */
+import type { IdSource } from '../corpus/ids';
+import { DataError } from '../errors';
+import type { Target } from '../native';
+import { Breather } from './breather';
+import { KeyedPermutation, keyedInteger } from './keyed-random';
+import type { TrainingOptions } from './options';
+
+/** Steps that go to the device in one call. */
+export interface BatchCut {
+  /** `count` matrices [T+1, B], time-major: inputs are rows 0..T-1, targets rows 1..T. */
+  readonly ids: Int32Array;
+  readonly count: number;
+  /** B of these steps. */
+  readonly batch: number;
+  /** Losses that each of these steps is the mean of. */
+  readonly targetsPerStep: number;
+}
+
+/** The order of the data. */
+export interface BatchSource {
+  readonly target: Target;
+  /** Whether a step goes on from the state that the step before it in the epoch left; the first starts from zero. */
+  readonly carryState: boolean;
+  readonly stepsPerEpoch: number;
+  /** Losses that an epoch is the mean of. */
+  readonly targetsPerEpoch: number;
+  /** Characters that an epoch feeds to the network. */
+  readonly charactersPerEpoch: number;
+  /** Cuts up to `count` steps from `step` on; fewer at the end of the epoch, or where B changes. */
+  cut(epoch: number, step: number, count: number): Promise<BatchCut>;
+}
+
+type BatchOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' | 'seed'>;
+
+/**
+ * The batches of the ids 0..`length`-1.
+ *
+ * @throws DataError if they are too few for B and T; it names what would fit.
+ */
+export function createBatches(ids: IdSource, length: number, o: BatchOptions): BatchSource {
+  return o.target === 'every' ? new StreamBatches(ids, length, o) : new WindowBatches(ids, length, o);
+}
+
+/**
+ * For a loss at every position: the text is read as a ring, in B contiguous streams of equal length, T characters a step. Each
+ * epoch starts at another place of the ring, so the borders between segments move, and the few characters that are left over
+ * (fewer than B·T) are others each time. The state is carried along a stream and is zero where an epoch begins.
+ */
+class StreamBatches implements BatchSource {
+  readonly target = 'every';
+  readonly carryState = true;
+  readonly stepsPerEpoch: number;
+  readonly targetsPerEpoch: number;
+  readonly charactersPerEpoch: number;
+  readonly #ids: IdSource;
+  readonly #length: number;
+  readonly #batch: number;
+  readonly #steps: number;
+  readonly #seed: number;
+
+  constructor(ids: IdSource, length: number, { batchSize, seqLength, seed }: BatchOptions) {
+    this.#ids = ids;
+    this.#length = length;
+    this.#batch = batchSize;
+    this.#steps = seqLength;
+    this.#seed = seed;
+    this.stepsPerEpoch = Math.floor(length / (batchSize * seqLength));
+    if (this.stepsPerEpoch === 0) throw tooShortForStreams(length, batchSize, seqLength);
+    this.targetsPerEpoch = this.stepsPerEpoch * batchSize * seqLength;
+    this.charactersPerEpoch = this.targetsPerEpoch;
+  }
+
+  async cut(epoch: number, step: number, most: number): Promise<BatchCut> {
+    const [T, B] = [this.#steps, this.#batch];
+    const count = Math.min(most, this.stepsPerEpoch - step);
+    const offset = keyedInteger(this.#length, 'streams', this.#seed, epoch);
+    const ids = new Int32Array(count * (T + 1) * B);
+    const breather = new Breather();
+    for (let b = 0; b < B; b++) {
+      const start = offset + (b * this.stepsPerEpoch + step) * T;
+      for (let k = 0; k < count; k++) {
+        this.#column(ids, k * (T + 1) * B + b, start + k * T);
+        if (breather.due()) await breather.rest();
+      }
+    }
+    return { ids, count, batch: B, targetsPerStep: B * T };
+  }
+
+  /** Puts T + 1 ids of the ring into a column of a [T+1, B] matrix. */
+  #column(ids: Int32Array, at: number, start: number): void {
+    const rows = this.#steps + 1;
+    for (let row = 0; row < rows; ) {
+      const from = (start + row) % this.#length;
+      const piece = this.#ids.read(from, Math.min(rows - row, this.#length - from));
+      for (let i = 0; i < piece.length; i++) ids[at + (row + i) * this.#batch] = piece[i] as number;
+      row += piece.length;
+    }
+  }
+}
+
+/**
+ * For a loss at the last position: every window of T characters and the one after it, stride 1, shuffled anew each epoch, each
+ * from zero state; the last batch of an epoch may be smaller.
+ */
+class WindowBatches implements BatchSource {
+  readonly target = 'last';
+  readonly carryState = false;
+  readonly stepsPerEpoch: number;
+  readonly targetsPerEpoch: number;
+  readonly charactersPerEpoch: number;
+  readonly #ids: IdSource;
+  readonly #batch: number;
+  readonly #steps: number;
+  readonly #seed: number;
+  #order: { epoch: number; permutation: KeyedPermutation } | undefined;
+
+  constructor(ids: IdSource, length: number, { batchSize, seqLength, seed }: BatchOptions) {
+    this.#ids = ids;
+    this.#batch = batchSize;
+    this.#steps = seqLength;
+    this.#seed = seed;
+    const windows = length - seqLength;
+    if (windows < 1) {
+      throw new DataError(
+        `The corpus is too short: ${characters(length)} to train on, and a window of --seq-length ${seqLength} and the character ` +
+          `after it need ${seqLength + 1}; give a longer text${length > 1 ? `, or --seq-length ${Math.max(1, Math.floor(length / 2))}` : ''}.`,
+      );
+    }
+    this.stepsPerEpoch = Math.ceil(windows / batchSize);
+    this.targetsPerEpoch = windows;
+    this.charactersPerEpoch = windows * seqLength;
+  }
+
+  async cut(epoch: number, step: number, most: number): Promise<BatchCut> {
+    const [T, windows] = [this.#steps, this.targetsPerEpoch];
+    const whole = Math.floor(windows / this.#batch);
+    const B = step < whole ? this.#batch : windows - whole * this.#batch;
+    const count = step < whole ? Math.min(most, whole - step) : 1;
+    const order = this.#permutation(epoch);
+    const ids = new Int32Array(count * (T + 1) * B);
+    const breather = new Breather();
+    for (let k = 0; k < count; k++) {
+      for (let b = 0; b < B; b++) {
+        const window = this.#ids.read(order.at((step + k) * this.#batch + b), T + 1);
+        const at = k * (T + 1) * B + b;
+        for (let row = 0; row <= T; row++) ids[at + row * B] = window[row] as number;
+        if (breather.due()) await breather.rest();
+      }
+    }
+    return { ids, count, batch: B, targetsPerStep: B };
+  }
+
+  #permutation(epoch: number): KeyedPermutation {
+    if (this.#order?.epoch !== epoch) {
+      this.#order = { epoch, permutation: new KeyedPermutation(this.targetsPerEpoch, 'windows', this.#seed, epoch) };
+    }
+    return this.#order.permutation;
+  }
+}
+
+function tooShortForStreams(length: number, batch: number, steps: number): DataError {
+  const fit = fitting(length, batch, steps);
+  return new DataError(
+    `The corpus is too short: ${characters(length)} to train on, and --batch-size ${batch} times --seq-length ${steps} needs ` +
+      `${batch * steps}; give a longer text${fit ? `, or --batch-size ${fit.batch} --seq-length ${fit.steps}` : ''}.`,
+  );
+}
+
+/** Halves B, then T, until an epoch has eight steps or nothing is left to halve. */
+function fitting(length: number, batch: number, steps: number): { batch: number; steps: number } | undefined {
+  let [b, t] = [batch, steps];
+  while (8 * b * t > length && (b > 1 || t > 1)) {
+    if (b > 1) b = Math.floor(b / 2);
+    else t = Math.floor(t / 2);
+  }
+  return b * t <= length && length > 1 ? { batch: b, steps: t } : undefined;
+}
+
+function characters(count: number): string {
+  return `${count} character${count === 1 ? '' : 's'}`;
+}

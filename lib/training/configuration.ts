@@ -1,0 +1,224 @@
+/**
+ * Where each option's value comes from: flag (or the library's caller) > environment > configuration file > the checkpoint
+ * being resumed > preset > default.
+ */
+import { readFile } from 'node:fs/promises';
+import { levenshtein, nearest } from '../command';
+import { CheckpointError, DataError, UsageError } from '../errors';
+import {
+  flagOf,
+  type OptionDefinition,
+  type OptionName,
+  optionDefinitions,
+  optionNames,
+  showValue,
+  type TrainingOptions,
+  variableOf,
+} from './options';
+import { presetOptions, presets } from './presets';
+
+/** A complete configuration. */
+export interface Configuration {
+  readonly options: TrainingOptions;
+  /** Where each value comes from: 'flag --hidden', 'CUDNN_LSTM_HIDDEN', 'my.json', 'checkpoint', 'preset fast' or 'default'. */
+  readonly sources: Readonly<Record<OptionName, string>>;
+  /** The corpus that a configuration file or the checkpoint names, for when none is given as an argument. */
+  readonly corpus?: readonly string[];
+}
+
+/** Values of one origin, checked. */
+interface Layer {
+  readonly values: Partial<Record<OptionName, unknown>>;
+  /** How an error and `--print-config` call the place of an option. */
+  readonly place: (name: OptionName) => string;
+}
+
+/** A configuration file's or a checkpoint's content. */
+export interface NamedValues {
+  readonly name: string;
+  readonly values: Readonly<Record<string, unknown>>;
+}
+
+export interface ConfigurationRequest {
+  /** As the command line gives them: text, or a boolean for a switch. */
+  readonly flags?: Readonly<Record<string, string | boolean>> | undefined;
+  /** As the library's caller gives them: typed values; times may be seconds or text like '90s'. */
+  readonly options?: Partial<TrainingOptions> | undefined;
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  readonly file?: NamedValues | undefined;
+  /** The configuration that the checkpoint being resumed has recorded. */
+  readonly checkpoint?: NamedValues | undefined;
+}
+
+/**
+ * Puts the layers together.
+ *
+ * @throws UsageError on an unknown key (the nearest is named), a wrong type, a value out of range, or a value that a resumed
+ * run cannot change. CheckpointError if the checkpoint's own record is at fault.
+ */
+export function resolveConfiguration(request: ConfigurationRequest): Configuration {
+  const given = [
+    flagLayer(request.flags ?? {}),
+    typedLayer('options', request.options ?? {}, (name) => `option ${name}`),
+    environmentLayer(request.env ?? {}),
+    ...(request.file ? [fileLayer(request.file)] : []),
+  ];
+  const checkpoint = request.checkpoint && checkpointLayer(request.checkpoint);
+  if (checkpoint) for (const layer of given) refuseFixed(layer, checkpoint);
+
+  const layers = checkpoint ? [...given, checkpoint] : given;
+  const preset = layers.find((layer) => layer.values.preset !== undefined)?.values.preset as
+    | TrainingOptions['preset']
+    | undefined;
+  const options: Record<string, unknown> = presetOptions(preset ?? 'fast');
+  const own = presets[preset ?? 'fast'];
+  const sources = Object.fromEntries(
+    optionNames.map((name) => [name, name in own ? `preset ${preset ?? 'fast'}` : 'default']),
+  ) as Record<OptionName, string>;
+  for (const layer of [...layers].reverse()) {
+    for (const name of optionNames) {
+      if (layer.values[name] === undefined) continue;
+      options[name] = layer.values[name];
+      sources[name] = layer.place(name);
+    }
+  }
+  const corpus = corpusOf(request.file) ?? corpusOf(request.checkpoint);
+  return { options: options as unknown as TrainingOptions, sources, ...(corpus ? { corpus } : {}) };
+}
+
+/** The part of a configuration that config.json and checkpoints record; it can be read back as a configuration file. */
+export function recordedConfiguration(options: TrainingOptions, corpus: readonly string[]): Record<string, unknown> {
+  const { out: _, ...kept } = options;
+  return { ...JSON.parse(JSON.stringify(kept)), corpus: [...corpus] };
+}
+
+/**
+ * Reads a configuration file: one JSON object with option names as keys (`batchSize`), and optionally `corpus`.
+ *
+ * @throws DataError if it cannot be read or is not a JSON object.
+ */
+export async function readConfigurationFile(path: string): Promise<NamedValues> {
+  let content: string;
+  try {
+    content = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new DataError(`The configuration file ${path} cannot be read: ${(cause as Error).message}`, { cause });
+  }
+  let values: unknown;
+  try {
+    values = JSON.parse(content);
+  } catch (cause) {
+    throw new DataError(`The configuration file ${path} is not JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (typeof values !== 'object' || values === null || Array.isArray(values)) {
+    throw new DataError(`The configuration file ${path} must hold one JSON object, like {"hidden": 128}.`);
+  }
+  return { name: path, values: values as Record<string, unknown> };
+}
+
+/** Lines of `--print-config`: option, value, origin. */
+export function describeConfiguration({ options, sources }: Configuration): string[] {
+  const rows = optionNames.map((name) => [name, showValue(name, options[name]), sources[name]] as const);
+  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => (row[column] as string).length)));
+  return rows.map(([name, value, source]) => `${name.padEnd(widths[0] ?? 0)}  ${value.padEnd(widths[1] ?? 0)}  ${source}`);
+}
+
+function flagLayer(flags: Readonly<Record<string, string | boolean>>): Layer {
+  const values: Partial<Record<OptionName, unknown>> = {};
+  for (const [key, given] of Object.entries(flags)) {
+    const name = knownName(key, (near) => `Unknown option ${key}; the nearest one is ${flagOf(near)}.`);
+    values[name] = typeof given === 'string' ? parse(name, given, flagOf(name)) : check(name, given, flagOf(name));
+  }
+  return { values, place: (name) => `flag ${flagOf(name)}` };
+}
+
+function environmentLayer(env: NodeJS.ProcessEnv): Layer {
+  const values: Partial<Record<OptionName, unknown>> = {};
+  const byVariable = new Map(optionNames.map((name) => [variableOf(name), name]));
+  for (const [variable, given] of Object.entries(env)) {
+    if (!variable.startsWith('CUDNN_LSTM_') || given === undefined || given === '') continue;
+    const name = byVariable.get(variable);
+    if (name !== undefined) values[name] = parse(name, given, variable);
+    else refuseMisspelled(variable, [...byVariable.keys()]);
+  }
+  return { values, place: variableOf };
+}
+
+/** Other parts of the package have variables of their own, so only what is nearly an option's name is an error. */
+function refuseMisspelled(variable: string, known: readonly string[]): void {
+  const near = nearest(variable, known) as string;
+  if (levenshtein(variable, near) <= 2) {
+    throw new UsageError(`Unknown variable ${variable} in the environment; the nearest one is ${near}.`);
+  }
+}
+
+function fileLayer(file: NamedValues): Layer {
+  const { corpus: _, ...values } = file.values;
+  return typedLayer(file.name, values, (name) => `${name} in ${file.name}`, file.name);
+}
+
+function checkpointLayer({ name: path, values: recorded }: NamedValues): Layer {
+  const values: Partial<Record<OptionName, unknown>> = {};
+  for (const name of optionNames) {
+    if (recorded[name] === undefined || optionDefinitions[name].resume === 'fresh') continue;
+    try {
+      values[name] = check(name, recorded[name], name);
+    } catch (cause) {
+      throw new CheckpointError(`${path} cannot be resumed: in its configuration, ${(cause as Error).message}`, { cause });
+    }
+  }
+  return { values, place: () => 'checkpoint' };
+}
+
+function typedLayer(
+  where: string,
+  given: Readonly<Record<string, unknown>>,
+  what: (name: OptionName) => string,
+  source?: string,
+): Layer {
+  const values: Partial<Record<OptionName, unknown>> = {};
+  for (const [key, value] of Object.entries(given)) {
+    const name = knownName(key, (near) => `Unknown key '${key}' in ${where}; the nearest one is '${near}'.`);
+    if (value !== undefined) values[name] = check(name, value, what(name));
+  }
+  return { values, place: source === undefined ? what : () => source };
+}
+
+function knownName(key: string, message: (near: OptionName) => string): OptionName {
+  if (Object.hasOwn(optionDefinitions, key)) return key as OptionName;
+  throw new UsageError(message(nearest(key, optionNames) as OptionName));
+}
+
+function parse(name: OptionName, given: string, place: string): unknown {
+  const value = optionDefinitions[name].fromText(given);
+  return value === undefined ? refuse(name, given, place) : check(name, value, place, given);
+}
+
+function check(name: OptionName, value: unknown, place: string, shown: unknown = value): unknown {
+  const result = optionDefinitions[name].schema.safeParse(value);
+  return result.success ? result.data : refuse(name, shown, place);
+}
+
+function refuse(name: OptionName, shown: unknown, place: string): never {
+  const text = typeof shown === 'string' ? `'${shown}'` : (JSON.stringify(shown) ?? String(shown));
+  throw new UsageError(`${place} must be ${optionDefinitions[name].expects}, not ${text}.`);
+}
+
+function refuseFixed(layer: Layer, checkpoint: Layer): void {
+  for (const name of optionNames) {
+    const definition: OptionDefinition = optionDefinitions[name];
+    const [asked, recorded] = [layer.values[name], checkpoint.values[name]];
+    if (definition.resume !== 'fixed' || asked === undefined || recorded === undefined || asked === recorded) continue;
+    throw new UsageError(
+      `${layer.place(name)}: a resumed run keeps its ${name} of ${showValue(name, recorded)}, so ${showValue(name, asked)} is ` +
+        'impossible; leave it out, or start a new run.',
+    );
+  }
+}
+
+function corpusOf(named: NamedValues | undefined): readonly string[] | undefined {
+  const corpus = named?.values.corpus;
+  if (corpus === undefined) return undefined;
+  if (Array.isArray(corpus) && corpus.every((source) => typeof source === 'string')) return corpus;
+  throw new UsageError(`corpus in ${named?.name} must be a list of files.`);
+}

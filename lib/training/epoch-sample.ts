@@ -1,0 +1,41 @@
+/** The sample that shows after every epoch what the model has learned. */
+import type { IdSource } from '../corpus/ids';
+import type { Vocabulary } from '../corpus/vocabulary';
+import type { NativeModel } from '../native';
+import { generatePieces } from '../sampling/generate';
+import { checkSamplingOptions } from '../sampling/options';
+import { keyedInteger } from './keyed-random';
+import type { TrainingOptions } from './options';
+
+/**
+ * Draws a sample. (seed, epoch) decide everything. A model trained with its state carried starts after a line break, from
+ * zero state; one trained on windows continues a random window of the text by sliding it.
+ */
+export async function drawSample(
+  native: Pick<NativeModel, 'sample'>,
+  vocabulary: Vocabulary,
+  ids: IdSource,
+  trainingLength: number,
+  epoch: number,
+  o: Pick<TrainingOptions, 'target' | 'seqLength' | 'seed' | 'sampleLength' | 'sampleTemperature'>,
+  signal?: AbortSignal,
+): Promise<{ prompt: string; text: string }> {
+  const windowed = o.target === 'last';
+  const start = windowed ? keyedInteger(trainingLength - o.seqLength, 'sample', o.seed, epoch) : 0;
+  const prompt = windowed
+    ? Int32Array.from(ids.read(start, o.seqLength))
+    : Int32Array.of(vocabulary.idOf('\n') ?? vocabulary.idOf(' ') ?? 0);
+  let text = '';
+  for await (const piece of generatePieces(native, vocabulary, {
+    prompt,
+    length: o.sampleLength,
+    streams: 1,
+    window: windowed ? o.seqLength : 0,
+    stop: [],
+    sampling: checkSamplingOptions({ temperature: o.sampleTemperature, seed: keyedInteger(2 ** 32, 'draws', o.seed, epoch) }),
+    signal,
+  })) {
+    text += piece.text;
+  }
+  return { prompt: windowed ? vocabulary.decode(prompt) : '', text };
+}

@@ -1,0 +1,107 @@
+/** What a trainer tells while it trains. With `--json` each is one line on stdout, and metrics.jsonl holds all but the steps. */
+
+/** Before the first step. */
+export interface StartEvent {
+  type: 'start';
+  /** When, ISO 8601. */
+  time: string;
+  version: string;
+  /** Trainable numbers. */
+  parameters: number;
+  /** What computes, and why that was chosen. */
+  device: string;
+  deviceReason: string;
+  corpus: { sources: readonly string[]; characters: number; symbols: number; sha256: string; notes: readonly string[] };
+  trainingCharacters: number;
+  validationCharacters: number;
+  epochs: number;
+  stepsPerEpoch: number;
+  /** The run's directory, if it has one. */
+  out?: string;
+  /** Where a resumed run stands. */
+  resumed?: { epoch: number; step: number; checkpoint: string };
+}
+
+/** After each call to the device, which is one step or several. */
+export interface StepEvent {
+  type: 'step';
+  /** From 1. */
+  epoch: number;
+  epochs: number;
+  /** Steps done in this epoch. */
+  step: number;
+  stepsPerEpoch: number;
+  /** Optimiser steps done in all. */
+  totalSteps: number;
+  /** Mean nats a character over the steps of this call, dropout on. */
+  loss: number;
+  /** Mean over this epoch so far. */
+  epochLoss: number;
+  /** Global norm of the last step's gradient, before clipping. */
+  gradientNorm: number;
+  learningRate: number;
+  /** Smoothed, without validation and sampling. */
+  charactersPerSecond: number;
+  etaSeconds: number;
+}
+
+/** After each epoch. */
+export interface EpochEvent {
+  type: 'epoch';
+  /** From 1. */
+  epoch: number;
+  epochs: number;
+  totalSteps: number;
+  /** The epoch's mean, nats a character, dropout on. */
+  loss: number;
+  bitsPerCharacter: number;
+  /** Of the tail, dropout off; absent where there is none or this epoch was not scored. */
+  validationLoss?: number;
+  validationBitsPerCharacter?: number;
+  /** Mean and largest global norm of the gradient, before clipping. */
+  gradientNorm: number;
+  largestGradientNorm: number;
+  /** Of the last step. */
+  learningRate: number;
+  charactersPerSecond: number;
+  /** Of this epoch's steps. */
+  seconds: number;
+  /** Of the run, earlier invocations included. */
+  elapsedSeconds: number;
+  etaSeconds: number;
+  /** Whether this is the best epoch so far. */
+  best: boolean;
+}
+
+/** A checkpoint was written, and is safely on the disk. */
+export interface CheckpointEvent {
+  type: 'checkpoint';
+  kind: 'best' | 'last';
+  path: string;
+  totalSteps: number;
+}
+
+/** A text that the model wrote. */
+export interface SampleEvent {
+  type: 'sample';
+  /** Epochs trained. */
+  epoch: number;
+  prompt: string;
+  text: string;
+}
+
+export type EndReason = 'finished' | 'early-stopping' | 'max-time' | 'aborted';
+
+/** The last event. After an abort the iterator then throws the signal's reason. */
+export interface EndEvent {
+  type: 'end';
+  reason: EndReason;
+  /** Epochs completed. */
+  epoch: number;
+  totalSteps: number;
+  elapsedSeconds: number;
+  best?: { epoch: number; loss: number; bitsPerCharacter: number; path?: string };
+  out?: string;
+}
+
+export type TrainingEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent | SampleEvent | EndEvent;

@@ -1,0 +1,217 @@
+/**
+ * Every training option: its type, range, unit, flag and what a resumed run may do with it. One table serves the flags, the
+ * environment (CUDNN_LSTM_<OPTION>), configuration files and the library.
+ */
+import { z } from 'zod';
+import { formatDuration, parseDuration } from './duration';
+
+/** One option. */
+export interface OptionDefinition<S extends z.ZodType = z.ZodType> {
+  readonly schema: S;
+  /** What a value must be, as an error says it: "a whole number from 1 to 16,384". */
+  readonly expects: string;
+  /** Stands for the value in the help; none for a switch. */
+  readonly placeholder?: string;
+  readonly help: string;
+  /** A value given as text, in a flag or the environment; undefined if it is none. */
+  readonly fromText: (text: string) => unknown;
+  /**
+   * fixed: belongs to the model or to the order of the data, so a resumed run keeps the checkpoint's value; changeable: kept
+   * unless given anew; fresh: belongs to one invocation and is not taken from the checkpoint.
+   */
+  readonly resume: 'fixed' | 'changeable' | 'fresh';
+}
+
+type Resume = OptionDefinition['resume'];
+
+function whole(low: number, high: number, placeholder: string, help: string, resume: Resume) {
+  return {
+    schema: z.number().int().min(low).max(high),
+    expects: `a whole number from ${count(low)} to ${high === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : count(high)}`,
+    placeholder,
+    help,
+    fromText: number,
+    resume,
+  };
+}
+
+function from(low: number, high: number, placeholder: string, help: string, resume: Resume) {
+  const schema = z.number().min(low).max(high);
+  return { schema, expects: `a number from ${low} to ${high}`, placeholder, help, fromText: number, resume };
+}
+
+function above(low: number, high: number, placeholder: string, help: string, resume: Resume) {
+  const schema = z.number().gt(low).max(high);
+  return { schema, expects: `a number above ${low} and at most ${high}`, placeholder, help, fromText: number, resume };
+}
+
+function fromBelow(low: number, high: number, placeholder: string, help: string, resume: Resume) {
+  const schema = z.number().min(low).lt(high);
+  return { schema, expects: `a number from ${low} to below ${high}`, placeholder, help, fromText: number, resume };
+}
+
+function choice<const C extends readonly [string, ...string[]]>(choices: C, help: string, resume: Resume) {
+  const expects = `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}`;
+  return { schema: z.enum(choices), expects, placeholder: choices.join('|'), help, fromText: text, resume };
+}
+
+function toggle(help: string, resume: Resume) {
+  return { schema: z.boolean(), expects: 'true or false', help, fromText: boolean, resume };
+}
+
+function duration(help: string, resume: Resume) {
+  return {
+    schema: z.preprocess(
+      (value) => (typeof value === 'string' ? parseDuration(value) : value),
+      z.number().min(0).max(1e9),
+    ),
+    expects: 'a time like 90s, 15m or 1h30m (a bare number: seconds)',
+    placeholder: 'TIME',
+    help,
+    fromText: parseDuration,
+    resume,
+  };
+}
+
+function string(pattern: RegExp, expects: string, placeholder: string, help: string, resume: Resume) {
+  return { schema: z.string().regex(pattern), expects, placeholder, help, fromText: text, resume };
+}
+
+/** The table. The order is that of the help and of `--print-config`. */
+export const optionDefinitions = {
+  preset: choice(['fast', 'proj-basic'], 'the recipe that supplies what is not given', 'fixed'),
+  epochs: whole(1, 1_000_000, 'N', 'passes over the training text', 'changeable'),
+  batchSize: whole(1, 65_536, 'N', 'sequences a step', 'fixed'),
+  seqLength: whole(1, 65_536, 'N', 'characters a sequence: the truncation of back-propagation, or the window', 'fixed'),
+  layers: whole(1, 64, 'N', 'LSTM layers', 'fixed'),
+  hidden: whole(1, 16_384, 'N', 'units a layer', 'fixed'),
+  dropout: fromBelow(0, 1, 'P', 'share of units dropped after every layer', 'fixed'),
+  target: choice(
+    ['every', 'last'],
+    'loss at every position with the state carried on, or after shuffled windows from zero state',
+    'fixed',
+  ),
+  input: choice(['scalar', 'onehot', 'embedding'], 'coding of a character', 'fixed'),
+  embeddingSize: whole(1, 16_384, 'N', 'features of a character with --input embedding', 'fixed'),
+  learningRate: above(0, 10, 'RATE', "Adam's step size, at its highest", 'changeable'),
+  schedule: choice(['constant', 'cosine', 'step'], 'how the learning rate changes after the warm-up', 'changeable'),
+  warmup: whole(0, 1_000_000_000, 'STEPS', 'steps over which the learning rate rises from zero', 'changeable'),
+  finalLearningRate: from(0, 10, 'RATE', 'where --schedule cosine ends', 'changeable'),
+  decayEvery: whole(1, 1_000_000, 'EPOCHS', 'how often --schedule step lowers the learning rate', 'changeable'),
+  decayFactor: above(0, 1, 'F', 'what --schedule step multiplies it by', 'changeable'),
+  beta1: fromBelow(0, 1, 'B', "Adam's decay of the first moment", 'changeable'),
+  beta2: fromBelow(0, 1, 'B', "Adam's decay of the second moment", 'changeable'),
+  epsilon: above(0, 1, 'E', "Adam's epsilon, outside the root", 'changeable'),
+  clip: from(0, 1e9, 'NORM', "limit of the gradient's global norm; 0: none", 'changeable'),
+  validation: fromBelow(0, 0.9, 'FRACTION', 'share of the text, its tail, kept for validation; 0: none', 'fixed'),
+  validationEvery: whole(1, 1_000_000, 'EPOCHS', 'how often the validation text is scored', 'changeable'),
+  patience: whole(0, 1_000_000, 'N', 'stop after this many scores without a new best; 0: never', 'changeable'),
+  seed: whole(0, Number.MAX_SAFE_INTEGER, 'N', 'decides initial weights, dropout, the order of the data and samples', 'fixed'),
+  precision: choice(['fp32', 'tf32', 'bf16', 'fp16'], 'arithmetic on a GPU; a CPU computes in fp32', 'changeable'),
+  device: string(/^(auto|cpu|cuda(:\d{1,4})?)$/, 'auto, cpu, cuda or cuda:N', 'NAME', 'auto, cpu, cuda or cuda:N', 'fresh'),
+  threads: whole(1, 1024, 'N', 'CPU threads; the result does not depend on it', 'fresh'),
+  lowercase: toggle('lower-case the text', 'fixed'),
+  encoding: string(/^[\w:.-]{1,40}$/, 'the name of a text encoding', 'NAME', 'of the corpus files', 'changeable'),
+  unknown: choice(['error', 'skip'], "characters outside a resumed model's vocabulary", 'changeable'),
+  gutenberg: choice(['auto', 'keep'], "strip Project Gutenberg's header and footer, or keep them", 'changeable'),
+  maxTime: duration('end, with a checkpoint, after this long', 'fresh'),
+  saveEvery: duration('save this often in mid-epoch too; 0: at the end of epochs only', 'changeable'),
+  sampleLength: whole(0, 1_000_000, 'N', 'characters of the sample after every epoch; 0: none', 'changeable'),
+  sampleTemperature: from(0, 100, 'T', 'of that sample; 0: always the likeliest character', 'changeable'),
+  checkpointName: string(
+    /^(?!\.)[\w{}.-]{1,100}$/,
+    'a file name of letters, digits, . _ - and the fields {epoch} {loss} {epochs}',
+    'PATTERN',
+    'file name of the best checkpoint; fields {epoch} {loss} {epochs}',
+    'changeable',
+  ),
+  out: string(/^[^\0]+$/, 'a directory', 'DIR', "the run's directory (default: runs/<corpus>-<date>)", 'fresh'),
+} as const satisfies Record<string, OptionDefinition>;
+
+type Definitions = typeof optionDefinitions;
+
+/** The name of an option: `batchSize` is the flag `--batch-size` and the variable CUDNN_LSTM_BATCH_SIZE. */
+export type OptionName = keyof Definitions;
+export const optionNames = Object.keys(optionDefinitions) as OptionName[];
+
+/** Options that may be left without a value: decided by the machine, or without limit. */
+const withoutDefault = ['threads', 'maxTime', 'out'] as const;
+type WithoutDefault = (typeof withoutDefault)[number];
+
+/** A complete and valid set of options. Times are in seconds. */
+export type TrainingOptions = {
+  -readonly [K in Exclude<OptionName, WithoutDefault>]: z.output<Definitions[K]['schema']>;
+} & { -readonly [K in WithoutDefault]?: z.output<Definitions[K]['schema']> | undefined };
+
+/** What an option is where neither the user nor the preset says anything. */
+export const defaults: Omit<TrainingOptions, WithoutDefault> = {
+  preset: 'fast',
+  epochs: 40,
+  batchSize: 16,
+  seqLength: 50,
+  layers: 2,
+  hidden: 256,
+  dropout: 0.2,
+  target: 'every',
+  input: 'onehot',
+  embeddingSize: 64,
+  learningRate: 3e-3,
+  schedule: 'cosine',
+  warmup: 50,
+  finalLearningRate: 0,
+  decayEvery: 10,
+  decayFactor: 0.5,
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-7,
+  clip: 5,
+  validation: 0.1,
+  validationEvery: 1,
+  patience: 5,
+  seed: 1,
+  precision: 'fp32',
+  device: 'auto',
+  lowercase: false,
+  encoding: 'utf-8',
+  unknown: 'error',
+  gutenberg: 'auto',
+  saveEvery: 60,
+  sampleLength: 200,
+  sampleTemperature: 0.8,
+  checkpointName: 'weights-improvement-{epoch}-{loss}',
+};
+
+/** `batchSize` as a flag: `--batch-size`. */
+export function flagOf(name: OptionName): string {
+  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
+/** `batchSize` as a variable: CUDNN_LSTM_BATCH_SIZE. */
+export function variableOf(name: OptionName): string {
+  return `CUDNN_LSTM_${flagOf(name).slice(2).replaceAll('-', '_').toUpperCase()}`;
+}
+
+/** A value as `--print-config` and errors show it. */
+export function showValue(name: OptionName, value: unknown): string {
+  if (value === undefined) return name === 'threads' ? 'automatic' : 'none';
+  const timed = name === 'maxTime' || name === 'saveEvery';
+  return timed && typeof value === 'number' ? formatDuration(value) : String(value);
+}
+
+function number(text: string): number | undefined {
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  return Number.isFinite(value) ? value : undefined;
+}
+
+function boolean(text: string): boolean | undefined {
+  if (/^(true|1|yes|on)$/i.test(text)) return true;
+  return /^(false|0|no|off)$/i.test(text) ? false : undefined;
+}
+
+function text(value: string): string {
+  return value;
+}
+
+function count(value: number): string {
+  return value.toLocaleString('en');
+}

@@ -1,0 +1,247 @@
+/** From a request to a trainer that is ready to run: configuration, corpus, model, run directory, checkpoint. */
+import { existsSync } from 'node:fs';
+import { readdir, stat } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { type Checkpoint, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
+import { RunDirectory } from '../checkpoint/run-directory';
+import { type Corpus, openCorpus } from '../corpus/corpus';
+import { Vocabulary } from '../corpus/vocabulary';
+import type { DeviceName } from '../device';
+import { CheckpointError, DataError, UsageError } from '../errors';
+import { LanguageModel } from '../model';
+import { createBatches } from './batches';
+import { type Configuration, readConfigurationFile, recordedConfiguration, resolveConfiguration } from './configuration';
+import type { TrainingEvent } from './events';
+import type { TrainingOptions } from './options';
+import { Trainer } from './trainer';
+import { splitCorpus } from './validation';
+
+/** What to train. */
+export interface TrainingRequest {
+  /** Files, directories, globs, `-` or `alice`; none: what the configuration names, else the text that the package brings. */
+  readonly corpus?: readonly string[] | undefined;
+  readonly options?: Partial<TrainingOptions> | undefined;
+  /** Options as a command line gives them. */
+  readonly flags?: Readonly<Record<string, string | boolean>> | undefined;
+  /** Default: the process's. */
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  /** A JSON file of options. */
+  readonly configFile?: string | undefined;
+  /** Goes on with a run: its directory, or `true` for the `out` directory, else the newest one in runs/. */
+  readonly resume?: string | boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A run that is gone on with. The directory is locked until the run is closed. */
+interface ResumedRun {
+  readonly run: RunDirectory;
+  readonly path: string;
+  readonly checkpoint: Checkpoint;
+}
+
+/** A configuration, and the run that it goes on with. */
+export interface ConfiguredTraining extends AsyncDisposable {
+  readonly configuration: Configuration;
+  readonly resumed: ResumedRun | undefined;
+}
+
+/** Resolves the configuration; a run to resume is opened, because its checkpoint has a say in it. */
+export async function configureTraining(request: TrainingRequest): Promise<ConfiguredTraining> {
+  const layers = {
+    flags: request.flags,
+    options: request.options,
+    env: request.env ?? process.env,
+    file: request.configFile === undefined ? undefined : await readConfigurationFile(request.configFile),
+  };
+  const configuration = resolveConfiguration(layers);
+  if (request.resume === undefined || request.resume === false) {
+    return { configuration, resumed: undefined, [Symbol.asyncDispose]: async () => {} };
+  }
+  const resumed = await openResumedRun(request.resume, configuration.options.out);
+  try {
+    const { path, checkpoint } = resumed;
+    const recorded = { name: path, values: checkpoint.metadata.configuration };
+    return {
+      configuration: resolveConfiguration({ ...layers, checkpoint: recorded }),
+      resumed,
+      [Symbol.asyncDispose]: () => resumed.run.close(),
+    };
+  } catch (error) {
+    await resumed.run.close();
+    throw error;
+  }
+}
+
+async function openResumedRun(resume: string | true, out: string | undefined): Promise<ResumedRun> {
+  const directory = resume === true ? (out ?? (await newestRun('runs'))) : resume;
+  const found = await stat(directory).catch(() => undefined);
+  if (!found) throw new CheckpointError(`There is no run to resume at ${directory}.`);
+  if (!found.isDirectory()) {
+    throw new UsageError(`--resume takes a run's directory, and ${directory} is a file (give the CORPUS before --resume).`);
+  }
+  const run = await RunDirectory.open(directory, { create: false });
+  try {
+    const path = await run.newest();
+    if (path === undefined) throw new CheckpointError(`${directory} holds no whole checkpoint to resume from.`);
+    return { run, path, checkpoint: await loadCheckpoint(path) };
+  } catch (error) {
+    await run.close();
+    throw error;
+  }
+}
+
+/** The directory in `root` that was written to last. */
+async function newestRun(root: string): Promise<string> {
+  const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
+  let newest: { path: string; time: number } | undefined;
+  for (const entry of entries) {
+    if (!entry.isDirectory()) continue;
+    const path = join(root, entry.name);
+    const time = (await stat(path)).mtimeMs;
+    if (!newest || time > newest.time) newest = { path, time };
+  }
+  if (newest) return newest.path;
+  throw new CheckpointError(`There is no run to resume in ${resolve(root)}; say which: --resume DIR.`);
+}
+
+/** A corpus, a model and a trainer over them, opened together and closed together. */
+export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
+  constructor(
+    readonly configuration: Configuration,
+    readonly corpus: Corpus,
+    readonly model: LanguageModel,
+    readonly trainer: Trainer,
+    /** Where checkpoints and metrics go; undefined for a plan that is not to be carried out. */
+    readonly run: RunDirectory | undefined,
+  ) {}
+
+  /** Trains; see {@link Trainer}. */
+  [Symbol.asyncIterator](): AsyncGenerator<TrainingEvent, void, undefined> {
+    return this.trainer[Symbol.asyncIterator]();
+  }
+
+  /** Frees the model, closes the corpus, unlocks the run's directory. */
+  async dispose(): Promise<void> {
+    this.model.dispose();
+    this.corpus.close();
+    await this.run?.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}
+
+/**
+ * Opens everything that training needs and checks that it fits together; nothing is trained before the result is iterated over.
+ *
+ * @param plan Writes nothing: for a dry run.
+ * @throws UsageError, DataError, CheckpointError, DeviceError, OutOfMemoryError or DiskError, each with one line that says what
+ * is wrong and what to do.
+ */
+export async function openTraining(request: TrainingRequest = {}, plan = false): Promise<Training> {
+  const configured = await configureTraining(request);
+  const { configuration, resumed } = configured;
+  const { options } = configuration;
+  const undo: (() => unknown)[] = [() => configured[Symbol.asyncDispose]()];
+  try {
+    const sources = request.corpus?.length ? request.corpus : (configuration.corpus ?? []);
+    const corpus = await openTrainingCorpus(sources, options, resumed, request.signal);
+    undo.push(() => corpus.close());
+    checkCorpus(corpus, options, resumed);
+    const recorded = recordedConfiguration(options, sources.map(absolute));
+    const model = await createModel(corpus, options, recorded);
+    undo.push(() => model.dispose());
+    const run = plan || resumed ? undefined : await createRun(options.out ?? defaultDirectory(sources));
+    if (run) undo.push(() => run.close());
+    const writable = plan ? undefined : (run ?? resumed?.run);
+    const trainer = new Trainer({
+      model,
+      corpus,
+      options,
+      ...(writable ? { run: writable } : {}),
+      ...(resumed ? { resume: resumed } : {}),
+      signal: request.signal,
+    });
+    await writable?.writeConfiguration(recorded);
+    return new Training(configuration, corpus, model, trainer, run ?? resumed?.run);
+  } catch (error) {
+    for (const step of undo.reverse()) await step();
+    throw error;
+  }
+}
+
+function openTrainingCorpus(
+  sources: readonly string[],
+  { lowercase, encoding, gutenberg, unknown }: TrainingOptions,
+  resumed: ResumedRun | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Corpus> {
+  return openCorpus(sources, {
+    lowercase,
+    encoding,
+    gutenberg,
+    ...(resumed ? { vocabulary: new Vocabulary(resumed.checkpoint.metadata.vocabulary), unknown } : {}),
+    ...(signal ? { signal } : {}),
+  });
+}
+
+/** Everything that can be wrong with a corpus, before a device is asked for memory. */
+function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedRun | undefined): void {
+  if (corpus.vocabulary.size < 2) {
+    throw new DataError(
+      `The corpus has ${corpus.vocabulary.size} distinct symbol(s), so there is nothing to learn; give a text with at least two.`,
+    );
+  }
+  createBatches(corpus.ids, splitCorpus(corpus.length, options).training, options);
+  const training = resumed?.checkpoint.metadata.training;
+  if (training && (training.corpusSha256 !== corpus.sha256 || training.corpusLength !== corpus.length)) {
+    throw new DataError(
+      `The corpus is not the one that ${resumed?.path} was trained on (${training.corpusLength} characters then, ` +
+        `${corpus.length} now, or others): give that corpus, or start a new run without --resume.`,
+    );
+  }
+}
+
+function createModel(corpus: Corpus, o: TrainingOptions, configuration: Record<string, unknown>): Promise<LanguageModel> {
+  const shape: ModelShape = {
+    vocabulary: corpus.vocabulary.size,
+    layers: o.layers,
+    hidden: o.hidden,
+    input: o.input,
+    embedding: o.input === 'embedding' ? o.embeddingSize : 0,
+    dropout: o.dropout,
+  };
+  return LanguageModel.create(shape, corpus.vocabulary, {
+    device: o.device as DeviceName,
+    threads: o.threads,
+    precision: o.precision,
+    seed: o.seed,
+    normalization: corpus.normalization,
+    target: o.target,
+    seqLength: o.seqLength,
+    configuration,
+  });
+}
+
+async function createRun(directory: string): Promise<RunDirectory> {
+  const run = await RunDirectory.open(directory, { create: true });
+  if ((await run.newest()) === undefined) return run;
+  await run.close();
+  throw new UsageError(`${directory} already holds a run: go on with it by --resume ${directory}, or choose another --out.`);
+}
+
+/** runs/<name of the first source>-<date and time, local>. */
+function defaultDirectory(sources: readonly string[]): string {
+  const first = sources[0] === undefined ? 'bundled' : sources[0] === '-' ? 'stdin' : basename(sources[0]);
+  const name = first.replace(/\.[^.]*$/, '').replace(/[^\w-]+/g, '-') || 'corpus';
+  const now = new Date();
+  const two = (value: number) => String(value).padStart(2, '0');
+  const date = `${now.getFullYear()}${two(now.getMonth() + 1)}${two(now.getDate())}`;
+  return join('runs', `${name}-${date}-${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`);
+}
+
+/** So that a run can be resumed from another working directory. */
+function absolute(source: string): string {
+  return source !== '-' && existsSync(source) ? resolve(source) : source;
+}

@@ -1,0 +1,43 @@
+/** The learning rate of each optimiser step. */
+import type { TrainingOptions } from './options';
+
+export type ScheduleOptions = Pick<
+  TrainingOptions,
+  'schedule' | 'learningRate' | 'finalLearningRate' | 'warmup' | 'decayEvery' | 'decayFactor'
+>;
+
+/**
+ * The learning rate of step `step` (from 0) out of `totalSteps`, `stepsPerEpoch` of them an epoch.
+ *
+ * The first `warmup` steps rise linearly to the full rate (Goyal et al. 2017). After that: constant; cosine, half a period
+ * down to `finalLearningRate` at `totalSteps` (Loshchilov and Hutter 2017); or step, times `decayFactor` after every
+ * `decayEvery` epochs.
+ */
+export function learningRateAt(o: ScheduleOptions, step: number, totalSteps: number, stepsPerEpoch: number): number {
+  const rate = scheduledRate(o, step, totalSteps, stepsPerEpoch);
+  return step < o.warmup ? (rate * (step + 1)) / o.warmup : rate;
+}
+
+function scheduledRate(o: ScheduleOptions, step: number, totalSteps: number, stepsPerEpoch: number): number {
+  switch (o.schedule) {
+    case 'constant':
+      return o.learningRate;
+    case 'cosine': {
+      const progress = Math.min(1, Math.max(0, step - o.warmup) / Math.max(1, totalSteps - o.warmup));
+      return o.finalLearningRate + (o.learningRate - o.finalLearningRate) * 0.5 * (1 + Math.cos(Math.PI * progress));
+    }
+    case 'step':
+      return o.learningRate * o.decayFactor ** Math.floor(Math.floor(step / stepsPerEpoch) / o.decayEvery);
+  }
+}
+
+/** {@link learningRateAt} for `count` steps from `step` on. */
+export function learningRates(
+  o: ScheduleOptions,
+  step: number,
+  count: number,
+  totalSteps: number,
+  stepsPerEpoch: number,
+): Float64Array {
+  return Float64Array.from({ length: count }, (_, i) => learningRateAt(o, step + i, totalSteps, stepsPerEpoch));
+}

@@ -1,0 +1,93 @@
+/** Where a training run stands: everything but the arrays on the device. It goes into the last checkpoint and comes back from it. */
+import type { ResumeState } from '../checkpoint/checkpoint';
+import { CheckpointError } from '../errors';
+
+/** The best checkpoint so far; `epoch` counts from 1. */
+export interface BestCheckpoint {
+  epoch: number;
+  /** What it was chosen by: validation loss, or training loss where there is no validation text. */
+  loss: number;
+  /** File name in the run's directory. */
+  file: string;
+}
+
+/** Sums over the completed steps of the epoch in progress, in step order, so that they do not depend on where a run was cut. */
+export interface EpochSums {
+  nats: number;
+  targets: number;
+  /** Gradient norms before clipping. */
+  norms: number;
+  largestNorm: number;
+  /** Spent in steps. */
+  seconds: number;
+}
+
+export interface TrainingState {
+  /** In progress, from 0; equal to the number of epochs when all are done. */
+  epoch: number;
+  /** The next batch; equal to the steps of an epoch when only its end (validation, checkpoints) is left to do. */
+  batchInEpoch: number;
+  sums: EpochSums;
+  best?: BestCheckpoint;
+  /** Scores without a new best, for early stopping. */
+  scoresSinceBest: number;
+  elapsedSeconds: number;
+}
+
+export function newSums(): EpochSums {
+  return { nats: 0, targets: 0, norms: 0, largestNorm: 0, seconds: 0 };
+}
+
+export function newState(): TrainingState {
+  return { epoch: 0, batchInEpoch: 0, sums: newSums(), scoresSinceBest: 0, elapsedSeconds: 0 };
+}
+
+/** What of the run the checkpoint also has to know. */
+export type RunIdentity = Pick<
+  ResumeState,
+  'stepCount' | 'batch' | 'seed' | 'corpusSha256' | 'corpusLength' | 'scheduleSteps'
+>;
+
+export function toResumeState(state: TrainingState, identity: RunIdentity): ResumeState {
+  const { epoch, batchInEpoch, best, elapsedSeconds, sums, scoresSinceBest } = state;
+  return {
+    ...identity,
+    epoch,
+    batchInEpoch,
+    ...(best ? { best } : {}),
+    elapsedSeconds,
+    extra: { ...sums, scoresSinceBest },
+  };
+}
+
+/**
+ * The state a checkpoint holds.
+ *
+ * @throws CheckpointError if a number is missing or does not fit `stepsPerEpoch`.
+ */
+export function fromResumeState(resume: ResumeState, stepsPerEpoch: number, path: string): TrainingState {
+  const number = (key: string): number => {
+    const value = resume.extra[key];
+    if (typeof value === 'number' && Number.isFinite(value)) return value;
+    throw new CheckpointError(`${path} cannot be resumed: its training state lacks the number '${key}'.`);
+  };
+  if (resume.batchInEpoch > stepsPerEpoch) {
+    throw new CheckpointError(
+      `${path} cannot be resumed: it stands at batch ${resume.batchInEpoch} of an epoch that has ${stepsPerEpoch}.`,
+    );
+  }
+  return {
+    epoch: resume.epoch,
+    batchInEpoch: resume.batchInEpoch,
+    sums: {
+      nats: number('nats'),
+      targets: number('targets'),
+      norms: number('norms'),
+      largestNorm: number('largestNorm'),
+      seconds: number('seconds'),
+    },
+    ...(resume.best ? { best: resume.best } : {}),
+    scoresSinceBest: number('scoresSinceBest'),
+    elapsedSeconds: resume.elapsedSeconds,
+  };
+}

@@ -1,0 +1,472 @@
+/**
+ * The training loop: an ordinary TypeScript loop around short native calls. Between two calls it accounts, saves, validates,
+ * stops; nothing here knows which device computes.
+ */
+import { join } from 'node:path';
+import type { Checkpoint, CheckpointMetadata } from '../checkpoint/checkpoint';
+import type { RunDirectory } from '../checkpoint/run-directory';
+import type { Corpus } from '../corpus/corpus';
+import { TrainingError } from '../errors';
+import type { LanguageModel } from '../model';
+import type { NativeTrainResult } from '../native';
+import { packageVersion } from '../version';
+import { type BatchCut, type BatchSource, createBatches } from './batches';
+import { restore, snapshot, weights, whenIdle } from './checkpoints';
+import { drawSample } from './epoch-sample';
+import type { CheckpointEvent, EndEvent, EndReason, EpochEvent, StartEvent, StepEvent, TrainingEvent } from './events';
+import type { TrainingOptions } from './options';
+import { Pacer } from './pacer';
+import { learningRateAt, learningRates } from './schedule';
+import { fromResumeState, newState, newSums, type TrainingState, toResumeState } from './state';
+import { type Split, scoreValidation, splitCorpus } from './validation';
+
+/** What a trainer needs of a model. */
+export type TrainedModel = Pick<LanguageModel, 'native' | 'vocabulary' | 'metadata' | 'deviceReason'>;
+
+/** What a trainer is made of; see `openTraining` for the usual way to get it all. */
+export interface TrainerParts {
+  readonly model: TrainedModel;
+  readonly corpus: Pick<Corpus, 'ids' | 'length' | 'sha256' | 'sources' | 'notes'>;
+  readonly options: TrainingOptions;
+  /** Where checkpoints and metrics go; without one nothing is written. */
+  readonly run?: Pick<RunDirectory, 'saveLast' | 'saveBest' | 'appendMetrics'> & { readonly path: string };
+  /** What to go on from. */
+  readonly resume?: { readonly path: string; readonly checkpoint: Checkpoint };
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Trains a model while it is iterated over: `for await (const event of trainer) …`. The model can generate meanwhile (its calls
+ * take turns with the trainer's), but must not score, because validation uses the one evaluation state there is.
+ *
+ * Ends with an 'end' event. Leaving the loop early, or an abort, finishes the step in progress and saves the last checkpoint
+ * first; after an abort the iterator throws the signal's reason.
+ *
+ * @throws TrainingError if a loss or gradient is not finite, or the loss explodes; checkpoints stay as they were.
+ * @throws DiskError if a checkpoint cannot be written.
+ */
+export class Trainer implements AsyncIterable<TrainingEvent> {
+  readonly model: TrainedModel;
+  readonly options: TrainingOptions;
+  readonly split: Split;
+  readonly batches: BatchSource;
+  readonly #parts: TrainerParts;
+  readonly #signal: AbortSignal | undefined;
+  readonly #pacer: Pacer;
+  readonly #state: TrainingState;
+  #iterated = false;
+  #began = 0;
+  /** When this invocation's run of the clock was last added to the elapsed time. */
+  #clock = 0;
+  #saved = { at: 0, epoch: 0, batch: 0 };
+  #calling = false;
+
+  /**
+   * @throws DataError if the corpus is too short for the options; CheckpointError if what is resumed does not fit them.
+   */
+  constructor(parts: TrainerParts) {
+    const { model, corpus, options, resume } = parts;
+    this.#parts = parts;
+    this.#signal = parts.signal;
+    this.model = model;
+    this.options = options;
+    this.split = splitCorpus(corpus.length, options);
+    this.batches = createBatches(corpus.ids, this.split.training, options);
+    this.#pacer = new Pacer((options.seqLength + 1) * options.batchSize);
+    this.#state = newState();
+    if (resume) {
+      restore(model.native, resume.checkpoint, resume.path, options);
+      const training = resume.checkpoint.metadata.training;
+      if (training) this.#state = fromResumeState(training, this.batches.stepsPerEpoch, resume.path);
+    }
+    this.#markSaved();
+  }
+
+  /** Optimiser steps of the whole run. */
+  get totalSteps(): number {
+    return this.options.epochs * this.batches.stepsPerEpoch;
+  }
+
+  /** Optimiser steps done, earlier invocations included. */
+  get stepsDone(): number {
+    return this.#state.epoch * this.batches.stepsPerEpoch + this.#state.batchInEpoch;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<TrainingEvent, void, undefined> {
+    if (this.#iterated) throw new TrainingError('This trainer has run already; make a new one.');
+    this.#iterated = true;
+    this.#began = this.#clock = performance.now();
+    this.#saved.at = this.#began;
+    const stop = () => {
+      // Only our own call: a stop would cut short whatever runs.
+      if (this.#calling) this.model.native.stop();
+    };
+    this.#signal?.addEventListener('abort', stop);
+    let healthy = true;
+    try {
+      yield* this.#run();
+    } catch (error) {
+      healthy = error === this.#signal?.reason;
+      throw error;
+    } finally {
+      this.#signal?.removeEventListener('abort', stop);
+      if (healthy && this.#unsaved) await this.#saveLast();
+    }
+  }
+
+  async *#run(): AsyncGenerator<TrainingEvent, void, undefined> {
+    const start = this.#startEvent();
+    await this.#parts.run?.appendMetrics(start);
+    yield start;
+    let reason = this.#endReason();
+    while (reason === undefined) {
+      yield* this.#trainEpoch();
+      const whole = this.#state.batchInEpoch === this.batches.stepsPerEpoch;
+      if (whole && !this.#signal?.aborted) {
+        yield* this.#endEpoch();
+        reason = this.#endReason();
+      } else {
+        reason = this.#interruption();
+      }
+    }
+    if (this.#unsaved) yield* await this.#saveLast();
+    if (reason === 'max-time' && this.#state.batchInEpoch > 0) yield* this.#sample(this.#state.epoch + 1);
+    const end = this.#endEvent(reason);
+    await this.#parts.run?.appendMetrics(end);
+    yield end;
+    this.#signal?.throwIfAborted();
+  }
+
+  /** Trains to the end of the epoch in progress, or to an interruption. */
+  async *#trainEpoch(): AsyncGenerator<TrainingEvent, void, undefined> {
+    const state = this.#state;
+    if (state.batchInEpoch === 0) await whenIdle(() => this.model.native.resetTrainingState());
+    while (state.batchInEpoch < this.batches.stepsPerEpoch && this.#interruption() === undefined) {
+      const began = performance.now();
+      const cut = await this.batches.cut(state.epoch, state.batchInEpoch, this.#pacer.count);
+      const rates = this.#learningRates(cut.count);
+      const result = await this.#callDevice(cut, rates);
+      const milliseconds = performance.now() - began;
+      this.#account(cut, result, milliseconds);
+      if (result.completed > 0) {
+        this.#pacer.record(result.completed, milliseconds);
+        yield this.#stepEvent(cut, result, rates);
+      }
+      if (this.#saveIsDue()) yield* await this.#saveLast();
+    }
+  }
+
+  #learningRates(count: number): Float64Array {
+    return learningRates(this.options, this.stepsDone, count, this.totalSteps, this.batches.stepsPerEpoch);
+  }
+
+  async #callDevice(cut: BatchCut, rates: Float64Array): Promise<NativeTrainResult> {
+    const { seqLength: steps, beta1, beta2, epsilon, clip } = this.options;
+    const { target, carryState } = this.batches;
+    const { ids, count, batch } = cut;
+    this.#calling = true;
+    try {
+      return await this.model.native.trainSteps({
+        ids,
+        count,
+        steps,
+        batch,
+        target,
+        carryState,
+        learningRates: rates,
+        beta1,
+        beta2,
+        epsilon,
+        clip,
+      });
+    } finally {
+      this.#calling = false;
+    }
+  }
+
+  /** Adds the completed steps of a call to the state, one by one, and refuses what is not finite or explodes. */
+  #account(cut: BatchCut, result: NativeTrainResult, milliseconds: number): void {
+    const { sums } = this.#state;
+    // Ten times the loss of a guess, and ten more for small vocabularies: no training that is still alive gets there.
+    const explosion = 10 * Math.log(this.model.vocabulary.size) + 10;
+    for (let i = 0; i < result.completed; i++) {
+      const loss = result.losses[i] as number;
+      const norm = result.norms[i] as number;
+      if (loss > explosion) throw this.#diverged(i, loss, norm, 'the loss exploded');
+      sums.nats += loss * cut.targetsPerStep;
+      sums.targets += cut.targetsPerStep;
+      sums.norms += norm;
+      sums.largestNorm = Math.max(sums.largestNorm, norm);
+    }
+    sums.seconds += milliseconds / 1000;
+    if (result.completed < cut.count && !result.stopped) {
+      const [loss, norm] = [result.losses[result.completed] as number, result.norms[result.completed] as number];
+      throw this.#diverged(result.completed, loss, norm, 'a value is not finite, and the step was not applied');
+    }
+    this.#state.batchInEpoch += result.completed;
+  }
+
+  #diverged(index: number, loss: number, norm: number, what: string): TrainingError {
+    const { learningRate, clip } = this.options;
+    const remedy = clip === 0 ? 'set --clip 5 or lower' : 'lower';
+    const kept = this.#parts.run ? `; the checkpoints in ${this.#parts.run.path} are as they were` : '';
+    return new TrainingError(
+      `Training stopped at step ${this.stepsDone + index + 1} (epoch ${this.#state.epoch + 1}): ${what} (loss ${show(loss)}, gradient ` +
+        `norm ${show(norm)}); ${remedy} --learning-rate (${learningRate})${kept}.`,
+    );
+  }
+
+  /**
+   * Validates, keeps the best, and goes on to the next epoch. An abort or a crash in its middle leaves the state as it was, and
+   * it is done again on resume: therefore nothing is yielded before the state is whole again and saved.
+   */
+  async *#endEpoch(): AsyncGenerator<TrainingEvent, void, undefined> {
+    const state = this.#state;
+    const epoch = state.epoch + 1;
+    const loss = state.sums.nats / state.sums.targets;
+    let validationLoss: number | undefined;
+    if (this.#validationIsDue(epoch)) {
+      try {
+        validationLoss = (await this.#score()).loss;
+      } catch (error) {
+        if (this.#signal?.aborted) return;
+        throw error;
+      }
+    }
+    if (validationLoss !== undefined && !Number.isFinite(validationLoss)) {
+      throw this.#diverged(-1, validationLoss, state.sums.norms, 'the validation loss is not finite');
+    }
+    const criterion = this.split.validation > 0 ? validationLoss : loss;
+    const improved = criterion !== undefined && criterion < (state.best?.loss ?? Number.POSITIVE_INFINITY);
+    const totalSteps = this.stepsDone;
+    this.model.metadata = {
+      ...withoutLosses(this.model.metadata),
+      epoch,
+      step: totalSteps,
+      loss,
+      ...(validationLoss === undefined ? {} : { validationLoss }),
+    };
+    const events: TrainingEvent[] = [this.#epochEvent(loss, validationLoss, improved)];
+    if (improved) {
+      const file = this.#bestFile(epoch, criterion);
+      events.push(...(await this.#saveBest(file)));
+      state.best = { epoch, loss: criterion, file };
+      state.scoresSinceBest = 0;
+    } else if (criterion !== undefined) {
+      state.scoresSinceBest++;
+    }
+    state.epoch = epoch;
+    state.batchInEpoch = 0;
+    state.sums = newSums();
+    for (const event of events) await this.#parts.run?.appendMetrics(event);
+    events.push(...(await this.#saveLast()));
+    yield* events;
+    yield* this.#sample(epoch);
+  }
+
+  #validationIsDue(epoch: number): boolean {
+    const { validationEvery, epochs } = this.options;
+    return this.split.validation > 0 && (epoch % validationEvery === 0 || epoch >= epochs);
+  }
+
+  async #score(): Promise<{ loss: number }> {
+    this.#calling = true;
+    try {
+      return await scoreValidation(this.model.native, this.#parts.corpus.ids, this.split, this.options, this.#signal);
+    } finally {
+      this.#calling = false;
+    }
+  }
+
+  async *#sample(epoch: number): AsyncGenerator<TrainingEvent, void, undefined> {
+    if (this.options.sampleLength === 0 || this.#signal?.aborted) return;
+    const { native, vocabulary } = this.model;
+    const { ids } = this.#parts.corpus;
+    try {
+      const sample = await drawSample(native, vocabulary, ids, this.split.training, epoch, this.options, this.#signal);
+      await this.#parts.run?.appendMetrics({ type: 'sample', epoch, ...sample });
+      yield { type: 'sample', epoch, ...sample };
+    } catch (error) {
+      if (!this.#signal?.aborted) throw error;
+    }
+  }
+
+  #bestFile(epoch: number, loss: number): string {
+    const fields: Record<string, string> = {
+      epoch: String(epoch),
+      loss: loss.toFixed(4),
+      epochs: String(this.options.epochs),
+    };
+    return `${this.options.checkpointName.replace(/\{(\w+)\}/g, (field, name: string) => fields[name] ?? field)}.safetensors`;
+  }
+
+  /** Saves if there is somewhere to save to; what to tell about it. */
+  async #saveBest(file: string): Promise<CheckpointEvent[]> {
+    const { run, model } = this.#parts;
+    if (!run) return [];
+    await run.saveBest(await weights(model.native, this.model.metadata), model.native.parameters, file);
+    return [{ type: 'checkpoint', kind: 'best', path: join(run.path, file), totalSteps: this.stepsDone }];
+  }
+
+  async #saveLast(): Promise<CheckpointEvent[]> {
+    const { run, model, corpus, options } = this.#parts;
+    if (run) {
+      const { native } = model;
+      this.#tick();
+      const training = toResumeState(this.#state, {
+        stepCount: await whenIdle(() => native.stepCount),
+        batch: options.batchSize,
+        seed: options.seed,
+        corpusSha256: corpus.sha256,
+        corpusLength: corpus.length,
+        scheduleSteps: this.totalSteps,
+      });
+      const metadata = { ...this.model.metadata, epoch: this.#state.epoch, step: this.stepsDone };
+      const withState = this.batches.carryState && this.#state.batchInEpoch > 0;
+      await run.saveLast(await snapshot(native, metadata, training, withState), native.parameters);
+    }
+    this.#markSaved();
+    return run ? [{ type: 'checkpoint', kind: 'last', path: run.path, totalSteps: this.stepsDone }] : [];
+  }
+
+  #markSaved(): void {
+    this.#saved = { at: performance.now(), epoch: this.#state.epoch, batch: this.#state.batchInEpoch };
+  }
+
+  get #unsaved(): boolean {
+    return this.#saved.epoch !== this.#state.epoch || this.#saved.batch !== this.#state.batchInEpoch;
+  }
+
+  #saveIsDue(): boolean {
+    const { saveEvery } = this.options;
+    return saveEvery > 0 && this.#unsaved && performance.now() - this.#saved.at >= saveEvery * 1000;
+  }
+
+  #interruption(): EndReason | undefined {
+    if (this.#signal?.aborted) return 'aborted';
+    const { maxTime } = this.options;
+    return maxTime !== undefined && performance.now() - this.#began >= maxTime * 1000 ? 'max-time' : undefined;
+  }
+
+  #endReason(): EndReason | undefined {
+    const { epochs, patience } = this.options;
+    if (this.#signal?.aborted) return 'aborted';
+    if (this.#state.epoch >= epochs) return 'finished';
+    if (patience > 0 && this.#state.scoresSinceBest >= patience) return 'early-stopping';
+    return this.#interruption();
+  }
+
+  /** Brings the elapsed time up to date. */
+  #tick(): void {
+    const now = performance.now();
+    this.#state.elapsedSeconds += (now - this.#clock) / 1000;
+    this.#clock = now;
+  }
+
+  #startEvent(): StartEvent {
+    const { model, corpus, run, resume } = this.#parts;
+    return {
+      type: 'start',
+      time: new Date().toISOString(),
+      version: packageVersion,
+      parameters: model.native.parameterCount,
+      device: model.native.description,
+      deviceReason: model.deviceReason,
+      corpus: {
+        sources: corpus.sources,
+        characters: corpus.length,
+        symbols: model.vocabulary.size,
+        sha256: corpus.sha256,
+        notes: corpus.notes,
+      },
+      trainingCharacters: this.split.training,
+      validationCharacters: this.split.validation,
+      epochs: this.options.epochs,
+      stepsPerEpoch: this.batches.stepsPerEpoch,
+      ...(run ? { out: run.path } : {}),
+      ...(resume ? { resumed: { epoch: this.#state.epoch, step: this.stepsDone, checkpoint: resume.path } } : {}),
+    };
+  }
+
+  #stepEvent(cut: BatchCut, result: NativeTrainResult, rates: Float64Array): StepEvent {
+    const last = result.completed - 1;
+    const { epoch, batchInEpoch, sums } = this.#state;
+    let loss = 0;
+    for (let i = 0; i <= last; i++) loss += (result.losses[i] as number) / result.completed;
+    return {
+      type: 'step',
+      epoch: epoch + 1,
+      epochs: this.options.epochs,
+      step: batchInEpoch,
+      stepsPerEpoch: this.batches.stepsPerEpoch,
+      totalSteps: this.stepsDone,
+      loss,
+      epochLoss: sums.nats / sums.targets,
+      gradientNorm: result.norms[last] as number,
+      learningRate: rates[last] as number,
+      charactersPerSecond: (cut.batch * this.options.seqLength * 1000) / (this.#pacer.millisecondsPerStep ?? Number.NaN),
+      etaSeconds: this.#eta(),
+    };
+  }
+
+  #epochEvent(loss: number, validationLoss: number | undefined, best: boolean): EpochEvent {
+    this.#tick();
+    const { sums, elapsedSeconds } = this.#state;
+    return {
+      type: 'epoch',
+      epoch: this.#state.epoch + 1,
+      epochs: this.options.epochs,
+      totalSteps: this.stepsDone,
+      loss,
+      bitsPerCharacter: loss / Math.LN2,
+      ...(validationLoss === undefined
+        ? {}
+        : { validationLoss, validationBitsPerCharacter: validationLoss / Math.LN2 }),
+      gradientNorm: sums.norms / this.batches.stepsPerEpoch,
+      largestGradientNorm: sums.largestNorm,
+      learningRate: learningRateAt(this.options, this.stepsDone - 1, this.totalSteps, this.batches.stepsPerEpoch),
+      charactersPerSecond: this.batches.charactersPerEpoch / sums.seconds,
+      seconds: sums.seconds,
+      elapsedSeconds,
+      etaSeconds: this.#eta(),
+      best,
+    };
+  }
+
+  /** Seconds that the steps left will take; what validation and samples take is not known beforehand. */
+  #eta(): number {
+    return ((this.totalSteps - this.stepsDone) * (this.#pacer.millisecondsPerStep ?? 0)) / 1000;
+  }
+
+  #endEvent(reason: EndReason): EndEvent {
+    this.#tick();
+    const { best, epoch, elapsedSeconds } = this.#state;
+    const { run } = this.#parts;
+    return {
+      type: 'end',
+      reason,
+      epoch,
+      totalSteps: this.stepsDone,
+      elapsedSeconds,
+      ...(best
+        ? {
+            best: {
+              epoch: best.epoch,
+              loss: best.loss,
+              bitsPerCharacter: best.loss / Math.LN2,
+              ...(run ? { path: join(run.path, best.file) } : {}),
+            },
+          }
+        : {}),
+      ...(run ? { out: run.path } : {}),
+    };
+  }
+}
+
+function withoutLosses({ loss: _, validationLoss: __, ...metadata }: CheckpointMetadata): CheckpointMetadata {
+  return metadata;
+}
+
+function show(value: number): string {
+  return Number.isFinite(value) ? value.toPrecision(4) : String(value);
+}

@@ -1,0 +1,123 @@
+/**
+ * How the validation tail is scored. The answer depends on the model, the text and T alone, not on the batch size of training,
+ * so runs can be compared.
+ *
+ * Shapes: V characters of the tail, T steps (the sequence length), S streams.
+ */
+import type { IdSource } from '../corpus/ids';
+import { DataError } from '../errors';
+import type { NativeEvaluateCall, NativeModel } from '../native';
+import { Breather } from './breather';
+import type { TrainingOptions } from './options';
+
+/** How the ids are divided: training takes 0..training-1, validation the `validation` ids after that. */
+export interface Split {
+  readonly training: number;
+  readonly validation: number;
+}
+
+/**
+ * Cuts the tail off.
+ *
+ * @throws DataError if a tail was asked for and the corpus is too short to have one.
+ */
+export function splitCorpus(length: number, { validation: fraction, seqLength }: Pick<TrainingOptions, 'validation' | 'seqLength'>): Split {
+  const validation = Math.floor(length * fraction);
+  if (fraction > 0 && (validation < 1 || length - validation < seqLength)) {
+    throw new DataError(
+      `The corpus is too short to keep ${fraction} of its ${length} characters for validation with --seq-length ${seqLength}; ` +
+        'give a longer text, a smaller --seq-length, or --validation 0.',
+    );
+  }
+  return { training: length - validation, validation };
+}
+
+type Evaluator = Pick<NativeModel, 'evaluate' | 'resetEvaluationState'>;
+
+/** What was scored: mean nats a character of the tail, dropout off. */
+export interface ValidationScore {
+  readonly loss: number;
+  readonly characters: number;
+}
+
+/**
+ * Scores the tail.
+ *
+ * Target every: the tail is cut into S contiguous streams whose lengths differ by at most one, S = min(64, ⌊V / 4T⌋) and at least
+ * 1. Each starts from zero state T characters before its first one (the first stream in the end of the training text); these are
+ * fed and not counted, then the state is carried. So each of the V characters counts once, with at least T before it.
+ *
+ * Target last: each character counted is predicted from the T before it, from zero state; all V of them up to 4,096, above that
+ * every ⌈V / 4,096⌉th.
+ *
+ * It uses the model's evaluation state, not the training state.
+ *
+ * @throws The signal's reason when it is aborted.
+ */
+export async function scoreValidation(
+  native: Evaluator,
+  ids: IdSource,
+  split: Split,
+  o: Pick<TrainingOptions, 'target' | 'seqLength'>,
+  signal?: AbortSignal,
+): Promise<ValidationScore> {
+  return o.target === 'every'
+    ? scoreStreams(native, ids, split, o.seqLength, signal)
+    : scoreWindows(native, ids, split, o.seqLength, signal);
+}
+
+async function scoreStreams(native: Evaluator, ids: IdSource, split: Split, T: number, signal?: AbortSignal) {
+  const V = split.validation;
+  const S = Math.max(1, Math.min(64, Math.floor(V / (4 * T))));
+  const starts = Array.from({ length: S + 1 }, (_, s) => split.training + Math.floor((s * V) / S));
+  const longest = Math.ceil(V / S);
+  const breather = new Breather();
+  let nats = 0;
+  native.resetEvaluationState();
+  // Step p of a stream predicts its character p - T from the one before it; the T characters before p = T are the warm-up.
+  for (let from = -T; from < longest; from += T) {
+    const steps = Math.min(T, longest - from);
+    const batch = new Int32Array((steps + 1) * S);
+    for (let s = 0; s < S; s++) {
+      const first = (starts[s] as number) + from - 1;
+      // The character before the warm-up may lie before the text, and the shorter streams end a step early: id 0, not counted.
+      const low = Math.max(0, first);
+      const row = ids.read(low, Math.min(first + steps + 1, starts[s + 1] as number) - low);
+      for (let i = 0; i < row.length; i++) batch[(low - first + i) * S + s] = row[i] as number;
+      if (breather.due()) await breather.rest();
+    }
+    const losses = await evaluate(native, { ids: batch, steps, batch: S, target: 'every', carryState: true, dropout: false }, signal);
+    if (from < 0) continue;
+    for (let s = 0; s < S; s++) {
+      const counted = Math.min(steps, (starts[s + 1] as number) - (starts[s] as number) - from);
+      for (let t = 0; t < counted; t++) nats += losses[t * S + s] as number;
+    }
+  }
+  return { loss: nats / V, characters: V };
+}
+
+async function scoreWindows(native: Evaluator, ids: IdSource, split: Split, T: number, signal?: AbortSignal) {
+  const stride = Math.ceil(split.validation / 4096);
+  const total = Math.ceil(split.validation / stride);
+  const breather = new Breather();
+  let nats = 0;
+  for (let from = 0; from < total; from += 64) {
+    const batch = Math.min(64, total - from);
+    const matrix = new Int32Array((T + 1) * batch);
+    for (let b = 0; b < batch; b++) {
+      const window = ids.read(split.training + (from + b) * stride - T, T + 1);
+      for (let row = 0; row <= T; row++) matrix[row * batch + b] = window[row] as number;
+      if (breather.due()) await breather.rest();
+    }
+    const losses = await evaluate(native, { ids: matrix, steps: T, batch, target: 'last', carryState: false, dropout: false }, signal);
+    for (let b = 0; b < batch; b++) nats += losses[b] as number;
+  }
+  return { loss: nats / total, characters: total };
+}
+
+async function evaluate(native: Evaluator, call: NativeEvaluateCall, signal?: AbortSignal): Promise<Float32Array> {
+  signal?.throwIfAborted();
+  const losses = await native.evaluate(call);
+  signal?.throwIfAborted();
+  return losses;
+}
