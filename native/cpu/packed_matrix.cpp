@@ -1,8 +1,41 @@
 #include "cpu/packed_matrix.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace cudnn_lstm::cpu {
+namespace {
+
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+
+// out[k][r] = rows[r][k]: four rows and four columns at a time, what is left one by one.
+void pack_rows(const float* const* rows, int tile_rows, int depth, float* out) {
+  const int whole = depth / 4 * 4;
+  int r = 0;
+  for (; r + 4 <= tile_rows; r += 4) {
+    for (int k = 0; k < whole; k += 4) {
+      const Four r0 = *reinterpret_cast<const Four*>(rows[r] + k);
+      const Four r1 = *reinterpret_cast<const Four*>(rows[r + 1] + k);
+      const Four r2 = *reinterpret_cast<const Four*>(rows[r + 2] + k);
+      const Four r3 = *reinterpret_cast<const Four*>(rows[r + 3] + k);
+      const Four a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5);
+      const Four b = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+      const Four c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
+      const Four d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+      float* to = out + static_cast<std::size_t>(k) * tile_rows + r;
+      *reinterpret_cast<Four*>(to) = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+      *reinterpret_cast<Four*>(to + tile_rows) = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+      *reinterpret_cast<Four*>(to + 2 * tile_rows) = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+      *reinterpret_cast<Four*>(to + 3 * tile_rows) = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+    }
+    for (int k = whole; k < depth; ++k)
+      for (int i = r; i < r + 4; ++i) out[static_cast<std::size_t>(k) * tile_rows + i] = rows[i][k];
+  }
+  for (; r < tile_rows; ++r)
+    for (int k = 0; k < depth; ++k) out[static_cast<std::size_t>(k) * tile_rows + r] = rows[r][k];
+}
+
+}  // namespace
 
 void PackedMatrix::shape(const KernelTable& kernels, int rows, int depth, std::vector<int> segment_ends) {
   kernels_ = &kernels;
@@ -43,6 +76,14 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
       float* out = data_.data() + static_cast<std::size_t>(segment_tiles_[segment]) * tile_rows * depth_ +
                    static_cast<std::size_t>(tiles) * tile_rows * chunk +
                    static_cast<std::size_t>(in_segment) * tile_rows * depth;
+      const float* from[kMaxTileRows];
+      for (int r = 0; r < tile_rows; ++r) from[r] = rows[r];
+      if (source.depth_stride == 1 && source.hidden_depth == 0) {
+        for (int r = 0; r < tile_rows; ++r) from[r] += chunk;
+        pack_rows(from, tile_rows, depth, out);
+        continue;
+      }
+      const bool adjacent = source.row_stride == 1 && source.hidden_rows == 0 && valid == tile_rows;
       for (int k = 0; k < depth; ++k) {
         const int column = chunk + k;
         const std::size_t place =
@@ -50,7 +91,11 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
                 ? static_cast<std::size_t>(column % 4) * source.hidden_depth + static_cast<std::size_t>(column / 4)
                 : static_cast<std::size_t>(column);
         const std::size_t offset = place * source.depth_stride;
-        for (int r = 0; r < tile_rows; ++r) out[r] = rows[r][offset];
+        if (adjacent) {
+          std::memcpy(out, from[0] + offset, tile_rows * sizeof(float));
+        } else {
+          for (int r = 0; r < tile_rows; ++r) out[r] = from[r][offset];
+        }
         out += tile_rows;
       }
     }

@@ -1,0 +1,432 @@
+// What the project's own CUDA kernels compute, as plain functions for host and device alike: kernels.cu wraps them for the
+// GPU, the tests run the very same code on the host.
+//
+// Two forms. An element body is called once for each index. A row body is called once a row by a group of lanes that share
+// its work: a warp on the GPU, a single lane on the host.
+//
+// Shapes: B batch, T steps, N = T x B positions (time-major), H hidden, V vocabulary, E embedding, F input features;
+// M = the positions that have a target: N for Target::every, B for Target::last.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define CUDNN_LSTM_HD __host__ __device__ __forceinline__
+#else
+#define CUDNN_LSTM_HD inline
+#endif
+
+namespace cudnn_lstm::cuda {
+
+using Half = __half;
+using BFloat16 = __nv_bfloat16;
+
+CUDNN_LSTM_HD float to_float(float value) { return value; }
+CUDNN_LSTM_HD float to_float(Half value) { return __half2float(value); }
+CUDNN_LSTM_HD float to_float(BFloat16 value) { return __bfloat162float(value); }
+
+template <class T>
+CUDNN_LSTM_HD T from_float(float value);
+template <>
+CUDNN_LSTM_HD float from_float<float>(float value) {
+  return value;
+}
+template <>
+CUDNN_LSTM_HD Half from_float<Half>(float value) {
+  return __float2half_rn(value);
+}
+template <>
+CUDNN_LSTM_HD BFloat16 from_float<BFloat16>(float value) {
+  return __float2bfloat16_rn(value);
+}
+
+// The host's lane group: one lane.
+struct SingleLane {
+  CUDNN_LSTM_HD int index() const { return 0; }
+  CUDNN_LSTM_HD int count() const { return 1; }
+  CUDNN_LSTM_HD float sum(float value) const { return value; }
+  CUDNN_LSTM_HD double sum(double value) const { return value; }
+  CUDNN_LSTM_HD float max(float value) const { return value; }
+  CUDNN_LSTM_HD std::uint32_t ballot(bool flag) const { return flag ? 1u : 0u; }
+};
+
+// ---- Random numbers: core/random.h for the device, word for word (the test compares them).
+
+struct PhiloxWords {
+  std::uint32_t word[4];
+};
+
+CUDNN_LSTM_HD PhiloxWords philox(PhiloxWords counter, std::uint32_t key0, std::uint32_t key1) {
+  for (int round = 0; round < 10; ++round) {
+    const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * counter.word[0];
+    const std::uint64_t product1 = std::uint64_t{0xCD9E8D57u} * counter.word[2];
+    counter = {{static_cast<std::uint32_t>(product1 >> 32) ^ counter.word[1] ^ key0, static_cast<std::uint32_t>(product1),
+                static_cast<std::uint32_t>(product0 >> 32) ^ counter.word[3] ^ key1, static_cast<std::uint32_t>(product0)}};
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+  return counter;
+}
+
+// ---- One step's scalars, in device memory so that a captured graph never changes.
+
+struct StepInput {
+  std::uint64_t mask_step;  // of the dropout key (seed, step, site)
+  float learning_rate;      // with both bias corrections in it
+  float beta1;
+  float beta2;
+  float epsilon;
+  float clip;        // global-norm limit, 0 for none
+  float loss_scale;  // of the gradients between the loss and the norm; 1 but for fp16
+};
+
+struct StepOutput {
+  double loss;  // mean nats a target
+  double norm;  // of the unscaled gradient, before clipping
+  std::int32_t applied;
+  std::int32_t reserved;
+};
+
+struct Cursor {
+  std::uint32_t slot;      // of the step in the ring of uploads
+  std::uint32_t step;      // of the call, from 0
+  std::int32_t halted;     // a step was not applied: none of the call's later steps is
+  std::int32_t apply;      // decided for the step at work
+  float gradient_scale;    // the factor of clipping
+};
+
+// Where a kernel finds its step: ids [ring][T + 1, B], inputs [ring].
+struct StepView {
+  Cursor* cursor;
+  const StepInput* inputs;
+  const std::int32_t* ids;
+  std::size_t ids_stride;
+
+  CUDNN_LSTM_HD const StepInput& input() const { return inputs[cursor->slot]; }
+  CUDNN_LSTM_HD const std::int32_t* step_ids() const { return ids + cursor->slot * ids_stride; }
+};
+
+// ---- Input
+
+// x [N, F] from ids: id / V (scalar), a one-hot row, or a row of the table [V, E].
+enum class Encoding : int { scalar, onehot, embedding };
+
+template <class T>
+struct EncodeInput {  // elements: N x F
+  StepView step;
+  Encoding encoding;
+  int vocabulary;
+  int features;
+  const T* table;
+  T* x;
+
+  CUDNN_LSTM_HD void operator()(std::size_t i) const {
+    const std::size_t position = i / features;
+    const int feature = static_cast<int>(i % features);
+    const std::int32_t id = step.step_ids()[position];
+    if (encoding == Encoding::scalar) {
+      x[i] = from_float<T>(static_cast<float>(id) / static_cast<float>(vocabulary));
+    } else if (encoding == Encoding::onehot) {
+      x[i] = from_float<T>(feature == id ? 1.0f : 0.0f);
+    } else {
+      x[i] = table[static_cast<std::size_t>(id) * features + feature];
+    }
+  }
+};
+
+// Gradient of the table: partials [chunks][V, E], each the sum of dx over the positions of one chunk whose id is v, in
+// ascending order, so that the result does not depend on scheduling (no atomics).
+template <class T>
+struct ScatterEmbedding {  // rows: chunks x V
+  StepView step;
+  const T* dx;  // [N, E]
+  std::size_t positions;
+  std::size_t chunk;  // positions a chunk
+  int vocabulary;
+  int embedding;
+  float* partials;
+
+  template <class Lanes>
+  CUDNN_LSTM_HD void operator()(std::size_t row, const Lanes& lanes) const {
+    const std::size_t begin = row / vocabulary * chunk;
+    const std::size_t end = begin + chunk < positions ? begin + chunk : positions;
+    const int id = static_cast<int>(row % vocabulary);
+    const std::int32_t* ids = step.step_ids();
+    for (int first = 0; first < embedding; first += lanes.count()) {
+      const int e = first + lanes.index();
+      float total = 0;
+      for (std::size_t base = begin; base < end; base += lanes.count()) {
+        const std::size_t mine = base + lanes.index();
+        std::uint32_t matches = lanes.ballot(mine < end && ids[mine] == id);
+        for (std::size_t position = base; matches != 0; ++position, matches >>= 1) {
+          if ((matches & 1u) != 0 && e < embedding) total += to_float(dx[position * embedding + e]);
+        }
+      }
+      if (e < embedding) partials[row * embedding + e] = total;
+    }
+  }
+};
+
+// ---- Dropout above the top layer, with the masks of the CPU backend (kernels.inl, dropout_mask).
+
+// y = x where kept, scaled by 65536 / threshold; forward and backward are the same product. One element is a unit of eight
+// neighbouring sequences, which share a counter; x may be y. Positions start at tick first_tick.
+template <class T>
+struct Dropout {  // elements: ticks x ceil(B / 8) x H
+  StepView step;
+  const T* x;
+  T* y;
+  int batch;
+  int hidden;
+  int first_tick;
+  std::uint32_t layer;
+  std::uint32_t threshold;
+  std::uint64_t seed;
+
+  CUDNN_LSTM_HD void operator()(std::size_t i) const {
+    const int groups = (batch + 7) / 8;
+    const int unit = static_cast<int>(i % hidden);
+    const int group = static_cast<int>(i / hidden % groups);
+    const int tick = static_cast<int>(i / hidden / groups);
+    const std::uint64_t mask_step = step.input().mask_step;
+    const PhiloxWords words =
+        philox({{static_cast<std::uint32_t>(unit) * 2 + static_cast<std::uint32_t>(group % 2),
+                 static_cast<std::uint32_t>(first_tick + tick), static_cast<std::uint32_t>(group / 2) + (layer << 20),
+                 static_cast<std::uint32_t>(mask_step)}},
+               static_cast<std::uint32_t>(seed),
+               static_cast<std::uint32_t>(seed >> 32) ^ static_cast<std::uint32_t>(mask_step >> 32));
+    const float scale = 65536.0f / static_cast<float>(threshold);
+    for (int lane = 0; lane < 8; ++lane) {
+      const int sequence = group * 8 + lane;
+      if (sequence >= batch) return;
+      const std::uint32_t bits = (words.word[lane / 2] >> (lane % 2 * 16)) & 0xffffu;
+      const std::size_t at = (static_cast<std::size_t>(tick) * batch + sequence) * hidden + unit;
+      y[at] = bits < threshold ? from_float<T>(to_float(x[at]) * scale) : from_float<T>(0.0f);
+    }
+  }
+};
+
+// ---- Output: softmax and cross-entropy
+
+// losses [M] in nats; gradient [M, V] = (softmax - one-hot) x loss_scale / M, nullptr for none; may be `logits` itself.
+// logits [M, V] come without the bias [V].
+template <class T>
+struct SoftmaxLoss {  // rows: M
+  StepView step;
+  const float* logits;
+  const T* bias;
+  int vocabulary;
+  std::size_t first_target;  // index into the step's ids of position 0's target
+  float positions;           // M
+  float* losses;
+  T* gradient;
+
+  template <class Lanes>
+  CUDNN_LSTM_HD void operator()(std::size_t row, const Lanes& lanes) const {
+    const float* z = logits + row * vocabulary;
+    const std::int32_t target = step.step_ids()[first_target + row];
+    float highest = -INFINITY;
+    for (int v = lanes.index(); v < vocabulary; v += lanes.count()) highest = fmaxf(highest, z[v] + to_float(bias[v]));
+    highest = lanes.max(highest);
+    float total = 0;
+    for (int v = lanes.index(); v < vocabulary; v += lanes.count()) total += expf(z[v] + to_float(bias[v]) - highest);
+    total = lanes.sum(total);
+    // In this order every lane has read z[target] before one overwrites it: lanes.sum above and below are barriers.
+    float loss = 0;
+    if (lanes.index() == 0) loss = highest + logf(total) - (z[target] + to_float(bias[target]));
+    loss = lanes.sum(loss);
+    if (lanes.index() == 0) losses[row] = loss;
+    if (gradient == nullptr) return;
+    const float scale = step.input().loss_scale / positions;
+    T* dz = gradient + row * vocabulary;
+    for (int v = lanes.index(); v < vocabulary; v += lanes.count()) {
+      const float probability = expf(z[v] + to_float(bias[v]) - highest) / total;
+      dz[v] = from_float<T>((probability - (v == target ? 1.0f : 0.0f)) * scale);
+    }
+  }
+};
+
+// out [M, V] = logits + bias: what a sampler gets.
+template <class T>
+struct AddBias {  // elements: M x V
+  float* logits;
+  const T* bias;
+  int vocabulary;
+
+  CUDNN_LSTM_HD void operator()(std::size_t i) const { logits[i] += to_float(bias[i % vocabulary]); }
+};
+
+// partials [chunks][V] of the output bias's gradient: column sums of `gradient` [M, V] over chunks of positions.
+template <class T>
+struct SumColumns {  // elements: chunks x V
+  const T* gradient;
+  int vocabulary;
+  std::size_t positions;
+  std::size_t chunk;
+  float* partials;
+
+  CUDNN_LSTM_HD void operator()(std::size_t i) const {
+    const std::size_t begin = i / vocabulary * chunk;
+    const std::size_t end = begin + chunk < positions ? begin + chunk : positions;
+    const std::size_t v = i % vocabulary;
+    float total = 0;
+    for (std::size_t position = begin; position < end; ++position) total += to_float(gradient[position * vocabulary + v]);
+    partials[i] = total;
+  }
+};
+
+// out[i] = sum over chunks of partials [chunks][count].
+struct SumPartials {  // elements: count
+  const float* partials;
+  std::size_t count;
+  std::size_t chunks;
+  float* out;
+
+  CUDNN_LSTM_HD void operator()(std::size_t i) const {
+    float total = 0;
+    for (std::size_t chunk = 0; chunk < chunks; ++chunk) total += partials[chunk * count + i];
+    out[i] = total;
+  }
+};
+
+// partials[row] = sum of a chunk of `values`, in double.
+struct SumChunks {  // rows: chunks
+  const float* values;
+  std::size_t count;
+  std::size_t chunk;
+  double* partials;
+
+  template <class Lanes>
+  CUDNN_LSTM_HD void operator()(std::size_t row, const Lanes& lanes) const {
+    const std::size_t begin = row * chunk;
+    const std::size_t end = begin + chunk < count ? begin + chunk : count;
+    double total = 0;
+    for (std::size_t i = begin + lanes.index(); i < end; i += lanes.count()) total += static_cast<double>(values[i]);
+    total = lanes.sum(total);
+    if (lanes.index() == 0) partials[row] = total;
+  }
+};
+
+// ---- Gradient norm, clipping, Adam
+
+// gradients[i] = scaled[i] / loss_scale as float32, and partials[row] = the sum of their squares over a chunk.
+// `scaled` may be `gradients`.
+template <class T>
+struct UnscaleAndSquare {  // rows: chunks
+  StepView step;
+  const T* scaled;
+  float* gradients;
+  std::size_t count;
+  std::size_t chunk;
+  double* partials;
+
+  template <class Lanes>
+  CUDNN_LSTM_HD void operator()(std::size_t row, const Lanes& lanes) const {
+    const std::size_t begin = row * chunk;
+    const std::size_t end = begin + chunk < count ? begin + chunk : count;
+    const float factor = 1.0f / step.input().loss_scale;
+    double total = 0;
+    for (std::size_t i = begin + lanes.index(); i < end; i += lanes.count()) {
+      const float value = to_float(scaled[i]) * factor;
+      gradients[i] = value;
+      total += static_cast<double>(value) * static_cast<double>(value);
+    }
+    total = lanes.sum(total);
+    if (lanes.index() == 0) partials[row] = total;
+  }
+};
+
+// Loss, norm, whether the step is applied, the factor of clipping: the step's one decision. rows: 1
+struct DecideStep {
+  StepView step;
+  const double* loss_partials;
+  std::size_t loss_chunks;
+  double positions;  // M
+  const double* square_partials;
+  std::size_t square_chunks;
+  StepOutput* outputs;  // [steps of the call]
+
+  template <class Lanes>
+  CUDNN_LSTM_HD void operator()(std::size_t, const Lanes& lanes) const {
+    double loss = 0, squares = 0;
+    for (std::size_t i = lanes.index(); i < loss_chunks; i += lanes.count()) loss += loss_partials[i];
+    for (std::size_t i = lanes.index(); i < square_chunks; i += lanes.count()) squares += square_partials[i];
+    loss = lanes.sum(loss) / positions;
+    squares = lanes.sum(squares);
+    if (lanes.index() != 0) return;
+    const double norm = sqrt(squares);
+    Cursor& cursor = *step.cursor;
+    const bool finite = loss - loss == 0.0 && norm - norm == 0.0;
+    const bool apply = finite && cursor.halted == 0;
+    const double clip = static_cast<double>(step.input().clip);
+    cursor.apply = apply ? 1 : 0;
+    if (!apply) cursor.halted = 1;
+    cursor.gradient_scale = clip > 0 && norm > clip ? static_cast<float>(clip / norm) : 1.0f;
+    outputs[cursor.step] = {loss, norm, cursor.apply, 0};
+  }
+};
+
+// Adam (Kingma & Ba 2015, the form with the bias corrections in the rate, as Keras): nothing where the step is not applied.
+// `copy` is the 16-bit copy of the parameters that the products read, nullptr in fp32.
+template <class T>
+struct Adam {  // elements: parameters
+  StepView step;
+  const float* gradients;
+  float* parameters;
+  float* first_moments;
+  float* second_moments;
+  T* copy;
+
+  CUDNN_LSTM_HD void operator()(std::size_t i) const {
+    const Cursor& cursor = *step.cursor;
+    if (cursor.apply == 0) return;
+    const StepInput& input = step.input();
+    const float g = gradients[i] * cursor.gradient_scale;
+    const float m = input.beta1 * first_moments[i] + (1.0f - input.beta1) * g;
+    const float v = input.beta2 * second_moments[i] + (1.0f - input.beta2) * g * g;
+    const float p = parameters[i] - input.learning_rate * m / (sqrtf(v) + input.epsilon);
+    first_moments[i] = m;
+    second_moments[i] = v;
+    parameters[i] = p;
+    if (copy != nullptr) copy[i] = from_float<T>(p);
+  }
+};
+
+// The state that the next step continues from, if the step is applied.
+template <class T>
+struct CommitState {  // elements: 2 x L x B x H
+  const Cursor* cursor;
+  const T* next;
+  T* state;
+
+  CUDNN_LSTM_HD void operator()(std::size_t i) const {
+    if (cursor->apply != 0) state[i] = next[i];
+  }
+};
+
+// On to the next step of the call. elements: 1
+struct AdvanceCursor {
+  Cursor* cursor;
+  std::uint32_t ring;
+
+  CUDNN_LSTM_HD void operator()(std::size_t) const {
+    cursor->slot = (cursor->slot + 1) % ring;
+    cursor->step += 1;
+  }
+};
+
+// copy[i] = values[i], rounded to T.
+template <class T>
+struct Round {  // elements: count
+  const float* values;
+  T* copy;
+
+  CUDNN_LSTM_HD void operator()(std::size_t i) const { copy[i] = from_float<T>(values[i]); }
+};
+
+}  // namespace cudnn_lstm::cuda

@@ -1,0 +1,35 @@
+#include "cuda/check.h"
+
+#include <cstring>
+
+namespace cudnn_lstm::cuda {
+namespace {
+
+// "cudaMalloc in device_memory.cpp:31" out of the call's text and its place.
+std::string place(const char* call, const char* file, int line) {
+  const std::string text(call);
+  std::string name = text.substr(0, text.find('('));
+  const std::size_t member = name.find_last_of(".>");
+  if (member != std::string::npos) name = name.substr(member + 1);
+  const char* slash = std::strrchr(file, '/');
+  return name + " in " + (slash ? slash + 1 : file) + ":" + std::to_string(line);
+}
+
+}  // namespace
+
+void fail_cuda(cudaError_t status, const char* call, const char* file, int line) {
+  cudaGetLastError();  // a failed call's status must not be found again by the next one that looks
+  const bool memory = status == cudaErrorMemoryAllocation;
+  throw Error(memory ? kOutOfMemory : kDeviceFailed, std::string(memory ? "out of GPU memory" : "a CUDA call failed") + ": " +
+                                                         place(call, file, line) + " gave " + cudaGetErrorName(status) + " (" +
+                                                         cudaGetErrorString(status) + ")");
+}
+
+void fail_library(const char* library, int status, const char* name, bool out_of_memory, const char* call, const char* file,
+                  int line) {
+  throw Error(out_of_memory ? kOutOfMemory : kDeviceFailed,
+              std::string(out_of_memory ? "out of memory in " : "a call failed in ") + library + ": " + place(call, file, line) +
+                  " gave " + name + " (" + std::to_string(status) + ")");
+}
+
+}  // namespace cudnn_lstm::cuda

@@ -1,0 +1,23 @@
+// Every status of CUDA, cuDNN and cuBLAS goes through one of these macros: success passes, anything else throws Error with
+// the call, its place and the library's own words. Exhausted memory is kOutOfMemory, the rest kDeviceFailed.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+#include "core/error.h"
+
+namespace cudnn_lstm::cuda {
+
+[[noreturn]] void fail_cuda(cudaError_t status, const char* call, const char* file, int line);
+[[noreturn]] void fail_library(const char* library, int status, const char* name, bool out_of_memory, const char* call,
+                               const char* file, int line);
+
+}  // namespace cudnn_lstm::cuda
+
+#define CHECK_CUDA(call)                                                                                   \
+  do {                                                                                                     \
+    const cudaError_t check_status = (call);                                                               \
+    if (check_status != cudaSuccess) ::cudnn_lstm::cuda::fail_cuda(check_status, #call, __FILE__, __LINE__); \
+  } while (false)

@@ -1,0 +1,70 @@
+// The CUDA backend's entry points for the binding.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+
+namespace cudnn_lstm::cuda {
+
+// fp32: true FMA. tf32: float32 storage, products on tensor cores with 10-bit mantissas (GPUs of compute capability 8 and
+// above; fp32 elsewhere). bf16, fp16: 16-bit storage with float32 master weights and moments; fp16 scales the loss.
+enum class Precision { fp32, tf32, bf16, fp16 };
+
+// automatic: the fast algorithms are timed against the standard one when a training shape is first used.
+enum class Algorithm { automatic, standard, persist_static, persist_dynamic };
+
+struct CudaOptions {
+  int ordinal = 0;
+  Precision precision = Precision::tf32;
+  Algorithm algorithm = Algorithm::automatic;
+  std::string library_path;  // folder searched first for NVIDIA's libraries; may be empty
+};
+
+struct CudaDevice {
+  int ordinal;
+  std::string name;
+  std::size_t memory_bytes;
+  std::size_t free_bytes;
+  std::string compute_capability;  // "9.0"
+};
+
+struct CudaLibrary {
+  std::string version;
+  std::string path;
+};
+
+struct CudaInfo {
+  bool available = false;
+  std::string reason;                 // one line: why not, or what was found
+  std::optional<std::string> driver;  // "580.65.06 (CUDA 13.0)"
+  std::optional<CudaLibrary> cudnn;
+  std::optional<CudaLibrary> cublas;
+  std::vector<CudaDevice> devices;
+  std::vector<std::string> searched;  // everything looked for, where, and what came of it
+};
+
+// What the management library reports of one GPU now.
+struct GpuUsage {
+  std::string name;
+  int gpu_percent;     // of the last sample period with a kernel running
+  int memory_percent;  // of the last sample period with memory traffic
+  std::size_t memory_used_bytes;
+  std::size_t memory_total_bytes;
+};
+
+// Throws Error: kDeviceUnavailable (no driver, GPU or library; lists what was looked for), kOutOfMemory, kDeviceFailed,
+// kInvalidArgument (a precision or algorithm that this GPU or cuDNN does not have).
+std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOptions& options);
+
+// Never throws for a missing or broken part of the system; says so in `reason` and `searched`.
+CudaInfo cuda_info(const std::string& library_path);
+
+// Empty where the management library or the GPU is missing.
+std::optional<GpuUsage> gpu_usage(int ordinal);
+
+}  // namespace cudnn_lstm::cuda

@@ -1,0 +1,73 @@
+#include "cuda/device_memory.h"
+
+#include <cstdio>
+
+#include "cuda/check.h"
+
+namespace cudnn_lstm::cuda {
+namespace {
+
+std::string megabytes(std::size_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
+  return text;
+}
+
+}  // namespace
+
+Stream make_stream() {
+  cudaStream_t stream = nullptr;
+  CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return {stream, cudaStreamDestroy};
+}
+
+Event make_event(bool timing) {
+  cudaEvent_t event = nullptr;
+  CHECK_CUDA(cudaEventCreateWithFlags(&event, timing ? cudaEventDefault : cudaEventDisableTiming));
+  return {event, cudaEventDestroy};
+}
+
+DeviceScope::DeviceScope(int ordinal) {
+  int current = 0;
+  CHECK_CUDA(cudaGetDevice(&current));
+  if (current == ordinal) return;
+  CHECK_CUDA(cudaSetDevice(ordinal));
+  before_ = current;
+}
+
+DeviceScope::~DeviceScope() {
+  if (before_ >= 0) cudaSetDevice(before_);
+}
+
+template <MemoryKind kind>
+Memory<kind>::Memory(MemoryAccount& account, std::size_t bytes, const char* what) {
+  if (bytes == 0) return;
+  const cudaError_t status = kind == MemoryKind::device ? cudaMalloc(&data_, bytes) : cudaHostAlloc(&data_, bytes, 0);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    data_ = nullptr;
+    if (kind == MemoryKind::pinned) {
+      throw Error(kOutOfMemory, "out of pinned host memory: " + megabytes(bytes) + " asked for " + what);
+    }
+    std::size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    throw Error(kOutOfMemory, "out of GPU memory: " + megabytes(bytes) + " asked for " + what + ", " + megabytes(free) +
+                                  " of " + megabytes(total) + " free; use a smaller batch, fewer steps or a smaller model");
+  }
+  CHECK_CUDA(status);
+  account_ = &account;
+  bytes_ = bytes;
+  (kind == MemoryKind::device ? account.device : account.host) += bytes;
+}
+
+template <MemoryKind kind>
+Memory<kind>::~Memory() {
+  if (data_ == nullptr) return;
+  (kind == MemoryKind::device ? account_->device : account_->host) -= bytes_;
+  kind == MemoryKind::device ? cudaFree(data_) : cudaFreeHost(data_);
+}
+
+template class Memory<MemoryKind::device>;
+template class Memory<MemoryKind::pinned>;
+
+}  // namespace cudnn_lstm::cuda

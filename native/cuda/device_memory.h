@@ -1,0 +1,78 @@
+// Device and pinned memory, streams, events and graphs of the CUDA runtime, owned.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "cuda/owned.h"
+
+namespace cudnn_lstm::cuda {
+
+using Stream = Owned<cudaStream_t, cudaError_t>;
+using Event = Owned<cudaEvent_t, cudaError_t>;
+using Graph = Owned<cudaGraph_t, cudaError_t>;
+using GraphExec = Owned<cudaGraphExec_t, cudaError_t>;
+
+Stream make_stream();
+Event make_event(bool timing = false);
+
+// Makes `ordinal` the thread's device for a scope. A thread of libuv's pool serves every model of the process.
+class DeviceScope {
+ public:
+  explicit DeviceScope(int ordinal);
+  ~DeviceScope();
+  DeviceScope(const DeviceScope&) = delete;
+  DeviceScope& operator=(const DeviceScope&) = delete;
+
+ private:
+  int before_ = -1;
+};
+
+// Bytes on the device and pinned on the host, counted by the buffers below.
+struct MemoryAccount {
+  std::size_t device = 0;
+  std::size_t host = 0;
+};
+
+enum class MemoryKind { device, pinned };
+
+template <MemoryKind kind>
+class Memory {
+ public:
+  Memory() = default;
+  // `what` names the buffer in the error. Throws Error(kOutOfMemory) with what was asked for and what is free.
+  Memory(MemoryAccount& account, std::size_t bytes, const char* what);
+  Memory(Memory&& other) noexcept
+      : account_(other.account_), data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Memory& operator=(Memory&& other) noexcept {
+    std::swap(account_, other.account_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory();
+
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  void* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  MemoryAccount* account_ = nullptr;
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+extern template class Memory<MemoryKind::device>;
+extern template class Memory<MemoryKind::pinned>;
+using DeviceBuffer = Memory<MemoryKind::device>;
+using PinnedBuffer = Memory<MemoryKind::pinned>;
+
+}  // namespace cudnn_lstm::cuda

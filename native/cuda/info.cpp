@@ -1,0 +1,102 @@
+// What there is on this machine: driver, GPUs, libraries.
+#include <cuda_runtime_api.h>
+#include <dlfcn.h>
+
+#include "cuda/check.h"
+#include "cuda/cuda.h"
+#include "cuda/device_memory.h"
+#include "cuda/libraries.h"
+#include "cuda/nvml.h"
+
+namespace cudnn_lstm::cuda {
+namespace {
+
+std::string cuda_version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
+
+// Why there is no GPU to use, in words that name the next step.
+std::string no_device_reason(cudaError_t status) {
+  if (dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) == nullptr) {
+    return "no NVIDIA driver on this machine (libcuda.so.1 was not found)";
+  }
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  if (status == cudaErrorInsufficientDriver) {
+    return "the NVIDIA driver supports CUDA " + cuda_version_text(driver) + ", this build needs " +
+           cuda_version_text(CUDART_VERSION / 1000 * 1000) + ": update the driver";
+  }
+  if (status == cudaErrorNoDevice) return "the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES empty?)";
+  return std::string("the NVIDIA driver could not be used: ") + cudaGetErrorString(status);
+}
+
+std::vector<CudaDevice> list_devices(int count) {
+  std::vector<CudaDevice> devices;
+  for (int ordinal = 0; ordinal < count; ++ordinal) {
+    cudaDeviceProp properties{};
+    if (cudaGetDeviceProperties(&properties, ordinal) != cudaSuccess) continue;
+    std::size_t free = 0, total = properties.totalGlobalMem;
+    try {
+      const DeviceScope scope(ordinal);
+      if (cudaMemGetInfo(&free, &total) != cudaSuccess) free = 0;
+    } catch (const Error&) {
+      free = 0;  // a GPU in exclusive use: listed, with nothing free
+    }
+    cudaGetLastError();
+    devices.push_back({ordinal, properties.name, properties.totalGlobalMem, free,
+                       std::to_string(properties.major) + "." + std::to_string(properties.minor)});
+  }
+  return devices;
+}
+
+}  // namespace
+
+CudaInfo cuda_info(const std::string& library_path) {
+  CudaInfo info;
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  cudaGetLastError();
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0) {
+    const auto version = driver_version();
+    info.driver = (version ? *version + " (" : "(") + "CUDA " + cuda_version_text(driver) + ")";
+  }
+  std::string device_fault;
+  if (status != cudaSuccess || count == 0) {
+    device_fault = no_device_reason(status == cudaSuccess ? cudaErrorNoDevice : status);
+    info.searched.push_back("GPU: " + device_fault);
+  } else {
+    info.devices = list_devices(count);
+    for (const CudaDevice& device : info.devices) {
+      info.searched.push_back("GPU " + std::to_string(device.ordinal) + ": " + device.name);
+    }
+  }
+  std::string library_fault;
+  try {
+    const auto libraries = open_libraries(library_path, info.searched);
+    info.cudnn = CudaLibrary{libraries->cudnn_version.version, libraries->cudnn_version.path};
+    info.cublas = CudaLibrary{libraries->cublas_version.version, libraries->cublas_version.path};
+  } catch (const Error& error) {
+    library_fault = error.what();
+  }
+  info.available = device_fault.empty() && library_fault.empty();
+  if (!device_fault.empty()) {
+    info.reason = device_fault;
+    // A folder that was named and is broken is worth the same line even where there is no GPU to use it with.
+    if (!library_fault.empty() && !library_path.empty()) info.reason += "; " + library_fault;
+  } else if (!library_fault.empty()) {
+    info.reason = library_fault;
+  } else {
+    info.reason = info.devices.front().name + ", cuDNN " + info.cudnn->version;
+  }
+  return info;
+}
+
+std::optional<GpuUsage> gpu_usage(int ordinal) {
+  char bus_id[32] = {};
+  if (cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, ordinal) != cudaSuccess) {
+    cudaGetLastError();
+    return std::nullopt;
+  }
+  return usage_of(bus_id);
+}
+
+}  // namespace cudnn_lstm::cuda

@@ -1,0 +1,213 @@
+#include "cuda/libraries.h"
+
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+
+#include "cuda/elf_file.h"
+#include "cuda/library_search.h"
+
+namespace cudnn_lstm::cuda {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kRemedy =
+    "install cuDNN 9 and cuBLAS (pip install nvidia-cudnn-cu13 nvidia-cublas, or NVIDIA's packages for your system), or name "
+    "their folder with CUDNN_LSTM_LIBRARY_PATH, or use --device cpu";
+
+// In the order in which they are opened: each finds what it needs in the process already, under its soname, and libcudnn.so
+// never has to look for a part (where one is missing it prints a line and aborts the process).
+struct CudnnPart {
+  const char* soname;
+  bool required;
+};
+constexpr CudnnPart kCudnnParts[] = {
+    {"libcudnn_graph.so.9", true},
+    {"libcudnn_ops.so.9", true},
+    {"libcudnn_heuristic.so.9", true},
+    {"libcudnn_engines_precompiled.so.9", true},
+    {"libcudnn_engines_runtime_compiled.so.9", true},
+    {"libcudnn_engines_tensor_ir.so.9", false},
+    {"libcudnn_cnn.so.9", true},
+    {"libcudnn_ext.so.9", false},
+    {"libcudnn_adv.so.9", true},
+    {"libcudnn.so.9", true},
+};
+
+bool exists(const std::string& path) {
+  std::error_code error;
+  return fs::exists(fs::symlink_status(path, error));
+}
+
+std::string join(const std::vector<std::string>& lines, const char* separator) {
+  std::string text;
+  for (const std::string& line : lines) text += (text.empty() ? "" : separator) + line;
+  return text;
+}
+
+class Loader {
+ public:
+  Loader(const std::string& library_path, std::vector<std::string>& searched)
+      : plan_(search_plan(library_path)), searched_(searched) {}
+
+  std::shared_ptr<const Libraries> load() {
+    const std::string cublas_folder = find_cublas();
+    const std::string cudnn_folder = find_cudnn();
+    // Results are then the same in every run on one architecture; cuBLAS reads it when its first handle is made.
+    setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:2", 0);
+    auto libraries = std::make_shared<Libraries>();
+    open(cublas_folder + "/libcublasLt.so." + cublas_major_);
+    const std::string cublas_path = cublas_folder + "/libcublas.so." + cublas_major_;
+    void* cublas = open(cublas_path);
+    open_nvrtc();
+    void* cudnn = nullptr;
+    for (const CudnnPart& part : kCudnnParts) {
+      const std::string path = cudnn_folder + "/" + part.soname;
+      if (part.required || exists(path)) cudnn = open(path);
+    }
+#define RESOLVE(name) resolve(cudnn, #name, "cuDNN", libraries->cudnn.name);
+    CUDNN_LSTM_CUDNN_FUNCTIONS(RESOLVE)
+#undef RESOLVE
+#define TEXT(name) #name
+#define RESOLVE(name) resolve(cublas, TEXT(name), "cuBLAS", libraries->cublas.name);
+    CUDNN_LSTM_CUBLAS_FUNCTIONS(RESOLVE)
+#undef RESOLVE
+#undef TEXT
+    check_cudnn_version(*libraries, cudnn_folder + "/libcudnn.so.9");
+    libraries->cublas_version = {read_cublas_version(*libraries), cublas_path};
+    note("cuBLAS " + libraries->cublas_version.version + ": " + cublas_path);
+    return libraries;
+  }
+
+ private:
+  void note(const std::string& line) { searched_.push_back(line); }
+
+  [[noreturn]] void fail(const std::string& what) {
+    note(what);
+    throw Error(kDeviceUnavailable, what + "; " + kRemedy + ". Looked in: " + join(describe(plan_), "; "));
+  }
+
+  // The first folder with libcublas, whole, of a known major version.
+  std::string find_cublas() {
+    for (std::size_t i = 0; i < plan_.folders.size(); ++i) {
+      const SearchFolder& folder = plan_.folders[i];
+      for (const char* major : {"13", "12"}) {
+        const std::string soname = std::string("libcublas.so.") + major;
+        if (!exists(folder.path + "/" + soname)) continue;
+        const std::string light = std::string("libcublasLt.so.") + major;
+        std::string fault = fault_of(folder.path, soname);
+        if (fault.empty()) fault = fault_of(folder.path, light);
+        if (fault.empty()) {
+          cublas_major_ = major;
+          note("cuBLAS: found in " + folder.path + " (" + folder.source + ")");
+          return folder.path;
+        }
+        note("cuBLAS: " + fault + " (" + folder.source + ")");
+        if (i < plan_.explicit_count) fail("cuBLAS cannot be used: " + fault);
+      }
+    }
+    fail("cuBLAS was not found (libcublas.so.13, libcublas.so.12)");
+  }
+
+  // The first folder with any of cuDNN must have all of it, whole. Folders are not mixed: parts of two versions would end in
+  // one process.
+  std::string find_cudnn() {
+    for (std::size_t i = 0; i < plan_.folders.size(); ++i) {
+      const SearchFolder& folder = plan_.folders[i];
+      bool any = false;
+      for (const CudnnPart& part : kCudnnParts) any = any || exists(folder.path + "/" + part.soname);
+      if (!any) {
+        if (exists(folder.path + "/libcudnn.so.8")) note("cuDNN: " + folder.path + " holds cuDNN 8, 9 is needed (" + folder.source + ")");
+        continue;
+      }
+      std::vector<std::string> faults;
+      for (const CudnnPart& part : kCudnnParts) {
+        if (!part.required && !exists(folder.path + "/" + part.soname)) continue;
+        const std::string fault = fault_of(folder.path, part.soname);
+        if (!fault.empty()) faults.push_back(fault);
+      }
+      if (faults.empty()) {
+        note("cuDNN: found in " + folder.path + " (" + folder.source + ")");
+        return folder.path;
+      }
+      note("cuDNN: " + join(faults, ", ") + " (" + folder.source + ")");
+      if (i < plan_.explicit_count) fail("cuDNN cannot be used: " + join(faults, ", "));
+      broken_ = join(faults, ", ");
+    }
+    if (!broken_.empty()) fail("cuDNN cannot be used: " + broken_);
+    fail("cuDNN 9 was not found (libcudnn.so.9)");
+  }
+
+  static std::string fault_of(const std::string& folder, const std::string& soname) {
+    const std::string path = folder + "/" + soname;
+    if (!exists(path)) return path + " is missing";
+    const std::string fault = shared_library_fault(path, soname);
+    return fault.empty() ? fault : path + ": " + fault;
+  }
+
+  void* open(const std::string& path) {
+    void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (handle == nullptr) {
+      const char* reason = dlerror();
+      fail(path + " could not be opened: " + (reason ? reason : "unknown reason"));
+    }
+    return handle;
+  }
+
+  // Only the run-time compiled algorithms need it: an optional part.
+  void open_nvrtc() {
+    for (const SearchFolder& folder : plan_.folders) {
+      const std::string soname = "libnvrtc.so." + cublas_major_;
+      const std::string path = folder.path + "/" + soname;
+      if (!exists(path) || !shared_library_fault(path, soname).empty()) continue;
+      if (dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) != nullptr) {
+        note("NVRTC: " + path);
+        return;
+      }
+    }
+    note("NVRTC: not found (optional; cuDNN's persist-dynamic algorithm needs it)");
+  }
+
+  template <class Function>
+  void resolve(void* library, const char* name, const char* title, Function& function) {
+    function = reinterpret_cast<Function>(dlsym(library, name));
+    if (function == nullptr) fail(std::string(title) + " has no function " + name + ": another version is needed");
+  }
+
+  void check_cudnn_version(Libraries& libraries, const std::string& path) {
+    const std::size_t number = libraries.cudnn.cudnnGetVersion();
+    const std::string version =
+        std::to_string(number / 10'000) + "." + std::to_string(number / 100 % 100) + "." + std::to_string(number % 100);
+    if (number / 10'000 != 9) fail("cuDNN " + version + " in " + path + " cannot be used: version 9 is needed");
+    const cudnnStatus_t status = libraries.cudnn.cudnnAdvVersionCheck();
+    if (status != CUDNN_STATUS_SUCCESS) {
+      fail("cuDNN " + version + " in " + path + " cannot be used: its parts are of different versions (" +
+           libraries.cudnn.cudnnGetErrorString(status) + ")");
+    }
+    libraries.cudnn_version = {version, path};
+    note("cuDNN " + version + ": " + path);
+  }
+
+  // Needs no handle in any version of cuBLAS that this was tried with.
+  static std::string read_cublas_version(const Libraries& libraries) {
+    int number = 0;
+    if (libraries.cublas.cublasGetVersion_v2(nullptr, &number) != CUBLAS_STATUS_SUCCESS) return "unknown";
+    return std::to_string(number / 10'000) + "." + std::to_string(number / 100 % 100) + "." + std::to_string(number % 100);
+  }
+
+  SearchPlan plan_;
+  std::vector<std::string>& searched_;
+  std::string cublas_major_ = "13";
+  std::string broken_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Libraries> open_libraries(const std::string& library_path, std::vector<std::string>& searched) {
+  return Loader(library_path, searched).load();
+}
+
+}  // namespace cudnn_lstm::cuda

@@ -1,0 +1,26 @@
+// Where NVIDIA's libraries may be on this machine. Only folders are named here; nothing is loaded.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace cudnn_lstm::cuda {
+
+struct SearchFolder {
+  std::string path;
+  std::string source;  // why it is looked in: "--library-path", "CUDNN_LSTM_LIBRARY_PATH", "python3's site-packages" ...
+};
+
+// In order: `library_path`, CUDNN_LSTM_LIBRARY_PATH, the folder of a library of this name that the process has already loaded,
+// the package's own .nvidia, the site-packages of the python3 on PATH, CONDA_PREFIX, LD_LIBRARY_PATH, CUDA_PATH, the system's
+// folders with those of ld.so.conf, /usr/local/cuda*. Existing folders only, each once; the first `explicit_count` are explicit.
+struct SearchPlan {
+  std::vector<SearchFolder> folders;
+  std::size_t explicit_count = 0;
+};
+SearchPlan search_plan(const std::string& library_path);
+
+// What the sources above came to, for error messages: "LD_LIBRARY_PATH: /a, /b".
+std::vector<std::string> describe(const SearchPlan& plan);
+
+}  // namespace cudnn_lstm::cuda

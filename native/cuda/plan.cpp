@@ -1,0 +1,362 @@
+#include "cuda/plan.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/random.h"
+#include "cuda/kernels.h"
+
+namespace cudnn_lstm::cuda {
+namespace {
+
+constexpr std::size_t kSquareChunk = 1024;  // gradients a row of the norm
+
+std::size_t chunks(std::size_t count, std::size_t chunk) { return (count + chunk - 1) / chunk; }
+
+Encoding encoding_of(InputCoding coding) {
+  return coding == InputCoding::scalar ? Encoding::scalar
+         : coding == InputCoding::onehot ? Encoding::onehot
+                                         : Encoding::embedding;
+}
+
+}  // namespace
+
+template <class T>
+Plan<T>::Plan(const Context<T>& context, const PlanKey& key)
+    : context_(context),
+      key_(key),
+      positions_(static_cast<std::size_t>(key.steps) * key.batch),
+      targets_(key.target == Target::last ? key.batch : positions_),
+      top_offset_((positions_ - targets_) * context.spec.hidden),
+      state_values_(static_cast<std::size_t>(2) * context.spec.layers * key.batch * context.spec.hidden) {
+  pass_ = make_pass();
+  allocate();
+}
+
+template <class T>
+std::unique_ptr<RnnPass> Plan<T>::make_pass() {
+  cudnnRNNAlgo_t algorithm = CUDNN_RNN_ALGO_STANDARD;
+  if (training()) {
+    algorithm = choose_algorithm(context_.rnn, context_.layout, context_.arena.weights(), key_.steps, key_.batch,
+                                 context_.stream, context_.algorithm);
+  }
+  return std::make_unique<RnnPass>(context_.rnn, algorithm, context_.rnn.make_descriptor(algorithm, key_.dropout), key_.steps,
+                                   key_.batch, training() || key_.dropout, context_.account);
+}
+
+template <class T>
+void Plan<T>::allocate() {
+  const ModelSpec& spec = context_.spec;
+  MemoryAccount& account = context_.account;
+  const std::size_t hidden = spec.hidden, vocabulary = spec.vocabulary, features = spec.input_size();
+  const std::size_t ring = training() ? static_cast<std::size_t>(kUploadSteps) * kUploads : 1;
+  auto device = [&](std::size_t bytes, const char* what) { return DeviceBuffer(account, bytes, what); };
+
+  ids_ = device(ring * ids_stride() * sizeof(std::int32_t), "ids");
+  pinned_ids_ = PinnedBuffer(account, ring * ids_stride() * sizeof(std::int32_t), "ids");
+  inputs_ = device(ring * sizeof(StepInput), "step inputs");
+  pinned_inputs_ = PinnedBuffer(account, ring * sizeof(StepInput), "step inputs");
+  cursor_ = device(sizeof(Cursor), "the step cursor");
+  x_ = device(positions_ * features * sizeof(T), "the network's input");
+  y_ = device(positions_ * hidden * sizeof(T), "the LSTM's output");
+  if (key_.dropout) dropped_ = device(targets_ * hidden * sizeof(T), "the LSTM's output after dropout");
+  logits_ = device(targets_ * vocabulary * sizeof(float), "logits");
+  losses_ = device(targets_ * sizeof(float), "losses");
+  state_ = device(state_values_ * sizeof(T), "the state");
+  next_state_ = device(state_values_ * sizeof(T), "the state");
+  CHECK_CUDA(cudaMemsetAsync(cursor_.data(), 0, cursor_.bytes(), context_.stream));
+  CHECK_CUDA(cudaMemsetAsync(inputs_.data(), 0, inputs_.bytes(), context_.stream));
+  CHECK_CUDA(cudaMemsetAsync(state_.data(), 0, state_.bytes(), context_.stream));
+  if (key_.kind == PlanKind::sample) pinned_logits_ = PinnedBuffer(account, logits_.bytes(), "logits");
+  if (!training()) return;
+
+  dx_ = device(positions_ * features * sizeof(T), "the gradient of the network's input");
+  dy_ = device(positions_ * hidden * sizeof(T), "the gradient of the LSTM's output");
+  // Target::last writes the last tick alone; the rest is zero for good, since cuDNN only reads it.
+  CHECK_CUDA(cudaMemsetAsync(dy_.data(), 0, dy_.bytes(), context_.stream));
+  if (sizeof(T) != sizeof(float)) logits_gradient_ = device(targets_ * vocabulary * sizeof(T), "the gradient of the logits");
+  column_chunk_ = std::max<std::size_t>(64, chunks(targets_, 256));
+  column_partials_ = device(chunks(targets_, column_chunk_) * vocabulary * sizeof(float), "partial sums");
+  loss_chunk_ = std::max<std::size_t>(256, chunks(targets_, 1024));
+  loss_partials_ = device(chunks(targets_, loss_chunk_) * sizeof(double), "partial sums");
+  square_partials_ = device((chunks(context_.arena.lstm, kSquareChunk) +
+                             chunks(context_.arena.size - context_.arena.lstm, kSquareChunk)) * sizeof(double), "partial sums");
+  if (spec.coding == InputCoding::embedding) {
+    // As many chunks as give the GPU work without taking much memory: at most 64 tables.
+    scatter_chunk_ = std::max<std::size_t>(512, chunks(positions_, 64));
+    scatter_partials_ =
+        device(chunks(positions_, scatter_chunk_) * vocabulary * spec.embedding * sizeof(float), "partial sums");
+  }
+  outputs_ = device(kMaxSteps * sizeof(StepOutput), "step outputs");
+  pinned_outputs_ = PinnedBuffer(account, kMaxSteps * sizeof(StepOutput), "step outputs");
+  for (int i = 0; i < kUploads; ++i) {
+    uploaded_[i] = make_event();
+    consumed_[i] = make_event();
+  }
+}
+
+template <class T>
+StepView Plan<T>::view() const {
+  return {cursor_.as<Cursor>(), inputs_.as<StepInput>(), ids_.as<std::int32_t>(), ids_stride()};
+}
+
+template <class T>
+T* Plan<T>::logits_gradient() const {
+  // In float32 the gradient takes the logits' place.
+  return sizeof(T) == sizeof(float) ? reinterpret_cast<T*>(logits_.data()) : logits_gradient_.as<T>();
+}
+
+template <class T>
+void Plan<T>::product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a,
+                      std::int64_t lda, const T* b, std::int64_t ldb, void* c, cudaDataType_t c_type, std::int64_t ldc) const {
+  const float one = 1, zero = 0;
+  const Numerics& numerics = context_.rnn.numerics();
+  CHECK_CUBLAS(context_.rnn.libraries(),
+               cublasGemmEx_64(context_.blas, transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+                               m, n, k, &one, a, numerics.blas_type, lda, b, numerics.blas_type, ldb, &zero, c, c_type, ldc,
+                               numerics.blas_compute, CUBLAS_GEMM_DEFAULT));
+}
+
+// ---- The calls of a pass, in order
+
+template <class T>
+void Plan<T>::enqueue() {
+  if (key_.kind == PlanKind::sample) {
+    CHECK_CUDA(cudaMemcpyAsync(ids_.data(), pinned_ids_.data(), ids_.bytes(), cudaMemcpyHostToDevice, context_.stream));
+  }
+  enqueue_forward();
+  const std::size_t values = targets_ * context_.spec.vocabulary;
+  switch (key_.kind) {
+    case PlanKind::train:
+      enqueue_loss(true);
+      enqueue_backward();
+      enqueue_update();
+      return;
+    case PlanKind::evaluate:
+      enqueue_loss(false);
+      break;
+    case PlanKind::sample:
+      for_each_element(context_.stream, values,
+                       AddBias<T>{logits_.as<float>(), context_.arena.weights() + context_.arena.output_bias,
+                                  context_.spec.vocabulary});
+      CHECK_CUDA(cudaMemcpyAsync(pinned_logits_.data(), logits_.data(), logits_.bytes(), cudaMemcpyDeviceToHost,
+                                 context_.stream));
+      break;
+  }
+  if (key_.carry) {
+    CHECK_CUDA(cudaMemcpyAsync(state_.data(), next_state_.data(), state_.bytes(), cudaMemcpyDeviceToDevice, context_.stream));
+  }
+}
+
+template <class T>
+void Plan<T>::enqueue_forward() {
+  const ModelSpec& spec = context_.spec;
+  const Arena<T>& arena = context_.arena;
+  for_each_element(context_.stream, positions_ * spec.input_size(),
+                   EncodeInput<T>{view(), encoding_of(spec.coding), spec.vocabulary, spec.input_size(),
+                                  arena.weights() + arena.embedding, x_.as<T>()});
+  T* next = next_state_.as<T>();
+  pass_->forward(arena.weights(), x_.data(), y_.data(), key_.carry ? state() : nullptr, next,
+                 key_.carry ? state() + state_values_ / 2 : nullptr, next + state_values_ / 2);
+  if (key_.dropout) {
+    const int ticks = static_cast<int>(targets_ / key_.batch);
+    for_each_element(context_.stream, static_cast<std::size_t>(ticks) * ((key_.batch + 7) / 8) * spec.hidden,
+                     Dropout<T>{view(), y_.as<T>() + top_offset_, dropped_.as<T>(), key_.batch, spec.hidden, key_.steps - ticks,
+                                static_cast<std::uint32_t>(spec.layers - 1), dropout_threshold(spec.dropout), spec.seed});
+  }
+  // logits [M, V] = top [M, H] x weight^T
+  product(true, false, spec.vocabulary, static_cast<std::int64_t>(targets_), spec.hidden, arena.weights() + arena.output,
+          spec.hidden, top(), spec.hidden, logits_.data(), CUDA_R_32F, spec.vocabulary);
+}
+
+template <class T>
+void Plan<T>::enqueue_loss(bool gradient) {
+  const Arena<T>& arena = context_.arena;
+  const std::size_t first_target = positions_ - targets_ + key_.batch;
+  for_each_row(context_.stream, targets_,
+               SoftmaxLoss<T>{view(), logits_.as<float>(), arena.weights() + arena.output_bias, context_.spec.vocabulary,
+                              first_target, static_cast<float>(targets_), losses_.as<float>(),
+                              gradient ? logits_gradient() : nullptr});
+  if (!gradient) return;
+  for_each_row(context_.stream, chunks(targets_, loss_chunk_),
+               SumChunks{losses_.as<float>(), targets_, loss_chunk_, loss_partials_.as<double>()});
+}
+
+template <class T>
+void Plan<T>::enqueue_backward() {
+  const ModelSpec& spec = context_.spec;
+  const Arena<T>& arena = context_.arena;
+  const std::int64_t hidden = spec.hidden, vocabulary = spec.vocabulary, targets = static_cast<std::int64_t>(targets_);
+  const T* dlogits = logits_gradient();
+  float* gradients = arena.gradients.template as<float>();
+
+  // The output layer: dW [V, H] = dlogits^T x top, db = column sums, dtop [M, H] = dlogits x W.
+  product(false, true, hidden, vocabulary, targets, top(), hidden, dlogits, vocabulary, gradients + arena.output, CUDA_R_32F,
+          hidden);
+  const std::size_t column_chunks = chunks(targets_, column_chunk_);
+  for_each_element(context_.stream, column_chunks * spec.vocabulary,
+                   SumColumns<T>{dlogits, spec.vocabulary, targets_, column_chunk_, column_partials_.as<float>()});
+  for_each_element(context_.stream, static_cast<std::size_t>(spec.vocabulary),
+                   SumPartials{column_partials_.as<float>(), static_cast<std::size_t>(spec.vocabulary), column_chunks,
+                               gradients + arena.output_bias});
+  T* dtop = dy_.as<T>() + top_offset_;
+  product(false, false, hidden, targets, vocabulary, arena.weights() + arena.output, hidden, dlogits, vocabulary, dtop,
+          context_.rnn.numerics().blas_type, hidden);
+  if (key_.dropout) {
+    const int ticks = static_cast<int>(targets_ / key_.batch);
+    for_each_element(context_.stream, static_cast<std::size_t>(ticks) * ((key_.batch + 7) / 8) * spec.hidden,
+                     Dropout<T>{view(), dtop, dtop, key_.batch, spec.hidden, key_.steps - ticks,
+                                static_cast<std::uint32_t>(spec.layers - 1), dropout_threshold(spec.dropout), spec.seed});
+  }
+
+  // The layers. cuDNN adds to the weight gradients; BackwardData must come first, it prepares the reserve.
+  CHECK_CUDA(cudaMemsetAsync(arena.lstm_gradients(), 0, arena.lstm * sizeof(T), context_.stream));
+  const T* hx = key_.carry ? state() : nullptr;
+  const T* cx = key_.carry ? state() + state_values_ / 2 : nullptr;
+  pass_->backward_data(arena.weights(), y_.data(), dy_.data(), dx_.data(), hx, cx);
+  pass_->backward_weights(x_.data(), hx, y_.data(), arena.lstm_gradients());
+
+  if (spec.coding == InputCoding::embedding) {
+    const std::size_t scatter_chunks = chunks(positions_, scatter_chunk_);
+    const std::size_t table = static_cast<std::size_t>(spec.vocabulary) * spec.embedding;
+    for_each_row(context_.stream, scatter_chunks * spec.vocabulary,
+                 ScatterEmbedding<T>{view(), dx_.as<T>(), positions_, scatter_chunk_, spec.vocabulary, spec.embedding,
+                                     scatter_partials_.as<float>()});
+    for_each_element(context_.stream, table,
+                     SumPartials{scatter_partials_.as<float>(), table, scatter_chunks, gradients + arena.embedding});
+  }
+}
+
+template <class T>
+void Plan<T>::enqueue_update() {
+  const Arena<T>& arena = context_.arena;
+  float* gradients = arena.gradients.template as<float>();
+  double* squares = square_partials_.as<double>();
+  const std::size_t lstm_chunks = chunks(arena.lstm, kSquareChunk);
+  const std::size_t rest = arena.size - arena.lstm;
+  const std::size_t rest_chunks = chunks(rest, kSquareChunk);
+  for_each_row(context_.stream, lstm_chunks,
+               UnscaleAndSquare<T>{view(), arena.lstm_gradients(), gradients, arena.lstm, kSquareChunk, squares});
+  for_each_row(context_.stream, rest_chunks,
+               UnscaleAndSquare<float>{view(), gradients + arena.lstm, gradients + arena.lstm, rest, kSquareChunk,
+                                       squares + lstm_chunks});
+  for_each_row(context_.stream, 1,
+               DecideStep{view(), loss_partials_.as<double>(), chunks(targets_, loss_chunk_), static_cast<double>(targets_),
+                          squares, lstm_chunks + rest_chunks, outputs_.as<StepOutput>()});
+  for_each_element(context_.stream, arena.size,
+                   Adam<T>{view(), gradients, arena.parameters.template as<float>(), arena.first_moments.template as<float>(),
+                           arena.second_moments.template as<float>(), arena.rounded.template as<T>()});
+  for_each_element(context_.stream, state_values_, CommitState<T>{cursor_.as<Cursor>(), next_state_.as<T>(), state()});
+  for_each_element(context_.stream, 1, AdvanceCursor{cursor_.as<Cursor>(), kUploadSteps * kUploads});
+}
+
+// ---- Graphs
+
+template <class T>
+void Plan<T>::launch() {
+  if (warm_ && graph_allowed_ && !graph_) capture();
+  if (graph_) {
+    CHECK_CUDA(cudaGraphLaunch(graph_.get(), context_.stream));
+  } else {
+    enqueue();
+    warm_ = true;
+  }
+}
+
+template <class T>
+void Plan<T>::capture() {
+  cudaGraph_t captured = nullptr;
+  CHECK_CUDA(cudaStreamBeginCapture(context_.stream, cudaStreamCaptureModeThreadLocal));
+  try {
+    enqueue();
+  } catch (const Error&) {
+    // Something in the step cannot be captured with these library versions: it is queued call by call from here on.
+    graph_allowed_ = false;
+  }
+  const cudaError_t ended = cudaStreamEndCapture(context_.stream, &captured);
+  const Graph graph(captured, cudaGraphDestroy);
+  cudaGraphExec_t executable = nullptr;
+  if (!graph_allowed_ || ended != cudaSuccess || cudaGraphInstantiate(&executable, graph.get(), 0) != cudaSuccess) {
+    cudaGetLastError();
+    graph_allowed_ = false;
+    return;
+  }
+  graph_ = GraphExec(executable, cudaGraphExecDestroy);
+}
+
+// ---- Running
+
+template <class T>
+void Plan<T>::begin() {
+  uploads_ = 0;
+  queued_ = 0;
+  CHECK_CUDA(cudaMemsetAsync(cursor_.data(), 0, cursor_.bytes(), context_.stream));
+}
+
+template <class T>
+void Plan<T>::upload(const std::int32_t* ids, const StepInput* inputs, int count) {
+  const int half = uploads_ % kUploads;
+  // The half is free once the steps of the upload before last have run.
+  if (uploads_ >= kUploads) CHECK_CUDA(cudaEventSynchronize(consumed_[half].get()));
+  const std::size_t first = static_cast<std::size_t>(half) * kUploadSteps;
+  const std::size_t id_bytes = count * ids_stride() * sizeof(std::int32_t);
+  const std::size_t input_bytes = count * sizeof(StepInput);
+  std::int32_t* pinned_ids = pinned_ids_.as<std::int32_t>() + first * ids_stride();
+  std::memcpy(pinned_ids, ids, id_bytes);
+  std::memcpy(pinned_inputs_.as<StepInput>() + first, inputs, input_bytes);
+  CHECK_CUDA(cudaMemcpyAsync(ids_.as<std::int32_t>() + first * ids_stride(), pinned_ids, id_bytes, cudaMemcpyHostToDevice,
+                             context_.upload_stream));
+  CHECK_CUDA(cudaMemcpyAsync(inputs_.as<StepInput>() + first, pinned_inputs_.as<StepInput>() + first, input_bytes,
+                             cudaMemcpyHostToDevice, context_.upload_stream));
+  CHECK_CUDA(cudaEventRecord(uploaded_[half].get(), context_.upload_stream));
+  CHECK_CUDA(cudaStreamWaitEvent(context_.stream, uploaded_[half].get(), 0));
+}
+
+template <class T>
+void Plan<T>::run_train(const StepInput* inputs, int count) {
+  for (int i = 0; i < count; ++i) {
+    if (key_.dropout && context_.rnn.has_dropout_between_layers()) context_.rnn.seed_dropout(inputs[i].mask_step);
+    launch();
+  }
+  CHECK_CUDA(cudaEventRecord(consumed_[uploads_ % kUploads].get(), context_.stream));
+  ++uploads_;
+  queued_ += count;
+}
+
+template <class T>
+void Plan<T>::finish(StepOutput* outputs) {
+  const std::size_t bytes = queued_ * sizeof(StepOutput);
+  if (bytes != 0) {
+    CHECK_CUDA(cudaMemcpyAsync(pinned_outputs_.data(), outputs_.data(), bytes, cudaMemcpyDeviceToHost, context_.stream));
+  }
+  CHECK_CUDA(cudaStreamSynchronize(context_.stream));
+  std::memcpy(outputs, pinned_outputs_.data(), bytes);
+}
+
+template <class T>
+void Plan<T>::run_evaluate(const std::int32_t* ids, std::uint64_t mask_step, float* losses) {
+  StepInput input{};
+  input.mask_step = mask_step;
+  std::memcpy(pinned_ids_.data(), ids, ids_.bytes());
+  std::memcpy(pinned_inputs_.data(), &input, sizeof input);
+  CHECK_CUDA(cudaMemcpyAsync(ids_.data(), pinned_ids_.data(), ids_.bytes(), cudaMemcpyHostToDevice, context_.stream));
+  CHECK_CUDA(cudaMemcpyAsync(inputs_.data(), pinned_inputs_.data(), sizeof input, cudaMemcpyHostToDevice, context_.stream));
+  if (key_.dropout && context_.rnn.has_dropout_between_layers()) context_.rnn.seed_dropout(mask_step);
+  launch();
+  CHECK_CUDA(cudaMemcpyAsync(losses, losses_.data(), losses_.bytes(), cudaMemcpyDeviceToHost, context_.stream));
+  CHECK_CUDA(cudaStreamSynchronize(context_.stream));
+}
+
+template <class T>
+void Plan<T>::run_sample(const std::int32_t* ids, float* logits) {
+  std::memcpy(pinned_ids_.data(), ids, ids_.bytes());
+  launch();
+  CHECK_CUDA(cudaStreamSynchronize(context_.stream));
+  std::memcpy(logits, pinned_logits_.data(), logits_.bytes());
+}
+
+template class Plan<float>;
+template class Plan<Half>;
+template class Plan<BFloat16>;
+
+}  // namespace cudnn_lstm::cuda

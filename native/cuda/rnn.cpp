@@ -1,0 +1,213 @@
+#include "cuda/rnn.h"
+
+#include "core/random.h"
+
+namespace cudnn_lstm::cuda {
+namespace {
+
+// Random site of cuDNN's masks between the layers, apart from those of core/random.h.
+constexpr std::uint32_t kBetweenLayersSite = 0x63756464u;
+
+template <class Handle>
+Owned<Handle, cudnnStatus_t> make(const Libraries& libraries, cudnnStatus_t (*create)(Handle*), cudnnStatus_t (*destroy)(Handle),
+                                  const char* call) {
+  Handle handle = nullptr;
+  const cudnnStatus_t status = create(&handle);
+  if (status != CUDNN_STATUS_SUCCESS) {
+    const int code = static_cast<int>(status);
+    fail_library("cuDNN", code, libraries.cudnn.cudnnGetErrorString(status), code == 4003 || code == 4004, call, __FILE__,
+                 __LINE__);
+  }
+  return {handle, destroy};
+}
+
+#define MAKE(libraries, What) \
+  make((libraries), (libraries).cudnn.cudnnCreate##What, (libraries).cudnn.cudnnDestroy##What, "cudnnCreate" #What)
+
+bool is_unsupported(cudnnStatus_t status) {
+  const int category = static_cast<int>(status) / 1000 * 1000;
+  return category == 2000 || category == 3000;  // BAD_PARAM, NOT_SUPPORTED and their kinds
+}
+
+}  // namespace
+
+Numerics numerics_of(Precision precision, int compute_capability_major) {
+  switch (precision) {
+    case Precision::bf16:
+      return {CUDNN_DATA_BFLOAT16, CUDNN_TENSOR_OP_MATH, CUDA_R_16BF, CUBLAS_COMPUTE_32F, 2, "bf16"};
+    case Precision::fp16:
+      return {CUDNN_DATA_HALF, CUDNN_TENSOR_OP_MATH, CUDA_R_16F, CUBLAS_COMPUTE_32F, 2, "fp16"};
+    case Precision::tf32:
+      // Tensor cores take TF32 from compute capability 8.0 on; before, these are fp32 products, and the summary says so.
+      if (compute_capability_major >= 8) {
+        return {CUDNN_DATA_FLOAT, CUDNN_DEFAULT_MATH, CUDA_R_32F, CUBLAS_COMPUTE_32F_FAST_TF32, 4, "tf32"};
+      }
+      break;
+    case Precision::fp32:
+      break;
+  }
+  return {CUDNN_DATA_FLOAT, CUDNN_FMA_MATH, CUDA_R_32F, CUBLAS_COMPUTE_32F, 4, "fp32"};
+}
+
+const char* algorithm_title(cudnnRNNAlgo_t algorithm) {
+  switch (algorithm) {
+    case CUDNN_RNN_ALGO_PERSIST_STATIC:
+      return "persist-static";
+    case CUDNN_RNN_ALGO_PERSIST_DYNAMIC:
+      return "persist-dynamic";
+    case CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H:
+      return "persist-static-small-h";
+    default:
+      return "standard";
+  }
+}
+
+Rnn::Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics, cudaStream_t stream,
+         MemoryAccount& account)
+    : libraries_(std::move(libraries)), spec_(spec), numerics_(numerics) {
+  handle_ = make(*libraries_, libraries_->cudnn.cudnnCreate, libraries_->cudnn.cudnnDestroy, "cudnnCreate");
+  CHECK_CUDNN(*libraries_, cudnnSetStream(handle_.get(), stream));
+  if (spec_.dropout > 0 && spec_.layers > 1) {
+    std::size_t bytes = 0;
+    CHECK_CUDNN(*libraries_, cudnnDropoutGetStatesSize(handle_.get(), &bytes));
+    dropout_states_ = DeviceBuffer(account, bytes, "the dropout state");
+  }
+  no_dropout_ = MAKE(*libraries_, DropoutDescriptor);
+  CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(no_dropout_.get(), handle_.get(), 0.0f, nullptr, 0, 0));
+  if (has_dropout_between_layers()) {
+    dropout_ = MAKE(*libraries_, DropoutDescriptor);
+    seed_dropout(0);
+  }
+  if (!make_descriptor(CUDNN_RNN_ALGO_STANDARD, true)) {
+    throw Error(kInvalidArgument, std::string("cuDNN ") + libraries_->cudnn_version.version + " has no LSTM in " +
+                                      numerics_.title + " of this shape: choose another precision");
+  }
+}
+
+void Rnn::seed_dropout(std::uint64_t mask_step) {
+  const auto words = philox4x32({static_cast<std::uint32_t>(mask_step), static_cast<std::uint32_t>(mask_step >> 32),
+                                 kBetweenLayersSite, 0},
+                                philox_key(spec_.seed));
+  const unsigned long long seed = (static_cast<unsigned long long>(words[1]) << 32) | words[0];
+  CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(dropout_.get(), handle_.get(), spec_.dropout, dropout_states_.data(),
+                                                     dropout_states_.bytes(), seed));
+}
+
+RnnDescriptor Rnn::make_descriptor(cudnnRNNAlgo_t algorithm, bool dropout) const {
+  RnnDescriptor descriptor = MAKE(*libraries_, RNNDescriptor);
+  // One bias vector a layer: with two, Adam would move their sum twice as far.
+  const cudnnStatus_t status = libraries_->cudnn.cudnnSetRNNDescriptor_v8(
+      descriptor.get(), algorithm, CUDNN_LSTM, CUDNN_RNN_SINGLE_INP_BIAS, CUDNN_UNIDIRECTIONAL, CUDNN_LINEAR_INPUT,
+      numerics_.type, CUDNN_DATA_FLOAT, numerics_.math, spec_.input_size(), spec_.hidden, spec_.hidden, spec_.layers,
+      dropout && dropout_ ? dropout_.get() : no_dropout_.get(), CUDNN_RNN_PADDED_IO_ENABLED);
+  if (is_unsupported(status)) return {};
+  if (status != CUDNN_STATUS_SUCCESS) {
+    fail_library("cuDNN", static_cast<int>(status), libraries_->cudnn.cudnnGetErrorString(status), false,
+                 "cudnnSetRNNDescriptor_v8", __FILE__, __LINE__);
+  }
+  return descriptor;
+}
+
+std::size_t Rnn::weight_elements(cudnnRNNDescriptor_t descriptor) const {
+  std::size_t bytes = 0;
+  CHECK_CUDNN(*libraries_, cudnnGetRNNWeightSpaceSize(handle_.get(), descriptor, &bytes));
+  return (bytes + numerics_.bytes - 1) / numerics_.bytes;
+}
+
+std::vector<Segment> Rnn::weight_segments(cudnnRNNDescriptor_t descriptor, const Layout& layout, const void* weights) const {
+  const std::size_t hidden = static_cast<std::size_t>(spec_.hidden);
+  const std::size_t space = weight_elements(descriptor);
+  const TensorDescriptor matrix = MAKE(*libraries_, TensorDescriptor);
+  const TensorDescriptor bias = MAKE(*libraries_, TensorDescriptor);
+  std::vector<Segment> segments;
+  auto elements_of = [&](const TensorDescriptor& tensor) {
+    cudnnDataType_t type;
+    int dimensions = 0, sizes[8] = {}, strides[8] = {};
+    CHECK_CUDNN(*libraries_, cudnnGetTensorNdDescriptor(tensor.get(), 3, &type, &dimensions, sizes, strides));
+    std::size_t elements = 1;
+    for (int i = 0; i < dimensions && i < 3; ++i) elements *= static_cast<std::size_t>(sizes[i]);
+    return type == numerics_.type ? elements : 0;
+  };
+  auto add = [&](std::size_t canonical, const void* address, std::size_t found, std::size_t size) {
+    const std::size_t bytes = static_cast<std::size_t>(static_cast<const char*>(address) - static_cast<const char*>(weights));
+    if (address == nullptr || found != size || bytes % numerics_.bytes != 0 || bytes / numerics_.bytes + size > space) {
+      throw Error(kDeviceFailed, "cuDNN " + libraries_->cudnn_version.version + " lays out its LSTM weights in an unknown way");
+    }
+    segments.push_back({canonical, bytes / numerics_.bytes, size});
+  };
+  for (int layer = 0; layer < spec_.layers; ++layer) {
+    const Parameter& input = layout.weight_ih(layer);
+    const Parameter& recurrent = layout.weight_hh(layer);
+    const std::size_t features = input.size / (4 * hidden);
+    // 0..3: the input matrices i, f, g, o with their biases; 4..7: the recurrent ones.
+    for (int part = 0; part < 8; ++part) {
+      void* matrix_at = nullptr;
+      void* bias_at = nullptr;
+      CHECK_CUDNN(*libraries_,
+                  cudnnGetRNNWeightParams(handle_.get(), descriptor, layer, space * numerics_.bytes, weights, part, matrix.get(),
+                                          &matrix_at, bias.get(), &bias_at));
+      const std::size_t gate = static_cast<std::size_t>(part % 4);
+      if (part < 4) {
+        add(input.offset + gate * hidden * features, matrix_at, elements_of(matrix), hidden * features);
+        add(layout.bias(layer).offset + gate * hidden, bias_at, elements_of(bias), hidden);
+      } else {
+        add(recurrent.offset + gate * hidden * hidden, matrix_at, elements_of(matrix), hidden * hidden);
+      }
+    }
+  }
+  return segments;
+}
+
+RnnPass::RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descriptor, int steps, int batch, bool training,
+                 MemoryAccount& account)
+    : rnn_(&rnn),
+      algorithm_(algorithm),
+      mode_(training ? CUDNN_FWD_MODE_TRAINING : CUDNN_FWD_MODE_INFERENCE),
+      weight_bytes_(rnn.weight_elements(descriptor.get()) * rnn.numerics().bytes),
+      descriptor_(std::move(descriptor)) {
+  const Libraries& libraries = rnn.libraries();
+  const ModelSpec& spec = rnn.spec();
+  const cudnnDataType_t type = rnn.numerics().type;
+  const std::vector<int> lengths(static_cast<std::size_t>(batch), steps);
+  x_ = MAKE(libraries, RNNDataDescriptor);
+  y_ = MAKE(libraries, RNNDataDescriptor);
+  CHECK_CUDNN(libraries, cudnnSetRNNDataDescriptor(x_.get(), type, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, steps, batch,
+                                                   spec.input_size(), lengths.data(), nullptr));
+  CHECK_CUDNN(libraries, cudnnSetRNNDataDescriptor(y_.get(), type, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, steps, batch,
+                                                   spec.hidden, lengths.data(), nullptr));
+  state_ = MAKE(libraries, TensorDescriptor);
+  const int sizes[] = {spec.layers, batch, spec.hidden};
+  const int strides[] = {batch * spec.hidden, spec.hidden, 1};
+  CHECK_CUDNN(libraries, cudnnSetTensorNdDescriptor(state_.get(), type, 3, sizes, strides));
+  if (algorithm_ == CUDNN_RNN_ALGO_PERSIST_DYNAMIC) {
+    CHECK_CUDNN(libraries, cudnnBuildRNNDynamic(rnn.handle(), descriptor_.get(), batch));
+  }
+  std::size_t work = 0, reserve = 0;
+  CHECK_CUDNN(libraries, cudnnGetRNNTempSpaceSizes(rnn.handle(), descriptor_.get(), mode_, x_.get(), &work, &reserve));
+  work_ = DeviceBuffer(account, work, "cuDNN's workspace");
+  reserve_ = DeviceBuffer(account, reserve, "cuDNN's reserve (the activations kept for the gradient)");
+}
+
+void RnnPass::forward(const void* weights, const void* x, void* y, const void* hx, void* hy, const void* cx, void* cy) const {
+  CHECK_CUDNN(rnn_->libraries(),
+              cudnnRNNForward(rnn_->handle(), descriptor_.get(), mode_, nullptr, x_.get(), x, y_.get(), y, state_.get(), hx, hy,
+                              state_.get(), cx, cy, weight_bytes_, weights, work_.bytes(), work_.data(), reserve_.bytes(),
+                              reserve_.data()));
+}
+
+void RnnPass::backward_data(const void* weights, const void* y, const void* dy, void* dx, const void* hx,
+                            const void* cx) const {
+  CHECK_CUDNN(rnn_->libraries(),
+              cudnnRNNBackwardData_v8(rnn_->handle(), descriptor_.get(), nullptr, y_.get(), y, dy, x_.get(), dx, state_.get(),
+                                      hx, nullptr, nullptr, state_.get(), cx, nullptr, nullptr, weight_bytes_, weights,
+                                      work_.bytes(), work_.data(), reserve_.bytes(), reserve_.data()));
+}
+
+void RnnPass::backward_weights(const void* x, const void* hx, const void* y, void* dweights) const {
+  CHECK_CUDNN(rnn_->libraries(),
+              cudnnRNNBackwardWeights_v8(rnn_->handle(), descriptor_.get(), CUDNN_WGRAD_MODE_ADD, nullptr, x_.get(), x,
+                                         state_.get(), hx, y_.get(), y, weight_bytes_, dweights, work_.bytes(), work_.data(),
+                                         reserve_.bytes(), reserve_.data()));
+}
+
+}  // namespace cudnn_lstm::cuda

@@ -1,0 +1,106 @@
+// cuDNN's LSTM: descriptors, the weight space and the three calls. One multi-layer descriptor, so that cuDNN can overlap the
+// layers; its own dropout between them.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/layout.h"
+#include "cuda/cuda.h"
+#include "cuda/device_memory.h"
+#include "cuda/libraries.h"
+
+namespace cudnn_lstm::cuda {
+
+using CudnnHandle = Owned<cudnnHandle_t, cudnnStatus_t>;
+using TensorDescriptor = Owned<cudnnTensorDescriptor_t, cudnnStatus_t>;
+using DropoutDescriptor = Owned<cudnnDropoutDescriptor_t, cudnnStatus_t>;
+using RnnDescriptor = Owned<cudnnRNNDescriptor_t, cudnnStatus_t>;
+using RnnDataDescriptor = Owned<cudnnRNNDataDescriptor_t, cudnnStatus_t>;
+
+// How numbers are stored and multiplied.
+struct Numerics {
+  cudnnDataType_t type;      // of weights, activations and state
+  cudnnMathType_t math;      // of cuDNN's products
+  cudaDataType_t blas_type;  // `type` for cuBLAS
+  cublasComputeType_t blas_compute;
+  std::size_t bytes;   // of an element
+  const char* title;   // what ran, for the summary
+};
+Numerics numerics_of(Precision precision, int compute_capability_major);
+
+// A run of consecutive values that lie at `canonical` in the canonical layout and at `arena` in the backend's own order.
+struct Segment {
+  std::size_t canonical;
+  std::size_t arena;
+  std::size_t size;
+};
+
+// What every pass of one model shares: the handle, the dropout state, the shape.
+class Rnn {
+ public:
+  // Throws Error(kInvalidArgument) for a precision that this cuDNN does not have.
+  Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics, cudaStream_t stream,
+      MemoryAccount& account);
+
+  // cudnnSetRNNDescriptor_v8; empty where cuDNN says that it has no such algorithm for this model.
+  // dropout: with the model's dropout between the layers, which acts in training passes alone.
+  RnnDescriptor make_descriptor(cudnnRNNAlgo_t algorithm, bool dropout) const;
+
+  // Elements of the weight space of a descriptor.
+  std::size_t weight_elements(cudnnRNNDescriptor_t descriptor) const;
+  // Where the canonical parameters of the layers lie in a weight space at `weights`. Throws Error(kDeviceFailed) if cuDNN's
+  // matrices are not of the documented shapes.
+  std::vector<Segment> weight_segments(cudnnRNNDescriptor_t descriptor, const Layout& layout, const void* weights) const;
+
+  // The masks of the next training pass between the layers, a function of (seed, step) alone. Only where there are any, and
+  // not inside a capture: it is queued on the stream before the graph.
+  void seed_dropout(std::uint64_t mask_step);
+  bool has_dropout_between_layers() const { return dropout_states_.data() != nullptr; }
+
+  const Libraries& libraries() const { return *libraries_; }
+  cudnnHandle_t handle() const { return handle_.get(); }
+  const Numerics& numerics() const { return numerics_; }
+  const ModelSpec& spec() const { return spec_; }
+
+ private:
+  const std::shared_ptr<const Libraries> libraries_;
+  const ModelSpec spec_;
+  const Numerics numerics_;
+  CudnnHandle handle_;
+  DeviceBuffer dropout_states_;
+  DropoutDescriptor no_dropout_;
+  DropoutDescriptor dropout_;
+};
+
+// The descriptors and scratch memory of passes over one shape with one algorithm.
+class RnnPass {
+ public:
+  // A pass of T = steps, B = batch. training: with a reserve for the gradient, and dropout.
+  RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descriptor, int steps, int batch, bool training,
+          MemoryAccount& account);
+
+  // y [T, B, H], hy and cy [L, B, H] from x [T, B, in]; hx, cx nullptr for zero.
+  void forward(const void* weights, const void* x, void* y, const void* hx, void* hy, const void* cx, void* cy) const;
+  // dx from dy; no gradient comes in from behind the last tick. Changes the reserve: to be called before backward_weights.
+  void backward_data(const void* weights, const void* y, const void* dy, void* dx, const void* hx, const void* cx) const;
+  // Adds to dweights, which the caller has zeroed.
+  void backward_weights(const void* x, const void* hx, const void* y, void* dweights) const;
+
+  cudnnRNNDescriptor_t descriptor() const { return descriptor_.get(); }
+  cudnnRNNAlgo_t algorithm() const { return algorithm_; }
+
+ private:
+  const Rnn* rnn_;
+  cudnnRNNAlgo_t algorithm_;
+  cudnnForwardMode_t mode_;
+  std::size_t weight_bytes_;
+  RnnDescriptor descriptor_;
+  RnnDataDescriptor x_, y_;
+  TensorDescriptor state_;
+  DeviceBuffer work_, reserve_;
+};
+
+const char* algorithm_title(cudnnRNNAlgo_t algorithm);
+
+}  // namespace cudnn_lstm::cuda
