@@ -1,0 +1,30 @@
+import { defaults } from '../../../lib/training/options';
+import { learningRateAt, learningRates } from '../../../lib/training/schedule';
+
+describe('learningRateAt', () => {
+  it('warms up linearly and then stays', () => {
+    const o = { ...defaults, schedule: 'constant', learningRate: 0.1, warmup: 10 } as const;
+    expect(learningRateAt(o, 0, 100, 10)).toBeCloseTo(0.01, 12);
+    expect(learningRateAt(o, 4, 100, 10)).toBeCloseTo(0.05, 12);
+    expect(learningRateAt(o, 9, 100, 10)).toBeCloseTo(0.1, 12);
+    expect(learningRateAt(o, 99, 100, 10)).toBe(0.1);
+  });
+
+  it('goes down half a cosine after the warm-up', () => {
+    const o = { ...defaults, schedule: 'cosine', learningRate: 0.1, finalLearningRate: 0.02, warmup: 20 } as const;
+    expect(learningRateAt(o, 20, 120, 10)).toBeCloseTo(0.1, 12);
+    expect(learningRateAt(o, 70, 120, 10)).toBeCloseTo(0.06, 12);
+    expect(learningRateAt(o, 120, 120, 10)).toBeCloseTo(0.02, 12);
+    expect(learningRateAt(o, 500, 120, 10)).toBeCloseTo(0.02, 12);
+  });
+
+  it('goes down in steps of epochs', () => {
+    const o = { ...defaults, schedule: 'step', learningRate: 0.8, decayEvery: 2, decayFactor: 0.5, warmup: 0 } as const;
+    expect([0, 19, 20, 39, 40].map((step) => learningRateAt(o, step, 100, 10))).toEqual([0.8, 0.8, 0.4, 0.4, 0.2]);
+  });
+
+  it('is finite when everything is warm-up', () => {
+    const rates = learningRates({ ...defaults, warmup: 1000 }, 0, 10, 10, 5);
+    expect([...rates].every((rate) => rate > 0 && rate < defaults.learningRate)).toBe(true);
+  });
+});

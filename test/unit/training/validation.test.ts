@@ -1,0 +1,87 @@
+import type { NativeEvaluateCall } from '../../../lib/native';
+import { scoreValidation, splitCorpus } from '../../../lib/training/validation';
+import { arrayIds } from '../../fixtures/array-ids';
+
+/** Nats that name the target, with the input before it and how many steps the state has seen: loss = id of the target. */
+class Recorder {
+  readonly calls: NativeEvaluateCall[] = [];
+  readonly contexts: number[] = [];
+  #carried = 0;
+
+  resetEvaluationState(): void {
+    this.#carried = 0;
+  }
+
+  async evaluate(call: NativeEvaluateCall): Promise<Float32Array> {
+    this.calls.push(call);
+    const { ids, steps, batch } = call;
+    if (call.target === 'last') return Float32Array.from({ length: batch }, (_, b) => ids[steps * batch + b] as number);
+    this.#carried = call.carryState ? this.#carried + steps : steps;
+    this.contexts.push(this.#carried);
+    return Float32Array.from(ids.subarray(batch));
+  }
+}
+
+const text = Array.from({ length: 250 }, (_, i) => i % 200);
+const tailMean = (from: number) => text.slice(from).reduce((a, b) => a + b, 0) / (text.length - from);
+
+describe('splitCorpus', () => {
+  it('cuts the tail off', () => {
+    expect(splitCorpus(1000, { validation: 0.1, seqLength: 50 })).toEqual({ training: 900, validation: 100 });
+    expect(splitCorpus(1000, { validation: 0, seqLength: 50 })).toEqual({ training: 1000, validation: 0 });
+  });
+
+  it('refuses a corpus that has no tail to spare', () => {
+    expect(() => splitCorpus(9, { validation: 0.1, seqLength: 5 })).toThrow('--validation 0');
+    expect(() => splitCorpus(52, { validation: 0.1, seqLength: 50 })).toThrow('--validation 0');
+  });
+});
+
+describe('scoreValidation', () => {
+  it.each([
+    [2, 100],
+    [2, 17],
+    [3, 100],
+    [7, 50],
+    [50, 1],
+    [1, 249],
+  ])('counts each character of the tail once, T = %i, V = %i', async (seqLength, validation) => {
+    const native = new Recorder();
+    const split = { training: text.length - validation, validation };
+    const score = await scoreValidation(native, arrayIds(text), split, { target: 'every', seqLength });
+    expect(score.characters).toBe(validation);
+    expect(score.loss).toBeCloseTo(tailMean(split.training), 5);
+    expect(native.calls[0]?.batch).toBe(Math.max(1, Math.min(64, Math.floor(validation / (4 * seqLength)))));
+    expect(native.calls[0]?.steps).toBe(seqLength); // The warm-up, which is not counted.
+    expect(native.calls.every((call) => call.carryState && !call.dropout)).toBe(true);
+  });
+
+  it('works where the training text is as short as the warm-up', async () => {
+    const split = { training: 5, validation: 245 };
+    const score = await scoreValidation(new Recorder(), arrayIds(text), split, { target: 'every', seqLength: 5 });
+    expect(score.loss).toBeCloseTo(tailMean(5), 5);
+  });
+
+  it('predicts each character of the tail from a window, for target last', async () => {
+    const native = new Recorder();
+    const split = { training: 100, validation: 150 };
+    const score = await scoreValidation(native, arrayIds(text), split, { target: 'last', seqLength: 20 });
+    expect(score).toEqual({ loss: tailMean(100), characters: 150 });
+    expect(native.calls.map((call) => call.batch)).toEqual([64, 64, 22]);
+    expect(native.calls.every((call) => !call.carryState)).toBe(true);
+  });
+
+  it('takes about 4,096 windows of a long tail', async () => {
+    const ids = arrayIds(new Uint8Array(20_000));
+    const split = { training: 10_000, validation: 10_000 };
+    const score = await scoreValidation(new Recorder(), ids, split, { target: 'last', seqLength: 3 });
+    expect(score.characters).toBe(3334);
+  });
+
+  it('gives up when it is aborted', async () => {
+    const split = { training: 100, validation: 150 };
+    const signal = AbortSignal.abort(new Error('enough'));
+    const scored = scoreValidation(new Recorder(), arrayIds(text), split, { target: 'every', seqLength: 5 }, signal);
+    await expect(scored).rejects.toThrow('enough');
+  });
+});
