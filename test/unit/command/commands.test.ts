@@ -1,0 +1,191 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { main } from '../../../lib/cli';
+import { reportError } from '../../../lib/command';
+import { Vocabulary } from '../../../lib/corpus/vocabulary';
+import { LanguageModel } from '../../../lib/model';
+
+let folder: string;
+let checkpoint: string;
+let corpus: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'commands-'));
+  checkpoint = join(folder, 'model.safetensors');
+  corpus = join(folder, 'text.txt');
+  writeFileSync(corpus, `${'abba cab\nbad dab\n'.repeat(20)}`);
+  const vocabulary = new Vocabulary(['\n', ' ', 'a', 'b', 'c', 'd']);
+  const shape = { vocabulary: 6, layers: 1, hidden: 16, input: 'onehot', embedding: 0, dropout: 0.1 } as const;
+  using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, seed: 1, seqLength: 20 });
+  await model.save(checkpoint);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Runs the bin as its main program would, without a process. */
+async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+  const stdout = new PassThrough({ highWaterMark: 1e6 });
+  const stderr = new PassThrough({ highWaterMark: 1e6 });
+  let code: number;
+  try {
+    code = await main(argv, { stdout, stderr });
+  } catch (error) {
+    code = reportError(error, stderr);
+  }
+  const text = (stream: PassThrough) => (stream.read() as Buffer | null)?.toString() ?? '';
+  return { code, out: text(stdout), err: text(stderr) };
+}
+
+const cpu = ['--device', 'cpu', '--threads', '1'];
+
+describe('sample', () => {
+  it('writes the text to stdout and nothing else', async () => {
+    const { code, out, err } = await run('sample', checkpoint, '--prompt', 'abba', '--length', '60', '--seed', '3', ...cpu);
+    expect(code).toBe(0);
+    expect(out).toHaveLength(61);
+    expect(out.endsWith('\n')).toBe(true);
+    expect(err).toMatch(/^device: cpu \(.*asked for\nseed: 3\n$/);
+  });
+
+  it('prints the prompt first if asked to', async () => {
+    const { out } = await run('sample', checkpoint, '--prompt', 'abba', '--length', '5', '--echo', ...cpu);
+    expect(out).toMatch(/^abba[\s\S]{5}\n$/);
+  });
+
+  it('writes several texts, one after another, or as JSON', async () => {
+    const options = ['--length', '30', '--seed', '3', '--count', '3', ...cpu];
+    const { out } = await run('sample', checkpoint, ...options, '--separator', '=====');
+    const texts = out.slice(0, -1).split('\n=====\n');
+    expect(texts).toHaveLength(3);
+    const json = await run('sample', checkpoint, ...options, '--json');
+    const lines = json.out.trim().split('\n').map((line) => JSON.parse(line));
+    expect(lines.sort((a, b) => a.sample - b.sample).map((line) => line.text)).toEqual(texts);
+    expect(lines[0]).toMatchObject({ sample: 0, seed: 3, prompt: '', finished: 'length' });
+  });
+
+  it('continues a random window of a corpus that the seed decides', async () => {
+    const options = ['--corpus', corpus, '--length', '30', '--json', ...cpu];
+    const prompts = [];
+    for (const seed of ['3', '3', '4']) {
+      const { out } = await run('sample', checkpoint, ...options, '--seed', seed);
+      prompts.push(JSON.parse(out).prompt);
+    }
+    expect(prompts[0]).toHaveLength(20);
+    expect(prompts[0]).toBe(prompts[1]);
+    expect(prompts[0]).not.toBe(prompts[2]);
+  });
+
+  it.each([
+    [['--temperature', '-1'], 2, 'temperature must be from 0 to 100'],
+    [['--temperature', 'hot'], 2, "--temperature takes a number, not 'hot'"],
+    [['--temprature', '1'], 2, 'the nearest one is --temperature'],
+    [['--count', '0'], 2, 'count must be'],
+    [['--unknown', 'maybe'], 2, 'Allowed choices are error, skip'],
+    [['--prompt', 'xyz'], 3, 'U+0078'],
+    [['--device', 'tpu'], 2, 'device must be auto, cpu, cuda or cuda:N'],
+    [['--device', 'cuda:99'], 4, 'cuda:99'],
+  ])('refuses %p', async (options, code, message) => {
+    const result = await run('sample', checkpoint, ...options);
+    expect(result.code).toBe(code);
+    expect(result.out).toBe('');
+    expect(result.err).toContain(message);
+  });
+
+  it('says that a checkpoint is missing', async () => {
+    const result = await run('sample', join(folder, 'nothing.safetensors'), ...cpu);
+    expect(result.code).toBe(3);
+    expect(result.err).toContain('nothing.safetensors');
+    expect(result.err.trim()).not.toContain('\n');
+  });
+});
+
+describe('score', () => {
+  it('gives the three fields as JSON', async () => {
+    const { code, out } = await run('score', checkpoint, corpus, '--json', ...cpu);
+    expect(code).toBe(0);
+    const score = JSON.parse(out);
+    expect(Object.keys(score).sort()).toEqual(['bitsPerCharacter', 'characters', 'loss']);
+    expect(score.characters).toBe(17 * 20 - 1);
+    expect(score.bitsPerCharacter).toBeCloseTo(score.loss / Math.LN2, 9);
+  });
+
+  it('scores several texts and all of them together', async () => {
+    const { out } = await run('score', checkpoint, corpus, corpus, '--json', ...cpu);
+    const lines = out.trim().split('\n').map((line) => JSON.parse(line));
+    expect(lines.map((line) => line.text)).toEqual([corpus, corpus, null]);
+    expect(lines[2].characters).toBe(2 * lines[0].characters);
+    expect(lines[2].loss).toBeCloseTo(lines[0].loss, 12);
+  });
+
+  it('scores lines', async () => {
+    const { out } = await run('score', checkpoint, corpus, '--lines', '--json', ...cpu);
+    const lines = out.trim().split('\n').map((line) => JSON.parse(line));
+    expect(lines).toHaveLength(40);
+    expect(lines[1]).toMatchObject({ line: 2, content: 'bad dab', characters: 6 });
+    expect(lines[1].loss).toBe(lines[3].loss);
+  });
+
+  it('scores by the window protocol', async () => {
+    const { out } = await run('score', checkpoint, corpus, '--protocol', 'window', '--window', '30', '--json', ...cpu);
+    const score = JSON.parse(out);
+    expect(score).toMatchObject({ protocol: 'window', window: 30, stride: 1, characters: 17 * 20 - 30 });
+    expect(score.lossWithDropout).not.toBe(score.loss);
+    const text = await run('score', checkpoint, corpus, '--protocol', 'window', ...cpu);
+    expect(text.out).toMatch(/240 windows of 100\ndropout off: .*\ndropout on: /);
+  });
+
+  it('skips unknown characters if asked to, and says so', async () => {
+    const foreign = join(folder, 'foreign.txt');
+    writeFileSync(foreign, 'abba x cab y dab');
+    const refused = await run('score', checkpoint, foreign, ...cpu);
+    expect(refused.code).toBe(3);
+    const { code, out, err } = await run('score', checkpoint, foreign, '--unknown', 'skip', '--json', ...cpu);
+    expect(code).toBe(0);
+    expect(JSON.parse(out).characters).toBe(13);
+    expect(err).toContain('skipped 2 characters');
+  });
+
+  it.each([
+    [['--window', '3'], 2],
+    [['--protocol', 'window', '--streams', '2'], 2],
+    [['--lines', '--streams', '2'], 2],
+    [['--protocol', 'windows'], 2],
+    [['--streams', '5000'], 2],
+  ])('refuses %p', async (options, code) => {
+    expect((await run('score', checkpoint, corpus, ...options, ...cpu)).code).toBe(code);
+  });
+
+  it('asks for a text', async () => {
+    const result = await run('score', checkpoint);
+    expect(result.code).toBe(2);
+    expect(result.err).toContain('text');
+  });
+});
+
+describe('info', () => {
+  it('shows the machine', async () => {
+    const { code, out } = await run('info', '--device', 'cpu');
+    expect(code).toBe(0);
+    expect(out).toMatch(/^cudnn-lstm .*\nmachine: .*\nthreads: .*\nkernels: .*\ncuda: [\s\S]*\ndevice: +cpu \(.*asked for\n$/);
+    const json = JSON.parse((await run('info', '--json', '--device', 'cpu')).out);
+    expect(json.device.chosen).toBe('cpu');
+    expect(json.native.cpu.supported).toContain(json.native.cpu.isa);
+  });
+
+  it('shows a checkpoint', async () => {
+    const { out } = await run('info', checkpoint);
+    expect(out).toContain('LSTM, 1 × 16, input onehot, dropout 0.1');
+    const json = JSON.parse((await run('info', checkpoint, '--json')).out);
+    expect(json).toMatchObject({ vocabulary: ['\n', ' ', 'a', 'b', 'c', 'd'], parameters: 4 * 16 * (6 + 16 + 1) + 17 * 6 });
+  });
+});
+
+describe('the bin', () => {
+  it('lists its commands, and names the nearest one', async () => {
+    expect((await run('--help')).out).toContain('sample');
+    expect(await run('smaple')).toMatchObject({ code: 2, err: expect.stringContaining('the nearest one is sample') });
+    expect((await run()).code).toBe(2);
+    expect((await run('--version')).out).toMatch(/^\d+\.\d+\.\d+/);
+  });
+});

@@ -1,0 +1,252 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ModelShape } from '../../../lib/checkpoint/checkpoint';
+import { Vocabulary } from '../../../lib/corpus/vocabulary';
+import { type CreateOptions, LanguageModel } from '../../../lib/model';
+
+const vocabulary = new Vocabulary(['\n', ' ', 'a', 'b', 'c', 'd', '\u{1F407}']);
+const shape: ModelShape = { vocabulary: 7, layers: 2, hidden: 24, input: 'onehot', embedding: 0, dropout: 0.3 };
+const text = 'abba cab\nbad dab \u{1F407}\nadd a cad '.repeat(60);
+
+const models: LanguageModel[] = [];
+async function create(o: CreateOptions = {}, changed: Partial<ModelShape> = {}): Promise<LanguageModel> {
+  const model = await LanguageModel.create({ ...shape, ...changed }, vocabulary, {
+    device: 'cpu',
+    threads: 1,
+    seed: 5,
+    ...o,
+  });
+  models.push(model);
+  // Fresh weights give nearly uniform logits; larger ones make every draw and every score depend on the state.
+  model.native.write(
+    'parameters',
+    model.native.read('parameters').map((weight) => 3 * weight),
+  );
+  return model;
+}
+afterEach(() => {
+  for (const model of models.splice(0)) model.dispose();
+});
+
+async function collect(pieces: AsyncIterable<string>): Promise<string> {
+  let all = '';
+  for await (const piece of pieces) all += piece;
+  return all;
+}
+
+/** Mean nats a character, from the logits of one unbroken run. */
+async function lossFromLogits(model: LanguageModel, of: string): Promise<number> {
+  const ids = vocabulary.encode(of);
+  const logits = await model.native.logits({ ids: ids.subarray(0, -1), streams: 1 });
+  let nats = 0;
+  for (let i = 0; i + 1 < ids.length; i++) {
+    const row = Array.from(logits.subarray(i * 7, (i + 1) * 7));
+    const largest = Math.max(...row);
+    const sum = row.reduce((total, logit) => total + Math.exp(logit - largest), 0);
+    nats += largest + Math.log(sum) - (row[ids[i + 1] as number] as number);
+  }
+  return nats / (ids.length - 1);
+}
+
+describe('generate', () => {
+  it('draws the same text from the same seed, and another one from another', async () => {
+    const model = await create();
+    const [one, two, other] = await Promise.all(
+      [1, 1, 2].map((seed) => collect(model.generate({ prompt: 'abba', length: 200, seed, temperature: 1 }))),
+    );
+    expect(one).toBe(two);
+    expect(one).not.toBe(other);
+    expect([...(one as string)]).toHaveLength(200);
+  });
+
+  it('draws in chunks what one native call draws, with the state carried and with a window', async () => {
+    const model = await create();
+    for (const window of [0, 5]) {
+      const o = { prompt: 'abba cab', length: 150, seed: 3, temperature: 1, window, repetitionPenalty: 1.3 };
+      const { ids } = await model.native.sample({
+        ids: vocabulary.encode(o.prompt),
+        streams: 1,
+        count: 150,
+        window,
+        position: 0,
+        greedy: false,
+        temperature: 1,
+        topK: 0,
+        topP: 1,
+        minP: 0,
+        repetitionPenalty: 1.3,
+        penaltyWindow: 64,
+        seed: 3,
+      });
+      expect(await collect(model.generate(o))).toBe(vocabulary.decode(ids));
+    }
+  });
+
+  it('feeds a prompt of many pieces as one', async () => {
+    const model = await create();
+    const tail = await collect(model.generate({ prompt: text, length: 40, greedy: true }));
+    const ids = vocabulary.encode(text);
+    const logits = await model.native.logits({ ids, streams: 1 });
+    const last = Array.from(logits.subarray(-7));
+    expect(vocabulary.idOf([...tail][0] as string)).toBe(last.indexOf(Math.max(...last)));
+  });
+
+  it('slides the window that a model for windows was trained on, unless told otherwise', async () => {
+    const model = await create({ target: 'last', seqLength: 6 });
+    expect(model.defaultWindow).toBe(6);
+    const o = { prompt: 'abba cab dab', length: 100, seed: 1, temperature: 1 };
+    expect(await collect(model.generate(o))).toBe(await collect(model.generate({ ...o, window: 6 })));
+    expect(await collect(model.generate(o))).not.toBe(await collect(model.generate({ ...o, window: 0 })));
+  });
+
+  it('normalises prompts and stop strings as the corpus was', async () => {
+    const model = await create({ normalization: { lowercase: true } });
+    const o = { length: 100, seed: 1, temperature: 1 };
+    const plain = await collect(model.generate({ ...o, prompt: 'abba\ncab' }));
+    expect(await collect(model.generate({ ...o, prompt: 'ABBA\r\nCAB' }))).toBe(plain);
+    const stop = [...plain].slice(50, 54).join('');
+    const stopped = await collect(model.generate({ ...o, prompt: 'abba\ncab', stop: stop.toUpperCase() }));
+    expect(stopped).toBe(plain.slice(0, plain.indexOf(stop)));
+  });
+
+  it('names unknown characters of a prompt, or skips them', async () => {
+    const model = await create();
+    expect(() => model.generate({ prompt: 'abzba' })).toThrow(expect.objectContaining({ code: 'ERR_DATA' }));
+    expect(() => model.generate({ prompt: 'abzba' })).toThrow(/z.*U\+007A/s);
+    const o = { length: 50, seed: 1 };
+    expect(await collect(model.generate({ ...o, prompt: 'azb', unknown: 'skip' }))).toBe(
+      await collect(model.generate({ ...o, prompt: 'ab' })),
+    );
+    expect(await collect(model.generate({ ...o, prompt: 'zzz', unknown: 'skip' }))).toBe(await collect(model.generate(o)));
+  });
+
+  it('checks its options before it begins', async () => {
+    const model = await create();
+    expect(() => model.generate({ topP: 2 })).toThrow(expect.objectContaining({ code: 'ERR_USAGE' }));
+    expect(() => model.generateMany(0)).toThrow('count must be');
+  });
+
+  it('gives text k whatever the number of texts', async () => {
+    const model = await create();
+    const texts = ['', '', ''];
+    for await (const { stream, text } of model.generateMany(3, { length: 80, seed: 9 })) texts[stream] += text;
+    expect(texts[0]).toBe(await collect(model.generate({ length: 80, seed: 9 })));
+    expect(new Set(texts).size).toBe(3);
+  });
+});
+
+describe('score', () => {
+  it('is the mean cross-entropy of one unbroken run', async () => {
+    const model = await create();
+    const score = await model.score(text);
+    expect(score.characters).toBe([...text].length - 1);
+    expect(Math.abs(score.loss - (await lossFromLogits(model, text)))).toBeLessThan(1e-5);
+    expect(score.bitsPerCharacter).toBeCloseTo(score.loss / Math.LN2, 12);
+  });
+
+  it('scores lines as texts of their own', async () => {
+    const model = await create();
+    const scores = await model.scoreLines(['abba cab', '', 'a', 'bad dab \u{1F407}']);
+    expect(scores[1]).toBeUndefined();
+    expect(scores[2]).toBeUndefined();
+    for (const [i, line] of [
+      [0, 'abba cab'],
+      [3, 'bad dab \u{1F407}'],
+    ] as const) {
+      expect(Math.abs((scores[i]?.loss as number) - (await lossFromLogits(model, line)))).toBeLessThan(1e-5);
+    }
+  });
+
+  it('refuses texts that are too short, and impossible options', async () => {
+    const model = await create();
+    await expect(model.score('a')).rejects.toMatchObject({ code: 'ERR_DATA' });
+    await expect(model.score('abc', { streams: 2 })).rejects.toThrow('4 are needed for 2 streams');
+    await expect(model.score('abc', { streams: 0 })).rejects.toMatchObject({ code: 'ERR_USAGE' });
+    await expect(model.scoreWindows('abc', { window: 3 })).rejects.toMatchObject({ code: 'ERR_DATA' });
+    await expect(model.scoreWindows(text, { stride: 0 })).rejects.toMatchObject({ code: 'ERR_USAGE' });
+    await expect(model.score('abz')).rejects.toThrow('U+007A');
+  });
+
+  it('gives the window protocol with dropout on and off', async () => {
+    const model = await create();
+    const short = text.slice(0, 120);
+    const score = await model.scoreWindows(short, { window: 20 });
+    const symbols = [...short];
+    expect(score.windows).toBe(symbols.length - 20);
+    let nats = 0;
+    for (let start = 0; start < score.windows; start++) {
+      const ids = vocabulary.encode(symbols.slice(start, start + 21).join(''));
+      const logits = Array.from((await model.native.logits({ ids: ids.subarray(0, 20), streams: 1 })).subarray(-7));
+      const sum = logits.reduce((total, logit) => total + Math.exp(logit), 0);
+      nats += Math.log(sum) - (logits[ids[20] as number] as number);
+    }
+    expect(Math.abs(score.dropoutOff.loss - nats / score.windows)).toBeLessThan(1e-5);
+    expect(Math.abs(score.dropoutOn.loss - score.dropoutOff.loss)).toBeGreaterThan(1e-3);
+
+    const without = await (await create({}, { dropout: 0 })).scoreWindows(short, { window: 20 });
+    expect(without.dropoutOn).toEqual(without.dropoutOff);
+  });
+});
+
+describe('a model', () => {
+  it('lets calls overlap without mixing their states', async () => {
+    const model = await create();
+    const alone = [await model.score(text), await collect(model.generate({ length: 100, seed: 1 }))];
+    const together = await Promise.all([
+      model.score(text),
+      collect(model.generate({ length: 100, seed: 1 })),
+      model.score(text),
+      model.scoreLines(['abba', 'cab']),
+    ]);
+    expect(together.slice(0, 2)).toEqual(alone);
+    expect(together[2]).toEqual(alone[0]);
+  });
+
+  it('saves and loads', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'model-'));
+    try {
+      const model = await create({ normalization: { lowercase: true }, target: 'last', seqLength: 8 });
+      const path = join(folder, 'model.safetensors');
+      await model.save(path);
+      const again = await LanguageModel.load(path, { device: 'cpu', threads: 1 });
+      models.push(again);
+      expect(again.shape).toEqual(model.shape);
+      expect(again.metadata).toEqual(model.metadata);
+      expect(await again.score(text)).toEqual(await model.score(text));
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('is disposed of more than once, and in the middle of a call', async () => {
+    const model = await create();
+    const waiting = [model.score(text), collect(model.generate({ length: 10_000 }))];
+    await new Promise(setImmediate);
+    model.dispose();
+    model.dispose();
+    model[Symbol.dispose]();
+    for (const { status } of await Promise.allSettled(waiting)) expect(status).toBe('rejected');
+    await expect(model.score(text)).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+    expect(model.disposed).toBe(true);
+  });
+
+  it('gives up a generation and a scoring when told to', async () => {
+    const model = await create();
+    const reason = new Error('enough');
+    const controller = new AbortController();
+    const generating = collect(model.generate({ length: 1e6, signal: controller.signal }));
+    const scoring = model.score(text.repeat(200), { signal: controller.signal });
+    setTimeout(() => controller.abort(reason), 30);
+    await expect(generating).rejects.toBe(reason);
+    await expect(scoring).rejects.toBe(reason);
+    expect((await model.score(text)).characters).toBeGreaterThan(0);
+  });
+
+  it('refuses a shape that does not fit the vocabulary, and a bad seed', async () => {
+    await expect(LanguageModel.create({ ...shape, vocabulary: 6 }, vocabulary, { device: 'cpu' })).rejects.toMatchObject({
+      code: 'ERR_USAGE',
+    });
+    await expect(create({ seed: -1 })).rejects.toMatchObject({ code: 'ERR_USAGE' });
+  });
+});
