@@ -8,7 +8,9 @@ import { packageRoot } from './native';
 /** The command; see `build --help`. */
 export async function buildCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = new Command('build')
-    .description('Build the native addon from source; needs cmake and a C++ compiler. What the compiler says goes to stderr.')
+    .description(
+      'Build the native addon from source; needs cmake and a C++ compiler. What the compiler says goes to stderr.',
+    )
     .option('--debug', 'a build with assertions and without optimisation');
   parseArguments(command, argv);
   const cmakeJs = require.resolve('cmake-js/bin/cmake-js');

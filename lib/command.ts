@@ -68,7 +68,10 @@ export function reportError(thrown: unknown, stderr: NodeJS.WritableStream = pro
  * @throws UsageError on anything commander refuses; an unknown option names the nearest one there is.
  */
 export function parseArguments<T extends Command>(command: T, argv: readonly string[]): T {
-  command.exitOverride().showSuggestionAfterError(false).configureOutput({ writeErr: () => {} });
+  command
+    .exitOverride()
+    .showSuggestionAfterError(false)
+    .configureOutput({ writeErr: () => {} });
   try {
     return command.parse([...argv], { from: 'user' });
   } catch (error) {
@@ -78,7 +81,11 @@ export function parseArguments<T extends Command>(command: T, argv: readonly str
 
 /** A commander error as this package reports it; `command`, where known, is where the nearest option is looked for. */
 export function usageErrorOf(error: CommanderError, command?: Command): Error {
-  if (error.code === 'commander.helpDisplayed' || error.code === 'commander.version' || error.code === 'commander.help') {
+  if (
+    error.code === 'commander.helpDisplayed' ||
+    error.code === 'commander.version' ||
+    error.code === 'commander.help'
+  ) {
     return new PrintedError();
   }
   let message = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');

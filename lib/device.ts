@@ -60,7 +60,8 @@ export async function chooseDevice(
       throw fromNative(error);
     });
   if (name.kind === 'auto' && !info.available) return cpu(`no usable GPU: ${info.reason}`);
-  if (!info.available) throw new DeviceError(`device '${name.text}' cannot be used: ${info.reason} (--device cpu works).`);
+  if (!info.available)
+    throw new DeviceError(`device '${name.text}' cannot be used: ${info.reason} (--device cpu works).`);
   const gpu = info.devices.find((device) => device.ordinal === name.ordinal);
   if (!gpu) {
     const present = info.devices.map((device) => `cuda:${device.ordinal}`).join(', ') || 'no GPU';

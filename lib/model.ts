@@ -2,12 +2,7 @@
  * A character-level LSTM language model: its weights on a device, its vocabulary, and what can be done with them. The commands
  * are thin layers over this class and the trainer.
  */
-import {
-  type CheckpointMetadata,
-  loadCheckpoint,
-  type ModelShape,
-  saveCheckpoint,
-} from './checkpoint/checkpoint';
+import { type CheckpointMetadata, loadCheckpoint, type ModelShape, saveCheckpoint } from './checkpoint/checkpoint';
 import { resolveCheckpoint } from './checkpoint/run-directory';
 import { type Normalization, normalizeText } from './corpus/normalization';
 
@@ -15,7 +10,7 @@ import { Vocabulary } from './corpus/vocabulary';
 import { chooseDevice, type DeviceRequest } from './device';
 import { DataError, UsageError } from './errors';
 import { fromNative, loadNative, type NativeAddon, type NativeModel, type Precision, type Target } from './native';
-import { type QueuedModel, queued, SerialQueue } from './native-queue';
+import { type QueuedModel, queued } from './native-queue';
 import { type GeneratedPiece, generatePieces } from './sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
 import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany } from './scoring/score';
@@ -67,8 +62,6 @@ export class LanguageModel implements Disposable {
   readonly deviceReason: string;
   readonly device: 'cpu' | 'cuda';
   #disposed = false;
-  /** Sequences of calls that share the evaluation state run one after another. */
-  readonly #evaluations = new SerialQueue();
 
   private constructor(native: QueuedModel, vocabulary: Vocabulary, metadata: CheckpointMetadata, device: ChosenDevice) {
     this.native = native;
@@ -185,16 +178,13 @@ export class LanguageModel implements Disposable {
         `The text is too short to score: ${ids.length} character(s), and ${2 * streams} are needed${streams > 1 ? ` for ${streams} streams` : ''}.`,
       );
     }
-    return this.#evaluations.run(() => scoreIds(this.native, ids, streams, o));
+    return this.native.evaluationSequence(() => scoreIds(this.native, ids, streams, o));
   }
 
   /** Scores each line from zero state, its line break left out; undefined for a line with fewer than two characters. */
-  async scoreLines(
-    lines: readonly string[],
-    o: Omit<ScoreOptions, 'streams'> = {},
-  ): Promise<(Score | undefined)[]> {
+  async scoreLines(lines: readonly string[], o: Omit<ScoreOptions, 'streams'> = {}): Promise<(Score | undefined)[]> {
     const encoded = lines.map((line, i) => this.#encode(line, o.unknown, `line ${i + 1}`));
-    return this.#evaluations.run(() => scoreMany(this.native, encoded, o));
+    return this.native.evaluationSequence(() => scoreMany(this.native, encoded, o));
   }
 
   /**
@@ -208,7 +198,8 @@ export class LanguageModel implements Disposable {
   ): Promise<WindowScore> {
     const { window = 100, stride = 1 } = o;
     for (const [name, value] of Object.entries({ window, stride })) {
-      if (!Number.isInteger(value) || value < 1) throw new UsageError(`${name} must be a whole number from 1, not ${value}.`);
+      if (!Number.isInteger(value) || value < 1)
+        throw new UsageError(`${name} must be a whole number from 1, not ${value}.`);
     }
     const ids = this.#idsOf(text, o.unknown);
     if (ids.length <= window) {
@@ -217,7 +208,7 @@ export class LanguageModel implements Disposable {
       );
     }
     const batch = o.batch ?? (this.device === 'cuda' ? 1024 : 128);
-    return this.#evaluations.run(() => scoreWindows(this.native, ids, { ...o, window, stride, batch }));
+    return this.native.evaluationSequence(() => scoreWindows(this.native, ids, { ...o, window, stride, batch }));
   }
 
   /** Writes weights and metadata as a checkpoint, atomically. For moments and training state see the trainer. */

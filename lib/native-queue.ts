@@ -34,6 +34,8 @@ export class SerialQueue {
 export interface QueuedModel extends NativeModel {
   /** Runs `job` between two calls, where the model may be read and written, whatever else goes on. */
   whenIdle<T>(job: (model: NativeModel) => T): Promise<T>;
+  /** Runs a sequence of calls that share the evaluation state, when every such sequence before it has ended. Do not nest them. */
+  evaluationSequence<T>(job: () => Promise<T>): Promise<T>;
 }
 
 /**
@@ -44,6 +46,7 @@ export interface QueuedModel extends NativeModel {
  */
 export function queued(model: NativeModel): QueuedModel {
   const queue = new SerialQueue();
+  const evaluations = new SerialQueue();
   const call = <T>(job: () => T | Promise<T>): Promise<T> => queue.run(job).catch(rethrow);
   const now = <T>(job: () => T): T => {
     try {
@@ -90,6 +93,7 @@ export function queued(model: NativeModel): QueuedModel {
     read: (slot) => now(() => model.read(slot)),
     write: (slot, values) => now(() => model.write(slot, values)),
     whenIdle: (job) => call(() => job(model)),
+    evaluationSequence: (job) => evaluations.run(job),
     stop: () => model.stop(),
     dispose: () => model.dispose(),
   };

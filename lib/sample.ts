@@ -117,7 +117,10 @@ function syntax(): Command {
       whole('--window'),
     )
     .addOption(
-      new Option('--unknown <what>', 'characters of the prompt that the model does not know').choices(['error', 'skip']),
+      new Option('--unknown <what>', 'characters of the prompt that the model does not know').choices([
+        'error',
+        'skip',
+      ]),
     )
     .option('--echo', 'print the prompt before the text')
     .option('--separator <line>', 'what stands between several texts', '--------')

@@ -65,7 +65,9 @@ export async function scoreCommand(argv: string[], io: CommandIo = processIo): P
 
 function checkCombination(o: ScoreCommandOptions): void {
   if (o.protocol === 'window' && (o.lines || o.streams !== undefined)) {
-    throw new UsageError('--protocol window scores a whole text window by window; it goes without --lines and --streams.');
+    throw new UsageError(
+      '--protocol window scores a whole text window by window; it goes without --lines and --streams.',
+    );
   }
   if (o.protocol === 'stream' && (o.window !== undefined || o.stride !== undefined)) {
     throw new UsageError('--window and --stride go with --protocol window.');
@@ -83,7 +85,10 @@ async function scoreWhole(job: Job): Promise<void> {
 
 async function printScores({ texts, o, io }: Job, scores: Score[]): Promise<void> {
   const nats = scores.reduce((sum, score) => sum + score.loss * score.characters, 0);
-  const total = scoreOf(nats, scores.reduce((sum, score) => sum + score.characters, 0));
+  const total = scoreOf(
+    nats,
+    scores.reduce((sum, score) => sum + score.characters, 0),
+  );
   const several = texts.length > 1;
   for (const [i, score] of [...scores, ...(several ? [total] : [])].entries()) {
     const named = several ? { text: texts[i] ?? null } : {};
@@ -104,7 +109,9 @@ async function scoreByWindows(job: Job): Promise<void> {
   );
   for (const [i, score] of scores.entries()) {
     const named = texts.length > 1 ? { text: texts[i] } : {};
-    const lines = o.json ? [JSON.stringify({ ...windowFields(score), ...named })] : windowLines(score, texts[i] as string);
+    const lines = o.json
+      ? [JSON.stringify({ ...windowFields(score), ...named })]
+      : windowLines(score, texts[i] as string);
     await writeAndDrain(io.stdout, `${lines.join('\n')}\n`);
   }
 }
@@ -152,7 +159,10 @@ async function scoreLines({ model, texts, o, signal, progress, io }: Job): Promi
 }
 
 /** Opens the texts one after another and tells what their readers have to say. */
-async function eachText<T>({ model, texts, o, signal, io, progress }: Job, score: (text: OpenText) => Promise<T>): Promise<T[]> {
+async function eachText<T>(
+  { model, texts, o, signal, io, progress }: Job,
+  score: (text: OpenText) => Promise<T>,
+): Promise<T[]> {
   const scores: T[] = [];
   for (const source of texts) {
     const text = await openText(model, source, { ...o, signal });
@@ -181,7 +191,11 @@ function syntax(): Command {
     .argument('<checkpoint>', "a checkpoint, or a run's directory (its best checkpoint)")
     .argument('<text...>', 'files, folders, globs, the name of a corpus, or - for stdin; each is scored by itself')
     .option('--lines', 'score each line by itself, from zero state, without its line break')
-    .option('--streams <n>', 'score this many parts of a text side by side: faster, but each begins without context', whole('--streams'))
+    .option(
+      '--streams <n>',
+      'score this many parts of a text side by side: faster, but each begins without context',
+      whole('--streams'),
+    )
     .addOption(
       new Option(
         '--protocol <name>',
@@ -191,11 +205,18 @@ function syntax(): Command {
         .default('stream'),
     )
     .option('--window <n>', 'with --protocol window: its length (default: 100)', whole('--window'))
-    .option('--stride <n>', 'with --protocol window: take every nth window only, a faster estimate (default: 1)', whole('--stride'))
+    .option(
+      '--stride <n>',
+      'with --protocol window: take every nth window only, a faster estimate (default: 1)',
+      whole('--stride'),
+    )
     .addOption(new Option('--unknown <what>', 'characters that the model does not know').choices(['error', 'skip']))
     .option('--encoding <name>', 'of the texts (default: utf-8)')
     .addOption(
-      new Option('--gutenberg <what>', "Project Gutenberg's header and footer: left out, or kept").choices(['auto', 'keep']),
+      new Option('--gutenberg <what>', "Project Gutenberg's header and footer: left out, or kept").choices([
+        'auto',
+        'keep',
+      ]),
     )
     .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)')
     .option('--threads <n>', 'CPU threads', whole('--threads'))

@@ -110,7 +110,11 @@ export async function scoreMany(
   let done = 0;
   for (let first = 0; first < order.length; first += 32) {
     const group = order.slice(first, first + 32);
-    const sums = await sumNats(native, group.map((i) => at(texts, i)), options.signal);
+    const sums = await sumNats(
+      native,
+      group.map((i) => at(texts, i)),
+      options.signal,
+    );
     group.forEach((i, stream) => {
       const characters = at(texts, i).length - 1;
       scores[i] = scoreOf(sums[stream] as number, characters);

@@ -41,7 +41,17 @@ const cpu = ['--device', 'cpu', '--threads', '1'];
 
 describe('sample', () => {
   it('writes the text to stdout and nothing else', async () => {
-    const { code, out, err } = await run('sample', checkpoint, '--prompt', 'abba', '--length', '60', '--seed', '3', ...cpu);
+    const { code, out, err } = await run(
+      'sample',
+      checkpoint,
+      '--prompt',
+      'abba',
+      '--length',
+      '60',
+      '--seed',
+      '3',
+      ...cpu,
+    );
     expect(code).toBe(0);
     expect(out).toHaveLength(61);
     expect(out.endsWith('\n')).toBe(true);
@@ -59,7 +69,10 @@ describe('sample', () => {
     const texts = out.slice(0, -1).split('\n=====\n');
     expect(texts).toHaveLength(3);
     const json = await run('sample', checkpoint, ...options, '--json');
-    const lines = json.out.trim().split('\n').map((line) => JSON.parse(line));
+    const lines = json.out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
     expect(lines.sort((a, b) => a.sample - b.sample).map((line) => line.text)).toEqual(texts);
     expect(lines[0]).toMatchObject({ sample: 0, seed: 3, prompt: '', finished: 'length' });
   });
@@ -112,7 +125,10 @@ describe('score', () => {
 
   it('scores several texts and all of them together', async () => {
     const { out } = await run('score', checkpoint, corpus, corpus, '--json', ...cpu);
-    const lines = out.trim().split('\n').map((line) => JSON.parse(line));
+    const lines = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
     expect(lines.map((line) => line.text)).toEqual([corpus, corpus, null]);
     expect(lines[2].characters).toBe(2 * lines[0].characters);
     expect(lines[2].loss).toBeCloseTo(lines[0].loss, 12);
@@ -120,7 +136,10 @@ describe('score', () => {
 
   it('scores lines', async () => {
     const { out } = await run('score', checkpoint, corpus, '--lines', '--json', ...cpu);
-    const lines = out.trim().split('\n').map((line) => JSON.parse(line));
+    const lines = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
     expect(lines).toHaveLength(40);
     expect(lines[1]).toMatchObject({ line: 2, content: 'bad dab', characters: 6 });
     expect(lines[1].loss).toBe(lines[3].loss);
@@ -167,7 +186,9 @@ describe('info', () => {
   it('shows the machine', async () => {
     const { code, out } = await run('info', '--device', 'cpu');
     expect(code).toBe(0);
-    expect(out).toMatch(/^cudnn-lstm .*\nmachine: .*\nthreads: .*\nkernels: .*\ncuda: [\s\S]*\ndevice: +cpu \(.*asked for\n$/);
+    expect(out).toMatch(
+      /^cudnn-lstm .*\nmachine: .*\nthreads: .*\nkernels: .*\ncuda: [\s\S]*\ndevice: +cpu \(.*asked for\n$/,
+    );
     const json = JSON.parse((await run('info', '--json', '--device', 'cpu')).out);
     expect(json.device.chosen).toBe('cpu');
     expect(json.native.cpu.supported).toContain(json.native.cpu.isa);
@@ -177,7 +198,10 @@ describe('info', () => {
     const { out } = await run('info', checkpoint);
     expect(out).toContain('LSTM, 1 × 16, input onehot, dropout 0.1');
     const json = JSON.parse((await run('info', checkpoint, '--json')).out);
-    expect(json).toMatchObject({ vocabulary: ['\n', ' ', 'a', 'b', 'c', 'd'], parameters: 4 * 16 * (6 + 16 + 1) + 17 * 6 });
+    expect(json).toMatchObject({
+      vocabulary: ['\n', ' ', 'a', 'b', 'c', 'd'],
+      parameters: 4 * 16 * (6 + 16 + 1) + 17 * 6,
+    });
   });
 });
 

@@ -1,7 +1,13 @@
 import { chooseDevice, type DeviceName } from '../../../lib/device';
 import type { NativeAddon, NativeCudaInfo } from '../../../lib/native';
 
-const noGpu: NativeCudaInfo = { compiled: true, available: false, reason: 'libcuda.so.1 was not found', devices: [], searched: [] };
+const noGpu: NativeCudaInfo = {
+  compiled: true,
+  available: false,
+  reason: 'libcuda.so.1 was not found',
+  devices: [],
+  searched: [],
+};
 const twoGpus: NativeCudaInfo = {
   compiled: true,
   available: true,
@@ -54,7 +60,11 @@ describe('chooseDevice', () => {
   });
 
   it('refuses names that mean nothing', async () => {
-    await expect(chooseDevice({ device: 'gpu' as DeviceName }, {}, addon(noGpu))).rejects.toMatchObject({ exitCode: 2 });
-    await expect(chooseDevice({}, { CUDNN_LSTM_DEVICE: 'tpu' }, addon(noGpu))).rejects.toThrow('CUDNN_LSTM_DEVICE must be');
+    await expect(chooseDevice({ device: 'gpu' as DeviceName }, {}, addon(noGpu))).rejects.toMatchObject({
+      exitCode: 2,
+    });
+    await expect(chooseDevice({}, { CUDNN_LSTM_DEVICE: 'tpu' }, addon(noGpu))).rejects.toThrow(
+      'CUDNN_LSTM_DEVICE must be',
+    );
   });
 });

@@ -118,7 +118,9 @@ describe('generate', () => {
     expect(await collect(model.generate({ ...o, prompt: 'azb', unknown: 'skip' }))).toBe(
       await collect(model.generate({ ...o, prompt: 'ab' })),
     );
-    expect(await collect(model.generate({ ...o, prompt: 'zzz', unknown: 'skip' }))).toBe(await collect(model.generate(o)));
+    expect(await collect(model.generate({ ...o, prompt: 'zzz', unknown: 'skip' }))).toBe(
+      await collect(model.generate(o)),
+    );
   });
 
   it('checks its options before it begins', async () => {
@@ -244,7 +246,9 @@ describe('a model', () => {
   });
 
   it('refuses a shape that does not fit the vocabulary, and a bad seed', async () => {
-    await expect(LanguageModel.create({ ...shape, vocabulary: 6 }, vocabulary, { device: 'cpu' })).rejects.toMatchObject({
+    await expect(
+      LanguageModel.create({ ...shape, vocabulary: 6 }, vocabulary, { device: 'cpu' }),
+    ).rejects.toMatchObject({
       code: 'ERR_USAGE',
     });
     await expect(create({ seed: -1 })).rejects.toMatchObject({ code: 'ERR_USAGE' });

@@ -1,7 +1,14 @@
 import { queued } from '../../../lib/native-queue';
 import { FakeNativeModel } from '../../fixtures/fake-native-model';
 
-const call = { ids: Int32Array.of(0, 1, 2), steps: 2, batch: 1, target: 'every', carryState: false, dropout: false } as const;
+const call = {
+  ids: Int32Array.of(0, 1, 2),
+  steps: 2,
+  batch: 1,
+  target: 'every',
+  carryState: false,
+  dropout: false,
+} as const;
 
 describe('queued', () => {
   it('lets calls overlap that the addon takes only one at a time', async () => {
@@ -19,6 +26,10 @@ describe('queued', () => {
     await expect(failed).rejects.toThrow('does not train');
     await expect(model.evaluate(call)).resolves.toHaveLength(2);
     model.dispose();
-    await expect(model.evaluate(call)).rejects.toMatchObject({ name: 'CudnnLstmError', code: 'ERR_DISPOSED', exitCode: 1 });
+    await expect(model.evaluate(call)).rejects.toMatchObject({
+      name: 'CudnnLstmError',
+      code: 'ERR_DISPOSED',
+      exitCode: 1,
+    });
   });
 });

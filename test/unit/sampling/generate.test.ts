@@ -34,7 +34,7 @@ async function collect(fake: FakeNativeModel, g: Generation) {
 /** The same texts by one native call. */
 async function reference(fake: FakeNativeModel, g: Generation): Promise<string[]> {
   const ids = new Int32Array(g.prompt.length * g.streams);
-  g.prompt.forEach((id, row) => ids.fill(id, row * g.streams, (row + 1) * g.streams));
+  for (const [row, id] of g.prompt.entries()) ids.fill(id, row * g.streams, (row + 1) * g.streams);
   const result = await fake.sample({
     ...g.sampling,
     ids,
@@ -43,7 +43,9 @@ async function reference(fake: FakeNativeModel, g: Generation): Promise<string[]
     window: g.window,
     position: 0,
   });
-  return Array.from({ length: g.streams }, (_, s) => vocabulary.decode(result.ids.filter((_, i) => i % g.streams === s)));
+  return Array.from({ length: g.streams }, (_, s) =>
+    vocabulary.decode(result.ids.filter((_, i) => i % g.streams === s)),
+  );
 }
 
 describe('generatePieces', () => {
@@ -53,7 +55,11 @@ describe('generatePieces', () => {
     ['a window shorter than the prompt', { window: 3 }, {}],
     ['a window longer than the prompt', { window: 40, streams: 2 }, {}],
     ['a repetition penalty', { streams: 2 }, { repetitionPenalty: 1.8, penaltyWindow: 20 }],
-    ['a repetition penalty that looks back further than the window', { window: 4 }, { repetitionPenalty: 3, penaltyWindow: 9 }],
+    [
+      'a repetition penalty that looks back further than the window',
+      { window: 4 },
+      { repetitionPenalty: 3, penaltyWindow: 9 },
+    ],
     ['greedy', {}, { greedy: true }],
     ['one character', { length: 1 }, {}],
     ['a prompt of one character', { prompt: vocabulary.encode('a'), window: 10 }, {}],
@@ -107,7 +113,10 @@ describe('generatePieces', () => {
   it('ends a stream at a stop string, and the others at theirs or at the length', async () => {
     const plain = await collect(new FakeNativeModel(vocabulary.size), generation({ streams: 3 }));
     const stop = [...(plain.texts[0] as string)].slice(100, 106).join('');
-    const { texts, finished } = await collect(new FakeNativeModel(vocabulary.size), generation({ streams: 3, stop: [stop] }));
+    const { texts, finished } = await collect(
+      new FakeNativeModel(vocabulary.size),
+      generation({ streams: 3, stop: [stop] }),
+    );
     plain.texts.forEach((text, i) => {
       const at = text.indexOf(stop);
       expect(texts[i]).toBe(at < 0 ? text : text.slice(0, at));
@@ -118,7 +127,10 @@ describe('generatePieces', () => {
 
   it('gives an empty text for length 0', async () => {
     const fake = new FakeNativeModel(vocabulary.size);
-    expect(await collect(fake, generation({ length: 0, streams: 2 }))).toMatchObject({ texts: ['', ''], finished: { 0: 'length', 1: 'length' } });
+    expect(await collect(fake, generation({ length: 0, streams: 2 }))).toMatchObject({
+      texts: ['', ''],
+      finished: { 0: 'length', 1: 'length' },
+    });
   });
 
   it('throws the reason of an abort, before the first draw and between two', async () => {

@@ -40,7 +40,10 @@ describe('StopMatcher', () => {
     fc.assert(
       fc.property(
         letters,
-        fc.array(letters.filter((stop) => stop !== ''), { maxLength: 3 }),
+        fc.array(
+          letters.filter((stop) => stop !== ''),
+          { maxLength: 3 },
+        ),
         fc.array(fc.nat(4), { maxLength: 20 }),
         (text, stops, cuts) => {
           const pieces: string[] = [];

@@ -6,7 +6,10 @@ import { FakeNativeModel } from '../../fixtures/fake-native-model';
 const vocabulary = 9;
 
 function idsOf(length: number, salt = 0): Int32Array {
-  return Int32Array.from({ length }, (_, i) => Math.floor(Math.abs(Math.sin((i + 1) * (salt + 1.3))) * 1000) % vocabulary);
+  return Int32Array.from(
+    { length },
+    (_, i) => Math.floor(Math.abs(Math.sin((i + 1) * (salt + 1.3))) * 1000) % vocabulary,
+  );
 }
 
 function readable(ids: Int32Array): ReadableIds {
@@ -26,13 +29,16 @@ function expected(ids: Int32Array): number {
 }
 
 describe('scoreIds', () => {
-  it.each([2, 3, 1024, 1025, 1026, 5000])('scores %i ids as one stream exactly, the first not counted', async (length) => {
-    const ids = idsOf(length);
-    const score = await scoreIds(new FakeNativeModel(vocabulary), readable(ids), 1);
-    expect(score.characters).toBe(length - 1);
-    expect(score.loss).toBeCloseTo(expected(ids), 6);
-    expect(score.bitsPerCharacter).toBeCloseTo(score.loss / Math.LN2, 12);
-  });
+  it.each([2, 3, 1024, 1025, 1026, 5000])(
+    'scores %i ids as one stream exactly, the first not counted',
+    async (length) => {
+      const ids = idsOf(length);
+      const score = await scoreIds(new FakeNativeModel(vocabulary), readable(ids), 1);
+      expect(score.characters).toBe(length - 1);
+      expect(score.loss).toBeCloseTo(expected(ids), 6);
+      expect(score.bitsPerCharacter).toBeCloseTo(score.loss / Math.LN2, 12);
+    },
+  );
 
   it('scores several streams as the parts they are', async () => {
     await fc.assert(

@@ -1,0 +1,67 @@
+/**
+ * Train character-level LSTM language models and sample from them, on an NVIDIA GPU or on the CPU.
+ *
+ * {@link openTraining} trains, {@link LanguageModel} loads, generates and scores. Everything is asynchronous, takes an
+ * `AbortSignal` where it may take long, and is freed by `dispose()`.
+ *
+ * @packageDocumentation
+ */
+export {
+  type Checkpoint,
+  type CheckpointMetadata,
+  loadCheckpoint,
+  type ModelShape,
+  type ResumeState,
+  readCheckpointMetadata,
+  saveCheckpoint,
+} from './checkpoint/checkpoint';
+export { canonicalLayout } from './checkpoint/layout';
+export { RunDirectory, resolveCheckpoint } from './checkpoint/run-directory';
+export { bundledCorpusPath, type Corpus, openCorpus } from './corpus/corpus';
+export type { IdSource } from './corpus/ids';
+export { type Normalization, normalizeText } from './corpus/normalization';
+export { Vocabulary } from './corpus/vocabulary';
+export {
+  chooseDevice,
+  chooseThreads,
+  type DeviceChoice,
+  type DeviceName,
+  type DeviceRequest,
+  type ThreadChoice,
+} from './device';
+export {
+  CheckpointError,
+  CudnnLstmError,
+  DataError,
+  DeviceError,
+  DiskError,
+  exitCodes,
+  OutOfMemoryError,
+  TrainingError,
+  UsageError,
+} from './errors';
+export { type CheckpointInfo, inspectCheckpoint } from './info';
+export { inspectMachine, type MachineInfo } from './machine';
+export { type CreateOptions, LanguageModel, type ModelOptions, type ScoreOptions } from './model';
+export type { InputCoding, NativeParameter, Precision, Slot, Target } from './native';
+export type { QueuedModel } from './native-queue';
+export type { GeneratedPiece } from './sampling/generate';
+export type { GenerateOptions, SamplingOptions } from './sampling/options';
+export type { ReadableIds, Score, ScoringOptions } from './scoring/score';
+export type { WindowProtocolOptions, WindowScore } from './scoring/window-protocol';
+export type {
+  CheckpointEvent,
+  EndEvent,
+  EndReason,
+  EpochEvent,
+  SampleEvent,
+  StartEvent,
+  StepEvent,
+  TrainingEvent,
+} from './training/events';
+export type { TrainingOptions } from './training/options';
+export { planTraining, type TrainingPlan } from './training/plan';
+export { openTraining, type Training, type TrainingRequest } from './training/preparation';
+export { presets } from './training/presets';
+export { Trainer, type TrainerParts } from './training/trainer';
+export { packageVersion } from './version';
