@@ -52,7 +52,11 @@ async function printConfiguration(request: TrainingRequest, json: boolean, io: C
   const { configuration } = configured;
   const { options, sources } = configuration;
   const lines = json
-    ? [JSON.stringify(Object.fromEntries(optionNames.map((k) => [k, { value: options[k] ?? null, source: sources[k] }])))]
+    ? [
+        JSON.stringify(
+          Object.fromEntries(optionNames.map((k) => [k, { value: options[k] ?? null, source: sources[k] }])),
+        ),
+      ]
     : describeConfiguration(configuration);
   await writeAndDrain(io.stdout, `${lines.join('\n')}\n`);
   return exitCodes.ok;
@@ -79,7 +83,8 @@ function syntax(): Command {
     const initial = name in defaults ? ` (default: ${showValue(name, defaults[name as keyof typeof defaults])})` : '';
     const value = definition.placeholder === undefined ? '' : ` <${definition.placeholder}>`;
     command.addOption(new Option(`${flagOf(name)}${value}`, `${definition.help}${initial}`));
-    if (value === '') command.addOption(new Option(flagOf(name).replace('--', '--no-'), `not: ${definition.help}`).hideHelp());
+    if (value === '')
+      command.addOption(new Option(flagOf(name).replace('--', '--no-'), `not: ${definition.help}`).hideHelp());
   }
   return command.addHelpText(
     'after',

@@ -1,29 +1,81 @@
 /** What a trainer saves and restores: the device's arrays and the state around them. */
+import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import type { Checkpoint, CheckpointMetadata, ResumeState } from '../checkpoint/checkpoint';
+import type { Checkpoint, CheckpointMetadata } from '../checkpoint/checkpoint';
+import type { RunDirectory } from '../checkpoint/run-directory';
 import { CheckpointError } from '../errors';
 import type { NativeModel } from '../native';
+import type { CheckpointEvent } from './events';
 import type { TrainingOptions } from './options';
+import { type RunIdentity, type TrainingState, toResumeState } from './state';
 
-/** A checkpoint as `last` keeps it: weights, moments, recurrent state (where it is carried and an epoch is in progress). */
-export async function snapshot(
-  native: NativeModel,
-  metadata: CheckpointMetadata,
-  training: ResumeState,
-  withState: boolean,
-): Promise<Checkpoint> {
-  return whenIdle(() => ({
-    metadata: { ...metadata, training },
-    parameters: native.read('parameters'),
-    firstMoments: native.read('firstMoments'),
-    secondMoments: native.read('secondMoments'),
-    ...(withState ? { trainingState: native.read('trainingState') } : {}),
-  }));
+/** Where a trainer writes. */
+export type CheckpointDirectory = Pick<RunDirectory, 'saveLast' | 'saveBest' | 'appendMetrics'> & {
+  readonly path: string;
+};
+
+/** Saves into a run's directory, and knows what is saved. Without a directory it saves nothing. */
+export class CheckpointKeeper {
+  #saved: { at: number; epoch: number; batch: number };
+
+  /**
+   * @param carried Whether the recurrent state is carried, and so belongs to a checkpoint in mid-epoch.
+   * @param every Seconds between two checkpoints in mid-epoch; 0: none.
+   * @param state What is saved already: that of a new run, or of the checkpoint being resumed.
+   */
+  constructor(
+    readonly native: NativeModel,
+    readonly run: CheckpointDirectory | undefined,
+    readonly carried: boolean,
+    readonly every: number,
+    state: TrainingState,
+  ) {
+    this.#saved = savedAt(state);
+  }
+
+  unsaved({ epoch, batchInEpoch }: TrainingState): boolean {
+    return this.#saved.epoch !== epoch || this.#saved.batch !== batchInEpoch;
+  }
+
+  /** Whether it is time to save in mid-epoch. */
+  due(state: TrainingState): boolean {
+    return this.every > 0 && this.unsaved(state) && performance.now() - this.#saved.at >= this.every * 1000;
+  }
+
+  /** Saves everything that a resumed run needs; gives what there is to tell about it. */
+  async saveLast(
+    metadata: CheckpointMetadata,
+    state: TrainingState,
+    identity: Omit<RunIdentity, 'stepCount'>,
+  ): Promise<CheckpointEvent[]> {
+    const { native, run } = this;
+    if (run) {
+      const withState = this.carried && state.batchInEpoch > 0;
+      const checkpoint = await whenIdle(() => ({
+        metadata: { ...metadata, training: toResumeState(state, { ...identity, stepCount: native.stepCount }) },
+        parameters: native.read('parameters'),
+        firstMoments: native.read('firstMoments'),
+        secondMoments: native.read('secondMoments'),
+        ...(withState ? { trainingState: native.read('trainingState') } : {}),
+      }));
+      await run.saveLast(checkpoint, native.parameters);
+    }
+    this.#saved = savedAt(state);
+    return run ? [{ type: 'checkpoint', kind: 'last', path: run.path, totalSteps: metadata.step }] : [];
+  }
+
+  /** Saves the weights, to sample from. */
+  async saveBest(file: string, metadata: CheckpointMetadata): Promise<CheckpointEvent[]> {
+    const { native, run } = this;
+    if (!run) return [];
+    const parameters = await whenIdle(() => native.read('parameters'));
+    await run.saveBest({ metadata, parameters }, native.parameters, file);
+    return [{ type: 'checkpoint', kind: 'best', path: join(run.path, file), totalSteps: metadata.step }];
+  }
 }
 
-/** A checkpoint to sample from: weights alone. */
-export async function weights(native: NativeModel, metadata: CheckpointMetadata): Promise<Checkpoint> {
-  return whenIdle(() => ({ metadata, parameters: native.read('parameters') }));
+function savedAt({ epoch, batchInEpoch }: TrainingState) {
+  return { at: performance.now(), epoch, batch: batchInEpoch };
 }
 
 /**

@@ -120,7 +120,9 @@ export async function readConfigurationFile(path: string): Promise<NamedValues> 
 export function describeConfiguration({ options, sources }: Configuration): string[] {
   const rows = optionNames.map((name) => [name, showValue(name, options[name]), sources[name]] as const);
   const widths = [0, 1].map((column) => Math.max(...rows.map((row) => (row[column] as string).length)));
-  return rows.map(([name, value, source]) => `${name.padEnd(widths[0] ?? 0)}  ${value.padEnd(widths[1] ?? 0)}  ${source}`);
+  return rows.map(
+    ([name, value, source]) => `${name.padEnd(widths[0] ?? 0)}  ${value.padEnd(widths[1] ?? 0)}  ${source}`,
+  );
 }
 
 function flagLayer(flags: Readonly<Record<string, string | boolean>>): Layer {
@@ -164,7 +166,9 @@ function checkpointLayer({ name: path, values: recorded }: NamedValues): Layer {
     try {
       values[name] = check(name, recorded[name], name);
     } catch (cause) {
-      throw new CheckpointError(`${path} cannot be resumed: in its configuration, ${(cause as Error).message}`, { cause });
+      throw new CheckpointError(`${path} cannot be resumed: in its configuration, ${(cause as Error).message}`, {
+        cause,
+      });
     }
   }
   return { values, place: () => 'checkpoint' };

@@ -32,7 +32,10 @@ export async function drawSample(
     streams: 1,
     window: windowed ? o.seqLength : 0,
     stop: [],
-    sampling: checkSamplingOptions({ temperature: o.sampleTemperature, seed: keyedInteger(2 ** 32, 'draws', o.seed, epoch) }),
+    sampling: checkSamplingOptions({
+      temperature: o.sampleTemperature,
+      seed: keyedInteger(2 ** 32, 'draws', o.seed, epoch),
+    }),
     signal,
   })) {
     text += piece.text;

@@ -68,9 +68,13 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
 export function describePlan(plan: TrainingPlan): string[] {
   const n = (value: number) => Math.round(value).toLocaleString('en');
   const { model, corpus, memory } = plan;
-  const order = plan.target === 'every' ? 'loss at every position, state carried' : 'shuffled windows, loss at the last position';
+  const order =
+    plan.target === 'every' ? 'loss at every position, state carried' : 'shuffled windows, loss at the last position';
   const rows: [string, string][] = [
-    ['model', `${model.layers} x ${model.hidden} LSTM, ${model.input} input of ${model.symbols} symbols, dropout ${model.dropout}`],
+    [
+      'model',
+      `${model.layers} x ${model.hidden} LSTM, ${model.input} input of ${model.symbols} symbols, dropout ${model.dropout}`,
+    ],
     ['parameters', n(plan.parameters)],
     ['device', `${plan.device}; ${plan.deviceReason}`],
     ['corpus', `${corpus.sources.join(', ')}: ${n(corpus.characters)} characters`],

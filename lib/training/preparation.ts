@@ -10,7 +10,12 @@ import type { DeviceName } from '../device';
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { LanguageModel } from '../model';
 import { createBatches } from './batches';
-import { type Configuration, readConfigurationFile, recordedConfiguration, resolveConfiguration } from './configuration';
+import {
+  type Configuration,
+  readConfigurationFile,
+  recordedConfiguration,
+  resolveConfiguration,
+} from './configuration';
 import type { TrainingEvent } from './events';
 import type { TrainingOptions } from './options';
 import { Trainer } from './trainer';
@@ -77,7 +82,9 @@ async function openResumedRun(resume: string | true, out: string | undefined): P
   const found = await stat(directory).catch(() => undefined);
   if (!found) throw new CheckpointError(`There is no run to resume at ${directory}.`);
   if (!found.isDirectory()) {
-    throw new UsageError(`--resume takes a run's directory, and ${directory} is a file (give the CORPUS before --resume).`);
+    throw new UsageError(
+      `--resume takes a run's directory, and ${directory} is a file (give the CORPUS before --resume).`,
+    );
   }
   const run = await RunDirectory.open(directory, { create: false });
   try {
@@ -203,7 +210,11 @@ function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedR
   }
 }
 
-function createModel(corpus: Corpus, o: TrainingOptions, configuration: Record<string, unknown>): Promise<LanguageModel> {
+function createModel(
+  corpus: Corpus,
+  o: TrainingOptions,
+  configuration: Record<string, unknown>,
+): Promise<LanguageModel> {
   const shape: ModelShape = {
     vocabulary: corpus.vocabulary.size,
     layers: o.layers,
@@ -228,7 +239,9 @@ async function createRun(directory: string): Promise<RunDirectory> {
   const run = await RunDirectory.open(directory, { create: true });
   if ((await run.newest()) === undefined) return run;
   await run.close();
-  throw new UsageError(`${directory} already holds a run: go on with it by --resume ${directory}, or choose another --out.`);
+  throw new UsageError(
+    `${directory} already holds a run: go on with it by --resume ${directory}, or choose another --out.`,
+  );
 }
 
 /** runs/<name of the first source>-<date and time, local>. */

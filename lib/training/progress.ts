@@ -158,7 +158,9 @@ function epochLine(event: EpochEvent, style: Style): string {
     `${event.bitsPerCharacter.toFixed(3)} bits/char`,
     ...(event.validationLoss === undefined
       ? []
-      : [`validation ${event.validationLoss.toFixed(4)} (${(event.validationBitsPerCharacter ?? 0).toFixed(3)} bits/char)`]),
+      : [
+          `validation ${event.validationLoss.toFixed(4)} (${(event.validationBitsPerCharacter ?? 0).toFixed(3)} bits/char)`,
+        ]),
     `norm ${event.gradientNorm.toPrecision(3)}`,
     `lr ${event.learningRate.toExponential(2)}`,
     `${count(event.charactersPerSecond)} chars/s`,

@@ -2,22 +2,20 @@
  * The training loop: an ordinary TypeScript loop around short native calls. Between two calls it accounts, saves, validates,
  * stops; nothing here knows which device computes.
  */
-import { join } from 'node:path';
 import type { Checkpoint, CheckpointMetadata } from '../checkpoint/checkpoint';
-import type { RunDirectory } from '../checkpoint/run-directory';
 import type { Corpus } from '../corpus/corpus';
 import { TrainingError } from '../errors';
 import type { LanguageModel } from '../model';
 import type { NativeTrainResult } from '../native';
-import { packageVersion } from '../version';
 import { type BatchCut, type BatchSource, createBatches } from './batches';
-import { restore, snapshot, weights, whenIdle } from './checkpoints';
+import { type CheckpointDirectory, CheckpointKeeper, restore, whenIdle } from './checkpoints';
 import { drawSample } from './epoch-sample';
-import type { CheckpointEvent, EndEvent, EndReason, EpochEvent, StartEvent, StepEvent, TrainingEvent } from './events';
+import type { CheckpointEvent, EndReason, TrainingEvent } from './events';
 import type { TrainingOptions } from './options';
 import { Pacer } from './pacer';
-import { learningRateAt, learningRates } from './schedule';
-import { fromResumeState, newState, newSums, type TrainingState, toResumeState } from './state';
+import { divergence, Reporter } from './reports';
+import { learningRates } from './schedule';
+import { fromResumeState, newState, newSums, type TrainingState } from './state';
 import { type Split, scoreValidation, splitCorpus } from './validation';
 
 /** What a trainer needs of a model. */
@@ -29,7 +27,7 @@ export interface TrainerParts {
   readonly corpus: Pick<Corpus, 'ids' | 'length' | 'sha256' | 'sources' | 'notes'>;
   readonly options: TrainingOptions;
   /** Where checkpoints and metrics go; without one nothing is written. */
-  readonly run?: Pick<RunDirectory, 'saveLast' | 'saveBest' | 'appendMetrics'> & { readonly path: string };
+  readonly run?: CheckpointDirectory;
   /** What to go on from. */
   readonly resume?: { readonly path: string; readonly checkpoint: Checkpoint };
   readonly signal?: AbortSignal | undefined;
@@ -58,7 +56,8 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   #began = 0;
   /** When this invocation's run of the clock was last added to the elapsed time. */
   #clock = 0;
-  #saved = { at: 0, epoch: 0, batch: 0 };
+  readonly #keeper: CheckpointKeeper;
+  readonly #reporter: Reporter;
   #calling = false;
 
   /**
@@ -79,7 +78,14 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       const training = resume.checkpoint.metadata.training;
       if (training) this.#state = fromResumeState(training, this.batches.stepsPerEpoch, resume.path);
     }
-    this.#markSaved();
+    this.#keeper = new CheckpointKeeper(
+      model.native,
+      parts.run,
+      this.batches.carryState,
+      options.saveEvery,
+      this.#state,
+    );
+    this.#reporter = new Reporter(parts, this.split, this.batches, this.#pacer);
   }
 
   /** Optimiser steps of the whole run. */
@@ -96,7 +102,6 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     if (this.#iterated) throw new TrainingError('This trainer has run already; make a new one.');
     this.#iterated = true;
     this.#began = this.#clock = performance.now();
-    this.#saved.at = this.#began;
     const stop = () => {
       // Only our own call: a stop would cut short whatever runs.
       if (this.#calling) this.model.native.stop();
@@ -110,12 +115,12 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       throw error;
     } finally {
       this.#signal?.removeEventListener('abort', stop);
-      if (healthy && this.#unsaved) await this.#saveLast();
+      if (healthy && this.#keeper.unsaved(this.#state)) await this.#saveLast();
     }
   }
 
   async *#run(): AsyncGenerator<TrainingEvent, void, undefined> {
-    const start = this.#startEvent();
+    const start = this.#reporter.start(this.#state);
     await this.#parts.run?.appendMetrics(start);
     yield start;
     let reason = this.#endReason();
@@ -129,9 +134,10 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
         reason = this.#interruption();
       }
     }
-    if (this.#unsaved) yield* await this.#saveLast();
+    if (this.#keeper.unsaved(this.#state)) yield* await this.#saveLast();
     if (reason === 'max-time' && this.#state.batchInEpoch > 0) yield* this.#sample(this.#state.epoch + 1);
-    const end = this.#endEvent(reason);
+    this.#tick();
+    const end = this.#reporter.end(this.#state, reason);
     await this.#parts.run?.appendMetrics(end);
     yield end;
     this.#signal?.throwIfAborted();
@@ -150,9 +156,9 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       this.#account(cut, result, milliseconds);
       if (result.completed > 0) {
         this.#pacer.record(result.completed, milliseconds);
-        yield this.#stepEvent(cut, result, rates);
+        yield this.#reporter.step(this.#state, cut, result, rates);
       }
-      if (this.#saveIsDue()) yield* await this.#saveLast();
+      if (this.#keeper.due(this.#state)) yield* await this.#saveLast();
     }
   }
 
@@ -207,13 +213,8 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   }
 
   #diverged(index: number, loss: number, norm: number, what: string): TrainingError {
-    const { learningRate, clip } = this.options;
-    const remedy = clip === 0 ? 'set --clip 5 or lower' : 'lower';
-    const kept = this.#parts.run ? `; the checkpoints in ${this.#parts.run.path} are as they were` : '';
-    return new TrainingError(
-      `Training stopped at step ${this.stepsDone + index + 1} (epoch ${this.#state.epoch + 1}): ${what} (loss ${show(loss)}, gradient ` +
-        `norm ${show(norm)}); ${remedy} --learning-rate (${learningRate})${kept}.`,
-    );
+    const place = `step ${this.stepsDone + index + 1} (epoch ${this.#state.epoch + 1})`;
+    return divergence(place, loss, norm, what, this.options, this.#parts.run?.path);
   }
 
   /**
@@ -246,10 +247,11 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       loss,
       ...(validationLoss === undefined ? {} : { validationLoss }),
     };
-    const events: TrainingEvent[] = [this.#epochEvent(loss, validationLoss, improved)];
+    this.#tick();
+    const events: TrainingEvent[] = [this.#reporter.epoch(this.#state, loss, validationLoss, improved)];
     if (improved) {
       const file = this.#bestFile(epoch, criterion);
-      events.push(...(await this.#saveBest(file)));
+      events.push(...(await this.#keeper.saveBest(file, this.model.metadata)));
       state.best = { epoch, loss: criterion, file };
       state.scoresSinceBest = 0;
     } else if (criterion !== undefined) {
@@ -300,46 +302,18 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     return `${this.options.checkpointName.replace(/\{(\w+)\}/g, (field, name: string) => fields[name] ?? field)}.safetensors`;
   }
 
-  /** Saves if there is somewhere to save to; what to tell about it. */
-  async #saveBest(file: string): Promise<CheckpointEvent[]> {
-    const { run, model } = this.#parts;
-    if (!run) return [];
-    await run.saveBest(await weights(model.native, this.model.metadata), model.native.parameters, file);
-    return [{ type: 'checkpoint', kind: 'best', path: join(run.path, file), totalSteps: this.stepsDone }];
-  }
-
-  async #saveLast(): Promise<CheckpointEvent[]> {
-    const { run, model, corpus, options } = this.#parts;
-    if (run) {
-      const { native } = model;
-      this.#tick();
-      const training = toResumeState(this.#state, {
-        stepCount: await whenIdle(() => native.stepCount),
-        batch: options.batchSize,
-        seed: options.seed,
-        corpusSha256: corpus.sha256,
-        corpusLength: corpus.length,
-        scheduleSteps: this.totalSteps,
-      });
-      const metadata = { ...this.model.metadata, epoch: this.#state.epoch, step: this.stepsDone };
-      const withState = this.batches.carryState && this.#state.batchInEpoch > 0;
-      await run.saveLast(await snapshot(native, metadata, training, withState), native.parameters);
-    }
-    this.#markSaved();
-    return run ? [{ type: 'checkpoint', kind: 'last', path: run.path, totalSteps: this.stepsDone }] : [];
-  }
-
-  #markSaved(): void {
-    this.#saved = { at: performance.now(), epoch: this.#state.epoch, batch: this.#state.batchInEpoch };
-  }
-
-  get #unsaved(): boolean {
-    return this.#saved.epoch !== this.#state.epoch || this.#saved.batch !== this.#state.batchInEpoch;
-  }
-
-  #saveIsDue(): boolean {
-    const { saveEvery } = this.options;
-    return saveEvery > 0 && this.#unsaved && performance.now() - this.#saved.at >= saveEvery * 1000;
+  #saveLast(): Promise<CheckpointEvent[]> {
+    const { options, stepsDone } = this;
+    const { corpus } = this.#parts;
+    this.#tick();
+    const metadata = { ...this.model.metadata, epoch: this.#state.epoch, step: stepsDone };
+    return this.#keeper.saveLast(metadata, this.#state, {
+      batch: options.batchSize,
+      seed: options.seed,
+      corpusSha256: corpus.sha256,
+      corpusLength: corpus.length,
+      scheduleSteps: this.totalSteps,
+    });
   }
 
   #interruption(): EndReason | undefined {
@@ -362,111 +336,8 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#state.elapsedSeconds += (now - this.#clock) / 1000;
     this.#clock = now;
   }
-
-  #startEvent(): StartEvent {
-    const { model, corpus, run, resume } = this.#parts;
-    return {
-      type: 'start',
-      time: new Date().toISOString(),
-      version: packageVersion,
-      parameters: model.native.parameterCount,
-      device: model.native.description,
-      deviceReason: model.deviceReason,
-      corpus: {
-        sources: corpus.sources,
-        characters: corpus.length,
-        symbols: model.vocabulary.size,
-        sha256: corpus.sha256,
-        notes: corpus.notes,
-      },
-      trainingCharacters: this.split.training,
-      validationCharacters: this.split.validation,
-      epochs: this.options.epochs,
-      stepsPerEpoch: this.batches.stepsPerEpoch,
-      ...(run ? { out: run.path } : {}),
-      ...(resume ? { resumed: { epoch: this.#state.epoch, step: this.stepsDone, checkpoint: resume.path } } : {}),
-    };
-  }
-
-  #stepEvent(cut: BatchCut, result: NativeTrainResult, rates: Float64Array): StepEvent {
-    const last = result.completed - 1;
-    const { epoch, batchInEpoch, sums } = this.#state;
-    let loss = 0;
-    for (let i = 0; i <= last; i++) loss += (result.losses[i] as number) / result.completed;
-    return {
-      type: 'step',
-      epoch: epoch + 1,
-      epochs: this.options.epochs,
-      step: batchInEpoch,
-      stepsPerEpoch: this.batches.stepsPerEpoch,
-      totalSteps: this.stepsDone,
-      loss,
-      epochLoss: sums.nats / sums.targets,
-      gradientNorm: result.norms[last] as number,
-      learningRate: rates[last] as number,
-      charactersPerSecond: (cut.batch * this.options.seqLength * 1000) / (this.#pacer.millisecondsPerStep ?? Number.NaN),
-      etaSeconds: this.#eta(),
-    };
-  }
-
-  #epochEvent(loss: number, validationLoss: number | undefined, best: boolean): EpochEvent {
-    this.#tick();
-    const { sums, elapsedSeconds } = this.#state;
-    return {
-      type: 'epoch',
-      epoch: this.#state.epoch + 1,
-      epochs: this.options.epochs,
-      totalSteps: this.stepsDone,
-      loss,
-      bitsPerCharacter: loss / Math.LN2,
-      ...(validationLoss === undefined
-        ? {}
-        : { validationLoss, validationBitsPerCharacter: validationLoss / Math.LN2 }),
-      gradientNorm: sums.norms / this.batches.stepsPerEpoch,
-      largestGradientNorm: sums.largestNorm,
-      learningRate: learningRateAt(this.options, this.stepsDone - 1, this.totalSteps, this.batches.stepsPerEpoch),
-      charactersPerSecond: this.batches.charactersPerEpoch / sums.seconds,
-      seconds: sums.seconds,
-      elapsedSeconds,
-      etaSeconds: this.#eta(),
-      best,
-    };
-  }
-
-  /** Seconds that the steps left will take; what validation and samples take is not known beforehand. */
-  #eta(): number {
-    return ((this.totalSteps - this.stepsDone) * (this.#pacer.millisecondsPerStep ?? 0)) / 1000;
-  }
-
-  #endEvent(reason: EndReason): EndEvent {
-    this.#tick();
-    const { best, epoch, elapsedSeconds } = this.#state;
-    const { run } = this.#parts;
-    return {
-      type: 'end',
-      reason,
-      epoch,
-      totalSteps: this.stepsDone,
-      elapsedSeconds,
-      ...(best
-        ? {
-            best: {
-              epoch: best.epoch,
-              loss: best.loss,
-              bitsPerCharacter: best.loss / Math.LN2,
-              ...(run ? { path: join(run.path, best.file) } : {}),
-            },
-          }
-        : {}),
-      ...(run ? { out: run.path } : {}),
-    };
-  }
 }
 
 function withoutLosses({ loss: _, validationLoss: __, ...metadata }: CheckpointMetadata): CheckpointMetadata {
   return metadata;
-}
-
-function show(value: number): string {
-  return Number.isFinite(value) ? value.toPrecision(4) : String(value);
 }

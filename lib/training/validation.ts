@@ -21,7 +21,10 @@ export interface Split {
  *
  * @throws DataError if a tail was asked for and the corpus is too short to have one.
  */
-export function splitCorpus(length: number, { validation: fraction, seqLength }: Pick<TrainingOptions, 'validation' | 'seqLength'>): Split {
+export function splitCorpus(
+  length: number,
+  { validation: fraction, seqLength }: Pick<TrainingOptions, 'validation' | 'seqLength'>,
+): Split {
   const validation = Math.floor(length * fraction);
   if (fraction > 0 && (validation < 1 || length - validation < seqLength)) {
     throw new DataError(
@@ -86,7 +89,11 @@ async function scoreStreams(native: Evaluator, ids: IdSource, split: Split, T: n
       for (let i = 0; i < row.length; i++) batch[(low - first + i) * S + s] = row[i] as number;
       if (breather.due()) await breather.rest();
     }
-    const losses = await evaluate(native, { ids: batch, steps, batch: S, target: 'every', carryState: true, dropout: false }, signal);
+    const losses = await evaluate(
+      native,
+      { ids: batch, steps, batch: S, target: 'every', carryState: true, dropout: false },
+      signal,
+    );
     if (from < 0) continue;
     for (let s = 0; s < S; s++) {
       const counted = Math.min(steps, (starts[s + 1] as number) - (starts[s] as number) - from);
@@ -109,7 +116,11 @@ async function scoreWindows(native: Evaluator, ids: IdSource, split: Split, T: n
       for (let row = 0; row <= T; row++) matrix[row * batch + b] = window[row] as number;
       if (breather.due()) await breather.rest();
     }
-    const losses = await evaluate(native, { ids: matrix, steps: T, batch, target: 'last', carryState: false, dropout: false }, signal);
+    const losses = await evaluate(
+      native,
+      { ids: matrix, steps: T, batch, target: 'last', carryState: false, dropout: false },
+      signal,
+    );
     for (let b = 0; b < batch; b++) nats += losses[b] as number;
   }
   return { loss: nats / total, characters: total };

@@ -42,7 +42,7 @@ describe('streams (target every)', () => {
     expect(count).toBe(source.stepsPerEpoch);
     for (let b = 0; b < 3; b++) {
       const stream = Array.from({ length: count }, (_, k) => column(ids, 7, 3, k, b).slice(0, 7)).flat();
-      stream.forEach((id, i) => expect(id).toBe(((stream[0] as number) + i) % 200));
+      expect(stream).toEqual(stream.map((_, i) => ((stream[0] as number) + i) % 200));
       for (let k = 0; k + 1 < count; k++) expect(column(ids, 7, 3, k, b)[7]).toBe(column(ids, 7, 3, k + 1, b)[0]);
     }
   });
@@ -88,7 +88,7 @@ describe('windows (target last)', () => {
     const orders = [];
     for (const epoch of [0, 1]) {
       const windows = await wholeEpoch(source, epoch, 5, 10);
-      for (const ids of windows) ids.forEach((id, i) => expect(id).toBe((ids[0] as number) + i));
+      for (const ids of windows) expect(ids).toEqual(ids.map((_, i) => (ids[0] as number) + i));
       const starts = windows.map((ids) => ids[0] as number);
       expect([...starts].sort((a, b) => a - b)).toEqual(Array.from({ length: 190 }, (_, i) => i));
       orders.push(starts.join());

@@ -29,7 +29,10 @@ describe('resolveConfiguration', () => {
   });
 
   it('takes the preset from wherever it is named', () => {
-    const { options, sources } = resolveConfiguration({ env: { CUDNN_LSTM_PRESET: 'proj-basic' }, flags: { epochs: '3' } });
+    const { options, sources } = resolveConfiguration({
+      env: { CUDNN_LSTM_PRESET: 'proj-basic' },
+      flags: { epochs: '3' },
+    });
     expect([options.batchSize, options.target, options.epochs]).toEqual([64, 'last', 3]);
     expect([sources.preset, sources.batchSize]).toEqual(['CUDNN_LSTM_PRESET', 'preset proj-basic']);
   });
@@ -42,14 +45,23 @@ describe('resolveConfiguration', () => {
     [{ flags: { dropout: '1' } }, "--dropout must be a number from 0 to below 1, not '1'."],
     [{ flags: { learningRate: 'NaN' } }, "--learning-rate must be a number above 0 and at most 10, not 'NaN'."],
     [{ flags: { target: 'all' } }, "--target must be every or last, not 'all'."],
-    [{ flags: { maxTime: '5 weeks' } }, "--max-time must be a time like 90s, 15m or 1h30m (a bare number: seconds), not '5 weeks'."],
+    [
+      { flags: { maxTime: '5 weeks' } },
+      "--max-time must be a time like 90s, 15m or 1h30m (a bare number: seconds), not '5 weeks'.",
+    ],
     [{ flags: { seed: '-1' } }, "--seed must be a whole number from 0 to 2^53 - 1, not '-1'."],
     [{ flags: { checkpointName: '../x' } }, /^--checkpoint-name must be a file name/],
     [{ env: { CUDNN_LSTM_EPOCHS: 'x' } }, "CUDNN_LSTM_EPOCHS must be a whole number from 1 to 1,000,000, not 'x'."],
     [{ env: { CUDNN_LSTM_LOWERCASE: 'perhaps' } }, "CUDNN_LSTM_LOWERCASE must be true or false, not 'perhaps'."],
-    [{ env: { CUDNN_LSTM_HIDEN: '1' } }, 'Unknown variable CUDNN_LSTM_HIDEN in the environment; the nearest one is CUDNN_LSTM_HIDDEN.'],
+    [
+      { env: { CUDNN_LSTM_HIDEN: '1' } },
+      'Unknown variable CUDNN_LSTM_HIDEN in the environment; the nearest one is CUDNN_LSTM_HIDDEN.',
+    ],
     [{ file: { name: 'a.json', values: { hiden: 1 } } }, "Unknown key 'hiden' in a.json; the nearest one is 'hidden'."],
-    [{ file: { name: 'a.json', values: { hidden: '12' } } }, "hidden in a.json must be a whole number from 1 to 16,384, not '12'."],
+    [
+      { file: { name: 'a.json', values: { hidden: '12' } } },
+      "hidden in a.json must be a whole number from 1 to 16,384, not '12'.",
+    ],
     [{ file: { name: 'a.json', values: { lowercase: 1 } } }, 'lowercase in a.json must be true or false, not 1.'],
     [{ options: { hiden: 1 } as object }, "Unknown key 'hiden' in options; the nearest one is 'hidden'."],
   ])('refuses %j', (request, message) => {
@@ -62,7 +74,9 @@ describe('resolveConfiguration', () => {
   });
 
   describe('of a resumed run', () => {
-    const recorded = recordedConfiguration({ ...presetOptions('proj-basic'), hidden: 48, maxTime: 9, out: 'runs/x' }, ['a.txt']);
+    const recorded = recordedConfiguration({ ...presetOptions('proj-basic'), hidden: 48, maxTime: 9, out: 'runs/x' }, [
+      'a.txt',
+    ]);
     const checkpoint = { name: 'last.safetensors', values: recorded };
 
     it('keeps what the checkpoint has, except what belongs to one invocation', () => {
@@ -81,7 +95,9 @@ describe('resolveConfiguration', () => {
 
     it('calls a bad record a bad checkpoint', () => {
       const bad = { name: 'last.safetensors', values: { ...recorded, hidden: 'x' } };
-      expect(() => resolveConfiguration({ checkpoint: bad })).toThrow(/^last\.safetensors cannot be resumed: in its configuration, hidden/);
+      expect(() => resolveConfiguration({ checkpoint: bad })).toThrow(
+        /^last\.safetensors cannot be resumed: in its configuration, hidden/,
+      );
     });
   });
 });
@@ -111,9 +127,40 @@ describe('configuration files', () => {
 describe('the table of options', () => {
   it('has the names that are fixed', () => {
     const fixed = [
-      ...['out', 'device', 'preset', 'epochs', 'batch-size', 'seq-length', 'layers', 'hidden', 'dropout', 'target', 'input'],
-      ...['learning-rate', 'clip', 'seed', 'threads', 'max-time', 'lowercase', 'encoding', 'unknown', 'schedule', 'warmup'],
-      ...['validation', 'validation-every', 'patience', 'precision', 'save-every', 'sample-length', 'sample-temperature'],
+      ...[
+        'out',
+        'device',
+        'preset',
+        'epochs',
+        'batch-size',
+        'seq-length',
+        'layers',
+        'hidden',
+        'dropout',
+        'target',
+        'input',
+      ],
+      ...[
+        'learning-rate',
+        'clip',
+        'seed',
+        'threads',
+        'max-time',
+        'lowercase',
+        'encoding',
+        'unknown',
+        'schedule',
+        'warmup',
+      ],
+      ...[
+        'validation',
+        'validation-every',
+        'patience',
+        'precision',
+        'save-every',
+        'sample-length',
+        'sample-temperature',
+      ],
     ];
     expect(optionNames.map(flagOf)).toEqual(expect.arrayContaining(fixed.map((name) => `--${name}`)));
     expect(variableOf('batchSize')).toBe('CUDNN_LSTM_BATCH_SIZE');
@@ -123,7 +170,8 @@ describe('the table of options', () => {
   it.each(Object.keys(presets) as (keyof typeof presets)[])('accepts every value of the preset %s', (preset) => {
     const options = presetOptions(preset);
     for (const name of optionNames) {
-      if (options[name] !== undefined) expect(optionDefinitions[name].schema.safeParse(options[name]).success).toBe(true);
+      if (options[name] !== undefined)
+        expect(optionDefinitions[name].schema.safeParse(options[name]).success).toBe(true);
     }
   });
 
@@ -155,7 +203,7 @@ describe('durations', () => {
     [0, '0s'],
     [0.25, '250ms'],
     [9.96, '10s'],
-    [3.14159, '3.1s'],
+    [3.14, '3.1s'],
     [90, '1m30s'],
     [5400, '1h30m'],
     [Number.POSITIVE_INFINITY, '?'],

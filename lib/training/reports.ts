@@ -1,0 +1,151 @@
+/** Makes events of what a trainer knows. */
+import { join } from 'node:path';
+import { TrainingError } from '../errors';
+import type { NativeTrainResult } from '../native';
+import { packageVersion } from '../version';
+import type { BatchCut, BatchSource } from './batches';
+import type { EndEvent, EndReason, EpochEvent, StartEvent, StepEvent } from './events';
+import type { TrainingOptions } from './options';
+import type { Pacer } from './pacer';
+import { learningRateAt } from './schedule';
+import type { TrainingState } from './state';
+import type { TrainerParts } from './trainer';
+import type { Split } from './validation';
+
+export class Reporter {
+  constructor(
+    readonly parts: TrainerParts,
+    readonly split: Split,
+    readonly batches: BatchSource,
+    readonly pacer: Pacer,
+  ) {}
+
+  start(state: TrainingState): StartEvent {
+    const { model, corpus, options, run, resume } = this.parts;
+    return {
+      type: 'start',
+      time: new Date().toISOString(),
+      version: packageVersion,
+      parameters: model.native.parameterCount,
+      device: model.native.description,
+      deviceReason: model.deviceReason,
+      corpus: {
+        sources: corpus.sources,
+        characters: corpus.length,
+        symbols: model.vocabulary.size,
+        sha256: corpus.sha256,
+        notes: corpus.notes,
+      },
+      trainingCharacters: this.split.training,
+      validationCharacters: this.split.validation,
+      epochs: options.epochs,
+      stepsPerEpoch: this.batches.stepsPerEpoch,
+      ...(run ? { out: run.path } : {}),
+      ...(resume ? { resumed: { epoch: state.epoch, step: this.#steps(state), checkpoint: resume.path } } : {}),
+    };
+  }
+
+  /** @param cut What went to the device in the call, at learning rates `rates`; at least one step of it was completed. */
+  step(state: TrainingState, cut: BatchCut, result: NativeTrainResult, rates: Float64Array): StepEvent {
+    const { options } = this.parts;
+    const last = result.completed - 1;
+    const { epoch, batchInEpoch, sums } = state;
+    return {
+      type: 'step',
+      epoch: epoch + 1,
+      epochs: options.epochs,
+      step: batchInEpoch,
+      stepsPerEpoch: this.batches.stepsPerEpoch,
+      totalSteps: this.#steps(state),
+      loss: result.losses.subarray(0, result.completed).reduce((sum, loss) => sum + loss, 0) / result.completed,
+      epochLoss: sums.nats / sums.targets,
+      gradientNorm: result.norms[last] as number,
+      learningRate: rates[last] as number,
+      charactersPerSecond: (cut.batch * options.seqLength * 1000) / (this.pacer.millisecondsPerStep ?? Number.NaN),
+      etaSeconds: this.#eta(state),
+    };
+  }
+
+  /** Of an epoch whose steps are all done and whose sums are still there. */
+  epoch(state: TrainingState, loss: number, validationLoss: number | undefined, best: boolean): EpochEvent {
+    const { options } = this.parts;
+    const { sums, elapsedSeconds } = state;
+    const steps = this.#steps(state);
+    return {
+      type: 'epoch',
+      epoch: state.epoch + 1,
+      epochs: options.epochs,
+      totalSteps: steps,
+      loss,
+      bitsPerCharacter: loss / Math.LN2,
+      ...(validationLoss === undefined
+        ? {}
+        : { validationLoss, validationBitsPerCharacter: validationLoss / Math.LN2 }),
+      gradientNorm: sums.norms / this.batches.stepsPerEpoch,
+      largestGradientNorm: sums.largestNorm,
+      learningRate: learningRateAt(options, steps - 1, this.#total, this.batches.stepsPerEpoch),
+      charactersPerSecond: this.batches.charactersPerEpoch / sums.seconds,
+      seconds: sums.seconds,
+      elapsedSeconds,
+      etaSeconds: this.#eta(state),
+      best,
+    };
+  }
+
+  end(state: TrainingState, reason: EndReason): EndEvent {
+    const { run } = this.parts;
+    const { best, epoch, elapsedSeconds } = state;
+    return {
+      type: 'end',
+      reason,
+      epoch,
+      totalSteps: this.#steps(state),
+      elapsedSeconds,
+      ...(best
+        ? {
+            best: {
+              epoch: best.epoch,
+              loss: best.loss,
+              bitsPerCharacter: best.loss / Math.LN2,
+              ...(run ? { path: join(run.path, best.file) } : {}),
+            },
+          }
+        : {}),
+      ...(run ? { out: run.path } : {}),
+    };
+  }
+
+  get #total(): number {
+    return this.parts.options.epochs * this.batches.stepsPerEpoch;
+  }
+
+  #steps(state: TrainingState): number {
+    return state.epoch * this.batches.stepsPerEpoch + state.batchInEpoch;
+  }
+
+  /** Seconds that the steps left will take; what validation and samples take is not known beforehand. */
+  #eta(state: TrainingState): number {
+    return ((this.#total - this.#steps(state)) * (this.pacer.millisecondsPerStep ?? 0)) / 1000;
+  }
+}
+
+/** The error of a run whose numbers went wrong. */
+export function divergence(
+  place: string,
+  loss: number,
+  norm: number,
+  what: string,
+  { learningRate, clip }: TrainingOptions,
+  directory: string | undefined,
+): TrainingError {
+  const remedy = clip === 0 ? 'set --clip 5 or lower' : 'lower';
+  const kept = directory === undefined ? '' : `; the checkpoints in ${directory} are as they were`;
+  return new TrainingError(
+    `Training stopped at ${place}: ${what} (loss ${show(loss)}, gradient norm ${show(norm)}); ${remedy} --learning-rate ` +
+      `(${learningRate})${kept}.`,
+  );
+}
+
+function show(value: number): string {
+  return Number.isFinite(value) ? value.toPrecision(4) : String(value);
+}

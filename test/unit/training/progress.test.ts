@@ -1,0 +1,131 @@
+import { Writable } from 'node:stream';
+import type { TrainingEvent } from '../../../lib/training/events';
+import { createPrinter } from '../../../lib/training/progress';
+
+class Sink extends Writable {
+  text = '';
+  constructor(readonly isTTY: boolean) {
+    super();
+  }
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString();
+    done();
+  }
+  // What cli-progress asks of a terminal.
+  readonly columns = 120;
+  cursorTo(): boolean {
+    return true;
+  }
+  clearLine(): boolean {
+    return true;
+  }
+  moveCursor(): boolean {
+    return true;
+  }
+}
+
+const step: TrainingEvent = {
+  type: 'step',
+  epoch: 1,
+  epochs: 2,
+  step: 3,
+  stepsPerEpoch: 10,
+  totalSteps: 3,
+  loss: 2.5,
+  epochLoss: 2.75,
+  gradientNorm: 0.5,
+  learningRate: 0.001,
+  charactersPerSecond: 12_345.6,
+  etaSeconds: 75,
+};
+
+const events: TrainingEvent[] = [
+  {
+    type: 'start',
+    time: '2020-01-01T00:00:00.000Z',
+    version: '0.0.0',
+    parameters: 801_583,
+    device: 'CPU',
+    deviceReason: 'asked for',
+    corpus: { sources: ['a.txt'], characters: 1000, symbols: 47, sha256: 'x', notes: ['header stripped'] },
+    trainingCharacters: 900,
+    validationCharacters: 100,
+    epochs: 2,
+    stepsPerEpoch: 10,
+    out: 'runs/a',
+  },
+  step,
+  {
+    type: 'epoch',
+    epoch: 1,
+    epochs: 2,
+    totalSteps: 10,
+    loss: 2,
+    bitsPerCharacter: 2 / Math.LN2,
+    validationLoss: 2.2,
+    validationBitsPerCharacter: 2.2 / Math.LN2,
+    gradientNorm: 0.5,
+    largestGradientNorm: 0.7,
+    learningRate: 0.003,
+    charactersPerSecond: 30_000,
+    seconds: 1,
+    elapsedSeconds: 1,
+    etaSeconds: 1,
+    best: true,
+  },
+  { type: 'checkpoint', kind: 'last', path: 'runs/a', totalSteps: 10 },
+  { type: 'sample', epoch: 1, prompt: '', text: 'the cat sat' },
+  {
+    type: 'end',
+    reason: 'finished',
+    epoch: 2,
+    totalSteps: 20,
+    elapsedSeconds: 2,
+    best: { epoch: 1, loss: 2.2, bitsPerCharacter: 2.2 / Math.LN2, path: 'runs/a/b.safetensors' },
+    out: 'runs/a',
+  },
+];
+
+async function show(tty: boolean, json: boolean, env: NodeJS.ProcessEnv = {}) {
+  const io = { stdout: new Sink(tty), stderr: new Sink(tty) };
+  const printer = createPrinter(io, json, env);
+  for (const event of events) await printer.print(event);
+  printer.close();
+  return { stdout: io.stdout.text, stderr: io.stderr.text };
+}
+
+it('writes plain lines to stderr and samples to stdout where there is no terminal', async () => {
+  const { stdout, stderr } = await show(false, false);
+  expect(stdout).toBe('--- sample, epoch 1 ---\nthe cat sat\n---\n');
+  expect(stderr).toContain('801,583 parameters');
+  expect(stderr).toContain('corpus: header stripped');
+  expect(stderr).toContain(
+    'epoch 1/2  loss 2.0000  2.885 bits/char  validation 2.2000 (3.174 bits/char)  norm 0.500  lr 3.00e-3  30,000 chars/s  ETA 1s  best',
+  );
+  expect(stderr).toContain('best: epoch 1, loss 2.2000, 3.174 bits/char: runs/a/b.safetensors');
+  expect(stderr).not.toContain('\u001b');
+});
+
+it('shows a bar on a terminal and takes it away', async () => {
+  const { stderr } = await show(true, false);
+  expect(stderr).toContain('epoch 1/2 |');
+  expect(stderr).toContain('\u001b[?25l'); // The cursor is hidden,
+  expect(stderr.lastIndexOf('\u001b[?25h')).toBeGreaterThan(stderr.lastIndexOf('\u001b[?25l')); // and shown again.
+  expect(stderr).toContain('\u001b[1mepoch 1/2');
+});
+
+it('respects NO_COLOR', async () => {
+  const { stderr } = await show(true, false, { NO_COLOR: '1' });
+  expect(stderr).not.toContain('\u001b[1m');
+});
+
+it('writes one JSON object a line to stdout with --json, and nothing to stderr', async () => {
+  const { stdout, stderr } = await show(true, true);
+  expect(
+    stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as TrainingEvent),
+  ).toEqual(events);
+  expect(stderr).toBe('');
+});

@@ -1,0 +1,331 @@
+import type { Checkpoint, CheckpointMetadata } from '../../../lib/checkpoint/checkpoint';
+import type { Vocabulary } from '../../../lib/corpus/vocabulary';
+import type { EndEvent, EpochEvent, TrainingEvent } from '../../../lib/training/events';
+import type { TrainingOptions } from '../../../lib/training/options';
+import { presetOptions } from '../../../lib/training/presets';
+import { Trainer } from '../../../lib/training/trainer';
+import { arrayIds } from '../../fixtures/array-ids';
+import { FakeTrainingModel } from '../../fixtures/fake-training-model';
+
+const symbols = ['\n', ...'abcdefgh'];
+const vocabulary = {
+  symbols,
+  size: symbols.length,
+  idOf: (symbol: string) => (symbols.includes(symbol) ? symbols.indexOf(symbol) : undefined),
+  decode: (ids: Iterable<number>) => [...ids].map((id) => symbols[id]).join(''),
+} as unknown as Vocabulary;
+
+const ids = Array.from({ length: 400 }, (_, i) => (i * i + (i >> 3)) % symbols.length);
+const corpus = { ids: arrayIds(ids), length: ids.length, sha256: 'abc', sources: ['test'], notes: [] };
+
+const small: TrainingOptions = {
+  ...presetOptions('fast'),
+  epochs: 4,
+  batchSize: 3,
+  seqLength: 5,
+  warmup: 7,
+  patience: 0,
+  saveEvery: 0,
+  sampleLength: 12,
+};
+
+/** Keeps what a run directory would, through the JSON that a file would put it through. */
+class MemoryRun {
+  readonly path = 'memory';
+  last: Checkpoint | undefined;
+  readonly best = new Map<string, Checkpoint>();
+  readonly metrics: { type?: string }[] = [];
+  lastCount = 0;
+
+  async saveLast(checkpoint: Checkpoint): Promise<void> {
+    this.last = { ...checkpoint, metadata: JSON.parse(JSON.stringify(checkpoint.metadata)) as CheckpointMetadata };
+    this.lastCount++;
+  }
+  async saveBest(checkpoint: Checkpoint, _layout: unknown, file: string): Promise<void> {
+    this.best.set(file, { ...checkpoint, metadata: { ...checkpoint.metadata } });
+  }
+  async appendMetrics(record: object): Promise<void> {
+    this.metrics.push(JSON.parse(JSON.stringify(record)) as object);
+  }
+}
+
+function make(
+  options: TrainingOptions,
+  native = new FakeTrainingModel(symbols.length),
+  checkpoint?: Checkpoint,
+  signal?: AbortSignal,
+) {
+  const run = new MemoryRun();
+  const metadata = { format: 'cudnn-lstm', formatVersion: 1, epoch: 0, step: 0 } as unknown as CheckpointMetadata;
+  const trainer = new Trainer({
+    model: { native, vocabulary, metadata, deviceReason: 'a test' },
+    corpus,
+    options,
+    run: run as never,
+    ...(checkpoint ? { resume: { path: 'memory/last', checkpoint } } : {}),
+    signal,
+  });
+  return { trainer, native, run };
+}
+
+async function collect(trainer: Trainer): Promise<TrainingEvent[]> {
+  const events: TrainingEvent[] = [];
+  for await (const event of trainer) events.push(event);
+  return events;
+}
+
+const epochsOf = (events: TrainingEvent[]) => events.filter((event): event is EpochEvent => event.type === 'epoch');
+const endOf = (events: TrainingEvent[]) => events.at(-1) as EndEvent;
+
+describe('a whole run', () => {
+  it('tells a start, steps, epochs with checkpoints and samples, and an end', async () => {
+    const { trainer, native, run } = make(small);
+    const events = await collect(trainer);
+    expect(events[0]).toMatchObject({
+      type: 'start',
+      stepsPerEpoch: 24,
+      trainingCharacters: 360,
+      validationCharacters: 40,
+    });
+    expect(native.stepCount).toBe(96);
+    expect(epochsOf(events).map(({ epoch, totalSteps }) => [epoch, totalSteps])).toEqual([
+      [1, 24],
+      [2, 48],
+      [3, 72],
+      [4, 96],
+    ]);
+    expect(events.filter(({ type }) => type === 'sample')).toHaveLength(4);
+    expect(endOf(events)).toMatchObject({ type: 'end', reason: 'finished', epoch: 4, totalSteps: 96 });
+    // All but the steps and the last checkpoints.
+    expect(run.metrics.map(({ type }) => type).filter((type) => type !== 'checkpoint')).toEqual([
+      'start',
+      ...Array(4).fill(['epoch', 'sample']).flat(),
+      'end',
+    ]);
+    const steps = events.filter(({ type }) => type === 'step');
+    expect(steps.length).toBeLessThan(96); // Several steps share a call.
+    for (const event of steps)
+      expect(event).toMatchObject({ charactersPerSecond: expect.any(Number), learningRate: expect.any(Number) });
+  });
+
+  it('gives each step its own learning rate, and each epoch fresh state', async () => {
+    const { trainer, native } = make({ ...small, learningRate: 0.01, warmup: 10, schedule: 'constant' });
+    await collect(trainer);
+    const rates = native.trainCalls.flatMap((call) => [...call.learningRates]);
+    expect(rates.slice(0, 10)).toEqual(Array.from({ length: 10 }, (_, i) => (0.01 * (i + 1)) / 10));
+    expect(new Set(rates.slice(9))).toEqual(new Set([0.01]));
+    expect(native.trainCalls.every((call) => call.carryState && call.target === 'every' && call.clip === 5)).toBe(true);
+  });
+
+  it("names the best the seed's way, chosen by the training loss where there is no validation text", async () => {
+    const { trainer, native, run } = make({
+      ...presetOptions('proj-basic'),
+      epochs: 3,
+      seqLength: 20,
+      sampleLength: 5,
+    });
+    native.lossAt = (step) => ({ loss: step < 6 ? 2.5 : step < 12 ? 1.25 : 2, norm: 1 });
+    const events = await collect(trainer);
+    expect(trainer.batches.stepsPerEpoch).toBe(6);
+    expect([...run.best.keys()]).toEqual([
+      'weights-improvement-1-2.5000-bigger-epochs-3.safetensors',
+      'weights-improvement-2-1.2500-bigger-epochs-3.safetensors',
+    ]);
+    expect(endOf(events).best).toMatchObject({ epoch: 2, loss: 1.25 });
+    expect(epochsOf(events).map(({ best }) => best)).toEqual([true, true, false]);
+    expect(native.trainCalls.at(-1)?.batch).toBe(380 - 5 * 64);
+    expect(run.best.get('weights-improvement-2-1.2500-bigger-epochs-3.safetensors')?.metadata).toMatchObject({
+      epoch: 2,
+      step: 12,
+      loss: 1.25,
+    });
+  });
+
+  it('weighs the last, smaller batch by its size, as Keras does', async () => {
+    const { trainer, native } = make({ ...presetOptions('proj-basic'), epochs: 1, seqLength: 20, sampleLength: 0 });
+    native.lossAt = (step) => ({ loss: step === 5 ? 10 : 1, norm: 1 });
+    const [epoch] = epochsOf(await collect(trainer));
+    expect(epoch?.loss).toBeCloseTo((320 * 1 + 60 * 10) / 380, 12);
+  });
+
+  it('chooses the best by the validation loss where there is validation text, and stops early', async () => {
+    const { trainer, native, run } = make({ ...small, epochs: 50, patience: 3, sampleLength: 0 });
+    const offsets = [5, 3, 1, 2, 4, 2, 0];
+    native.validationOffset = () => offsets[Math.floor((native.stepCount - 1) / 24)] ?? 0;
+    const events = await collect(trainer);
+    expect(endOf(events)).toMatchObject({ reason: 'early-stopping', epoch: 6, best: { epoch: 3 } });
+    const third = epochsOf(events)[2];
+    expect([...run.best.keys()].at(-1)).toBe(`weights-improvement-3-${third?.validationLoss?.toFixed(4)}.safetensors`);
+  });
+
+  it('scores the validation text every few epochs and at the end', async () => {
+    const { trainer } = make({ ...small, epochs: 5, validationEvery: 3, sampleLength: 0 });
+    const scored = epochsOf(await collect(trainer)).map((event) => event.validationLoss !== undefined);
+    expect(scored).toEqual([false, false, true, false, true]);
+  });
+
+  it('can be iterated over once', async () => {
+    const { trainer } = make({ ...small, epochs: 1 });
+    await collect(trainer);
+    await expect(collect(trainer)).rejects.toThrow('has run already');
+  });
+});
+
+describe.each(['every', 'last'] as const)('a run that is cut and resumed, target %s', (target) => {
+  const options: TrainingOptions = { ...small, target, sampleLength: 0, patience: 0 };
+
+  async function unbroken() {
+    const { trainer, native, run } = make(options);
+    const events = await collect(trainer);
+    return { native, run, events, total: trainer.totalSteps };
+  }
+
+  it('is bit for bit the run that was not', async () => {
+    const whole = await unbroken();
+    const points = [1, 5, 23, 24, 25, 31, 48, 66, whole.total - 1];
+    for (const point of points) {
+      const controller = new AbortController();
+      const first = make(options, undefined, undefined, controller.signal);
+      first.native.lossAt = aborting(first.native, controller, point);
+      await expect(collect(first.trainer)).rejects.toThrow('cut');
+      expect(first.run.last?.metadata.training?.stepCount).toBeLessThanOrEqual(point + 40);
+
+      const second = make(options, new FakeTrainingModel(symbols.length), first.run.last);
+      const events = await collect(second.trainer);
+      for (const slot of ['parameters', 'firstMoments', 'secondMoments'] as const) {
+        expect(second.native.read(slot)).toEqual(whole.native.read(slot));
+      }
+      expect(second.native.stepCount).toBe(whole.native.stepCount);
+      const clockless = ({ loss, validationLoss, gradientNorm, epoch, best }: EpochEvent) => ({
+        loss,
+        validationLoss,
+        gradientNorm,
+        epoch,
+        best,
+      });
+      const later = epochsOf(events).map(clockless);
+      expect(later).toEqual(
+        epochsOf(whole.events)
+          .map(clockless)
+          .slice(4 - later.length),
+      );
+      expect(second.run.last?.metadata.training?.best).toEqual(whole.run.last?.metadata.training?.best);
+      expect(second.run.last?.metadata.training?.extra.scoresSinceBest).toEqual(
+        whole.run.last?.metadata.training?.extra.scoresSinceBest,
+      );
+    }
+  });
+
+  it('can be cut again and again, by leaving the loop too', async () => {
+    const whole = await unbroken();
+    let checkpoint: Checkpoint | undefined;
+    let native = new FakeTrainingModel(symbols.length);
+    for (let cut = 0; cut < 200; cut++) {
+      const { trainer, run } = make(options, native, checkpoint);
+      let steps = 0;
+      let ended = false;
+      for await (const event of trainer) {
+        ended = event.type === 'end';
+        if (event.type !== 'start' && ++steps === 1 + (cut % 3)) break;
+      }
+      checkpoint = run.last ?? checkpoint;
+      if (ended) break;
+      native = new FakeTrainingModel(symbols.length);
+    }
+    const { run } = make(options, native, checkpoint);
+    expect(run.last).toBeUndefined();
+    expect(checkpoint?.parameters).toEqual(whole.native.read('parameters'));
+    expect(checkpoint?.metadata.training?.best).toEqual(whole.run.last?.metadata.training?.best);
+  });
+
+  function aborting(
+    native: FakeTrainingModel,
+    controller: AbortController,
+    point: number,
+  ): FakeTrainingModel['lossAt'] {
+    const usual = native.lossAt;
+    return (step) => {
+      if (step === point) controller.abort(new Error('cut'));
+      return usual(step);
+    };
+  }
+});
+
+describe('interruptions', () => {
+  it('an abort in validation leaves the end of the epoch to the resumed run', async () => {
+    const controller = new AbortController();
+    const { trainer, native, run } = make(small, undefined, undefined, controller.signal);
+    native.validationOffset = () => {
+      controller.abort(new Error('cut'));
+      return 0;
+    };
+    await expect(collect(trainer)).rejects.toThrow('cut');
+    expect(run.last?.metadata.training).toMatchObject({ epoch: 0, batchInEpoch: 24, stepCount: 24 });
+    const second = make(small, undefined, run.last);
+    const events = await collect(second.trainer);
+    expect(epochsOf(events)).toHaveLength(4);
+    expect(second.native.stepCount).toBe(96);
+  });
+
+  it('an abort before the start trains nothing', async () => {
+    const { trainer, native } = make(small, undefined, undefined, AbortSignal.abort(new Error('never')));
+    await expect(collect(trainer)).rejects.toThrow('never');
+    expect(native.trainCalls).toHaveLength(0);
+  });
+
+  it('ends when the time is up, with a checkpoint and a sample, and no error', async () => {
+    const { trainer, run } = make(
+      { ...small, epochs: 10_000, maxTime: 0.15 },
+      new FakeTrainingModel(symbols.length, 2),
+    );
+    const events = await collect(trainer);
+    expect(endOf(events).reason).toBe('max-time');
+    expect(endOf(events).elapsedSeconds).toBeLessThan(3);
+    expect(run.last?.metadata.training?.stepCount).toBe(endOf(events).totalSteps);
+  });
+
+  it('saves in mid-epoch as often as asked', async () => {
+    const { trainer, run } = make({ ...small, epochs: 1, saveEvery: 0.001 }, new FakeTrainingModel(symbols.length, 4));
+    await collect(trainer);
+    expect(run.lastCount).toBeGreaterThan(2);
+  });
+
+  it('a finished run has nothing left to do, and can be extended', async () => {
+    const first = make(small);
+    await collect(first.trainer);
+    const again = await collect(make(small, undefined, first.run.last).trainer);
+    expect(again.map(({ type }) => type)).toEqual(['start', 'end']);
+    const extended = make({ ...small, epochs: 6 }, undefined, first.run.last);
+    expect(epochsOf(await collect(extended.trainer)).map(({ epoch }) => epoch)).toEqual([5, 6]);
+  });
+
+  it('a checkpoint without training state cannot be resumed', async () => {
+    const { trainer, run } = make({ ...small, epochs: 1 });
+    await collect(trainer);
+    const best = [...run.best.values()][0] as Checkpoint;
+    expect(() => make(small, undefined, best)).toThrow('memory/last cannot be resumed: it holds no training state');
+  });
+});
+
+describe('divergence', () => {
+  it.each([
+    [
+      { loss: Number.NaN, norm: Number.NaN },
+      /^Training stopped at step 31 \(epoch 2\): a value is not finite, and the step was not applied \(loss NaN, gradient norm NaN\)/,
+    ],
+    [{ loss: 2, norm: Number.POSITIVE_INFINITY }, /step 31 \(epoch 2\).*loss 2\.000, gradient norm Infinity/],
+    [
+      { loss: 1e5, norm: 7 },
+      /step 31 \(epoch 2\): the loss exploded \(loss 1\.000e\+5, gradient norm 7\.000\); lower --learning-rate \(0\.003\); the checkpoints in memory are as they were\.$/,
+    ],
+  ])('%p stops with the step and the norm, and saves nothing', async (bad, message) => {
+    const { trainer, native, run } = make(small);
+    native.lossAt = (step) => (step === 30 ? bad : { loss: 2, norm: 1 });
+    await expect(collect(trainer)).rejects.toMatchObject({
+      code: 'ERR_TRAINING',
+      exitCode: 1,
+      message: expect.stringMatching(message),
+    });
+    expect(run.last?.metadata.training?.stepCount).toBe(24);
+  });
+});
