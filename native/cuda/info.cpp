@@ -2,6 +2,8 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
+#include <cstdlib>
+
 #include "cuda/check.h"
 #include "cuda/cuda.h"
 #include "cuda/device_memory.h"
@@ -71,9 +73,14 @@ CudaInfo cuda_info(const std::string& library_path) {
   }
   std::string library_fault;
   try {
-    const auto libraries = open_libraries(library_path, info.searched);
-    info.cudnn = CudaLibrary{libraries->cudnn_version.version, libraries->cudnn_version.path};
-    info.cublas = CudaLibrary{libraries->cublas_version.version, libraries->cublas_version.path};
+    // Without a GPU the libraries are opened only where their folder was named: a run on the CPU should not wait for them.
+    if (device_fault.empty() || !library_path.empty() || std::getenv("CUDNN_LSTM_LIBRARY_PATH") != nullptr) {
+      const auto libraries = open_libraries(library_path, info.searched);
+      info.cudnn = CudaLibrary{libraries->cudnn_version.version, libraries->cudnn_version.path};
+      info.cublas = CudaLibrary{libraries->cublas_version.version, libraries->cublas_version.path};
+    } else {
+      find_libraries(library_path, info.searched);
+    }
   } catch (const Error& error) {
     library_fault = error.what();
   }

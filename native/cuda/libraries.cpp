@@ -4,7 +4,6 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <optional>
 
 #include "cuda/elf_file.h"
 #include "cuda/library_search.h"
@@ -53,19 +52,23 @@ class Loader {
   Loader(const std::string& library_path, std::vector<std::string>& searched)
       : plan_(search_plan(library_path)), searched_(searched) {}
 
+  void find() {
+    cublas_folder_ = find_cublas();
+    cudnn_folder_ = find_cudnn();
+  }
+
   std::shared_ptr<const Libraries> load() {
-    const std::string cublas_folder = find_cublas();
-    const std::string cudnn_folder = find_cudnn();
+    find();
     // Results are then the same in every run on one architecture; cuBLAS reads it when its first handle is made.
     setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:2", 0);
     auto libraries = std::make_shared<Libraries>();
-    open(cublas_folder + "/libcublasLt.so." + cublas_major_);
-    const std::string cublas_path = cublas_folder + "/libcublas.so." + cublas_major_;
+    open(cublas_folder_ + "/libcublasLt.so." + cublas_major_);
+    const std::string cublas_path = cublas_folder_ + "/libcublas.so." + cublas_major_;
     void* cublas = open(cublas_path);
     open_nvrtc();
     void* cudnn = nullptr;
     for (const CudnnPart& part : kCudnnParts) {
-      const std::string path = cudnn_folder + "/" + part.soname;
+      const std::string path = cudnn_folder_ + "/" + part.soname;
       if (part.required || exists(path)) cudnn = open(path);
     }
 #define RESOLVE(name) resolve(cudnn, #name, "cuDNN", libraries->cudnn.name);
@@ -76,7 +79,7 @@ class Loader {
     CUDNN_LSTM_CUBLAS_FUNCTIONS(RESOLVE)
 #undef RESOLVE
 #undef TEXT
-    check_cudnn_version(*libraries, cudnn_folder + "/libcudnn.so.9");
+    check_cudnn_version(*libraries, cudnn_folder_ + "/libcudnn.so.9");
     libraries->cublas_version = {read_cublas_version(*libraries), cublas_path};
     note("cuBLAS " + libraries->cublas_version.version + ": " + cublas_path);
     return libraries;
@@ -200,6 +203,7 @@ class Loader {
 
   SearchPlan plan_;
   std::vector<std::string>& searched_;
+  std::string cublas_folder_, cudnn_folder_;
   std::string cublas_major_ = "13";
   std::string broken_;
 };
@@ -208,6 +212,10 @@ class Loader {
 
 std::shared_ptr<const Libraries> open_libraries(const std::string& library_path, std::vector<std::string>& searched) {
   return Loader(library_path, searched).load();
+}
+
+void find_libraries(const std::string& library_path, std::vector<std::string>& searched) {
+  Loader(library_path, searched).find();
 }
 
 }  // namespace cudnn_lstm::cuda

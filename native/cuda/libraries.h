@@ -59,6 +59,9 @@ struct Libraries {
 // Throws Error(kDeviceUnavailable); never lets cuDNN abort the process over a missing part.
 std::shared_ptr<const Libraries> open_libraries(const std::string& library_path, std::vector<std::string>& searched);
 
+// The first half of open_libraries: looks and checks files, opens nothing (opening takes a second where nothing is cached).
+void find_libraries(const std::string& library_path, std::vector<std::string>& searched);
+
 }  // namespace cudnn_lstm::cuda
 
 #define CHECK_CUDNN(libraries, call)                                                                                      \

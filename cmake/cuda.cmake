@@ -1,0 +1,116 @@
+# The CUDA backend, where the toolkit's parts are found; without them one line of notice and the CPU alone.
+#
+#   CUDNN_LSTM_CUDA_ROOT, CUDNN_ROOT  CMake or environment variables: where to look first (each may hold nvcc, headers, wheels)
+#   REQUIRE_CUDA                      CMake or environment variable: a missing part is an error
+#
+# Looked in, in order: those variables, the system (nvcc on PATH, CUDA_PATH, /usr/local/cuda), .nvidia (scripts/fetch-nvidia).
+# cuDNN, cuBLAS and the driver are opened at run time: only their headers are needed here, and only cudart_static is linked.
+
+if(NOT DEFINED REQUIRE_CUDA)
+  set(REQUIRE_CUDA "$ENV{REQUIRE_CUDA}")
+endif()
+
+if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  if(REQUIRE_CUDA)
+    message(FATAL_ERROR "REQUIRE_CUDA is set, but the CUDA backend is for Linux alone")
+  endif()
+  message(STATUS "CUDA: not on this system; building for the CPU alone")
+  return()
+endif()
+
+set(CUDA_HINTS)
+foreach(variable CUDNN_LSTM_CUDA_ROOT CUDNN_ROOT)
+  foreach(root "${${variable}}" "$ENV{${variable}}")
+    if(root)
+      list(APPEND CUDA_HINTS ${root} ${root}/nvidia/cu13 ${root}/nvidia/cudnn ${root}/nvidia/cublas)
+    endif()
+  endforeach()
+endforeach()
+find_program(CUDA_SYSTEM_NVCC nvcc HINTS ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
+if(CUDA_SYSTEM_NVCC)
+  get_filename_component(CUDA_SYSTEM_ROOT ${CUDA_SYSTEM_NVCC} REALPATH)
+  get_filename_component(CUDA_SYSTEM_ROOT ${CUDA_SYSTEM_ROOT} DIRECTORY)
+  get_filename_component(CUDA_SYSTEM_ROOT ${CUDA_SYSTEM_ROOT} DIRECTORY)
+  list(APPEND CUDA_HINTS ${CUDA_SYSTEM_ROOT})
+endif()
+list(APPEND CUDA_HINTS $ENV{CUDA_PATH} /usr/local/cuda /usr /usr/local)
+# A wrapper on PATH hides its toolkit's root: the toolkit's usual place stands for it.
+set(CUDA_WHEELS ${CMAKE_SOURCE_DIR}/.nvidia/nvidia)
+list(APPEND CUDA_HINTS ${CUDA_WHEELS}/cu13 ${CUDA_WHEELS}/cudnn ${CUDA_WHEELS}/cublas)
+
+set(CUDA_INCLUDE_SUFFIXES include targets/${CMAKE_SYSTEM_PROCESSOR}-linux/include include/${CMAKE_SYSTEM_PROCESSOR}-linux-gnu)
+set(CUDA_LIBRARY_SUFFIXES lib64 lib targets/${CMAKE_SYSTEM_PROCESSOR}-linux/lib lib/${CMAKE_SYSTEM_PROCESSOR}-linux-gnu)
+find_program(CUDA_NVCC nvcc HINTS ${CUDA_HINTS} PATH_SUFFIXES bin NO_DEFAULT_PATH)
+find_path(CUDA_INCLUDE cuda_runtime_api.h HINTS ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_INCLUDE_SUFFIXES} NO_DEFAULT_PATH)
+find_library(CUDA_CUDART libcudart_static.a HINTS ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_LIBRARY_SUFFIXES} NO_DEFAULT_PATH)
+find_path(CUBLAS_INCLUDE cublas_v2.h HINTS ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_INCLUDE_SUFFIXES} NO_DEFAULT_PATH)
+find_path(CUDNN_INCLUDE cudnn.h HINTS ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_INCLUDE_SUFFIXES} NO_DEFAULT_PATH)
+
+set(CUDA_MISSING)
+foreach(part "CUDA_NVCC=nvcc" "CUDA_INCLUDE=cuda_runtime_api.h" "CUDA_CUDART=libcudart_static.a" "CUBLAS_INCLUDE=cublas_v2.h"
+        "CUDNN_INCLUDE=cudnn.h")
+  string(REPLACE "=" ";" part ${part})
+  list(GET part 0 variable)
+  list(GET part 1 name)
+  if(NOT ${variable})
+    list(APPEND CUDA_MISSING ${name})
+  endif()
+endforeach()
+if(CUDA_MISSING)
+  string(REPLACE ";" ", " CUDA_MISSING "${CUDA_MISSING}")
+  if(REQUIRE_CUDA)
+    message(FATAL_ERROR "REQUIRE_CUDA is set, but these were not found: ${CUDA_MISSING}. Install the CUDA toolkit and cuDNN 9, "
+                        "or run scripts/fetch-nvidia, or set CUDNN_LSTM_CUDA_ROOT and CUDNN_ROOT")
+  endif()
+  message(STATUS "CUDA: ${CUDA_MISSING} not found; building for the CPU alone (scripts/fetch-nvidia fetches what is needed)")
+  return()
+endif()
+message(STATUS "CUDA: ${CUDA_NVCC}, cuDNN headers in ${CUDNN_INCLUDE}")
+
+# ---- kernels.cu, by nvcc itself: one file, one command.
+# Machine code for Turing to Blackwell, one a generation (code for x.0 runs on x.y), and PTX for what comes after.
+set(CUDA_ARCHITECTURES_DEFAULT 75 80 86 89 90 100 120)
+set(CUDNN_LSTM_CUDA_ARCHITECTURES "${CUDA_ARCHITECTURES_DEFAULT}" CACHE STRING "Compute capabilities to compile kernels for")
+execute_process(COMMAND ${CUDA_NVCC} --list-gpu-code OUTPUT_VARIABLE CUDA_KNOWN_CODE ERROR_QUIET)
+set(CUDA_GENCODE)
+set(CUDA_NEWEST)
+foreach(architecture ${CUDNN_LSTM_CUDA_ARCHITECTURES})
+  if(CUDA_KNOWN_CODE MATCHES "sm_${architecture}(\n|$)")
+    list(APPEND CUDA_GENCODE -gencode arch=compute_${architecture},code=sm_${architecture})
+    set(CUDA_NEWEST ${architecture})
+  endif()
+endforeach()
+list(APPEND CUDA_GENCODE -gencode arch=compute_${CUDA_NEWEST},code=compute_${CUDA_NEWEST})
+set(CUDA_KERNELS ${CMAKE_CURRENT_BINARY_DIR}/cuda_kernels.o)
+add_custom_command(
+  OUTPUT ${CUDA_KERNELS}
+  COMMAND ${CUDA_NVCC} -c ${CMAKE_SOURCE_DIR}/native/cuda/kernels.cu -o ${CUDA_KERNELS} -std=c++17 -O3 -ccbin ${CMAKE_CXX_COMPILER}
+          -I${CMAKE_SOURCE_DIR}/native -I${CUDA_INCLUDE} -Xcompiler=-fPIC,-fvisibility=hidden -Xfatbin=-compress-all ${CUDA_GENCODE}
+  DEPENDS ${CMAKE_SOURCE_DIR}/native/cuda/kernels.cu ${CMAKE_SOURCE_DIR}/native/cuda/kernels.h
+          ${CMAKE_SOURCE_DIR}/native/cuda/arithmetic.h ${CMAKE_SOURCE_DIR}/native/cuda/check.h
+  COMMENT "Compiling CUDA kernels"
+  VERBATIM)
+
+# ---- the backend.
+file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/native/cuda/*.cpp)
+add_library(lstm_cuda OBJECT ${CUDA_SOURCES})
+target_include_directories(lstm_cuda PUBLIC ${CMAKE_SOURCE_DIR}/native)
+target_include_directories(lstm_cuda SYSTEM PUBLIC ${CUDA_INCLUDE} ${CUBLAS_INCLUDE} ${CUDNN_INCLUDE})
+target_compile_options(lstm_cuda PRIVATE -O2 -Wall -Wextra -fvisibility=hidden)
+if(CUDNN_LSTM_SANITIZE)
+  target_compile_options(lstm_cuda PRIVATE -fsanitize=${CUDNN_LSTM_SANITIZE} -fno-omit-frame-pointer -g)
+endif()
+
+add_library(lstm_kernels STATIC ${CUDA_KERNELS})
+set_target_properties(lstm_kernels PROPERTIES LINKER_LANGUAGE CXX)
+set_source_files_properties(${CUDA_KERNELS} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+target_link_libraries(lstm_kernels INTERFACE ${CUDA_CUDART} rt dl Threads::Threads)
+
+if(EXISTS ${CMAKE_SOURCE_DIR}/native/binding/cuda_info.cpp)
+  target_sources(cudnn_lstm PRIVATE ${CMAKE_SOURCE_DIR}/native/binding/cuda_info.cpp)
+endif()
+target_compile_definitions(cudnn_lstm PRIVATE CUDNN_LSTM_CUDA=1)
+target_link_libraries(cudnn_lstm PRIVATE lstm_cuda lstm_kernels)
+target_link_options(cudnn_lstm PRIVATE -Wl,--exclude-libs,ALL)
+
+include(${CMAKE_SOURCE_DIR}/test/gpu/native/CMakeLists.txt OPTIONAL)

@@ -1,0 +1,103 @@
+#include "binding/cuda_info.h"
+
+#include "binding/convert.h"
+#include "binding/task.h"
+#include "cuda/cuda.h"
+
+namespace cudnn_lstm::binding {
+namespace {
+
+std::string string_or(const Napi::Object& options, const char* name, const char* otherwise) {
+  return options.Get(name).IsUndefined() ? otherwise : get_string(options, name);
+}
+
+cuda::Precision to_precision(const std::string& name) {
+  if (name == "fp32") return cuda::Precision::fp32;
+  if (name == "tf32") return cuda::Precision::tf32;
+  if (name == "bf16") return cuda::Precision::bf16;
+  if (name == "fp16") return cuda::Precision::fp16;
+  throw Error(kInvalidArgument, "precision must be fp32, tf32, bf16 or fp16");
+}
+
+cuda::Algorithm to_algorithm(const std::string& name) {
+  if (name == "auto") return cuda::Algorithm::automatic;
+  if (name == "standard") return cuda::Algorithm::standard;
+  if (name == "persist-static") return cuda::Algorithm::persist_static;
+  if (name == "persist-dynamic") return cuda::Algorithm::persist_dynamic;
+  throw Error(kInvalidArgument, "algorithm must be auto, standard, persist-static or persist-dynamic");
+}
+
+Napi::Value to_object(Napi::Env env, const std::optional<cuda::CudaLibrary>& library) {
+  if (!library) return env.Undefined();
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("version", library->version);
+  object.Set("path", library->path);
+  return object;
+}
+
+Napi::Value to_object(Napi::Env env, const cuda::CudaInfo& info) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("compiled", true);
+  object.Set("available", info.available);
+  object.Set("reason", info.reason);
+  if (info.driver) object.Set("driver", *info.driver);
+  if (info.cudnn) object.Set("cudnn", to_object(env, info.cudnn));
+  if (info.cublas) object.Set("cublas", to_object(env, info.cublas));
+  Napi::Array devices = Napi::Array::New(env, info.devices.size());
+  for (std::size_t i = 0; i < info.devices.size(); ++i) {
+    const cuda::CudaDevice& device = info.devices[i];
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("ordinal", device.ordinal);
+    entry.Set("name", device.name);
+    entry.Set("memoryBytes", static_cast<double>(device.memory_bytes));
+    entry.Set("freeBytes", static_cast<double>(device.free_bytes));
+    entry.Set("computeCapability", device.compute_capability);
+    devices.Set(static_cast<std::uint32_t>(i), entry);
+  }
+  object.Set("devices", devices);
+  Napi::Array searched = Napi::Array::New(env, info.searched.size());
+  for (std::size_t i = 0; i < info.searched.size(); ++i) searched.Set(static_cast<std::uint32_t>(i), info.searched[i]);
+  object.Set("searched", searched);
+  return object;
+}
+
+Napi::Value to_object(Napi::Env env, const std::optional<cuda::GpuUsage>& usage) {
+  if (!usage) return env.Null();
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("name", usage->name);
+  object.Set("gpuPercent", usage->gpu_percent);
+  object.Set("memoryPercent", usage->memory_percent);
+  object.Set("memoryUsedBytes", static_cast<double>(usage->memory_used_bytes));
+  object.Set("memoryTotalBytes", static_cast<double>(usage->memory_total_bytes));
+  return object;
+}
+
+}  // namespace
+
+std::function<std::unique_ptr<Backend>()> cuda_factory(const ModelSpec& spec, const Napi::Object& options) {
+  cuda::CudaOptions cuda;
+  if (!options.Get("ordinal").IsUndefined()) cuda.ordinal = get_int(options, "ordinal", 0, 1023);
+  cuda.precision = to_precision(string_or(options, "precision", "tf32"));
+  cuda.algorithm = to_algorithm(string_or(options, "algorithm", "auto"));
+  cuda.library_path = string_or(options, "libraryPath", "");
+  return [spec, cuda] { return cuda::create_cuda_backend(spec, cuda); };
+}
+
+Napi::Value start_cuda_info(const Napi::CallbackInfo& info) {
+  std::string library_path;
+  if (info.Length() > 0 && info[0].IsObject()) library_path = string_or(info[0].As<Napi::Object>(), "libraryPath", "");
+  auto result = std::make_shared<cuda::CudaInfo>();
+  return Task::start(
+      info.Env(), [result, library_path] { *result = cuda::cuda_info(library_path); },
+      [result](Napi::Env env) { return to_object(env, *result); });
+}
+
+Napi::Value read_gpu_usage(const Napi::CallbackInfo& info) {
+  const int ordinal = info.Length() > 0 && info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : 0;
+  auto result = std::make_shared<std::optional<cuda::GpuUsage>>();
+  return Task::start(
+      info.Env(), [result, ordinal] { *result = cuda::gpu_usage(ordinal); },
+      [result](Napi::Env env) { return to_object(env, *result); });
+}
+
+}  // namespace cudnn_lstm::binding

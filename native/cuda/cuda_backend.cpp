@@ -1,0 +1,396 @@
+#include "cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "cuda/kernels.h"
+
+namespace cudnn_lstm::cuda {
+namespace {
+
+// Plans kept at a time: training's full and last batch, validation's, and sampling's, with room.
+constexpr std::size_t kPlans = 12;
+// Hopper's products want 32 MiB of cuBLAS workspace, others less (NVIDIA's recommendation).
+constexpr std::size_t kBlasWorkspace = std::size_t{32} << 20;
+// A step in fp16 whose gradients overflow is run again with its loss scaled down by this factor.
+constexpr float kScaleBackoff = 1.0f / 16;
+constexpr int kScaleRetries = 6;
+
+std::size_t aligned(std::size_t values) { return (values + 63) / 64 * 64; }
+
+}  // namespace
+
+template <class T>
+CudaBackend<T>::CudaBackend(const ModelSpec& spec, const CudaOptions& options, std::shared_ptr<const Libraries> libraries,
+                            const std::string& device_name, const Numerics& numerics)
+    : spec_(spec),
+      layout_(spec),
+      options_(options),
+      device_name_(device_name),
+      libraries_(std::move(libraries)),
+      stream_(make_stream()),
+      upload_stream_(make_stream()),
+      rnn_(libraries_, spec_, numerics, stream_.get(), account_) {
+  cublasHandle_t handle = nullptr;
+  CHECK_CUBLAS(*libraries_, cublasCreate_v2(&handle));
+  blas_ = CublasHandle(handle, libraries_->cublas.cublasDestroy_v2);
+  CHECK_CUBLAS(*libraries_, cublasSetStream_v2(handle, stream_.get()));
+  // A workspace of our own: cuBLAS allocates none inside a capture, and its results do not depend on what ran before.
+  blas_workspace_ = DeviceBuffer(account_, kBlasWorkspace, "cuBLAS's workspace");
+  CHECK_CUBLAS(*libraries_, cublasSetWorkspace_v2(handle, blas_workspace_.data(), blas_workspace_.bytes()));
+  make_arena(rnn_.make_descriptor(CUDNN_RNN_ALGO_STANDARD, false));
+}
+
+template <class T>
+CudaBackend<T>::~CudaBackend() {
+  // The buffers, handles and graphs go on the model's own device, with nothing queued that still uses them.
+  cudaGetDevice(&restorer_.before);
+  cudaSetDevice(options_.ordinal);
+  cudaStreamSynchronize(upload_stream_.get());
+  cudaStreamSynchronize(stream_.get());
+}
+
+template <class T>
+void CudaBackend<T>::make_arena(const RnnDescriptor& descriptor) {
+  arena_.lstm = aligned(rnn_.weight_elements(descriptor.get()));
+  arena_.output = arena_.lstm;
+  arena_.output_bias = arena_.output + aligned(layout_.output_weight().size);
+  arena_.embedding = arena_.output_bias + aligned(layout_.output_bias().size);
+  arena_.size = arena_.embedding + (spec_.coding == InputCoding::embedding ? aligned(layout_.embedding().size) : 0);
+  for (DeviceBuffer* buffer : {&arena_.parameters, &arena_.gradients, &arena_.first_moments, &arena_.second_moments}) {
+    *buffer = DeviceBuffer(account_, arena_.size * sizeof(float), "the parameters, their gradients and moments");
+    CHECK_CUDA(cudaMemsetAsync(buffer->data(), 0, buffer->bytes(), stream_.get()));
+  }
+  if (sizeof(T) != sizeof(float)) {
+    arena_.rounded = DeviceBuffer(account_, arena_.size * sizeof(T), "the 16-bit parameters");
+    arena_.rounded_gradients = DeviceBuffer(account_, arena_.lstm * sizeof(T), "the 16-bit gradients");
+    CHECK_CUDA(cudaMemsetAsync(arena_.rounded.data(), 0, arena_.rounded.bytes(), stream_.get()));
+  }
+  arena_.segments = rnn_.weight_segments(descriptor.get(), layout_, arena_.weights());
+  arena_.segments.push_back({layout_.output_weight().offset, arena_.output, layout_.output_weight().size});
+  arena_.segments.push_back({layout_.output_bias().offset, arena_.output_bias, layout_.output_bias().size});
+  if (spec_.coding == InputCoding::embedding) {
+    arena_.segments.push_back({layout_.embedding().offset, arena_.embedding, layout_.embedding().size});
+  }
+  CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+}
+
+// ---- Plans
+
+template <class T>
+Plan<T>& CudaBackend<T>::plan_for(const PlanKey& key) {
+  auto found = plans_.find(key);
+  if (found == plans_.end()) {
+    evict_plans(kPlans - 1);
+    const Context<T> context{spec_, layout_, rnn_,     arena_,  blas_.get(), stream_.get(), upload_stream_.get(),
+                             account_, options_.algorithm};
+    std::unique_ptr<Plan<T>> plan;
+    try {
+      plan = std::make_unique<Plan<T>>(context, key);
+    } catch (const Error& error) {
+      if (error.code() != kOutOfMemory || plans_.empty()) throw;
+      evict_plans(0);  // the other shapes' buffers are what is in the way
+      plan = std::make_unique<Plan<T>>(context, key);
+    }
+    found = plans_.emplace(key, std::move(plan)).first;
+  }
+  found->second->last_used = ++plan_uses_;
+  return *found->second;
+}
+
+template <class T>
+void CudaBackend<T>::evict_plans(std::size_t keep) {
+  while (plans_.size() > keep) {
+    auto oldest = plans_.begin();
+    for (auto it = plans_.begin(); it != plans_.end(); ++it) {
+      if (it->second->last_used < oldest->second->last_used) oldest = it;
+    }
+    for (State* state : {&training_, &evaluation_, &streams_}) {
+      if (state->resident == oldest->second.get()) store_state(*state);
+    }
+    plans_.erase(oldest);
+  }
+}
+
+// ---- States
+
+template <class T>
+void CudaBackend<T>::take_state(State& state, Plan<T>& plan) {
+  if (state.resident == &plan && state.batch == plan.key().batch) return;
+  const std::size_t bytes = plan.state_values() * sizeof(T);
+  if (state.batch == plan.key().batch) {
+    CHECK_CUDA(cudaMemcpyAsync(plan.state(), state.data(), bytes, cudaMemcpyDeviceToDevice, stream_.get()));
+  } else {
+    CHECK_CUDA(cudaMemsetAsync(plan.state(), 0, bytes, stream_.get()));
+  }
+  state.batch = plan.key().batch;
+  state.resident = &plan;
+}
+
+template <class T>
+void CudaBackend<T>::store_state(State& state) {
+  const std::size_t bytes = state.resident->state_values() * sizeof(T);
+  if (state.stored.bytes() != bytes) state.stored = DeviceBuffer(account_, bytes, "the state");
+  CHECK_CUDA(cudaMemcpyAsync(state.stored.data(), state.resident->state(), bytes, cudaMemcpyDeviceToDevice, stream_.get()));
+  CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+  state.resident = nullptr;
+}
+
+// ---- Training
+
+template <class T>
+StepInput CudaBackend<T>::step_input(const OptimizerStep& optimizer, std::uint64_t done, float loss_scale) const {
+  const double t = static_cast<double>(done + 1);
+  StepInput input{};
+  input.mask_step = done;
+  input.learning_rate = static_cast<float>(optimizer.learning_rate * std::sqrt(1.0 - std::pow(optimizer.beta2, t)) /
+                                           (1.0 - std::pow(optimizer.beta1, t)));
+  input.beta1 = static_cast<float>(optimizer.beta1);
+  input.beta2 = static_cast<float>(optimizer.beta2);
+  input.epsilon = static_cast<float>(optimizer.epsilon);
+  input.clip = static_cast<float>(optimizer.clip);
+  input.loss_scale = loss_scale;
+  return input;
+}
+
+template <class T>
+StepResult CudaBackend<T>::train_step(const Batch& batch, const OptimizerStep& optimizer, const std::atomic<bool>& stop) {
+  StepResult result;
+  train_steps(batch, &optimizer, 1, &result, stop);
+  return result;
+}
+
+template <class T>
+int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
+                                const std::atomic<bool>& stop) {
+  const DeviceScope scope(options_.ordinal);
+  Plan<T>& plan = plan_for({PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
+  last_algorithm_ = plan.algorithm();
+  const std::size_t stride = static_cast<std::size_t>(first.steps + 1) * first.batch;
+  // fp16: the mean over the targets makes gradients too small for 5 bits of exponent, so the loss is scaled up to their sum.
+  // The scale is a function of the shape alone, so that a resumed run repeats the bits of an unbroken one.
+  const double targets = static_cast<double>(first.batch) * (first.target == Target::last ? 1 : first.steps);
+  const float base_scale =
+      options_.precision == Precision::fp16 ? static_cast<float>(std::exp2(std::floor(std::log2(targets)))) : 1.0f;
+
+  int completed = 0;
+  int retries = 0;  // of the step at `completed`
+  while (completed < count) {
+    if (stop.load(std::memory_order_relaxed)) break;
+    const int limit = std::min(count - completed, retries > 0 ? 1 : Plan<T>::kMaxSteps);
+    if (first.carry_state) take_state(training_, plan);
+    plan.begin();
+    int queued = 0;
+    while (queued < limit && (queued == 0 || !stop.load(std::memory_order_relaxed))) {
+      const int some = std::min(limit - queued, Plan<T>::kUploadSteps);
+      StepInput inputs[Plan<T>::kUploadSteps];
+      for (int i = 0; i < some; ++i) {
+        const int step = completed + queued + i;
+        const float scale = base_scale * std::pow(kScaleBackoff, static_cast<float>(i + queued == 0 ? retries : 0));
+        inputs[i] = step_input(optimizers[step], step_count_ + queued + i, scale);
+      }
+      plan.upload(first.ids + static_cast<std::size_t>(completed + queued) * stride, inputs, some);
+      plan.run_train(inputs, some);
+      queued += some;
+    }
+    std::vector<StepOutput> outputs(queued);
+    plan.finish(outputs.data());
+
+    int applied = 0;
+    while (applied < queued && outputs[applied].applied != 0) ++applied;
+    for (int i = 0; i < std::min(applied + 1, queued); ++i) {
+      results[completed + i] = {outputs[i].loss, outputs[i].norm, outputs[i].applied != 0};
+    }
+    if (applied > 0) {
+      step_count_ += applied;
+      training_.batch = first.batch;
+      training_.resident = &plan;
+    }
+    completed += applied;
+    if (applied == queued) {
+      retries = 0;
+      continue;
+    }
+    retries = applied > 0 ? 1 : retries + 1;
+    const bool overflow = options_.precision == Precision::fp16 && std::isfinite(outputs[applied].loss);
+    if (!overflow || retries > kScaleRetries) return completed;
+  }
+  if (completed < count) results[completed] = {std::nan(""), std::nan(""), false};
+  return completed;
+}
+
+template <class T>
+void CudaBackend<T>::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
+                              const std::atomic<bool>& stop) {
+  if (stop.load(std::memory_order_relaxed)) return;
+  const DeviceScope scope(options_.ordinal);
+  Plan<T>& plan = plan_for({PlanKind::evaluate, batch.steps, batch.batch, batch.target, batch.carry_state,
+                            dropout && spec_.dropout > 0});
+  if (batch.carry_state) take_state(evaluation_, plan);
+  plan.run_evaluate(batch.ids, mask_step, losses);
+}
+
+// ---- Sampling
+
+template <class T>
+void CudaBackend<T>::reset_stream_state(int streams) {
+  const DeviceScope scope(options_.ordinal);
+  streams_.clear();
+  take_state(streams_, plan_for({PlanKind::sample, 1, streams, Target::every, true, false}));
+}
+
+template <class T>
+void CudaBackend<T>::next_logits(const std::int32_t* ids, int streams, float* logits) {
+  const DeviceScope scope(options_.ordinal);
+  Plan<T>& plan = plan_for({PlanKind::sample, 1, streams, Target::every, true, false});
+  take_state(streams_, plan);
+  plan.run_sample(ids, logits);
+}
+
+// ---- Slots
+
+template <class T>
+std::size_t CudaBackend<T>::slot_size(Slot slot) const {
+  if (slot == Slot::training_state) return state_values(training_.batch);
+  if (slot == Slot::stream_state) return state_values(streams_.batch);
+  return layout_.size();
+}
+
+template <class T>
+const DeviceBuffer& CudaBackend<T>::arena_slot(Slot slot) const {
+  switch (slot) {
+    case Slot::gradients:
+      return arena_.gradients;
+    case Slot::first_moments:
+      return arena_.first_moments;
+    case Slot::second_moments:
+      return arena_.second_moments;
+    default:
+      return arena_.parameters;
+  }
+}
+
+template <class T>
+void CudaBackend<T>::read(Slot slot, float* out) const {
+  const DeviceScope scope(options_.ordinal);
+  if (slot == Slot::training_state) return read_state(training_, out);
+  if (slot == Slot::stream_state) return read_state(streams_, out);
+  std::vector<float> values(arena_.size);
+  CHECK_CUDA(cudaMemcpyAsync(values.data(), arena_slot(slot).data(), values.size() * sizeof(float), cudaMemcpyDeviceToHost,
+                             stream_.get()));
+  CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+  for (const Segment& segment : arena_.segments) {
+    std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(segment.arena), segment.size, out + segment.canonical);
+  }
+}
+
+template <class T>
+void CudaBackend<T>::write(Slot slot, const float* values, std::size_t count) {
+  const DeviceScope scope(options_.ordinal);
+  if (slot == Slot::training_state) return write_state(training_, values, count);
+  if (slot == Slot::stream_state) return write_state(streams_, values, count);
+  if (count != layout_.size()) {
+    throw Error(kInvalidArgument, "this model has " + std::to_string(layout_.size()) + " parameters, not " + std::to_string(count));
+  }
+  std::vector<float> arena(arena_.size, 0.0f);
+  for (const Segment& segment : arena_.segments) {
+    std::copy_n(values + segment.canonical, segment.size, arena.begin() + static_cast<std::ptrdiff_t>(segment.arena));
+  }
+  CHECK_CUDA(cudaMemcpyAsync(arena_slot(slot).data(), arena.data(), arena.size() * sizeof(float), cudaMemcpyHostToDevice,
+                             stream_.get()));
+  if (slot == Slot::parameters && arena_.rounded.data() != nullptr) {
+    for_each_element(stream_.get(), arena_.size, Round<T>{arena_.parameters.template as<float>(), arena_.rounded.template as<T>()});
+  }
+  CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+}
+
+// Outside [L, 2, B, H], h and c of each layer; inside all h, then all c.
+template <class T>
+void CudaBackend<T>::read_state(const State& state, float* out) const {
+  if (state.batch == 0) return;
+  std::vector<T> values(state_values(state.batch));
+  CHECK_CUDA(cudaMemcpyAsync(values.data(), state.data(), values.size() * sizeof(T), cudaMemcpyDeviceToHost, stream_.get()));
+  CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+  const std::size_t rows = static_cast<std::size_t>(state.batch) * spec_.hidden;
+  for (int layer = 0; layer < spec_.layers; ++layer) {
+    for (int which = 0; which < 2; ++which) {
+      const T* from = values.data() + (static_cast<std::size_t>(which) * spec_.layers + layer) * rows;
+      for (std::size_t i = 0; i < rows; ++i) *out++ = to_float(from[i]);
+    }
+  }
+}
+
+template <class T>
+void CudaBackend<T>::write_state(State& state, const float* values, std::size_t count) {
+  const std::size_t each = state_values(1);
+  if (count % each != 0) throw Error(kInvalidArgument, "a state must hold a multiple of " + std::to_string(each) + " values");
+  state.clear();
+  if (count == 0) return;
+  const int batch = static_cast<int>(count / each);
+  const std::size_t rows = static_cast<std::size_t>(batch) * spec_.hidden;
+  std::vector<T> inside(count);
+  for (int layer = 0; layer < spec_.layers; ++layer) {
+    for (int which = 0; which < 2; ++which) {
+      T* to = inside.data() + (static_cast<std::size_t>(which) * spec_.layers + layer) * rows;
+      for (std::size_t i = 0; i < rows; ++i) to[i] = from_float<T>(*values++);
+    }
+  }
+  if (state.stored.bytes() != count * sizeof(T)) state.stored = DeviceBuffer(account_, count * sizeof(T), "the state");
+  CHECK_CUDA(cudaMemcpyAsync(state.stored.data(), inside.data(), count * sizeof(T), cudaMemcpyHostToDevice, stream_.get()));
+  CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+  state.batch = batch;
+}
+
+template <class T>
+std::string CudaBackend<T>::description() const {
+  std::string text = device_name_ + " (cuDNN " + libraries_->cudnn_version.version + ", " + rnn_.numerics().title;
+  if (!last_algorithm_.empty()) text += ", " + last_algorithm_;
+  for (const auto& entry : plans_) {
+    if (!entry.second->uses_graph()) return text + ", without CUDA graphs)";
+  }
+  return text + ")";
+}
+
+template class CudaBackend<float>;
+template class CudaBackend<Half>;
+template class CudaBackend<BFloat16>;
+
+// ---- Creation
+
+std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOptions& options) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  cudaGetLastError();
+  if (status != cudaSuccess || count == 0) {
+    const CudaInfo info = cuda_info(options.library_path);
+    std::string searched;
+    for (const std::string& line : info.searched) searched += (searched.empty() ? "" : "; ") + line;
+    throw Error(kDeviceUnavailable, "no usable GPU: " + info.reason + ". Looked for: " + searched +
+                                        ". Install NVIDIA's driver, or use --device cpu");
+  }
+  if (options.ordinal < 0 || options.ordinal >= count) {
+    throw Error(kDeviceUnavailable, "there is no GPU " + std::to_string(options.ordinal) + ": this machine has " +
+                                        std::to_string(count) + " (cuda:0" +
+                                        (count > 1 ? " to cuda:" + std::to_string(count - 1) : "") + ")");
+  }
+  std::vector<std::string> searched;
+  const auto libraries = open_libraries(options.library_path, searched);
+  const DeviceScope scope(options.ordinal);
+  cudaDeviceProp properties{};
+  CHECK_CUDA(cudaGetDeviceProperties(&properties, options.ordinal));
+  if (options.precision == Precision::bf16 && properties.major < 8) {
+    throw Error(kInvalidArgument, std::string(properties.name) + " has no bf16 (compute capability 8.0 is needed): use fp16, "
+                                                                 "tf32 or fp32");
+  }
+  const Numerics numerics = numerics_of(options.precision, properties.major);
+  switch (options.precision) {
+    case Precision::fp16:
+      return std::make_unique<CudaBackend<Half>>(spec, options, libraries, properties.name, numerics);
+    case Precision::bf16:
+      return std::make_unique<CudaBackend<BFloat16>>(spec, options, libraries, properties.name, numerics);
+    default:
+      return std::make_unique<CudaBackend<float>>(spec, options, libraries, properties.name, numerics);
+  }
+}
+
+}  // namespace cudnn_lstm::cuda

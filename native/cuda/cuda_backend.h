@@ -1,0 +1,96 @@
+// The cuDNN backend: one model on one GPU. It owns the parameters and the states; plan.h holds what runs on them.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cuda/plan.h"
+
+namespace cudnn_lstm::cuda {
+
+// T: storage of weights and activations (arithmetic.h).
+template <class T>
+class CudaBackend final : public Backend {
+ public:
+  // Throws Error, as create_cuda_backend.
+  CudaBackend(const ModelSpec& spec, const CudaOptions& options, std::shared_ptr<const Libraries> libraries,
+              const std::string& device_name, const Numerics& numerics);
+  ~CudaBackend() override;
+
+  const ModelSpec& spec() const override { return spec_; }
+  const Layout& layout() const override { return layout_; }
+  StepResult train_step(const Batch& batch, const OptimizerStep& optimizer, const std::atomic<bool>& stop) override;
+  int train_steps(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
+                  const std::atomic<bool>& stop) override;
+  void evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
+                const std::atomic<bool>& stop) override;
+  void reset_evaluation_state() override { evaluation_.clear(); }
+  void reset_training_state() override { training_.clear(); }
+  void next_logits(const std::int32_t* ids, int streams, float* logits) override;
+  void reset_stream_state(int streams) override;
+  std::size_t slot_size(Slot slot) const override;
+  void read(Slot slot, float* out) const override;
+  void write(Slot slot, const float* values, std::size_t count) override;
+  std::uint64_t step_count() const override { return step_count_; }
+  void set_step_count(std::uint64_t steps) override { step_count_ = steps; }
+  std::size_t host_bytes() const override { return account_.host; }
+  std::size_t device_bytes() const override { return account_.device; }
+  std::string description() const override;
+
+ private:
+  // A carried state, h [L, B, H] then c. It lies in the plan that last worked on it, or in `stored`; batch 0 is none.
+  struct State {
+    int batch = 0;
+    Plan<T>* resident = nullptr;
+    DeviceBuffer stored;
+    void clear() {
+      batch = 0;
+      resident = nullptr;
+    }
+    const T* data() const { return resident != nullptr ? resident->state() : stored.as<T>(); }
+  };
+
+  // Puts the thread's device back once every member is gone: declared first, so destroyed last.
+  struct DeviceRestorer {
+    int before = -1;
+    ~DeviceRestorer() {
+      if (before >= 0) cudaSetDevice(before);
+    }
+  };
+
+  void make_arena(const RnnDescriptor& descriptor);
+  Plan<T>& plan_for(const PlanKey& key);
+  void evict_plans(std::size_t keep);
+  // Makes `plan` hold the state: a copy of it, or zero where there is none or B changed.
+  void take_state(State& state, Plan<T>& plan);
+  void store_state(State& state);
+  void read_state(const State& state, float* out) const;
+  void write_state(State& state, const float* values, std::size_t count);
+  const DeviceBuffer& arena_slot(Slot slot) const;
+  StepInput step_input(const OptimizerStep& optimizer, std::uint64_t done, float loss_scale) const;
+  std::size_t state_values(int batch) const {
+    return static_cast<std::size_t>(2) * spec_.layers * batch * spec_.hidden;
+  }
+
+  DeviceRestorer restorer_;
+  const ModelSpec spec_;
+  const Layout layout_;
+  const CudaOptions options_;
+  const std::string device_name_;
+  const std::shared_ptr<const Libraries> libraries_;
+  MemoryAccount account_;  // outlives every buffer below
+  Stream stream_, upload_stream_;
+  Rnn rnn_;
+  CublasHandle blas_;
+  DeviceBuffer blas_workspace_;
+  Arena<T> arena_;
+  State training_, evaluation_, streams_;
+  std::map<PlanKey, std::unique_ptr<Plan<T>>> plans_;
+  std::uint64_t plan_uses_ = 0;
+  std::uint64_t step_count_ = 0;
+  std::string last_algorithm_;
+};
+
+}  // namespace cudnn_lstm::cuda
