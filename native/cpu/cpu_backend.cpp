@@ -170,6 +170,7 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
 
 void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
                           const std::atomic<bool>& stop) {
+  if (batch.batch <= kSingleStreams && !(dropout && spec_.dropout > 0)) return evaluate_single(batch, losses, stop);
   Pass pass;
   pass.ids = batch.ids;
   pass.steps = batch.steps;
@@ -187,7 +188,10 @@ void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_s
     output_stage(thread);
   });
   if (stopped()) return;
-  if (batch.carry_state) end_pass(evaluation_state_);
+  if (batch.carry_state) {
+    end_pass(evaluation_state_);
+    evaluation_rows_.clear();
+  }
   const int first = output_first_step();
   for (int step = first; step < pass_.steps; ++step) {
     for (int b = 0; b < pass_.batch; ++b) {
@@ -279,7 +283,8 @@ std::size_t CpuBackend::host_bytes() const {
   std::size_t total = 4 * parameters_.bytes() + weights_.bytes() + inputs_.bytes() + input_gradients_.bytes() +
                       outputs_gradient_.bytes() + recurrent_gradient_.bytes() + cell_gradient_.bytes() +
                       onehot_gradient_.bytes() + logits_.bytes() + losses_.bytes() + training_state_.data.bytes() +
-                      evaluation_state_.data.bytes() + stream_lanes_.data.bytes() + stream_rows_.size() * sizeof(float);
+                      evaluation_state_.data.bytes() + stream_lanes_.data.bytes() +
+                      (stream_rows_.size() + evaluation_rows_.size()) * sizeof(float);
   for (const LayerActivations& layer : layers_) {
     total += layer.gates.bytes() + layer.c.bytes() + layer.h.bytes() + layer.dropped.bytes() + layer.keep.bytes();
   }

@@ -14,6 +14,9 @@
 
 namespace cudnn_lstm::cpu {
 
+// Up to this many sequences are fed one by one through matrix-vector products; more share a lane block.
+inline constexpr int kSingleStreams = 2;
+
 // What one layer computes in T steps for the blocks of a batch; a "pair" is one (step, lane block).
 struct LayerActivations {
   AlignedBuffer<float> gates;          // [T][blocks][gate_stride]: activations, then gradients of the pre-activations
@@ -39,7 +42,10 @@ class CpuBackend final : public Backend {
   StepResult train_step(const Batch& batch, const OptimizerStep& optimizer, const std::atomic<bool>& stop) override;
   void evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
                 const std::atomic<bool>& stop) override;
-  void reset_evaluation_state() override { evaluation_state_.batch = 0; }
+  void reset_evaluation_state() override {
+    evaluation_state_.batch = 0;
+    evaluation_rows_.clear();
+  }
   void reset_training_state() override { training_state_.batch = 0; }
   void next_logits(const std::int32_t* ids, int streams, float* logits) override;
   void reset_stream_state(int streams) override;
@@ -105,6 +111,7 @@ class CpuBackend final : public Backend {
   // cpu_sampling.cpp
   void next_logits_single(std::int32_t id, int stream, int streams, float* logits);
   void next_logits_lanes(const std::int32_t* ids, int streams, float* logits);
+  void evaluate_single(const Batch& batch, float* losses, const std::atomic<bool>& stop);
 
   int pairs() const { return pass_.steps * pass_.blocks; }
   int output_first_step() const { return pass_.target == Target::last ? pass_.steps - 1 : 0; }
@@ -164,7 +171,8 @@ class CpuBackend final : public Backend {
   std::vector<AlignedBuffer<float>> panels_; // one a thread: packed columns of a gradient product
 
   LaneState training_state_, evaluation_state_, stream_lanes_;
-  std::vector<float> stream_rows_;  // [L, 2, S, H] while there are few streams
+  std::vector<float> stream_rows_;      // [L, 2, S, H] while there are few streams
+  std::vector<float> evaluation_rows_;  // [L, 2, B, H], the carried evaluation state of few sequences
   int streams_ = 0;
   std::vector<float> single_scratch_;
 };

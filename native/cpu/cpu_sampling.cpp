@@ -1,16 +1,11 @@
 // One symbol a stream at a time, the state carried.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "cpu/cpu_backend.h"
 
 namespace cudnn_lstm::cpu {
-namespace {
-
-// Up to this many streams are fed one by one through matrix-vector products; more share a lane block.
-constexpr int kSingleStreams = 2;
-
-}  // namespace
 
 void CpuBackend::reset_stream_state(int streams) {
   streams_ = streams;
@@ -70,6 +65,30 @@ void CpuBackend::next_logits_single(std::int32_t id, int stream, int streams, fl
   }
   kernels_.matrix_vector(weights.output.data(), spec_.vocabulary, spec_.hidden, input, weights_.output_bias(), outputs);
   std::memcpy(logits, outputs, spec_.vocabulary * sizeof(float));
+}
+
+// A lane block would compute sixteen sequences for the one or two that there are.
+void CpuBackend::evaluate_single(const Batch& batch, float* losses, const std::atomic<bool>& stop) {
+  const int size = batch.batch;
+  const std::size_t floats = static_cast<std::size_t>(spec_.layers) * 2 * size * spec_.hidden;
+  std::vector<float> state(floats, 0.0f);
+  if (batch.carry_state && evaluation_rows_.size() == floats) state = evaluation_rows_;
+  std::vector<float> logits(spec_.vocabulary);
+  state.swap(stream_rows_);
+  for (int step = 0; step < batch.steps && !stop.load(std::memory_order_relaxed); ++step) {
+    for (int b = 0; b < size; ++b) {
+      next_logits_single(batch.ids[step * size + b], b, size, logits.data());
+      if (batch.target == Target::last && step + 1 < batch.steps) continue;
+      const float largest = *std::max_element(logits.begin(), logits.end());
+      double sum = 0;
+      for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
+      *losses++ = static_cast<float>(largest + std::log(sum) - logits[batch.ids[(step + 1) * size + b]]);
+    }
+  }
+  state.swap(stream_rows_);
+  if (!batch.carry_state || stop.load(std::memory_order_relaxed)) return;
+  evaluation_rows_.swap(state);
+  evaluation_state_.batch = 0;
 }
 
 void CpuBackend::next_logits_lanes(const std::int32_t* ids, int streams, float* logits) {
