@@ -1,10 +1,10 @@
 /** What a trainer saves and restores: the device's arrays and the state around them. */
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import type { Checkpoint, CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { RunDirectory } from '../checkpoint/run-directory';
 import { CheckpointError } from '../errors';
 import type { NativeModel } from '../native';
+import type { QueuedModel } from '../native-queue';
 import type { CheckpointEvent } from './events';
 import type { TrainingOptions } from './options';
 import { type RunIdentity, type TrainingState, toResumeState } from './state';
@@ -24,7 +24,7 @@ export class CheckpointKeeper {
    * @param state What is saved already: that of a new run, or of the checkpoint being resumed.
    */
   constructor(
-    readonly native: NativeModel,
+    readonly native: QueuedModel,
     readonly run: CheckpointDirectory | undefined,
     readonly carried: boolean,
     readonly every: number,
@@ -48,17 +48,17 @@ export class CheckpointKeeper {
     state: TrainingState,
     identity: Omit<RunIdentity, 'stepCount'>,
   ): Promise<CheckpointEvent[]> {
-    const { native, run } = this;
+    const { run } = this;
     if (run) {
       const withState = this.carried && state.batchInEpoch > 0;
-      const checkpoint = await whenIdle(() => ({
+      const checkpoint = await this.native.whenIdle((native) => ({
         metadata: { ...metadata, training: toResumeState(state, { ...identity, stepCount: native.stepCount }) },
         parameters: native.read('parameters'),
         firstMoments: native.read('firstMoments'),
         secondMoments: native.read('secondMoments'),
         ...(withState ? { trainingState: native.read('trainingState') } : {}),
       }));
-      await run.saveLast(checkpoint, native.parameters);
+      await run.saveLast(checkpoint, this.native.parameters);
     }
     this.#saved = savedAt(state);
     return run ? [{ type: 'checkpoint', kind: 'last', path: run.path, totalSteps: metadata.step }] : [];
@@ -68,7 +68,7 @@ export class CheckpointKeeper {
   async saveBest(file: string, metadata: CheckpointMetadata): Promise<CheckpointEvent[]> {
     const { native, run } = this;
     if (!run) return [];
-    const parameters = await whenIdle(() => native.read('parameters'));
+    const parameters = await native.whenIdle((idle) => idle.read('parameters'));
     await run.saveBest({ metadata, parameters }, native.parameters, file);
     return [{ type: 'checkpoint', kind: 'best', path: join(run.path, file), totalSteps: metadata.step }];
   }
@@ -97,16 +97,4 @@ export function restore(native: NativeModel, checkpoint: Checkpoint, path: strin
   native.write('secondMoments', secondMoments);
   native.stepCount = training.stepCount;
   if (midEpoch && trainingState) native.write('trainingState', trainingState);
-}
-
-/** Runs a synchronous call as soon as no other call (a user's `generate`, say) holds the model. */
-export async function whenIdle<T>(call: () => T): Promise<T> {
-  for (;;) {
-    try {
-      return call();
-    } catch (error) {
-      if ((error as { code?: string }).code !== 'ERR_BUSY') throw error;
-      await setTimeout(1);
-    }
-  }
 }

@@ -8,7 +8,7 @@ import { TrainingError } from '../errors';
 import type { LanguageModel } from '../model';
 import type { NativeTrainResult } from '../native';
 import { type BatchCut, type BatchSource, createBatches } from './batches';
-import { type CheckpointDirectory, CheckpointKeeper, restore, whenIdle } from './checkpoints';
+import { type CheckpointDirectory, CheckpointKeeper, restore } from './checkpoints';
 import { drawSample } from './epoch-sample';
 import type { CheckpointEvent, EndReason, TrainingEvent } from './events';
 import type { TrainingOptions } from './options';
@@ -34,8 +34,8 @@ export interface TrainerParts {
 }
 
 /**
- * Trains a model while it is iterated over: `for await (const event of trainer) …`. The model can generate meanwhile (its calls
- * take turns with the trainer's), but must not score, because validation uses the one evaluation state there is.
+ * Trains a model while it is iterated over: `for await (const event of trainer) …`. The model can generate and score
+ * meanwhile: its calls take turns with the trainer's.
  *
  * Ends with an 'end' event. Leaving the loop early, or an abort, finishes the step in progress and saves the last checkpoint
  * first; after an abort the iterator throws the signal's reason.
@@ -146,7 +146,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   /** Trains to the end of the epoch in progress, or to an interruption. */
   async *#trainEpoch(): AsyncGenerator<TrainingEvent, void, undefined> {
     const state = this.#state;
-    if (state.batchInEpoch === 0) await whenIdle(() => this.model.native.resetTrainingState());
+    if (state.batchInEpoch === 0) this.model.native.resetTrainingState();
     while (state.batchInEpoch < this.batches.stepsPerEpoch && this.#interruption() === undefined) {
       const began = performance.now();
       const cut = await this.batches.cut(state.epoch, state.batchInEpoch, this.#pacer.count);
@@ -274,7 +274,9 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   async #score(): Promise<{ loss: number }> {
     this.#calling = true;
     try {
-      return await scoreValidation(this.model.native, this.#parts.corpus.ids, this.split, this.options, this.#signal);
+      return await this.model.native.evaluationSequence(() =>
+        scoreValidation(this.model.native, this.#parts.corpus.ids, this.split, this.options, this.#signal),
+      );
     } finally {
       this.#calling = false;
     }

@@ -1,11 +1,13 @@
 import type { Checkpoint, CheckpointMetadata } from '../../../lib/checkpoint/checkpoint';
 import type { Vocabulary } from '../../../lib/corpus/vocabulary';
+import { queued } from '../../../lib/native-queue';
 import type { EndEvent, EpochEvent, TrainingEvent } from '../../../lib/training/events';
 import type { TrainingOptions } from '../../../lib/training/options';
 import { presetOptions } from '../../../lib/training/presets';
 import { Trainer } from '../../../lib/training/trainer';
 import { arrayIds } from '../../fixtures/array-ids';
 import { FakeTrainingModel } from '../../fixtures/fake-training-model';
+import { MemoryRun } from '../../fixtures/memory-run';
 
 const symbols = ['\n', ...'abcdefgh'];
 const vocabulary = {
@@ -29,26 +31,6 @@ const small: TrainingOptions = {
   sampleLength: 12,
 };
 
-/** Keeps what a run directory would, through the JSON that a file would put it through. */
-class MemoryRun {
-  readonly path = 'memory';
-  last: Checkpoint | undefined;
-  readonly best = new Map<string, Checkpoint>();
-  readonly metrics: { type?: string }[] = [];
-  lastCount = 0;
-
-  async saveLast(checkpoint: Checkpoint): Promise<void> {
-    this.last = { ...checkpoint, metadata: JSON.parse(JSON.stringify(checkpoint.metadata)) as CheckpointMetadata };
-    this.lastCount++;
-  }
-  async saveBest(checkpoint: Checkpoint, _layout: unknown, file: string): Promise<void> {
-    this.best.set(file, { ...checkpoint, metadata: { ...checkpoint.metadata } });
-  }
-  async appendMetrics(record: object): Promise<void> {
-    this.metrics.push(JSON.parse(JSON.stringify(record)) as object);
-  }
-}
-
 function make(
   options: TrainingOptions,
   native = new FakeTrainingModel(symbols.length),
@@ -58,7 +40,7 @@ function make(
   const run = new MemoryRun();
   const metadata = { format: 'cudnn-lstm', formatVersion: 1, epoch: 0, step: 0 } as unknown as CheckpointMetadata;
   const trainer = new Trainer({
-    model: { native, vocabulary, metadata, deviceReason: 'a test' },
+    model: { native: queued(native), vocabulary, metadata, deviceReason: 'a test' },
     corpus,
     options,
     run: run as never,

@@ -1,0 +1,151 @@
+/** Training with the real addon: it learns, a resumed run is bit-equal, the event loop stays free, an abort is prompt. */
+import { createHash } from 'node:crypto';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import type { Checkpoint, CheckpointMetadata } from '../../../lib/checkpoint/checkpoint';
+import { MemoryIds } from '../../../lib/corpus/ids';
+import { Vocabulary } from '../../../lib/corpus/vocabulary';
+import { loadNative, type Slot } from '../../../lib/native';
+import { queued } from '../../../lib/native-queue';
+import type { EpochEvent, TrainingEvent } from '../../../lib/training/events';
+import type { TrainingOptions } from '../../../lib/training/options';
+import { presetOptions } from '../../../lib/training/presets';
+import { Trainer } from '../../../lib/training/trainer';
+import { MemoryRun } from '../../fixtures/memory-run';
+
+const text = Array.from({ length: 90 }, (_, i) => `${i % 7} sheep and ${i % 5} goats went over ${i % 11} hills\n`).join(
+  '',
+);
+const vocabulary = Vocabulary.of([text]);
+const ids = new MemoryIds(Uint8Array.from(vocabulary.encode(text)));
+const corpus = { ids, length: ids.length, sha256: 'abc', sources: ['sheep'], notes: [] };
+
+const small: TrainingOptions = {
+  ...presetOptions('fast'),
+  epochs: 3,
+  batchSize: 5,
+  seqLength: 13,
+  hidden: 24,
+  warmup: 5,
+  learningRate: 0.01,
+  patience: 0,
+  saveEvery: 0,
+  sampleLength: 20,
+};
+
+async function make(
+  options: TrainingOptions,
+  o: { checkpoint?: Checkpoint | undefined; signal?: AbortSignal; threads?: number } = {},
+) {
+  const native = queued(
+    await loadNative().createModel(
+      {
+        vocabulary: vocabulary.size,
+        layers: options.layers,
+        hidden: options.hidden,
+        input: options.input,
+        embedding: 0,
+        dropout: options.dropout,
+        seed: options.seed,
+      },
+      { device: 'cpu', threads: o.threads ?? 2 },
+    ),
+  );
+  native.initialize();
+  const run = new MemoryRun();
+  const metadata = { format: 'cudnn-lstm', formatVersion: 1, epoch: 0, step: 0 } as unknown as CheckpointMetadata;
+  const trainer = new Trainer({
+    model: { native, vocabulary, metadata, deviceReason: 'a test' },
+    corpus,
+    options,
+    run: run as never,
+    ...(o.checkpoint ? { resume: { path: 'memory/last', checkpoint: o.checkpoint } } : {}),
+    signal: o.signal,
+  });
+  return { trainer, native, run };
+}
+
+type Made = Awaited<ReturnType<typeof make>>;
+
+async function collect(trainer: Trainer): Promise<TrainingEvent[]> {
+  const events: TrainingEvent[] = [];
+  for await (const event of trainer) events.push(event);
+  return events;
+}
+
+function hash({ native }: Made): string {
+  const all = createHash('sha256').update(String(native.stepCount));
+  for (const slot of ['parameters', 'firstMoments', 'secondMoments'] as Slot[]) all.update(native.read(slot));
+  return all.digest('hex');
+}
+
+const losses = (events: TrainingEvent[]) =>
+  events.flatMap((event) =>
+    event.type === 'epoch' ? [[event.epoch, event.loss, event.validationLoss, event.gradientNorm]] : [],
+  );
+
+it('learns', async () => {
+  const { trainer, native } = await make({ ...small, epochs: 12 });
+  const epochs = (await collect(trainer)).filter((event): event is EpochEvent => event.type === 'epoch');
+  expect(epochs.at(-1)?.validationLoss).toBeLessThan(0.7 * (epochs[0]?.validationLoss as number));
+  native.dispose();
+});
+
+describe.each(['every', 'last'] as const)('target %s', (target) => {
+  const options: TrainingOptions = { ...small, target, batchSize: target === 'last' ? 64 : 5, sampleLength: 0 };
+
+  it('resumes bit for bit, and whatever the number of threads', async () => {
+    const whole = await make(options);
+    const wholeEvents = await collect(whole.trainer);
+    for (const cut of [1, 17, 70, 110]) {
+      const first = await make(options, { threads: 1 });
+      for await (const event of first.trainer) if (event.type === 'step' && event.totalSteps >= cut) break;
+      const second = await make(options, { checkpoint: first.run.last, threads: 3 });
+      const events = await collect(second.trainer);
+      expect(hash(second)).toBe(hash(whole));
+      const later = losses(events);
+      expect(later).toEqual(losses(wholeEvents).slice(3 - later.length));
+      expect(later.length).toBeGreaterThan(0);
+      first.native.dispose();
+      second.native.dispose();
+    }
+    whole.native.dispose();
+  });
+});
+
+it('keeps the event loop free and ends promptly on an abort', async () => {
+  const controller = new AbortController();
+  const { trainer, run, native } = await make(
+    { ...small, hidden: 128, epochs: 10_000, sampleLength: 100 },
+    { signal: controller.signal },
+  );
+  const delay = monitorEventLoopDelay({ resolution: 1 });
+  delay.enable();
+  let aborted = 0;
+  setTimeout(() => {
+    aborted = performance.now();
+    controller.abort(new Error('enough'));
+  }, 1500);
+  await expect(collect(trainer)).rejects.toThrow('enough');
+  delay.disable();
+  expect(performance.now() - aborted).toBeLessThan(500);
+  expect(delay.percentile(99) / 1e6).toBeLessThan(20);
+  expect(run.last?.metadata.training?.stepCount).toBe(native.stepCount);
+  native.dispose();
+});
+
+it('stops with the step and the norm when the numbers explode', async () => {
+  const { trainer, native, run } = await make({
+    ...small,
+    learningRate: 10,
+    clip: 0,
+    warmup: 0,
+    schedule: 'constant',
+    epochs: 100,
+  });
+  await expect(collect(trainer)).rejects.toMatchObject({
+    code: 'ERR_TRAINING',
+    message: expect.stringMatching(/step \d+ .*loss .*gradient norm/),
+  });
+  expect(run.best.size).toBeLessThanOrEqual(100);
+  native.dispose();
+});
