@@ -1,5 +1,8 @@
 /** Texts to score, from wherever a corpus may come (files, folders, globs, names, stdin). */
-import { openCorpus } from '../corpus/corpus';
+import { type CorpusOptions, openCorpus } from '../corpus/corpus';
+import { readText } from '../corpus/decode';
+import { stripGutenberg } from '../corpus/gutenberg';
+import { resolveSources } from '../corpus/sources';
 import type { LanguageModel } from '../model';
 import type { ReadableIds } from './score';
 
@@ -11,7 +14,7 @@ export interface OpenText {
   close(): void;
 }
 
-/** How a text is read. */
+/** How a text is read; see `CorpusOptions`. */
 export interface OpenTextOptions {
   unknown?: 'error' | 'skip' | undefined;
   encoding?: string | undefined;
@@ -24,59 +27,40 @@ export interface OpenTextOptions {
  *
  * @throws DataError if it cannot be read, or has characters that the model does not know (and `unknown` is not `'skip'`).
  */
-export async function openText(model: LanguageModel, source: string, o: OpenTextOptions = {}): Promise<OpenText> {
-  if (o.unknown !== 'skip') {
-    const corpus = await openCorpus([source], { ...readingOptions(model, o), vocabulary: model.vocabulary });
-    return { ids: corpus.ids, notes: corpus.notes, close: () => corpus.close() };
-  }
-  // Read with a vocabulary of its own, the text can have any character; those that the model does not know are left out.
-  const corpus = await openCorpus([source], readingOptions(model, o));
-  try {
-    const table = corpus.vocabulary.symbols.map((symbol) => model.vocabulary.idOf(symbol) ?? -1);
-    const kept = new Uint16Array(corpus.length);
-    let length = 0;
-    for (let start = 0; start < corpus.length; start += pieceLength) {
-      for (const own of corpus.ids.read(start, Math.min(pieceLength, corpus.length - start))) {
-        const id = table[own] as number;
-        if (id >= 0) kept[length++] = id;
-      }
-    }
-    const skipped = corpus.length - length;
-    const notes = skipped > 0 ? [`${source}: skipped ${skipped} characters that the model does not know`] : [];
-    const read = (start: number, count: number) => kept.subarray(start, Math.min(start + count, length));
-    return { ids: { length, read }, notes: [...corpus.notes, ...notes], close: () => {} };
-  } finally {
-    corpus.close();
-  }
-}
-
-/** Reads a text's lines, normalised as the model's corpus was, without their line breaks. */
-export async function readLines(
-  model: LanguageModel,
+export async function openText(
+  model: Pick<LanguageModel, 'vocabulary' | 'metadata'>,
   source: string,
   o: OpenTextOptions = {},
-): Promise<{ lines: string[]; notes: string[] }> {
-  const corpus = await openCorpus([source], readingOptions(model, o));
-  try {
-    const pieces: string[] = [];
-    for (let start = 0; start < corpus.length; start += pieceLength) {
-      pieces.push(corpus.vocabulary.decode(corpus.ids.read(start, Math.min(pieceLength, corpus.length - start))));
-    }
-    const lines = pieces.join('').split('\n');
-    if (lines.at(-1) === '') lines.pop(); // What follows the last line break is no line.
-    return { lines, notes: corpus.notes };
-  } finally {
-    corpus.close();
-  }
-}
-
-const pieceLength = 65_536;
-
-function readingOptions(model: LanguageModel, o: OpenTextOptions) {
-  return {
+): Promise<OpenText> {
+  const options: CorpusOptions = {
+    vocabulary: model.vocabulary,
     lowercase: model.metadata.normalization.lowercase,
+    ...(o.unknown === undefined ? {} : { unknown: o.unknown }),
     ...(o.encoding === undefined ? {} : { encoding: o.encoding }),
     ...(o.gutenberg === undefined ? {} : { gutenberg: o.gutenberg }),
     ...(o.signal === undefined ? {} : { signal: o.signal }),
   };
+  const { ids, notes, close } = await openCorpus([source], options);
+  return { ids, notes, close };
+}
+
+/** Reads a text's lines, normalised as the model's corpus was, without their line breaks. */
+export async function readLines(
+  model: Pick<LanguageModel, 'normalize'>,
+  source: string,
+  o: Omit<OpenTextOptions, 'unknown'> = {},
+): Promise<{ lines: string[]; notes: string[] }> {
+  const lines: string[] = [];
+  const notes: string[] = [];
+  for (const file of await resolveSources([source], o.signal)) {
+    const pieces: string[] = [];
+    for await (const piece of readText(file, o.encoding ?? 'utf8', o.signal)) pieces.push(piece);
+    const text = model.normalize(pieces.join(''));
+    const book = o.gutenberg === 'keep' ? undefined : stripGutenberg(text);
+    if (book !== undefined)
+      notes.push(`${file.name}: Project Gutenberg's header and footer left out (--gutenberg keep to score them)`);
+    for (const line of (book ?? text).split('\n')) lines.push(line);
+    if (lines.at(-1) === '') lines.pop(); // What follows the last line break is no line.
+  }
+  return { lines, notes };
 }
