@@ -1,0 +1,248 @@
+/** What a checkpoint holds, and how it lies in a safetensors file (docs/checkpoint-format.md). */
+import { z } from 'zod';
+import type { Normalization } from '../corpus/normalization';
+import { largestVocabulary, Vocabulary } from '../corpus/vocabulary';
+import { CheckpointError } from '../errors';
+import type { NativeParameter, Target } from '../native';
+import { canonicalLayout, layoutSize, type ModelShape } from './layout';
+import { SafetensorsFile, type Tensor, writeSafetensors } from './safetensors';
+import { parseStrictJson } from './strict-json';
+
+export type { ModelShape } from './layout';
+
+/** Where training stands; in a run's last checkpoints. */
+export interface ResumeState {
+  /** Optimiser steps done: Adam's t, and the key of the next step's dropout. */
+  stepCount: number;
+  /** The epoch in progress, from 0. */
+  epoch: number;
+  /** The next batch of that epoch. */
+  batchInEpoch: number;
+  /** B of the carried state. */
+  batch: number;
+  seed: number;
+  corpusSha256: string;
+  corpusLength: number;
+  /** Steps that the schedule is laid out over. */
+  scheduleSteps: number;
+  best?: { epoch: number; loss: number; file: string } | undefined;
+  elapsedSeconds: number;
+  extra: Record<string, unknown>;
+}
+
+export interface CheckpointMetadata {
+  format: 'cudnn-lstm';
+  formatVersion: 1;
+  /** Symbols in id order. */
+  vocabulary: string[];
+  normalization: Normalization;
+  model: Omit<ModelShape, 'vocabulary'>;
+  /** The effective options of the run. */
+  configuration: Record<string, unknown>;
+  /** What it was trained for: windows ('last') are sampled by sliding a window, 'every' by carrying the state. */
+  target: Target;
+  seqLength: number;
+  /** Epochs completed. */
+  epoch: number;
+  /** Optimiser steps completed. */
+  step: number;
+  /** Mean nats a character of the last epoch, dropout on. */
+  loss?: number | undefined;
+  validationLoss?: number | undefined;
+  /** Of the package that wrote it. */
+  version: string;
+  training?: ResumeState | undefined;
+}
+
+export interface Checkpoint {
+  metadata: CheckpointMetadata;
+  /** Canonical flat layout. */
+  parameters: Float32Array;
+  firstMoments?: Float32Array;
+  secondMoments?: Float32Array;
+  /** [L, 2, B, H]. */
+  trainingState?: Float32Array;
+}
+
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const extent = (largest: number) => z.number().int().min(1).max(largest);
+
+const resumeSchema = z.strictObject({
+  stepCount: count,
+  epoch: count,
+  batchInEpoch: count,
+  batch: extent(1 << 24),
+  seed: count,
+  corpusSha256: z.string().max(128),
+  corpusLength: count,
+  scheduleSteps: count,
+  best: z.strictObject({ epoch: count, loss: z.number(), file: z.string().max(255) }).optional(),
+  elapsedSeconds: z.number().min(0),
+  extra: z.record(z.string(), z.unknown()),
+});
+
+const metadataSchema = z.strictObject({
+  format: z.literal('cudnn-lstm'),
+  formatVersion: z.literal(1),
+  vocabulary: z.array(z.string().max(2)).min(1).max(largestVocabulary),
+  normalization: z.strictObject({ lowercase: z.boolean() }),
+  model: z.strictObject({
+    layers: extent(64),
+    hidden: extent(65_536),
+    input: z.enum(['scalar', 'onehot', 'embedding']),
+    embedding: z.number().int().min(0).max(65_536),
+    dropout: z.number().min(0).lt(1),
+  }),
+  configuration: z.record(z.string(), z.unknown()),
+  target: z.enum(['every', 'last']),
+  seqLength: extent(1 << 24),
+  epoch: count,
+  step: count,
+  loss: z.number().optional(),
+  validationLoss: z.number().optional(),
+  version: z.string().max(64),
+  training: resumeSchema.optional(),
+});
+
+/** Metadata values are strings: plain ones as they are, all else as JSON. */
+const plainStrings = new Set(['format', 'version', 'target']);
+
+function encodeMetadata(metadata: CheckpointMetadata): Record<string, string> {
+  const encoded: Record<string, string> = {};
+  for (const [key, value] of Object.entries(metadata)) {
+    if (value === undefined) continue;
+    encoded[key] = plainStrings.has(key) ? (value as string) : JSON.stringify(value);
+  }
+  return encoded;
+}
+
+function decodeMetadata(path: string, encoded: Record<string, string>): CheckpointMetadata {
+  const refuse = (problem: string, cause?: unknown): never => {
+    throw new CheckpointError(`${path} is not a usable checkpoint: ${problem}`, { cause });
+  };
+  if (encoded.format !== 'cudnn-lstm') refuse('it is a safetensors file, but not one of this package (no format cudnn-lstm)');
+  const raw: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(encoded)) {
+    try {
+      raw[key] = plainStrings.has(key) ? value : parseStrictJson(value);
+    } catch (error) {
+      refuse(`its metadata '${key}' is not JSON (${(error as Error).message})`, error);
+    }
+  }
+  if (raw.formatVersion !== 1) refuse(`it has format version ${String(raw.formatVersion)}; this package reads 1: update it`);
+  const parsed = metadataSchema.safeParse(raw);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    refuse(`its metadata '${issue?.path.join('.')}' is wrong: ${issue?.message}`, parsed.error);
+  }
+  const metadata = parsed.data as CheckpointMetadata;
+  try {
+    new Vocabulary(metadata.vocabulary);
+  } catch (error) {
+    refuse((error as Error).message, error);
+  }
+  const { input, embedding } = metadata.model;
+  if ((input === 'embedding') !== embedding > 0) refuse(`its input is ${input}, with an embedding of ${embedding}`);
+  return metadata;
+}
+
+function shapeOf(metadata: CheckpointMetadata): ModelShape {
+  return { ...metadata.model, vocabulary: metadata.vocabulary.length };
+}
+
+/** The one bias vector a layer has is PyTorch's bias_ih; its bias_hh is zero here. */
+const recurrentBias = (name: string) => name.replace('bias_ih', 'bias_hh');
+
+function* toTensors(checkpoint: Checkpoint, layout: readonly NativeParameter[]): Generator<Tensor & { name: string }> {
+  for (const { name, shape, offset, size } of layout) {
+    yield { name, shape, data: checkpoint.parameters.subarray(offset, offset + size) };
+    if (name.includes('bias_ih')) yield { name: recurrentBias(name), shape, data: new Float32Array(size) };
+  }
+  const { firstMoments, secondMoments, trainingState, metadata } = checkpoint;
+  if (firstMoments) yield { name: 'training.first_moments', shape: [firstMoments.length], data: firstMoments };
+  if (secondMoments) yield { name: 'training.second_moments', shape: [secondMoments.length], data: secondMoments };
+  if (trainingState) {
+    const { layers, hidden } = metadata.model;
+    const batch = trainingState.length / (layers * 2 * hidden);
+    yield { name: 'training.state', shape: [layers, 2, batch, hidden], data: trainingState };
+  }
+}
+
+/**
+ * Writes a checkpoint; atomic, so `path` holds either what it held or all of the new one.
+ *
+ * @throws DiskError without space or permission.
+ */
+export async function saveCheckpoint(
+  path: string,
+  checkpoint: Checkpoint,
+  layout: readonly NativeParameter[],
+): Promise<void> {
+  await writeSafetensors(path, toTensors(checkpoint, layout), encodeMetadata(checkpoint.metadata));
+}
+
+/** @throws CheckpointError if the file is missing, truncated, altered or foreign. */
+export async function readCheckpointMetadata(path: string): Promise<CheckpointMetadata> {
+  const file = await SafetensorsFile.open(path);
+  try {
+    return decodeMetadata(path, file.metadata);
+  } finally {
+    await file.close();
+  }
+}
+
+function checkShape(file: SafetensorsFile, name: string, expected: readonly number[]): void {
+  const found = file.shapeOf(name);
+  if (found === undefined) throw new CheckpointError(`${file.path} is not a usable checkpoint: tensor '${name}' is missing`);
+  if (found.length !== expected.length || found.some((extent, i) => extent !== expected[i])) {
+    throw new CheckpointError(
+      `${file.path} is not a usable checkpoint: tensor '${name}' is [${found}] where the model needs [${expected}]`,
+    );
+  }
+}
+
+/**
+ * Reads a checkpoint. All shapes are checked against the model that the metadata describes before any memory is taken.
+ *
+ * @throws CheckpointError if the file is missing, truncated, altered or foreign, or a weight is not finite.
+ */
+export async function loadCheckpoint(path: string): Promise<Checkpoint> {
+  const file = await SafetensorsFile.open(path);
+  try {
+    const metadata = decodeMetadata(path, file.metadata);
+    const layout = canonicalLayout(shapeOf(metadata));
+    const known = new Set(['training.first_moments', 'training.second_moments', 'training.state']);
+    for (const { name, shape } of layout) {
+      checkShape(file, name, shape);
+      known.add(name);
+      if (!name.includes('bias_ih')) continue;
+      known.add(recurrentBias(name));
+      if (file.shapeOf(recurrentBias(name))) checkShape(file, recurrentBias(name), shape);
+    }
+    const size = layoutSize(layout);
+    const { layers, hidden } = metadata.model;
+    const { names } = file;
+    for (const name of ['training.first_moments', 'training.second_moments']) {
+      if (names.includes(name)) checkShape(file, name, [size]);
+    }
+    if (names.includes('training.state')) checkShape(file, 'training.state', [layers, 2, metadata.training?.batch ?? 0, hidden]);
+    const stranger = names.find((name) => !known.has(name));
+    if (stranger !== undefined) {
+      throw new CheckpointError(`${path} is not a usable checkpoint: it holds a tensor '${stranger}' that this format does not know`);
+    }
+    const parameters = new Float32Array(size);
+    for (const { name, offset } of layout) {
+      parameters.set((await file.tensor(name)).data, offset);
+      if (!name.includes('bias_ih') || !names.includes(recurrentBias(name))) continue;
+      const { data } = await file.tensor(recurrentBias(name));
+      for (let i = 0; i < data.length; i++) parameters[offset + i] = (parameters[offset + i] as number) + (data[i] as number);
+    }
+    const checkpoint: Checkpoint = { metadata, parameters };
+    if (names.includes('training.first_moments')) checkpoint.firstMoments = (await file.tensor('training.first_moments')).data;
+    if (names.includes('training.second_moments')) checkpoint.secondMoments = (await file.tensor('training.second_moments')).data;
+    if (names.includes('training.state')) checkpoint.trainingState = (await file.tensor('training.state')).data;
+    return checkpoint;
+  } finally {
+    await file.close();
+  }
+}

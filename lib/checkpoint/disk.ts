@@ -1,0 +1,95 @@
+/** Files that are either whole or not there: written beside their place, flushed, then renamed into it. */
+import { randomBytes } from 'node:crypto';
+import type { FileHandle } from 'node:fs/promises';
+import * as fs from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { DiskError } from '../errors';
+
+/** The calls that can fail; tests put failures in their place. */
+export interface DiskCalls {
+  open: (path: string, flags: string) => Promise<Pick<FileHandle, 'write' | 'sync' | 'close'>>;
+  rename: (from: string, to: string) => Promise<void>;
+  unlink: (path: string) => Promise<void>;
+}
+
+const realCalls: DiskCalls = { open: fs.open, rename: fs.rename, unlink: fs.unlink };
+
+const remedies: Record<string, string> = {
+  ENOSPC: 'no space is left on the disk; free some, or choose another --out',
+  EDQUOT: 'the disk quota is used up; free some, or choose another --out',
+  EFBIG: 'the file would be larger than this system allows',
+  EROFS: 'the file system is read-only; choose another --out',
+  EACCES: 'permission denied; choose a directory you may write to with --out',
+  EPERM: 'permission denied; choose a directory you may write to with --out',
+  EIO: 'the disk reports an error',
+  ENOTDIR: 'a part of the path is a file, not a directory',
+  ENOENT: 'the directory is gone',
+};
+
+/** A failed disk call as a DiskError that names the place and the remedy; anything else as it is. */
+export function toDiskError(error: unknown, doing: string): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  const remedy = code === undefined ? undefined : remedies[code];
+  return remedy === undefined ? error : new DiskError(`cannot ${doing}: ${remedy}`, { cause: error });
+}
+
+const temporaryMark = '.tmp-';
+
+/** Whether a file name is that of an unfinished write, which the next run in the directory removes. */
+export function isTemporary(name: string): boolean {
+  return name.startsWith('.') && name.includes(temporaryMark);
+}
+
+/** Makes a rename durable. Windows, and some file systems, cannot open a directory: there it is as durable as they make it. */
+async function syncDirectory(directory: string): Promise<void> {
+  let handle: FileHandle;
+  try {
+    handle = await fs.open(directory, 'r');
+  } catch {
+    return;
+  }
+  try {
+    await handle.sync();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EIO') throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Writes the pieces to `path`: temporary file in the same directory, flush, rename, flush of the directory. Whatever fails,
+ * what stood at `path` stands there still, and the temporary is gone.
+ *
+ * @throws DiskError without space, permission or a healthy disk.
+ */
+export async function writeFileAtomically(
+  path: string,
+  pieces: Iterable<Uint8Array>,
+  calls: DiskCalls = realCalls,
+): Promise<void> {
+  const directory = dirname(path);
+  const temporary = join(directory, `.${basename(path)}${temporaryMark}${process.pid}-${randomBytes(4).toString('hex')}`);
+  try {
+    const handle = await calls.open(temporary, 'wx');
+    try {
+      try {
+        for (const piece of pieces) {
+          for (let done = 0; done < piece.length; ) {
+            done += (await handle.write(piece, done, Math.min(piece.length - done, 1 << 22))).bytesWritten;
+          }
+        }
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+      await calls.rename(temporary, path);
+    } catch (error) {
+      await calls.unlink(temporary).catch(() => {});
+      throw error;
+    }
+    await syncDirectory(directory);
+  } catch (error) {
+    throw toDiskError(error, `write ${path}`);
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * Safetensors: 8 bytes of header length (little-endian), a JSON header {name: {dtype, shape, data_offsets}, __metadata__}, then
+ * the tensors' bytes. Data only: nothing in it is run. Reading makes the checks of the format's Rust crate: the offsets must
+ * tile the rest of the file without hole or overlap, and a tensor's bytes must be what its shape and type say.
+ */
+import { open as openFile, type FileHandle } from 'node:fs/promises';
+import { CheckpointError } from '../errors';
+import { toDiskError, writeFileAtomically } from './disk';
+import { parseStrictJson } from './strict-json';
+
+export interface Tensor {
+  shape: number[];
+  data: Float32Array;
+}
+
+const bytesOf = { F64: 8, F32: 4, F16: 2, BF16: 2 } as const;
+type Dtype = keyof typeof bytesOf;
+
+/** The format allows 100 MB; a vocabulary of 65,536 symbols needs one. Larger headers only serve to exhaust a reader. */
+const headerLimit = 16 << 20;
+
+interface Entry {
+  dtype: Dtype;
+  shape: number[];
+  begin: number;
+  end: number;
+}
+
+/** Writes the tensors, in the order given, all float32, and the metadata. Atomic: see writeFileAtomically. */
+export async function writeSafetensors(
+  path: string,
+  tensors: Iterable<Tensor & { name: string }>,
+  metadata: Record<string, string>,
+): Promise<void> {
+  const list = [...tensors];
+  const header: Record<string, unknown> = { __metadata__: metadata };
+  let offset = 0;
+  for (const { name, shape, data } of list) {
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + data.byteLength] };
+    offset += data.byteLength;
+  }
+  const json = Buffer.from(JSON.stringify(header), 'utf8');
+  // Padded with spaces so that the data is aligned to 8, as the format asks of writers.
+  const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, ' ');
+  json.copy(padded);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(padded.length));
+  const pieces: Uint8Array[] = [length, padded];
+  for (const { data } of list) pieces.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  await writeFileAtomically(path, pieces);
+}
+
+function halfToFloat(half: number): number {
+  const sign = half & 0x8000 ? -1 : 1;
+  const exponent = (half >> 10) & 31;
+  const fraction = half & 1023;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+function toFloats(dtype: Dtype, bytes: Uint8Array): Float32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (dtype === 'F32') return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+  const out = new Float32Array(bytes.byteLength / bytesOf[dtype]);
+  const bits = new DataView(new ArrayBuffer(4));
+  for (let i = 0; i < out.length; i++) {
+    if (dtype === 'F64') out[i] = view.getFloat64(8 * i, true);
+    else if (dtype === 'F16') out[i] = halfToFloat(view.getUint16(2 * i, true));
+    else {
+      bits.setUint32(0, view.getUint16(2 * i, true) << 16);
+      out[i] = bits.getFloat32(0);
+    }
+  }
+  return out;
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Product of the extents, or undefined if one is not a non-negative integer or the product is not a safe one. */
+function elements(shape: unknown): number | undefined {
+  if (!Array.isArray(shape) || shape.length > 8) return undefined;
+  let product = 1;
+  for (const extent of shape as unknown[]) {
+    if (!Number.isSafeInteger(extent) || (extent as number) < 0) return undefined;
+    product *= extent as number;
+    if (!Number.isSafeInteger(product)) return undefined;
+  }
+  return product;
+}
+
+/** An open file whose header has been checked; tensors are read one by one. */
+export class SafetensorsFile {
+  private constructor(
+    readonly path: string,
+    private readonly handle: FileHandle,
+    private readonly dataStart: number,
+    private readonly entries: Map<string, Entry>,
+    readonly metadata: Record<string, string>,
+  ) {}
+
+  /** @throws CheckpointError if it is not there, or not a safetensors file through and through. */
+  static async open(path: string): Promise<SafetensorsFile> {
+    let handle: FileHandle;
+    try {
+      handle = await openFile(path, 'r');
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT') throw new CheckpointError(`no checkpoint at ${path}`, { cause: error });
+      throw new CheckpointError(`cannot read ${path}: ${describe(error)}`, { cause: error });
+    }
+    try {
+      return await SafetensorsFile.read(path, handle);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  private static async read(path: string, handle: FileHandle): Promise<SafetensorsFile> {
+    const refuse = (problem: string, cause?: unknown): never => {
+      throw new CheckpointError(`${path} is not a usable checkpoint: ${problem}`, { cause });
+    };
+    const info = await handle.stat();
+    if (!info.isFile()) refuse('it is not a file');
+    if (info.size < 8) refuse(`it is ${info.size} bytes long, too short for a safetensors file`);
+    const headerLength = Number(Buffer.from(await readExactly(handle, path, 0, 8)).readBigUInt64LE());
+    if (headerLength > info.size - 8) refuse('it is not a safetensors file, or it is cut short in the header');
+    if (headerLength > headerLimit) refuse(`its header of ${headerLength} bytes is larger than ${headerLimit}`);
+    let header: unknown;
+    try {
+      const bytes = await readExactly(handle, path, 8, headerLength);
+      header = parseStrictJson(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
+    } catch (error) {
+      if (error instanceof CheckpointError) throw error;
+      refuse(`its header is not the JSON it should be (${describe(error)})`, error);
+    }
+    if (typeof header !== 'object' || header === null || Array.isArray(header)) refuse('its header is not an object');
+    const metadata: Record<string, string> = {};
+    const entries = new Map<string, Entry>();
+    for (const [name, value] of Object.entries(header as Record<string, unknown>)) {
+      if (name === '__metadata__') {
+        if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse('its metadata is not an object');
+        for (const [key, text] of Object.entries(value as Record<string, unknown>)) {
+          if (typeof text !== 'string') refuse(`its metadata '${key}' is not a string`);
+          metadata[key] = text as string;
+        }
+        continue;
+      }
+      const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
+      if (typeof dtype !== 'string' || !Object.hasOwn(bytesOf, dtype)) {
+        refuse(`tensor '${name}' has the type ${JSON.stringify(dtype)}; F32, F16, BF16 and F64 are known`);
+      }
+      const count = elements(shape);
+      if (count === undefined) refuse(`tensor '${name}' has the impossible shape ${JSON.stringify(shape)?.slice(0, 80)}`);
+      const [begin, end] = Array.isArray(offsets) && offsets.length === 2 ? (offsets as unknown[]) : [];
+      if (!Number.isSafeInteger(begin) || !Number.isSafeInteger(end)) refuse(`tensor '${name}' has no offsets`);
+      const bytes = (count as number) * bytesOf[dtype as Dtype];
+      if ((end as number) - (begin as number) !== bytes || (begin as number) < 0) {
+        refuse(`tensor '${name}' should take ${bytes} bytes by its shape, but has the offsets ${begin} to ${end}`);
+      }
+      entries.set(name, { dtype: dtype as Dtype, shape: shape as number[], begin: begin as number, end: end as number });
+    }
+    const dataStart = 8 + headerLength;
+    let expected = 0;
+    for (const [name, { begin, end }] of [...entries].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end)) {
+      if (begin !== expected) refuse(`tensor '${name}' begins at ${begin}, where ${expected} should follow`);
+      expected = end;
+    }
+    if (dataStart + expected !== info.size) {
+      refuse(`it is ${info.size} bytes long where its tensors end at ${dataStart + expected}: it is cut short or altered`);
+    }
+    return new SafetensorsFile(path, handle, dataStart, entries, metadata);
+  }
+
+  get names(): string[] {
+    return [...this.entries.keys()];
+  }
+
+  shapeOf(name: string): readonly number[] | undefined {
+    return this.entries.get(name)?.shape;
+  }
+
+  /** @throws CheckpointError if there is no such tensor, or a value in it is not finite. */
+  async tensor(name: string): Promise<Tensor> {
+    const entry = this.entries.get(name);
+    if (entry === undefined) throw new CheckpointError(`${this.path} holds no tensor '${name}'`);
+    const bytes = await readExactly(this.handle, this.path, this.dataStart + entry.begin, entry.end - entry.begin);
+    const data = toFloats(entry.dtype, bytes);
+    for (let i = 0; i < data.length; i++) {
+      if (!Number.isFinite(data[i])) {
+        throw new CheckpointError(`${this.path}: tensor '${name}' holds ${data[i]} at index ${i}; a model cannot be made of that`);
+      }
+    }
+    return { shape: entry.shape, data };
+  }
+
+  close(): Promise<void> {
+    return this.handle.close();
+  }
+}
+
+async function readExactly(handle: FileHandle, path: string, position: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length; ) {
+    const { bytesRead } = await handle.read(bytes, done, length - done, position + done).catch((error: unknown) => {
+      throw toDiskError(error, `read ${path}`);
+    });
+    if (bytesRead === 0) throw new CheckpointError(`${path} ends at byte ${position + done}, in the middle of its data`);
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+/** Everything in a file at once. @throws CheckpointError as SafetensorsFile does. */
+export async function readSafetensors(
+  path: string,
+): Promise<{ tensors: Map<string, Tensor>; metadata: Record<string, string> }> {
+  const file = await SafetensorsFile.open(path);
+  try {
+    const tensors = new Map<string, Tensor>();
+    for (const name of file.names) tensors.set(name, await file.tensor(name));
+    return { tensors, metadata: file.metadata };
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,110 @@
+/** Bytes to text, strictly: what is not in the declared encoding is an error with its offset, never a replacement character. */
+import { createReadStream } from 'node:fs';
+import iconv from 'iconv-lite';
+import { DataError } from '../errors';
+import type { Source } from './sources';
+
+/** Index of the first byte that is not part of a valid UTF-8 sequence (RFC 3629), or -1. A sequence cut off at the end counts. */
+export function firstInvalidUtf8(bytes: Uint8Array): number {
+  for (let i = 0; i < bytes.length; ) {
+    const lead = bytes[i] as number;
+    const next = bytes[i + 1] ?? 0;
+    let length = 1;
+    let low = 0x80;
+    let high = 0xbf;
+    if (lead >= 0x80) {
+      if (lead >= 0xc2 && lead <= 0xdf) length = 2;
+      else if (lead >= 0xe0 && lead <= 0xef) length = 3;
+      else if (lead >= 0xf0 && lead <= 0xf4) length = 4;
+      else return i;
+      // Overlong forms, surrogates and what lies beyond U+10FFFF show in the second byte.
+      if (lead === 0xe0) low = 0xa0;
+      if (lead === 0xed) high = 0x9f;
+      if (lead === 0xf0) low = 0x90;
+      if (lead === 0xf4) high = 0x8f;
+      if (next < low || next > high) return i;
+      for (let j = 2; j < length; j++) if (((bytes[i + j] ?? 0) & 0xc0) !== 0x80) return i;
+    }
+    i += length;
+  }
+  return -1;
+}
+
+/** How many bytes at the end belong to a sequence that the next piece may complete: 0 to 3. */
+function unfinishedBytes(bytes: Uint8Array): number {
+  for (let back = 1; back <= Math.min(3, bytes.length); back++) {
+    const byte = bytes[bytes.length - back] as number;
+    if ((byte & 0xc0) === 0x80) continue;
+    const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+    return length > back ? back : 0;
+  }
+  return 0;
+}
+
+interface PieceDecoder {
+  push(bytes: Uint8Array): string;
+  end(): string;
+}
+
+function utf8Decoder(name: string): PieceDecoder {
+  // The byte order mark is the normaliser's business.
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  let held: Uint8Array = new Uint8Array(0);
+  let offset = 0;
+  const decode = (bytes: Uint8Array) => {
+    try {
+      const text = decoder.decode(bytes);
+      offset += bytes.length;
+      return text;
+    } catch (cause) {
+      const at = Math.max(0, firstInvalidUtf8(bytes));
+      const byte = (bytes[at] ?? 0).toString(16).toUpperCase().padStart(2, '0');
+      throw new DataError(
+        `${name} is not valid UTF-8: byte 0x${byte} at offset ${offset + at}; if it is in another encoding, name it, e.g. --encoding latin1`,
+        { cause },
+      );
+    }
+  };
+  return {
+    push(bytes) {
+      const all = held.length === 0 ? bytes : Buffer.concat([held, bytes]);
+      const whole = all.length - unfinishedBytes(all);
+      held = all.slice(whole);
+      return decode(all.subarray(0, whole));
+    },
+    end: () => decode(held),
+  };
+}
+
+function makeDecoder(name: string, encoding: string): PieceDecoder {
+  if (/^utf-?8$/i.test(encoding)) return utf8Decoder(name);
+  const decoder = iconv.getDecoder(encoding, { stripBOM: false });
+  return { push: (bytes) => decoder.write(Buffer.from(bytes)), end: () => decoder.end() ?? '' };
+}
+
+/** @throws DataError for a name that is not a known encoding. */
+export function checkEncoding(encoding: string): void {
+  if (!iconv.encodingExists(encoding)) {
+    throw new DataError(`no encoding named ${encoding}; common ones are utf8, latin1, windows-1252, utf16le, shift_jis, gbk`);
+  }
+}
+
+/** The text of a source, piece by piece. @throws DataError with the file's name, and the offset of a byte that does not decode. */
+export async function* readText(source: Source, encoding: string, signal?: AbortSignal): AsyncGenerator<string> {
+  const stream = source.path === undefined ? process.stdin : createReadStream(source.path, { highWaterMark: 1 << 20 });
+  const decoder = makeDecoder(source.name, encoding);
+  try {
+    for await (const piece of stream) {
+      signal?.throwIfAborted();
+      yield decoder.push(piece as Uint8Array);
+    }
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') throw new DataError(`no such file: ${source.name}`, { cause: error });
+    if (code === 'EACCES' || code === 'EPERM' || code === 'EISDIR' || code === 'EIO') {
+      throw new DataError(`cannot read ${source.name}: ${message}`, { cause: error });
+    }
+    throw error;
+  }
+  yield decoder.end();
+}

@@ -1,0 +1,99 @@
+/** A corpus as ids: one array in memory, or a file read by position, behind one interface. */
+import { closeSync, openSync, readSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
+
+export type IdArray = Uint8Array | Uint16Array;
+
+export interface IdSource {
+  /** Number of ids. */
+  readonly length: number;
+  /** 1 up to 256 symbols, 2 above. */
+  readonly bytesPerId: 1 | 2;
+  /** Ids start .. start + count - 1; may be a view that holds until the next read. */
+  read(start: number, count: number): IdArray;
+  close(): void;
+}
+
+/** Bytes of one id in a vocabulary of this size. */
+export function bytesPerId(vocabularySize: number): 1 | 2 {
+  return vocabularySize <= 256 ? 1 : 2;
+}
+
+function checkRange(start: number, count: number, length: number): void {
+  if (start < 0 || count < 0 || start + count > length) {
+    throw new RangeError(`ids ${start} to ${start + count} of a corpus of ${length}`);
+  }
+}
+
+export class MemoryIds implements IdSource {
+  readonly length: number;
+  readonly bytesPerId: 1 | 2;
+
+  constructor(private ids: IdArray) {
+    this.length = ids.length;
+    this.bytesPerId = ids instanceof Uint8Array ? 1 : 2;
+  }
+
+  read(start: number, count: number): IdArray {
+    checkRange(start, count, this.length);
+    return this.ids.subarray(start, start + count);
+  }
+
+  close(): void {}
+}
+
+const pageBytes = 1 << 16;
+const pagesKept = 256; // 16 MB: streams of a batch each stay on their own page
+
+/** Ids in a file, little-endian, read through a small cache of pages; the least recently used page goes first. */
+export class FileIds implements IdSource {
+  private readonly pages = new Map<number, Uint8Array>();
+  private descriptor: number | undefined;
+
+  constructor(
+    private readonly path: string,
+    readonly length: number,
+    readonly bytesPerId: 1 | 2,
+    /** Remove the file's folder when closed: it is a temporary one. */
+    private readonly temporary: boolean,
+  ) {
+    this.descriptor = openSync(path, 'r');
+  }
+
+  read(start: number, count: number): IdArray {
+    checkRange(start, count, this.length);
+    const bytes = new Uint8Array(count * this.bytesPerId);
+    let from = start * this.bytesPerId;
+    for (let filled = 0; filled < bytes.length; ) {
+      const page = this.page(Math.floor(from / pageBytes));
+      const piece = page.subarray(from % pageBytes, (from % pageBytes) + bytes.length - filled);
+      bytes.set(piece, filled);
+      filled += piece.length;
+      from += piece.length;
+    }
+    return this.bytesPerId === 1 ? bytes : new Uint16Array(bytes.buffer);
+  }
+
+  private page(index: number): Uint8Array {
+    let page = this.pages.get(index);
+    if (page !== undefined) {
+      this.pages.delete(index);
+    } else {
+      if (this.descriptor === undefined) throw new Error('the corpus is closed');
+      page = new Uint8Array(Math.min(pageBytes, this.length * this.bytesPerId - index * pageBytes));
+      const read = readSync(this.descriptor, page, 0, page.length, index * pageBytes);
+      if (read !== page.length) throw new Error(`${this.path} was cut short while it was in use`);
+      if (this.pages.size >= pagesKept) this.pages.delete(this.pages.keys().next().value as number);
+    }
+    this.pages.set(index, page);
+    return page;
+  }
+
+  close(): void {
+    if (this.descriptor === undefined) return;
+    closeSync(this.descriptor);
+    this.descriptor = undefined;
+    this.pages.clear();
+    if (this.temporary) rmSync(dirname(this.path), { recursive: true, force: true });
+  }
+}
