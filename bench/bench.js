@@ -1,4 +1,3 @@
-'use strict';
 // The CPU backend against the machine's own ceiling: the whole train step as a share of the FMA peak measured in the same run,
 // an epoch of the seed's recipe, characters a second of the default recipe, microseconds a sampled character.
 //
@@ -54,7 +53,10 @@ const randomIds = (count) => {
 };
 
 const createModel = (input) =>
-  native.createModel({ vocabulary, layers, hidden, input, embedding: 0, dropout: 0.2, seed: 1 }, { device: 'cpu', threads });
+  native.createModel(
+    { vocabulary, layers, hidden, input, embedding: 0, dropout: 0.2, seed: 1 },
+    { device: 'cpu', threads },
+  );
 
 /** Steps of one shape, each beside a measurement of the peak: medians of both, so that a drifting clock hits both alike. */
 async function measureSteps({ input, target, carryState, batch, sequence }) {
@@ -127,7 +129,9 @@ async function main() {
   };
   const ratioByBatch = {};
   let seed;
-  say('batch  ms/step  GFLOP/s  peak   ratio   (whole train step, T 100, 2 x 256, scalar input, target last, dropout 0.2)');
+  say(
+    'batch  ms/step  GFLOP/s  peak   ratio   (whole train step, T 100, 2 x 256, scalar input, target last, dropout 0.2)',
+  );
   for (const batch of [16, 32, 64, 128]) {
     const measured = await measureSteps({ input: 'scalar', target: 'last', carryState: false, batch, sequence: steps });
     ratioByBatch[batch] = round(measured.ratio, 3);
@@ -161,7 +165,10 @@ async function main() {
   if (options.write) {
     const directory = path.join(__dirname, 'results');
     mkdirSync(directory, { recursive: true });
-    const name = `cpu-${result.machine.cpu.replace(/[^A-Za-z0-9]+/g, '-').replace(/^-|-$/g, '').toLowerCase()}-${threads}.json`;
+    const name = `cpu-${result.machine.cpu
+      .replace(/[^A-Za-z0-9]+/g, '-')
+      .replace(/^-|-$/g, '')
+      .toLowerCase()}-${threads}.json`;
     writeFileSync(path.join(directory, name), `${JSON.stringify(result, null, 2)}\n`);
     say(`written to ${path.join('bench', 'results', name)}`);
   }

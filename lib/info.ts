@@ -1,6 +1,7 @@
 /** `info`: this machine and the backend that would run on it, or what a checkpoint holds. */
-import { Command } from 'commander';
+
 import { stat } from 'node:fs/promises';
+import { Command } from 'commander';
 import { type CheckpointMetadata, readCheckpointMetadata } from './checkpoint/checkpoint';
 import { canonicalLayout } from './checkpoint/layout';
 import { resolveCheckpoint } from './checkpoint/run-directory';
@@ -64,7 +65,7 @@ function machineLines(info: MachineInfo): string[] {
     if (cuda.driver) lines.push(`  driver   ${cuda.driver}`);
     if (cuda.cudnn) lines.push(`  cuDNN    ${cuda.cudnn.version} (${cuda.cudnn.path})`);
     if (cuda.cublas) lines.push(`  cuBLAS   ${cuda.cublas.version} (${cuda.cublas.path})`);
-    lines.push(...cuda.searched.map((entry) => `  looked for ${entry}`));
+    lines.push(...cuda.searched.map((entry) => `  - ${entry}`));
   }
   lines.push(`device:   ${info.device.chosen === null ? `none: ${info.device.reason}` : info.device.reason}`);
   return lines;

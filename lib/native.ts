@@ -5,18 +5,12 @@
  * Shapes: B batch, T steps, H hidden, V vocabulary, L layers, S streams.
  */
 import { join } from 'node:path';
-import { DeviceError, OutOfMemoryError, CudnnLstmError, exitCodes } from './errors';
+import { CudnnLstmError, DeviceError, exitCodes, OutOfMemoryError } from './errors';
 
 export type InputCoding = 'scalar' | 'onehot' | 'embedding';
 export type Target = 'every' | 'last';
 export type Precision = 'fp32' | 'tf32' | 'bf16' | 'fp16';
-export type Slot =
-  | 'parameters'
-  | 'gradients'
-  | 'firstMoments'
-  | 'secondMoments'
-  | 'trainingState'
-  | 'streamState';
+export type Slot = 'parameters' | 'gradients' | 'firstMoments' | 'secondMoments' | 'trainingState' | 'streamState';
 
 export interface NativeModelSpec {
   vocabulary: number;

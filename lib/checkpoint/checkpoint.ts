@@ -120,7 +120,8 @@ function decodeMetadata(path: string, encoded: Record<string, string>): Checkpoi
   const refuse = (problem: string, cause?: unknown): never => {
     throw new CheckpointError(`${path} is not a usable checkpoint: ${problem}`, { cause });
   };
-  if (encoded.format !== 'cudnn-lstm') refuse('it is a safetensors file, but not one of this package (no format cudnn-lstm)');
+  if (encoded.format !== 'cudnn-lstm')
+    refuse('it is a safetensors file, but not one of this package (no format cudnn-lstm)');
   const raw: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(encoded)) {
     try {
@@ -129,7 +130,8 @@ function decodeMetadata(path: string, encoded: Record<string, string>): Checkpoi
       refuse(`its metadata '${key}' is not JSON (${(error as Error).message})`, error);
     }
   }
-  if (raw.formatVersion !== 1) refuse(`it has format version ${String(raw.formatVersion)}; this package reads 1: update it`);
+  if (raw.formatVersion !== 1)
+    refuse(`it has format version ${String(raw.formatVersion)}; this package reads 1: update it`);
   const parsed = metadataSchema.safeParse(raw);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
@@ -193,7 +195,8 @@ export async function readCheckpointMetadata(path: string): Promise<CheckpointMe
 
 function checkShape(file: SafetensorsFile, name: string, expected: readonly number[]): void {
   const found = file.shapeOf(name);
-  if (found === undefined) throw new CheckpointError(`${file.path} is not a usable checkpoint: tensor '${name}' is missing`);
+  if (found === undefined)
+    throw new CheckpointError(`${file.path} is not a usable checkpoint: tensor '${name}' is missing`);
   if (found.length !== expected.length || found.some((extent, i) => extent !== expected[i])) {
     throw new CheckpointError(
       `${file.path} is not a usable checkpoint: tensor '${name}' is [${found}] where the model needs [${expected}]`,
@@ -225,21 +228,27 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
     for (const name of ['training.first_moments', 'training.second_moments']) {
       if (names.includes(name)) checkShape(file, name, [size]);
     }
-    if (names.includes('training.state')) checkShape(file, 'training.state', [layers, 2, metadata.training?.batch ?? 0, hidden]);
+    if (names.includes('training.state'))
+      checkShape(file, 'training.state', [layers, 2, metadata.training?.batch ?? 0, hidden]);
     const stranger = names.find((name) => !known.has(name));
     if (stranger !== undefined) {
-      throw new CheckpointError(`${path} is not a usable checkpoint: it holds a tensor '${stranger}' that this format does not know`);
+      throw new CheckpointError(
+        `${path} is not a usable checkpoint: it holds a tensor '${stranger}' that this format does not know`,
+      );
     }
     const parameters = new Float32Array(size);
     for (const { name, offset } of layout) {
       parameters.set((await file.tensor(name)).data, offset);
       if (!name.includes('bias_ih') || !names.includes(recurrentBias(name))) continue;
       const { data } = await file.tensor(recurrentBias(name));
-      for (let i = 0; i < data.length; i++) parameters[offset + i] = (parameters[offset + i] as number) + (data[i] as number);
+      for (let i = 0; i < data.length; i++)
+        parameters[offset + i] = (parameters[offset + i] as number) + (data[i] as number);
     }
     const checkpoint: Checkpoint = { metadata, parameters };
-    if (names.includes('training.first_moments')) checkpoint.firstMoments = (await file.tensor('training.first_moments')).data;
-    if (names.includes('training.second_moments')) checkpoint.secondMoments = (await file.tensor('training.second_moments')).data;
+    if (names.includes('training.first_moments'))
+      checkpoint.firstMoments = (await file.tensor('training.first_moments')).data;
+    if (names.includes('training.second_moments'))
+      checkpoint.secondMoments = (await file.tensor('training.second_moments')).data;
     if (names.includes('training.state')) checkpoint.trainingState = (await file.tensor('training.state')).data;
     return checkpoint;
   } finally {

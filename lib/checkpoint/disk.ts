@@ -69,7 +69,10 @@ export async function writeFileAtomically(
   calls: DiskCalls = realCalls,
 ): Promise<void> {
   const directory = dirname(path);
-  const temporary = join(directory, `.${basename(path)}${temporaryMark}${process.pid}-${randomBytes(4).toString('hex')}`);
+  const temporary = join(
+    directory,
+    `.${basename(path)}${temporaryMark}${process.pid}-${randomBytes(4).toString('hex')}`,
+  );
   try {
     const handle = await calls.open(temporary, 'wx');
     try {

@@ -32,7 +32,8 @@ async function isAlive(owner: Owner): Promise<boolean> {
 function parseOwner(text: string): Owner | undefined {
   try {
     const { pid, host, started } = JSON.parse(text) as Partial<Owner>;
-    if (Number.isSafeInteger(pid) && typeof host === 'string') return { pid: pid as number, host, started: started ?? '' };
+    if (Number.isSafeInteger(pid) && typeof host === 'string')
+      return { pid: pid as number, host, started: started ?? '' };
   } catch {
     // A lock that says nothing has no owner to wait for.
   }

@@ -55,7 +55,10 @@ export class RunDirectory implements AsyncDisposable {
       await mkdir(directory, { recursive: true });
     } catch (error) {
       const exists = (error as NodeJS.ErrnoException).code === 'EEXIST';
-      throw toDiskError(exists ? Object.assign(new Error(), { code: 'ENOTDIR' }) : error, `make the directory ${directory}`);
+      throw toDiskError(
+        exists ? Object.assign(new Error(), { code: 'ENOTDIR' }) : error,
+        `make the directory ${directory}`,
+      );
     }
     const run = new RunDirectory(directory, await DirectoryLock.take(directory));
     for (const name of await readdir(directory)) {

@@ -3,7 +3,7 @@
  * the tensors' bytes. Data only: nothing in it is run. Reading makes the checks of the format's Rust crate: the offsets must
  * tile the rest of the file without hole or overlap, and a tensor's bytes must be what its shape and type say.
  */
-import { open as openFile, type FileHandle } from 'node:fs/promises';
+import { type FileHandle, open as openFile } from 'node:fs/promises';
 import { CheckpointError } from '../errors';
 import { toDiskError, writeFileAtomically } from './disk';
 import { parseStrictJson } from './strict-json';
@@ -142,7 +142,8 @@ export class SafetensorsFile {
     const entries = new Map<string, Entry>();
     for (const [name, value] of Object.entries(header as Record<string, unknown>)) {
       if (name === '__metadata__') {
-        if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse('its metadata is not an object');
+        if (typeof value !== 'object' || value === null || Array.isArray(value))
+          refuse('its metadata is not an object');
         for (const [key, text] of Object.entries(value as Record<string, unknown>)) {
           if (typeof text !== 'string') refuse(`its metadata '${key}' is not a string`);
           metadata[key] = text as string;
@@ -154,14 +155,20 @@ export class SafetensorsFile {
         refuse(`tensor '${name}' has the type ${JSON.stringify(dtype)}; F32, F16, BF16 and F64 are known`);
       }
       const count = elements(shape);
-      if (count === undefined) refuse(`tensor '${name}' has the impossible shape ${JSON.stringify(shape)?.slice(0, 80)}`);
+      if (count === undefined)
+        refuse(`tensor '${name}' has the impossible shape ${JSON.stringify(shape)?.slice(0, 80)}`);
       const [begin, end] = Array.isArray(offsets) && offsets.length === 2 ? (offsets as unknown[]) : [];
       if (!Number.isSafeInteger(begin) || !Number.isSafeInteger(end)) refuse(`tensor '${name}' has no offsets`);
       const bytes = (count as number) * bytesOf[dtype as Dtype];
       if ((end as number) - (begin as number) !== bytes || (begin as number) < 0) {
         refuse(`tensor '${name}' should take ${bytes} bytes by its shape, but has the offsets ${begin} to ${end}`);
       }
-      entries.set(name, { dtype: dtype as Dtype, shape: shape as number[], begin: begin as number, end: end as number });
+      entries.set(name, {
+        dtype: dtype as Dtype,
+        shape: shape as number[],
+        begin: begin as number,
+        end: end as number,
+      });
     }
     const dataStart = 8 + headerLength;
     let expected = 0;
@@ -170,7 +177,9 @@ export class SafetensorsFile {
       expected = end;
     }
     if (dataStart + expected !== info.size) {
-      refuse(`it is ${info.size} bytes long where its tensors end at ${dataStart + expected}: it is cut short or altered`);
+      refuse(
+        `it is ${info.size} bytes long where its tensors end at ${dataStart + expected}: it is cut short or altered`,
+      );
     }
     return new SafetensorsFile(path, handle, dataStart, entries, metadata);
   }
@@ -191,7 +200,9 @@ export class SafetensorsFile {
     const data = toFloats(entry.dtype, bytes);
     for (let i = 0; i < data.length; i++) {
       if (!Number.isFinite(data[i])) {
-        throw new CheckpointError(`${this.path}: tensor '${name}' holds ${data[i]} at index ${i}; a model cannot be made of that`);
+        throw new CheckpointError(
+          `${this.path}: tensor '${name}' holds ${data[i]} at index ${i}; a model cannot be made of that`,
+        );
       }
     }
     return { shape: entry.shape, data };
@@ -208,7 +219,8 @@ async function readExactly(handle: FileHandle, path: string, position: number, l
     const { bytesRead } = await handle.read(bytes, done, length - done, position + done).catch((error: unknown) => {
       throw toDiskError(error, `read ${path}`);
     });
-    if (bytesRead === 0) throw new CheckpointError(`${path} ends at byte ${position + done}, in the middle of its data`);
+    if (bytesRead === 0)
+      throw new CheckpointError(`${path} ends at byte ${position + done}, in the middle of its data`);
     done += bytesRead;
   }
   return bytes;

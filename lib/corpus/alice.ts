@@ -39,7 +39,8 @@ async function fetchBook(url: string, file: string, signal?: AbortSignal): Promi
     if (response.status >= 300 && response.status < 400 && next !== null) {
       await response.body?.cancel();
       location = new URL(next, location);
-      if (location.protocol !== 'https:' && location.protocol !== 'http:') throw explain(`it redirects to ${location.protocol}`);
+      if (location.protocol !== 'https:' && location.protocol !== 'http:')
+        throw explain(`it redirects to ${location.protocol}`);
       continue;
     }
     if (!response.ok) throw explain(`the server answered ${response.status}`);

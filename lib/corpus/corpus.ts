@@ -50,7 +50,11 @@ const defaultStreamAbove = 64 << 20;
 const unseen = -1;
 
 /** The texts of all sources, normalised, one after another; a newline goes between two where the first does not end in one. */
-async function* normalizedText(sources: readonly Source[], normalization: Normalization, o: Required<Pick<CorpusOptions, 'encoding'>> & { signal: AbortSignal | undefined }) {
+async function* normalizedText(
+  sources: readonly Source[],
+  normalization: Normalization,
+  o: Required<Pick<CorpusOptions, 'encoding'>> & { signal: AbortSignal | undefined },
+) {
   let last = '\n';
   for (const [index, source] of sources.entries()) {
     if (index > 0 && last !== '\n') yield '\n';
@@ -80,7 +84,8 @@ class Encoder {
     private readonly vocabulary: Vocabulary,
     private readonly skip: boolean,
   ) {
-    for (const [id, symbol] of vocabulary.symbols.entries()) if (symbol.length === 1) this.table[symbol.charCodeAt(0)] = id;
+    for (const [id, symbol] of vocabulary.symbols.entries())
+      if (symbol.length === 1) this.table[symbol.charCodeAt(0)] = id;
   }
 
   /** Ids of a piece that splits no surrogate pair, into `out`; returns how many. */
@@ -132,7 +137,8 @@ class SymbolCounter {
 
   vocabulary(): Vocabulary {
     const symbols = [...this.above];
-    for (let unit = 0; unit < this.seen.length; unit++) if (this.seen[unit] === 1) symbols.push(String.fromCharCode(unit));
+    for (let unit = 0; unit < this.seen.length; unit++)
+      if (this.seen[unit] === 1) symbols.push(String.fromCharCode(unit));
     return Vocabulary.sorted(symbols);
   }
 }
@@ -164,19 +170,30 @@ async function spool(source: Source, directory: string, signal: AbortSignal | un
   return { ...source, path };
 }
 
-async function openInMemory(sources: readonly Source[], normalization: Normalization, o: CorpusOptions, what: string): Promise<Corpus> {
+async function openInMemory(
+  sources: readonly Source[],
+  normalization: Normalization,
+  o: CorpusOptions,
+  what: string,
+): Promise<Corpus> {
   const notes: string[] = [];
   const texts: string[] = [];
   for (const source of sources) {
     const pieces: string[] = [];
-    for await (const piece of normalizedText([source], { lowercase: false }, { encoding: o.encoding ?? 'utf8', signal: o.signal })) {
+    for await (const piece of normalizedText(
+      [source],
+      { lowercase: false },
+      { encoding: o.encoding ?? 'utf8', signal: o.signal },
+    )) {
       pieces.push(piece);
     }
     let text = pieces.join('');
     if (o.gutenberg !== 'keep') {
       const book = stripGutenberg(text);
       if (book !== undefined) {
-        notes.push(`${source.name}: Project Gutenberg's header and footer left out (--gutenberg keep to train on them)`);
+        notes.push(
+          `${source.name}: Project Gutenberg's header and footer left out (--gutenberg keep to train on them)`,
+        );
         text = book;
       }
     }
@@ -197,14 +214,29 @@ async function openInMemory(sources: readonly Source[], normalization: Normaliza
   checkUsable(length, undefined, what);
   const ids = new MemoryIds(all.subarray(0, length));
   const sha256 = createHash('sha256').update(text, 'utf8').digest('hex');
-  return { vocabulary, normalization, ids, length, sha256, sources: sources.map((s) => s.name), notes, close: () => ids.close() };
+  return {
+    vocabulary,
+    normalization,
+    ids,
+    length,
+    sha256,
+    sources: sources.map((s) => s.name),
+    notes,
+    close: () => ids.close(),
+  };
 }
 
-async function openStreamed(sources: readonly Source[], normalization: Normalization, o: CorpusOptions, what: string): Promise<Corpus> {
+async function openStreamed(
+  sources: readonly Source[],
+  normalization: Normalization,
+  o: CorpusOptions,
+  what: string,
+): Promise<Corpus> {
   const directory = await mkdtemp(join(tmpdir(), 'cudnn-lstm-ids-'));
   try {
     const files: Source[] = [];
-    for (const source of sources) files.push(source.path === undefined ? await spool(source, directory, o.signal) : source);
+    for (const source of sources)
+      files.push(source.path === undefined ? await spool(source, directory, o.signal) : source);
     const reading = { encoding: o.encoding ?? 'utf8', signal: o.signal };
     let vocabulary = o.vocabulary;
     if (vocabulary === undefined) {
@@ -233,12 +265,23 @@ async function openStreamed(sources: readonly Source[], normalization: Normaliza
     checkUsable(length, undefined, what);
     const ids = new FileIds(path, length, bytesPerId(vocabulary.size), true);
     const notes = [`${length} characters are read from a temporary id file in ${tmpdir()}, not from memory`];
-    return { vocabulary, normalization, ids, length, sha256: hash.digest('hex'), sources: sources.map((s) => s.name), notes, close: () => ids.close() };
+    return {
+      vocabulary,
+      normalization,
+      ids,
+      length,
+      sha256: hash.digest('hex'),
+      sources: sources.map((s) => s.name),
+      notes,
+      close: () => ids.close(),
+    };
   } catch (error) {
     await rm(directory, { recursive: true, force: true });
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOSPC' || code === 'EDQUOT') {
-      throw new DiskError(`no space for the id file in ${tmpdir()}: free some, or set TMPDIR to a larger disk`, { cause: error });
+      throw new DiskError(`no space for the id file in ${tmpdir()}: free some, or set TMPDIR to a larger disk`, {
+        cause: error,
+      });
     }
     throw error;
   }

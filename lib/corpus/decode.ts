@@ -85,7 +85,9 @@ function makeDecoder(name: string, encoding: string): PieceDecoder {
 /** @throws DataError for a name that is not a known encoding. */
 export function checkEncoding(encoding: string): void {
   if (!iconv.encodingExists(encoding)) {
-    throw new DataError(`no encoding named ${encoding}; common ones are utf8, latin1, windows-1252, utf16le, shift_jis, gbk`);
+    throw new DataError(
+      `no encoding named ${encoding}; common ones are utf8, latin1, windows-1252, utf16le, shift_jis, gbk`,
+    );
   }
 }
 

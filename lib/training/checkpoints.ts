@@ -1,5 +1,4 @@
 /** What a trainer saves and restores: the device's arrays and the state around them. */
-import { join } from 'node:path';
 import type { Checkpoint, CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { RunDirectory } from '../checkpoint/run-directory';
 import { CheckpointError } from '../errors';
@@ -10,9 +9,7 @@ import type { TrainingOptions } from './options';
 import { type RunIdentity, type TrainingState, toResumeState } from './state';
 
 /** Where a trainer writes. */
-export type CheckpointDirectory = Pick<RunDirectory, 'saveLast' | 'saveBest' | 'appendMetrics'> & {
-  readonly path: string;
-};
+export type CheckpointDirectory = Pick<RunDirectory, 'path' | 'notes' | 'saveLast' | 'saveBest' | 'appendMetrics'>;
 
 /** Saves into a run's directory, and knows what is saved. Without a directory it saves nothing. */
 export class CheckpointKeeper {
@@ -49,6 +46,7 @@ export class CheckpointKeeper {
     identity: Omit<RunIdentity, 'stepCount'>,
   ): Promise<CheckpointEvent[]> {
     const { run } = this;
+    const events: CheckpointEvent[] = [];
     if (run) {
       const withState = this.carried && state.batchInEpoch > 0;
       const checkpoint = await this.native.whenIdle((native) => ({
@@ -58,10 +56,11 @@ export class CheckpointKeeper {
         secondMoments: native.read('secondMoments'),
         ...(withState ? { trainingState: native.read('trainingState') } : {}),
       }));
-      await run.saveLast(checkpoint, this.native.parameters);
+      const path = await run.saveLast(checkpoint, this.native.parameters);
+      events.push({ type: 'checkpoint', kind: 'last', path, totalSteps: metadata.step });
     }
     this.#saved = savedAt(state);
-    return run ? [{ type: 'checkpoint', kind: 'last', path: run.path, totalSteps: metadata.step }] : [];
+    return events;
   }
 
   /** Saves the weights, to sample from. */
@@ -69,8 +68,8 @@ export class CheckpointKeeper {
     const { native, run } = this;
     if (!run) return [];
     const parameters = await native.whenIdle((idle) => idle.read('parameters'));
-    await run.saveBest({ metadata, parameters }, native.parameters, file);
-    return [{ type: 'checkpoint', kind: 'best', path: join(run.path, file), totalSteps: metadata.step }];
+    const path = await run.saveBest({ metadata, parameters }, native.parameters, file);
+    return [{ type: 'checkpoint', kind: 'best', path, totalSteps: metadata.step }];
   }
 }
 

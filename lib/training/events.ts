@@ -16,6 +16,8 @@ export interface StartEvent {
   validationCharacters: number;
   epochs: number;
   stepsPerEpoch: number;
+  /** Lines worth telling, such as a damaged checkpoint that was passed over. */
+  notes: readonly string[];
   /** The run's directory, if it has one. */
   out?: string;
   /** Where a resumed run stands. */

@@ -144,6 +144,7 @@ function startLines(event: StartEvent): string[] {
     `model: ${count(event.parameters)} parameters`,
     `training: ${count(event.epochs)} epochs of ${count(event.stepsPerEpoch)} steps over ${count(event.trainingCharacters)} characters` +
       (event.validationCharacters > 0 ? `, validation on the last ${count(event.validationCharacters)}` : ''),
+    ...event.notes.map((note) => `run: ${note}`),
     ...(event.out ? [`run: ${event.out}`] : []),
     ...(event.resumed
       ? [`resumed: ${event.resumed.checkpoint} at epoch ${event.resumed.epoch + 1}, step ${count(event.resumed.step)}`]

@@ -36,6 +36,7 @@ export class Reporter {
         sha256: corpus.sha256,
         notes: corpus.notes,
       },
+      notes: run?.notes ?? [],
       trainingCharacters: this.split.training,
       validationCharacters: this.split.validation,
       epochs: options.epochs,

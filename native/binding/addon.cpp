@@ -16,11 +16,11 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
  public:
   LstmAddon(Napi::Env env, Napi::Object exports) {
     model_ = Napi::Persistent(Model::define(env));
-    DefineAddon(exports, {InstanceMethod("createModel", &LstmAddon::create_model),
-                          InstanceMethod("cpuInfo", &LstmAddon::cpu_info),
-                          InstanceMethod("cudaInfo", &LstmAddon::cuda_info),
-                          InstanceMethod("gpuUsage", &LstmAddon::gpu_usage),
-                          InstanceMethod("measurePeak", &LstmAddon::measure_peak)});
+    DefineAddon(
+        exports,
+        {InstanceMethod("createModel", &LstmAddon::create_model), InstanceMethod("cpuInfo", &LstmAddon::cpu_info),
+         InstanceMethod("cudaInfo", &LstmAddon::cuda_info), InstanceMethod("gpuUsage", &LstmAddon::gpu_usage),
+         InstanceMethod("measurePeak", &LstmAddon::measure_peak)});
   }
 
  private:
@@ -73,15 +73,17 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
 #ifdef CUDNN_LSTM_CUDA
     return guarded(info.Env(), [&] { return start_cuda_info(info); });
 #else
-    return Task::start(info.Env(), [] {}, [](Napi::Env env) -> Napi::Value {
-      Napi::Object result = Napi::Object::New(env);
-      result.Set("compiled", false);
-      result.Set("available", false);
-      result.Set("reason", "this build of the addon has no CUDA support");
-      result.Set("devices", Napi::Array::New(env));
-      result.Set("searched", Napi::Array::New(env));
-      return result;
-    });
+    return Task::start(
+        info.Env(), [] {},
+        [](Napi::Env env) -> Napi::Value {
+          Napi::Object result = Napi::Object::New(env);
+          result.Set("compiled", false);
+          result.Set("available", false);
+          result.Set("reason", "this build of the addon has no CUDA support");
+          result.Set("devices", Napi::Array::New(env));
+          result.Set("searched", Napi::Array::New(env));
+          return result;
+        });
 #endif
   }
 

@@ -1,4 +1,5 @@
-// JavaScript values to C++ and back. The library has validated them: what is wrong here is a bug, named by ERR_INVALID_ARGUMENT.
+// JavaScript values to C++ and back. The library has validated them: what is wrong here is a bug, named by
+// ERR_INVALID_ARGUMENT.
 #pragma once
 
 #include <napi.h>
@@ -30,8 +31,8 @@ inline double get_number(const Napi::Object& object, const char* name, double ot
 inline int get_int(const Napi::Object& object, const char* name, int low, int high) {
   const double value = get_number(object, name);
   if (!(value >= low && value <= high) || value != static_cast<int>(value)) {
-    throw Error(kInvalidArgument, std::string(name) + " must be an integer from " + std::to_string(low) + " to " +
-                                      std::to_string(high));
+    throw Error(kInvalidArgument,
+                std::string(name) + " must be an integer from " + std::to_string(low) + " to " + std::to_string(high));
   }
   return static_cast<int>(value);
 }
@@ -75,7 +76,8 @@ inline std::vector<std::int32_t> get_ids(const Napi::Object& object, const char*
 inline std::vector<float> get_floats(const Napi::Object& object, const char* name) {
   const Napi::Value value = object.Get(name);
   if (value.IsUndefined()) return {};
-  if (!is_typed(value, napi_float32_array)) throw Error(kInvalidArgument, std::string(name) + " must be a Float32Array");
+  if (!is_typed(value, napi_float32_array))
+    throw Error(kInvalidArgument, std::string(name) + " must be a Float32Array");
   const auto array = value.As<Napi::Float32Array>();
   return {array.Data(), array.Data() + array.ElementLength()};
 }

@@ -37,7 +37,8 @@ Slot to_slot(const std::string& name) {
 
 void require_size(std::size_t have, std::size_t want, const char* what) {
   if (have != want) {
-    throw Error(kInvalidArgument, std::string(what) + " must hold " + std::to_string(want) + " values, not " + std::to_string(have));
+    throw Error(kInvalidArgument,
+                std::string(what) + " must hold " + std::to_string(want) + " values, not " + std::to_string(have));
   }
 }
 
@@ -63,24 +64,19 @@ ModelSpec to_spec(const Napi::Object& object) {
 }
 
 Napi::Function Model::define(Napi::Env env) {
-  return DefineClass(env, "Model",
-                     {InstanceAccessor<&Model::parameter_count>("parameterCount"),
-                      InstanceAccessor<&Model::parameters>("parameters"),
-                      InstanceAccessor<&Model::description>("description"),
-                      InstanceAccessor<&Model::host_bytes>("hostBytes"),
-                      InstanceAccessor<&Model::device_bytes>("deviceBytes"),
-                      InstanceAccessor<&Model::step_count, &Model::set_step_count>("stepCount"),
-                      InstanceMethod<&Model::initialize>("initialize"),
-                      InstanceMethod<&Model::train_steps>("trainSteps"),
-                      InstanceMethod<&Model::evaluate>("evaluate"),
-                      InstanceMethod<&Model::reset_evaluation_state>("resetEvaluationState"),
-                      InstanceMethod<&Model::reset_training_state>("resetTrainingState"),
-                      InstanceMethod<&Model::sample>("sample"),
-                      InstanceMethod<&Model::logits>("logits"),
-                      InstanceMethod<&Model::read>("read"),
-                      InstanceMethod<&Model::write>("write"),
-                      InstanceMethod<&Model::stop>("stop"),
-                      InstanceMethod<&Model::dispose>("dispose")});
+  return DefineClass(
+      env, "Model",
+      {InstanceAccessor<&Model::parameter_count>("parameterCount"), InstanceAccessor<&Model::parameters>("parameters"),
+       InstanceAccessor<&Model::description>("description"), InstanceAccessor<&Model::host_bytes>("hostBytes"),
+       InstanceAccessor<&Model::device_bytes>("deviceBytes"),
+       InstanceAccessor<&Model::step_count, &Model::set_step_count>("stepCount"),
+       InstanceMethod<&Model::initialize>("initialize"), InstanceMethod<&Model::train_steps>("trainSteps"),
+       InstanceMethod<&Model::evaluate>("evaluate"),
+       InstanceMethod<&Model::reset_evaluation_state>("resetEvaluationState"),
+       InstanceMethod<&Model::reset_training_state>("resetTrainingState"), InstanceMethod<&Model::sample>("sample"),
+       InstanceMethod<&Model::logits>("logits"), InstanceMethod<&Model::read>("read"),
+       InstanceMethod<&Model::write>("write"), InstanceMethod<&Model::stop>("stop"),
+       InstanceMethod<&Model::dispose>("dispose")});
 }
 
 Model::Model(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Model>(info), state_(std::make_shared<ModelState>()) {
@@ -89,10 +85,12 @@ Model::Model(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Model>(info), st
   }
   state_->backend = std::move(*info[0].As<Napi::External<std::unique_ptr<Backend>>>().Data());
   // A worker that is terminated, or a process that exits, must not wait for a long step.
-  info.Env().AddCleanupHook([](std::weak_ptr<ModelState>* weak) {
-    if (const auto state = weak->lock()) state->stop.store(true);
-    delete weak;
-  }, new std::weak_ptr<ModelState>(state_));
+  info.Env().AddCleanupHook(
+      [](std::weak_ptr<ModelState>* weak) {
+        if (const auto state = weak->lock()) state->stop.store(true);
+        delete weak;
+      },
+      new std::weak_ptr<ModelState>(state_));
   report_memory(info.Env());
 }
 
@@ -143,7 +141,8 @@ Napi::Value Model::parameters(const Napi::CallbackInfo& info) {
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     Napi::Object item = Napi::Object::New(info.Env());
     Napi::Array shape = Napi::Array::New(info.Env(), parameters[i].shape.size());
-    for (std::size_t j = 0; j < parameters[i].shape.size(); ++j) shape.Set(static_cast<std::uint32_t>(j), parameters[i].shape[j]);
+    for (std::size_t j = 0; j < parameters[i].shape.size(); ++j)
+      shape.Set(static_cast<std::uint32_t>(j), parameters[i].shape[j]);
     item.Set("name", parameters[i].name);
     item.Set("shape", shape);
     item.Set("offset", static_cast<double>(parameters[i].offset));
@@ -202,22 +201,26 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
     call->batch = {nullptr, get_int(options, "steps", 1, kMost), get_int(options, "batch", 1, kMost),
                    to_target(get_string(options, "target")), get_bool(options, "carryState")};
     call->ids = get_ids(options, "ids", backend.spec().vocabulary);
-    require_size(call->ids.size(), static_cast<std::size_t>(count) * (static_cast<std::size_t>(call->batch.steps) + 1) * call->batch.batch, "ids");
+    require_size(
+        call->ids.size(),
+        static_cast<std::size_t>(count) * (static_cast<std::size_t>(call->batch.steps) + 1) * call->batch.batch, "ids");
     call->batch.ids = call->ids.data();
     const Napi::Value rates = get(options, "learningRates");
     if (!is_typed(rates, napi_float64_array)) throw Error(kInvalidArgument, "learningRates must be a Float64Array");
     require_size(rates.As<Napi::Float64Array>().ElementLength(), count, "learningRates");
     for (int i = 0; i < count; ++i) {
-      call->optimizers.push_back({rates.As<Napi::Float64Array>()[i], get_number(options, "beta1"), get_number(options, "beta2"),
-                                  get_number(options, "epsilon"), get_number(options, "clip")});
+      call->optimizers.push_back({rates.As<Napi::Float64Array>()[i], get_number(options, "beta1"),
+                                  get_number(options, "beta2"), get_number(options, "epsilon"),
+                                  get_number(options, "clip")});
     }
     call->results.assign(count, {std::nan(""), std::nan(""), false});
     auto state = state_;
     return start(
         info.Env(),
         [call, state] {
-          call->completed = state->backend->train_steps(call->batch, call->optimizers.data(),
-                                                        static_cast<int>(call->optimizers.size()), call->results.data(), state->stop);
+          call->completed =
+              state->backend->train_steps(call->batch, call->optimizers.data(),
+                                          static_cast<int>(call->optimizers.size()), call->results.data(), state->stop);
           call->stopped = state->stop.load();
         },
         [call](Napi::Env env) -> Napi::Value {
@@ -305,11 +308,18 @@ Napi::Value Model::sample(const Napi::CallbackInfo& info) {
     sample.history_rows = static_cast<int>(call->history.size() / sample.streams);
     sample.ids = call->ids.data();
     sample.history = call->history.data();
-    call->options = {get_bool(options, "greedy"), get_number(options, "temperature"), get_int(options, "topK", 0, kMost),
-                     get_number(options, "topP"), get_number(options, "minP"), get_number(options, "repetitionPenalty"),
-                     get_int(options, "penaltyWindow", 0, kMost), get_uint64(options, "seed")};
-    if (!call->options.greedy && !(call->options.temperature > 0)) throw Error(kInvalidArgument, "temperature must be positive");
-    const std::size_t state_size = static_cast<std::size_t>(backend.spec().layers) * 2 * sample.streams * backend.spec().hidden;
+    call->options = {get_bool(options, "greedy"),
+                     get_number(options, "temperature"),
+                     get_int(options, "topK", 0, kMost),
+                     get_number(options, "topP"),
+                     get_number(options, "minP"),
+                     get_number(options, "repetitionPenalty"),
+                     get_int(options, "penaltyWindow", 0, kMost),
+                     get_uint64(options, "seed")};
+    if (!call->options.greedy && !(call->options.temperature > 0))
+      throw Error(kInvalidArgument, "temperature must be positive");
+    const std::size_t state_size =
+        static_cast<std::size_t>(backend.spec().layers) * 2 * sample.streams * backend.spec().hidden;
     if (!call->state.empty()) require_size(call->state.size(), state_size, "state");
     call->out.assign(static_cast<std::size_t>(sample.count) * sample.streams, 0);
     auto state = state_;
@@ -349,9 +359,12 @@ Napi::Value Model::logits(const Napi::CallbackInfo& info) {
     call->ids = get_ids(options, "ids", backend.spec().vocabulary);
     call->state = get_floats(options, "state");
     call->streams = get_int(options, "streams", 1, 1 << 20);
-    if (call->ids.size() % call->streams != 0) throw Error(kInvalidArgument, "ids must hold whole rows of `streams` ids");
+    if (call->ids.size() % call->streams != 0)
+      throw Error(kInvalidArgument, "ids must hold whole rows of `streams` ids");
     if (!call->state.empty()) {
-      require_size(call->state.size(), static_cast<std::size_t>(backend.spec().layers) * 2 * call->streams * backend.spec().hidden, "state");
+      require_size(call->state.size(),
+                   static_cast<std::size_t>(backend.spec().layers) * 2 * call->streams * backend.spec().hidden,
+                   "state");
     }
     call->out.resize(call->ids.size() * backend.spec().vocabulary);
     auto state = state_;
@@ -362,7 +375,8 @@ Napi::Value Model::logits(const Napi::CallbackInfo& info) {
           backend.reset_stream_state(call->streams);
           if (!call->state.empty()) backend.write(Slot::stream_state, call->state.data(), call->state.size());
           for (std::size_t row = 0; row < call->ids.size() && !state->stop.load(); row += call->streams) {
-            backend.next_logits(call->ids.data() + row, call->streams, call->out.data() + row * backend.spec().vocabulary);
+            backend.next_logits(call->ids.data() + row, call->streams,
+                                call->out.data() + row * backend.spec().vocabulary);
           }
         },
         [call](Napi::Env env) -> Napi::Value { return to_typed_array<Napi::Float32Array>(env, call->out); });
@@ -382,7 +396,8 @@ Napi::Value Model::read(const Napi::CallbackInfo& info) {
 Napi::Value Model::write(const Napi::CallbackInfo& info) {
   Backend& backend = idle_backend(info.Env());
   return guarded(info.Env(), [&]() -> Napi::Value {
-    if (info.Length() < 2 || !is_typed(info[1], napi_float32_array)) throw Error(kInvalidArgument, "values must be a Float32Array");
+    if (info.Length() < 2 || !is_typed(info[1], napi_float32_array))
+      throw Error(kInvalidArgument, "values must be a Float32Array");
     const auto values = info[1].As<Napi::Float32Array>();
     backend.write(to_slot(info[0].ToString().Utf8Value()), values.Data(), values.ElementLength());
     return info.Env().Undefined();

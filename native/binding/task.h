@@ -31,9 +31,9 @@ auto guarded(Napi::Env env, Body body) -> decltype(body()) {
 
 class Task final : public Napi::AsyncWorker {
  public:
-  using Execution = std::function<void()>;                    // on the pool, no JavaScript
-  using Completion = std::function<Napi::Value(Napi::Env)>;   // on the JavaScript thread: makes the result
-  using Always = std::function<void(Napi::Env)>;              // on the JavaScript thread, however it ended
+  using Execution = std::function<void()>;                   // on the pool, no JavaScript
+  using Completion = std::function<Napi::Value(Napi::Env)>;  // on the JavaScript thread: makes the result
+  using Always = std::function<void(Napi::Env)>;             // on the JavaScript thread, however it ended
 
   static Napi::Promise start(Napi::Env env, Execution execution, Completion completion, Always always = {}) {
     auto* task = new Task(env, std::move(execution), std::move(completion), std::move(always));

@@ -1,5 +1,6 @@
-// What a device must do: own one whole model and train, evaluate and sample it. Not an operator library: cuDNN's LSTM is one
-// fused, opaque call, so a finer interface would only be a mirror of cuDNN (docs/adr/0001-whole-model-backend.md).
+// What a device must do: own one whole model and train, evaluate and sample it. Not an operator library: cuDNN's LSTM
+// is one fused, opaque call, so a finer interface would only be a mirror of cuDNN
+// (docs/adr/0001-whole-model-backend.md).
 //
 // Shapes: B batch, T steps, H hidden, V vocabulary, L layers, S streams, E embedding size.
 #pragma once
@@ -13,11 +14,12 @@
 
 namespace cudnn_lstm {
 
-// every: a loss at each of the T positions. last: only at position T-1 (the input is a window, the target the next symbol).
+// every: a loss at each of the T positions. last: only at position T-1 (the input is a window, the target the next
+// symbol).
 enum class Target { every, last };
 
-// ids is the only thing that crosses into a step: int32 [T + 1, B], time-major. Inputs are rows 0..T-1, targets rows 1..T
-// (for Target::last the target is row T alone). Every id is in 0..V-1; the binding has checked it.
+// ids is the only thing that crosses into a step: int32 [T + 1, B], time-major. Inputs are rows 0..T-1, targets
+// rows 1..T (for Target::last the target is row T alone). Every id is in 0..V-1; the binding has checked it.
 struct Batch {
   const std::int32_t* ids;
   int steps;  // T
@@ -63,15 +65,16 @@ class Backend {
   // applied = false, loss = NaN and leaves the model as the last completed step left it (training state included).
   virtual StepResult train_step(const Batch& batch, const OptimizerStep& optimizer, const std::atomic<bool>& stop) = 0;
 
-  // As train_step for `count` batches of one shape that lie behind one another in batch.ids; results[count]. A backend that
-  // can queue several steps without a host synchronisation overrides it. Returns how many were completed (stop, or a step
-  // not applied, ends it; that step's result is written too).
+  // As train_step for `count` batches of one shape that lie behind one another in batch.ids; results[count]. A backend
+  // that can queue several steps without a host synchronisation overrides it. Returns how many were completed (stop, or
+  // a step not applied, ends it; that step's result is written too).
   virtual int train_steps(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                           const std::atomic<bool>& stop);
 
-  // Loss in nats of each target: losses [T, B] (Target::every) or [B] (last). Does not touch gradients or parameters, nor the
-  // training state unless batch.carry_state (then an evaluation state of its own is carried, apart from training's; it is
-  // zeroed by reset_evaluation_state). dropout: apply the masks as in training (keyed by mask_step), for the seed's metric.
+  // Loss in nats of each target: losses [T, B] (Target::every) or [B] (last). Does not touch gradients or parameters,
+  // nor the training state unless batch.carry_state (then an evaluation state of its own is carried, apart from
+  // training's; it is zeroed by reset_evaluation_state). dropout: apply the masks as in training (keyed by mask_step),
+  // for the seed's metric.
   virtual void evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
                         const std::atomic<bool>& stop) = 0;
   virtual void reset_evaluation_state() = 0;
@@ -81,8 +84,8 @@ class Backend {
   virtual void next_logits(const std::int32_t* ids, int streams, float* logits) = 0;
   virtual void reset_stream_state(int streams) = 0;  // zero state for S streams
 
-  // Number of floats that read(slot) gives now; write must be given as many (for the state slots: any multiple of L*2*H,
-  // which sets B or S).
+  // Number of floats that read(slot) gives now; write must be given as many (for the state slots: any multiple of
+  // L*2*H, which sets B or S).
   virtual std::size_t slot_size(Slot slot) const = 0;
   virtual void read(Slot slot, float* out) const = 0;
   virtual void write(Slot slot, const float* values, std::size_t count) = 0;

@@ -1,4 +1,5 @@
-// The one exception type of the native code. `code` is a stable, machine-readable name; lib/errors.ts maps it to a class.
+// The one exception type of the native code. `code` is a stable, machine-readable name; lib/errors.ts maps it to a
+// class.
 #pragma once
 
 #include <stdexcept>
@@ -16,8 +17,8 @@ class Error : public std::runtime_error {
   std::string code_;
 };
 
-// Codes in use. INVALID_ARGUMENT: the library passed something it should have checked. DEVICE_UNAVAILABLE: no usable GPU or
-// library. OUT_OF_MEMORY: host or device memory. DEVICE_FAILED: a CUDA, cuDNN or cuBLAS call failed.
+// Codes in use. INVALID_ARGUMENT: the library passed something it should have checked. DEVICE_UNAVAILABLE: no usable
+// GPU or library. OUT_OF_MEMORY: host or device memory. DEVICE_FAILED: a CUDA, cuDNN or cuBLAS call failed.
 inline constexpr const char* kInvalidArgument = "ERR_INVALID_ARGUMENT";
 inline constexpr const char* kDeviceUnavailable = "ERR_DEVICE_UNAVAILABLE";
 inline constexpr const char* kDeviceFailed = "ERR_DEVICE_FAILED";

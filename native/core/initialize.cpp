@@ -64,7 +64,8 @@ void fill_orthogonal(Stream stream, float* weight, int rows, int columns) {
     basis.push_back(std::move(column));
   }
   for (int r = 0; r < rows; ++r)
-    for (int c = 0; c < columns; ++c) weight[static_cast<std::size_t>(r) * columns + c] = static_cast<float>(basis[c][r]);
+    for (int c = 0; c < columns; ++c)
+      weight[static_cast<std::size_t>(r) * columns + c] = static_cast<float>(basis[c][r]);
 }
 
 }  // namespace

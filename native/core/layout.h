@@ -1,7 +1,8 @@
-// The canonical layout: name, shape and offset of every parameter in one flat float32 array. Checkpoints, the gradients that
-// tests compare and every backend's read/write use it, so a model moves between devices.
+// The canonical layout: name, shape and offset of every parameter in one flat float32 array. Checkpoints, the gradients
+// that tests compare and every backend's read/write use it, so a model moves between devices.
 //
-// Names and gate order are PyTorch's: lstm.weight_ih_l0 [4H, in], gates i, f, g, o stacked; one bias vector a layer (bias_ih).
+// Names and gate order are PyTorch's: lstm.weight_ih_l0 [4H, in], gates i, f, g, o stacked; one bias vector a layer
+// (bias_ih).
 #pragma once
 
 #include <cstddef>
@@ -15,9 +16,9 @@ namespace cudnn_lstm {
 enum class InputCoding { scalar, onehot, embedding };
 
 struct ModelSpec {
-  int vocabulary;           // V
-  int layers;               // L
-  int hidden;               // H
+  int vocabulary;  // V
+  int layers;      // L
+  int hidden;      // H
   InputCoding coding;
   int embedding;            // E, 0 unless coding is embedding
   float dropout;            // after every layer: between layers and above the top one; 0 <= dropout < 1

@@ -15,8 +15,9 @@ inline std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> coun
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * counter[0];
     const std::uint64_t product1 = std::uint64_t{0xCD9E8D57u} * counter[2];
-    counter = {static_cast<std::uint32_t>(product1 >> 32) ^ counter[1] ^ key.word[0], static_cast<std::uint32_t>(product1),
-               static_cast<std::uint32_t>(product0 >> 32) ^ counter[3] ^ key.word[1], static_cast<std::uint32_t>(product0)};
+    counter = {
+        static_cast<std::uint32_t>(product1 >> 32) ^ counter[1] ^ key.word[0], static_cast<std::uint32_t>(product1),
+        static_cast<std::uint32_t>(product0 >> 32) ^ counter[3] ^ key.word[1], static_cast<std::uint32_t>(product0)};
     key.word[0] += 0x9E3779B9u;
     key.word[1] += 0xBB67AE85u;
   }
@@ -33,8 +34,8 @@ inline PhiloxKey philox_key(std::uint64_t seed) {
 // Uniform in [0, 1) with 24 bits, exact in float32.
 inline float uniform01(std::uint32_t word) { return static_cast<float>(word >> 8) * (1.0f / 16777216.0f); }
 
-// Dropout keeps an element where its 16 random bits are below this; the survivors are scaled by 65536 / threshold, so the
-// expectation is exact though p is rounded to 1/65536.
+// Dropout keeps an element where its 16 random bits are below this; the survivors are scaled by 65536 / threshold, so
+// the expectation is exact though p is rounded to 1/65536.
 inline std::uint32_t dropout_threshold(float probability) {
   return 65536u - static_cast<std::uint32_t>(probability * 65536.0f + 0.5f);
 }

@@ -9,8 +9,8 @@
 namespace cudnn_lstm {
 
 double Sampler::coin(std::uint64_t seed, std::uint32_t stream, std::uint64_t position) {
-  const auto words = philox4x32({static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(position >> 32), stream,
-                                 static_cast<std::uint32_t>(RandomSite::sampling)},
+  const auto words = philox4x32({static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(position >> 32),
+                                 stream, static_cast<std::uint32_t>(RandomSite::sampling)},
                                 philox_key(seed));
   const std::uint64_t bits = (std::uint64_t{words[0]} << 21) ^ (words[1] >> 11);
   return static_cast<double>(bits) / 9007199254740992.0;  // 2^53
@@ -92,13 +92,15 @@ int sample(Backend& backend, const SampleCall& call, const SamplingOptions& opti
     for (int s = 0; s < streams; ++s) {
       recent.clear();
       if (options.repetition_penalty != 1) {
-        for (int row = rows - reach; row < rows; ++row) recent.push_back(seen[static_cast<std::size_t>(row) * streams + s]);
+        for (int row = rows - reach; row < rows; ++row)
+          recent.push_back(seen[static_cast<std::size_t>(row) * streams + s]);
       }
       out[static_cast<std::size_t>(draw) * streams + s] =
           sampler.draw(logits.data() + static_cast<std::size_t>(s) * vocabulary, recent.data(),
                        static_cast<int>(recent.size()), Sampler::coin(options.seed, s, call.position + draw));
     }
-    seen.insert(seen.end(), out + static_cast<std::size_t>(draw) * streams, out + static_cast<std::size_t>(draw + 1) * streams);
+    seen.insert(seen.end(), out + static_cast<std::size_t>(draw) * streams,
+                out + static_cast<std::size_t>(draw + 1) * streams);
   }
   return call.count;
 }

@@ -8,15 +8,15 @@
 
 namespace cudnn_lstm {
 
-// Applied in this order: repetition penalty (Keskar et al. 2019), temperature, top-k (Fan et al. 2018), top-p (Holtzman et
-// al. 2020), min-p (Nguyen et al. 2024); what is left is renormalised. Greedy takes the largest logit after the penalty, the
-// lowest id on a tie.
+// Applied in this order: repetition penalty (Keskar et al. 2019), temperature, top-k (Fan et al. 2018), top-p (Holtzman
+// et al. 2020), min-p (Nguyen et al. 2024); what is left is renormalised. Greedy takes the largest logit after the
+// penalty, the lowest id on a tie.
 struct SamplingOptions {
   bool greedy = false;
   double temperature = 1;
-  int top_k = 0;       // 0: off
-  double top_p = 1;    // 1: off
-  double min_p = 0;    // 0: off
+  int top_k = 0;     // 0: off
+  double top_p = 1;  // 1: off
+  double min_p = 0;  // 0: off
   double repetition_penalty = 1;
   int penalty_window = 64;
   std::uint64_t seed = 0;
@@ -42,16 +42,16 @@ class Sampler {
 struct SampleCall {
   const std::int32_t* ids;  // [rows, S]
   int rows;
-  int streams;              // S
-  int count;                // draws a stream
-  int window;               // 0: carry the state; else run the last `window` ids from zero state for every draw
-  std::uint64_t position;   // index of the first draw
+  int streams;                  // S
+  int count;                    // draws a stream
+  int window;                   // 0: carry the state; else run the last `window` ids from zero state for every draw
+  std::uint64_t position;       // index of the first draw
   const std::int32_t* history;  // [history_rows, S]
   int history_rows;
 };
 
-// Draws call.count ids for each stream into out [count, S]. With window 0 it starts from the backend's stream state, which it
-// leaves as it is before the last id drawn is fed. Returns draws done (fewer if `stop` was set).
+// Draws call.count ids for each stream into out [count, S]. With window 0 it starts from the backend's stream state,
+// which it leaves as it is before the last id drawn is fed. Returns draws done (fewer if `stop` was set).
 int sample(Backend& backend, const SampleCall& call, const SamplingOptions& options, std::int32_t* out,
            const std::atomic<bool>& stop);
 

@@ -1,5 +1,5 @@
-// A zeroed array on the host, aligned for vectors, on huge pages where the system offers them: an LSTM's activations are tens
-// of megabytes walked with large strides, and 4 KB pages would cost a TLB miss a line.
+// A zeroed array on the host, aligned for vectors, on huge pages where the system offers them: an LSTM's activations
+// are tens of megabytes walked with large strides, and 4 KB pages would cost a TLB miss a line.
 #pragma once
 
 #include <cstdint>

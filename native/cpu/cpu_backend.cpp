@@ -16,8 +16,8 @@ void ensure(AlignedBuffer<T>& buffer, std::size_t size) {
   if (buffer.size() < size) buffer.resize(size);
 }
 
-// Tiles may read this many floats past the last row of a block; the odd size also keeps the blocks of one unit from falling
-// into the same cache sets.
+// Tiles may read this many floats past the last row of a block; the odd size also keeps the blocks of one unit from
+// falling into the same cache sets.
 constexpr std::size_t kBlockPadding = static_cast<std::size_t>(12) * kLanes;
 
 // Logits are kept for a run of pairs of at most this size, so a large vocabulary does not multiply by T.
@@ -52,7 +52,8 @@ CpuBackend::CpuBackend(const ModelSpec& spec, int threads)
 void CpuBackend::run_team(const std::function<void(int)>& work) { team_.run(pass_.partition.threads, work); }
 
 void CpuBackend::poll_stop() {
-  if (pass_.stop != nullptr && pass_.stop->load(std::memory_order_relaxed)) aborted_.store(true, std::memory_order_relaxed);
+  if (pass_.stop != nullptr && pass_.stop->load(std::memory_order_relaxed))
+    aborted_.store(true, std::memory_order_relaxed);
 }
 
 // Makes room for a pass and sets the state it starts from: `from`, or zero if it is null or of another batch.
@@ -214,7 +215,8 @@ void CpuBackend::read_lane_state(const LaneState& state, float* out) const {
 
 void CpuBackend::write_lane_state(LaneState& state, const float* values, std::size_t count) {
   const std::size_t each = static_cast<std::size_t>(spec_.layers) * 2 * spec_.hidden;
-  if (count % each != 0) throw Error(kInvalidArgument, "a state must hold a multiple of " + std::to_string(each) + " values");
+  if (count % each != 0)
+    throw Error(kInvalidArgument, "a state must hold a multiple of " + std::to_string(each) + " values");
   state.batch = static_cast<int>(count / each);
   const int blocks = (state.batch + kLanes - 1) / kLanes;
   ensure(state.data, static_cast<std::size_t>(spec_.layers) * 2 * blocks * unit_stride_);
@@ -268,7 +270,8 @@ void CpuBackend::write(Slot slot, const float* values, std::size_t count) {
     return;
   }
   if (count != layout_.size()) {
-    throw Error(kInvalidArgument, "this model has " + std::to_string(layout_.size()) + " parameters, not " + std::to_string(count));
+    throw Error(kInvalidArgument,
+                "this model has " + std::to_string(layout_.size()) + " parameters, not " + std::to_string(count));
   }
   AlignedBuffer<float>& target = slot == Slot::parameters      ? parameters_
                                  : slot == Slot::gradients     ? gradients_

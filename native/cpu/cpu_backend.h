@@ -1,5 +1,5 @@
-// The CPU backend: the whole model on one thread team. cpu_forward.cpp, cpu_backward.cpp and cpu_optimizer.cpp hold a training
-// step in the order it runs; cpu_sampling.cpp feeds streams; cpu_backend.cpp owns the memory and the slots.
+// The CPU backend: the whole model on one thread team. cpu_forward.cpp, cpu_backward.cpp and cpu_optimizer.cpp hold a
+// training step in the order it runs; cpu_sampling.cpp feeds streams; cpu_backend.cpp owns the memory and the slots.
 #pragma once
 
 #include <memory>
@@ -19,11 +19,11 @@ inline constexpr int kSingleStreams = 2;
 
 // What one layer computes in T steps for the blocks of a batch; a "pair" is one (step, lane block).
 struct LayerActivations {
-  AlignedBuffer<float> gates;          // [T][blocks][gate_stride]: activations, then gradients of the pre-activations
-  AlignedBuffer<float> c;              // [T + 1][blocks][unit_stride], [0] is the state before
-  AlignedBuffer<float> h;              // likewise
-  AlignedBuffer<float> dropped;        // [T][blocks][unit_stride]: h after dropout
-  AlignedBuffer<std::uint16_t> keep;   // [T][blocks][units_padded]: the masks
+  AlignedBuffer<float> gates;         // [T][blocks][gate_stride]: activations, then gradients of the pre-activations
+  AlignedBuffer<float> c;             // [T + 1][blocks][unit_stride], [0] is the state before
+  AlignedBuffer<float> h;             // likewise
+  AlignedBuffer<float> dropped;       // [T][blocks][unit_stride]: h after dropout
+  AlignedBuffer<std::uint16_t> keep;  // [T][blocks][units_padded]: the masks
 };
 
 // h and c of every layer, [layers][2][blocks][unit_stride], for `batch` sequences.
@@ -159,16 +159,16 @@ class CpuBackend final : public Backend {
   Pass pass_;
   std::atomic<bool> aborted_{false};
   std::vector<LayerActivations> layers_;
-  AlignedBuffer<float> inputs_;           // [T][blocks][in][16]: scalar and embedded input
-  AlignedBuffer<float> input_gradients_;  // likewise, embedding only
-  AlignedBuffer<float> outputs_gradient_; // [T][blocks][unit_stride]: gradient to the output of the layer at work
-  AlignedBuffer<float> recurrent_gradient_;  // [blocks][unit_stride]
-  AlignedBuffer<float> cell_gradient_;       // [blocks][unit_stride]
-  AlignedBuffer<float> onehot_gradient_;     // [V][4H padded]
-  AlignedBuffer<float> logits_;              // [output chunk pairs][V padded][16]
-  int output_chunk_ = 1;                     // pairs in logits_
-  AlignedBuffer<float> losses_;              // [T][blocks][16]
-  std::vector<AlignedBuffer<float>> panels_; // one a thread: packed columns of a gradient product
+  AlignedBuffer<float> inputs_;               // [T][blocks][in][16]: scalar and embedded input
+  AlignedBuffer<float> input_gradients_;      // likewise, embedding only
+  AlignedBuffer<float> outputs_gradient_;     // [T][blocks][unit_stride]: gradient to the output of the layer at work
+  AlignedBuffer<float> recurrent_gradient_;   // [blocks][unit_stride]
+  AlignedBuffer<float> cell_gradient_;        // [blocks][unit_stride]
+  AlignedBuffer<float> onehot_gradient_;      // [V][4H padded]
+  AlignedBuffer<float> logits_;               // [output chunk pairs][V padded][16]
+  int output_chunk_ = 1;                      // pairs in logits_
+  AlignedBuffer<float> losses_;               // [T][blocks][16]
+  std::vector<AlignedBuffer<float>> panels_;  // one a thread: packed columns of a gradient product
 
   LaneState training_state_, evaluation_state_, stream_lanes_;
   std::vector<float> stream_rows_;      // [L, 2, S, H] while there are few streams

@@ -1,5 +1,5 @@
-// The backward half of a step: back-propagation through time, layer by layer from the top, the weight gradients of a run of
-// ticks right behind them, while the gate gradients are in cache.
+// The backward half of a step: back-propagation through time, layer by layer from the top, the weight gradients of a
+// run of ticks right behind them, while the gate gradients are in cache.
 #include <algorithm>
 #include <cstring>
 
@@ -34,8 +34,8 @@ struct CpuBackend::GradientProduct {
   int columns;
   int hidden_rows;  // > 0: rows are interleaved gates of that many units
   float* gradient;  // canonical [rows][columns]
-  // With the first product of a layer, while its rows are in cache: the bias, db[row] = sum of dy[row], and the weight of a
-  // scalar input, dw[row] = sum of dy[row] * scalar.
+  // With the first product of a layer, while its rows are in cache: the bias, db[row] = sum of dy[row], and the weight
+  // of a scalar input, dw[row] = sum of dy[row] * scalar.
   float* bias = nullptr;
   float* scalar_weight = nullptr;
   std::vector<const float*> scalar;  // [pairs]: [16]
@@ -71,7 +71,8 @@ void CpuBackend::backward_layer(int thread, int layer) {
       if (!stopped()) backward_tick(domain, layer, step);
       if (pass_.partition.split_units) team_.barrier();
     }
-    if (!stopped() && (layer > 0 || spec_.coding == InputCoding::embedding)) input_gradients(domain, layer, first, last);
+    if (!stopped() && (layer > 0 || spec_.coding == InputCoding::embedding))
+      input_gradients(domain, layer, first, last);
     if (!pass_.partition.split_units) team_.barrier();
     if (!stopped()) weight_gradients(thread, layer, first * pass_.blocks, last * pass_.blocks);
   }
@@ -94,7 +95,8 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
     }
     for (int unit = domain.first_unit; unit < domain.last_unit; unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
-      if (!last) weights_.layers()[layer].recurrent_back.multiply(domain.segment, unit, end, count, b, c, nullptr, true);
+      if (!last)
+        weights_.layers()[layer].recurrent_back.multiply(domain.segment, unit, end, count, b, c, nullptr, true);
       for (int i = 0; i < count; ++i) {
         const int block = first + i;
         const std::size_t at = static_cast<std::size_t>(unit) * kLanes;
@@ -116,7 +118,8 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
   }
 }
 
-// dx = W_ih^T (gate gradients): to the layer below, in place of the gradients this layer has used up, or to the embedding.
+// dx = W_ih^T (gate gradients): to the layer below, in place of the gradients this layer has used up, or to the
+// embedding.
 void CpuBackend::input_gradients(const Domain& domain, int layer, int first_step, int last_step) {
   const PackedMatrix& weights = weights_.layers()[layer].input_back;
   std::vector<const float*> b;
@@ -125,16 +128,18 @@ void CpuBackend::input_gradients(const Domain& domain, int layer, int first_step
     for (int block = domain.first_block; block < domain.last_block; ++block) {
       b.push_back(gates(layer, step, block));
       c.push_back(layer > 0 ? unit_row(outputs_gradient_, step, block)
-                            : input_gradients_.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * input_stride_);
+                            : input_gradients_.data() +
+                                  (static_cast<std::size_t>(step) * pass_.blocks + block) * input_stride_);
     }
   const int end = weights.segment_end(domain.segment);
   for (int unit = weights.segment_begin(domain.segment); unit < end; unit += kUnitGroup) {
-    weights.multiply(domain.segment, unit, std::min(unit + kUnitGroup, end), static_cast<int>(b.size()), b.data(), c.data(),
-                     nullptr, true);
+    weights.multiply(domain.segment, unit, std::min(unit + kUnitGroup, end), static_cast<int>(b.size()), b.data(),
+                     c.data(), nullptr, true);
   }
 }
 
-// Of pairs [first_pair, last_pair): layer < L, that LSTM layer; layer == L, the output layer, whose logits chunk starts there.
+// Of pairs [first_pair, last_pair): layer < L, that LSTM layer; layer == L, the output layer, whose logits chunk starts
+// there.
 void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int last_pair) {
   const bool output = layer == spec_.layers;
   const int count = last_pair - first_pair;
@@ -162,7 +167,8 @@ void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int las
   if (output) {
     input = &add_product(spec_.vocabulary, spec_.hidden, 0, layout_.output_weight());
   } else if (!table_input) {
-    input = &add_product(4 * spec_.hidden, layer == 0 ? spec_.input_size() : spec_.hidden, spec_.hidden, layout_.weight_ih(layer));
+    input = &add_product(4 * spec_.hidden, layer == 0 ? spec_.input_size() : spec_.hidden, spec_.hidden,
+                         layout_.weight_ih(layer));
   }
   products[0].bias = gradients_.data() + (output ? layout_.output_bias() : layout_.bias(layer)).offset;
   const bool scalar = table_input && spec_.coding == InputCoding::scalar;
@@ -186,8 +192,9 @@ void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int las
   if (table_input && spec_.coding == InputCoding::onehot) onehot_gradients(thread, first_pair, last_pair);
 }
 
-// This thread's panels of the products. A panel's columns are transposed into the order in which the tiles read them, once for
-// all rows: a thousandth of the product's work. Then each tile of rows, in the first-level cache, meets every panel.
+// This thread's panels of the products. A panel's columns are transposed into the order in which the tiles read them,
+// once for all rows: a thousandth of the product's work. Then each tile of rows, in the first-level cache, meets every
+// panel.
 void CpuBackend::accumulate(const GradientProduct* products, int count, int thread) {
   const int threads = pass_.partition.threads;
   const int width = kernels_.panel_width;
@@ -203,10 +210,12 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
   for (int first = 0; first < pairs; first += kPanelPairs) {
     const int run = std::min(kPanelPairs, pairs - first);
     int base = 0;  // panels of the products before
-    for (const GradientProduct* product = products; product < products + count; base += panels_of(*product), ++product) {
+    for (const GradientProduct* product = products; product < products + count;
+         base += panels_of(*product), ++product) {
       const int begin = std::max(share_first - base, 0), end = std::min(share_last - base, panels_of(*product));
       for (int panel = begin; panel < end; ++panel) {
-        pack_panel(*product, panel * width, first, run, packed.data() + static_cast<std::size_t>(panel - begin) * panel_size);
+        pack_panel(*product, panel * width, first, run,
+                   packed.data() + static_cast<std::size_t>(panel - begin) * panel_size);
       }
       const int tiles = (product->rows + kernels_.tile_rows - 1) / kernels_.tile_rows;
       const int sums_first = share_begin(tiles, threads, thread), sums_last = share_begin(tiles, threads, thread + 1);
@@ -249,7 +258,8 @@ void CpuBackend::pack_panel(const GradientProduct& product, int column, int firs
     }
 }
 
-void CpuBackend::sum_tile(const GradientProduct& product, const float* const* dy, int first, int run, int row, int rows) const {
+void CpuBackend::sum_tile(const GradientProduct& product, const float* const* dy, int first, int run, int row,
+                          int rows) const {
   float sums[kMaxTileRows], scaled[kMaxTileRows];
   const bool scalar = product.scalar_weight != nullptr;
   kernels_.sum_rows(dy, scalar ? product.scalar.data() + first : nullptr, run, rows, sums, scaled);
@@ -272,7 +282,8 @@ void CpuBackend::onehot_gradients(int thread, int first_pair, int last_pair) {
     const int count = std::min(kLanes, pass_.batch - block * kLanes);
     for (int r = share_begin(row_blocks, threads, thread); r < share_begin(row_blocks, threads, thread + 1); ++r) {
       kernels_.transpose_block(gates(0, step, block) + r * 16 * kLanes, lanes, kLanes);
-      for (int lane = 0; lane < count; ++lane) kernels_.add(lanes + lane * kLanes, onehot_gradient_.data() + ids[lane] * stride + r * 16, 16);
+      for (int lane = 0; lane < count; ++lane)
+        kernels_.add(lanes + lane * kLanes, onehot_gradient_.data() + ids[lane] * stride + r * 16, 16);
     }
   }
 }
@@ -297,7 +308,8 @@ void CpuBackend::finish_input_gradients(int thread) {
       for (int b = 0; b < pass_.batch; ++b) {
         const float* dx = input_gradients_.data() +
                           (static_cast<std::size_t>(step) * pass_.blocks + b / kLanes) * input_stride_ + b % kLanes;
-        float* row = gradient + static_cast<std::size_t>(pass_.ids[static_cast<std::size_t>(step) * pass_.batch + b]) * in;
+        float* row =
+            gradient + static_cast<std::size_t>(pass_.ids[static_cast<std::size_t>(step) * pass_.batch + b]) * in;
         for (int e = first; e < last; ++e) row[e] += dx[e * kLanes];
       }
   }

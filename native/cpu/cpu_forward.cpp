@@ -1,5 +1,5 @@
-// The forward half of a step. Each thread runs through its own domain (partition.h); the team meets where one thread's output
-// is another's input.
+// The forward half of a step. Each thread runs through its own domain (partition.h); the team meets where one thread's
+// output is another's input.
 #include <algorithm>
 
 #include "core/random.h"
@@ -8,8 +8,8 @@
 namespace cudnn_lstm::cpu {
 namespace {
 
-// Unit groups: the gate stage follows the product of this many units, while their rows are in cache. 48 units are 192 rows,
-// whole tiles of every table.
+// Unit groups: the gate stage follows the product of this many units, while their rows are in cache. 48 units are 192
+// rows, whole tiles of every table.
 constexpr int kUnitGroup = 48;
 
 // The products with the layer's input run over about this many lanes at once, ahead of the ticks that need them.
@@ -33,7 +33,8 @@ void CpuBackend::encode_input(int thread) {
       const bool real = b < pass_.batch;
       const std::int32_t id = real ? pass_.ids[static_cast<std::size_t>(step) * pass_.batch + b] : 0;
       for (int e = 0; e < in; ++e) {
-        const float value = table != nullptr ? table[static_cast<std::size_t>(id) * in + e] : static_cast<float>(id) * scale;
+        const float value =
+            table != nullptr ? table[static_cast<std::size_t>(id) * in + e] : static_cast<float>(id) * scale;
         out[e * kLanes + lane] = real ? value : 0.0f;
       }
     }
@@ -134,8 +135,8 @@ void CpuBackend::forward_tick(const Domain& domain, int layer, int step) {
   }
 }
 
-// Logits, loss and, in training, their gradients down to the top layer's output. The pairs are shared between threads whatever
-// the partition of the time loop was.
+// Logits, loss and, in training, their gradients down to the top layer's output. The pairs are shared between threads
+// whatever the partition of the time loop was.
 void CpuBackend::output_stage(int thread) {
   const int first = output_first_step() * pass_.blocks;
   const int threads = pass_.partition.threads;

@@ -105,7 +105,8 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int streams, float* 
     forward(thread);
     const int threads = pass_.partition.threads;
     const std::size_t stride = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
-    for (int block = share_begin(pass_.blocks, threads, thread); block < share_begin(pass_.blocks, threads, thread + 1); ++block) {
+    for (int block = share_begin(pass_.blocks, threads, thread); block < share_begin(pass_.blocks, threads, thread + 1);
+         ++block) {
       // logits_ holds at least one pair a thread.
       float* out = logits_.data() + static_cast<std::size_t>(std::min(thread, output_chunk_ - 1)) * stride;
       const float* input = layer_output(spec_.layers - 1, 0, block);

@@ -1,8 +1,8 @@
 // The CPU's inner loops as a table of functions, one table for each instruction set, chosen once at run time.
 //
-// Activations are kept in *lane blocks*: the batch is cut into blocks of 16 sequences, and a block of a tensor with U units is
-// [U][16] floats, the 16 lanes of a unit together. So a unit's lanes are whole vectors, the gate stage needs no shuffles, and
-// the h that one tick writes is the packed right-hand side that the next tick's product reads.
+// Activations are kept in *lane blocks*: the batch is cut into blocks of 16 sequences, and a block of a tensor with U
+// units is [U][16] floats, the 16 lanes of a unit together. So a unit's lanes are whole vectors, the gate stage needs
+// no shuffles, and the h that one tick writes is the packed right-hand side that the next tick's product reads.
 //
 // Gate rows are *interleaved*: row 4u + g is gate g (i, f, g, o) of unit u, so a tile of rows holds whole units.
 #pragma once
@@ -13,13 +13,14 @@
 
 namespace cudnn_lstm::cpu {
 
-inline constexpr int kLanes = 16;      // sequences in a lane block
-inline constexpr int kMaxTileRows = 8;  // the tallest tile of any table; buffers read by tiles are padded by as many rows
+inline constexpr int kLanes = 16;  // sequences in a lane block
+inline constexpr int kMaxTileRows =
+    8;  // the tallest tile of any table; buffers read by tiles are padded by as many rows
 inline constexpr int kMaxTileBlocks = 2;
 inline constexpr int kMaxPanelWidth = 32;
 
-// C (+)= A * B for one tile of A: tile_rows rows, `depth` columns, stored [depth][tile_rows]; B is [depth][16] for each of
-// `blocks` lane blocks. Rows from `rows` on are computed and dropped.
+// C (+)= A * B for one tile of A: tile_rows rows, `depth` columns, stored [depth][tile_rows]; B is [depth][16] for each
+// of `blocks` lane blocks. Rows from `rows` on are computed and dropped.
 struct TileProduct {
   const float* a;
   int depth;
@@ -36,40 +37,40 @@ struct GradientTile {
   const float* const* a;  // [pairs]: address of the tile's first row in each (tick, block) pair, rows 16 floats apart
   const float* x;         // [pairs][16][panel_width], from pack_panel
   int pairs;
-  int rows;               // of the tile that count
-  int columns;            // of the panel that count
-  float* const* c;        // [rows]: address of the panel's first column in each row of C
+  int rows;         // of the tile that count
+  int columns;      // of the panel that count
+  float* const* c;  // [rows]: address of the panel's first column in each row of C
 };
 
 // Forward gate stage of `units` units in one lane block.
 struct GateForward {
   int units;
-  float* gates;           // [4 units][16]: pre-activations in, activations out
-  const float* c_before;  // [units][16]
-  float* c;               // [units][16]
-  float* h;               // [units][16]
-  float* h_dropped;       // [units][16], h after dropout; nullptr for none
+  float* gates;               // [4 units][16]: pre-activations in, activations out
+  const float* c_before;      // [units][16]
+  float* c;                   // [units][16]
+  float* h;                   // [units][16]
+  float* h_dropped;           // [units][16], h after dropout; nullptr for none
   const std::uint16_t* keep;  // [units]: bit b says that lane b is kept
   float keep_scale;
 };
 
 struct GateBackward {
   int units;
-  float* gates;           // [4 units][16]: activations in, gradients of the pre-activations out
+  float* gates;  // [4 units][16]: activations in, gradients of the pre-activations out
   const float* c_before;
   const float* c;
-  const float* dh_above;     // [units][16], gradient from the layer above or the output; nullptr for zero
-  const float* dh_recurrent; // [units][16], from the next tick; nullptr for zero
-  float* dc;                 // [units][16]: in from the next tick, out to the previous
+  const float* dh_above;      // [units][16], gradient from the layer above or the output; nullptr for zero
+  const float* dh_recurrent;  // [units][16], from the next tick; nullptr for zero
+  float* dc;                  // [units][16]: in from the next tick, out to the previous
   const std::uint16_t* keep;  // as in GateForward: applied to dh_above; nullptr for none
   float keep_scale;
 };
 
 struct DropoutMask {
-  int units;               // how many, from first_unit, a multiple of 16
+  int units;  // how many, from first_unit, a multiple of 16
   int first_unit;
   std::uint32_t tick;
-  std::uint32_t block;     // lane block of the batch
+  std::uint32_t block;  // lane block of the batch
   std::uint32_t layer;
   std::uint64_t step;
   std::uint64_t seed;
@@ -80,15 +81,15 @@ struct AdamStep {
   float learning_rate;  // with both bias corrections in it
   float beta1;
   float beta2;
-  float epsilon;        // scaled to match
+  float epsilon;  // scaled to match
   float gradient_scale;
 };
 
 struct KernelTable {
   const char* name;
   int tile_rows;
-  int tile_blocks;   // lane blocks that one tile product takes at best
-  int panel_width;   // columns of a gradient panel, a multiple of 16
+  int tile_blocks;  // lane blocks that one tile product takes at best
+  int panel_width;  // columns of a gradient panel, a multiple of 16
 
   void (*tile_product)(const TileProduct&);
   // `count` tiles that lie behind one another in A and C.
@@ -101,16 +102,18 @@ struct KernelTable {
   void (*dropout_mask)(const DropoutMask&, std::uint16_t* keep);
   // y[i] = bit of lane set ? x[i] * scale : 0, for units x 16 lanes; x may be y.
   void (*apply_mask)(const float* x, const std::uint16_t* keep, float scale, int units, float* y);
-  // Softmax cross-entropy of one lane block: logits [rows][16] in, their gradient times `scale` out where `gradient`; loss [16].
-  void (*softmax_loss)(float* logits, int rows, const std::int32_t* targets, int lanes, float scale, bool gradient, float* loss);
+  // Softmax cross-entropy of one lane block: logits [rows][16] in, their gradient times `scale` out where `gradient`;
+  // loss [16].
+  void (*softmax_loss)(float* logits, int rows, const std::int32_t* targets, int lanes, float scale, bool gradient,
+                       float* loss);
   // out[rows] = initial[rows] + A x for one vector; A in panels of 64 rows, [panel][depth][64].
   void (*matrix_vector)(const float* a, int rows, int depth, const float* x, const float* initial, float* out);
   // Gates [4 units] of a single sequence, interleaved.
   void (*gate_single)(int units, const float* gates, float* c, float* h);
   double (*sum_of_squares)(const float* x, std::size_t count);
   void (*adam)(const AdamStep&, const float* g, float* m, float* v, float* p, std::size_t count);
-  // For each row: sums[r] = sum over pairs and lanes of dy[p][r][lane]; scaled[r] = the same of dy[p][r][lane] * x[p][lane]
-  // (0 where x is nullptr).
+  // For each row: sums[r] = sum over pairs and lanes of dy[p][r][lane]; scaled[r] = the same of dy[p][r][lane] *
+  // x[p][lane] (0 where x is nullptr).
   void (*sum_rows)(const float* const* dy, const float* const* x, int pairs, int rows, float* sums, float* scaled);
   // y += x
   void (*add)(const float* x, float* y, std::size_t count);
@@ -127,8 +130,8 @@ const KernelTable* neon_kernels();
 // The tables that run on this CPU, best first.
 std::vector<const KernelTable*> supported_kernels();
 
-// The best table this CPU runs; CUDNN_LSTM_CPU_ISA (baseline, avx2, avx512, neon) overrides it. Throws Error if the one asked
-// for does not run here.
+// The best table this CPU runs; CUDNN_LSTM_CPU_ISA (baseline, avx2, avx512, neon) overrides it. Throws Error if the one
+// asked for does not run here.
 const KernelTable& choose_kernels();
 
 }  // namespace cudnn_lstm::cpu

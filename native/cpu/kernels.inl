@@ -1,8 +1,9 @@
-// The inner loops, written once on the compiler's vector types (GCC and Clang) and compiled for each instruction set by a
-// kernels_*.cpp that sets KERNEL_NAMESPACE, KERNEL_NAME and VW (floats a vector), TILE_ROWS, TILE_BLOCKS, PANEL_WIDTH.
+// The inner loops, written once on the compiler's vector types (GCC and Clang) and compiled for each instruction set by
+// a kernels_*.cpp that sets KERNEL_NAMESPACE, KERNEL_NAME and VW (floats a vector), TILE_ROWS, TILE_BLOCKS,
+// PANEL_WIDTH.
 //
-// Every sum runs in one order that depends only on the shape, never on the number of threads or on how many lane blocks a
-// call takes: for each output element, over the depth, one fused multiply-add after another.
+// Every sum runs in one order that depends only on the shape, never on the number of threads or on how many lane blocks
+// a call takes: for each output element, over the depth, one fused multiply-add after another.
 #include <cmath>
 #include <cstring>
 
@@ -60,7 +61,8 @@ INLINE vf exponential(vf x) {
 
 INLINE vf sigmoid(vf x) { return splat(1.0f) / (splat(1.0f) + exponential(-x)); }
 
-// tanh(x), after Cephes' tanhf: an odd polynomial near zero, where the quotient would cancel; else (1 - e) / (1 + e), e = exp(-2|x|).
+// tanh(x), after Cephes' tanhf: an odd polynomial near zero, where the quotient would cancel; else (1 - e) / (1 + e), e
+// = exp(-2|x|).
 INLINE vf hyperbolic_tangent(vf x) {
   const vi sign_bit = splat_int(static_cast<std::int32_t>(0x80000000u));
   const vi sign = (vi)x & sign_bit;
@@ -343,8 +345,9 @@ INLINE void philox_pair(vu first, const DropoutMask& m, PhiloxKey key, vu (&out)
   }
 }
 
-// Lane b of unit u is kept where its 16 random bits are below the threshold. Counter: (2u + half, tick, block + layer * 2^20,
-// step), key: the seed with the step's high word mixed in; half h holds lanes 8h..8h+7, two to a word, low bits first.
+// Lane b of unit u is kept where its 16 random bits are below the threshold. Counter: (2u + half, tick, block + layer *
+// 2^20, step), key: the seed with the step's high word mixed in; half h holds lanes 8h..8h+7, two to a word, low bits
+// first.
 void dropout_mask(const DropoutMask& m, std::uint16_t* keep) {
   PhiloxKey key = philox_key(m.seed);
   key.word[1] ^= static_cast<std::uint32_t>(m.step >> 32);
@@ -390,9 +393,11 @@ INLINE vf logarithm_lanes(vf x) {
   return y;
 }
 
-void softmax_loss(float* logits, int rows, const std::int32_t* targets, int lanes, float scale, bool gradient, float* loss) {
+void softmax_loss(float* logits, int rows, const std::int32_t* targets, int lanes, float scale, bool gradient,
+                  float* loss) {
   alignas(64) float target_logit[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) target_logit[lane] = lane < lanes ? logits[targets[lane] * kLanes + lane] : 0.0f;
+  for (int lane = 0; lane < kLanes; ++lane)
+    target_logit[lane] = lane < lanes ? logits[targets[lane] * kLanes + lane] : 0.0f;
   alignas(64) float lane_scale[kLanes];
   for (int lane = 0; lane < kLanes; ++lane) lane_scale[lane] = lane < lanes ? scale : 0.0f;
   for (int j = 0; j < kVectors; ++j) {
@@ -425,7 +430,8 @@ void softmax_loss(float* logits, int rows, const std::int32_t* targets, int lane
 void matrix_vector(const float* a, int rows, int depth, const float* x, const float* initial, float* out) {
   constexpr int kPanel = 64;
   constexpr int kPanelVectors = kPanel / VW;
-  constexpr int kGroup = kPanelVectors < 8 ? kPanelVectors : 8;  // vectors summed at once, so that the sums stay in registers
+  constexpr int kGroup =
+      kPanelVectors < 8 ? kPanelVectors : 8;  // vectors summed at once, so that the sums stay in registers
   for (int row = 0; row < rows; row += kPanel) {
     for (int group = 0; group < kPanelVectors; group += kGroup) {
       vf sum[kGroup];
@@ -544,10 +550,10 @@ double peak(int iterations, float* sink) {
   return 2.0 * VW * kChains * iterations;
 }
 
-const KernelTable table = {KERNEL_NAME,  TILE_ROWS,     TILE_BLOCKS,   PANEL_WIDTH,     tile_product,
-                           tile_products, gradient_tile, transpose_block, gate_forward, gate_backward,
-                           dropout_mask, apply_mask,    softmax_loss,  matrix_vector,   gate_single,
-                           sum_of_squares, adam,        sum_rows,      add,             peak};
+const KernelTable table = {KERNEL_NAME,    TILE_ROWS,     TILE_BLOCKS,     PANEL_WIDTH,   tile_product,
+                           tile_products,  gradient_tile, transpose_block, gate_forward,  gate_backward,
+                           dropout_mask,   apply_mask,    softmax_loss,    matrix_vector, gate_single,
+                           sum_of_squares, adam,          sum_rows,        add,           peak};
 
 }  // namespace KERNEL_NAMESPACE
 }  // namespace cudnn_lstm::cpu

@@ -65,9 +65,9 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
     const float* rows[kMaxTileRows];
     for (int r = 0; r < tile_rows; ++r) {
       const int from = row + std::min(r, valid - 1);
-      const std::size_t place = source.hidden_rows > 0
-                                    ? static_cast<std::size_t>(from % 4) * source.hidden_rows + static_cast<std::size_t>(from / 4)
-                                    : static_cast<std::size_t>(from);
+      const std::size_t place = source.hidden_rows > 0 ? static_cast<std::size_t>(from % 4) * source.hidden_rows +
+                                                             static_cast<std::size_t>(from / 4)
+                                                       : static_cast<std::size_t>(from);
       rows[r] = source.data + place * source.row_stride;
     }
     for (int chunk = 0; chunk < depth_; chunk += kDepthChunk) {
@@ -86,10 +86,9 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
       const bool adjacent = source.row_stride == 1 && source.hidden_rows == 0 && valid == tile_rows;
       for (int k = 0; k < depth; ++k) {
         const int column = chunk + k;
-        const std::size_t place =
-            source.hidden_depth > 0
-                ? static_cast<std::size_t>(column % 4) * source.hidden_depth + static_cast<std::size_t>(column / 4)
-                : static_cast<std::size_t>(column);
+        const std::size_t place = source.hidden_depth > 0 ? static_cast<std::size_t>(column % 4) * source.hidden_depth +
+                                                                static_cast<std::size_t>(column / 4)
+                                                          : static_cast<std::size_t>(column);
         const std::size_t offset = place * source.depth_stride;
         if (adjacent) {
           std::memcpy(out, from[0] + offset, tile_rows * sizeof(float));

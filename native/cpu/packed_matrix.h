@@ -1,5 +1,5 @@
-// A weight matrix as the tile products read it: tiles of tile_rows rows, each [depth][tile_rows], cut along the depth into
-// chunks whose right-hand side fits the first-level cache. Packed anew after each optimiser step.
+// A weight matrix as the tile products read it: tiles of tile_rows rows, each [depth][tile_rows], cut along the depth
+// into chunks whose right-hand side fits the first-level cache. Packed anew after each optimiser step.
 #pragma once
 
 #include <vector>
@@ -19,7 +19,8 @@ class PackedMatrix {
 
   // Where element (row, k) lies in the source: source[row_offset(row) + k_offset(k)].
   //   rows:       row * row_stride and k * 1 (a plain matrix), or
-  //   interleaved gates: row 4u + g lies at (g * hidden + u), in the rows (hidden_rows > 0) or in the depth (hidden_depth > 0).
+  //   interleaved gates: row 4u + g lies at (g * hidden + u), in the rows (hidden_rows > 0) or in the depth
+  //   (hidden_depth > 0).
   struct Source {
     const float* data;
     std::size_t row_stride;
@@ -40,8 +41,8 @@ class PackedMatrix {
 
   // Rows [first, last) of a segment (first on a tile border) times B, into C. For each of `blocks` lane blocks:
   // b [depth][16], c addressing row 0 of the matrix. initial: [rows] or nullptr. zero: start from zero.
-  void multiply(int segment, int first, int last, int blocks, const float* const* b, float* const* c, const float* initial,
-                bool zero) const;
+  void multiply(int segment, int first, int last, int blocks, const float* const* b, float* const* c,
+                const float* initial, bool zero) const;
 
  private:
   const KernelTable* kernels_ = nullptr;

@@ -1,4 +1,5 @@
-// How a batch is shared between threads. Results never depend on it: every output element is summed by one thread in one order.
+// How a batch is shared between threads. Results never depend on it: every output element is summed by one thread in
+// one order.
 #pragma once
 
 #include <vector>
@@ -14,8 +15,8 @@ struct Domain {
   int last_unit;
 };
 
-// Either each thread takes some lane blocks and all units, and runs through time on its own; or, where there are too few
-// blocks to share, every thread takes all blocks and some units, and the threads meet after every tick.
+// Either each thread takes some lane blocks and all units, and runs through time on its own; or, where there are too
+// few blocks to share, every thread takes all blocks and some units, and the threads meet after every tick.
 struct Partition {
   int threads;
   int blocks;
@@ -32,6 +33,8 @@ std::vector<int> split_by_sixteen(int count, int parts);
 Partition make_partition(int threads, int blocks, int hidden);
 
 // Thread `part`'s run of 0..count: [share_begin(..., part), share_begin(..., part + 1)).
-inline int share_begin(int count, int parts, int part) { return static_cast<int>(static_cast<long long>(count) * part / parts); }
+inline int share_begin(int count, int parts, int part) {
+  return static_cast<int>(static_cast<long long>(count) * part / parts);
+}
 
 }  // namespace cudnn_lstm::cpu

@@ -1,5 +1,5 @@
-// The kernels' own test, without Node: every table that runs on this CPU against plain double arithmetic. For cross-compiled
-// builds under an emulator, and for sanitizers. Prints a line a check and ends with 1 if any failed.
+// The kernels' own test, without Node: every table that runs on this CPU against plain double arithmetic. For
+// cross-compiled builds under an emulator, and for sanitizers. Prints a line a check and ends with 1 if any failed.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -51,8 +51,8 @@ void check_gates(const KernelTable& table) {
     float at[16];
     for (int lane = 0; lane < 16; ++lane) {
       at[lane] = static_cast<float>(-20.0 + (i * 16 + lane) * (40.0 / 640'000));
-      gates[lane] = at[lane];            // i: sigmoid
-      gates[32 + lane] = at[lane] / 2;   // g: tanh
+      gates[lane] = at[lane];           // i: sigmoid
+      gates[32 + lane] = at[lane] / 2;  // g: tanh
     }
     GateForward stage{};
     stage.units = 1;
@@ -73,7 +73,8 @@ void check_gates(const KernelTable& table) {
 void check_products(const KernelTable& table) {
   double worst = 0;
   for (const auto& [rows, depth] : {std::pair{7, 5}, std::pair{64, 256}, std::pair{93, 301}}) {
-    const std::vector<float> a = noise(static_cast<std::size_t>(rows) * depth, 1), b = noise(static_cast<std::size_t>(depth) * 48, 2);
+    const std::vector<float> a = noise(static_cast<std::size_t>(rows) * depth, 1),
+                             b = noise(static_cast<std::size_t>(depth) * 48, 2);
     const std::vector<float> start = noise(rows, 3);
     PackedMatrix packed;
     packed.shape(table, rows, depth, {rows / 2, rows});
@@ -85,12 +86,14 @@ void check_products(const KernelTable& table) {
       bs[i] = b.data() + static_cast<std::size_t>(i) * depth * 16;
       cs[i] = c.data() + static_cast<std::size_t>(i) * rows * 16;
     }
-    for (int s = 0; s < 2; ++s) packed.multiply(s, packed.segment_begin(s), packed.segment_end(s), 3, bs, cs, start.data(), false);
+    for (int s = 0; s < 2; ++s)
+      packed.multiply(s, packed.segment_begin(s), packed.segment_end(s), 3, bs, cs, start.data(), false);
     for (int i = 0; i < 3; ++i)
       for (int r = 0; r < rows; ++r)
         for (int lane = 0; lane < 16; ++lane) {
           double want = start[r];
-          for (int k = 0; k < depth; ++k) want += static_cast<double>(a[static_cast<std::size_t>(r) * depth + k]) * bs[i][k * 16 + lane];
+          for (int k = 0; k < depth; ++k)
+            want += static_cast<double>(a[static_cast<std::size_t>(r) * depth + k]) * bs[i][k * 16 + lane];
           worst = std::fmax(worst, std::fabs(cs[i][r * 16 + lane] - want) / std::sqrt(depth));
         }
   }
@@ -119,7 +122,8 @@ void check_step(InputCoding coding, const char* title) {
   const ModelSpec spec{11, 2, 19, coding, coding == InputCoding::embedding ? 6 : 0, 0.25f, 5};
   const int steps = 6, batch = 21;
   std::vector<std::int32_t> ids((steps + 1) * batch);
-  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = philox4x32({static_cast<std::uint32_t>(i), 9, 0, 0}, philox_key(1))[0] % 11;
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    ids[i] = philox4x32({static_cast<std::uint32_t>(i), 9, 0, 0}, philox_key(1))[0] % 11;
   const std::atomic<bool> stop{false};
   const Batch shape{ids.data(), steps, batch, Target::every, false};
   CpuBackend one(spec, 1), three(spec, 3);
@@ -132,7 +136,8 @@ void check_step(InputCoding coding, const char* title) {
   std::vector<float> gradient(parameters.size()), other(parameters.size());
   one.read(Slot::gradients, gradient.data());
   three.read(Slot::gradients, other.data());
-  check(std::memcmp(gradient.data(), other.data(), gradient.size() * sizeof(float)) == 0, title, "1 and 3 threads agree", 0, 0);
+  check(std::memcmp(gradient.data(), other.data(), gradient.size() * sizeof(float)) == 0, title,
+        "1 and 3 threads agree", 0, 0);
 
   double squares = 0;
   for (float g : gradient) squares += static_cast<double>(g) * g;

@@ -15,8 +15,8 @@ inline void relax() {
 #endif
 }
 
-// Spins while `waiting()`, first politely on the core, then giving it away: with more threads than cores the one waited for
-// may need it.
+// Spins while `waiting()`, first politely on the core, then giving it away: with more threads than cores the one waited
+// for may need it.
 template <typename Condition>
 void spin_while(Condition waiting) {
   for (int i = 0; waiting(); ++i) {
@@ -28,7 +28,8 @@ void spin_while(Condition waiting) {
   }
 }
 
-// How long a worker spins for the next run before it sleeps: the gaps between the steps of one call are shorter than this.
+// How long a worker spins for the next run before it sleeps: the gaps between the steps of one call are shorter than
+// this.
 constexpr int kSpinsBeforeSleep = 4000;
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The threads of one model: made once, woken for a step, in step with one another through a spinning barrier, because a tick
-// of a small batch lasts tens of microseconds and a system call is a sizeable part of that.
+// The threads of one model: made once, woken for a step, in step with one another through a spinning barrier, because a
+// tick of a small batch lasts tens of microseconds and a system call is a sizeable part of that.
 #pragma once
 
 #include <atomic>
@@ -20,8 +20,8 @@ class ThreadTeam {
 
   int size() const { return size_; }
 
-  // Runs work(thread) on `threads` threads (1..size), the caller being thread 0, and returns when all are done. `work` must
-  // not throw.
+  // Runs work(thread) on `threads` threads (1..size), the caller being thread 0, and returns when all are done. `work`
+  // must not throw.
   void run(int threads, const std::function<void(int)>& work);
 
   // Inside run: waits until every thread of this run is here.
@@ -40,7 +40,7 @@ class ThreadTeam {
   std::atomic<int> active_{1};           // threads in this run
   std::atomic<int> unfinished_{0};
   std::atomic<int> arrived_{0};
-  std::atomic<unsigned> phase_{0};       // of barriers
+  std::atomic<unsigned> phase_{0};  // of barriers
 };
 
 }  // namespace cudnn_lstm::cpu

@@ -1,5 +1,6 @@
-// Which of cuDNN's algorithms a training shape runs with. The persistent ones are faster where they apply, have conditions that
-// no query tells, and have been wrong on GPUs with few multiprocessors; so each is tried, compared and timed, never assumed.
+// Which of cuDNN's algorithms a training shape runs with. The persistent ones are faster where they apply, have
+// conditions that no query tells, and have been wrong on GPUs with few multiprocessors; so each is tried, compared and
+// timed, never assumed.
 #include <cmath>
 
 #include "cuda/plan.h"
@@ -8,11 +9,12 @@ namespace cudnn_lstm::cuda {
 namespace {
 
 constexpr int kTimedPasses = 3;
-// A candidate must beat the standard algorithm by this much: noise must not change the choice, and with it the bits, from one
-// run to the next.
+// A candidate must beat the standard algorithm by this much: noise must not change the choice, and with it the bits,
+// from one run to the next.
 constexpr double kClearlyFaster = 0.85;
 
-// Forward, gradient and weights of one shape on inputs of its own, without dropout, whose masks depend on the algorithm.
+// Forward, gradient and weights of one shape on inputs of its own, without dropout, whose masks depend on the
+// algorithm.
 class Trial {
  public:
   Trial(const Rnn& rnn, const Layout& layout, const void* weights, int steps, int batch, cudaStream_t stream)
@@ -26,7 +28,8 @@ class Trial {
     y_ = DeviceBuffer(account_, positions * rnn.spec().hidden * bytes, "timing cuDNN's algorithms");
     dy_ = DeviceBuffer(account_, y_.bytes(), "timing cuDNN's algorithms");
     gradients_ = DeviceBuffer(account_, gradient_bytes_, "timing cuDNN's algorithms");
-    // Every byte 0x3c is about 0.0115 in float32 and bfloat16 and 1.06 in half precision: harmless numbers in each type.
+    // Every byte 0x3c is about 0.0115 in float32 and bfloat16 and 1.06 in half precision: harmless numbers in each
+    // type.
     CHECK_CUDA(cudaMemsetAsync(x_.data(), 0x3c, x_.bytes(), stream));
     CHECK_CUDA(cudaMemsetAsync(dy_.data(), 0x3c, dy_.bytes(), stream));
   }
@@ -129,7 +132,8 @@ cudnnRNNAlgo_t choose_algorithm(const Rnn& rnn, const Layout& layout, const void
   if (asked == Algorithm::standard) return CUDNN_RNN_ALGO_STANDARD;
   std::vector<cudnnRNNAlgo_t> candidates;
   if (asked != Algorithm::persist_dynamic) candidates.push_back(CUDNN_RNN_ALGO_PERSIST_STATIC);
-  if (asked == Algorithm::automatic && rnn.spec().hidden <= 192) candidates.push_back(CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H);
+  if (asked == Algorithm::automatic && rnn.spec().hidden <= 192)
+    candidates.push_back(CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H);
   if (asked != Algorithm::persist_static) candidates.push_back(CUDNN_RNN_ALGO_PERSIST_DYNAMIC);
 
   cudnnRNNAlgo_t best = CUDNN_RNN_ALGO_STANDARD;
@@ -141,7 +145,8 @@ cudnnRNNAlgo_t choose_algorithm(const Rnn& rnn, const Layout& layout, const void
       try {
         const Trial::Outcome outcome = trial.run(algorithm);
         const double limit = tolerance(rnn.numerics().type);
-        if (trial.difference(standard.y, outcome.y) > limit || trial.difference(standard.gradients, outcome.gradients) > limit) {
+        if (trial.difference(standard.y, outcome.y) > limit ||
+            trial.difference(standard.gradients, outcome.gradients) > limit) {
           continue;
         }
         if (outcome.milliseconds < fastest) {

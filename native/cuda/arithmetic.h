@@ -1,8 +1,8 @@
-// What the project's own CUDA kernels compute, as plain functions for host and device alike: kernels.cu wraps them for the
-// GPU, the tests run the very same code on the host.
+// What the project's own CUDA kernels compute, as plain functions for host and device alike: kernels.cu wraps them for
+// the GPU, the tests run the very same code on the host.
 //
-// Two forms. An element body is called once for each index. A row body is called once a row by a group of lanes that share
-// its work: a warp on the GPU, a single lane on the host.
+// Two forms. An element body is called once for each index. A row body is called once a row by a group of lanes that
+// share its work: a warp on the GPU, a single lane on the host.
 //
 // Shapes: B batch, T steps, N = T x B positions (time-major), H hidden, V vocabulary, E embedding, F input features;
 // M = the positions that have a target: N for Target::every, B for Target::last.
@@ -65,8 +65,9 @@ CUDNN_LSTM_HD PhiloxWords philox(PhiloxWords counter, std::uint32_t key0, std::u
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * counter.word[0];
     const std::uint64_t product1 = std::uint64_t{0xCD9E8D57u} * counter.word[2];
-    counter = {{static_cast<std::uint32_t>(product1 >> 32) ^ counter.word[1] ^ key0, static_cast<std::uint32_t>(product1),
-                static_cast<std::uint32_t>(product0 >> 32) ^ counter.word[3] ^ key1, static_cast<std::uint32_t>(product0)}};
+    counter = {
+        {static_cast<std::uint32_t>(product1 >> 32) ^ counter.word[1] ^ key0, static_cast<std::uint32_t>(product1),
+         static_cast<std::uint32_t>(product0 >> 32) ^ counter.word[3] ^ key1, static_cast<std::uint32_t>(product0)}};
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
@@ -93,11 +94,11 @@ struct StepOutput {
 };
 
 struct Cursor {
-  std::uint32_t slot;      // of the step in the ring of uploads
-  std::uint32_t step;      // of the call, from 0
-  std::int32_t halted;     // a step was not applied: none of the call's later steps is
-  std::int32_t apply;      // decided for the step at work
-  float gradient_scale;    // the factor of clipping
+  std::uint32_t slot;    // of the step in the ring of uploads
+  std::uint32_t step;    // of the call, from 0
+  std::int32_t halted;   // a step was not applied: none of the call's later steps is
+  std::int32_t apply;    // decided for the step at work
+  float gradient_scale;  // the factor of clipping
 };
 
 // Where a kernel finds its step: ids [ring][T + 1, B], inputs [ring].
@@ -174,8 +175,8 @@ struct ScatterEmbedding {  // rows: chunks x V
 
 // ---- Dropout above the top layer, with the masks of the CPU backend (kernels.inl, dropout_mask).
 
-// y = x where kept, scaled by 65536 / threshold; forward and backward are the same product. One element is a unit of eight
-// neighbouring sequences, which share a counter; x may be y. Positions start at tick first_tick.
+// y = x where kept, scaled by 65536 / threshold; forward and backward are the same product. One element is a unit of
+// eight neighbouring sequences, which share a counter; x may be y. Positions start at tick first_tick.
 template <class T>
 struct Dropout {  // elements: ticks x ceil(B / 8) x H
   StepView step;
@@ -275,7 +276,8 @@ struct SumColumns {  // elements: chunks x V
     const std::size_t end = begin + chunk < positions ? begin + chunk : positions;
     const std::size_t v = i % vocabulary;
     float total = 0;
-    for (std::size_t position = begin; position < end; ++position) total += to_float(gradient[position * vocabulary + v]);
+    for (std::size_t position = begin; position < end; ++position)
+      total += to_float(gradient[position * vocabulary + v]);
     partials[i] = total;
   }
 };
@@ -371,8 +373,8 @@ struct DecideStep {
   }
 };
 
-// Adam (Kingma & Ba 2015, the form with the bias corrections in the rate, as Keras): nothing where the step is not applied.
-// `copy` is the 16-bit copy of the parameters that the products read, nullptr in fp32.
+// Adam (Kingma & Ba 2015, the form with the bias corrections in the rate, as Keras): nothing where the step is not
+// applied. `copy` is the 16-bit copy of the parameters that the products read, nullptr in fp32.
 template <class T>
 struct Adam {  // elements: parameters
   StepView step;

@@ -20,16 +20,16 @@ std::string place(const char* call, const char* file, int line) {
 void fail_cuda(cudaError_t status, const char* call, const char* file, int line) {
   cudaGetLastError();  // a failed call's status must not be found again by the next one that looks
   const bool memory = status == cudaErrorMemoryAllocation;
-  throw Error(memory ? kOutOfMemory : kDeviceFailed, std::string(memory ? "out of GPU memory" : "a CUDA call failed") + ": " +
-                                                         place(call, file, line) + " gave " + cudaGetErrorName(status) + " (" +
-                                                         cudaGetErrorString(status) + ")");
+  throw Error(memory ? kOutOfMemory : kDeviceFailed,
+              std::string(memory ? "out of GPU memory" : "a CUDA call failed") + ": " + place(call, file, line) +
+                  " gave " + cudaGetErrorName(status) + " (" + cudaGetErrorString(status) + ")");
 }
 
-void fail_library(const char* library, int status, const char* name, bool out_of_memory, const char* call, const char* file,
-                  int line) {
+void fail_library(const char* library, int status, const char* name, bool out_of_memory, const char* call,
+                  const char* file, int line) {
   throw Error(out_of_memory ? kOutOfMemory : kDeviceFailed,
-              std::string(out_of_memory ? "out of memory in " : "a call failed in ") + library + ": " + place(call, file, line) +
-                  " gave " + name + " (" + std::to_string(status) + ")");
+              std::string(out_of_memory ? "out of memory in " : "a call failed in ") + library + ": " +
+                  place(call, file, line) + " gave " + name + " (" + std::to_string(status) + ")");
 }
 
 }  // namespace cudnn_lstm::cuda

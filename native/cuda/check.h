@@ -1,5 +1,5 @@
-// Every status of CUDA, cuDNN and cuBLAS goes through one of these macros: success passes, anything else throws Error with
-// the call, its place and the library's own words. Exhausted memory is kOutOfMemory, the rest kDeviceFailed.
+// Every status of CUDA, cuDNN and cuBLAS goes through one of these macros: success passes, anything else throws Error
+// with the call, its place and the library's own words. Exhausted memory is kOutOfMemory, the rest kDeviceFailed.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -16,8 +16,8 @@ namespace cudnn_lstm::cuda {
 
 }  // namespace cudnn_lstm::cuda
 
-#define CHECK_CUDA(call)                                                                                   \
-  do {                                                                                                     \
-    const cudaError_t check_status = (call);                                                               \
+#define CHECK_CUDA(call)                                                                                     \
+  do {                                                                                                       \
+    const cudaError_t check_status = (call);                                                                 \
     if (check_status != cudaSuccess) ::cudnn_lstm::cuda::fail_cuda(check_status, #call, __FILE__, __LINE__); \
   } while (false)

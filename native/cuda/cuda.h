@@ -11,8 +11,8 @@
 
 namespace cudnn_lstm::cuda {
 
-// fp32: true FMA. tf32: float32 storage, products on tensor cores with 10-bit mantissas (GPUs of compute capability 8 and
-// above; fp32 elsewhere). bf16, fp16: 16-bit storage with float32 master weights and moments; fp16 scales the loss.
+// fp32: true FMA. tf32: float32 storage, products on tensor cores with 10-bit mantissas (GPUs of compute capability 8
+// and above; fp32 elsewhere). bf16, fp16: 16-bit storage with float32 master weights and moments; fp16 scales the loss.
 enum class Precision { fp32, tf32, bf16, fp16 };
 
 // automatic: the fast algorithms are timed against the standard one when a training shape is first used.

@@ -21,8 +21,9 @@ std::size_t aligned(std::size_t values) { return (values + 63) / 64 * 64; }
 }  // namespace
 
 template <class T>
-CudaBackend<T>::CudaBackend(const ModelSpec& spec, const CudaOptions& options, std::shared_ptr<const Libraries> libraries,
-                            const std::string& device_name, const Numerics& numerics)
+CudaBackend<T>::CudaBackend(const ModelSpec& spec, const CudaOptions& options,
+                            std::shared_ptr<const Libraries> libraries, const std::string& device_name,
+                            const Numerics& numerics)
     : spec_(spec),
       layout_(spec),
       options_(options),
@@ -82,8 +83,8 @@ Plan<T>& CudaBackend<T>::plan_for(const PlanKey& key) {
   auto found = plans_.find(key);
   if (found == plans_.end()) {
     evict_plans(kPlans - 1);
-    const Context<T> context{spec_, layout_, rnn_,     arena_,  blas_.get(), stream_.get(), upload_stream_.get(),
-                             account_, options_.algorithm};
+    const Context<T> context{
+        spec_, layout_, rnn_, arena_, blas_.get(), stream_.get(), upload_stream_.get(), account_, options_.algorithm};
     std::unique_ptr<Plan<T>> plan;
     try {
       plan = std::make_unique<Plan<T>>(context, key);
@@ -131,7 +132,8 @@ template <class T>
 void CudaBackend<T>::store_state(State& state) {
   const std::size_t bytes = state.resident->state_values() * sizeof(T);
   if (state.stored.bytes() != bytes) state.stored = DeviceBuffer(account_, bytes, "the state");
-  CHECK_CUDA(cudaMemcpyAsync(state.stored.data(), state.resident->state(), bytes, cudaMemcpyDeviceToDevice, stream_.get()));
+  CHECK_CUDA(
+      cudaMemcpyAsync(state.stored.data(), state.resident->state(), bytes, cudaMemcpyDeviceToDevice, stream_.get()));
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
   state.resident = nullptr;
 }
@@ -154,7 +156,8 @@ StepInput CudaBackend<T>::step_input(const OptimizerStep& optimizer, std::uint64
 }
 
 template <class T>
-StepResult CudaBackend<T>::train_step(const Batch& batch, const OptimizerStep& optimizer, const std::atomic<bool>& stop) {
+StepResult CudaBackend<T>::train_step(const Batch& batch, const OptimizerStep& optimizer,
+                                      const std::atomic<bool>& stop) {
   StepResult result;
   train_steps(batch, &optimizer, 1, &result, stop);
   return result;
@@ -164,11 +167,12 @@ template <class T>
 int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                                 const std::atomic<bool>& stop) {
   const DeviceScope scope(options_.ordinal);
-  Plan<T>& plan = plan_for({PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
+  Plan<T>& plan =
+      plan_for({PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
   last_algorithm_ = plan.algorithm();
   const std::size_t stride = static_cast<std::size_t>(first.steps + 1) * first.batch;
-  // fp16: the mean over the targets makes gradients too small for 5 bits of exponent, so the loss is scaled up to their sum.
-  // The scale is a function of the shape alone, so that a resumed run repeats the bits of an unbroken one.
+  // fp16: the mean over the targets makes gradients too small for 5 bits of exponent, so the loss is scaled up to their
+  // sum. The scale is a function of the shape alone, so that a resumed run repeats the bits of an unbroken one.
   const double targets = static_cast<double>(first.batch) * (first.target == Target::last ? 1 : first.steps);
   const float base_scale =
       options_.precision == Precision::fp16 ? static_cast<float>(std::exp2(std::floor(std::log2(targets)))) : 1.0f;
@@ -224,8 +228,8 @@ void CudaBackend<T>::evaluate(const Batch& batch, bool dropout, std::uint64_t ma
                               const std::atomic<bool>& stop) {
   if (stop.load(std::memory_order_relaxed)) return;
   const DeviceScope scope(options_.ordinal);
-  Plan<T>& plan = plan_for({PlanKind::evaluate, batch.steps, batch.batch, batch.target, batch.carry_state,
-                            dropout && spec_.dropout > 0});
+  Plan<T>& plan = plan_for(
+      {PlanKind::evaluate, batch.steps, batch.batch, batch.target, batch.carry_state, dropout && spec_.dropout > 0});
   if (batch.carry_state) take_state(evaluation_, plan);
   plan.run_evaluate(batch.ids, mask_step, losses);
 }
@@ -276,8 +280,8 @@ void CudaBackend<T>::read(Slot slot, float* out) const {
   if (slot == Slot::training_state) return read_state(training_, out);
   if (slot == Slot::stream_state) return read_state(streams_, out);
   std::vector<float> values(arena_.size);
-  CHECK_CUDA(cudaMemcpyAsync(values.data(), arena_slot(slot).data(), values.size() * sizeof(float), cudaMemcpyDeviceToHost,
-                             stream_.get()));
+  CHECK_CUDA(cudaMemcpyAsync(values.data(), arena_slot(slot).data(), values.size() * sizeof(float),
+                             cudaMemcpyDeviceToHost, stream_.get()));
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
   for (const Segment& segment : arena_.segments) {
     std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(segment.arena), segment.size, out + segment.canonical);
@@ -290,16 +294,18 @@ void CudaBackend<T>::write(Slot slot, const float* values, std::size_t count) {
   if (slot == Slot::training_state) return write_state(training_, values, count);
   if (slot == Slot::stream_state) return write_state(streams_, values, count);
   if (count != layout_.size()) {
-    throw Error(kInvalidArgument, "this model has " + std::to_string(layout_.size()) + " parameters, not " + std::to_string(count));
+    throw Error(kInvalidArgument,
+                "this model has " + std::to_string(layout_.size()) + " parameters, not " + std::to_string(count));
   }
   std::vector<float> arena(arena_.size, 0.0f);
   for (const Segment& segment : arena_.segments) {
     std::copy_n(values + segment.canonical, segment.size, arena.begin() + static_cast<std::ptrdiff_t>(segment.arena));
   }
-  CHECK_CUDA(cudaMemcpyAsync(arena_slot(slot).data(), arena.data(), arena.size() * sizeof(float), cudaMemcpyHostToDevice,
-                             stream_.get()));
+  CHECK_CUDA(cudaMemcpyAsync(arena_slot(slot).data(), arena.data(), arena.size() * sizeof(float),
+                             cudaMemcpyHostToDevice, stream_.get()));
   if (slot == Slot::parameters && arena_.rounded.data() != nullptr) {
-    for_each_element(stream_.get(), arena_.size, Round<T>{arena_.parameters.template as<float>(), arena_.rounded.template as<T>()});
+    for_each_element(stream_.get(), arena_.size,
+                     Round<T>{arena_.parameters.template as<float>(), arena_.rounded.template as<T>()});
   }
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
 }
@@ -309,7 +315,8 @@ template <class T>
 void CudaBackend<T>::read_state(const State& state, float* out) const {
   if (state.batch == 0) return;
   std::vector<T> values(state_values(state.batch));
-  CHECK_CUDA(cudaMemcpyAsync(values.data(), state.data(), values.size() * sizeof(T), cudaMemcpyDeviceToHost, stream_.get()));
+  CHECK_CUDA(
+      cudaMemcpyAsync(values.data(), state.data(), values.size() * sizeof(T), cudaMemcpyDeviceToHost, stream_.get()));
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
   const std::size_t rows = static_cast<std::size_t>(state.batch) * spec_.hidden;
   for (int layer = 0; layer < spec_.layers; ++layer) {
@@ -323,7 +330,8 @@ void CudaBackend<T>::read_state(const State& state, float* out) const {
 template <class T>
 void CudaBackend<T>::write_state(State& state, const float* values, std::size_t count) {
   const std::size_t each = state_values(1);
-  if (count % each != 0) throw Error(kInvalidArgument, "a state must hold a multiple of " + std::to_string(each) + " values");
+  if (count % each != 0)
+    throw Error(kInvalidArgument, "a state must hold a multiple of " + std::to_string(each) + " values");
   state.clear();
   if (count == 0) return;
   const int batch = static_cast<int>(count / each);
@@ -336,7 +344,8 @@ void CudaBackend<T>::write_state(State& state, const float* values, std::size_t 
     }
   }
   if (state.stored.bytes() != count * sizeof(T)) state.stored = DeviceBuffer(account_, count * sizeof(T), "the state");
-  CHECK_CUDA(cudaMemcpyAsync(state.stored.data(), inside.data(), count * sizeof(T), cudaMemcpyHostToDevice, stream_.get()));
+  CHECK_CUDA(
+      cudaMemcpyAsync(state.stored.data(), inside.data(), count * sizeof(T), cudaMemcpyHostToDevice, stream_.get()));
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
   state.batch = batch;
 }
@@ -379,8 +388,9 @@ std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOp
   cudaDeviceProp properties{};
   CHECK_CUDA(cudaGetDeviceProperties(&properties, options.ordinal));
   if (options.precision == Precision::bf16 && properties.major < 8) {
-    throw Error(kInvalidArgument, std::string(properties.name) + " has no bf16 (compute capability 8.0 is needed): use fp16, "
-                                                                 "tf32 or fp32");
+    throw Error(kInvalidArgument, std::string(properties.name) +
+                                      " has no bf16 (compute capability 8.0 is needed): use fp16, "
+                                      "tf32 or fp32");
   }
   const Numerics numerics = numerics_of(options.precision, properties.major);
   switch (options.precision) {

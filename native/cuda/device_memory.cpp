@@ -52,7 +52,8 @@ Memory<kind>::Memory(MemoryAccount& account, std::size_t bytes, const char* what
     std::size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
     throw Error(kOutOfMemory, "out of GPU memory: " + megabytes(bytes) + " asked for " + what + ", " + megabytes(free) +
-                                  " of " + megabytes(total) + " free; use a smaller batch, fewer steps or a smaller model");
+                                  " of " + megabytes(total) +
+                                  " free; use a smaller batch, fewer steps or a smaller model");
   }
   CHECK_CUDA(status);
   account_ = &account;

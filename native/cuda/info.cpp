@@ -13,7 +13,9 @@
 namespace cudnn_lstm::cuda {
 namespace {
 
-std::string cuda_version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
+std::string cuda_version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
 
 // Why there is no GPU to use, in words that name the next step.
 std::string no_device_reason(cudaError_t status) {
@@ -73,7 +75,8 @@ CudaInfo cuda_info(const std::string& library_path) {
   }
   std::string library_fault;
   try {
-    // Without a GPU the libraries are opened only where their folder was named: a run on the CPU should not wait for them.
+    // Without a GPU the libraries are opened only where their folder was named: a run on the CPU should not wait for
+    // them.
     if (device_fault.empty() || !library_path.empty() || std::getenv("CUDNN_LSTM_LIBRARY_PATH") != nullptr) {
       const auto libraries = open_libraries(library_path, info.searched);
       info.cudnn = CudaLibrary{libraries->cudnn_version.version, libraries->cudnn_version.path};

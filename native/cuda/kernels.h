@@ -1,5 +1,5 @@
-// Launches of arithmetic.h's bodies on a stream. kernels.cu defines them for the GPU; the tests' stand-in defines them for
-// host memory, which is the seam that lets the whole backend run without a GPU.
+// Launches of arithmetic.h's bodies on a stream. kernels.cu defines them for the GPU; the tests' stand-in defines them
+// for host memory, which is the seam that lets the whole backend run without a GPU.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -19,10 +19,10 @@ void for_each_row(cudaStream_t stream, std::size_t rows, const Body& body);
 // Every body that is launched, for the explicit instantiations of both definitions.
 #define CUDNN_LSTM_ELEMENT_BODIES_OF(X, T) \
   X(EncodeInput<T>) X(Dropout<T>) X(AddBias<T>) X(SumColumns<T>) X(Adam<T>) X(CommitState<T>) X(Round<T>)
-#define CUDNN_LSTM_ELEMENT_BODIES(X)          \
-  CUDNN_LSTM_ELEMENT_BODIES_OF(X, float)      \
-  CUDNN_LSTM_ELEMENT_BODIES_OF(X, Half)       \
-  CUDNN_LSTM_ELEMENT_BODIES_OF(X, BFloat16)   \
+#define CUDNN_LSTM_ELEMENT_BODIES(X)        \
+  CUDNN_LSTM_ELEMENT_BODIES_OF(X, float)    \
+  CUDNN_LSTM_ELEMENT_BODIES_OF(X, Half)     \
+  CUDNN_LSTM_ELEMENT_BODIES_OF(X, BFloat16) \
   X(SumPartials) X(AdvanceCursor)
 #define CUDNN_LSTM_ROW_BODIES_OF(X, T) X(ScatterEmbedding<T>) X(SoftmaxLoss<T>) X(UnscaleAndSquare<T>)
 #define CUDNN_LSTM_ROW_BODIES(X)        \

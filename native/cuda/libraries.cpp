@@ -14,11 +14,12 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kRemedy =
-    "install cuDNN 9 and cuBLAS (pip install nvidia-cudnn-cu13 nvidia-cublas, or NVIDIA's packages for your system), or name "
+    "install cuDNN 9 and cuBLAS (pip install nvidia-cudnn-cu13 nvidia-cublas, or NVIDIA's packages for your system), "
+    "or name "
     "their folder with CUDNN_LSTM_LIBRARY_PATH, or use --device cpu";
 
-// In the order in which they are opened: each finds what it needs in the process already, under its soname, and libcudnn.so
-// never has to look for a part (where one is missing it prints a line and aborts the process).
+// In the order in which they are opened: each finds what it needs in the process already, under its soname, and
+// libcudnn.so never has to look for a part (where one is missing it prints a line and aborts the process).
 struct CudnnPart {
   const char* soname;
   bool required;
@@ -115,15 +116,16 @@ class Loader {
     fail("cuBLAS was not found (libcublas.so.13, libcublas.so.12)");
   }
 
-  // The first folder with any of cuDNN must have all of it, whole. Folders are not mixed: parts of two versions would end in
-  // one process.
+  // The first folder with any of cuDNN must have all of it, whole. Folders are not mixed: parts of two versions would
+  // end in one process.
   std::string find_cudnn() {
     for (std::size_t i = 0; i < plan_.folders.size(); ++i) {
       const SearchFolder& folder = plan_.folders[i];
       bool any = false;
       for (const CudnnPart& part : kCudnnParts) any = any || exists(folder.path + "/" + part.soname);
       if (!any) {
-        if (exists(folder.path + "/libcudnn.so.8")) note("cuDNN: " + folder.path + " holds cuDNN 8, 9 is needed (" + folder.source + ")");
+        if (exists(folder.path + "/libcudnn.so.8"))
+          note("cuDNN: " + folder.path + " holds cuDNN 8, 9 is needed (" + folder.source + ")");
         continue;
       }
       std::vector<std::string> faults;
@@ -198,7 +200,8 @@ class Loader {
   static std::string read_cublas_version(const Libraries& libraries) {
     int number = 0;
     if (libraries.cublas.cublasGetVersion_v2(nullptr, &number) != CUBLAS_STATUS_SUCCESS) return "unknown";
-    return std::to_string(number / 10'000) + "." + std::to_string(number / 100 % 100) + "." + std::to_string(number % 100);
+    return std::to_string(number / 10'000) + "." + std::to_string(number / 100 % 100) + "." +
+           std::to_string(number % 100);
   }
 
   SearchPlan plan_;

@@ -155,7 +155,8 @@ SearchPlan search_plan(const std::string& library_path) {
     plan.add(fs::path(cuda) / "lib", "CUDA_PATH");
   }
   for (const std::string& folder : system_folders()) plan.add(folder, "the system's library folders");
-  for (const fs::path& toolkit : entries_with_prefix("/usr/local", "cuda")) plan.add(toolkit / "lib64", "/usr/local/cuda*");
+  for (const fs::path& toolkit : entries_with_prefix("/usr/local", "cuda"))
+    plan.add(toolkit / "lib64", "/usr/local/cuda*");
   return plan.take();
 }
 

@@ -80,7 +80,8 @@ std::optional<GpuUsage> usage_of(const std::string& pci_bus_id) {
   }
   // Not every GPU counts its utilisation (a MIG slice does not): 0 then.
   if (nvml.utilization(device, &utilization) != 0) utilization = {};
-  return GpuUsage{name, static_cast<int>(utilization.gpu), static_cast<int>(utilization.memory), memory.used, memory.total};
+  return GpuUsage{name, static_cast<int>(utilization.gpu), static_cast<int>(utilization.memory), memory.used,
+                  memory.total};
 }
 
 }  // namespace cudnn_lstm::cuda

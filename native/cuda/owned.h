@@ -1,5 +1,5 @@
-// The one RAII template of this backend: cuDNN and cuBLAS handles, descriptors, streams, events and graphs are all an opaque
-// pointer with a function that destroys it.
+// The one RAII template of this backend: cuDNN and cuBLAS handles, descriptors, streams, events and graphs are all an
+// opaque pointer with a function that destroys it.
 #pragma once
 
 #include <utility>

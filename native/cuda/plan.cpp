@@ -14,7 +14,7 @@ constexpr std::size_t kSquareChunk = 1024;  // gradients a row of the norm
 std::size_t chunks(std::size_t count, std::size_t chunk) { return (count + chunk - 1) / chunk; }
 
 Encoding encoding_of(InputCoding coding) {
-  return coding == InputCoding::scalar ? Encoding::scalar
+  return coding == InputCoding::scalar   ? Encoding::scalar
          : coding == InputCoding::onehot ? Encoding::onehot
                                          : Encoding::embedding;
 }
@@ -40,8 +40,8 @@ std::unique_ptr<RnnPass> Plan<T>::make_pass() {
     algorithm = choose_algorithm(context_.rnn, context_.layout, context_.arena.weights(), key_.steps, key_.batch,
                                  context_.stream, context_.algorithm);
   }
-  return std::make_unique<RnnPass>(context_.rnn, algorithm, context_.rnn.make_descriptor(algorithm, key_.dropout), key_.steps,
-                                   key_.batch, training() || key_.dropout, context_.account);
+  return std::make_unique<RnnPass>(context_.rnn, algorithm, context_.rnn.make_descriptor(algorithm, key_.dropout),
+                                   key_.steps, key_.batch, training() || key_.dropout, context_.account);
 }
 
 template <class T>
@@ -74,13 +74,16 @@ void Plan<T>::allocate() {
   dy_ = device(positions_ * hidden * sizeof(T), "the gradient of the LSTM's output");
   // Target::last writes the last tick alone; the rest is zero for good, since cuDNN only reads it.
   CHECK_CUDA(cudaMemsetAsync(dy_.data(), 0, dy_.bytes(), context_.stream));
-  if (sizeof(T) != sizeof(float)) logits_gradient_ = device(targets_ * vocabulary * sizeof(T), "the gradient of the logits");
+  if (sizeof(T) != sizeof(float))
+    logits_gradient_ = device(targets_ * vocabulary * sizeof(T), "the gradient of the logits");
   column_chunk_ = std::max<std::size_t>(64, chunks(targets_, 256));
   column_partials_ = device(chunks(targets_, column_chunk_) * vocabulary * sizeof(float), "partial sums");
   loss_chunk_ = std::max<std::size_t>(256, chunks(targets_, 1024));
   loss_partials_ = device(chunks(targets_, loss_chunk_) * sizeof(double), "partial sums");
-  square_partials_ = device((chunks(context_.arena.lstm, kSquareChunk) +
-                             chunks(context_.arena.size - context_.arena.lstm, kSquareChunk)) * sizeof(double), "partial sums");
+  square_partials_ = device(
+      (chunks(context_.arena.lstm, kSquareChunk) + chunks(context_.arena.size - context_.arena.lstm, kSquareChunk)) *
+          sizeof(double),
+      "partial sums");
   if (spec.coding == InputCoding::embedding) {
     // As many chunks as give the GPU work without taking much memory: at most 64 tables.
     scatter_chunk_ = std::max<std::size_t>(512, chunks(positions_, 64));
@@ -108,13 +111,14 @@ T* Plan<T>::logits_gradient() const {
 
 template <class T>
 void Plan<T>::product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a,
-                      std::int64_t lda, const T* b, std::int64_t ldb, void* c, cudaDataType_t c_type, std::int64_t ldc) const {
+                      std::int64_t lda, const T* b, std::int64_t ldb, void* c, cudaDataType_t c_type,
+                      std::int64_t ldc) const {
   const float one = 1, zero = 0;
   const Numerics& numerics = context_.rnn.numerics();
-  CHECK_CUBLAS(context_.rnn.libraries(),
-               cublasGemmEx_64(context_.blas, transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-                               m, n, k, &one, a, numerics.blas_type, lda, b, numerics.blas_type, ldb, &zero, c, c_type, ldc,
-                               numerics.blas_compute, CUBLAS_GEMM_DEFAULT));
+  CHECK_CUBLAS(context_.rnn.libraries(), cublasGemmEx_64(context_.blas, transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
+                                                         transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, m, n, k, &one, a,
+                                                         numerics.blas_type, lda, b, numerics.blas_type, ldb, &zero, c,
+                                                         c_type, ldc, numerics.blas_compute, CUBLAS_GEMM_DEFAULT));
 }
 
 // ---- The calls of a pass, in order
@@ -144,7 +148,8 @@ void Plan<T>::enqueue() {
       break;
   }
   if (key_.carry) {
-    CHECK_CUDA(cudaMemcpyAsync(state_.data(), next_state_.data(), state_.bytes(), cudaMemcpyDeviceToDevice, context_.stream));
+    CHECK_CUDA(
+        cudaMemcpyAsync(state_.data(), next_state_.data(), state_.bytes(), cudaMemcpyDeviceToDevice, context_.stream));
   }
 }
 
@@ -160,13 +165,14 @@ void Plan<T>::enqueue_forward() {
                  key_.carry ? state() + state_values_ / 2 : nullptr, next + state_values_ / 2);
   if (key_.dropout) {
     const int ticks = static_cast<int>(targets_ / key_.batch);
-    for_each_element(context_.stream, static_cast<std::size_t>(ticks) * ((key_.batch + 7) / 8) * spec.hidden,
-                     Dropout<T>{view(), y_.as<T>() + top_offset_, dropped_.as<T>(), key_.batch, spec.hidden, key_.steps - ticks,
-                                static_cast<std::uint32_t>(spec.layers - 1), dropout_threshold(spec.dropout), spec.seed});
+    for_each_element(
+        context_.stream, static_cast<std::size_t>(ticks) * ((key_.batch + 7) / 8) * spec.hidden,
+        Dropout<T>{view(), y_.as<T>() + top_offset_, dropped_.as<T>(), key_.batch, spec.hidden, key_.steps - ticks,
+                   static_cast<std::uint32_t>(spec.layers - 1), dropout_threshold(spec.dropout), spec.seed});
   }
   // logits [M, V] = top [M, H] x weight^T
-  product(true, false, spec.vocabulary, static_cast<std::int64_t>(targets_), spec.hidden, arena.weights() + arena.output,
-          spec.hidden, top(), spec.hidden, logits_.data(), CUDA_R_32F, spec.vocabulary);
+  product(true, false, spec.vocabulary, static_cast<std::int64_t>(targets_), spec.hidden,
+          arena.weights() + arena.output, spec.hidden, top(), spec.hidden, logits_.data(), CUDA_R_32F, spec.vocabulary);
 }
 
 template <class T>
@@ -174,8 +180,8 @@ void Plan<T>::enqueue_loss(bool gradient) {
   const Arena<T>& arena = context_.arena;
   const std::size_t first_target = positions_ - targets_ + key_.batch;
   for_each_row(context_.stream, targets_,
-               SoftmaxLoss<T>{view(), logits_.as<float>(), arena.weights() + arena.output_bias, context_.spec.vocabulary,
-                              first_target, static_cast<float>(targets_), losses_.as<float>(),
+               SoftmaxLoss<T>{view(), logits_.as<float>(), arena.weights() + arena.output_bias,
+                              context_.spec.vocabulary, first_target, static_cast<float>(targets_), losses_.as<float>(),
                               gradient ? logits_gradient() : nullptr});
   if (!gradient) return;
   for_each_row(context_.stream, chunks(targets_, loss_chunk_),
@@ -191,8 +197,8 @@ void Plan<T>::enqueue_backward() {
   float* gradients = arena.gradients.template as<float>();
 
   // The output layer: dW [V, H] = dlogits^T x top, db = column sums, dtop [M, H] = dlogits x W.
-  product(false, true, hidden, vocabulary, targets, top(), hidden, dlogits, vocabulary, gradients + arena.output, CUDA_R_32F,
-          hidden);
+  product(false, true, hidden, vocabulary, targets, top(), hidden, dlogits, vocabulary, gradients + arena.output,
+          CUDA_R_32F, hidden);
   const std::size_t column_chunks = chunks(targets_, column_chunk_);
   for_each_element(context_.stream, column_chunks * spec.vocabulary,
                    SumColumns<T>{dlogits, spec.vocabulary, targets_, column_chunk_, column_partials_.as<float>()});
@@ -204,9 +210,10 @@ void Plan<T>::enqueue_backward() {
           context_.rnn.numerics().blas_type, hidden);
   if (key_.dropout) {
     const int ticks = static_cast<int>(targets_ / key_.batch);
-    for_each_element(context_.stream, static_cast<std::size_t>(ticks) * ((key_.batch + 7) / 8) * spec.hidden,
-                     Dropout<T>{view(), dtop, dtop, key_.batch, spec.hidden, key_.steps - ticks,
-                                static_cast<std::uint32_t>(spec.layers - 1), dropout_threshold(spec.dropout), spec.seed});
+    for_each_element(
+        context_.stream, static_cast<std::size_t>(ticks) * ((key_.batch + 7) / 8) * spec.hidden,
+        Dropout<T>{view(), dtop, dtop, key_.batch, spec.hidden, key_.steps - ticks,
+                   static_cast<std::uint32_t>(spec.layers - 1), dropout_threshold(spec.dropout), spec.seed});
   }
 
   // The layers. cuDNN adds to the weight gradients; BackwardData must come first, it prepares the reserve.
@@ -240,12 +247,14 @@ void Plan<T>::enqueue_update() {
   for_each_row(context_.stream, rest_chunks,
                UnscaleAndSquare<float>{view(), gradients + arena.lstm, gradients + arena.lstm, rest, kSquareChunk,
                                        squares + lstm_chunks});
-  for_each_row(context_.stream, 1,
-               DecideStep{view(), loss_partials_.as<double>(), chunks(targets_, loss_chunk_), static_cast<double>(targets_),
-                          squares, lstm_chunks + rest_chunks, outputs_.as<StepOutput>()});
-  for_each_element(context_.stream, arena.size,
-                   Adam<T>{view(), gradients, arena.parameters.template as<float>(), arena.first_moments.template as<float>(),
-                           arena.second_moments.template as<float>(), arena.rounded.template as<T>()});
+  for_each_row(
+      context_.stream, 1,
+      DecideStep{view(), loss_partials_.as<double>(), chunks(targets_, loss_chunk_), static_cast<double>(targets_),
+                 squares, lstm_chunks + rest_chunks, outputs_.as<StepOutput>()});
+  for_each_element(
+      context_.stream, arena.size,
+      Adam<T>{view(), gradients, arena.parameters.template as<float>(), arena.first_moments.template as<float>(),
+              arena.second_moments.template as<float>(), arena.rounded.template as<T>()});
   for_each_element(context_.stream, state_values_, CommitState<T>{cursor_.as<Cursor>(), next_state_.as<T>(), state()});
   for_each_element(context_.stream, 1, AdvanceCursor{cursor_.as<Cursor>(), kUploadSteps * kUploads});
 }
@@ -304,8 +313,8 @@ void Plan<T>::upload(const std::int32_t* ids, const StepInput* inputs, int count
   std::int32_t* pinned_ids = pinned_ids_.as<std::int32_t>() + first * ids_stride();
   std::memcpy(pinned_ids, ids, id_bytes);
   std::memcpy(pinned_inputs_.as<StepInput>() + first, inputs, input_bytes);
-  CHECK_CUDA(cudaMemcpyAsync(ids_.as<std::int32_t>() + first * ids_stride(), pinned_ids, id_bytes, cudaMemcpyHostToDevice,
-                             context_.upload_stream));
+  CHECK_CUDA(cudaMemcpyAsync(ids_.as<std::int32_t>() + first * ids_stride(), pinned_ids, id_bytes,
+                             cudaMemcpyHostToDevice, context_.upload_stream));
   CHECK_CUDA(cudaMemcpyAsync(inputs_.as<StepInput>() + first, pinned_inputs_.as<StepInput>() + first, input_bytes,
                              cudaMemcpyHostToDevice, context_.upload_stream));
   CHECK_CUDA(cudaEventRecord(uploaded_[half].get(), context_.upload_stream));
@@ -327,7 +336,8 @@ template <class T>
 void Plan<T>::finish(StepOutput* outputs) {
   const std::size_t bytes = queued_ * sizeof(StepOutput);
   if (bytes != 0) {
-    CHECK_CUDA(cudaMemcpyAsync(pinned_outputs_.data(), outputs_.data(), bytes, cudaMemcpyDeviceToHost, context_.stream));
+    CHECK_CUDA(
+        cudaMemcpyAsync(pinned_outputs_.data(), outputs_.data(), bytes, cudaMemcpyDeviceToHost, context_.stream));
   }
   CHECK_CUDA(cudaStreamSynchronize(context_.stream));
   std::memcpy(outputs, pinned_outputs_.data(), bytes);
@@ -340,7 +350,8 @@ void Plan<T>::run_evaluate(const std::int32_t* ids, std::uint64_t mask_step, flo
   std::memcpy(pinned_ids_.data(), ids, ids_.bytes());
   std::memcpy(pinned_inputs_.data(), &input, sizeof input);
   CHECK_CUDA(cudaMemcpyAsync(ids_.data(), pinned_ids_.data(), ids_.bytes(), cudaMemcpyHostToDevice, context_.stream));
-  CHECK_CUDA(cudaMemcpyAsync(inputs_.data(), pinned_inputs_.data(), sizeof input, cudaMemcpyHostToDevice, context_.stream));
+  CHECK_CUDA(
+      cudaMemcpyAsync(inputs_.data(), pinned_inputs_.data(), sizeof input, cudaMemcpyHostToDevice, context_.stream));
   if (key_.dropout && context_.rnn.has_dropout_between_layers()) context_.rnn.seed_dropout(mask_step);
   launch();
   CHECK_CUDA(cudaMemcpyAsync(losses, losses_.data(), losses_.bytes(), cudaMemcpyDeviceToHost, context_.stream));

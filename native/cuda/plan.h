@@ -1,5 +1,5 @@
-// One shape of pass over the model: its buffers, its calls in order, and the CUDA graph that replays them. A graph is fixed to
-// its addresses and shapes, so each (kind, T, B, target, carry, dropout) has a plan of its own.
+// One shape of pass over the model: its buffers, its calls in order, and the CUDA graph that replays them. A graph is
+// fixed to its addresses and shapes, so each (kind, T, B, target, carry, dropout) has a plan of its own.
 //
 // T here is the storage type of weights and activations: float, Half or BFloat16.
 #pragma once
@@ -26,11 +26,14 @@ struct PlanKey {
   bool operator<(const PlanKey& other) const { return tie() < other.tie(); }
 
  private:
-  std::tuple<PlanKind, int, int, Target, bool, bool> tie() const { return {kind, steps, batch, target, carry, dropout}; }
+  std::tuple<PlanKind, int, int, Target, bool, bool> tie() const {
+    return {kind, steps, batch, target, carry, dropout};
+  }
 };
 
-// The parameters in this backend's order: cuDNN's weight space, then the output weight [V, H], its bias [V] and the embedding
-// table [V, E]. Gradients and moments follow the same order; the gaps between the parts hold zeros and stay so.
+// The parameters in this backend's order: cuDNN's weight space, then the output weight [V, H], its bias [V] and the
+// embedding table [V, E]. Gradients and moments follow the same order; the gaps between the parts hold zeros and stay
+// so.
 template <class T>
 struct Arena {
   std::size_t lstm = 0;  // values before `output`
@@ -41,8 +44,8 @@ struct Arena {
   std::vector<Segment> segments;  // canonical layout <-> this order
 
   DeviceBuffer parameters, gradients, first_moments, second_moments;  // float32 [size]
-  DeviceBuffer rounded;            // T [size]; unused for float
-  DeviceBuffer rounded_gradients;  // T [lstm]: cuDNN's gradients; unused for float
+  DeviceBuffer rounded;                                               // T [size]; unused for float
+  DeviceBuffer rounded_gradients;                                     // T [lstm]: cuDNN's gradients; unused for float
 
   // What the products read.
   T* weights() const { return rounded.data() != nullptr ? rounded.as<T>() : reinterpret_cast<T*>(parameters.data()); }
@@ -69,7 +72,8 @@ struct Context {
 template <class T>
 class Plan {
  public:
-  // Steps whose ids are uploaded together, and how many uploads there is room for: one is copied while another is worked on.
+  // Steps whose ids are uploaded together, and how many uploads there is room for: one is copied while another is
+  // worked on.
   static constexpr int kUploadSteps = 8;
   static constexpr int kUploads = 2;
   static constexpr int kMaxSteps = 1024;  // of one queued call
@@ -103,7 +107,8 @@ class Plan {
  private:
   std::unique_ptr<RnnPass> make_pass();
   void allocate();
-  // Runs the queued calls: at first as they are, so that lazily loaded kernels are not loaded inside a capture, then as a graph.
+  // Runs the queued calls: at first as they are, so that lazily loaded kernels are not loaded inside a capture, then as
+  // a graph.
   void launch();
   void capture();
   void enqueue();
@@ -112,19 +117,21 @@ class Plan {
   void enqueue_backward();
   void enqueue_update();
   // column-major C [m, n] = op(A) op(B), in the model's numerics.
-  void product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
-               const T* b, std::int64_t ldb, void* c, cudaDataType_t c_type, std::int64_t ldc) const;
+  void product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a,
+               std::int64_t lda, const T* b, std::int64_t ldb, void* c, cudaDataType_t c_type, std::int64_t ldc) const;
   StepView view() const;
   bool training() const { return key_.kind == PlanKind::train; }
-  std::size_t ids_stride() const { return static_cast<std::size_t>(key_.steps + (key_.kind == PlanKind::sample ? 0 : 1)) * key_.batch; }
+  std::size_t ids_stride() const {
+    return static_cast<std::size_t>(key_.steps + (key_.kind == PlanKind::sample ? 0 : 1)) * key_.batch;
+  }
   const T* top() const { return key_.dropout ? dropped_.as<T>() : y_.as<T>() + top_offset_; }
   T* logits_gradient() const;
 
   const Context<T> context_;
   const PlanKey key_;
-  const std::size_t positions_;  // N
-  const std::size_t targets_;    // M
-  const std::size_t top_offset_; // of the first position with a target, in values of y
+  const std::size_t positions_;   // N
+  const std::size_t targets_;     // M
+  const std::size_t top_offset_;  // of the first position with a target, in values of y
   const std::size_t state_values_;
   std::size_t column_chunk_ = 0, loss_chunk_ = 0, scatter_chunk_ = 0;
 
@@ -142,8 +149,8 @@ class Plan {
   GraphExec graph_;
 };
 
-// The fastest algorithm whose results are those of the standard one, by a few timed passes; the standard one where it is not
-// beaten clearly. Defined in algorithm_choice.cpp.
+// The fastest algorithm whose results are those of the standard one, by a few timed passes; the standard one where it
+// is not beaten clearly. Defined in algorithm_choice.cpp.
 cudnnRNNAlgo_t choose_algorithm(const Rnn& rnn, const Layout& layout, const void* weights, int steps, int batch,
                                 cudaStream_t stream, Algorithm asked);
 

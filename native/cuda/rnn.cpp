@@ -9,14 +9,14 @@ namespace {
 constexpr std::uint32_t kBetweenLayersSite = 0x63756464u;
 
 template <class Handle>
-Owned<Handle, cudnnStatus_t> make(const Libraries& libraries, cudnnStatus_t (*create)(Handle*), cudnnStatus_t (*destroy)(Handle),
-                                  const char* call) {
+Owned<Handle, cudnnStatus_t> make(const Libraries& libraries, cudnnStatus_t (*create)(Handle*),
+                                  cudnnStatus_t (*destroy)(Handle), const char* call) {
   Handle handle = nullptr;
   const cudnnStatus_t status = create(&handle);
   if (status != CUDNN_STATUS_SUCCESS) {
     const int code = static_cast<int>(status);
-    fail_library("cuDNN", code, libraries.cudnn.cudnnGetErrorString(status), code == 4003 || code == 4004, call, __FILE__,
-                 __LINE__);
+    fail_library("cuDNN", code, libraries.cudnn.cudnnGetErrorString(status), code == 4003 || code == 4004, call,
+                 __FILE__, __LINE__);
   }
   return {handle, destroy};
 }
@@ -38,7 +38,8 @@ Numerics numerics_of(Precision precision, int compute_capability_major) {
     case Precision::fp16:
       return {CUDNN_DATA_HALF, CUDNN_TENSOR_OP_MATH, CUDA_R_16F, CUBLAS_COMPUTE_32F, 2, "fp16"};
     case Precision::tf32:
-      // Tensor cores take TF32 from compute capability 8.0 on; before, these are fp32 products, and the summary says so.
+      // Tensor cores take TF32 from compute capability 8.0 on; before, these are fp32 products, and the summary says
+      // so.
       if (compute_capability_major >= 8) {
         return {CUDNN_DATA_FLOAT, CUDNN_DEFAULT_MATH, CUDA_R_32F, CUBLAS_COMPUTE_32F_FAST_TF32, 4, "tf32"};
       }
@@ -62,8 +63,8 @@ const char* algorithm_title(cudnnRNNAlgo_t algorithm) {
   }
 }
 
-Rnn::Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics, cudaStream_t stream,
-         MemoryAccount& account)
+Rnn::Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics,
+         cudaStream_t stream, MemoryAccount& account)
     : libraries_(std::move(libraries)), spec_(spec), numerics_(numerics) {
   handle_ = make(*libraries_, libraries_->cudnn.cudnnCreate, libraries_->cudnn.cudnnDestroy, "cudnnCreate");
   CHECK_CUDNN(*libraries_, cudnnSetStream(handle_.get(), stream));
@@ -85,12 +86,12 @@ Rnn::Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, cons
 }
 
 void Rnn::seed_dropout(std::uint64_t mask_step) {
-  const auto words = philox4x32({static_cast<std::uint32_t>(mask_step), static_cast<std::uint32_t>(mask_step >> 32),
-                                 kBetweenLayersSite, 0},
-                                philox_key(spec_.seed));
+  const auto words = philox4x32(
+      {static_cast<std::uint32_t>(mask_step), static_cast<std::uint32_t>(mask_step >> 32), kBetweenLayersSite, 0},
+      philox_key(spec_.seed));
   const unsigned long long seed = (static_cast<unsigned long long>(words[1]) << 32) | words[0];
-  CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(dropout_.get(), handle_.get(), spec_.dropout, dropout_states_.data(),
-                                                     dropout_states_.bytes(), seed));
+  CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(dropout_.get(), handle_.get(), spec_.dropout,
+                                                     dropout_states_.data(), dropout_states_.bytes(), seed));
 }
 
 RnnDescriptor Rnn::make_descriptor(cudnnRNNAlgo_t algorithm, bool dropout) const {
@@ -114,7 +115,8 @@ std::size_t Rnn::weight_elements(cudnnRNNDescriptor_t descriptor) const {
   return (bytes + numerics_.bytes - 1) / numerics_.bytes;
 }
 
-std::vector<Segment> Rnn::weight_segments(cudnnRNNDescriptor_t descriptor, const Layout& layout, const void* weights) const {
+std::vector<Segment> Rnn::weight_segments(cudnnRNNDescriptor_t descriptor, const Layout& layout,
+                                          const void* weights) const {
   const std::size_t hidden = static_cast<std::size_t>(spec_.hidden);
   const std::size_t space = weight_elements(descriptor);
   const TensorDescriptor matrix = MAKE(*libraries_, TensorDescriptor);
@@ -129,9 +131,11 @@ std::vector<Segment> Rnn::weight_segments(cudnnRNNDescriptor_t descriptor, const
     return type == numerics_.type ? elements : 0;
   };
   auto add = [&](std::size_t canonical, const void* address, std::size_t found, std::size_t size) {
-    const std::size_t bytes = static_cast<std::size_t>(static_cast<const char*>(address) - static_cast<const char*>(weights));
+    const std::size_t bytes =
+        static_cast<std::size_t>(static_cast<const char*>(address) - static_cast<const char*>(weights));
     if (address == nullptr || found != size || bytes % numerics_.bytes != 0 || bytes / numerics_.bytes + size > space) {
-      throw Error(kDeviceFailed, "cuDNN " + libraries_->cudnn_version.version + " lays out its LSTM weights in an unknown way");
+      throw Error(kDeviceFailed,
+                  "cuDNN " + libraries_->cudnn_version.version + " lays out its LSTM weights in an unknown way");
     }
     segments.push_back({canonical, bytes / numerics_.bytes, size});
   };
@@ -143,9 +147,8 @@ std::vector<Segment> Rnn::weight_segments(cudnnRNNDescriptor_t descriptor, const
     for (int part = 0; part < 8; ++part) {
       void* matrix_at = nullptr;
       void* bias_at = nullptr;
-      CHECK_CUDNN(*libraries_,
-                  cudnnGetRNNWeightParams(handle_.get(), descriptor, layer, space * numerics_.bytes, weights, part, matrix.get(),
-                                          &matrix_at, bias.get(), &bias_at));
+      CHECK_CUDNN(*libraries_, cudnnGetRNNWeightParams(handle_.get(), descriptor, layer, space * numerics_.bytes,
+                                                       weights, part, matrix.get(), &matrix_at, bias.get(), &bias_at));
       const std::size_t gate = static_cast<std::size_t>(part % 4);
       if (part < 4) {
         add(input.offset + gate * hidden * features, matrix_at, elements_of(matrix), hidden * features);
@@ -158,8 +161,8 @@ std::vector<Segment> Rnn::weight_segments(cudnnRNNDescriptor_t descriptor, const
   return segments;
 }
 
-RnnPass::RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descriptor, int steps, int batch, bool training,
-                 MemoryAccount& account)
+RnnPass::RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descriptor, int steps, int batch,
+                 bool training, MemoryAccount& account)
     : rnn_(&rnn),
       algorithm_(algorithm),
       mode_(training ? CUDNN_FWD_MODE_TRAINING : CUDNN_FWD_MODE_INFERENCE),
@@ -171,10 +174,10 @@ RnnPass::RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descrip
   const std::vector<int> lengths(static_cast<std::size_t>(batch), steps);
   x_ = MAKE(libraries, RNNDataDescriptor);
   y_ = MAKE(libraries, RNNDataDescriptor);
-  CHECK_CUDNN(libraries, cudnnSetRNNDataDescriptor(x_.get(), type, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, steps, batch,
-                                                   spec.input_size(), lengths.data(), nullptr));
-  CHECK_CUDNN(libraries, cudnnSetRNNDataDescriptor(y_.get(), type, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, steps, batch,
-                                                   spec.hidden, lengths.data(), nullptr));
+  CHECK_CUDNN(libraries, cudnnSetRNNDataDescriptor(x_.get(), type, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, steps,
+                                                   batch, spec.input_size(), lengths.data(), nullptr));
+  CHECK_CUDNN(libraries, cudnnSetRNNDataDescriptor(y_.get(), type, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, steps,
+                                                   batch, spec.hidden, lengths.data(), nullptr));
   state_ = MAKE(libraries, TensorDescriptor);
   const int sizes[] = {spec.layers, batch, spec.hidden};
   const int strides[] = {batch * spec.hidden, spec.hidden, 1};
@@ -188,26 +191,27 @@ RnnPass::RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descrip
   reserve_ = DeviceBuffer(account, reserve, "cuDNN's reserve (the activations kept for the gradient)");
 }
 
-void RnnPass::forward(const void* weights, const void* x, void* y, const void* hx, void* hy, const void* cx, void* cy) const {
+void RnnPass::forward(const void* weights, const void* x, void* y, const void* hx, void* hy, const void* cx,
+                      void* cy) const {
   CHECK_CUDNN(rnn_->libraries(),
-              cudnnRNNForward(rnn_->handle(), descriptor_.get(), mode_, nullptr, x_.get(), x, y_.get(), y, state_.get(), hx, hy,
-                              state_.get(), cx, cy, weight_bytes_, weights, work_.bytes(), work_.data(), reserve_.bytes(),
-                              reserve_.data()));
+              cudnnRNNForward(rnn_->handle(), descriptor_.get(), mode_, nullptr, x_.get(), x, y_.get(), y, state_.get(),
+                              hx, hy, state_.get(), cx, cy, weight_bytes_, weights, work_.bytes(), work_.data(),
+                              reserve_.bytes(), reserve_.data()));
 }
 
 void RnnPass::backward_data(const void* weights, const void* y, const void* dy, void* dx, const void* hx,
                             const void* cx) const {
-  CHECK_CUDNN(rnn_->libraries(),
-              cudnnRNNBackwardData_v8(rnn_->handle(), descriptor_.get(), nullptr, y_.get(), y, dy, x_.get(), dx, state_.get(),
-                                      hx, nullptr, nullptr, state_.get(), cx, nullptr, nullptr, weight_bytes_, weights,
-                                      work_.bytes(), work_.data(), reserve_.bytes(), reserve_.data()));
+  CHECK_CUDNN(rnn_->libraries(), cudnnRNNBackwardData_v8(rnn_->handle(), descriptor_.get(), nullptr, y_.get(), y, dy,
+                                                         x_.get(), dx, state_.get(), hx, nullptr, nullptr, state_.get(),
+                                                         cx, nullptr, nullptr, weight_bytes_, weights, work_.bytes(),
+                                                         work_.data(), reserve_.bytes(), reserve_.data()));
 }
 
 void RnnPass::backward_weights(const void* x, const void* hx, const void* y, void* dweights) const {
   CHECK_CUDNN(rnn_->libraries(),
               cudnnRNNBackwardWeights_v8(rnn_->handle(), descriptor_.get(), CUDNN_WGRAD_MODE_ADD, nullptr, x_.get(), x,
-                                         state_.get(), hx, y_.get(), y, weight_bytes_, dweights, work_.bytes(), work_.data(),
-                                         reserve_.bytes(), reserve_.data()));
+                                         state_.get(), hx, y_.get(), y, weight_bytes_, dweights, work_.bytes(),
+                                         work_.data(), reserve_.bytes(), reserve_.data()));
 }
 
 }  // namespace cudnn_lstm::cuda

@@ -1,5 +1,5 @@
-// cuDNN's LSTM: descriptors, the weight space and the three calls. One multi-layer descriptor, so that cuDNN can overlap the
-// layers; its own dropout between them.
+// cuDNN's LSTM: descriptors, the weight space and the three calls. One multi-layer descriptor, so that cuDNN can
+// overlap the layers; its own dropout between them.
 #pragma once
 
 #include <memory>
@@ -24,12 +24,13 @@ struct Numerics {
   cudnnMathType_t math;      // of cuDNN's products
   cudaDataType_t blas_type;  // `type` for cuBLAS
   cublasComputeType_t blas_compute;
-  std::size_t bytes;   // of an element
-  const char* title;   // what ran, for the summary
+  std::size_t bytes;  // of an element
+  const char* title;  // what ran, for the summary
 };
 Numerics numerics_of(Precision precision, int compute_capability_major);
 
-// A run of consecutive values that lie at `canonical` in the canonical layout and at `arena` in the backend's own order.
+// A run of consecutive values that lie at `canonical` in the canonical layout and at `arena` in the backend's own
+// order.
 struct Segment {
   std::size_t canonical;
   std::size_t arena;
@@ -49,12 +50,13 @@ class Rnn {
 
   // Elements of the weight space of a descriptor.
   std::size_t weight_elements(cudnnRNNDescriptor_t descriptor) const;
-  // Where the canonical parameters of the layers lie in a weight space at `weights`. Throws Error(kDeviceFailed) if cuDNN's
-  // matrices are not of the documented shapes.
-  std::vector<Segment> weight_segments(cudnnRNNDescriptor_t descriptor, const Layout& layout, const void* weights) const;
+  // Where the canonical parameters of the layers lie in a weight space at `weights`. Throws Error(kDeviceFailed) if
+  // cuDNN's matrices are not of the documented shapes.
+  std::vector<Segment> weight_segments(cudnnRNNDescriptor_t descriptor, const Layout& layout,
+                                       const void* weights) const;
 
-  // The masks of the next training pass between the layers, a function of (seed, step) alone. Only where there are any, and
-  // not inside a capture: it is queued on the stream before the graph.
+  // The masks of the next training pass between the layers, a function of (seed, step) alone. Only where there are any,
+  // and not inside a capture: it is queued on the stream before the graph.
   void seed_dropout(std::uint64_t mask_step);
   bool has_dropout_between_layers() const { return dropout_states_.data() != nullptr; }
 
@@ -82,8 +84,10 @@ class RnnPass {
 
   // y [T, B, H], hy and cy [L, B, H] from x [T, B, in]; hx, cx nullptr for zero.
   void forward(const void* weights, const void* x, void* y, const void* hx, void* hy, const void* cx, void* cy) const;
-  // dx from dy; no gradient comes in from behind the last tick. Changes the reserve: to be called before backward_weights.
-  void backward_data(const void* weights, const void* y, const void* dy, void* dx, const void* hx, const void* cx) const;
+  // dx from dy; no gradient comes in from behind the last tick. Changes the reserve: to be called before
+  // backward_weights.
+  void backward_data(const void* weights, const void* y, const void* dy, void* dx, const void* hx,
+                     const void* cx) const;
   // Adds to dweights, which the caller has zeroed.
   void backward_weights(const void* x, const void* hx, const void* y, void* dweights) const;
 

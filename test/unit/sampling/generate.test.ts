@@ -1,5 +1,5 @@
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
-import { generatePieces, type Generation } from '../../../lib/sampling/generate';
+import { type Generation, generatePieces } from '../../../lib/sampling/generate';
 import { checkSamplingOptions, type SamplingOptions } from '../../../lib/sampling/options';
 import { FakeNativeModel } from '../../fixtures/fake-native-model';
 

@@ -57,7 +57,7 @@ async function make(
     model: { native, vocabulary, metadata, deviceReason: 'a test' },
     corpus,
     options,
-    run: run as never,
+    run,
     ...(o.checkpoint ? { resume: { path: 'memory/last', checkpoint: o.checkpoint } } : {}),
     signal: o.signal,
   });

@@ -7,7 +7,7 @@ import {
   recordedConfiguration,
   resolveConfiguration,
 } from '../../../lib/training/configuration';
-import { parseDuration, formatDuration } from '../../../lib/training/duration';
+import { formatDuration, parseDuration } from '../../../lib/training/duration';
 import { flagOf, optionDefinitions, optionNames, variableOf } from '../../../lib/training/options';
 import { presetOptions, presets } from '../../../lib/training/presets';
 

@@ -52,6 +52,7 @@ const events: TrainingEvent[] = [
     validationCharacters: 100,
     epochs: 2,
     stepsPerEpoch: 10,
+    notes: [],
     out: 'runs/a',
   },
   step,

@@ -43,7 +43,7 @@ function make(
     model: { native: queued(native), vocabulary, metadata, deviceReason: 'a test' },
     corpus,
     options,
-    run: run as never,
+    run,
     ...(checkpoint ? { resume: { path: 'memory/last', checkpoint } } : {}),
     signal,
   });

@@ -1,0 +1,15 @@
+const transform = {
+  '^.+\\.[tj]s$': [
+    '@swc/jest',
+    { jsc: { parser: { syntax: 'typescript' }, target: 'es2022' }, module: { type: 'commonjs' } },
+  ],
+};
+
+/** @type {import('jest').Config} */
+module.exports = {
+  testMatch: ['<rootDir>/test/**/*.test.ts'],
+  transform,
+  testTimeout: 60_000,
+  // Two cores: the native tests bring threads of their own.
+  maxWorkers: 2,
+};

@@ -1,0 +1,338 @@
+// The CUDA runtime's calls that the backend uses, on host memory.
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "standin.h"
+
+namespace {
+
+using Work = std::function<void()>;
+
+struct FakeStream {
+  std::deque<Work> queue;
+  std::size_t submitted = 0, done = 0;
+  std::vector<Work>* capture = nullptr;
+};
+struct FakeEvent {
+  FakeStream* stream = nullptr;
+  std::size_t position = 0;
+  double time = 0;
+};
+struct FakeGraph {
+  std::shared_ptr<std::vector<Work>> work;
+};
+
+struct World {
+  standin::Settings settings;
+  std::vector<std::string> calls, faults;
+  std::string fail_function;
+  int fail_at = 0, fail_status = 0;
+  int objects = 0;
+  std::map<const char*, std::size_t> device, pinned;
+  std::size_t device_bytes = 0;
+  std::set<FakeStream*> streams;
+  double clock = 0;
+  cudaError_t last = cudaSuccess;
+};
+
+World& world() {
+  static World value;
+  return value;
+}
+
+void drain(FakeStream& stream, std::size_t position) {
+  while (stream.done < position && !stream.queue.empty()) {
+    Work work = std::move(stream.queue.front());
+    stream.queue.pop_front();
+    ++stream.done;
+    work();
+  }
+}
+
+void drain_all() {
+  for (FakeStream* stream : world().streams) drain(*stream, stream->submitted);
+}
+
+cudaError_t entered(const char* name, const std::string& detail = {}) {
+  const int status = standin::enter(name, detail);
+  if (status != 0) world().last = static_cast<cudaError_t>(status);
+  return static_cast<cudaError_t>(status);
+}
+
+FakeStream* of(cudaStream_t stream) { return reinterpret_cast<FakeStream*>(stream); }
+FakeEvent* of(cudaEvent_t event) { return reinterpret_cast<FakeEvent*>(event); }
+
+bool inside(const std::map<const char*, std::size_t>& blocks, const void* data, std::size_t bytes) {
+  auto it = blocks.upper_bound(static_cast<const char*>(data));
+  if (it == blocks.begin()) return false;
+  --it;
+  return static_cast<const char*>(data) + bytes <= it->first + it->second;
+}
+
+}  // namespace
+
+#define ENTER(...)                                         \
+  do {                                                     \
+    const cudaError_t entry = entered(__func__, ##__VA_ARGS__); \
+    if (entry != cudaSuccess) return entry;                \
+  } while (false)
+
+namespace standin {
+
+Settings& settings() { return world().settings; }
+int enter(const char* function, const std::string& detail) {
+  World& w = world();
+  w.calls.push_back(detail.empty() ? function : function + (" " + detail));
+  if (w.fail_at > 0 && (w.fail_function.empty() || w.fail_function == function) && --w.fail_at == 0) return w.fail_status;
+  return 0;
+}
+void fail_call(const std::string& function, int nth, int status) {
+  world().fail_function = function;
+  world().fail_at = nth;
+  world().fail_status = status;
+}
+std::vector<std::string>& calls() { return world().calls; }
+std::size_t calls_of(const std::string& function) {
+  std::size_t count = 0;
+  for (const std::string& call : world().calls) count += call == function || call.rfind(function + " ", 0) == 0 ? 1 : 0;
+  return count;
+}
+void submit(cudaStream_t stream, std::function<void()> work) {
+  FakeStream& queue = *of(stream);
+  if (queue.capture != nullptr) {
+    queue.capture->push_back(std::move(work));
+    return;
+  }
+  queue.queue.push_back(std::move(work));
+  ++queue.submitted;
+  if (!world().settings.lazy) drain(queue, queue.submitted);
+}
+void advance_clock(double milliseconds) { world().clock += milliseconds; }
+void fault(const std::string& what) { world().faults.push_back(what); }
+std::vector<std::string>& faults() { return world().faults; }
+void count_object(int change) { world().objects += change; }
+int live_objects() { return world().objects; }
+std::size_t live_bytes() {
+  std::size_t pinned = 0;
+  for (const auto& block : world().pinned) pinned += block.second;
+  return world().device_bytes + pinned;
+}
+bool is_device(const void* data, std::size_t bytes) { return inside(world().device, data, bytes); }
+void reset() {
+  World& w = world();
+  w.settings = {};
+  w.calls.clear();
+  w.faults.clear();
+  w.fail_at = 0;
+  w.clock = 0;
+  w.last = cudaSuccess;
+}
+
+}  // namespace standin
+
+extern "C" {
+
+STANDIN_API cudaError_t cudaGetDeviceCount(int* count) {
+  *count = world().settings.devices;
+  return *count == 0 ? cudaErrorNoDevice : cudaSuccess;
+}
+STANDIN_API cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+STANDIN_API cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  ENTER();
+  *properties = {};
+  std::strcpy(properties->name, "Stand-in GPU");
+  properties->major = world().settings.compute_capability_major;
+  properties->totalGlobalMem = world().settings.memory_limit;
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaDeviceGetPCIBusId(char* out, int size, int) {
+  std::strncpy(out, "0000:00:00.0", static_cast<std::size_t>(size));
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaGetLastError() {
+  const cudaError_t last = world().last;
+  world().last = cudaSuccess;
+  return last;
+}
+STANDIN_API const char* cudaGetErrorName(cudaError_t status) {
+  return status == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorInjected";
+}
+STANDIN_API const char* cudaGetErrorString(cudaError_t) { return "an injected error"; }
+STANDIN_API cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  *total = world().settings.memory_limit;
+  *free = *total - world().device_bytes;
+  return cudaSuccess;
+}
+
+// Fresh memory holds NaN as float and -1 as int.
+STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
+  ENTER(std::to_string(bytes));
+  if (world().device_bytes + bytes > world().settings.memory_limit) {
+    world().last = cudaErrorMemoryAllocation;
+    return cudaErrorMemoryAllocation;
+  }
+  *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  std::memset(*data, 0xff, bytes);
+  world().device[static_cast<char*>(*data)] = bytes;
+  world().device_bytes += bytes;
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaFree(void* data) {
+  drain_all();
+  const auto block = world().device.find(static_cast<char*>(data));
+  if (block == world().device.end()) {
+    standin::fault("cudaFree of what is not device memory");
+    return cudaErrorInvalidValue;
+  }
+  world().device_bytes -= block->second;
+  world().device.erase(block);
+  std::free(data);
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) {
+  ENTER(std::to_string(bytes));
+  *data = std::malloc(bytes);
+  std::memset(*data, 0xff, bytes);
+  world().pinned[static_cast<char*>(*data)] = bytes;
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaFreeHost(void* data) {
+  drain_all();
+  world().pinned.erase(static_cast<char*>(data));
+  std::free(data);
+  return cudaSuccess;
+}
+
+STANDIN_API cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                                        cudaStream_t stream) {
+  ENTER();
+  const bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
+  if (to_device && !standin::is_device(to, bytes)) standin::fault("copy to outside device memory");
+  if (from_device && !standin::is_device(from, bytes)) standin::fault("copy from outside device memory");
+  if (!from_device && !inside(world().pinned, from, bytes)) {
+    // From pageable memory CUDA takes the bytes before it returns.
+    auto taken = std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
+    if (of(stream)->capture != nullptr) standin::fault("capture of a copy from pageable memory");
+    standin::submit(stream, [=] { std::memcpy(to, taken->data(), bytes); });
+  } else {
+    standin::submit(stream, [=] { std::memmove(to, from, bytes); });
+  }
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
+  ENTER();
+  if (!standin::is_device(data, bytes)) standin::fault("memset outside device memory");
+  standin::submit(stream, [=] { std::memset(data, value, bytes); });
+  return cudaSuccess;
+}
+
+STANDIN_API cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  ENTER();
+  auto* made = new FakeStream;
+  world().streams.insert(made);
+  standin::count_object(1);
+  *stream = reinterpret_cast<cudaStream_t>(made);
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  drain_all();
+  world().streams.erase(of(stream));
+  delete of(stream);
+  standin::count_object(-1);
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  ENTER();
+  if (of(stream)->capture != nullptr) standin::fault("synchronisation inside a capture");
+  drain(*of(stream), of(stream)->submitted);
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  ENTER();
+  FakeStream* other = of(event)->stream;
+  const std::size_t position = of(event)->position;
+  if (other != nullptr) standin::submit(stream, [=] { drain(*other, position); });
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  ENTER();
+  *event = reinterpret_cast<cudaEvent_t>(new FakeEvent);
+  standin::count_object(1);
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  drain_all();
+  delete of(event);
+  standin::count_object(-1);
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  ENTER();
+  FakeEvent* record = of(event);
+  standin::submit(stream, [=] { record->time = world().clock; });
+  record->stream = of(stream);
+  record->position = of(stream)->submitted;
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  ENTER();
+  if (of(event)->stream != nullptr) drain(*of(event)->stream, of(event)->position);
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  ENTER();
+  *milliseconds = static_cast<float>(of(to)->time - of(from)->time);
+  return cudaSuccess;
+}
+
+STANDIN_API cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  ENTER();
+  of(stream)->capture = new std::vector<Work>;
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  std::shared_ptr<std::vector<Work>> work(std::exchange(of(stream)->capture, nullptr));
+  ENTER();
+  *graph = reinterpret_cast<cudaGraph_t>(new FakeGraph{work});
+  standin::count_object(1);
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete reinterpret_cast<FakeGraph*>(graph);
+  standin::count_object(-1);
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  ENTER();
+  *executable = reinterpret_cast<cudaGraphExec_t>(new FakeGraph(*reinterpret_cast<FakeGraph*>(graph)));
+  standin::count_object(1);
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  drain_all();
+  delete reinterpret_cast<FakeGraph*>(executable);
+  standin::count_object(-1);
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  ENTER();
+  const auto work = reinterpret_cast<FakeGraph*>(executable)->work;
+  standin::submit(stream, [work] {
+    for (const Work& each : *work) each();
+  });
+  return cudaSuccess;
+}
+
+}  // extern "C"

@@ -1,0 +1,459 @@
+// cuDNN's calls that the backend uses: an LSTM in double on host memory, from the published equations, with a weight layout, a
+// dropout and a reserve of its own, so that a backend which assumes any of them fails. Order of calls is checked as the work
+// runs: forward, then BackwardData, then BackwardWeights.
+#include <cudnn.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+
+#include "numbers.h"
+#include "standin.h"
+
+namespace {
+
+struct Dropout {
+  float probability = 0;
+  std::uint64_t* states = nullptr;  // seed, draws
+};
+struct Rnn {
+  cudnnRNNAlgo_t algorithm = CUDNN_RNN_ALGO_STANDARD;
+  standin::Type type = standin::Type::float32;
+  int in = 0, hidden = 0, layers = 0, built_for = 0;
+  Dropout* dropout = nullptr;
+};
+struct Data {
+  standin::Type type = standin::Type::float32;
+  int steps = 0, batch = 0, width = 0;
+};
+struct Tensor {
+  cudnnDataType_t type = CUDNN_DATA_FLOAT;
+  int sizes[3] = {}, strides[3] = {};
+};
+struct Handle {
+  cudaStream_t stream = nullptr;
+};
+
+template <class T, class Opaque>
+T* as(Opaque opaque) {
+  return reinterpret_cast<T*>(opaque);
+}
+
+standin::Type type_of(cudnnDataType_t type) {
+  return type == CUDNN_DATA_FLOAT  ? standin::Type::float32
+         : type == CUDNN_DATA_HALF ? standin::Type::float16
+                                   : standin::Type::bfloat16;
+}
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+// Recurrent matrices first, then the input's, each followed by a gap of three values; all biases at the end.
+struct WeightLayout {
+  explicit WeightLayout(const Rnn& rnn) : rnn_(rnn) {}
+  int features(int layer) const { return layer == 0 ? rnn_.in : rnn_.hidden; }
+  std::size_t matrix(int layer, int part) const {
+    std::size_t offset = 0;
+    for (int l = 0; l < layer; ++l) offset += layer_size(l);
+    const std::size_t hidden = rnn_.hidden;
+    if (part >= 4) return offset + (part - 4) * (hidden * hidden + 3);
+    return offset + 4 * (hidden * hidden + 3) + part * (hidden * features(layer) + 3);
+  }
+  std::size_t bias(int layer, int part) const {
+    std::size_t offset = 0;
+    for (int l = 0; l < rnn_.layers; ++l) offset += layer_size(l);
+    return offset + (static_cast<std::size_t>(layer) * 4 + part) * rnn_.hidden;
+  }
+  std::size_t size() const { return bias(rnn_.layers, 0); }
+
+ private:
+  std::size_t layer_size(int layer) const {
+    const std::size_t hidden = rnn_.hidden;
+    return 4 * (hidden * hidden + 3) + 4 * (hidden * features(layer) + 3);
+  }
+  const Rnn& rnn_;
+};
+
+// The reserve: a mark of the last call, then for each layer, tick, sequence and unit: i f g o (later their gradients), c, h,
+// the mask of h's way up.
+constexpr int kPerUnit = 7;
+struct Reserve {
+  double* data;
+  int steps, batch, hidden;
+  double& mark() const { return data[0]; }
+  double* unit(int layer, int t, int b, int u) const {
+    return data + 1 + (((static_cast<std::size_t>(layer) * steps + t) * batch + b) * hidden + u) * kPerUnit;
+  }
+  static std::size_t bytes(const Rnn& rnn, const Data& x) {
+    return (1 + static_cast<std::size_t>(rnn.layers) * x.steps * x.batch * rnn.hidden * kPerUnit) * sizeof(double);
+  }
+};
+
+double draw_mask(const Dropout& dropout) {
+  if (dropout.probability == 0) return 1;
+  std::uint64_t z = dropout.states[0] + ++dropout.states[1] * 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  const double uniform = static_cast<double>((z ^ (z >> 31)) >> 11) / 9007199254740992.0;
+  return uniform < dropout.probability ? 0 : 1 / (1.0 - dropout.probability);
+}
+
+bool is_persistent(const Rnn& rnn) { return rnn.algorithm != CUDNN_RNN_ALGO_STANDARD; }
+
+void run_clock(const Rnn& rnn) {
+  standin::advance_clock(is_persistent(rnn) ? 1.0 / standin::settings().persist_speedup : 1.0);
+}
+
+void forward(const Rnn& rnn, bool training, const Data& xd, const void* x, void* y, const void* hx, void* hy, const void* cx,
+             void* cy, const void* w, double* reserve_data) {
+  run_clock(rnn);
+  const WeightLayout layout(rnn);
+  const int H = rnn.hidden, T = xd.steps, B = xd.batch;
+  std::vector<double> scratch;
+  if (!training) scratch.resize(Reserve::bytes(rnn, xd) / sizeof(double));
+  const Reserve reserve{training ? reserve_data : scratch.data(), T, B, H};
+  auto at = [&](const void* data, std::size_t i) { return standin::load(rnn.type, data, i); };
+  for (int l = 0; l < rnn.layers; ++l) {
+    const int in = layout.features(l);
+    for (int t = 0; t < T; ++t)
+      for (int b = 0; b < B; ++b)
+        for (int u = 0; u < H; ++u) {
+          double gates[4];
+          for (int g = 0; g < 4; ++g) {
+            double sum = at(w, layout.bias(l, g) + u);
+            for (int k = 0; k < in; ++k) {
+              const double* below = l > 0 ? reserve.unit(l - 1, t, b, k) : nullptr;
+              const double input = l == 0 ? at(x, (static_cast<std::size_t>(t) * B + b) * in + k) : below[5] * below[6];
+              sum += at(w, layout.matrix(l, g) + static_cast<std::size_t>(u) * in + k) * input;
+            }
+            for (int k = 0; k < H; ++k) {
+              const double before = t > 0 ? reserve.unit(l, t - 1, b, k)[5]
+                                    : hx != nullptr ? at(hx, (static_cast<std::size_t>(l) * B + b) * H + k)
+                                                    : 0;
+              sum += at(w, layout.matrix(l, 4 + g) + static_cast<std::size_t>(u) * H + k) * before;
+            }
+            gates[g] = g == 2 ? std::tanh(sum) : sigmoid(sum);
+          }
+          const double c_before = t > 0 ? reserve.unit(l, t - 1, b, u)[4]
+                                  : cx != nullptr ? at(cx, (static_cast<std::size_t>(l) * B + b) * H + u)
+                                                  : 0;
+          double* cell = reserve.unit(l, t, b, u);
+          std::memcpy(cell, gates, sizeof gates);
+          cell[4] = gates[1] * c_before + gates[0] * gates[2];
+          cell[5] = gates[3] * std::tanh(cell[4]);
+          cell[6] = training && l + 1 < rnn.layers ? draw_mask(*rnn.dropout) : 1;
+          if (l + 1 == rnn.layers) {
+            const double wrong = is_persistent(rnn) && standin::settings().persist_wrong ? 0.5 : 0;
+            standin::store(rnn.type, y, (static_cast<std::size_t>(t) * B + b) * H + u, cell[5] + wrong);
+          }
+          if (t + 1 == T) {
+            if (hy != nullptr) standin::store(rnn.type, hy, (static_cast<std::size_t>(l) * B + b) * H + u, cell[5]);
+            if (cy != nullptr) standin::store(rnn.type, cy, (static_cast<std::size_t>(l) * B + b) * H + u, cell[4]);
+          }
+        }
+  }
+  reserve.mark() = 1;
+}
+
+void backward_data(const Rnn& rnn, const Data& xd, const void* dy, void* dx, const void* cx, const void* w,
+                   double* reserve_data) {
+  run_clock(rnn);
+  const WeightLayout layout(rnn);
+  const int H = rnn.hidden, T = xd.steps, B = xd.batch;
+  const Reserve reserve{reserve_data, T, B, H};
+  if (reserve.mark() != 1) standin::fault("BackwardData without a forward pass before it");
+  auto at = [&](const void* data, std::size_t i) { return standin::load(rnn.type, data, i); };
+  std::vector<double> from_above(static_cast<std::size_t>(T) * B * H);
+  for (std::size_t i = 0; i < from_above.size(); ++i) from_above[i] = at(dy, i);
+  for (int l = rnn.layers - 1; l >= 0; --l) {
+    const int in = layout.features(l);
+    std::vector<double> dh(static_cast<std::size_t>(B) * H), dc(static_cast<std::size_t>(B) * H);
+    std::vector<double> below(static_cast<std::size_t>(T) * B * in);
+    for (int t = T - 1; t >= 0; --t) {
+      for (int b = 0; b < B; ++b)
+        for (int u = 0; u < H; ++u) {
+          double* cell = reserve.unit(l, t, b, u);
+          const std::size_t bu = static_cast<std::size_t>(b) * H + u;
+          const double total = from_above[static_cast<std::size_t>(t) * B * H + bu] + dh[bu];
+          const double i = cell[0], f = cell[1], g = cell[2], o = cell[3], tanh_c = std::tanh(cell[4]);
+          const double c_before = t > 0 ? reserve.unit(l, t - 1, b, u)[4]
+                                  : cx != nullptr ? at(cx, (static_cast<std::size_t>(l) * B + b) * H + u)
+                                                  : 0;
+          const double d = dc[bu] + total * o * (1 - tanh_c * tanh_c);
+          cell[3] = total * tanh_c * o * (1 - o);
+          cell[0] = d * g * i * (1 - i);
+          cell[1] = d * c_before * f * (1 - f);
+          cell[2] = d * i * (1 - g * g);
+          dc[bu] = d * f;
+        }
+      for (int b = 0; b < B; ++b) {
+        for (int k = 0; k < H; ++k) {
+          double sum = 0;
+          for (int u = 0; u < H; ++u)
+            for (int g = 0; g < 4; ++g) {
+              sum += at(w, layout.matrix(l, 4 + g) + static_cast<std::size_t>(u) * H + k) * reserve.unit(l, t, b, u)[g];
+            }
+          dh[static_cast<std::size_t>(b) * H + k] = sum;
+        }
+        for (int k = 0; k < in; ++k) {
+          double sum = 0;
+          for (int u = 0; u < H; ++u)
+            for (int g = 0; g < 4; ++g) {
+              sum += at(w, layout.matrix(l, g) + static_cast<std::size_t>(u) * in + k) * reserve.unit(l, t, b, u)[g];
+            }
+          below[(static_cast<std::size_t>(t) * B + b) * in + k] = l > 0 ? sum * reserve.unit(l - 1, t, b, k)[6] : sum;
+        }
+      }
+    }
+    from_above = std::move(below);
+  }
+  for (std::size_t i = 0; i < from_above.size(); ++i) standin::store(rnn.type, dx, i, from_above[i]);
+  reserve.mark() = 2;
+}
+
+void backward_weights(const Rnn& rnn, const Data& xd, const void* x, const void* hx, void* dw, double* reserve_data) {
+  run_clock(rnn);
+  const WeightLayout layout(rnn);
+  const int H = rnn.hidden, T = xd.steps, B = xd.batch;
+  const Reserve reserve{reserve_data, T, B, H};
+  if (reserve.mark() != 2) standin::fault("BackwardWeights without BackwardData before it");
+  auto at = [&](const void* data, std::size_t i) { return standin::load(rnn.type, data, i); };
+  auto add = [&](std::size_t i, double value) { standin::store(rnn.type, dw, i, at(dw, i) + value); };
+  for (int l = 0; l < rnn.layers; ++l) {
+    const int in = layout.features(l);
+    for (int g = 0; g < 4; ++g)
+      for (int u = 0; u < H; ++u) {
+        double bias = 0;
+        std::vector<double> input(in), recurrent(H);
+        for (int t = 0; t < T; ++t)
+          for (int b = 0; b < B; ++b) {
+            const double d = reserve.unit(l, t, b, u)[g];
+            bias += d;
+            for (int k = 0; k < in; ++k) {
+              const double* below = l > 0 ? reserve.unit(l - 1, t, b, k) : nullptr;
+              input[k] += d * (l == 0 ? at(x, (static_cast<std::size_t>(t) * B + b) * in + k) : below[5] * below[6]);
+            }
+            for (int k = 0; k < H; ++k) {
+              recurrent[k] += d * (t > 0 ? reserve.unit(l, t - 1, b, k)[5]
+                                   : hx != nullptr ? at(hx, (static_cast<std::size_t>(l) * B + b) * H + k)
+                                                   : 0);
+            }
+          }
+        add(layout.bias(l, g) + u, bias);
+        for (int k = 0; k < in; ++k) add(layout.matrix(l, g) + static_cast<std::size_t>(u) * in + k, input[k]);
+        for (int k = 0; k < H; ++k) add(layout.matrix(l, 4 + g) + static_cast<std::size_t>(u) * H + k, recurrent[k]);
+      }
+  }
+  reserve.mark() = 3;
+}
+
+template <class T, class Opaque>
+cudnnStatus_t create(const char* name, Opaque* opaque) {
+  const int status = standin::enter(name);
+  if (status != 0) return static_cast<cudnnStatus_t>(status);
+  *opaque = reinterpret_cast<Opaque>(new T);
+  standin::count_object(1);
+  return CUDNN_STATUS_SUCCESS;
+}
+template <class T, class Opaque>
+cudnnStatus_t destroy(Opaque opaque) {
+  delete as<T>(opaque);
+  standin::count_object(-1);
+  return CUDNN_STATUS_SUCCESS;
+}
+
+void expect_device(const char* what, const void* data, std::size_t bytes) {
+  if (bytes > 0 && !standin::is_device(data, bytes)) standin::fault(std::string(what) + " is not in device memory");
+}
+
+std::string shape_of(const Data& x) { return "T" + std::to_string(x.steps) + " B" + std::to_string(x.batch); }
+
+}  // namespace
+
+#define ENTER(...)                                             \
+  do {                                                         \
+    const int entry = standin::enter(__func__, ##__VA_ARGS__); \
+    if (entry != 0) return static_cast<cudnnStatus_t>(entry);  \
+  } while (false)
+
+extern "C" {
+
+STANDIN_API std::size_t cudnnGetVersion() { return 92400; }
+STANDIN_API cudnnStatus_t cudnnAdvVersionCheck() { return CUDNN_STATUS_SUCCESS; }
+STANDIN_API const char* cudnnGetErrorString(cudnnStatus_t) { return "CUDNN_STATUS_INJECTED"; }
+STANDIN_API cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) { return create<Handle>(__func__, handle); }
+STANDIN_API cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) { return destroy<Handle>(handle); }
+STANDIN_API cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
+  ENTER();
+  as<Handle>(handle)->stream = stream;
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t* d) { return create<Tensor>(__func__, d); }
+STANDIN_API cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t d) { return destroy<Tensor>(d); }
+STANDIN_API cudnnStatus_t cudnnCreateDropoutDescriptor(cudnnDropoutDescriptor_t* d) { return create<Dropout>(__func__, d); }
+STANDIN_API cudnnStatus_t cudnnDestroyDropoutDescriptor(cudnnDropoutDescriptor_t d) { return destroy<Dropout>(d); }
+STANDIN_API cudnnStatus_t cudnnCreateRNNDescriptor(cudnnRNNDescriptor_t* d) { return create<Rnn>(__func__, d); }
+STANDIN_API cudnnStatus_t cudnnDestroyRNNDescriptor(cudnnRNNDescriptor_t d) { return destroy<Rnn>(d); }
+STANDIN_API cudnnStatus_t cudnnCreateRNNDataDescriptor(cudnnRNNDataDescriptor_t* d) { return create<Data>(__func__, d); }
+STANDIN_API cudnnStatus_t cudnnDestroyRNNDataDescriptor(cudnnRNNDataDescriptor_t d) { return destroy<Data>(d); }
+
+STANDIN_API cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t descriptor, cudnnDataType_t type, int count,
+                                                     const int sizes[], const int strides[]) {
+  ENTER();
+  if (count != 3) return CUDNN_STATUS_BAD_PARAM;
+  Tensor& tensor = *as<Tensor>(descriptor);
+  tensor.type = type;
+  std::memcpy(tensor.sizes, sizes, sizeof tensor.sizes);
+  std::memcpy(tensor.strides, strides, sizeof tensor.strides);
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnGetTensorNdDescriptor(const cudnnTensorDescriptor_t descriptor, int, cudnnDataType_t* type,
+                                                     int* count, int sizes[], int strides[]) {
+  ENTER();
+  const Tensor& tensor = *as<Tensor>(descriptor);
+  *type = tensor.type;
+  *count = 3;
+  std::memcpy(sizes, tensor.sizes, sizeof tensor.sizes);
+  std::memcpy(strides, tensor.strides, sizeof tensor.strides);
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnDropoutGetStatesSize(cudnnHandle_t, std::size_t* bytes) {
+  ENTER();
+  *bytes = 2 * sizeof(std::uint64_t);
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnSetDropoutDescriptor(cudnnDropoutDescriptor_t descriptor, cudnnHandle_t handle, float probability,
+                                                    void* states, std::size_t bytes, unsigned long long seed) {
+  ENTER();
+  Dropout& dropout = *as<Dropout>(descriptor);
+  dropout.probability = probability;
+  dropout.states = static_cast<std::uint64_t*>(states);
+  if (states == nullptr) return probability == 0 ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
+  if (bytes < 2 * sizeof(std::uint64_t)) return CUDNN_STATUS_BAD_PARAM;
+  std::uint64_t* target = dropout.states;
+  standin::submit(as<Handle>(handle)->stream, [=] {
+    target[0] = seed;
+    target[1] = 0;
+  });
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnSetRNNDescriptor_v8(cudnnRNNDescriptor_t descriptor, cudnnRNNAlgo_t algorithm,
+                                                   cudnnRNNMode_t cell, cudnnRNNBiasMode_t bias, cudnnDirectionMode_t direction,
+                                                   cudnnRNNInputMode_t input, cudnnDataType_t type, cudnnDataType_t math,
+                                                   cudnnMathType_t math_type, int32_t in, int32_t hidden, int32_t projection,
+                                                   int32_t layers, cudnnDropoutDescriptor_t dropout, uint32_t flags) {
+  ENTER("algorithm " + std::to_string(algorithm) + " math " + std::to_string(math_type));
+  if (cell != CUDNN_LSTM || bias != CUDNN_RNN_SINGLE_INP_BIAS || direction != CUDNN_UNIDIRECTIONAL ||
+      input != CUDNN_LINEAR_INPUT || math != CUDNN_DATA_FLOAT || projection != hidden || dropout == nullptr ||
+      flags != CUDNN_RNN_PADDED_IO_ENABLED) {
+    return CUDNN_STATUS_BAD_PARAM;
+  }
+  if (algorithm != CUDNN_RNN_ALGO_STANDARD && !standin::settings().persist_supported) return CUDNN_STATUS_NOT_SUPPORTED;
+  *as<Rnn>(descriptor) = {algorithm, type_of(type), in, hidden, layers, 0, as<Dropout>(dropout)};
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnBuildRNNDynamic(cudnnHandle_t, cudnnRNNDescriptor_t descriptor, int batch) {
+  ENTER();
+  as<Rnn>(descriptor)->built_for = batch;
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnSetRNNDataDescriptor(cudnnRNNDataDescriptor_t descriptor, cudnnDataType_t type,
+                                                    cudnnRNNDataLayout_t layout, int steps, int batch, int width,
+                                                    const int lengths[], void*) {
+  ENTER("T" + std::to_string(steps) + " B" + std::to_string(batch) + " V" + std::to_string(width));
+  if (layout != CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED) return CUDNN_STATUS_NOT_SUPPORTED;
+  for (int b = 0; b < batch; ++b)
+    if (lengths[b] != steps) return CUDNN_STATUS_BAD_PARAM;
+  *as<Data>(descriptor) = {type_of(type), steps, batch, width};
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnGetRNNWeightSpaceSize(cudnnHandle_t, cudnnRNNDescriptor_t descriptor, std::size_t* bytes) {
+  ENTER();
+  const Rnn& rnn = *as<Rnn>(descriptor);
+  *bytes = WeightLayout(rnn).size() * standin::size_of(rnn.type);
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnGetRNNWeightParams(cudnnHandle_t, cudnnRNNDescriptor_t descriptor, int32_t layer,
+                                                  std::size_t bytes, const void* weights, int32_t part,
+                                                  cudnnTensorDescriptor_t matrix, void** matrix_at,
+                                                  cudnnTensorDescriptor_t bias, void** bias_at) {
+  ENTER();
+  const Rnn& rnn = *as<Rnn>(descriptor);
+  const WeightLayout layout(rnn);
+  const std::size_t each = standin::size_of(rnn.type);
+  if (bytes < layout.size() * each) return CUDNN_STATUS_BAD_PARAM;
+  char* base = static_cast<char*>(const_cast<void*>(weights));
+  const cudnnDataType_t type = rnn.type == standin::Type::float32   ? CUDNN_DATA_FLOAT
+                               : rnn.type == standin::Type::float16 ? CUDNN_DATA_HALF
+                                                                    : CUDNN_DATA_BFLOAT16;
+  *as<Tensor>(matrix) = {type, {1, rnn.hidden, part < 4 ? layout.features(layer) : rnn.hidden}, {}};
+  *as<Tensor>(bias) = {type, {1, rnn.hidden, 1}, {}};
+  *matrix_at = base + layout.matrix(layer, part) * each;
+  *bias_at = part < 4 ? base + layout.bias(layer, part) * each : nullptr;
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnGetRNNTempSpaceSizes(cudnnHandle_t, cudnnRNNDescriptor_t descriptor, cudnnForwardMode_t mode,
+                                                    cudnnRNNDataDescriptor_t x, std::size_t* work, std::size_t* reserve) {
+  ENTER();
+  *work = 1024;
+  *reserve = mode == CUDNN_FWD_MODE_TRAINING ? Reserve::bytes(*as<Rnn>(descriptor), *as<Data>(x)) : 0;
+  return CUDNN_STATUS_SUCCESS;
+}
+
+STANDIN_API cudnnStatus_t cudnnRNNForward(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor, cudnnForwardMode_t mode,
+                                          const int32_t lengths[], cudnnRNNDataDescriptor_t x_desc, const void* x,
+                                          cudnnRNNDataDescriptor_t y_desc, void* y, cudnnTensorDescriptor_t, const void* hx,
+                                          void* hy, cudnnTensorDescriptor_t, const void* cx, void* cy, std::size_t weight_bytes,
+                                          const void* weights, std::size_t work_bytes, void* work, std::size_t reserve_bytes,
+                                          void* reserve) {
+  const Rnn rnn = *as<Rnn>(descriptor);
+  const Data xd = *as<Data>(x_desc);
+  const bool training = mode == CUDNN_FWD_MODE_TRAINING;
+  ENTER(shape_of(xd) + (training ? " training" : " inference"));
+  const std::size_t each = standin::size_of(rnn.type), positions = static_cast<std::size_t>(xd.steps) * xd.batch;
+  const std::size_t state = static_cast<std::size_t>(rnn.layers) * xd.batch * rnn.hidden * each;
+  if (lengths != nullptr || xd.width != rnn.in || as<Data>(y_desc)->width != rnn.hidden) return CUDNN_STATUS_BAD_PARAM;
+  if (weight_bytes != WeightLayout(rnn).size() * each) return CUDNN_STATUS_BAD_PARAM;
+  if (rnn.algorithm == CUDNN_RNN_ALGO_PERSIST_DYNAMIC && rnn.built_for != xd.batch) return CUDNN_STATUS_BAD_PARAM;
+  expect_device("x", x, positions * rnn.in * each);
+  expect_device("y", y, positions * rnn.hidden * each);
+  for (const void* data : {hx, static_cast<const void*>(hy), cx, static_cast<const void*>(cy)}) {
+    if (data != nullptr) expect_device("a state", data, state);
+  }
+  if (hx != nullptr && (hx == hy || cx == cy)) standin::fault("a state read and written in one call");
+  expect_device("weights", weights, weight_bytes);
+  expect_device("the workspace", work, work_bytes);
+  if (training) expect_device("the reserve", reserve, reserve_bytes);
+  standin::submit(as<Handle>(handle)->stream,
+                  [=] { forward(rnn, training, xd, x, y, hx, hy, cx, cy, weights, static_cast<double*>(reserve)); });
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnRNNBackwardData_v8(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor, const int32_t lengths[],
+                                                  cudnnRNNDataDescriptor_t, const void*, const void* dy,
+                                                  cudnnRNNDataDescriptor_t x_desc, void* dx, cudnnTensorDescriptor_t,
+                                                  const void*, const void* dhy, void*, cudnnTensorDescriptor_t, const void* cx,
+                                                  const void* dcy, void*, std::size_t, const void* weights, std::size_t, void*,
+                                                  std::size_t, void* reserve) {
+  const Rnn rnn = *as<Rnn>(descriptor);
+  const Data xd = *as<Data>(x_desc);
+  ENTER(shape_of(xd));
+  if (lengths != nullptr || dhy != nullptr || dcy != nullptr || dx == nullptr) return CUDNN_STATUS_BAD_PARAM;
+  standin::submit(as<Handle>(handle)->stream,
+                  [=] { backward_data(rnn, xd, dy, dx, cx, weights, static_cast<double*>(reserve)); });
+  return CUDNN_STATUS_SUCCESS;
+}
+STANDIN_API cudnnStatus_t cudnnRNNBackwardWeights_v8(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor, cudnnWgradMode_t mode,
+                                                     const int32_t lengths[], cudnnRNNDataDescriptor_t x_desc, const void* x,
+                                                     cudnnTensorDescriptor_t, const void* hx, cudnnRNNDataDescriptor_t,
+                                                     const void*, std::size_t, void* dweights, std::size_t, void*, std::size_t,
+                                                     void* reserve) {
+  const Rnn rnn = *as<Rnn>(descriptor);
+  const Data xd = *as<Data>(x_desc);
+  ENTER(shape_of(xd));
+  if (lengths != nullptr || mode != CUDNN_WGRAD_MODE_ADD) return CUDNN_STATUS_BAD_PARAM;
+  standin::submit(as<Handle>(handle)->stream,
+                  [=] { backward_weights(rnn, xd, x, hx, dweights, static_cast<double*>(reserve)); });
+  return CUDNN_STATUS_SUCCESS;
+}
+
+}  // extern "C"

@@ -1,0 +1,33 @@
+// kernels.h for host memory: the same bodies, one lane a row.
+#include "cuda/kernels.h"
+
+#include "cuda/arithmetic.h"
+#include "cuda/check.h"
+#include "standin.h"
+
+namespace cudnn_lstm::cuda {
+
+template <class Body>
+void for_each_element(cudaStream_t stream, std::size_t count, const Body& body) {
+  CHECK_CUDA(static_cast<cudaError_t>(standin::enter("for_each_element")));
+  standin::submit(stream, [=] {
+    for (std::size_t i = 0; i < count; ++i) body(i);
+  });
+}
+
+template <class Body>
+void for_each_row(cudaStream_t stream, std::size_t rows, const Body& body) {
+  CHECK_CUDA(static_cast<cudaError_t>(standin::enter("for_each_row")));
+  standin::submit(stream, [=] {
+    for (std::size_t row = 0; row < rows; ++row) body(row, SingleLane{});
+  });
+}
+
+#define INSTANTIATE(...) template void for_each_element(cudaStream_t, std::size_t, const __VA_ARGS__&);
+CUDNN_LSTM_ELEMENT_BODIES(INSTANTIATE)
+#undef INSTANTIATE
+#define INSTANTIATE(...) template void for_each_row(cudaStream_t, std::size_t, const __VA_ARGS__&);
+CUDNN_LSTM_ROW_BODIES(INSTANTIATE)
+#undef INSTANTIATE
+
+}  // namespace cudnn_lstm::cuda

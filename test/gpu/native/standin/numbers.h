@@ -1,0 +1,27 @@
+// Values of the storage types, read and written as double.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstddef>
+
+namespace standin {
+
+enum class Type { float32, float16, bfloat16 };
+
+inline std::size_t size_of(Type type) { return type == Type::float32 ? 4 : 2; }
+
+inline double load(Type type, const void* data, std::size_t i) {
+  if (type == Type::float32) return static_cast<const float*>(data)[i];
+  if (type == Type::float16) return __half2float(static_cast<const __half*>(data)[i]);
+  return __bfloat162float(static_cast<const __nv_bfloat16*>(data)[i]);
+}
+
+inline void store(Type type, void* data, std::size_t i, double value) {
+  if (type == Type::float32) static_cast<float*>(data)[i] = static_cast<float>(value);
+  else if (type == Type::float16) static_cast<__half*>(data)[i] = __float2half_rn(static_cast<float>(value));
+  else static_cast<__nv_bfloat16*>(data)[i] = __float2bfloat16_rn(static_cast<float>(value));
+}
+
+}  // namespace standin

@@ -1,0 +1,54 @@
+// A stand-in for a GPU, for tests on machines without one: CUDA's run-time calls on host memory, and cuDNN and cuBLAS libraries
+// that compute what they record. It is strict where the real ones are silent: fresh memory holds NaN, calls out of order and
+// wrong sizes are faults, and in lazy mode queued work runs as late as CUDA allows, so that a missing wait shows.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace standin {
+
+#define STANDIN_API __attribute__((visibility("default")))
+
+struct Settings {
+  bool lazy = false;                          // run queued work only when something waits for it
+  std::size_t memory_limit = 1u << 30;        // bytes of device memory
+  int compute_capability_major = 9;
+  int devices = 1;
+  // The persistent algorithms: unsupported unless set; a fast one may be wrong on purpose.
+  bool persist_supported = false;
+  bool persist_wrong = false;
+  double persist_speedup = 2;
+};
+
+STANDIN_API Settings& settings();
+
+// Every entry point calls this: records the name and gives the status that fail_call() arranged, else 0.
+STANDIN_API int enter(const char* function, const std::string& detail = {});
+// Makes the nth call (from 1) from now on return `status`; of one function, or of any if empty. 0 clears.
+STANDIN_API void fail_call(const std::string& function, int nth, int status);
+STANDIN_API std::vector<std::string>& calls();
+STANDIN_API std::size_t calls_of(const std::string& function);
+
+// Queues work on a stream, or into the graph that it captures.
+STANDIN_API void submit(cudaStream_t stream, std::function<void()> work);
+STANDIN_API void advance_clock(double milliseconds);
+
+// What went wrong while queued work ran.
+STANDIN_API void fault(const std::string& what);
+STANDIN_API std::vector<std::string>& faults();
+
+// Handles, descriptors, streams, events and graphs alive, and bytes of memory.
+STANDIN_API void count_object(int change);
+STANDIN_API int live_objects();
+STANDIN_API std::size_t live_bytes();
+// True if [data, data + bytes) lies in one device allocation.
+STANDIN_API bool is_device(const void* data, std::size_t bytes);
+
+STANDIN_API void reset();
+
+}  // namespace standin
