@@ -32,4 +32,34 @@ describe('queued', () => {
       exitCode: 1,
     });
   });
+
+  it('lets the model be read between two calls, and resets in turn', async () => {
+    const fake = new FakeNativeModel(3, 5);
+    const model = queued(fake);
+    const order: string[] = [];
+    const carried = { ...call, carryState: true };
+    const first = model.evaluate(carried).then((losses) => order.push('evaluate') && losses);
+    model.resetEvaluationState(); // In mid-call: it waits for its turn.
+    const second = model.evaluate(carried);
+    const read = model.whenIdle((native) => order.push('read') && native.read('parameters'));
+    expect(await first).toEqual(await second);
+    expect(await read).toHaveLength(1);
+    expect(order).toEqual(['evaluate', 'read']);
+    model.resetEvaluationState(); // Idle: at once.
+    expect(await fake.evaluate(carried)).toEqual(await first);
+  });
+
+  it('keeps sequences that share the evaluation state apart', async () => {
+    const model = queued(new FakeNativeModel(3, 1));
+    const carried = { ...call, carryState: true };
+    const sequence = () =>
+      model.evaluationSequence(async () => {
+        model.resetEvaluationState();
+        return [await model.evaluate(carried), await model.evaluate(carried)];
+      });
+    const [one, two] = await Promise.all([sequence(), sequence()]);
+    expect(one).toEqual(two);
+    await expect(model.evaluationSequence(async () => Promise.reject(new Error('no')))).rejects.toThrow('no');
+    expect(await sequence()).toEqual(one);
+  });
 });

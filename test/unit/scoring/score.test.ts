@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { type ReadableIds, scoreIds, scoreMany } from '../../../lib/scoring/score';
+import { type ReadableIds, scoreIds, scoreMany, scoreOf } from '../../../lib/scoring/score';
 import { scoreWindows } from '../../../lib/scoring/window-protocol';
 import { FakeNativeModel } from '../../fixtures/fake-native-model';
 
@@ -69,6 +69,12 @@ describe('scoreIds', () => {
     const controller = new AbortController();
     const options = { signal: controller.signal, onProgress: () => controller.abort(reason) };
     await expect(scoreIds(new FakeNativeModel(vocabulary), readable(idsOf(9000)), 1, options)).rejects.toBe(reason);
+  });
+});
+
+describe('scoreOf', () => {
+  it('refuses a sum that a stopped call has left unfinished', () => {
+    expect(() => scoreOf(Number.NaN, 3)).toThrow(expect.objectContaining({ code: 'ERR_STOPPED' }));
   });
 });
 
