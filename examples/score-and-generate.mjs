@@ -1,13 +1,8 @@
-// Loads a checkpoint, scores a text with it, and writes on from there until the sentence ends. Run it in a checkout:
-// node examples/score-and-generate.mjs CHECKPOINT [TEXT]
+// Loads a checkpoint, scores a text with it, and writes on from there until the sentence ends:
+// node examples/score-and-generate.mjs [CHECKPOINT] [TEXT]
 import { LanguageModel } from 'cudnn-lstm';
 
-const [checkpoint, text = 'It was a cold morning, and the '] = process.argv.slice(2);
-if (checkpoint === undefined) {
-  console.error('usage: node examples/score-and-generate.mjs CHECKPOINT [TEXT]');
-  process.exit(2);
-}
-
+const [checkpoint = 'example.safetensors', text = 'It was a cold morning, and the '] = process.argv.slice(2);
 const model = await LanguageModel.load(checkpoint);
 try {
   console.error(`device: ${model.deviceReason}`);

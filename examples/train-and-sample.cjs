@@ -1,9 +1,9 @@
-// Trains a small model on the text that comes with the package and streams what it writes. Run it in a checkout after
-// `npm install`: node examples/train-and-sample.cjs [SECONDS] [CHECKPOINT]
+// Trains a small model on the text that comes with the package, streams what it writes, and saves it for the other example:
+// node examples/train-and-sample.cjs [SECONDS] [CHECKPOINT]
 const { openTraining } = require('cudnn-lstm');
 
 async function main() {
-  const [seconds = '10', checkpoint] = process.argv.slice(2);
+  const [seconds = '10', checkpoint = 'example.safetensors'] = process.argv.slice(2);
   const training = await openTraining({
     // Checkpoints and metrics go to runs/; `out` says where else.
     options: { hidden: 64, layers: 1, batchSize: 16, seqLength: 50, epochs: 100, maxTime: Number(seconds), seed: 1 },
@@ -16,7 +16,7 @@ async function main() {
     for await (const text of training.model.generate({ length: 300, temperature: 0.7, seed: 1 }))
       process.stdout.write(text);
     process.stdout.write('\n');
-    if (checkpoint) await training.model.save(checkpoint);
+    await training.model.save(checkpoint);
   } finally {
     await training.dispose();
   }
