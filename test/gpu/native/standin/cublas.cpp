@@ -19,7 +19,7 @@ standin::Type type_of(cudaDataType type) {
 
 #define ENTER(...)                                                  \
   do {                                                              \
-    const int entry = standin::enter(__func__, ##__VA_ARGS__);      \
+    const int entry = standin::enter(__func__, std::string{__VA_ARGS__});      \
     if (entry != 0) return static_cast<cublasStatus_t>(entry);      \
   } while (false)
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <utility>
 
 #include "standin.h"
 
@@ -77,7 +78,7 @@ bool inside(const std::map<const char*, std::size_t>& blocks, const void* data, 
 
 #define ENTER(...)                                         \
   do {                                                     \
-    const cudaError_t entry = entered(__func__, ##__VA_ARGS__); \
+    const cudaError_t entry = entered(__func__, std::string{__VA_ARGS__}); \
     if (entry != cudaSuccess) return entry;                \
   } while (false)
 
@@ -176,7 +177,8 @@ STANDIN_API cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   return cudaSuccess;
 }
 
-// Fresh memory holds NaN as float and -1 as int.
+// Fresh memory holds NaN as float and -1 as int (the first of a large block: workspaces are not worth the time).
+constexpr std::size_t kFilled = 1u << 20;
 STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
   ENTER(std::to_string(bytes));
   if (world().device_bytes + bytes > world().settings.memory_limit) {
@@ -184,7 +186,7 @@ STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
     return cudaErrorMemoryAllocation;
   }
   *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-  std::memset(*data, 0xff, bytes);
+  std::memset(*data, 0xff, bytes < kFilled ? bytes : kFilled);
   world().device[static_cast<char*>(*data)] = bytes;
   world().device_bytes += bytes;
   return cudaSuccess;
@@ -228,6 +230,11 @@ STANDIN_API cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t 
     standin::submit(stream, [=] { std::memcpy(to, taken->data(), bytes); });
   } else {
     standin::submit(stream, [=] { std::memmove(to, from, bytes); });
+    if (!to_device && !inside(world().pinned, to, bytes)) {
+      // To pageable memory CUDA returns once the copy is done.
+      if (of(stream)->capture != nullptr) standin::fault("capture of a copy to pageable memory");
+      drain(*of(stream), of(stream)->submitted);
+    }
   }
   return cudaSuccess;
 }

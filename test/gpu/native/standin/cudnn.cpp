@@ -272,7 +272,7 @@ std::string shape_of(const Data& x) { return "T" + std::to_string(x.steps) + " B
 
 #define ENTER(...)                                             \
   do {                                                         \
-    const int entry = standin::enter(__func__, ##__VA_ARGS__); \
+    const int entry = standin::enter(__func__, std::string{__VA_ARGS__}); \
     if (entry != 0) return static_cast<cudnnStatus_t>(entry);  \
   } while (false)
 
