@@ -1,0 +1,188 @@
+/**
+ * One binary for machines with and without a GPU: what it links to, and what it does with missing, truncated and foreign
+ * libraries. Every load happens in a child process, since a bad one could end the process.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { NativeCudaInfo } from '../../lib/native';
+import { addonPath, buildFolder, describeCuda } from './cuda-build';
+
+const standin = join(buildFolder, 'gpu-tests', 'nvidia');
+const wheels = join(__dirname, '..', '..', '.nvidia');
+
+/** cudaInfo in a process of its own, with an environment in which nothing else can be found. */
+function cudaInfo(libraryPath: string, env: NodeJS.ProcessEnv = {}): NativeCudaInfo {
+  const script =
+    'require(process.argv[1]).cudaInfo(process.argv[2] ? { libraryPath: process.argv[2] } : {}).then((info) => console.log(JSON.stringify(info)))';
+  const result = spawnSync(process.execPath, ['-e', script, addonPath, libraryPath], {
+    encoding: 'utf8',
+    env: { PATH: '/nowhere', HOME: '/nowhere', ...env },
+  });
+  if (result.status !== 0) throw new Error(`ended with ${result.status ?? result.signal}: ${result.stderr}`);
+  return JSON.parse(result.stdout);
+}
+
+describeCuda('the addon with CUDA compiled in', () => {
+  let folder: string;
+
+  beforeAll(() => {
+    execFileSync('cmake', ['--build', buildFolder, '--target', 'gpu_native_tests'], { stdio: 'pipe' });
+  }, 300_000);
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'cudnn-lstm-libraries-'));
+    // The stand-in's libraries are whole; their runtime stand-in lies one folder up.
+    cpSync(standin, join(folder, 'nvidia'), { recursive: true });
+    copyFileSync(join(standin, '..', 'libstandin_cudart.so'), join(folder, 'libstandin_cudart.so'));
+  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  const inFolder = (name: string) => join(folder, 'nvidia', name);
+
+  test('needs no library of NVIDIA to be loaded', () => {
+    const needed = execFileSync('readelf', ['-d', addonPath], { encoding: 'utf8' })
+      .split('\n')
+      .filter((line) => line.includes('(NEEDED)'));
+    expect(needed.length).toBeGreaterThan(0);
+    expect(needed.filter((line) => /cuda|cudnn|cublas|nvrtc|nvidia/i.test(line))).toEqual([]);
+  });
+
+  test('opens whole libraries by the option and by the variable', () => {
+    for (const info of [cudaInfo(inFolder('')), cudaInfo('', { CUDNN_LSTM_LIBRARY_PATH: inFolder('') })]) {
+      expect(info.cudnn).toEqual({ version: '9.24.0', path: expect.stringContaining('libcudnn.so.9') });
+      expect(info.cublas?.path).toContain(folder);
+    }
+  });
+
+  test('says what it looked for where nothing is', () => {
+    const info = cudaInfo(join(folder, 'absent'));
+    expect(info.available).toBe(false);
+    expect(info.cudnn).toBeUndefined();
+    expect(info.searched.join('\n')).toMatch(/cuBLAS was not found|cuDNN 9 was not found/);
+  });
+
+  const parts = [
+    'libcudnn_graph.so.9',
+    'libcudnn_ops.so.9',
+    'libcudnn_heuristic.so.9',
+    'libcudnn_engines_precompiled.so.9',
+    'libcudnn_engines_runtime_compiled.so.9',
+    'libcudnn_cnn.so.9',
+    'libcudnn_adv.so.9',
+    'libcudnn.so.9',
+    'libcublasLt.so.13',
+  ];
+
+  test.each(parts)('names %s where it is missing', (part) => {
+    rmSync(inFolder(part));
+    const info = cudaInfo(inFolder(''));
+    expect(info.cudnn).toBeUndefined();
+    expect(info.reason).toContain(`${part} is missing`);
+  });
+
+  test.each(parts)('names %s where it is truncated, at any length', (part) => {
+    const size = statSync(inFolder(part)).size;
+    for (const length of [0, 1, 63, 64, 500, Math.floor(size / 2), size - 1]) {
+      copyFileSync(join(standin, part), inFolder(part));
+      truncateSync(inFolder(part), length);
+      const info = cudaInfo(inFolder(''));
+      expect(info.cudnn).toBeUndefined();
+      expect(info.reason).toContain(`${part}: truncated`);
+    }
+  });
+
+  test('refuses what is no library, a dangling link, and a library under another name', () => {
+    writeFileSync(inFolder('libcudnn_ops.so.9'), 'x'.repeat(5000));
+    expect(cudaInfo(inFolder('')).reason).toContain('libcudnn_ops.so.9: not a shared library');
+    copyFileSync(inFolder('libcudnn_cnn.so.9'), inFolder('libcudnn_ops.so.9'));
+    expect(cudaInfo(inFolder('')).reason).toContain('is libcudnn_cnn.so.9, not libcudnn_ops.so.9');
+    rmSync(inFolder('libcudnn_ops.so.9'));
+    execFileSync('ln', ['-s', '/nowhere/at/all', inFolder('libcudnn_ops.so.9')]);
+    expect(cudaInfo(inFolder('')).reason).toContain('libcudnn_ops.so.9: cannot be read');
+  });
+
+  test.each([
+    ['8.9.7', 'size_t cudnnGetVersion(void) { return 80907; }', 'version 9 is needed'],
+    ['10.0.0', 'size_t cudnnGetVersion(void) { return 100000; }', 'version 9 is needed'],
+    [
+      'parts that differ',
+      'size_t cudnnGetVersion(void) { return 91000; }\nint cudnnAdvVersionCheck(void) { return 1002; }',
+      'different versions',
+    ],
+    ['no functions', '', 'has no function cudnnGetVersion'],
+  ])('refuses cuDNN of another version: %s', (_, source, message) => {
+    const names = execFileSync('nm', ['-D', '--defined-only', join(standin, 'libcudnn.so.9')], { encoding: 'utf8' });
+    const functions = [...names.matchAll(/ T (cudnn\w+)/g)].map((match) => match[1] as string);
+    const text = functions
+      .filter((name) => source !== '' && !source.includes(`${name}(`))
+      .map((name) =>
+        name === 'cudnnGetErrorString'
+          ? `const char* ${name}(void) { return "mismatch"; }`
+          : `int ${name}(void) { return 0; }`,
+      )
+      .join('\n');
+    const file = join(folder, 'other.c');
+    writeFileSync(file, `#include <stddef.h>\n${source}\n${text}\n`);
+    execFileSync('cc', ['-shared', '-fPIC', '-Wl,-soname,libcudnn.so.9', '-o', inFolder('libcudnn.so.9'), file]);
+    const info = cudaInfo(inFolder(''));
+    expect(info.cudnn).toBeUndefined();
+    expect(info.reason).toContain(message);
+  });
+
+  test('survives a folder that cannot be read and a path that is a file', () => {
+    const file = join(folder, 'file');
+    closeSync(openSync(file, 'w'));
+    expect(cudaInfo(file).available).toBe(false);
+    expect(cudaInfo('\u0001'.repeat(5000)).available).toBe(false);
+  });
+
+  test('a model on a machine without a GPU is a typed error with a remedy', () => {
+    if (cudaInfo('').devices.length > 0) return console.warn('not checked: this machine has a GPU');
+    const script =
+      "require(process.argv[1]).createModel({ vocabulary: 5, layers: 1, hidden: 4, input: 'onehot', embedding: 0, dropout: 0, seed: 1 }, { device: 'cuda' }).catch((error) => console.log(error.code, error.message))";
+    const text = execFileSync(process.execPath, ['-e', script, addonPath], { encoding: 'utf8' });
+    expect(text).toMatch(/^ERR_DEVICE_UNAVAILABLE no usable GPU: /);
+    expect(text).toContain('--device cpu');
+  });
+
+  const real = existsSync(join(wheels, 'nvidia', 'cudnn', 'lib', 'libcudnn.so.9'));
+  if (!real) console.warn('skipped: NVIDIA’s own libraries are not in .nvidia (scripts/fetch-nvidia)');
+  (real ? describe : describe.skip)('with NVIDIA’s own libraries', () => {
+    test('opens them and reads their versions', () => {
+      const info = cudaInfo(wheels);
+      expect(info.cudnn?.version).toMatch(/^9\.\d+\.\d+$/);
+      expect(info.cublas?.version).toMatch(/^1\d\.\d+\.\d+$/);
+    }, 60_000);
+
+    test('does not let cuDNN abort over a missing or truncated part', () => {
+      const cudnn = join(wheels, 'nvidia', 'cudnn', 'lib');
+      const broken = join(folder, 'real');
+      execFileSync('mkdir', [broken]);
+      for (const name of readdirSync(cudnn)) execFileSync('ln', ['-s', join(cudnn, name), join(broken, name)]);
+      for (const name of readdirSync(join(wheels, 'nvidia', 'cu13', 'lib')).filter((entry) =>
+        entry.startsWith('libcublas'),
+      )) {
+        execFileSync('ln', ['-s', join(wheels, 'nvidia', 'cu13', 'lib', name), join(broken, name)]);
+      }
+      rmSync(join(broken, 'libcudnn_adv.so.9'));
+      expect(cudaInfo(broken).reason).toContain('libcudnn_adv.so.9 is missing');
+      const half = join(broken, 'libcudnn_adv.so.9');
+      copyFileSync(join(cudnn, 'libcudnn_adv.so.9'), half);
+      truncateSync(half, Math.floor(statSync(half).size / 2));
+      expect(cudaInfo(broken).reason).toContain('libcudnn_adv.so.9: truncated');
+    }, 60_000);
+  });
+});
