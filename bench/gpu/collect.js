@@ -1,0 +1,92 @@
+// Puts the parts of scripts/gpu-check together: the machine, what passed, and the timings with their ratios. JSON on stdout.
+//
+//   FAILED="..." TIMINGS="name=seconds ..." node bench/gpu/collect.js LOGS ADDON
+const { execFileSync } = require('node:child_process');
+const { existsSync, readFileSync } = require('node:fs');
+const os = require('node:os');
+const { join, resolve } = require('node:path');
+
+const [logs, addonPath] = process.argv.slice(2);
+
+function output(command, ...args) {
+  try {
+    return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  } catch {
+    return undefined;
+  }
+}
+
+// The last line of a part's output as JSON; undefined where the part did not run to its end.
+function part(name) {
+  const path = join(logs, `${name}.out`);
+  if (!existsSync(path)) return undefined;
+  try {
+    return JSON.parse(readFileSync(path, 'utf8').trim().split('\n').at(-1));
+  } catch {
+    return undefined;
+  }
+}
+
+async function main() {
+  const raw = part('raw-loop');
+  const own = part('package');
+  const torch = part('torch');
+  const comparisons = [];
+  for (const entry of own?.training ?? []) {
+    const same = (other) => other.precision === entry.precision && other.batch === entry.batch;
+    const ceiling = raw?.find(same);
+    const peers = (torch?.results ?? []).filter((other) => same(other) && other.millisecondsPerStep !== undefined);
+    const peer = (compiled) => peers.find((other) => other.compiled === compiled)?.millisecondsPerStep;
+    const over = (other) => (other === undefined ? undefined : other / entry.millisecondsPerStep);
+    comparisons.push({
+      precision: entry.precision,
+      batch: entry.batch,
+      ofRawGraph: ceiling && entry.millisecondsPerStep / ceiling.graphMilliseconds,
+      ofRawEager: ceiling && entry.millisecondsPerStep / ceiling.eagerMilliseconds,
+      fasterThanTorchEager: over(peer(false)),
+      fasterThanTorchCompiled: over(peer(true)),
+    });
+  }
+  console.log(
+    JSON.stringify(
+      {
+        kind: 'gpu-check',
+        date: new Date().toISOString(),
+        commit: output('git', 'rev-parse', 'HEAD'),
+        machine: {
+          cpu: os.cpus()[0]?.model,
+          cores: os.cpus().length,
+          memoryBytes: os.totalmem(),
+          kernel: os.release(),
+          node: process.version,
+          nvcc: output('nvcc', '--version')?.split('\n').at(-1),
+          gpu: output(
+            'nvidia-smi',
+            '--query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit',
+            '--format=csv,noheader',
+          ),
+          cuda: existsSync(addonPath) ? await require(resolve(addonPath)).cudaInfo() : undefined,
+        },
+        failed: (process.env.FAILED ?? '').split(' ').filter(Boolean),
+        secondsOfPart: Object.fromEntries(
+          (process.env.TIMINGS ?? '')
+            .split(' ')
+            .filter(Boolean)
+            .map((entry) => entry.split('=')),
+        ),
+        package: own,
+        rawLoop: raw,
+        torch,
+        floors: part('floors'),
+        comparisons,
+      },
+      undefined,
+      2,
+    ),
+  );
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exitCode = 1;
+});

@@ -1,0 +1,112 @@
+// Times this package from Node on a GPU: training steps of the reference recipe (2 x 256, T 100, windows, target last) and
+// sampled characters. One JSON object on stdout.
+//
+//   node bench/gpu/step.js [--addon build/Release/cudnn_lstm.node] [--seconds 3]
+const { join, resolve } = require('node:path');
+
+const argument = (name, otherwise) =>
+  process.argv.includes(name) ? process.argv[process.argv.indexOf(name) + 1] : otherwise;
+const addon = require(resolve(argument('--addon', join(__dirname, '..', '..', 'build', 'Release', 'cudnn_lstm.node'))));
+const seconds = Number(argument('--seconds', '3'));
+
+const windows = 144_324;
+const shape = { vocabulary: 47, layers: 2, hidden: 256, input: 'scalar', embedding: 0, dropout: 0.2, seed: 1 };
+const steps = 100;
+
+function ids(count) {
+  const values = new Int32Array(count);
+  let state = 1;
+  for (let i = 0; i < count; i += 1) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    values[i] = (state >>> 8) % shape.vocabulary;
+  }
+  return values;
+}
+
+// Seconds a step: calls of about 50 ms until `seconds` have passed, the median call.
+async function timeTraining(precision, batch) {
+  const model = await addon.createModel(shape, { device: 'cuda', precision, algorithm: 'auto' });
+  model.initialize();
+  const call = (count) => ({
+    ids: ids(count * (steps + 1) * batch),
+    count,
+    steps,
+    batch,
+    target: 'last',
+    carryState: false,
+    learningRates: new Float64Array(count).fill(1e-3),
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-7,
+    clip: 0,
+  });
+  await model.trainSteps(call(8));
+  const probe = process.hrtime.bigint();
+  await model.trainSteps(call(8));
+  const each = Number(process.hrtime.bigint() - probe) / 8e9;
+  const whole = call(Math.max(1, Math.min(256, Math.floor(0.05 / each))));
+  const times = [];
+  const end = Date.now() + seconds * 1000;
+  while (Date.now() < end || times.length < 5) {
+    const start = process.hrtime.bigint();
+    const result = await model.trainSteps(whole);
+    times.push(Number(process.hrtime.bigint() - start) / 1e9 / whole.count);
+    if (result.completed !== whole.count) throw new Error('a step was not applied');
+  }
+  times.sort((a, b) => a - b);
+  const median = times[times.length >> 1];
+  const entry = {
+    precision,
+    batch,
+    millisecondsPerStep: median * 1000,
+    secondsPerEpoch: median * Math.ceil(windows / batch),
+    deviceBytes: model.deviceBytes,
+    ran: model.description,
+  };
+  model.dispose();
+  return entry;
+}
+
+async function timeSampling(streams) {
+  const model = await addon.createModel({ ...shape, input: 'onehot' }, { device: 'cuda', precision: 'tf32' });
+  model.initialize();
+  const call = (count) => ({
+    ids: ids(streams),
+    streams,
+    count,
+    window: 0,
+    position: 0,
+    greedy: false,
+    temperature: 1,
+    topK: 0,
+    topP: 1,
+    minP: 0,
+    repetitionPenalty: 1,
+    penaltyWindow: 0,
+    seed: 1,
+  });
+  await model.sample(call(16));
+  const count = 1000;
+  const start = process.hrtime.bigint();
+  await model.sample(call(count));
+  const each = Number(process.hrtime.bigint() - start) / 1e3 / count;
+  model.dispose();
+  return { streams, microsecondsPerTick: each, microsecondsPerCharacter: each / streams };
+}
+
+async function main() {
+  const info = await addon.cudaInfo();
+  if (!info.available) throw new Error(info.reason);
+  const training = [];
+  for (const precision of ['fp32', 'tf32', 'bf16', 'fp16']) {
+    for (const batch of [64, 128, 512, 2048]) training.push(await timeTraining(precision, batch));
+  }
+  const sampling = [];
+  for (const streams of [1, 64, 1024]) sampling.push(await timeSampling(streams));
+  console.log(JSON.stringify({ training, sampling }));
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exitCode = 1;
+});

@@ -1,0 +1,194 @@
+// The CUDA backend on a real GPU against the CPU backend: parity, repeat and resume, precisions, memory. Plain Node and the
+// addon alone, so that it runs on a bare machine and under compute-sanitizer.
+//
+//   node test/gpu/parity.js [--addon build/Release/cudnn_lstm.node] [--quick]
+const { join, resolve } = require('node:path');
+
+const argument = (name) => (process.argv.includes(name) ? process.argv[process.argv.indexOf(name) + 1] : undefined);
+const quick = process.argv.includes('--quick');
+const addon = require(resolve(argument('--addon') ?? join(__dirname, '..', '..', 'build', 'Release', 'cudnn_lstm.node')));
+
+const vocabulary = 47;
+const adam = { beta1: 0.9, beta2: 0.999, epsilon: 1e-7 };
+let failures = 0;
+
+function expect(ok, what) {
+  console.log(`${ok ? 'ok  ' : 'FAIL'} ${what}`);
+  if (!ok) failures += 1;
+}
+
+// A small linear congruential generator: the same ids on every machine.
+function makeIds(count, seed) {
+  const ids = new Int32Array(count);
+  let state = seed >>> 0;
+  for (let i = 0; i < count; i += 1) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    ids[i] = (state >>> 8) % vocabulary;
+  }
+  return ids;
+}
+
+const spec = (input, layers, dropout, hidden = 64) => ({
+  vocabulary,
+  layers,
+  hidden,
+  input,
+  embedding: input === 'embedding' ? 24 : 0,
+  dropout,
+  seed: 5,
+});
+const onGpu = (model, options = {}) =>
+  addon.createModel(model, { device: 'cuda', precision: 'fp32', algorithm: 'standard', ...options });
+const onCpu = (model) => addon.createModel(model, { device: 'cpu', threads: 2 });
+
+function trainCall(steps, batch, count, target, carryState, seed = 1, rate = 1e-3) {
+  return {
+    ids: makeIds(count * (steps + 1) * batch, seed),
+    count,
+    steps,
+    batch,
+    target,
+    carryState,
+    learningRates: new Float64Array(count).fill(rate),
+    ...adam,
+    clip: 1,
+  };
+}
+
+// max |a - b| / max |a|, of one parameter.
+function difference(a, b, offset = 0, size = a.length) {
+  let worst = 0;
+  let largest = 1e-12;
+  for (let i = offset; i < offset + size; i += 1) {
+    const gap = Math.abs(a[i] - b[i]);
+    worst = gap <= worst ? worst : gap;
+    largest = Math.max(largest, Math.abs(a[i]));
+  }
+  return worst / largest;
+}
+const same = (a, b) => Buffer.compare(Buffer.from(a.buffer), Buffer.from(b.buffer)) === 0;
+
+async function parity() {
+  const layers = quick ? [2] : [1, 2, 3];
+  for (const input of ['scalar', 'onehot', 'embedding']) {
+    for (const depth of layers) {
+      for (const target of ['every', 'last']) {
+        for (const carryState of [false, true]) {
+          // With one layer all dropout is the backend's own, with the CPU's masks.
+          const shape = spec(input, depth, depth === 1 ? 0.3 : 0);
+          const name = `${input}, ${depth} layers, ${target}${carryState ? ', carried' : ''}`;
+          const [cpu, gpu] = [await onCpu(shape), await onGpu(shape)];
+          cpu.initialize();
+          gpu.write('parameters', cpu.read('parameters'));
+          const logits = { ids: makeIds(6 * 5, 3), streams: 5 };
+          expect(difference(await cpu.logits(logits), await gpu.logits(logits)) <= 1e-5, `logits: ${name}`);
+          const call = trainCall(20, 33, 1, target, carryState);
+          await cpu.trainSteps(call);
+          await gpu.trainSteps(call);
+          const [expected, found] = [cpu.read('gradients'), gpu.read('gradients')];
+          for (const parameter of cpu.parameters) {
+            const gap = difference(expected, found, parameter.offset, parameter.size);
+            expect(gap <= 1e-4, `gradient of ${parameter.name}: ${name} (${gap.toExponential(1)})`);
+          }
+          const curve = trainCall(20, 33, quick ? 9 : 40, target, carryState, 2);
+          const [slow, fast] = [await cpu.trainSteps(curve), await gpu.trainSteps(curve)];
+          expect(difference(slow.losses, fast.losses) <= 2e-3, `training curve: ${name}`);
+          cpu.dispose();
+          gpu.dispose();
+        }
+      }
+    }
+  }
+}
+
+const slots = ['parameters', 'firstMoments', 'secondMoments', 'trainingState'];
+
+async function repeatAndResume(precision, algorithm) {
+  const shape = spec('embedding', 2, 0.3);
+  const options = { precision, algorithm };
+  const call = (first, count) => {
+    const whole = trainCall(25, 32, 30, 'every', true);
+    return {
+      ...whole,
+      ids: whole.ids.slice(first * 26 * 32, (first + count) * 26 * 32),
+      count,
+      learningRates: whole.learningRates.slice(0, count),
+    };
+  };
+  const [once, twice, before] = [await onGpu(shape, options), await onGpu(shape, options), await onGpu(shape, options)];
+  for (const model of [once, twice, before]) model.initialize();
+  const result = await once.trainSteps(call(0, 30));
+  expect(result.completed === 30 && result.losses.every(Number.isFinite), `${precision}, ${algorithm}: 30 steps`);
+  await twice.trainSteps(call(0, 30));
+  expect(same(once.read('parameters'), twice.read('parameters')), `${precision}, ${algorithm}: repeats bit for bit`);
+  await before.trainSteps(call(0, 11));
+  const after = await onGpu(shape, options);
+  for (const slot of slots) after.write(slot, before.read(slot));
+  after.stepCount = before.stepCount;
+  await after.trainSteps(call(11, 19));
+  for (const slot of slots) {
+    expect(same(once.read(slot), after.read(slot)), `${precision}, ${algorithm}: resumed ${slot} are the same bits`);
+  }
+  for (const model of [once, twice, before, after]) model.dispose();
+  return result.losses[29];
+}
+
+async function memory() {
+  const shape = spec('onehot', 2, 0, 256);
+  const model = await onGpu(shape);
+  model.initialize();
+  const info = await addon.cudaInfo();
+  // The LSTM's output alone would take a quarter of the memory, what the gradient needs of it several times that.
+  const batch = Math.ceil(info.devices[0].memoryBytes / 4 / (100 * 256 * 4));
+  const error = await model.trainSteps(trainCall(100, batch, 1, 'last', false)).then(
+    () => undefined,
+    (caught) => caught,
+  );
+  expect(error?.code === 'ERR_OUT_OF_MEMORY', `too large a batch: ${error?.message}`);
+  const small = await model.trainSteps(trainCall(8, 16, 2, 'last', false));
+  expect(small.completed === 2, 'a smaller batch works after it');
+  model.dispose();
+
+  const freeOf = async () => (await addon.cudaInfo()).devices[0].freeBytes;
+  const cycle = async () => {
+    const made = await onGpu(spec('onehot', 2, 0.2));
+    made.initialize();
+    await made.trainSteps(trainCall(8, 16, 2, 'every', true));
+    made.dispose();
+  };
+  for (let i = 0; i < 5; i += 1) await cycle();
+  const start = await freeOf();
+  for (let i = 0; i < (quick ? 5 : 100); i += 1) await cycle();
+  const lost = start - (await freeOf());
+  expect(lost < 32e6, `memory is back after many models (${(lost / 1e6).toFixed(1)} MB gone)`);
+  const usage = await addon.gpuUsage(0);
+  expect(usage?.name?.length > 0 && usage.memoryTotalBytes > 0, `usage: ${JSON.stringify(usage)}`);
+}
+
+async function main() {
+  const info = await addon.cudaInfo();
+  console.log(info.reason);
+  if (!info.available) return 2;
+  await parity();
+  const losses = {};
+  for (const precision of ['fp32', 'tf32', 'fp16', ...(Number(info.devices[0].computeCapability) >= 8 ? ['bf16'] : [])]) {
+    losses[precision] = await repeatAndResume(precision, 'standard');
+  }
+  for (const precision of Object.keys(losses)) {
+    expect(Math.abs(losses[precision] - losses.fp32) < 0.05 * losses.fp32, `${precision} learns as fp32 does: ${losses[precision]}`);
+  }
+  if (!quick) for (const algorithm of ['auto', 'persist-static', 'persist-dynamic']) await repeatAndResume('tf32', algorithm);
+  await memory();
+  console.log(failures === 0 ? 'all passed' : `${failures} FAILED`);
+  return failures === 0 ? 0 : 1;
+}
+
+main().then(
+  (status) => {
+    process.exitCode = status;
+  },
+  (error) => {
+    console.error(error);
+    process.exitCode = 1;
+  },
+);
