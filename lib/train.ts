@@ -3,9 +3,10 @@ import { Command, Option } from 'commander';
 import { abortOnSignals, type CommandIo, parseArguments, processIo, runCommand, writeAndDrain } from './command';
 import { exitCodes } from './errors';
 import { describeConfiguration } from './training/configuration';
-import { defaults, flagOf, type OptionDefinition, optionDefinitions, optionNames, showValue } from './training/options';
+import { flagOf, type OptionDefinition, optionDefinitions, optionNames, showValue } from './training/options';
 import { describePlan, planTraining } from './training/plan';
 import { configureTraining, openTraining, type TrainingRequest } from './training/preparation';
+import { presetOptions } from './training/presets';
 import { createPrinter } from './training/progress';
 
 /** Options of the command alone. */
@@ -31,9 +32,8 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
     resume,
     signal: interrupt.signal,
   };
-  if (printConfig) return printConfiguration(request, json === true, io);
-  if (dryRun) return printPlan(request, json === true, io);
-  return train(request, json === true, io);
+  const run = printConfig ? printConfiguration : dryRun ? printPlan : train;
+  return await run(request, json === true, io); // Awaited, or the signals would have their default handling back.
 }
 
 async function train(request: TrainingRequest, json: boolean, io: CommandIo): Promise<number> {
@@ -78,9 +78,10 @@ function syntax(): Command {
     .option('--json', 'one JSON object a line on stdout instead of progress and samples')
     .option('--dry-run', 'print what would be done, with a measured step, and end')
     .option('--print-config', 'print every option with its value and where that comes from, and end');
+  const initialOptions = presetOptions('fast');
   for (const name of optionNames) {
     const definition: OptionDefinition = optionDefinitions[name];
-    const initial = name in defaults ? ` (default: ${showValue(name, defaults[name as keyof typeof defaults])})` : '';
+    const initial = initialOptions[name] === undefined ? '' : ` (default: ${showValue(name, initialOptions[name])})`;
     const value = definition.placeholder === undefined ? '' : ` <${definition.placeholder}>`;
     command.addOption(new Option(`${flagOf(name)}${value}`, `${definition.help}${initial}`));
     if (value === '')

@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 // prebuildify drives node-gyp; this package is built by cmake-js. It is given to prebuildify as --node-gyp: it takes the arguments
 // after `rebuild`, keeps those that both know, and runs cmake-js.
 const { spawnSync } = require('node:child_process');

@@ -13,7 +13,7 @@ for (const needed of [
   `prebuilds/${platform}`,
 ]) {
   if (!existsSync(path.join(root, needed)))
-    problems.push(`${needed} is missing${needed.startsWith('prebuilds') ? ': npm run prebuild' : ''}`);
+    problems.push(`${needed} is missing${needed.startsWith('prebuilds') ? ': npm run prebuilds' : ''}`);
 }
 const { scripts } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
 for (const name of ['preinstall', 'install', 'postinstall']) {

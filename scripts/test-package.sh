@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
-npm run --silent prebuild >/dev/null
+npm run --silent prebuilds >/dev/null
 # prebuildify moves the binary that it built.
 tarball=$(npm pack --silent --pack-destination "$place")
 listing=$(tar -tzf "$place/$tarball")

@@ -155,31 +155,34 @@ export type TrainingOptions = {
   -readonly [K in Exclude<OptionName, WithoutDefault>]: z.output<Definitions[K]['schema']>;
 } & { -readonly [K in WithoutDefault]?: z.output<Definitions[K]['schema']> | undefined };
 
+/** Options that make a recipe: every preset says all of them. */
+export type RecipeOption =
+  | 'epochs'
+  | 'batchSize'
+  | 'seqLength'
+  | 'layers'
+  | 'hidden'
+  | 'dropout'
+  | 'target'
+  | 'input'
+  | 'learningRate'
+  | 'schedule'
+  | 'warmup'
+  | 'clip'
+  | 'validation'
+  | 'patience';
+
 /** What an option is where neither the user nor the preset says anything. */
-export const defaults: Omit<TrainingOptions, WithoutDefault> = {
+export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   preset: 'fast',
-  epochs: 40,
-  batchSize: 16,
-  seqLength: 50,
-  layers: 2,
-  hidden: 256,
-  dropout: 0.2,
-  target: 'every',
-  input: 'onehot',
   embeddingSize: 64,
-  learningRate: 3e-3,
-  schedule: 'cosine',
-  warmup: 50,
   finalLearningRate: 0,
   decayEvery: 10,
   decayFactor: 0.5,
   beta1: 0.9,
   beta2: 0.999,
   epsilon: 1e-7,
-  clip: 5,
-  validation: 0.1,
   validationEvery: 1,
-  patience: 5,
   seed: 1,
   precision: 'fp32',
   device: 'auto',

@@ -1,5 +1,6 @@
 /** Builds and runs the backend's native tests: the arithmetic in lanes, and the whole backend on the stand-in device. */
 import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildFolder, describeCuda } from './cuda-build';
 
@@ -17,6 +18,11 @@ describeCuda('the CUDA backend without a GPU', () => {
   }, 300_000);
 
   test('computes on the host what the kernels compute', () => run('cuda_host_test'), 60_000);
+
+  const wheels = join(__dirname, '..', '..', '.nvidia');
+  const real = existsSync(join(wheels, 'nvidia', 'cudnn', 'lib', 'libcudnn.so.9'));
+  if (!real) console.warn('skipped: the real cuDNN is not in .nvidia (scripts/fetch-nvidia)');
+  (real ? test : test.skip)('makes its descriptors with the real cuDNN', () => run('cuda_descriptors_test', wheels), 60_000);
 
   test('agrees with the CPU backend on a stand-in device, in order, and fails cleanly', () => {
     run('cuda_standin_test', join(folder, 'nvidia'));

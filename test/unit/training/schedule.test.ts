@@ -1,5 +1,7 @@
-import { defaults } from '../../../lib/training/options';
+import { presetOptions } from '../../../lib/training/presets';
 import { learningRateAt, learningRates } from '../../../lib/training/schedule';
+
+const defaults = presetOptions('fast');
 
 describe('learningRateAt', () => {
   it('warms up linearly and then stays', () => {

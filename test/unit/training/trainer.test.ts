@@ -26,6 +26,7 @@ const small: TrainingOptions = {
   batchSize: 3,
   seqLength: 5,
   warmup: 7,
+  learningRate: 3e-3,
   patience: 0,
   saveEvery: 0,
   sampleLength: 12,

@@ -1,0 +1,56 @@
+// What of cuDNN needs no handle and so no GPU, against the real library: the descriptors with the very arguments that the
+// backend uses. argv[1]: where the libraries are.
+#include <vector>
+
+#include "check.h"
+#include "cuda/rnn.h"
+
+using namespace cudnn_lstm;
+using namespace cudnn_lstm::cuda;
+
+int main(int, char** arguments) {
+  try {
+    std::vector<std::string> searched;
+    const auto libraries = open_libraries(arguments[1], searched);
+    const CudnnFunctions& cudnn = libraries->cudnn;
+    begin_case("cuDNN " + libraries->cudnn_version.version);
+    cudnnDropoutDescriptor_t dropout = nullptr;
+    cudnnRNNDescriptor_t rnn = nullptr;
+    cudnnRNNDataDescriptor_t data = nullptr;
+    cudnnTensorDescriptor_t state = nullptr;
+    CHECK_CUDNN(*libraries, cudnnCreateDropoutDescriptor(&dropout));
+    CHECK_CUDNN(*libraries, cudnnCreateRNNDescriptor(&rnn));
+    CHECK_CUDNN(*libraries, cudnnCreateRNNDataDescriptor(&data));
+    CHECK_CUDNN(*libraries, cudnnCreateTensorDescriptor(&state));
+    // A descriptor without dropout needs no state; some versions want a handle even then.
+    const cudnnStatus_t seeded = cudnn.cudnnSetDropoutDescriptor(dropout, nullptr, 0.0f, nullptr, 0, 0);
+    std::printf("  dropout descriptor without a handle: %d\n", static_cast<int>(seeded));
+    for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16}) {
+      const Numerics numerics = numerics_of(precision, 9);
+      for (const int in : {1, 47, 24}) {
+        for (const cudnnRNNAlgo_t algorithm : {CUDNN_RNN_ALGO_STANDARD, CUDNN_RNN_ALGO_PERSIST_STATIC,
+                                               CUDNN_RNN_ALGO_PERSIST_DYNAMIC, CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H}) {
+          const cudnnStatus_t status = cudnn.cudnnSetRNNDescriptor_v8(
+              rnn, algorithm, CUDNN_LSTM, CUDNN_RNN_SINGLE_INP_BIAS, CUDNN_UNIDIRECTIONAL, CUDNN_LINEAR_INPUT, numerics.type,
+              CUDNN_DATA_FLOAT, numerics.math, in, 256, 256, 2, dropout, CUDNN_RNN_PADDED_IO_ENABLED);
+          std::printf("  %s, %s, %d features: %s\n", numerics.title, algorithm_title(algorithm), in,
+                      cudnn.cudnnGetErrorString(status));
+          expect(algorithm != CUDNN_RNN_ALGO_STANDARD || status == CUDNN_STATUS_SUCCESS, "the standard algorithm is refused");
+        }
+      }
+      const std::vector<int> lengths(64, 100);
+      CHECK_CUDNN(*libraries, cudnnSetRNNDataDescriptor(data, numerics.type, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, 100, 64,
+                                                        256, lengths.data(), nullptr));
+      const int sizes[] = {2, 64, 256}, strides[] = {64 * 256, 256, 1};
+      CHECK_CUDNN(*libraries, cudnnSetTensorNdDescriptor(state, numerics.type, 3, sizes, strides));
+    }
+    cudnn.cudnnDestroyTensorDescriptor(state);
+    cudnn.cudnnDestroyRNNDataDescriptor(data);
+    cudnn.cudnnDestroyRNNDescriptor(rnn);
+    cudnn.cudnnDestroyDropoutDescriptor(dropout);
+  } catch (const Error& error) {
+    expect(false, error.what());
+  }
+  std::printf("%s\n", failures() == 0 ? "all passed" : "FAILED");
+  return failures() == 0 ? 0 : 1;
+}

@@ -1,0 +1,161 @@
+/** The command, in this process, with the real addon and real directories. */
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
+import { trainCommand } from '../../../lib/train';
+import type { TrainingEvent } from '../../../lib/training/events';
+import type { TrainingPlan } from '../../../lib/training/plan';
+import { openTraining } from '../../../lib/training/preparation';
+
+class Sink extends Writable {
+  text = '';
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString();
+    done();
+  }
+}
+
+let folder: string;
+let corpus: string;
+const tiny = ['--hidden', '16', '--layers', '1', '--batch-size', '4', '--seq-length', '10', '--sample-length', '20'];
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'train-'));
+  corpus = join(folder, 'sheep.txt');
+  await writeFile(corpus, Array.from({ length: 40 }, (_, i) => `${i % 7} sheep and ${i % 5} goats\n`).join(''));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+async function train(...argv: string[]) {
+  const io = { stdout: new Sink(), stderr: new Sink() };
+  const code = await trainCommand(argv, io);
+  const lines = io.stdout.text.trimEnd().split('\n');
+  return { code, stdout: io.stdout.text, stderr: io.stderr.text, lines };
+}
+
+const eventsOf = (lines: string[]) => lines.map((line) => JSON.parse(line) as TrainingEvent);
+
+it('trains, and leaves checkpoints, metrics and the configuration', async () => {
+  const out = join(folder, 'run');
+  const { code, stdout, stderr } = await train(corpus, ...tiny, '--epochs', '2', '--out', out);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^--- sample, epoch 1 ---\n[\s\S]*--- sample, epoch 2 ---\n/);
+  expect(stderr).toMatch(/epoch 2\/2 {2}loss/);
+  const names = await readdir(out);
+  expect(names).toEqual(expect.arrayContaining(['best', 'config.json', 'latest', 'metrics.jsonl']));
+  expect(names).not.toContain('lock');
+  expect(names.filter((name) => /^weights-improvement-\d-\d\.\d{4}\.safetensors$/.test(name))).toHaveLength(1);
+  const configuration = JSON.parse(await readFile(join(out, 'config.json'), 'utf8')) as Record<string, unknown>;
+  expect(configuration).toMatchObject({ hidden: 16, epochs: 2, corpus: [corpus] });
+  const metrics = (await readFile(join(out, 'metrics.jsonl'), 'utf8'))
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(metrics.filter(({ type }) => type === 'epoch')).toHaveLength(2);
+});
+
+it('resumes without being told the corpus or the options again, equal to the unbroken run', async () => {
+  const [whole, cut] = [join(folder, 'whole'), join(folder, 'cut')];
+  await train(corpus, ...tiny, '--epochs', '4', '--out', whole);
+  const controller = new AbortController();
+  const training = await openTraining({
+    corpus: [corpus],
+    options: { hidden: 16, layers: 1, batchSize: 4, seqLength: 10, sampleLength: 20, epochs: 4, out: cut },
+    signal: controller.signal,
+  });
+  const iterate = async () => {
+    for await (const event of training) {
+      if (event.type === 'step' && event.totalSteps > 30) controller.abort(new Error('enough'));
+    }
+  };
+  await expect(iterate()).rejects.toThrow('enough');
+  await training.dispose();
+  const { code, lines } = await train('--resume', cut, '--json');
+  expect(code).toBe(0);
+  const [start] = eventsOf(lines);
+  expect(start).toMatchObject({ type: 'start', resumed: { step: expect.any(Number) } });
+  const last = async (run: string) => loadCheckpoint(join(run, (await readFile(join(run, 'latest'), 'utf8')).trim()));
+  const [a, b] = [await last(whole), await last(cut)];
+  expect(Buffer.from(b.parameters.buffer).equals(Buffer.from(a.parameters.buffer))).toBe(true);
+  expect(b.secondMoments).toEqual(a.secondMoments);
+  expect(b.metadata.training?.best).toEqual(a.metadata.training?.best);
+  expect((await readFile(join(cut, 'best'), 'utf8')).trim()).toBe(a.metadata.training?.best?.file);
+});
+
+it('saves and ends with the signal on SIGINT', async () => {
+  const out = join(folder, 'run');
+  setTimeout(() => process.emit('SIGINT', 'SIGINT'), 300);
+  const trained = train(corpus, ...tiny, '--epochs', '1000000', '--patience', '0', '--out', out);
+  await expect(trained).rejects.toMatchObject({ exitCode: 130 });
+  expect(process.listenerCount('SIGINT')).toBe(0);
+  const names = await readdir(out);
+  expect(names).toContain('latest');
+  expect(names).not.toContain('lock');
+});
+
+it('refuses a directory that holds a run, and one that another trainer has', async () => {
+  const out = join(folder, 'run');
+  await train(corpus, ...tiny, '--epochs', '1', '--out', out);
+  await expect(train(corpus, ...tiny, '--out', out)).rejects.toMatchObject({ exitCode: 2 });
+  const training = await openTraining({ resume: out });
+  await expect(train('--resume', out)).rejects.toMatchObject({ exitCode: 5 });
+  await training.dispose();
+  expect((await train('--resume', out)).code).toBe(0);
+});
+
+it('says in one line what is wrong', async () => {
+  const out = join(folder, 'run');
+  await train(corpus, ...tiny, '--epochs', '1', '--out', out);
+  const other = join(folder, 'other.txt');
+  await writeFile(other, 'sheep and goats and '.repeat(60));
+  const cases: [string[], number, RegExp][] = [
+    [[corpus, '--hiden', '3'], 2, /--hidden/],
+    [[corpus, '--hidden', 'x'], 2, /--hidden must be a whole number from 1/],
+    [[join(folder, 'none.txt')], 3, /none\.txt/],
+    [[other, '--resume', out, '--epochs', '2'], 3, /not the one that .* was trained on/],
+    [['--resume', out, '--hidden', '3'], 2, /keeps its hidden of 16/],
+    [['--resume', join(folder, 'nowhere')], 3, /no run to resume at/],
+    [[corpus, '--validation', '0', '--batch-size', '999'], 3, /too short/],
+  ];
+  for (const [argv, exitCode, message] of cases) {
+    const thrown = await train(...argv).catch((error: unknown) => error as { exitCode: number; message: string });
+    expect(thrown).toMatchObject({ exitCode, message: expect.stringMatching(message) });
+    expect((thrown as Error).message).not.toContain('\n');
+  }
+  expect(await readdir(folder)).toEqual(expect.not.arrayContaining(['runs']));
+});
+
+it('plans without writing anything', async () => {
+  const before = await readdir(folder);
+  const { stdout } = await train(
+    corpus,
+    ...tiny,
+    '--epochs',
+    '40',
+    '--dry-run',
+    '--json',
+    '--out',
+    join(folder, 'planned'),
+  );
+  const plan = JSON.parse(stdout) as TrainingPlan;
+  expect(plan).toMatchObject({ epochs: 40, target: 'every', batchSize: 4, totalSteps: 40 * plan.stepsPerEpoch });
+  expect(plan.millisecondsPerStep).toBeGreaterThan(0);
+  expect(plan.memory.hostBytes).toBeGreaterThan(0);
+  expect((await train(corpus, ...tiny, '--dry-run')).stdout).toMatch(/^parameters +[\d,]+$/m);
+  expect(await readdir(folder)).toEqual(before);
+});
+
+it('prints the configuration and where each value comes from', async () => {
+  const file = join(folder, 'my.json');
+  await writeFile(file, '{"layers": 3}');
+  const { stdout } = await train('--print-config', '--json', '--hidden', '32', '--config', file, '--no-lowercase');
+  expect(JSON.parse(stdout)).toMatchObject({
+    hidden: { value: 32, source: 'flag --hidden' },
+    lowercase: { value: false, source: 'flag --lowercase' },
+    layers: { value: 3, source: file },
+    clip: { value: 5, source: 'preset fast' },
+    maxTime: { value: null, source: 'default' },
+  });
+});
