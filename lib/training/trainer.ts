@@ -235,7 +235,8 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       }
     }
     if (validationLoss !== undefined && !Number.isFinite(validationLoss)) {
-      throw this.#diverged(-1, validationLoss, state.sums.norms, 'the validation loss is not finite');
+      const norm = state.sums.norms / this.batches.stepsPerEpoch;
+      throw this.#diverged(-1, validationLoss, norm, 'the validation loss is not finite');
     }
     const criterion = this.split.validation > 0 ? validationLoss : loss;
     const improved = criterion !== undefined && criterion < (state.best?.loss ?? Number.POSITIVE_INFINITY);
