@@ -1,5 +1,6 @@
-// The ceiling: cuDNN's and cuBLAS's calls of a training step in a C++ loop, and nothing else (no encoding, loss, norm or
-// Adam), queued call by call and as a CUDA graph; and the cost of seeding cuDNN's dropout. One JSON object on stdout.
+// The ceiling: cuDNN's and cuBLAS's calls of a training step in a C++ loop, and nothing else (no encoding, loss, norm
+// or Adam), queued call by call and as a CUDA graph; and the cost of seeding cuDNN's dropout. One JSON object on
+// stdout.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -28,12 +29,13 @@ double seconds_each(cudaStream_t stream, const std::function<void()>& work) {
   return times[times.size() / 2];
 }
 
-void measure(const std::shared_ptr<const Libraries>& libraries, Precision precision, int compute_capability, int batch, bool first) {
+void measure(const std::shared_ptr<const Libraries>& libraries, Precision precision, int compute_capability, int batch,
+             bool first) {
   const ModelSpec spec{47, 2, 256, InputCoding::scalar, 0, 0.2f, 1};
   const Numerics numerics = numerics_of(precision, compute_capability);
   MemoryAccount account;
   const Stream stream = make_stream();
-  Rnn rnn(libraries, spec, numerics, stream.get(), account);
+  Rnn rnn(libraries, spec, numerics, false, stream.get(), account);
   cublasHandle_t blas = nullptr;
   CHECK_CUBLAS(*libraries, cublasCreate_v2(&blas));
   const Owned<cublasHandle_t, cublasStatus_t> owned(blas, libraries->cublas.cublasDestroy_v2);
@@ -41,8 +43,8 @@ void measure(const std::shared_ptr<const Libraries>& libraries, Precision precis
   const DeviceBuffer workspace(account, std::size_t{32} << 20, "cuBLAS's workspace");
   CHECK_CUBLAS(*libraries, cublasSetWorkspace_v2(blas, workspace.data(), workspace.bytes()));
 
-  const RnnPass pass(rnn, CUDNN_RNN_ALGO_STANDARD, rnn.make_descriptor(CUDNN_RNN_ALGO_STANDARD, true), kSteps, batch, true,
-                     account);
+  const RnnPass pass(rnn, CUDNN_RNN_ALGO_STANDARD, rnn.make_descriptor(CUDNN_RNN_ALGO_STANDARD, true), kSteps, batch,
+                     true, account);
   const std::size_t weights = rnn.weight_elements(pass.descriptor()) * numerics.bytes;
   auto buffer = [&](std::size_t values) {
     DeviceBuffer made(account, values * 4, "the benchmark");
@@ -51,19 +53,23 @@ void measure(const std::shared_ptr<const Libraries>& libraries, Precision precis
   };
   const std::size_t positions = static_cast<std::size_t>(kSteps) * batch;
   const DeviceBuffer w = buffer(weights / numerics.bytes), dw = buffer(weights / numerics.bytes);
-  const DeviceBuffer x = buffer(positions), dx = buffer(positions), y = buffer(positions * 256), dy = buffer(positions * 256);
-  const DeviceBuffer out = buffer(47 * 256), dout = buffer(47 * 256), logits = buffer(47 * batch), top = buffer(256 * batch);
+  const DeviceBuffer x = buffer(positions), dx = buffer(positions), y = buffer(positions * 256),
+                     dy = buffer(positions * 256);
+  const DeviceBuffer out = buffer(47 * 256), dout = buffer(47 * 256), logits = buffer(47 * batch),
+                     top = buffer(256 * batch);
   const float one = 1, zero = 0;
-  auto product = [&](cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const void* a, int lda, const void* b, int ldb,
-                     void* c, cudaDataType_t c_type, int ldc) {
-    CHECK_CUBLAS(*libraries, cublasGemmEx_64(blas, ta, tb, m, n, k, &one, a, numerics.blas_type, lda, b, numerics.blas_type, ldb,
-                                             &zero, c, c_type, ldc, numerics.blas_compute, CUBLAS_GEMM_DEFAULT));
+  auto product = [&](cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const void* a, int lda,
+                     const void* b, int ldb, void* c, cudaDataType_t c_type, int ldc) {
+    CHECK_CUBLAS(*libraries,
+                 cublasGemmEx_64(blas, ta, tb, m, n, k, &one, a, numerics.blas_type, lda, b, numerics.blas_type, ldb,
+                                 &zero, c, c_type, ldc, numerics.blas_compute, CUBLAS_GEMM_DEFAULT));
   };
   const auto step = [&] {
     pass.forward(w.data(), x.data(), y.data(), nullptr, nullptr, nullptr, nullptr);
     product(CUBLAS_OP_T, CUBLAS_OP_N, 47, batch, 256, out.data(), 256, top.data(), 256, logits.data(), CUDA_R_32F, 47);
     product(CUBLAS_OP_N, CUBLAS_OP_T, 256, 47, batch, top.data(), 256, logits.data(), 47, dout.data(), CUDA_R_32F, 256);
-    product(CUBLAS_OP_N, CUBLAS_OP_N, 256, batch, 47, out.data(), 256, logits.data(), 47, top.data(), numerics.blas_type, 256);
+    product(CUBLAS_OP_N, CUBLAS_OP_N, 256, batch, 47, out.data(), 256, logits.data(), 47, top.data(),
+            numerics.blas_type, 256);
     CHECK_CUDA(cudaMemsetAsync(dw.data(), 0, weights, stream.get()));
     pass.backward_data(w.data(), y.data(), dy.data(), dx.data(), nullptr, nullptr);
     pass.backward_weights(x.data(), nullptr, y.data(), dw.data());
@@ -80,8 +86,10 @@ void measure(const std::shared_ptr<const Libraries>& libraries, Precision precis
   const double replayed = seconds_each(stream.get(), [&] { CHECK_CUDA(cudaGraphLaunch(executable, stream.get())); });
   std::uint64_t mask_step = 0;
   const double seeding = seconds_each(stream.get(), [&] { rnn.seed_dropout(++mask_step); });
-  std::printf("%s{\"precision\":\"%s\",\"batch\":%d,\"eagerMilliseconds\":%.6f,\"graphMilliseconds\":%.6f,\"dropoutSeedMilliseconds\":%.6f}",
-              first ? "" : ",", numerics.title, batch, eager * 1e3, replayed * 1e3, seeding * 1e3);
+  std::printf(
+      "%s{\"precision\":\"%s\",\"batch\":%d,\"eagerMilliseconds\":%.6f,\"graphMilliseconds\":%.6f,"
+      "\"dropoutSeedMilliseconds\":%.6f}",
+      first ? "" : ",", numerics.title, batch, eager * 1e3, replayed * 1e3, seeding * 1e3);
 }
 
 }  // namespace

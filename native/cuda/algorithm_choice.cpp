@@ -1,6 +1,7 @@
 // Which of cuDNN's algorithms a training shape runs with. The persistent ones are faster where they apply, have
 // conditions that no query tells, and have been wrong on GPUs with few multiprocessors; so each is tried, compared and
 // timed, never assumed.
+#include <algorithm>
 #include <cmath>
 
 #include "cuda/plan.h"
@@ -83,12 +84,15 @@ class Trial {
   // All plans of a model share one weight space, so the algorithm must lay it out as the standard one does.
   bool same_layout(cudnnRNNDescriptor_t descriptor) const {
     if (rnn_.weight_elements(descriptor) != rnn_.weight_elements(standard_.get())) return false;
-    const auto expected = rnn_.weight_segments(standard_.get(), layout_, weights_);
-    const auto found = rnn_.weight_segments(descriptor, layout_, weights_);
-    for (std::size_t i = 0; i < expected.size(); ++i) {
-      if (expected[i].arena != found[i].arena || expected[i].size != found[i].size) return false;
-    }
-    return expected.size() == found.size();
+    const WeightMap expected = rnn_.weight_map(standard_.get(), layout_, weights_);
+    const WeightMap found = rnn_.weight_map(descriptor, layout_, weights_);
+    return same_segments(expected.parameters, found.parameters) && same_segments(expected.frozen, found.frozen);
+  }
+
+  static bool same_segments(const std::vector<Segment>& a, const std::vector<Segment>& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Segment& left, const Segment& right) {
+      return left.arena == right.arena && left.size == right.size;
+    });
   }
 
   std::vector<char> fetch(const DeviceBuffer& buffer) const {

@@ -31,7 +31,7 @@ CudaBackend<T>::CudaBackend(const ModelSpec& spec, const CudaOptions& options,
       libraries_(std::move(libraries)),
       stream_(make_stream()),
       upload_stream_(make_stream()),
-      rnn_(libraries_, spec_, numerics, stream_.get(), account_) {
+      rnn_(libraries_, spec_, numerics, options.algorithm != Algorithm::standard, stream_.get(), account_) {
   cublasHandle_t handle = nullptr;
   CHECK_CUBLAS(*libraries_, cublasCreate_v2(&handle));
   blas_ = CublasHandle(handle, libraries_->cublas.cublasDestroy_v2);
@@ -67,7 +67,9 @@ void CudaBackend<T>::make_arena(const RnnDescriptor& descriptor) {
     arena_.rounded_gradients = DeviceBuffer(account_, arena_.lstm * sizeof(T), "the 16-bit gradients");
     CHECK_CUDA(cudaMemsetAsync(arena_.rounded.data(), 0, arena_.rounded.bytes(), stream_.get()));
   }
-  arena_.segments = rnn_.weight_segments(descriptor.get(), layout_, arena_.weights());
+  WeightMap map = rnn_.weight_map(descriptor.get(), layout_, arena_.weights());
+  arena_.frozen = std::move(map.frozen);
+  arena_.segments = std::move(map.parameters);
   arena_.segments.push_back({layout_.output_weight().offset, arena_.output, layout_.output_weight().size});
   arena_.segments.push_back({layout_.output_bias().offset, arena_.output_bias, layout_.output_bias().size});
   if (spec_.coding == InputCoding::embedding) {

@@ -222,6 +222,9 @@ void Plan<T>::enqueue_backward() {
   const T* cx = key_.carry ? state() + state_values_ / 2 : nullptr;
   pass_->backward_data(arena.weights(), y_.data(), dy_.data(), dx_.data(), hx, cx);
   pass_->backward_weights(x_.data(), hx, y_.data(), arena.lstm_gradients());
+  for (const Segment& segment : arena.frozen) {
+    CHECK_CUDA(cudaMemsetAsync(arena.lstm_gradients() + segment.arena, 0, segment.size * sizeof(T), context_.stream));
+  }
 
   if (spec.coding == InputCoding::embedding) {
     const std::size_t scatter_chunks = chunks(positions_, scatter_chunk_);

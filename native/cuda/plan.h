@@ -42,6 +42,7 @@ struct Arena {
   std::size_t embedding = 0;
   std::size_t size = 0;
   std::vector<Segment> segments;  // canonical layout <-> this order
+  std::vector<Segment> frozen;    // of cuDNN's weight space: a second bias, whose gradient is cleared
 
   DeviceBuffer parameters, gradients, first_moments, second_moments;  // float32 [size]
   DeviceBuffer rounded;                                               // T [size]; unused for float

@@ -1,5 +1,7 @@
 #include "cuda/rnn.h"
 
+#include <algorithm>
+
 #include "core/random.h"
 
 namespace cudnn_lstm::cuda {
@@ -63,9 +65,14 @@ const char* algorithm_title(cudnnRNNAlgo_t algorithm) {
   }
 }
 
-Rnn::Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics,
+Rnn::Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics, bool persistent,
          cudaStream_t stream, MemoryAccount& account)
-    : libraries_(std::move(libraries)), spec_(spec), numerics_(numerics) {
+    : libraries_(std::move(libraries)),
+      spec_(spec),
+      numerics_(numerics),
+      // One bias vector a layer is the model. With two, the second stays zero: its gradient is cleared before Adam sees
+      // it (were both trained, Adam would move their sum twice as far).
+      bias_mode_(persistent ? CUDNN_RNN_DOUBLE_BIAS : CUDNN_RNN_SINGLE_INP_BIAS) {
   handle_ = make(*libraries_, libraries_->cudnn.cudnnCreate, libraries_->cudnn.cudnnDestroy, "cudnnCreate");
   CHECK_CUDNN(*libraries_, cudnnSetStream(handle_.get(), stream));
   if (spec_.dropout > 0 && spec_.layers > 1) {
@@ -96,10 +103,9 @@ void Rnn::seed_dropout(std::uint64_t mask_step) {
 
 RnnDescriptor Rnn::make_descriptor(cudnnRNNAlgo_t algorithm, bool dropout) const {
   RnnDescriptor descriptor = MAKE(*libraries_, RNNDescriptor);
-  // One bias vector a layer: with two, Adam would move their sum twice as far.
   const cudnnStatus_t status = libraries_->cudnn.cudnnSetRNNDescriptor_v8(
-      descriptor.get(), algorithm, CUDNN_LSTM, CUDNN_RNN_SINGLE_INP_BIAS, CUDNN_UNIDIRECTIONAL, CUDNN_LINEAR_INPUT,
-      numerics_.type, CUDNN_DATA_FLOAT, numerics_.math, spec_.input_size(), spec_.hidden, spec_.hidden, spec_.layers,
+      descriptor.get(), algorithm, CUDNN_LSTM, bias_mode_, CUDNN_UNIDIRECTIONAL, CUDNN_LINEAR_INPUT, numerics_.type,
+      CUDNN_DATA_FLOAT, numerics_.math, spec_.input_size(), spec_.hidden, spec_.hidden, spec_.layers,
       dropout && dropout_ ? dropout_.get() : no_dropout_.get(), CUDNN_RNN_PADDED_IO_ENABLED);
   if (is_unsupported(status)) return {};
   if (status != CUDNN_STATUS_SUCCESS) {
@@ -115,13 +121,11 @@ std::size_t Rnn::weight_elements(cudnnRNNDescriptor_t descriptor) const {
   return (bytes + numerics_.bytes - 1) / numerics_.bytes;
 }
 
-std::vector<Segment> Rnn::weight_segments(cudnnRNNDescriptor_t descriptor, const Layout& layout,
-                                          const void* weights) const {
+WeightMap Rnn::weight_map(cudnnRNNDescriptor_t descriptor, const Layout& layout, const void* weights) const {
   const std::size_t hidden = static_cast<std::size_t>(spec_.hidden);
   const std::size_t space = weight_elements(descriptor);
   const TensorDescriptor matrix = MAKE(*libraries_, TensorDescriptor);
   const TensorDescriptor bias = MAKE(*libraries_, TensorDescriptor);
-  std::vector<Segment> segments;
   auto elements_of = [&](const TensorDescriptor& tensor) {
     cudnnDataType_t type;
     int dimensions = 0, sizes[8] = {}, strides[8] = {};
@@ -130,15 +134,17 @@ std::vector<Segment> Rnn::weight_segments(cudnnRNNDescriptor_t descriptor, const
     for (int i = 0; i < dimensions && i < 3; ++i) elements *= static_cast<std::size_t>(sizes[i]);
     return type == numerics_.type ? elements : 0;
   };
-  auto add = [&](std::size_t canonical, const void* address, std::size_t found, std::size_t size) {
+  auto segment = [&](std::size_t canonical, const void* address, const TensorDescriptor& tensor, std::size_t size) {
     const std::size_t bytes =
         static_cast<std::size_t>(static_cast<const char*>(address) - static_cast<const char*>(weights));
-    if (address == nullptr || found != size || bytes % numerics_.bytes != 0 || bytes / numerics_.bytes + size > space) {
+    if (address == nullptr || elements_of(tensor) != size || bytes % numerics_.bytes != 0 ||
+        bytes / numerics_.bytes + size > space) {
       throw Error(kDeviceFailed,
                   "cuDNN " + libraries_->cudnn_version.version + " lays out its LSTM weights in an unknown way");
     }
-    segments.push_back({canonical, bytes / numerics_.bytes, size});
+    return Segment{canonical, bytes / numerics_.bytes, size};
   };
+  WeightMap map;
   for (int layer = 0; layer < spec_.layers; ++layer) {
     const Parameter& input = layout.weight_ih(layer);
     const Parameter& recurrent = layout.weight_hh(layer);
@@ -151,14 +157,27 @@ std::vector<Segment> Rnn::weight_segments(cudnnRNNDescriptor_t descriptor, const
                                                        weights, part, matrix.get(), &matrix_at, bias.get(), &bias_at));
       const std::size_t gate = static_cast<std::size_t>(part % 4);
       if (part < 4) {
-        add(input.offset + gate * hidden * features, matrix_at, elements_of(matrix), hidden * features);
-        add(layout.bias(layer).offset + gate * hidden, bias_at, elements_of(bias), hidden);
+        map.parameters.push_back(
+            segment(input.offset + gate * hidden * features, matrix_at, matrix, hidden * features));
+        map.parameters.push_back(segment(layout.bias(layer).offset + gate * hidden, bias_at, bias, hidden));
       } else {
-        add(recurrent.offset + gate * hidden * hidden, matrix_at, elements_of(matrix), hidden * hidden);
+        map.parameters.push_back(
+            segment(recurrent.offset + gate * hidden * hidden, matrix_at, matrix, hidden * hidden));
+        if (bias_at != nullptr) map.frozen.push_back(segment(0, bias_at, bias, hidden));
       }
     }
   }
-  return segments;
+  std::sort(map.frozen.begin(), map.frozen.end(), [](const Segment& a, const Segment& b) { return a.arena < b.arena; });
+  std::vector<Segment> merged;
+  for (const Segment& each : map.frozen) {
+    if (!merged.empty() && merged.back().arena + merged.back().size == each.arena) {
+      merged.back().size += each.size;
+    } else {
+      merged.push_back(each);
+    }
+  }
+  map.frozen = std::move(merged);
+  return map;
 }
 
 RnnPass::RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descriptor, int steps, int batch,

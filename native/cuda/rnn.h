@@ -37,12 +37,19 @@ struct Segment {
   std::size_t size;
 };
 
+// Where a weight space holds the model's parameters, and where a second bias that must stay zero (make_descriptor).
+struct WeightMap {
+  std::vector<Segment> parameters;
+  std::vector<Segment> frozen;  // merged where they adjoin; `canonical` has no meaning
+};
+
 // What every pass of one model shares: the handle, the dropout state, the shape.
 class Rnn {
  public:
+  // persistent: leave room for the persistent algorithms, which cuDNN has with two bias vectors a layer only.
   // Throws Error(kInvalidArgument) for a precision that this cuDNN does not have.
-  Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics, cudaStream_t stream,
-      MemoryAccount& account);
+  Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics, bool persistent,
+      cudaStream_t stream, MemoryAccount& account);
 
   // cudnnSetRNNDescriptor_v8; empty where cuDNN says that it has no such algorithm for this model.
   // dropout: with the model's dropout between the layers, which acts in training passes alone.
@@ -52,8 +59,7 @@ class Rnn {
   std::size_t weight_elements(cudnnRNNDescriptor_t descriptor) const;
   // Where the canonical parameters of the layers lie in a weight space at `weights`. Throws Error(kDeviceFailed) if
   // cuDNN's matrices are not of the documented shapes.
-  std::vector<Segment> weight_segments(cudnnRNNDescriptor_t descriptor, const Layout& layout,
-                                       const void* weights) const;
+  WeightMap weight_map(cudnnRNNDescriptor_t descriptor, const Layout& layout, const void* weights) const;
 
   // The masks of the next training pass between the layers, a function of (seed, step) alone. Only where there are any,
   // and not inside a capture: it is queued on the stream before the graph.
@@ -69,6 +75,7 @@ class Rnn {
   const std::shared_ptr<const Libraries> libraries_;
   const ModelSpec spec_;
   const Numerics numerics_;
+  const cudnnRNNBiasMode_t bias_mode_;
   CudnnHandle handle_;
   DeviceBuffer dropout_states_;
   DropoutDescriptor no_dropout_;

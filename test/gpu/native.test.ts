@@ -22,7 +22,11 @@ describeCuda('the CUDA backend without a GPU', () => {
   const wheels = join(__dirname, '..', '..', '.nvidia');
   const real = existsSync(join(wheels, 'nvidia', 'cudnn', 'lib', 'libcudnn.so.9'));
   if (!real) console.warn('skipped: the real cuDNN is not in .nvidia (scripts/fetch-nvidia)');
-  (real ? test : test.skip)('makes its descriptors with the real cuDNN', () => run('cuda_descriptors_test', wheels), 60_000);
+  (real ? test : test.skip)(
+    'makes its descriptors with the real cuDNN',
+    () => run('cuda_descriptors_test', wheels),
+    60_000,
+  );
 
   test('agrees with the CPU backend on a stand-in device, in order, and fails cleanly', () => {
     run('cuda_standin_test', join(folder, 'nvidia'));

@@ -36,7 +36,8 @@ inline double relative_difference(const std::vector<float>& a, const std::vector
   }
   return worst / largest;
 }
-inline void expect_close(const std::vector<float>& a, const std::vector<float>& b, double bound, const std::string& what) {
+inline void expect_close(const std::vector<float>& a, const std::vector<float>& b, double bound,
+                         const std::string& what) {
   const double difference = relative_difference(a, b);
   expect(difference <= bound, what + " differ by " + std::to_string(difference));
 }

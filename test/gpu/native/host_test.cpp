@@ -1,5 +1,5 @@
-// The kernels' arithmetic on the host: Philox word for word, and the row bodies shared by 32 lanes in lockstep, as a warp
-// shares them, against plain loops.
+// The kernels' arithmetic on the host: Philox word for word, and the row bodies shared by 32 lanes in lockstep, as a
+// warp shares them, against plain loops.
 #include <array>
 #include <condition_variable>
 #include <mutex>
@@ -62,7 +62,8 @@ struct ThreadLanes {
     return static_cast<float>(combine(value, [](double a, double b) { return a > b ? a : b; }));
   }
   std::uint32_t ballot(bool flag) const {
-    return static_cast<std::uint32_t>(combine(flag ? std::ldexp(1.0, lane) : 0.0, [](double a, double b) { return a + b; }));
+    return static_cast<std::uint32_t>(
+        combine(flag ? std::ldexp(1.0, lane) : 0.0, [](double a, double b) { return a + b; }));
   }
 };
 
@@ -148,7 +149,8 @@ void scatter_in_lanes() {
     const auto dx = noise(positions * embedding, 3);
     Cursor cursor{};
     const StepView view{&cursor, nullptr, ids.data(), positions};
-    std::vector<float> partials(chunks * vocabulary * embedding, NAN), table(vocabulary * embedding), expected(table.size());
+    std::vector<float> partials(chunks * vocabulary * embedding, NAN), table(vocabulary * embedding),
+        expected(table.size());
     run_rows(chunks * vocabulary,
              ScatterEmbedding<float>{view, dx.data(), positions, chunk, vocabulary, embedding, partials.data()});
     const SumPartials sum{partials.data(), table.size(), chunks, table.data()};
@@ -207,7 +209,8 @@ void dropout_keeps_its_share() {
     expect(value == 0 || std::fabs(value - 1.25f) < 1e-4, "a kept value is scaled");
     sum += value;
   }
-  expect(std::fabs(sum / static_cast<double>(dropped.size()) - 1) < 0.03, "mean " + std::to_string(sum / dropped.size()));
+  expect(std::fabs(sum / static_cast<double>(dropped.size()) - 1) < 0.03,
+         "mean " + std::to_string(sum / dropped.size()));
   auto again = ones;
   const Dropout<float> backward{view, again.data(), again.data(), batch, hidden, 3, 1, dropout_threshold(0.2f), 99};
   for (std::size_t i = 0; i < static_cast<std::size_t>(ticks) * 5 * hidden; ++i) backward(i);

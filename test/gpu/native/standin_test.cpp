@@ -1,5 +1,5 @@
-// The CUDA backend on the stand-in device: the same numbers as the CPU backend, calls in the right order, and every error
-// path. argv[1]: the folder of the stand-in's libraries.
+// The CUDA backend on the stand-in device: the same numbers as the CPU backend, calls in the right order, and every
+// error path. argv[1]: the folder of the stand-in's libraries.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -27,7 +27,8 @@ ModelSpec make_spec(InputCoding coding, int layers, float dropout) {
 std::vector<std::int32_t> make_ids(int count, int vocabulary, std::uint32_t stream) {
   std::vector<std::int32_t> ids(count);
   for (int i = 0; i < count; ++i) {
-    ids[i] = static_cast<std::int32_t>(philox4x32({static_cast<std::uint32_t>(i), stream, 0, 0}, philox_key(3))[0] % vocabulary);
+    ids[i] = static_cast<std::int32_t>(philox4x32({static_cast<std::uint32_t>(i), stream, 0, 0}, philox_key(3))[0] %
+                                       vocabulary);
   }
   return ids;
 }
@@ -72,20 +73,24 @@ void expect_nothing_left() {
 }
 
 constexpr OptimizerStep kOptimizer{1e-2, 0.9, 0.999, 1e-7, 0.5};
-constexpr Slot kAllSlots[] = {Slot::parameters, Slot::gradients, Slot::first_moments, Slot::second_moments, Slot::training_state};
+constexpr Slot kAllSlots[] = {Slot::parameters, Slot::gradients, Slot::first_moments, Slot::second_moments,
+                              Slot::training_state};
 
 // ---- the same numbers
 
-void train_like_cpu(const ModelSpec& spec, Target target, bool carry, bool lazy) {
+void train_like_cpu(const ModelSpec& spec, Target target, bool carry, bool lazy,
+                    cuda::Algorithm algorithm = cuda::Algorithm::standard) {
   begin_case("trains like the CPU: coding " + std::to_string(static_cast<int>(spec.coding)) + ", layers " +
              std::to_string(spec.layers) + ", dropout " + std::to_string(spec.dropout) +
-             (target == Target::last ? ", last" : ", every") + (carry ? ", carry" : "") + (lazy ? ", lazy" : ""));
+             (target == Target::last ? ", last" : ", every") + (carry ? ", carry" : "") + (lazy ? ", lazy" : "") +
+             (algorithm == cuda::Algorithm::standard ? "" : ", persistent"));
   standin::reset();
   standin::settings().lazy = lazy;
+  standin::settings().persist_supported = true;
   {
     const int steps = 6, batch = 19, count = 21;  // more than two uploads of eight
     auto cpu = cpu::create_cpu_backend(spec, 1);
-    auto gpu = make_cuda(spec);
+    auto gpu = make_cuda(spec, cuda::Precision::fp32, algorithm);
     initialize_both(*cpu, *gpu);
     const auto ids = make_ids(count * (steps + 1) * batch, spec.vocabulary, 1);
     const std::vector<OptimizerStep> optimizers(count, kOptimizer);
@@ -99,7 +104,8 @@ void train_like_cpu(const ModelSpec& spec, Target target, bool carry, bool lazy)
     expect(cpu->train_steps(rest, optimizers.data(), count - 1, expected.data(), kNeverStop) == count - 1, "CPU steps");
     expect(gpu->train_steps(rest, optimizers.data(), count - 1, found.data(), kNeverStop) == count - 1, "GPU steps");
     for (int i = 0; i < count - 1; ++i) {
-      expect(std::fabs(expected[i].loss - found[i].loss) <= 1e-4 * expected[i].loss, "loss of step " + std::to_string(i));
+      expect(std::fabs(expected[i].loss - found[i].loss) <= 1e-4 * expected[i].loss,
+             "loss of step " + std::to_string(i));
       expect(std::fabs(expected[i].gradient_norm - found[i].gradient_norm) <= 2e-3 * expected[i].gradient_norm,
              "norm of step " + std::to_string(i));
     }
@@ -234,7 +240,8 @@ void resumes_bit_equal(const ModelSpec& spec, cuda::Precision precision) {
     after->set_step_count(before->step_count());
     const Batch rest{ids.data() + cut * (steps + 1) * batch, steps, batch, Target::every, true};
     after->train_steps(rest, optimizers.data(), count - cut, results.data(), kNeverStop);
-    for (const Slot slot : kAllSlots) expect(read(*unbroken, slot) == read(*after, slot), "slot " + std::to_string(static_cast<int>(slot)));
+    for (const Slot slot : kAllSlots)
+      expect(read(*unbroken, slot) == read(*after, slot), "slot " + std::to_string(static_cast<int>(slot)));
     // Dropout in evaluation is a function of (seed, step) as well.
     std::vector<float> once(steps * batch), twice(steps * batch), other(steps * batch);
     const Batch plain{ids.data(), steps, batch, Target::every, false};
@@ -270,11 +277,13 @@ void unapplied_step_changes_nothing() {
     expect(std::isnan(results[2].loss) && !results[2].applied, "the third step's result says so");
     expect(gpu->step_count() == 2, "two steps counted");
     const auto state = read(*gpu, Slot::training_state);
-    expect(std::all_of(state.begin(), state.end(), [](float value) { return std::isfinite(value); }), "the state is that of step 1");
+    expect(std::all_of(state.begin(), state.end(), [](float value) { return std::isfinite(value); }),
+           "the state is that of step 1");
     initialize_one(*gpu);
     expect(gpu->train_step(first, kOptimizer, kNeverStop).applied, "a mended model goes on");
     const std::atomic<bool> stop{true};
-    expect(gpu->train_steps(first, optimizers, 4, results, stop) == 0 && !results[0].applied, "stop before the first step");
+    expect(gpu->train_steps(first, optimizers, 4, results, stop) == 0 && !results[0].applied,
+           "stop before the first step");
     expect_clean("training");
   }
   expect_nothing_left();
@@ -291,7 +300,8 @@ void fp16_overflow_is_retried() {
     initialize_both(*cpu, *gpu);
     auto parameters = read(*cpu, Slot::parameters);
     const Parameter& output = cpu->layout().output_weight();
-    for (std::size_t i = 0; i < output.size; ++i) parameters[output.offset + i] = i / spec.hidden % 2 == 0 ? 500.0f : -500.0f;
+    for (std::size_t i = 0; i < output.size; ++i)
+      parameters[output.offset + i] = i / spec.hidden % 2 == 0 ? 500.0f : -500.0f;
     cpu->write(Slot::parameters, parameters.data(), parameters.size());
     gpu->write(Slot::parameters, parameters.data(), parameters.size());
     const auto ids = make_ids((steps + 1) * batch, spec.vocabulary, 2);
@@ -301,7 +311,8 @@ void fp16_overflow_is_retried() {
     const StepResult found = gpu->train_step(first, kOptimizer, kNeverStop);
     expect(found.applied, "applied in the end");
     expect(std::fabs(found.gradient_norm - expected.gradient_norm) < 0.05 * expected.gradient_norm, "norm");
-    expect(standin::calls_of("cudnnRNNForward") + standin::calls_of("cudaGraphLaunch") > before + 1, "more than one try");
+    expect(standin::calls_of("cudnnRNNForward") + standin::calls_of("cudaGraphLaunch") > before + 1,
+           "more than one try");
     expect(gpu->step_count() == 1, "one step");
     expect_clean("training");
   }
@@ -329,7 +340,8 @@ void out_of_memory_is_typed() {
       expect(message.find("MB asked for") != std::string::npos && message.find("free") != std::string::npos, message);
     }
     expect(gpu->device_bytes() == held, "nothing kept of the failed shape");
-    expect(gpu->train_step({ids.data(), 4, 3, Target::every, false}, kOptimizer, kNeverStop).applied, "a smaller batch works");
+    expect(gpu->train_step({ids.data(), 4, 3, Target::every, false}, kOptimizer, kNeverStop).applied,
+           "a smaller batch works");
     standin::settings().memory_limit = 1000;
     try {
       make_cuda(spec);
@@ -342,7 +354,8 @@ void out_of_memory_is_typed() {
   expect_nothing_left();
 }
 
-// Every call of a small life fails once, one after another: each time a typed error or a documented fallback, nothing leaks.
+// Every call of a small life fails once, one after another: each time a typed error or a documented fallback, nothing
+// leaks.
 void every_failure_is_clean(bool lazy) {
   begin_case(std::string("every call may fail") + (lazy ? ", lazy" : ""));
   const ModelSpec spec = make_spec(InputCoding::embedding, 2, 0.25f);
@@ -369,7 +382,8 @@ void every_failure_is_clean(bool lazy) {
     } catch (const Error& error) {
       reached = true;
       ++failed;
-      expect(error.code() == kDeviceFailed || error.code() == kOutOfMemory || error.code() == kInvalidArgument, error.what());
+      expect(error.code() == kDeviceFailed || error.code() == kOutOfMemory || error.code() == kInvalidArgument,
+             error.what());
     }
     expect_nothing_left();
     const bool all_calls_done = !reached && standin::calls().size() < static_cast<std::size_t>(nth);
@@ -391,7 +405,8 @@ void capture_failure_falls_back() {
     if (!graphs) standin::fail_call("cudaGraphInstantiate", 1, 999);
     const std::vector<OptimizerStep> optimizers(6, kOptimizer);
     StepResult results[6];
-    expect(gpu->train_steps({ids.data(), 4, 3, Target::every, true}, optimizers.data(), 6, results, kNeverStop) == 6, "steps");
+    expect(gpu->train_steps({ids.data(), 4, 3, Target::every, true}, optimizers.data(), 6, results, kNeverStop) == 6,
+           "steps");
     parameters[graphs] = read(*gpu, Slot::parameters);
     expect((gpu->description().find("without CUDA graphs") != std::string::npos) == !graphs, gpu->description());
     expect_clean("training");
@@ -449,9 +464,10 @@ void calls_are_in_order() {
     for (const std::string& call : standin::calls()) {
       if (call.rfind("cudnn", 0) == 0 || call.rfind("cublas", 0) == 0) found.push_back(call);
     }
-    const std::vector<std::string> expected = {
-        "cudnnSetDropoutDescriptor", "cudnnRNNForward T4 B3 training", "cublasGemmEx_64 11x3x9", "cublasGemmEx_64 9x11x3",
-        "cublasGemmEx_64 9x3x11",    "cudnnRNNBackwardData_v8 T4 B3",  "cudnnRNNBackwardWeights_v8 T4 B3"};
+    const std::vector<std::string> expected = {"cudnnSetDropoutDescriptor",       "cudnnRNNForward T4 B3 training",
+                                               "cublasGemmEx_64 11x3x9",          "cublasGemmEx_64 9x11x3",
+                                               "cublasGemmEx_64 9x3x11",          "cudnnRNNBackwardData_v8 T4 B3",
+                                               "cudnnRNNBackwardWeights_v8 T4 B3"};
     const auto start = std::find(found.begin(), found.end(), expected.front());
     expect(std::vector<std::string>(start, found.end()) == expected, "the record differs");
     if (std::vector<std::string>(start, found.end()) != expected) {
@@ -482,6 +498,8 @@ int main(int, char** arguments) {
       evaluate_like_cpu(make_spec(coding, 1, 0.3f), target, true);
       evaluate_like_cpu(make_spec(coding, 2, 0.3f), target, false);
     }
+    // Two biases a layer in cuDNN, one in the model.
+    train_like_cpu(make_spec(coding, 2, 0), Target::every, true, false, cuda::Algorithm::persist_static);
     sample_like_cpu(make_spec(coding, 2, 0.3f), coding == InputCoding::onehot);
   }
   mixed_precision_follows_cpu(cuda::Precision::bf16, 5e-2);

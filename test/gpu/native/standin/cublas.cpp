@@ -12,15 +12,17 @@ struct Handle {
 Handle* of(cublasHandle_t handle) { return reinterpret_cast<Handle*>(handle); }
 
 standin::Type type_of(cudaDataType type) {
-  return type == CUDA_R_32F ? standin::Type::float32 : type == CUDA_R_16F ? standin::Type::float16 : standin::Type::bfloat16;
+  return type == CUDA_R_32F   ? standin::Type::float32
+         : type == CUDA_R_16F ? standin::Type::float16
+                              : standin::Type::bfloat16;
 }
 
 }  // namespace
 
-#define ENTER(...)                                                  \
-  do {                                                              \
-    const int entry = standin::enter(__func__, std::string{__VA_ARGS__});      \
-    if (entry != 0) return static_cast<cublasStatus_t>(entry);      \
+#define ENTER(...)                                                        \
+  do {                                                                    \
+    const int entry = standin::enter(__func__, std::string{__VA_ARGS__}); \
+    if (entry != 0) return static_cast<cublasStatus_t>(entry);            \
   } while (false)
 
 extern "C" {
@@ -53,15 +55,17 @@ STANDIN_API cublasStatus_t cublasGetVersion_v2(cublasHandle_t, int* version) {
 STANDIN_API const char* cublasGetStatusString(cublasStatus_t) { return "an injected status"; }
 
 // Column-major, as the real one.
-STANDIN_API cublasStatus_t cublasGemmEx_64(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int64_t m,
-                                           int64_t n, int64_t k, const void* alpha, const void* a, cudaDataType a_type,
-                                           int64_t lda, const void* b, cudaDataType b_type, int64_t ldb, const void* beta,
-                                           void* c, cudaDataType c_type, int64_t ldc, cublasComputeType_t, cublasGemmAlgo_t) {
+STANDIN_API cublasStatus_t cublasGemmEx_64(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb,
+                                           int64_t m, int64_t n, int64_t k, const void* alpha, const void* a,
+                                           cudaDataType a_type, int64_t lda, const void* b, cudaDataType b_type,
+                                           int64_t ldb, const void* beta, void* c, cudaDataType c_type, int64_t ldc,
+                                           cublasComputeType_t, cublasGemmAlgo_t) {
   ENTER(std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k));
   const standin::Type at = type_of(a_type), bt = type_of(b_type), ct = type_of(c_type);
   const bool ta = transa == CUBLAS_OP_T, tb = transb == CUBLAS_OP_T;
   if (lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) return CUBLAS_STATUS_INVALID_VALUE;
-  if (*static_cast<const float*>(alpha) != 1 || *static_cast<const float*>(beta) != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (*static_cast<const float*>(alpha) != 1 || *static_cast<const float*>(beta) != 0)
+    return CUBLAS_STATUS_NOT_SUPPORTED;
   if (!standin::is_device(a, ((ta ? m : k) - 1) * lda * standin::size_of(at)) ||
       !standin::is_device(b, ((tb ? k : n) - 1) * ldb * standin::size_of(bt)) ||
       !standin::is_device(c, (n * ldc) * standin::size_of(ct))) {
@@ -72,7 +76,8 @@ STANDIN_API cublasStatus_t cublasGemmEx_64(cublasHandle_t handle, cublasOperatio
       for (int64_t i = 0; i < m; ++i) {
         double total = 0;
         for (int64_t l = 0; l < k; ++l) {
-          total += standin::load(at, a, ta ? l + i * lda : i + l * lda) * standin::load(bt, b, tb ? j + l * ldb : l + j * ldb);
+          total += standin::load(at, a, ta ? l + i * lda : i + l * lda) *
+                   standin::load(bt, b, tb ? j + l * ldb : l + j * ldb);
         }
         standin::store(ct, c, i + j * ldc, total);
       }

@@ -76,10 +76,10 @@ bool inside(const std::map<const char*, std::size_t>& blocks, const void* data, 
 
 }  // namespace
 
-#define ENTER(...)                                         \
-  do {                                                     \
+#define ENTER(...)                                                         \
+  do {                                                                     \
     const cudaError_t entry = entered(__func__, std::string{__VA_ARGS__}); \
-    if (entry != cudaSuccess) return entry;                \
+    if (entry != cudaSuccess) return entry;                                \
   } while (false)
 
 namespace standin {
@@ -88,7 +88,8 @@ Settings& settings() { return world().settings; }
 int enter(const char* function, const std::string& detail) {
   World& w = world();
   w.calls.push_back(detail.empty() ? function : function + (" " + detail));
-  if (w.fail_at > 0 && (w.fail_function.empty() || w.fail_function == function) && --w.fail_at == 0) return w.fail_status;
+  if (w.fail_at > 0 && (w.fail_function.empty() || w.fail_function == function) && --w.fail_at == 0)
+    return w.fail_status;
   return 0;
 }
 void fail_call(const std::string& function, int nth, int status) {
@@ -225,7 +226,8 @@ STANDIN_API cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t 
   if (from_device && !standin::is_device(from, bytes)) standin::fault("copy from outside device memory");
   if (!from_device && !inside(world().pinned, from, bytes)) {
     // From pageable memory CUDA takes the bytes before it returns.
-    auto taken = std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
+    auto taken =
+        std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
     if (of(stream)->capture != nullptr) standin::fault("capture of a copy from pageable memory");
     standin::submit(stream, [=] { std::memcpy(to, taken->data(), bytes); });
   } else {

@@ -1,6 +1,6 @@
-// cuDNN's calls that the backend uses: an LSTM in double on host memory, from the published equations, with a weight layout, a
-// dropout and a reserve of its own, so that a backend which assumes any of them fails. Order of calls is checked as the work
-// runs: forward, then BackwardData, then BackwardWeights.
+// cuDNN's calls that the backend uses: an LSTM in double on host memory, from the published equations, with a weight
+// layout, a dropout and a reserve of its own, so that a backend which assumes any of them fails. Order of calls is
+// checked as the work runs: forward, then BackwardData, then BackwardWeights.
 #include <cudnn.h>
 
 #include <cmath>
@@ -21,6 +21,7 @@ struct Rnn {
   cudnnRNNAlgo_t algorithm = CUDNN_RNN_ALGO_STANDARD;
   standin::Type type = standin::Type::float32;
   int in = 0, hidden = 0, layers = 0, built_for = 0;
+  int biases = 4;  // vectors of H a layer: 8 with a second bias for the recurrent matrices
   Dropout* dropout = nullptr;
 };
 struct Data {
@@ -62,7 +63,7 @@ struct WeightLayout {
   std::size_t bias(int layer, int part) const {
     std::size_t offset = 0;
     for (int l = 0; l < rnn_.layers; ++l) offset += layer_size(l);
-    return offset + (static_cast<std::size_t>(layer) * 4 + part) * rnn_.hidden;
+    return offset + (static_cast<std::size_t>(layer) * rnn_.biases + part) * rnn_.hidden;
   }
   std::size_t size() const { return bias(rnn_.layers, 0); }
 
@@ -74,8 +75,8 @@ struct WeightLayout {
   const Rnn& rnn_;
 };
 
-// The reserve: a mark of the last call, then for each layer, tick, sequence and unit: i f g o (later their gradients), c, h,
-// the mask of h's way up.
+// The reserve: a mark of the last call, then for each layer, tick, sequence and unit: i f g o (later their gradients),
+// c, h, the mask of h's way up.
 constexpr int kPerUnit = 7;
 struct Reserve {
   double* data;
@@ -104,8 +105,8 @@ void run_clock(const Rnn& rnn) {
   standin::advance_clock(is_persistent(rnn) ? 1.0 / standin::settings().persist_speedup : 1.0);
 }
 
-void forward(const Rnn& rnn, bool training, const Data& xd, const void* x, void* y, const void* hx, void* hy, const void* cx,
-             void* cy, const void* w, double* reserve_data) {
+void forward(const Rnn& rnn, bool training, const Data& xd, const void* x, void* y, const void* hx, void* hy,
+             const void* cx, void* cy, const void* w, double* reserve_data) {
   run_clock(rnn);
   const WeightLayout layout(rnn);
   const int H = rnn.hidden, T = xd.steps, B = xd.batch;
@@ -120,21 +121,21 @@ void forward(const Rnn& rnn, bool training, const Data& xd, const void* x, void*
         for (int u = 0; u < H; ++u) {
           double gates[4];
           for (int g = 0; g < 4; ++g) {
-            double sum = at(w, layout.bias(l, g) + u);
+            double sum = at(w, layout.bias(l, g) + u) + (rnn.biases == 8 ? at(w, layout.bias(l, 4 + g) + u) : 0);
             for (int k = 0; k < in; ++k) {
               const double* below = l > 0 ? reserve.unit(l - 1, t, b, k) : nullptr;
               const double input = l == 0 ? at(x, (static_cast<std::size_t>(t) * B + b) * in + k) : below[5] * below[6];
               sum += at(w, layout.matrix(l, g) + static_cast<std::size_t>(u) * in + k) * input;
             }
             for (int k = 0; k < H; ++k) {
-              const double before = t > 0 ? reserve.unit(l, t - 1, b, k)[5]
+              const double before = t > 0           ? reserve.unit(l, t - 1, b, k)[5]
                                     : hx != nullptr ? at(hx, (static_cast<std::size_t>(l) * B + b) * H + k)
                                                     : 0;
               sum += at(w, layout.matrix(l, 4 + g) + static_cast<std::size_t>(u) * H + k) * before;
             }
             gates[g] = g == 2 ? std::tanh(sum) : sigmoid(sum);
           }
-          const double c_before = t > 0 ? reserve.unit(l, t - 1, b, u)[4]
+          const double c_before = t > 0           ? reserve.unit(l, t - 1, b, u)[4]
                                   : cx != nullptr ? at(cx, (static_cast<std::size_t>(l) * B + b) * H + u)
                                                   : 0;
           double* cell = reserve.unit(l, t, b, u);
@@ -176,7 +177,7 @@ void backward_data(const Rnn& rnn, const Data& xd, const void* dy, void* dx, con
           const std::size_t bu = static_cast<std::size_t>(b) * H + u;
           const double total = from_above[static_cast<std::size_t>(t) * B * H + bu] + dh[bu];
           const double i = cell[0], f = cell[1], g = cell[2], o = cell[3], tanh_c = std::tanh(cell[4]);
-          const double c_before = t > 0 ? reserve.unit(l, t - 1, b, u)[4]
+          const double c_before = t > 0           ? reserve.unit(l, t - 1, b, u)[4]
                                   : cx != nullptr ? at(cx, (static_cast<std::size_t>(l) * B + b) * H + u)
                                                   : 0;
           const double d = dc[bu] + total * o * (1 - tanh_c * tanh_c);
@@ -234,12 +235,13 @@ void backward_weights(const Rnn& rnn, const Data& xd, const void* x, const void*
               input[k] += d * (l == 0 ? at(x, (static_cast<std::size_t>(t) * B + b) * in + k) : below[5] * below[6]);
             }
             for (int k = 0; k < H; ++k) {
-              recurrent[k] += d * (t > 0 ? reserve.unit(l, t - 1, b, k)[5]
+              recurrent[k] += d * (t > 0           ? reserve.unit(l, t - 1, b, k)[5]
                                    : hx != nullptr ? at(hx, (static_cast<std::size_t>(l) * B + b) * H + k)
                                                    : 0);
             }
           }
         add(layout.bias(l, g) + u, bias);
+        if (rnn.biases == 8) add(layout.bias(l, 4 + g) + u, bias);
         for (int k = 0; k < in; ++k) add(layout.matrix(l, g) + static_cast<std::size_t>(u) * in + k, input[k]);
         for (int k = 0; k < H; ++k) add(layout.matrix(l, 4 + g) + static_cast<std::size_t>(u) * H + k, recurrent[k]);
       }
@@ -270,10 +272,10 @@ std::string shape_of(const Data& x) { return "T" + std::to_string(x.steps) + " B
 
 }  // namespace
 
-#define ENTER(...)                                             \
-  do {                                                         \
+#define ENTER(...)                                                        \
+  do {                                                                    \
     const int entry = standin::enter(__func__, std::string{__VA_ARGS__}); \
-    if (entry != 0) return static_cast<cudnnStatus_t>(entry);  \
+    if (entry != 0) return static_cast<cudnnStatus_t>(entry);             \
   } while (false)
 
 extern "C" {
@@ -288,17 +290,23 @@ STANDIN_API cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stre
   as<Handle>(handle)->stream = stream;
   return CUDNN_STATUS_SUCCESS;
 }
-STANDIN_API cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t* d) { return create<Tensor>(__func__, d); }
+STANDIN_API cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t* d) {
+  return create<Tensor>(__func__, d);
+}
 STANDIN_API cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t d) { return destroy<Tensor>(d); }
-STANDIN_API cudnnStatus_t cudnnCreateDropoutDescriptor(cudnnDropoutDescriptor_t* d) { return create<Dropout>(__func__, d); }
+STANDIN_API cudnnStatus_t cudnnCreateDropoutDescriptor(cudnnDropoutDescriptor_t* d) {
+  return create<Dropout>(__func__, d);
+}
 STANDIN_API cudnnStatus_t cudnnDestroyDropoutDescriptor(cudnnDropoutDescriptor_t d) { return destroy<Dropout>(d); }
 STANDIN_API cudnnStatus_t cudnnCreateRNNDescriptor(cudnnRNNDescriptor_t* d) { return create<Rnn>(__func__, d); }
 STANDIN_API cudnnStatus_t cudnnDestroyRNNDescriptor(cudnnRNNDescriptor_t d) { return destroy<Rnn>(d); }
-STANDIN_API cudnnStatus_t cudnnCreateRNNDataDescriptor(cudnnRNNDataDescriptor_t* d) { return create<Data>(__func__, d); }
+STANDIN_API cudnnStatus_t cudnnCreateRNNDataDescriptor(cudnnRNNDataDescriptor_t* d) {
+  return create<Data>(__func__, d);
+}
 STANDIN_API cudnnStatus_t cudnnDestroyRNNDataDescriptor(cudnnRNNDataDescriptor_t d) { return destroy<Data>(d); }
 
-STANDIN_API cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t descriptor, cudnnDataType_t type, int count,
-                                                     const int sizes[], const int strides[]) {
+STANDIN_API cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t descriptor, cudnnDataType_t type,
+                                                     int count, const int sizes[], const int strides[]) {
   ENTER();
   if (count != 3) return CUDNN_STATUS_BAD_PARAM;
   Tensor& tensor = *as<Tensor>(descriptor);
@@ -307,8 +315,8 @@ STANDIN_API cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t des
   std::memcpy(tensor.strides, strides, sizeof tensor.strides);
   return CUDNN_STATUS_SUCCESS;
 }
-STANDIN_API cudnnStatus_t cudnnGetTensorNdDescriptor(const cudnnTensorDescriptor_t descriptor, int, cudnnDataType_t* type,
-                                                     int* count, int sizes[], int strides[]) {
+STANDIN_API cudnnStatus_t cudnnGetTensorNdDescriptor(const cudnnTensorDescriptor_t descriptor, int,
+                                                     cudnnDataType_t* type, int* count, int sizes[], int strides[]) {
   ENTER();
   const Tensor& tensor = *as<Tensor>(descriptor);
   *type = tensor.type;
@@ -322,8 +330,9 @@ STANDIN_API cudnnStatus_t cudnnDropoutGetStatesSize(cudnnHandle_t, std::size_t* 
   *bytes = 2 * sizeof(std::uint64_t);
   return CUDNN_STATUS_SUCCESS;
 }
-STANDIN_API cudnnStatus_t cudnnSetDropoutDescriptor(cudnnDropoutDescriptor_t descriptor, cudnnHandle_t handle, float probability,
-                                                    void* states, std::size_t bytes, unsigned long long seed) {
+STANDIN_API cudnnStatus_t cudnnSetDropoutDescriptor(cudnnDropoutDescriptor_t descriptor, cudnnHandle_t handle,
+                                                    float probability, void* states, std::size_t bytes,
+                                                    unsigned long long seed) {
   ENTER();
   Dropout& dropout = *as<Dropout>(descriptor);
   dropout.probability = probability;
@@ -338,18 +347,23 @@ STANDIN_API cudnnStatus_t cudnnSetDropoutDescriptor(cudnnDropoutDescriptor_t des
   return CUDNN_STATUS_SUCCESS;
 }
 STANDIN_API cudnnStatus_t cudnnSetRNNDescriptor_v8(cudnnRNNDescriptor_t descriptor, cudnnRNNAlgo_t algorithm,
-                                                   cudnnRNNMode_t cell, cudnnRNNBiasMode_t bias, cudnnDirectionMode_t direction,
-                                                   cudnnRNNInputMode_t input, cudnnDataType_t type, cudnnDataType_t math,
-                                                   cudnnMathType_t math_type, int32_t in, int32_t hidden, int32_t projection,
-                                                   int32_t layers, cudnnDropoutDescriptor_t dropout, uint32_t flags) {
+                                                   cudnnRNNMode_t cell, cudnnRNNBiasMode_t bias,
+                                                   cudnnDirectionMode_t direction, cudnnRNNInputMode_t input,
+                                                   cudnnDataType_t type, cudnnDataType_t math,
+                                                   cudnnMathType_t math_type, int32_t in, int32_t hidden,
+                                                   int32_t projection, int32_t layers, cudnnDropoutDescriptor_t dropout,
+                                                   uint32_t flags) {
   ENTER("algorithm " + std::to_string(algorithm) + " math " + std::to_string(math_type));
-  if (cell != CUDNN_LSTM || bias != CUDNN_RNN_SINGLE_INP_BIAS || direction != CUDNN_UNIDIRECTIONAL ||
-      input != CUDNN_LINEAR_INPUT || math != CUDNN_DATA_FLOAT || projection != hidden || dropout == nullptr ||
-      flags != CUDNN_RNN_PADDED_IO_ENABLED) {
+  if (cell != CUDNN_LSTM || (bias != CUDNN_RNN_SINGLE_INP_BIAS && bias != CUDNN_RNN_DOUBLE_BIAS) ||
+      direction != CUDNN_UNIDIRECTIONAL || input != CUDNN_LINEAR_INPUT || math != CUDNN_DATA_FLOAT ||
+      projection != hidden || dropout == nullptr || flags != CUDNN_RNN_PADDED_IO_ENABLED) {
     return CUDNN_STATUS_BAD_PARAM;
   }
-  if (algorithm != CUDNN_RNN_ALGO_STANDARD && !standin::settings().persist_supported) return CUDNN_STATUS_NOT_SUPPORTED;
-  *as<Rnn>(descriptor) = {algorithm, type_of(type), in, hidden, layers, 0, as<Dropout>(dropout)};
+  // As cuDNN 9.24 does: the persistent algorithms are for two bias vectors.
+  const bool persistent = standin::settings().persist_supported && bias == CUDNN_RNN_DOUBLE_BIAS;
+  if (algorithm != CUDNN_RNN_ALGO_STANDARD && !persistent) return CUDNN_STATUS_NOT_SUPPORTED;
+  *as<Rnn>(descriptor) = {
+      algorithm, type_of(type), in, hidden, layers, 0, bias == CUDNN_RNN_DOUBLE_BIAS ? 8 : 4, as<Dropout>(dropout)};
   return CUDNN_STATUS_SUCCESS;
 }
 STANDIN_API cudnnStatus_t cudnnBuildRNNDynamic(cudnnHandle_t, cudnnRNNDescriptor_t descriptor, int batch) {
@@ -367,7 +381,8 @@ STANDIN_API cudnnStatus_t cudnnSetRNNDataDescriptor(cudnnRNNDataDescriptor_t des
   *as<Data>(descriptor) = {type_of(type), steps, batch, width};
   return CUDNN_STATUS_SUCCESS;
 }
-STANDIN_API cudnnStatus_t cudnnGetRNNWeightSpaceSize(cudnnHandle_t, cudnnRNNDescriptor_t descriptor, std::size_t* bytes) {
+STANDIN_API cudnnStatus_t cudnnGetRNNWeightSpaceSize(cudnnHandle_t, cudnnRNNDescriptor_t descriptor,
+                                                     std::size_t* bytes) {
   ENTER();
   const Rnn& rnn = *as<Rnn>(descriptor);
   *bytes = WeightLayout(rnn).size() * standin::size_of(rnn.type);
@@ -389,23 +404,25 @@ STANDIN_API cudnnStatus_t cudnnGetRNNWeightParams(cudnnHandle_t, cudnnRNNDescrip
   *as<Tensor>(matrix) = {type, {1, rnn.hidden, part < 4 ? layout.features(layer) : rnn.hidden}, {}};
   *as<Tensor>(bias) = {type, {1, rnn.hidden, 1}, {}};
   *matrix_at = base + layout.matrix(layer, part) * each;
-  *bias_at = part < 4 ? base + layout.bias(layer, part) * each : nullptr;
+  *bias_at = part < rnn.biases ? base + layout.bias(layer, part) * each : nullptr;
   return CUDNN_STATUS_SUCCESS;
 }
-STANDIN_API cudnnStatus_t cudnnGetRNNTempSpaceSizes(cudnnHandle_t, cudnnRNNDescriptor_t descriptor, cudnnForwardMode_t mode,
-                                                    cudnnRNNDataDescriptor_t x, std::size_t* work, std::size_t* reserve) {
+STANDIN_API cudnnStatus_t cudnnGetRNNTempSpaceSizes(cudnnHandle_t, cudnnRNNDescriptor_t descriptor,
+                                                    cudnnForwardMode_t mode, cudnnRNNDataDescriptor_t x,
+                                                    std::size_t* work, std::size_t* reserve) {
   ENTER();
   *work = 1024;
   *reserve = mode == CUDNN_FWD_MODE_TRAINING ? Reserve::bytes(*as<Rnn>(descriptor), *as<Data>(x)) : 0;
   return CUDNN_STATUS_SUCCESS;
 }
 
-STANDIN_API cudnnStatus_t cudnnRNNForward(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor, cudnnForwardMode_t mode,
-                                          const int32_t lengths[], cudnnRNNDataDescriptor_t x_desc, const void* x,
-                                          cudnnRNNDataDescriptor_t y_desc, void* y, cudnnTensorDescriptor_t, const void* hx,
-                                          void* hy, cudnnTensorDescriptor_t, const void* cx, void* cy, std::size_t weight_bytes,
-                                          const void* weights, std::size_t work_bytes, void* work, std::size_t reserve_bytes,
-                                          void* reserve) {
+STANDIN_API cudnnStatus_t cudnnRNNForward(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor,
+                                          cudnnForwardMode_t mode, const int32_t lengths[],
+                                          cudnnRNNDataDescriptor_t x_desc, const void* x,
+                                          cudnnRNNDataDescriptor_t y_desc, void* y, cudnnTensorDescriptor_t,
+                                          const void* hx, void* hy, cudnnTensorDescriptor_t, const void* cx, void* cy,
+                                          std::size_t weight_bytes, const void* weights, std::size_t work_bytes,
+                                          void* work, std::size_t reserve_bytes, void* reserve) {
   const Rnn rnn = *as<Rnn>(descriptor);
   const Data xd = *as<Data>(x_desc);
   const bool training = mode == CUDNN_FWD_MODE_TRAINING;
@@ -428,12 +445,13 @@ STANDIN_API cudnnStatus_t cudnnRNNForward(cudnnHandle_t handle, cudnnRNNDescript
                   [=] { forward(rnn, training, xd, x, y, hx, hy, cx, cy, weights, static_cast<double*>(reserve)); });
   return CUDNN_STATUS_SUCCESS;
 }
-STANDIN_API cudnnStatus_t cudnnRNNBackwardData_v8(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor, const int32_t lengths[],
-                                                  cudnnRNNDataDescriptor_t, const void*, const void* dy,
-                                                  cudnnRNNDataDescriptor_t x_desc, void* dx, cudnnTensorDescriptor_t,
-                                                  const void*, const void* dhy, void*, cudnnTensorDescriptor_t, const void* cx,
-                                                  const void* dcy, void*, std::size_t, const void* weights, std::size_t, void*,
-                                                  std::size_t, void* reserve) {
+STANDIN_API cudnnStatus_t cudnnRNNBackwardData_v8(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor,
+                                                  const int32_t lengths[], cudnnRNNDataDescriptor_t, const void*,
+                                                  const void* dy, cudnnRNNDataDescriptor_t x_desc, void* dx,
+                                                  cudnnTensorDescriptor_t, const void*, const void* dhy, void*,
+                                                  cudnnTensorDescriptor_t, const void* cx, const void* dcy, void*,
+                                                  std::size_t, const void* weights, std::size_t, void*, std::size_t,
+                                                  void* reserve) {
   const Rnn rnn = *as<Rnn>(descriptor);
   const Data xd = *as<Data>(x_desc);
   ENTER(shape_of(xd));
@@ -442,11 +460,12 @@ STANDIN_API cudnnStatus_t cudnnRNNBackwardData_v8(cudnnHandle_t handle, cudnnRNN
                   [=] { backward_data(rnn, xd, dy, dx, cx, weights, static_cast<double*>(reserve)); });
   return CUDNN_STATUS_SUCCESS;
 }
-STANDIN_API cudnnStatus_t cudnnRNNBackwardWeights_v8(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor, cudnnWgradMode_t mode,
-                                                     const int32_t lengths[], cudnnRNNDataDescriptor_t x_desc, const void* x,
+STANDIN_API cudnnStatus_t cudnnRNNBackwardWeights_v8(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor,
+                                                     cudnnWgradMode_t mode, const int32_t lengths[],
+                                                     cudnnRNNDataDescriptor_t x_desc, const void* x,
                                                      cudnnTensorDescriptor_t, const void* hx, cudnnRNNDataDescriptor_t,
-                                                     const void*, std::size_t, void* dweights, std::size_t, void*, std::size_t,
-                                                     void* reserve) {
+                                                     const void*, std::size_t, void* dweights, std::size_t, void*,
+                                                     std::size_t, void* reserve) {
   const Rnn rnn = *as<Rnn>(descriptor);
   const Data xd = *as<Data>(x_desc);
   ENTER(shape_of(xd));

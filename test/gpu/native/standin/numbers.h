@@ -19,9 +19,12 @@ inline double load(Type type, const void* data, std::size_t i) {
 }
 
 inline void store(Type type, void* data, std::size_t i, double value) {
-  if (type == Type::float32) static_cast<float*>(data)[i] = static_cast<float>(value);
-  else if (type == Type::float16) static_cast<__half*>(data)[i] = __float2half_rn(static_cast<float>(value));
-  else static_cast<__nv_bfloat16*>(data)[i] = __float2bfloat16_rn(static_cast<float>(value));
+  if (type == Type::float32)
+    static_cast<float*>(data)[i] = static_cast<float>(value);
+  else if (type == Type::float16)
+    static_cast<__half*>(data)[i] = __float2half_rn(static_cast<float>(value));
+  else
+    static_cast<__nv_bfloat16*>(data)[i] = __float2bfloat16_rn(static_cast<float>(value));
 }
 
 }  // namespace standin

@@ -1,6 +1,7 @@
-// A stand-in for a GPU, for tests on machines without one: CUDA's run-time calls on host memory, and cuDNN and cuBLAS libraries
-// that compute what they record. It is strict where the real ones are silent: fresh memory holds NaN, calls out of order and
-// wrong sizes are faults, and in lazy mode queued work runs as late as CUDA allows, so that a missing wait shows.
+// A stand-in for a GPU, for tests on machines without one: CUDA's run-time calls on host memory, and cuDNN and cuBLAS
+// libraries that compute what they record. It is strict where the real ones are silent: fresh memory holds NaN, calls
+// out of order and wrong sizes are faults, and in lazy mode queued work runs as late as CUDA allows, so that a missing
+// wait shows.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,8 +16,8 @@ namespace standin {
 #define STANDIN_API __attribute__((visibility("default")))
 
 struct Settings {
-  bool lazy = false;                          // run queued work only when something waits for it
-  std::size_t memory_limit = 1u << 30;        // bytes of device memory
+  bool lazy = false;                    // run queued work only when something waits for it
+  std::size_t memory_limit = 1u << 30;  // bytes of device memory
   int compute_capability_major = 9;
   int devices = 1;
   // The persistent algorithms: unsupported unless set; a fast one may be wrong on purpose.
