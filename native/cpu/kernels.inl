@@ -32,7 +32,6 @@ INLINE void store(float* p, vf v) { *reinterpret_cast<vf_unaligned*>(p) = v; }
 INLINE vf splat(float x) { return x - vf{}; }
 INLINE vi splat_int(std::int32_t x) { return x - vi{}; }
 INLINE vf select(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
-INLINE vf min(vf a, vf b) { return select(a < b, a, b); }
 INLINE vf max(vf a, vf b) { return select(a > b, a, b); }
 
 // ---- Elementwise functions. Measured against libm in double over every float in range by native/cpu/selftest.cpp:
@@ -40,7 +39,9 @@ INLINE vf max(vf a, vf b) { return select(a > b, a, b); }
 
 // exp(x), after Cephes' expf: x = n ln 2 + r, |r| <= ln 2 / 2, a degree-6 polynomial in r, the exponent added as bits.
 INLINE vf exponential(vf x) {
-  x = min(max(x, splat(-87.0f)), splat(88.0f));
+  // Written so that a NaN stays one: an exploded step must show in its loss.
+  x = select(x < splat(-87.0f), splat(-87.0f), x);
+  x = select(x > splat(88.0f), splat(88.0f), x);
   const vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
   const vf shifted = x * splat(1.44269504088896341f) + magic;
   const vf n = shifted - magic;

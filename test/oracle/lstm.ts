@@ -67,7 +67,13 @@ export function zeroState(spec: Spec, batch: number): State {
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 
 /** y = W x (+ start), W row-major [rows, columns] at `offset`. */
-function product(p: ArrayLike<number>, offset: number, rows: number, x: Float64Array, start?: Float64Array): Float64Array {
+function product(
+  p: ArrayLike<number>,
+  offset: number,
+  rows: number,
+  x: Float64Array,
+  start?: Float64Array,
+): Float64Array {
   const y = new Float64Array(rows);
   for (let r = 0; r < rows; r++) {
     let sum = start ? start[r]! : 0;
