@@ -53,3 +53,9 @@ export function describeGpu(name: string, body: () => void): void {
   console.warn(`skipped: ${name}: ${cuda.reason}`);
   describe.skip(`${name} (no GPU)`, body);
 }
+
+/** Builds the native tests; one test file at a time, since they share the build folder. */
+export function buildNativeTests(): void {
+  const build = ['cmake', '--build', buildFolder, '--target', 'gpu_native_tests'];
+  execFileSync('flock', [join(buildFolder, 'gpu-tests.lock'), ...build], { stdio: 'pipe' });
+}

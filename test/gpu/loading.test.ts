@@ -19,7 +19,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { NativeCudaInfo } from '../../lib/native';
-import { addonPath, buildFolder, describeCuda } from './cuda-build';
+import { addonPath, buildFolder, buildNativeTests, describeCuda } from './cuda-build';
 
 const standin = join(buildFolder, 'gpu-tests', 'nvidia');
 const wheels = join(__dirname, '..', '..', '.nvidia');
@@ -39,9 +39,7 @@ function cudaInfo(libraryPath: string, env: NodeJS.ProcessEnv = {}): NativeCudaI
 describeCuda('the addon with CUDA compiled in', () => {
   let folder: string;
 
-  beforeAll(() => {
-    execFileSync('cmake', ['--build', buildFolder, '--target', 'gpu_native_tests'], { stdio: 'pipe' });
-  }, 300_000);
+  beforeAll(buildNativeTests, 300_000);
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'cudnn-lstm-libraries-'));
     // The stand-in's libraries are whole; their runtime stand-in lies one folder up.

@@ -1,8 +1,8 @@
 /** Builds and runs the backend's native tests: the arithmetic in lanes, and the whole backend on the stand-in device. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildFolder, describeCuda } from './cuda-build';
+import { buildFolder, buildNativeTests, describeCuda } from './cuda-build';
 
 const folder = join(buildFolder, 'gpu-tests');
 
@@ -13,9 +13,7 @@ function run(program: string, ...args: string[]): void {
 }
 
 describeCuda('the CUDA backend without a GPU', () => {
-  beforeAll(() => {
-    execFileSync('cmake', ['--build', buildFolder, '--target', 'gpu_native_tests'], { stdio: 'pipe' });
-  }, 300_000);
+  beforeAll(buildNativeTests, 300_000);
 
   test('computes on the host what the kernels compute', () => run('cuda_host_test'), 60_000);
 
