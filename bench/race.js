@@ -4,7 +4,7 @@
 //
 //   node bench/race.js [--corpus FILE] [--seeds 1,2,3] [--epochs 6] [-- more options of train]
 const { spawnSync } = require('node:child_process');
-const { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs');
+const { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { parseArgs } = require('node:util');

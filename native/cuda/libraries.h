@@ -13,24 +13,47 @@
 
 namespace cudnn_lstm::cuda {
 
-#define CUDNN_LSTM_CUDNN_FUNCTIONS(X)                                                                             \
-  X(cudnnGetVersion)                                                                                              \
-  X(cudnnAdvVersionCheck)                                                                                         \
-  X(cudnnGetErrorString) X(cudnnCreate) X(cudnnDestroy) X(cudnnSetStream) X(cudnnCreateTensorDescriptor)          \
-      X(cudnnDestroyTensorDescriptor) X(cudnnSetTensorNdDescriptor) X(cudnnGetTensorNdDescriptor)                 \
-          X(cudnnCreateDropoutDescriptor) X(cudnnDestroyDropoutDescriptor) X(cudnnDropoutGetStatesSize)           \
-              X(cudnnSetDropoutDescriptor) X(cudnnCreateRNNDescriptor) X(cudnnDestroyRNNDescriptor)               \
-                  X(cudnnSetRNNDescriptor_v8) X(cudnnBuildRNNDynamic) X(cudnnCreateRNNDataDescriptor)             \
-                      X(cudnnDestroyRNNDataDescriptor) X(cudnnSetRNNDataDescriptor) X(cudnnGetRNNWeightSpaceSize) \
-                          X(cudnnGetRNNWeightParams) X(cudnnGetRNNTempSpaceSizes) X(cudnnRNNForward)              \
-                              X(cudnnRNNBackwardData_v8) X(cudnnRNNBackwardWeights_v8)
+// clang-format off
+#define CUDNN_LSTM_CUDNN_FUNCTIONS(X) \
+  X(cudnnGetVersion) \
+  X(cudnnAdvVersionCheck) \
+  X(cudnnGetErrorString) \
+  X(cudnnCreate) \
+  X(cudnnDestroy) \
+  X(cudnnSetStream) \
+  X(cudnnCreateTensorDescriptor) \
+  X(cudnnDestroyTensorDescriptor) \
+  X(cudnnSetTensorNdDescriptor) \
+  X(cudnnGetTensorNdDescriptor) \
+  X(cudnnCreateDropoutDescriptor) \
+  X(cudnnDestroyDropoutDescriptor) \
+  X(cudnnDropoutGetStatesSize) \
+  X(cudnnSetDropoutDescriptor) \
+  X(cudnnCreateRNNDescriptor) \
+  X(cudnnDestroyRNNDescriptor) \
+  X(cudnnSetRNNDescriptor_v8) \
+  X(cudnnBuildRNNDynamic) \
+  X(cudnnCreateRNNDataDescriptor) \
+  X(cudnnDestroyRNNDataDescriptor) \
+  X(cudnnSetRNNDataDescriptor) \
+  X(cudnnGetRNNWeightSpaceSize) \
+  X(cudnnGetRNNWeightParams) \
+  X(cudnnGetRNNTempSpaceSizes) \
+  X(cudnnRNNForward) \
+  X(cudnnRNNBackwardData_v8) \
+  X(cudnnRNNBackwardWeights_v8)
 
 // Some of these names are macros for their _v2 forms; the table has the expanded names throughout. GemmEx is an
 // overload in C++, which decltype cannot name; its 64-bit form is not.
 #define CUDNN_LSTM_CUBLAS_FUNCTIONS(X) \
-  X(cublasCreate)                      \
-  X(cublasDestroy)                     \
-  X(cublasSetStream) X(cublasSetWorkspace) X(cublasGetVersion) X(cublasGemmEx_64) X(cublasGetStatusString)
+  X(cublasCreate) \
+  X(cublasDestroy) \
+  X(cublasSetStream) \
+  X(cublasSetWorkspace) \
+  X(cublasGetVersion) \
+  X(cublasGemmEx_64) \
+  X(cublasGetStatusString)
+// clang-format on
 
 struct CudnnFunctions {
 #define MEMBER(name) decltype(&::name) name = nullptr;

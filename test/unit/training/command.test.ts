@@ -122,7 +122,7 @@ it('says in one line what is wrong', async () => {
   for (const [argv, exitCode, message] of cases) {
     const thrown = await train(...argv).catch((error: unknown) => error as { exitCode: number; message: string });
     expect(thrown).toMatchObject({ exitCode, message: expect.stringMatching(message) });
-    expect((thrown as Error).message).not.toContain('\n');
+    expect((thrown as { message: string }).message).not.toContain('\n');
   }
   expect(await readdir(folder)).toEqual(expect.not.arrayContaining(['runs']));
 });
