@@ -54,6 +54,7 @@ class Loader {
       : plan_(search_plan(library_path)), searched_(searched) {}
 
   void find() {
+    if (!plan_.fault.empty()) fail(plan_.fault);
     cublas_folder_ = find_cublas();
     cudnn_folder_ = find_cudnn();
   }

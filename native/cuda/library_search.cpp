@@ -53,6 +53,8 @@ class PlanBuilder {
 
   // A folder that holds libraries itself, or an unpacked toolkit, or NVIDIA's wheels.
   void add_root(const fs::path& root, const std::string& source) {
+    std::error_code error;
+    if (!fs::is_directory(root, error)) plan_.fault = root.string() + " (" + source + ") is not a folder";
     add(root, source);
     add(root / "lib", source);
     add(root / "lib64", source);

@@ -19,6 +19,7 @@ struct SearchFolder {
 struct SearchPlan {
   std::vector<SearchFolder> folders;
   std::size_t explicit_count = 0;
+  std::string fault;  // what is wrong with a folder that was named; empty if nothing
 };
 SearchPlan search_plan(const std::string& library_path);
 

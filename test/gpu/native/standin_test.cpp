@@ -1,80 +1,13 @@
 // The CUDA backend on the stand-in device: the same numbers as the CPU backend, calls in the right order, and every
 // error path. argv[1]: the folder of the stand-in's libraries.
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <memory>
 
-#include "check.h"
 #include "core/error.h"
-#include "core/initialize.h"
-#include "core/random.h"
 #include "cpu/cpu_backend.h"
-#include "cuda/cuda.h"
-#include "standin.h"
-
-using namespace cudnn_lstm;
+#include "standin_case.h"
 
 namespace {
-
-std::string library_folder;
-const std::atomic<bool> kNeverStop{false};
-
-ModelSpec make_spec(InputCoding coding, int layers, float dropout) {
-  return {11, layers, 9, coding, coding == InputCoding::embedding ? 6 : 0, dropout, 42};
-}
-
-std::vector<std::int32_t> make_ids(int count, int vocabulary, std::uint32_t stream) {
-  std::vector<std::int32_t> ids(count);
-  for (int i = 0; i < count; ++i) {
-    ids[i] = static_cast<std::int32_t>(philox4x32({static_cast<std::uint32_t>(i), stream, 0, 0}, philox_key(3))[0] %
-                                       vocabulary);
-  }
-  return ids;
-}
-
-std::unique_ptr<Backend> make_cuda(const ModelSpec& spec, cuda::Precision precision = cuda::Precision::fp32,
-                                   cuda::Algorithm algorithm = cuda::Algorithm::standard) {
-  cuda::CudaOptions options;
-  options.precision = precision;
-  options.algorithm = algorithm;
-  options.library_path = library_folder;
-  return cuda::create_cuda_backend(spec, options);
-}
-
-std::vector<float> read(const Backend& backend, Slot slot) {
-  std::vector<float> values(backend.slot_size(slot));
-  if (!values.empty()) backend.read(slot, values.data());
-  return values;
-}
-
-void initialize_both(Backend& a, Backend& b) {
-  std::vector<float> parameters(a.layout().size());
-  initialize(a.spec(), a.layout(), parameters.data());
-  a.write(Slot::parameters, parameters.data(), parameters.size());
-  b.write(Slot::parameters, parameters.data(), parameters.size());
-}
-
-void initialize_one(Backend& a) {
-  std::vector<float> parameters(a.layout().size());
-  initialize(a.spec(), a.layout(), parameters.data());
-  a.write(Slot::parameters, parameters.data(), parameters.size());
-}
-
-void expect_clean(const char* when) {
-  for (const std::string& fault : standin::faults()) expect(false, std::string(when) + ": " + fault);
-  standin::faults().clear();
-}
-
-void expect_nothing_left() {
-  expect(standin::live_objects() == 0, "objects left: " + std::to_string(standin::live_objects()));
-  expect(standin::live_bytes() == 0, "bytes left: " + std::to_string(standin::live_bytes()));
-  expect_clean("after");
-}
-
-constexpr OptimizerStep kOptimizer{1e-2, 0.9, 0.999, 1e-7, 0.5};
-constexpr Slot kAllSlots[] = {Slot::parameters, Slot::gradients, Slot::first_moments, Slot::second_moments,
-                              Slot::training_state};
 
 // ---- the same numbers
 
