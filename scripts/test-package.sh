@@ -7,7 +7,7 @@ place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 npm run --silent prebuilds >/dev/null
 # prebuildify moves the binary that it built.
-tarball=$(npm pack --silent --pack-destination "$place")
+tarball=$(npm pack --silent --pack-destination "$place" | tail -1)
 listing=$(tar -tzf "$place/$tarball")
 for wanted in package/dist/cli.js package/corpora/the-lamplighters-road.txt package/prebuilds/; do
   grep -q "$wanted" <<<"$listing" || { echo "the tarball lacks $wanted"; exit 1; }
