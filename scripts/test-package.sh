@@ -18,8 +18,10 @@ ln -s "$(command -v node)" "$place/bin/node"
 cd "$place/user"
 echo '{"name":"user","version":"1.0.0"}' >package.json
 npm install --silent --no-audit --no-fund --prefer-offline "$place/$tarball"
-export PATH="$place/bin" PREBUILDS_ONLY=1
-if command -v c++ || command -v cmake; then echo 'the PATH still has a compiler'; exit 1; fi
-node node_modules/cudnn-lstm/dist/cli.js train --epochs 1 --hidden 32 --layers 1 --max-time 20s --out run
-node node_modules/cudnn-lstm/dist/cli.js sample run --length 40 --seed 1
-node node_modules/cudnn-lstm/dist/cli.js info
+(
+  export PATH="$place/bin" PREBUILDS_ONLY=1
+  if command -v c++ || command -v cmake; then echo 'the PATH still has a compiler'; exit 1; fi
+  node node_modules/cudnn-lstm/dist/cli.js train --epochs 1 --hidden 32 --layers 1 --max-time 20s --out run
+  node node_modules/cudnn-lstm/dist/cli.js sample run --length 40 --seed 1
+  node node_modules/cudnn-lstm/dist/cli.js info
+)
