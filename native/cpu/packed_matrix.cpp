@@ -35,6 +35,21 @@ void pack_rows(const float* const* rows, int tile_rows, int depth, float* out) {
     for (int k = 0; k < depth; ++k) out[static_cast<std::size_t>(k) * tile_rows + r] = rows[r][k];
 }
 
+// A copy whose length the compiler knows for the tables there are: called once a column, a library call would cost more
+// than the copy.
+void copy_tile_row(const float* from, int tile_rows, float* to) {
+  switch (tile_rows) {
+    case 8:
+      std::memcpy(to, from, 8 * sizeof(float));
+      break;
+    case 6:
+      std::memcpy(to, from, 6 * sizeof(float));
+      break;
+    default:
+      for (int r = 0; r < tile_rows; ++r) to[r] = from[r];
+  }
+}
+
 }  // namespace
 
 void PackedMatrix::shape(const KernelTable& kernels, int rows, int depth, std::vector<int> segment_ends) {
@@ -91,7 +106,7 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
                                                           : static_cast<std::size_t>(column);
         const std::size_t offset = place * source.depth_stride;
         if (adjacent) {
-          std::memcpy(out, from[0] + offset, tile_rows * sizeof(float));
+          copy_tile_row(from[0] + offset, tile_rows, out);
         } else {
           for (int r = 0; r < tile_rows; ++r) out[r] = from[r][offset];
         }
