@@ -2,11 +2,11 @@
 import { z } from 'zod';
 import type { Normalization } from '../corpus/normalization';
 import { largestVocabulary, Vocabulary } from '../corpus/vocabulary';
-import { CheckpointError } from '../errors';
 import type { NativeParameter, Target } from '../native';
 import { canonicalLayout, layoutSize, type ModelShape } from './layout';
-import { SafetensorsFile, type Tensor, writeSafetensors } from './safetensors';
+import { allocateFloats, SafetensorsFile, type Tensor, writeSafetensors } from './safetensors';
 import { parseStrictJson } from './strict-json';
+import { unusable } from './unusable';
 
 export type { ModelShape } from './layout';
 
@@ -118,7 +118,7 @@ function encodeMetadata(metadata: CheckpointMetadata): Record<string, string> {
 
 function decodeMetadata(path: string, encoded: Record<string, string>): CheckpointMetadata {
   const refuse = (problem: string, cause?: unknown): never => {
-    throw new CheckpointError(`${path} is not a usable checkpoint: ${problem}`, { cause });
+    throw unusable(path, problem, cause);
   };
   if (encoded.format !== 'cudnn-lstm')
     refuse('it is a safetensors file, but not one of this package (no format cudnn-lstm)');
@@ -173,7 +173,7 @@ function* toTensors(checkpoint: Checkpoint, layout: readonly NativeParameter[]):
 /**
  * Writes a checkpoint; atomic, so `path` holds either what it held or all of the new one.
  *
- * @throws DiskError without space or permission.
+ * @throws DiskError without space or permission; TrainingError if a value is not finite.
  */
 export async function saveCheckpoint(
   path: string,
@@ -195,12 +195,9 @@ export async function readCheckpointMetadata(path: string): Promise<CheckpointMe
 
 function checkShape(file: SafetensorsFile, name: string, expected: readonly number[]): void {
   const found = file.shapeOf(name);
-  if (found === undefined)
-    throw new CheckpointError(`${file.path} is not a usable checkpoint: tensor '${name}' is missing`);
+  if (found === undefined) throw unusable(file.path, `tensor '${name}' is missing`);
   if (found.length !== expected.length || found.some((extent, i) => extent !== expected[i])) {
-    throw new CheckpointError(
-      `${file.path} is not a usable checkpoint: tensor '${name}' is [${found}] where the model needs [${expected}]`,
-    );
+    throw unusable(file.path, `tensor '${name}' is [${found}] where the model needs [${expected}]`);
   }
 }
 
@@ -231,25 +228,22 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
     if (names.includes('training.state'))
       checkShape(file, 'training.state', [layers, 2, metadata.training?.batch ?? 0, hidden]);
     const stranger = names.find((name) => !known.has(name));
-    if (stranger !== undefined) {
-      throw new CheckpointError(
-        `${path} is not a usable checkpoint: it holds a tensor '${stranger}' that this format does not know`,
-      );
-    }
-    const parameters = new Float32Array(size);
-    for (const { name, offset } of layout) {
-      parameters.set((await file.tensor(name)).data, offset);
-      if (!name.includes('bias_ih') || !names.includes(recurrentBias(name))) continue;
-      const { data } = await file.tensor(recurrentBias(name));
-      for (let i = 0; i < data.length; i++)
-        parameters[offset + i] = (parameters[offset + i] as number) + (data[i] as number);
+    if (stranger !== undefined) throw unusable(path, `it holds a tensor '${stranger}' that this format does not know`);
+    const parameters = allocateFloats(size, path);
+    for (const { name, offset, size: length } of layout) {
+      const part = parameters.subarray(offset, offset + length);
+      await file.read(name, part);
+      const second = recurrentBias(name);
+      if (second !== name && names.includes(second)) await file.read(second, part, { add: true });
     }
     const checkpoint: Checkpoint = { metadata, parameters };
-    if (names.includes('training.first_moments'))
-      checkpoint.firstMoments = (await file.tensor('training.first_moments')).data;
-    if (names.includes('training.second_moments'))
-      checkpoint.secondMoments = (await file.tensor('training.second_moments')).data;
-    if (names.includes('training.state')) checkpoint.trainingState = (await file.tensor('training.state')).data;
+    const optional = async (name: string) => (names.includes(name) ? (await file.tensor(name)).data : undefined);
+    const firstMoments = await optional('training.first_moments');
+    const secondMoments = await optional('training.second_moments');
+    const trainingState = await optional('training.state');
+    if (firstMoments) checkpoint.firstMoments = firstMoments;
+    if (secondMoments) checkpoint.secondMoments = secondMoments;
+    if (trainingState) checkpoint.trainingState = trainingState;
     return checkpoint;
   } finally {
     await file.close();

@@ -3,10 +3,12 @@
  * the tensors' bytes. Data only: nothing in it is run. Reading makes the checks of the format's Rust crate: the offsets must
  * tile the rest of the file without hole or overlap, and a tensor's bytes must be what its shape and type say.
  */
+import { constants } from 'node:fs';
 import { type FileHandle, open as openFile } from 'node:fs/promises';
-import { CheckpointError } from '../errors';
+import { CheckpointError, OutOfMemoryError, TrainingError } from '../errors';
 import { toDiskError, writeFileAtomically } from './disk';
 import { parseStrictJson } from './strict-json';
+import { unusable } from './unusable';
 
 export interface Tensor {
   shape: number[];
@@ -19,6 +21,9 @@ type Dtype = keyof typeof bytesOf;
 /** The format allows 100 MB; a vocabulary of 65,536 symbols needs one. Larger headers only serve to exhaust a reader. */
 const headerLimit = 16 << 20;
 
+/** Tensors are read, checked and written in pieces of this size, so that neither memory nor the event loop depends on theirs. */
+const pieceBytes = 1 << 20;
+
 interface Entry {
   dtype: Dtype;
   shape: number[];
@@ -26,28 +31,67 @@ interface Entry {
   end: number;
 }
 
-/** Writes the tensors, in the order given, all float32, and the metadata. Atomic: see writeFileAtomically. */
+function checkFinite(data: Float32Array, explain: (index: number) => Error): void {
+  for (let i = 0; i < data.length; i++) if (!Number.isFinite(data[i])) throw explain(i);
+}
+
+/** The bytes of the tensors. A value that no reader would take ends the writing, and with it the file. */
+function* tensorBytes(path: string, tensors: readonly (Tensor & { name: string })[]): Generator<Uint8Array> {
+  const step = pieceBytes / 4;
+  for (const { name, data } of tensors) {
+    for (let begin = 0; begin < data.length; begin += step) {
+      const piece = data.subarray(begin, begin + step);
+      checkFinite(
+        piece,
+        (i) =>
+          new TrainingError(
+            `${path} is not written: '${name}' holds ${piece[i]} at index ${begin + i}, so the numbers have exploded; ` +
+              'go on from the checkpoint before, with a lower --learning-rate or a --clip',
+          ),
+      );
+      yield new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);
+    }
+  }
+}
+
+/**
+ * Writes the tensors, in the order given, all float32, and the metadata. Atomic: see writeFileAtomically.
+ *
+ * @throws DiskError without space or permission; TrainingError if a value is not finite; CheckpointError for what could not be
+ * read back: two tensors of one name, a shape that is not its data's, a header beyond 16 MiB.
+ */
 export async function writeSafetensors(
   path: string,
   tensors: Iterable<Tensor & { name: string }>,
   metadata: Record<string, string>,
 ): Promise<void> {
   const list = [...tensors];
-  const header: Record<string, unknown> = { __metadata__: metadata };
+  const header = new Map<string, unknown>([['__metadata__', metadata]]);
   let offset = 0;
   for (const { name, shape, data } of list) {
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + data.byteLength] };
+    if (header.has(name) || name === '__proto__')
+      throw new CheckpointError(`a checkpoint cannot hold the tensor '${name}': the name is taken`);
+    if (elements(shape) !== data.length)
+      throw new CheckpointError(`tensor '${name}' of ${data.length} numbers cannot have the shape [${shape}]`);
+    header.set(name, { dtype: 'F32', shape, data_offsets: [offset, offset + data.byteLength] });
     offset += data.byteLength;
   }
-  const json = Buffer.from(JSON.stringify(header), 'utf8');
+  const json = Buffer.from(JSON.stringify(Object.fromEntries(header)), 'utf8');
   // Padded with spaces so that the data is aligned to 8, as the format asks of writers.
   const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, ' ');
+  if (padded.length > headerLimit)
+    throw new CheckpointError(
+      `${path} is not written: its metadata of ${json.length} bytes is more than a checkpoint can hold`,
+    );
   json.copy(padded);
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(padded.length));
-  const pieces: Uint8Array[] = [length, padded];
-  for (const { data } of list) pieces.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-  await writeFileAtomically(path, pieces);
+  function* pieces() {
+    yield length;
+    yield padded;
+    yield* tensorBytes(path, list);
+  }
+  await writeFileAtomically(path, pieces());
 }
 
 function halfToFloat(half: number): number {
@@ -59,6 +103,7 @@ function halfToFloat(half: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
+/** A piece of a tensor, at most as large as `bytes` says, as floats; for F32 a view. */
 function toFloats(dtype: Dtype, bytes: Uint8Array): Float32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (dtype === 'F32') return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
@@ -73,6 +118,16 @@ function toFloats(dtype: Dtype, bytes: Uint8Array): Float32Array {
     }
   }
   return out;
+}
+
+/** @throws OutOfMemoryError: a file may be sparse and describe more than the machine has. */
+export function allocateFloats(length: number, path: string): Float32Array {
+  try {
+    return new Float32Array(length);
+  } catch (cause) {
+    const size = `${(length / 2 ** 28).toFixed(1)} GiB`;
+    throw new OutOfMemoryError(`${path} holds ${length} numbers, and there is no memory for them (${size})`, { cause });
+  }
 }
 
 function describe(error: unknown): string {
@@ -105,23 +160,24 @@ export class SafetensorsFile {
   static async open(path: string): Promise<SafetensorsFile> {
     let handle: FileHandle;
     try {
-      handle = await openFile(path, 'r');
+      // Not blocking: to open a pipe would wait for its writer.
+      handle = await openFile(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT') throw new CheckpointError(`no checkpoint at ${path}`, { cause: error });
       throw new CheckpointError(`cannot read ${path}: ${describe(error)}`, { cause: error });
     }
     try {
-      return await SafetensorsFile.read(path, handle);
+      return await SafetensorsFile.check(path, handle);
     } catch (error) {
       await handle.close();
       throw error;
     }
   }
 
-  private static async read(path: string, handle: FileHandle): Promise<SafetensorsFile> {
+  private static async check(path: string, handle: FileHandle): Promise<SafetensorsFile> {
     const refuse = (problem: string, cause?: unknown): never => {
-      throw new CheckpointError(`${path} is not a usable checkpoint: ${problem}`, { cause });
+      throw unusable(path, problem, cause);
     };
     const info = await handle.stat();
     if (!info.isFile()) refuse('it is not a file');
@@ -132,6 +188,7 @@ export class SafetensorsFile {
     let header: unknown;
     try {
       const bytes = await readExactly(handle, path, 8, headerLength);
+      if (bytes[0] !== 0x7b) refuse("its header does not begin with '{'");
       header = parseStrictJson(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
     } catch (error) {
       if (error instanceof CheckpointError) throw error;
@@ -194,18 +251,37 @@ export class SafetensorsFile {
 
   /** @throws CheckpointError if there is no such tensor, or a value in it is not finite. */
   async tensor(name: string): Promise<Tensor> {
-    const entry = this.entries.get(name);
-    if (entry === undefined) throw new CheckpointError(`${this.path} holds no tensor '${name}'`);
-    const bytes = await readExactly(this.handle, this.path, this.dataStart + entry.begin, entry.end - entry.begin);
-    const data = toFloats(entry.dtype, bytes);
-    for (let i = 0; i < data.length; i++) {
-      if (!Number.isFinite(data[i])) {
-        throw new CheckpointError(
-          `${this.path}: tensor '${name}' holds ${data[i]} at index ${i}; a model cannot be made of that`,
-        );
-      }
+    const { shape } = this.entry(name);
+    const data = allocateFloats(elements(shape) as number, this.path);
+    await this.read(name, data);
+    return { shape, data };
+  }
+
+  /**
+   * Reads a tensor into `out`, which has its size, or adds it to what is there.
+   *
+   * @throws CheckpointError if there is no such tensor, or a value in it, or a sum, is not finite.
+   */
+  async read(name: string, out: Float32Array, { add = false } = {}): Promise<void> {
+    const { dtype, begin, end } = this.entry(name);
+    let index = 0;
+    for (let from = begin; from < end; from += pieceBytes) {
+      const length = Math.min(pieceBytes, end - from);
+      const values = toFloats(dtype, await readExactly(this.handle, this.path, this.dataStart + from, length));
+      if (add) for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) + (out[index + i] as number);
+      checkFinite(values, (i) => {
+        const what = add ? 'adds up to' : 'holds';
+        return unusable(this.path, `tensor '${name}' ${what} ${values[i]} at index ${index + i}`);
+      });
+      out.set(values, index);
+      index += values.length;
     }
-    return { shape: entry.shape, data };
+  }
+
+  private entry(name: string): Entry {
+    const entry = this.entries.get(name);
+    if (entry === undefined) throw unusable(this.path, `tensor '${name}' is missing`);
+    return entry;
   }
 
   close(): Promise<void> {
@@ -219,8 +295,7 @@ async function readExactly(handle: FileHandle, path: string, position: number, l
     const { bytesRead } = await handle.read(bytes, done, length - done, position + done).catch((error: unknown) => {
       throw toDiskError(error, `read ${path}`);
     });
-    if (bytesRead === 0)
-      throw new CheckpointError(`${path} ends at byte ${position + done}, in the middle of its data`);
+    if (bytesRead === 0) throw unusable(path, `it ends at byte ${position + done}, in the middle of its data`);
     done += bytesRead;
   }
   return bytes;

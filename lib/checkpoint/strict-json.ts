@@ -1,12 +1,33 @@
 /** JSON from a stranger: no duplicate keys, no __proto__, no deep nesting. What JSON.parse would quietly accept is an error here. */
 
 const maximumDepth = 16;
-const stringToken = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
-const scalarToken = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
-const space = /[ \t\n\r]*/y;
+/** Values and keys in all. A vocabulary of 65,536 symbols is the largest thing that is kept as JSON. */
+const maximumValues = 1 << 18;
+const longestScalar = 64;
+const scalarToken = /^(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)$/;
+
+const quote = 0x22;
+const backslash = 0x5c;
+
+function isSpace(unit: number): boolean {
+  return unit === 0x20 || unit === 0x0a || unit === 0x0d || unit === 0x09;
+}
+
+/** Letters, digits and + - . : what numbers and literals are made of. NaN, for the end of the text, is none. */
+function isScalarPart(unit: number): boolean {
+  return (
+    (unit >= 0x30 && unit <= 0x39) ||
+    (unit >= 0x61 && unit <= 0x7a) ||
+    (unit >= 0x41 && unit <= 0x5a) ||
+    unit === 0x2b ||
+    unit === 0x2d ||
+    unit === 0x2e
+  );
+}
 
 class Parser {
   private at = 0;
+  private values = 0;
 
   constructor(private readonly text: string) {}
 
@@ -22,17 +43,7 @@ class Parser {
   }
 
   private skip(): void {
-    space.lastIndex = this.at;
-    space.test(this.text);
-    this.at = space.lastIndex;
-  }
-
-  private take(token: RegExp): string | undefined {
-    token.lastIndex = this.at;
-    const match = token.exec(this.text);
-    if (match === null) return undefined;
-    this.at = token.lastIndex;
-    return match[0];
+    while (isSpace(this.text.charCodeAt(this.at))) this.at++;
   }
 
   private expect(character: string): void {
@@ -41,67 +52,93 @@ class Parser {
     this.at++;
   }
 
+  private count(): void {
+    if (++this.values > maximumValues) this.fail(`more than ${maximumValues} values`);
+  }
+
   private string(): string {
-    const token = this.take(stringToken);
-    if (token === undefined) this.fail('no string');
-    return JSON.parse(token) as string;
+    if (this.text.charCodeAt(this.at) !== quote) this.fail('no string');
+    const begin = this.at;
+    let escaped = false;
+    for (let i = begin + 1; ; i++) {
+      const unit = this.text.charCodeAt(i);
+      if (unit === quote) {
+        this.at = i + 1;
+        break;
+      }
+      if (unit === backslash) {
+        escaped = true;
+        i++;
+      } else if (!(unit >= 0x20)) {
+        this.at = Math.min(i, this.text.length);
+        this.fail(Number.isNaN(unit) ? 'a string without an end' : 'a control character in a string');
+      }
+    }
+    if (!escaped) return this.text.slice(begin + 1, this.at - 1);
+    try {
+      return JSON.parse(this.text.slice(begin, this.at)) as string;
+    } catch {
+      this.at = begin;
+      return this.fail('an impossible escape in the string');
+    }
+  }
+
+  private scalar(): unknown {
+    let end = this.at;
+    while (end - this.at <= longestScalar && isScalarPart(this.text.charCodeAt(end))) end++;
+    const token = this.text.slice(this.at, end);
+    if (!scalarToken.test(token)) this.fail('no value');
+    this.at = end;
+    return JSON.parse(token) as unknown;
   }
 
   private value(depth: number): unknown {
     if (depth > maximumDepth) this.fail('nested too deeply');
+    this.count();
     this.skip();
     const first = this.text[this.at];
     if (first === '{') return this.object(depth);
     if (first === '[') return this.array(depth);
     if (first === '"') return this.string();
-    const token = this.take(scalarToken);
-    if (token === undefined) this.fail('no value');
-    return JSON.parse(token) as unknown;
+    return this.scalar();
+  }
+
+  /** What follows an item: true if there is another. */
+  private more(close: string): boolean {
+    this.skip();
+    if (this.text[this.at] !== ',') this.expect(close);
+    else this.at++;
+    return this.text[this.at - 1] === ',';
+  }
+
+  private isEmpty(close: string): boolean {
+    this.at++;
+    this.skip();
+    if (this.text[this.at] !== close) return false;
+    this.at++;
+    return true;
   }
 
   private object(depth: number): Record<string, unknown> {
     const result: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
-    this.at++;
-    this.skip();
-    if (this.text[this.at] === '}') {
-      this.at++;
-      return result;
-    }
-    for (;;) {
+    if (this.isEmpty('}')) return result;
+    do {
       this.skip();
       const key = this.string();
       if (key === '__proto__') this.fail('a key named __proto__');
       if (key in result) this.fail(`the key ${JSON.stringify(key)} stands twice`);
       this.expect(':');
       result[key] = this.value(depth + 1);
-      this.skip();
-      if (this.text[this.at] === ',') {
-        this.at++;
-        continue;
-      }
-      this.expect('}');
-      return result;
-    }
+    } while (this.more('}'));
+    return result;
   }
 
   private array(depth: number): unknown[] {
     const result: unknown[] = [];
-    this.at++;
-    this.skip();
-    if (this.text[this.at] === ']') {
-      this.at++;
-      return result;
-    }
-    for (;;) {
-      result.push(this.value(depth + 1));
-      this.skip();
-      if (this.text[this.at] === ',') {
-        this.at++;
-        continue;
-      }
-      this.expect(']');
-      return result;
-    }
+    if (this.isEmpty(']')) return result;
+    do result.push(this.value(depth + 1));
+    while (this.more(']'));
+    return result;
   }
 }
 
