@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import * as fs from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { DiskError } from '../errors';
 
 /** The calls that can fail; tests put failures in their place. */
@@ -24,13 +24,44 @@ const remedies: Record<string, string> = {
   EIO: 'the disk reports an error',
   ENOTDIR: 'a part of the path is a file, not a directory',
   ENOENT: 'the directory is gone',
+  ENAMETOOLONG: 'the name is too long',
 };
 
-/** A failed disk call as a DiskError that names the place and the remedy; anything else as it is. */
+/** A failed call of the operating system as a DiskError that names the place and the remedy; anything else as it is. */
 export function toDiskError(error: unknown, doing: string): unknown {
-  const { code } = error as NodeJS.ErrnoException;
-  const remedy = code === undefined ? undefined : remedies[code];
-  return remedy === undefined ? error : new DiskError(`cannot ${doing}: ${remedy}`, { cause: error });
+  const { code, syscall, message } = error as NodeJS.ErrnoException;
+  if (code === undefined || (remedies[code] === undefined && syscall === undefined)) return error;
+  return new DiskError(`cannot ${doing}: ${remedies[code] ?? message}`, { cause: error });
+}
+
+/**
+ * Makes a directory and those above it. Node's own recursive mkdir tries for ever where a directory that exists answers ENOENT,
+ * as /proc does.
+ *
+ * @throws DiskError if it cannot be made, or is a file.
+ */
+export async function makeDirectory(path: string): Promise<void> {
+  const doing = `make the directory ${path}`;
+  const missing: string[] = [];
+  for (let at = resolve(path); !(await isDirectory(at, doing)); at = dirname(at)) missing.push(at);
+  for (const next of missing.reverse()) {
+    await fs.mkdir(next).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'EEXIST') return; // Made by another process meanwhile.
+      if (error.code === 'ENOENT')
+        throw new DiskError(`cannot ${doing}: the file system does not allow it`, { cause: error });
+      throw toDiskError(error, doing);
+    });
+  }
+}
+
+/** @throws DiskError if it is there and is not a directory. */
+async function isDirectory(path: string, doing: string): Promise<boolean> {
+  const found = await fs.stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw toDiskError(error, doing);
+  });
+  if (found && !found.isDirectory()) throw new DiskError(`cannot ${doing}: ${path} is a file`);
+  return found !== undefined;
 }
 
 const temporaryMark = '.tmp-';

@@ -1,7 +1,9 @@
 /** One trainer a directory: a lock file that names its owner, taken over if the owner is dead. */
+import { randomBytes } from 'node:crypto';
 import { link, readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { DiskError } from '../errors';
 import { toDiskError } from './disk';
 
@@ -12,10 +14,12 @@ interface Owner {
   started: string;
 }
 
-async function startOf(pid: number): Promise<string> {
-  // Field 22 of /proc/PID/stat (proc(5)); the command in field 2 may hold spaces and parentheses.
+/** A process's state letter and start time, fields 3 and 22 of /proc/PID/stat (proc(5)); empty where there is no such file. */
+async function statusOf(pid: number): Promise<{ state: string; started: string }> {
   const status = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  return status.slice(status.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  // The command in field 2 may hold spaces and parentheses.
+  const fields = status.slice(status.lastIndexOf(')') + 2).split(' ');
+  return { state: fields[0] ?? '', started: fields[19] ?? '' };
 }
 
 async function isAlive(owner: Owner): Promise<boolean> {
@@ -25,19 +29,48 @@ async function isAlive(owner: Owner): Promise<boolean> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
   }
-  const started = await startOf(owner.pid);
+  const { state, started } = await statusOf(owner.pid);
+  if (state === 'Z' || state === 'X') return false; // dead, and its parent (a container's init, say) has not asked yet
   return owner.started === '' || started === '' || owner.started === started;
 }
 
 function parseOwner(text: string): Owner | undefined {
   try {
     const { pid, host, started } = JSON.parse(text) as Partial<Owner>;
-    if (Number.isSafeInteger(pid) && typeof host === 'string')
-      return { pid: pid as number, host, started: started ?? '' };
+    if (Number.isSafeInteger(pid) && (pid as number) > 0 && typeof host === 'string')
+      return { pid: pid as number, host, started: String(started ?? '') };
   } catch {
     // A lock that says nothing has no owner to wait for.
   }
   return undefined;
+}
+
+const randomName = () => randomBytes(6).toString('hex');
+
+const noHardLinks = new Set(['EPERM', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK']);
+
+/** Puts a lock into place: whole, or, on a file system without hard links (FAT), written there; undefined if there is one. */
+async function place(directory: string, path: string, text: string): Promise<'whole' | 'written' | undefined> {
+  const draft = join(directory, `.lock.tmp-${randomName()}`);
+  await writeFile(draft, text, { flag: 'wx' });
+  try {
+    await link(draft, path);
+    return 'whole';
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    // ENOENT: the owner, who has it now, has tidied the draft away.
+    if (code === 'EEXIST' || code === 'ENOENT') return undefined;
+    if (!noHardLinks.has(code ?? '')) throw error;
+  } finally {
+    await unlink(draft).catch(() => {});
+  }
+  try {
+    await writeFile(path, text, { flag: 'wx' });
+    return 'written';
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return undefined;
+    throw error;
+  }
 }
 
 /** Released by calling `release`; a process that dies leaves it to be reclaimed. */
@@ -50,24 +83,21 @@ export class DirectoryLock {
   /** @throws DiskError naming the owner if the directory is in use. */
   static async take(directory: string): Promise<DirectoryLock> {
     const path = join(directory, 'lock');
-    const owner: Owner = { pid: process.pid, host: hostname(), started: await startOf(process.pid) };
-    const text = `${JSON.stringify({ ...owner, taken: performance.timeOrigin + performance.now() })}\n`;
-    // Linked into place whole: nobody ever reads half a lock.
-    const draft = join(directory, `.lock.tmp-${process.pid}-${Math.random().toString(36).slice(2)}`);
+    const { started } = await statusOf(process.pid);
+    const owner: Owner = { pid: process.pid, host: hostname(), started };
+    const text = `${JSON.stringify({ ...owner, taken: performance.timeOrigin + performance.now(), key: randomName() })}\n`;
     try {
-      await writeFile(draft, text, { flag: 'wx' });
-      try {
-        for (let attempt = 0; attempt < 5; attempt++) {
-          try {
-            await link(draft, path);
-            return new DirectoryLock(path, text);
-          } catch (error) {
-            if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-          }
+      for (let attempt = 0; attempt < 5; attempt++) {
+        const placed = await place(directory, path, text);
+        if (placed === undefined) {
           await DirectoryLock.reclaim(directory, path);
+          continue;
         }
-      } finally {
-        await unlink(draft).catch(() => {});
+        const lock = new DirectoryLock(path, text);
+        if (attempt === 0 && placed === 'whole') return lock;
+        // Two that reclaim the same dead lock, or see half of a written one, may take each other's away: the one left has it.
+        await setTimeout(100);
+        if (await lock.isHeld()) return lock;
       }
     } catch (error) {
       throw toDiskError(error, `lock ${directory}`);
@@ -86,7 +116,7 @@ export class DirectoryLock {
         `${directory} is in use by process ${owner.pid}${where}; wait for it, choose another --out, or remove ${path} if you know it is gone`,
       );
     }
-    const aside = join(directory, `.lock.tmp-stale-${process.pid}-${Math.random().toString(36).slice(2)}`);
+    const aside = join(directory, `.lock.tmp-stale-${randomName()}`);
     try {
       await rename(path, aside);
     } catch (error) {
@@ -98,8 +128,11 @@ export class DirectoryLock {
     await unlink(aside).catch(() => {});
   }
 
+  private async isHeld(): Promise<boolean> {
+    return (await readFile(this.path, 'utf8').catch(() => undefined)) === this.text;
+  }
+
   async release(): Promise<void> {
-    const text = await readFile(this.path, 'utf8').catch(() => undefined);
-    if (text === this.text) await unlink(this.path).catch(() => {});
+    if (await this.isHeld()) await unlink(this.path).catch(() => {});
   }
 }

@@ -5,16 +5,16 @@
  *   metrics.jsonl, config.json      what happened, and with which options
  *   lock                            the trainer at work
  */
-import { appendFile, mkdir, readdir, readFile, stat, unlink } from 'node:fs/promises';
+import { appendFile, readdir, readFile, stat, unlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { CheckpointError } from '../errors';
+import { CheckpointError, DiskError, UsageError } from '../errors';
 import type { NativeParameter } from '../native';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from './checkpoint';
-import { isTemporary, toDiskError, writeFileAtomically } from './disk';
+import { isTemporary, makeDirectory, toDiskError, writeFileAtomically } from './disk';
 import { DirectoryLock } from './lock';
 
 const lastKept = 2;
-const lastPattern = /^checkpoint-(\d+)\.safetensors$/;
+const lastPattern = /^checkpoint-(\d{8,})\.safetensors$/;
 const lastName = (step: number) => `checkpoint-${String(step).padStart(8, '0')}.safetensors`;
 
 const text = (value: string) => [Buffer.from(value, 'utf8')];
@@ -32,6 +32,9 @@ async function pointedAt(directory: string, pointer: 'best' | 'latest'): Promise
   const path = join(directory, name);
   return (await stat(path).catch(() => undefined))?.isFile() ? path : undefined;
 }
+
+/** Whether a file that `best` names can be one that saveBest wrote. */
+const isBest = (path: string) => path.endsWith('.safetensors') && !lastPattern.test(basename(path));
 
 /** A directory that one trainer writes to. */
 export class RunDirectory implements AsyncDisposable {
@@ -51,40 +54,48 @@ export class RunDirectory implements AsyncDisposable {
   static async open(directory: string, { create }: { create: boolean }): Promise<RunDirectory> {
     const found = await stat(directory).catch(() => undefined);
     if (found === undefined && !create) throw new CheckpointError(`there is no run at ${directory}`);
-    try {
-      await mkdir(directory, { recursive: true });
-    } catch (error) {
-      const exists = (error as NodeJS.ErrnoException).code === 'EEXIST';
-      throw toDiskError(
-        exists ? Object.assign(new Error(), { code: 'ENOTDIR' }) : error,
-        `make the directory ${directory}`,
-      );
-    }
+    await makeDirectory(directory);
     const run = new RunDirectory(directory, await DirectoryLock.take(directory));
-    for (const name of await readdir(directory)) {
-      if (isTemporary(name)) await unlink(join(directory, name)).catch(() => {});
+    try {
+      for (const name of await readdir(directory)) {
+        if (isTemporary(name)) await unlink(join(directory, name)).catch(() => {});
+      }
+    } catch (error) {
+      await run.close();
+      throw toDiskError(error, `read ${directory}`);
     }
     return run;
   }
 
-  /** Saves everything needed to resume; the one before is kept, older ones go. */
+  /**
+   * Saves everything needed to resume; the one before is kept, older ones go. So do those of later steps: the run was not gone on
+   * with from them, because they are damaged.
+   */
   async saveLast(checkpoint: Checkpoint, layout: readonly NativeParameter[]): Promise<string> {
     const name = lastName(checkpoint.metadata.step);
     const path = join(this.path, name);
     await saveCheckpoint(path, checkpoint, layout);
     await writeFileAtomically(join(this.path, 'latest'), text(`${name}\n`));
-    const others = (await lastCheckpoints(this.path)).filter((other) => other !== name);
-    for (const old of others.slice(lastKept - 1)) await unlink(join(this.path, old)).catch(() => {});
+    const all = await lastCheckpoints(this.path);
+    const at = all.indexOf(name);
+    const kept = all.slice(at, at + lastKept);
+    for (const old of all) if (!kept.includes(old)) await unlink(join(this.path, old)).catch(() => {});
     return path;
   }
 
-  /** Saves a new best; the one before goes once the new one is safe. */
+  /**
+   * Saves a new best; the one before goes once the new one is safe.
+   *
+   * @throws UsageError if the file name is that of a last checkpoint.
+   */
   async saveBest(checkpoint: Checkpoint, layout: readonly NativeParameter[], fileName: string): Promise<string> {
+    if (lastPattern.test(fileName))
+      throw new UsageError(`the best checkpoint cannot be named ${fileName}: choose another --checkpoint-name`);
     const before = await pointedAt(this.path, 'best');
     const path = join(this.path, fileName);
     await saveCheckpoint(path, checkpoint, layout);
     await writeFileAtomically(join(this.path, 'best'), text(`${fileName}\n`));
-    if (before !== undefined && before !== path) await unlink(before).catch(() => {});
+    if (before !== undefined && before !== path && isBest(before)) await unlink(before).catch(() => {});
     return path;
   }
 
@@ -99,7 +110,8 @@ export class RunDirectory implements AsyncDisposable {
         await loadCheckpoint(path);
         return path;
       } catch (error) {
-        if (!(error instanceof CheckpointError)) throw error;
+        // A DiskError: a part of the file that the disk does not give back.
+        if (!(error instanceof CheckpointError || error instanceof DiskError)) throw error;
         this.notes.push(`passed over: ${error.message}`);
       }
     }
@@ -146,6 +158,8 @@ export async function resolveCheckpoint(pathOrDirectory: string): Promise<string
   if (!found.isDirectory()) return pathOrDirectory;
   const best = await pointedAt(pathOrDirectory, 'best');
   if (best !== undefined) return best;
+  const latest = await pointedAt(pathOrDirectory, 'latest');
+  if (latest !== undefined) return latest;
   const [last] = await lastCheckpoints(pathOrDirectory);
   if (last !== undefined) return join(pathOrDirectory, last);
   throw new CheckpointError(`${pathOrDirectory} holds no checkpoint: name a run's directory or a .safetensors file`);
