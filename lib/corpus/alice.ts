@@ -1,9 +1,10 @@
 /** The named corpus `alice`: fetched once, when asked for, and kept; its hash is kept beside it and checked at every use. */
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
-import { DataError } from '../errors';
+import { isAbsolute, join } from 'node:path';
+import { makeDirectory, writeFileAtomically } from '../checkpoint/disk';
+import { DataError, DiskError } from '../errors';
 import { packageVersion } from '../version';
 
 const defaultUrl = 'https://www.gutenberg.org/cache/epub/11/pg11.txt';
@@ -11,58 +12,82 @@ const sizeLimit = 4 << 20; // the book is 170 KB
 const redirectLimit = 5;
 const timeoutMilliseconds = 30_000;
 
+/** As the XDG base directory specification has it: a relative path is as good as none. */
 function cacheDirectory(): string {
-  const cache = process.env.XDG_CACHE_HOME;
-  return join(cache !== undefined && cache !== '' ? cache : join(homedir(), '.cache'), 'cudnn-lstm');
+  const cache = process.env.XDG_CACHE_HOME ?? '';
+  return join(isAbsolute(cache) ? cache : join(homedir(), '.cache'), 'cudnn-lstm');
 }
 
 const sha256 = (data: Uint8Array) => createHash('sha256').update(data).digest('hex');
 
-async function fetchBook(url: string, file: string, signal?: AbortSignal): Promise<Buffer> {
-  const explain = (problem: string, cause?: unknown) =>
-    new DataError(
-      `the corpus 'alice' could not be fetched from ${url}: ${problem}; check the network, or put the book's text at ${file}`,
-      { cause },
-    );
-  const timeout = AbortSignal.timeout(timeoutMilliseconds);
-  let location = new URL(url);
-  for (let hop = 0; hop <= redirectLimit; hop++) {
-    const response = await fetch(location, {
-      redirect: 'manual',
-      headers: { 'user-agent': `cudnn-lstm/${packageVersion} (a Node.js package that trains on public-domain texts)` },
-      signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]),
-    }).catch((error: Error) => {
-      signal?.throwIfAborted();
-      throw explain(((error.cause as Error | undefined) ?? error).message, error);
-    });
-    const next = response.headers.get('location');
-    if (response.status >= 300 && response.status < 400 && next !== null) {
+type Explain = (problem: string, cause?: unknown) => DataError;
+
+function webAddress(address: string, base: URL | undefined, explain: Explain): URL {
+  let url: URL;
+  try {
+    url = new URL(address, base);
+  } catch (cause) {
+    throw explain(`'${address}' is not a web address`, cause);
+  }
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw explain(`${url} is not a web address`);
+  return url;
+}
+
+async function readBody(response: Response, explain: Explain): Promise<Buffer> {
+  if (!response.ok) throw explain(`the server answered ${response.status}`);
+  if (response.headers.get('content-type')?.startsWith('text/html'))
+    throw explain('the answer is a web page, perhaps of a network that wants a login');
+  const pieces: Uint8Array[] = [];
+  let size = 0;
+  for await (const piece of response.body ?? []) {
+    size += piece.length;
+    if (size > sizeLimit) throw explain(`it is larger than ${sizeLimit} bytes`);
+    pieces.push(piece);
+  }
+  if (size === 0) throw explain('the answer is empty');
+  return Buffer.concat(pieces);
+}
+
+async function fetchBook(
+  address: string,
+  explain: Explain,
+  { signal, timeout }: { signal: AbortSignal | undefined; timeout: number },
+): Promise<Buffer> {
+  const late = AbortSignal.timeout(timeout);
+  let url = webAddress(address, undefined, explain);
+  try {
+    for (let hop = 0; hop <= redirectLimit; hop++) {
+      const response = await fetch(url, {
+        redirect: 'manual',
+        headers: {
+          'user-agent': `cudnn-lstm/${packageVersion} (a Node.js package that trains on public-domain texts)`,
+        },
+        signal: signal === undefined ? late : AbortSignal.any([signal, late]),
+      });
+      const next = response.headers.get('location');
+      if (response.status < 300 || response.status >= 400 || next === null) return await readBody(response, explain);
       await response.body?.cancel();
-      location = new URL(next, location);
-      if (location.protocol !== 'https:' && location.protocol !== 'http:')
-        throw explain(`it redirects to ${location.protocol}`);
-      continue;
+      url = webAddress(next, url, explain);
     }
-    if (!response.ok) throw explain(`the server answered ${response.status}`);
-    const pieces: Uint8Array[] = [];
-    let size = 0;
-    try {
-      for await (const piece of response.body ?? []) {
-        size += piece.length;
-        if (size > sizeLimit) throw explain(`it is larger than ${sizeLimit} bytes`);
-        pieces.push(piece);
-      }
-    } catch (error) {
-      if (error instanceof DataError) throw error;
-      throw explain((error as Error).message, error);
-    }
-    return Buffer.concat(pieces);
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof DataError) throw error;
+    if (late.aborted) throw explain(`no answer within ${timeout / 1000} s`, error);
+    const { cause, message } = error as Error;
+    throw explain(
+      (cause as Error | undefined)?.message || (cause as { code?: string } | undefined)?.code || message,
+      error,
+    );
   }
   throw explain(`more than ${redirectLimit} redirects`);
 }
 
-/** The cached book's path, fetched first if it is not there or not what was fetched. CUDNN_LSTM_ALICE_URL overrides the address. */
-export async function alicePath(signal?: AbortSignal): Promise<string> {
+/**
+ * The cached book's path, fetched first if it is not there or not what was fetched. CUDNN_LSTM_ALICE_URL overrides the address.
+ *
+ * @throws DataError if it cannot be fetched; DiskError if it cannot be kept.
+ */
+export async function alicePath(signal?: AbortSignal, timeout = timeoutMilliseconds): Promise<string> {
   const directory = cacheDirectory();
   const file = join(directory, 'alice.txt');
   const record = `${file}.sha256`;
@@ -72,16 +97,28 @@ export async function alicePath(signal?: AbortSignal): Promise<string> {
     const expected = await readFile(record, 'utf8').catch(() => undefined);
     if (expected === undefined || expected.trim() === sha256(cached)) return file;
   }
-  const override = process.env.CUDNN_LSTM_ALICE_URL;
-  const book = await fetchBook(override !== undefined && override !== '' ? override : defaultUrl, file, signal);
+  const address = process.env.CUDNN_LSTM_ALICE_URL || defaultUrl;
+  const remedy =
+    cached === undefined
+      ? `check the network, or put the book's text at ${file}`
+      : `${file} is there, but not as it was fetched: check the network, or delete ${record} to use it as it is`;
+  const explain: Explain = (problem, cause) =>
+    new DataError(`the corpus 'alice' could not be fetched from ${address}: ${problem}; ${remedy}`, { cause });
+  const book = await fetchBook(address, explain, { signal, timeout });
   try {
-    await mkdir(directory, { recursive: true });
-    const temporary = `${file}.${process.pid}.tmp`;
-    await writeFile(temporary, book);
-    await writeFile(record, `${sha256(book)}\n`);
-    await rename(temporary, file);
+    await makeDirectory(directory);
+    // In this order, so that a process killed in between leaves a text without a record, not one with a wrong one.
+    await rm(record, { force: true });
+    await writeFileAtomically(file, [book]);
+    await writeFileAtomically(record, [Buffer.from(`${sha256(book)}\n`)]);
   } catch (error) {
-    throw new DataError(`cannot keep the corpus 'alice' at ${file}: ${(error as Error).message}`, { cause: error });
+    const { message } = error instanceof DiskError ? ((error.cause as Error | undefined) ?? error) : (error as Error);
+    throw new DiskError(
+      `cannot keep the corpus 'alice' at ${file} (${message}); set XDG_CACHE_HOME to a folder you may write to`,
+      {
+        cause: error,
+      },
+    );
   }
   return file;
 }

@@ -1,7 +1,8 @@
 /** Bytes to text, strictly: what is not in the declared encoding is an error with its offset, never a replacement character. */
 import { createReadStream } from 'node:fs';
+import { addAbortSignal } from 'node:stream';
 import iconv from 'iconv-lite';
-import { DataError } from '../errors';
+import { DataError, UsageError } from '../errors';
 import type { Source } from './sources';
 
 /** Index of the first byte that is not part of a valid UTF-8 sequence (RFC 3629), or -1. A sequence cut off at the end counts. */
@@ -46,6 +47,15 @@ interface PieceDecoder {
   end(): string;
 }
 
+const utf16Marks = [
+  [0xff, 0xfe],
+  [0xfe, 0xff],
+] as const;
+
+function beginsLikeUtf16(bytes: Uint8Array): boolean {
+  return utf16Marks.some(([first, second]) => bytes[0] === first && bytes[1] === second);
+}
+
 function utf8Decoder(name: string): PieceDecoder {
   // The byte order mark is the normaliser's business.
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -59,10 +69,11 @@ function utf8Decoder(name: string): PieceDecoder {
     } catch (cause) {
       const at = Math.max(0, firstInvalidUtf8(bytes));
       const byte = (bytes[at] ?? 0).toString(16).toUpperCase().padStart(2, '0');
-      throw new DataError(
-        `${name} is not valid UTF-8: byte 0x${byte} at offset ${offset + at}; if it is in another encoding, name it, e.g. --encoding latin1`,
-        { cause },
-      );
+      const remedy =
+        offset + at === 0 && beginsLikeUtf16(bytes)
+          ? 'it begins as UTF-16 does: --encoding utf-16'
+          : 'if it is in another encoding, name it, e.g. --encoding latin1';
+      throw new DataError(`${name} is not valid UTF-8: byte 0x${byte} at offset ${offset + at}; ${remedy}`, { cause });
     }
   };
   return {
@@ -76,31 +87,92 @@ function utf8Decoder(name: string): PieceDecoder {
   };
 }
 
-function makeDecoder(name: string, encoding: string): PieceDecoder {
-  if (/^utf-?8$/i.test(encoding)) return utf8Decoder(name);
-  const decoder = iconv.getDecoder(encoding, { stripBOM: false });
-  return { push: (bytes) => decoder.write(Buffer.from(bytes)), end: () => decoder.end() ?? '' };
+/** `order` undefined: as the byte order mark says, little-endian without one. */
+function utf16Decoder(name: string, order?: 'le' | 'be'): PieceDecoder {
+  let big = order === undefined ? undefined : order === 'be';
+  let held: Buffer = Buffer.alloc(0);
+  let offset = 0;
+  const refuse = (at: number, problem: string): never => {
+    throw new DataError(`${name} is not valid UTF-16: ${problem} at offset ${at}; name its encoding with --encoding`);
+  };
+  return {
+    push(bytes) {
+      const all = Buffer.concat([held, bytes]);
+      if (all.length >= 2) big ??= all[0] === 0xfe && all[1] === 0xff;
+      let whole = all.length & ~1;
+      // The first half of a surrogate pair waits for its other.
+      if (whole >= 2 && ((all[big ? whole - 2 : whole - 1] as number) & 0xfc) === 0xd8) whole -= 2;
+      held = all.subarray(whole);
+      const units = all.subarray(0, whole);
+      const text = (big ? Buffer.from(units).swap16() : units).toString('utf16le');
+      const alone = text.search(/\p{Surrogate}/u);
+      if (alone >= 0) refuse(offset + 2 * alone, 'half a surrogate pair');
+      offset += whole;
+      return text;
+    },
+    end: () => (held.length === 0 ? '' : refuse(offset, 'half a character')),
+  };
 }
 
-/** @throws DataError for a name that is not a known encoding. */
+/** Whatever else iconv-lite knows. It puts U+FFFD where it cannot decode. */
+function iconvDecoder(name: string, encoding: string): PieceDecoder {
+  const decoder = iconv.getDecoder(encoding, { stripBOM: false });
+  let offset = 0;
+  const checked = (text: string) => {
+    const at = text.indexOf('\uFFFD');
+    if (at < 0) return text;
+    const near = offset + iconv.encode(text.slice(0, at), encoding).length;
+    throw new DataError(`${name} is not valid ${encoding}, near offset ${near}; name its encoding with --encoding`);
+  };
+  return {
+    push(bytes) {
+      const text = checked(decoder.write(Buffer.from(bytes)));
+      offset += bytes.length;
+      return text;
+    },
+    end: () => checked(decoder.end() ?? ''),
+  };
+}
+
+function makeDecoder(name: string, encoding: string): PieceDecoder {
+  const canonical = encoding.toLowerCase().replace(/[^0-9a-z]/g, '');
+  if (canonical === 'utf8' || canonical === 'unicode11utf8') return utf8Decoder(name);
+  if (canonical === 'utf16') return utf16Decoder(name);
+  if (canonical === 'utf16le' || canonical === 'ucs2') return utf16Decoder(name, 'le');
+  if (canonical === 'utf16be') return utf16Decoder(name, 'be');
+  return iconvDecoder(name, encoding);
+}
+
+/** @throws UsageError for a name that is not a known encoding. */
 export function checkEncoding(encoding: string): void {
   if (!iconv.encodingExists(encoding)) {
-    throw new DataError(
-      `no encoding named ${encoding}; common ones are utf8, latin1, windows-1252, utf16le, shift_jis, gbk`,
+    throw new UsageError(
+      `no encoding named ${encoding}; common ones are utf8, latin1, windows-1252, utf-16, shift_jis, gbk`,
     );
   }
 }
 
 /** The text of a source, piece by piece. @throws DataError with the file's name, and the offset of a byte that does not decode. */
 export async function* readText(source: Source, encoding: string, signal?: AbortSignal): AsyncGenerator<string> {
-  const stream = source.path === undefined ? process.stdin : createReadStream(source.path, { highWaterMark: 1 << 20 });
   const decoder = makeDecoder(source.name, encoding);
+  for await (const piece of readBytes(source, signal)) yield decoder.push(piece);
+  yield decoder.end();
+}
+
+/** The bytes of a source, piece by piece. @throws DataError if it cannot be read. */
+export async function* readBytes(source: Source, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  signal?.throwIfAborted();
+  if (source.bytes !== undefined) {
+    yield* source.bytes;
+    return;
+  }
+  const stream = source.path === undefined ? process.stdin : createReadStream(source.path, { highWaterMark: 1 << 20 });
+  // An abort must not wait for a terminal or a pipe to say something.
+  if (signal) addAbortSignal(signal, stream);
   try {
-    for await (const piece of stream) {
-      signal?.throwIfAborted();
-      yield decoder.push(piece as Uint8Array);
-    }
+    for await (const piece of stream) yield piece as Uint8Array;
   } catch (error) {
+    signal?.throwIfAborted();
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') throw new DataError(`no such file: ${source.name}`, { cause: error });
     if (code === 'EACCES' || code === 'EPERM' || code === 'EISDIR' || code === 'EIO') {
@@ -108,5 +180,4 @@ export async function* readText(source: Source, encoding: string, signal?: Abort
     }
     throw error;
   }
-  yield decoder.end();
 }

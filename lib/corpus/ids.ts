@@ -20,7 +20,7 @@ export function bytesPerId(vocabularySize: number): 1 | 2 {
 }
 
 function checkRange(start: number, count: number, length: number): void {
-  if (start < 0 || count < 0 || start + count > length) {
+  if (!(Number.isInteger(start) && Number.isInteger(count) && start >= 0 && count >= 0 && start + count <= length)) {
     throw new RangeError(`ids ${start} to ${start + count} of a corpus of ${length}`);
   }
 }
@@ -54,10 +54,16 @@ export class FileIds implements IdSource {
     private readonly path: string,
     readonly length: number,
     readonly bytesPerId: 1 | 2,
-    /** Remove the file's folder when closed: it is a temporary one. */
+    /** The file's folder is a temporary one and goes with it. */
     private readonly temporary: boolean,
   ) {
     this.descriptor = openSync(path, 'r');
+    // A file that is open can be read without its name, so that even a killed process leaves nothing; not so on Windows.
+    if (temporary && process.platform !== 'win32') this.removeFolder();
+  }
+
+  private removeFolder(): void {
+    rmSync(dirname(this.path), { recursive: true, force: true });
   }
 
   read(start: number, count: number): IdArray {
@@ -94,6 +100,6 @@ export class FileIds implements IdSource {
     closeSync(this.descriptor);
     this.descriptor = undefined;
     this.pages.clear();
-    if (this.temporary) rmSync(dirname(this.path), { recursive: true, force: true });
+    if (this.temporary) this.removeFolder();
   }
 }

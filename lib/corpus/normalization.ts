@@ -10,9 +10,9 @@ function lowerCodePoints(text: string): string {
   return text.includes('Σ') ? Array.from(text, (symbol) => symbol.toLowerCase()).join('') : lower;
 }
 
-/** Drops a byte order mark, turns CRLF and CR into LF, lower-cases if asked. Idempotent. */
+/** Drops byte order marks at the beginning, turns CRLF and CR into LF, lower-cases if asked. Idempotent. */
 export function normalizeText(text: string, normalization: Normalization): string {
-  let out = text.startsWith('\uFEFF') ? text.slice(1) : text;
+  let out = text.startsWith('\uFEFF') ? text.replace(/^\uFEFF+/, '') : text;
   if (out.includes('\r')) out = out.replace(/\r\n?/g, '\n');
   return normalization.lowercase ? lowerCodePoints(out) : out;
 }
@@ -32,8 +32,9 @@ export class StreamNormalizer {
     this.held = '';
     if (text === '') return '';
     if (!this.started) {
+      text = text.replace(/^\uFEFF+/, '');
+      if (text === '') return '';
       this.started = true;
-      if (text.startsWith('\uFEFF')) text = text.slice(1);
     }
     const last = text.charCodeAt(text.length - 1);
     if (last === 0x0d || (last >= 0xd800 && last <= 0xdbff)) {

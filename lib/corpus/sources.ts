@@ -1,7 +1,7 @@
 /** Which texts CORPUS… means. */
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import { glob } from 'tinyglobby';
+import { realpath, stat } from 'node:fs/promises';
+import { isAbsolute, join } from 'node:path';
+import { type GlobOptions, glob } from 'tinyglobby';
 import { DataError } from '../errors';
 import { packageRoot } from '../native';
 import { alicePath } from './alice';
@@ -12,6 +12,8 @@ export interface Source {
   name: string;
   /** Undefined for standard input. */
   path?: string;
+  /** What it holds, where that has been read already. */
+  bytes?: readonly Uint8Array[];
 }
 
 /** The tale that comes with the package: what is trained on when nothing else is named. */
@@ -19,6 +21,17 @@ export const bundledCorpusPath = join(packageRoot, 'corpora', 'the-lamplighters-
 
 /** Taken from a directory, at any depth. Other files are taken only when named or matched by a glob. */
 const directoryPattern = '**/*.{txt,text,md}';
+
+/** Matches sorted by path; a file that is reached by several ways, as links may have it, is taken once. */
+async function matches(pattern: string, o: GlobOptions): Promise<string[]> {
+  const unique = new Map<string, string>();
+  const found = await glob(pattern, { ...o, onlyFiles: true });
+  for (const file of found.sort()) {
+    const real = await realpath(o.cwd === undefined ? file : join(String(o.cwd), file)).catch(() => file);
+    if (!unique.has(real)) unique.set(real, file);
+  }
+  return [...unique.values()];
+}
 
 /**
  * Files in the order in which they are concatenated: arguments as given; a directory's *.txt, *.text and *.md at any depth and
@@ -40,19 +53,19 @@ export async function resolveSources(corpora: readonly string[], signal?: AbortS
       throw new DataError(`cannot read ${corpus}: ${error.message}`, { cause: error });
     });
     if (found?.isDirectory()) {
-      const files = await glob(directoryPattern, { cwd: corpus, onlyFiles: true });
+      const files = await matches(directoryPattern, { cwd: corpus });
       if (files.length === 0) {
         throw new DataError(`${corpus} holds no text: no *.txt, *.text or *.md in it; name the files, or use a glob`);
       }
-      for (const file of files.sort()) sources.push({ name: join(corpus, file), path: join(corpus, file) });
+      for (const file of files) sources.push({ name: join(corpus, file), path: join(corpus, file) });
     } else if (found !== undefined) {
       sources.push({ name: corpus, path: corpus });
     } else if (corpus === 'alice') {
       sources.push({ name: "Alice's Adventures in Wonderland", path: await alicePath(signal) });
     } else if (/[*?[\]{}]/.test(corpus)) {
-      const files = await glob(corpus, { onlyFiles: true, expandDirectories: false });
+      const files = await matches(corpus, { absolute: isAbsolute(corpus), expandDirectories: false });
       if (files.length === 0) throw new DataError(`no file matches ${corpus}`);
-      for (const file of files.sort()) sources.push({ name: file, path: file });
+      for (const file of files) sources.push({ name: file, path: file });
     } else {
       throw new DataError(`no such file: ${corpus}; name a text file, a directory, a glob, - or alice`);
     }

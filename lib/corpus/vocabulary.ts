@@ -16,6 +16,22 @@ function describe(symbol: string): string {
   return /[\p{L}\p{M}\p{N}\p{P}\p{S}]/u.test(symbol) ? `'${symbol}' (${name})` : name;
 }
 
+/** Characters as a message shows them, the first five by name. */
+export function nameCharacters(symbols: Iterable<string>): string {
+  const all = [...symbols];
+  const more = all.length > 5 ? ` and ${all.length - 5} more` : '';
+  return `${all.slice(0, 5).map(describe).join(', ')}${more}`;
+}
+
+/** The error about characters that a vocabulary does not hold. `unknown`: each with the position, in characters, of its first. */
+export function unknownCharacters(unknown: ReadonlyMap<string, number>, what: string): DataError {
+  const [first] = unknown.values();
+  return new DataError(
+    `${what} has characters the model does not know: ${nameCharacters(unknown.keys())} ` +
+      `(the first at character ${first}); remove them, or leave them out with --unknown skip`,
+  );
+}
+
 /** The symbols of a model in id order. A symbol is one Unicode code point, never half a surrogate pair. */
 export class Vocabulary {
   readonly symbols: readonly string[];
@@ -73,15 +89,7 @@ export class Vocabulary {
       else if (!unknown.has(symbol)) unknown.set(symbol, position);
       position++;
     }
-    if (unknown.size > 0 && options.unknown !== 'skip') {
-      const named = [...unknown.keys()].slice(0, 5).map(describe).join(', ');
-      const more = unknown.size > 5 ? ` and ${unknown.size - 5} more` : '';
-      const first = [...unknown.values()][0];
-      throw new DataError(
-        `${options.what ?? 'the text'} has characters the model does not know: ${named}${more} ` +
-          `(the first at character ${first}); remove them, or leave them out with --unknown skip`,
-      );
-    }
+    if (unknown.size > 0 && options.unknown !== 'skip') throw unknownCharacters(unknown, options.what ?? 'the text');
     return out.slice(0, count);
   }
 

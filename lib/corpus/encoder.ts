@@ -1,0 +1,98 @@
+/** From pieces of text to symbols and ids. A piece never splits a surrogate pair. */
+import type { IdArray } from './ids';
+import { nameCharacters, unknownCharacters, Vocabulary } from './vocabulary';
+
+const unseen = -1;
+/** Of unknown characters, how many are told apart. */
+const unknownKept = 1000;
+
+const isHighSurrogate = (unit: number) => unit >= 0xd800 && unit <= 0xdbff;
+
+/** Ids by code point: a table for the first plane, a map above it. */
+export class Encoder {
+  private readonly table = new Int32Array(65_536).fill(unseen);
+  /** Characters that the vocabulary does not hold, each with the position of its first in its source. */
+  private unknown = new Map<string, number>();
+  private position = 0;
+  private source = '';
+  /** Characters that the vocabulary does not hold, so far. */
+  skipped = 0;
+
+  constructor(
+    readonly vocabulary: Vocabulary,
+    private readonly skip: boolean,
+  ) {
+    for (const [id, symbol] of vocabulary.symbols.entries())
+      if (symbol.length === 1) this.table[symbol.charCodeAt(0)] = id;
+  }
+
+  /** What is encoded from now on belongs to this source. @throws as `finish` does for the one before. */
+  begin(source: string): void {
+    this.finish();
+    this.source = source;
+    this.position = 0;
+  }
+
+  /** Ids of a piece into `out`; returns how many. */
+  encode(text: string, out: IdArray, at: number): number {
+    const begin = at;
+    for (let i = 0; i < text.length; i++) {
+      let id = this.table[text.charCodeAt(i)] as number;
+      if (id === unseen) {
+        const symbol = String.fromCodePoint(text.codePointAt(i) as number);
+        if (symbol.length === 2) i++;
+        id = this.vocabulary.idOf(symbol) ?? unseen;
+        if (id === unseen) {
+          if (!this.unknown.has(symbol) && this.unknown.size < unknownKept) this.unknown.set(symbol, this.position);
+          this.skipped++;
+          this.position++;
+          continue;
+        }
+      }
+      this.position++;
+      out[at++] = id;
+    }
+    return at - begin;
+  }
+
+  /** @throws DataError naming what was not in the vocabulary, unless it is to be skipped. */
+  finish(): void {
+    if (!this.skip && this.unknown.size > 0) throw unknownCharacters(this.unknown, this.source);
+  }
+
+  /** What there is to tell about characters left out. */
+  notes(): string[] {
+    if (this.skipped === 0) return [];
+    const count = this.skipped === 1 ? '1 character' : `${this.skipped.toLocaleString('en')} characters`;
+    return [`${count} that the model does not know left out: ${nameCharacters(this.unknown.keys())}`];
+  }
+}
+
+/** Which symbols there are, and how many characters. */
+export class SymbolCounter {
+  private readonly seen = new Uint8Array(65_536);
+  private readonly above = new Set<string>();
+  /** Code points counted. */
+  length = 0;
+
+  count(text: string): void {
+    for (let i = 0; i < text.length; i++) {
+      const unit = text.charCodeAt(i);
+      if (isHighSurrogate(unit)) {
+        this.above.add(String.fromCodePoint(text.codePointAt(i) as number));
+        i++;
+      } else {
+        this.seen[unit] = 1;
+      }
+      this.length++;
+    }
+  }
+
+  /** @throws DataError if there are none, or too many. */
+  vocabulary(): Vocabulary {
+    const symbols = [...this.above];
+    for (let unit = 0; unit < this.seen.length; unit++)
+      if (this.seen[unit] === 1) symbols.push(String.fromCharCode(unit));
+    return Vocabulary.sorted(symbols);
+  }
+}

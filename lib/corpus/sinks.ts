@@ -1,0 +1,67 @@
+/** Where the ids of a text go while it is read. */
+import type { Encoder } from './encoder';
+import { bytesPerId, FileIds, type IdArray, type IdSource, MemoryIds } from './ids';
+import type { TemporaryFile } from './temporary';
+
+export interface IdSink {
+  /** Encodes a piece of text. */
+  add(text: string): Promise<void>;
+  /** All that was added; nothing can be added any more. */
+  finish(): Promise<IdSource>;
+  /** Instead of `finish`, when reading failed. */
+  abandon(): Promise<void>;
+}
+
+function makeIds(encoder: Encoder, length: number): IdArray {
+  return bytesPerId(encoder.vocabulary.size) === 1 ? new Uint8Array(length) : new Uint16Array(length);
+}
+
+/** Ids in one array. */
+export class MemorySink implements IdSink {
+  private readonly all: IdArray;
+  private length = 0;
+
+  /** @param capacity Ids at most. */
+  constructor(
+    private readonly encoder: Encoder,
+    capacity: number,
+  ) {
+    this.all = makeIds(encoder, capacity);
+  }
+
+  async add(text: string): Promise<void> {
+    this.length += this.encoder.encode(text, this.all, this.length);
+  }
+
+  async finish(): Promise<IdSource> {
+    return new MemoryIds(this.length === this.all.length ? this.all : this.all.slice(0, this.length));
+  }
+
+  async abandon(): Promise<void> {}
+}
+
+/** Ids in a temporary file. */
+export class FileSink implements IdSink {
+  private length = 0;
+
+  constructor(
+    private readonly encoder: Encoder,
+    private readonly file: TemporaryFile,
+  ) {}
+
+  async add(text: string): Promise<void> {
+    const ids = makeIds(this.encoder, text.length);
+    const count = this.encoder.encode(text, ids, 0);
+    this.length += count;
+    await this.file.write(new Uint8Array(ids.buffer, 0, count * ids.BYTES_PER_ELEMENT));
+  }
+
+  async finish(): Promise<IdSource> {
+    await this.file.close();
+    return new FileIds(this.file.path, this.length, bytesPerId(this.encoder.vocabulary.size), true);
+  }
+
+  abandon(): Promise<void> {
+    return this.file.close();
+  }
+}
