@@ -31,17 +31,39 @@ INLINE vf load(const float* p) { return *reinterpret_cast<const vf_unaligned*>(p
 INLINE void store(float* p, vf v) { *reinterpret_cast<vf_unaligned*>(p) = v; }
 INLINE vf splat(float x) { return x - vf{}; }
 INLINE vi splat_int(std::int32_t x) { return x - vi{}; }
-INLINE vf select(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
-INLINE vf max(vf a, vf b) { return select(a > b, a, b); }
+INLINE vf select(vi mask, vf a, vf b) { return mask ? a : b; }
+// a > b ? a : b and a < b ? a : b, thus b where either is a NaN: one instruction on x86, which compilers make two of.
+INLINE vf max(vf a, vf b) {
+#if VW == 16 && defined(__AVX512F__)
+  return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif VW == 8 && defined(__AVX__)
+  return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#elif VW == 4 && defined(__SSE__)
+  return (vf)_mm_max_ps((__m128)a, (__m128)b);
+#else
+  return select(a > b, a, b);
+#endif
+}
+INLINE vf min(vf a, vf b) {
+#if VW == 16 && defined(__AVX512F__)
+  return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif VW == 8 && defined(__AVX__)
+  return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#elif VW == 4 && defined(__SSE__)
+  return (vf)_mm_min_ps((__m128)a, (__m128)b);
+#else
+  return select(a < b, a, b);
+#endif
+}
 
 // ---- Elementwise functions. Measured against libm in double over every float in range by native/cpu/selftest.cpp:
 // exponential <= 2 ulp, sigmoid <= 3 ulp, hyperbolic_tangent <= 3 ulp.
 
 // exp(x), after Cephes' expf: x = n ln 2 + r, |r| <= ln 2 / 2, a degree-6 polynomial in r, the exponent added as bits.
-INLINE vf exponential(vf x) {
-  // Written so that a NaN stays one: an exploded step must show in its loss.
-  x = select(x < splat(-87.0f), splat(-87.0f), x);
-  x = select(x > splat(88.0f), splat(88.0f), x);
+// At most `kLargest`, 88 or less: what the caller knows of x saves a bound.
+INLINE vf exponential_of_bounded(vf x) {
+  // The order of the operands lets a NaN through: an exploded step must show in its loss.
+  x = max(splat(-87.0f), x);
   const vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
   const vf shifted = x * splat(1.44269504088896341f) + magic;
   const vf n = shifted - magic;
@@ -60,6 +82,8 @@ INLINE vf exponential(vf x) {
   return (vf)((vi)p + exponent);
 }
 
+INLINE vf exponential(vf x) { return exponential_of_bounded(min(splat(88.0f), x)); }
+
 INLINE vf sigmoid(vf x) { return splat(1.0f) / (splat(1.0f) + exponential(-x)); }
 
 // tanh(x), after Cephes' tanhf: an odd polynomial near zero, where the quotient would cancel; else (1 - e) / (1 + e), e
@@ -68,7 +92,7 @@ INLINE vf hyperbolic_tangent(vf x) {
   const vi sign_bit = splat_int(static_cast<std::int32_t>(0x80000000u));
   const vi sign = (vi)x & sign_bit;
   const vf magnitude = (vf)((vi)x & ~sign_bit);
-  const vf e = exponential(magnitude * splat(-2.0f));
+  const vf e = exponential_of_bounded(magnitude * splat(-2.0f));
   const vf far = (splat(1.0f) - e) / (splat(1.0f) + e);
   const vf square = x * x;
   vf p = splat(-5.70498872745e-3f);
