@@ -1,0 +1,257 @@
+/** Files made to do harm: thousands of mutated checkpoints, and a few that claim more than there is. */
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { loadCheckpoint, saveCheckpoint } from '../../../lib/checkpoint/checkpoint';
+import { readSafetensors } from '../../../lib/checkpoint/safetensors';
+import { CudnnLstmError } from '../../../lib/errors';
+import { fileOf, partsOf, tinyCheckpoint, tinyLayout, tinyMetadata } from '../../fixtures/checkpoints';
+import { compiled, long, run } from '../../fixtures/child';
+
+let folder: string;
+let path: string;
+let header: Record<string, unknown>;
+let data: Buffer;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'hostile-'));
+  path = join(folder, 'file.safetensors');
+  await saveCheckpoint(path, tinyCheckpoint(), tinyLayout);
+  ({ header, data } = partsOf(path));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** Numbers at which arithmetic goes wrong. */
+const numbers = fc.constantFrom(
+  '-1',
+  '0',
+  '0.5',
+  '1e308',
+  '4294967296',
+  '9007199254740991',
+  '9223372036854775808',
+  '18446744073709551615',
+  '2147483648',
+);
+const jsonParts = fc.oneof(
+  numbers,
+  fc.constantFrom(
+    'null',
+    'true',
+    '""',
+    '[]',
+    '{}',
+    '{"a":',
+    '[[[[',
+    '"__proto__"',
+    '"constructor"',
+    '\\u0000',
+    '\\ud800',
+    ',',
+    '}',
+    ']',
+  ),
+);
+
+type Mutation = (bytes: Buffer) => Buffer;
+
+const fraction = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
+const headerLength = (bytes: Buffer) =>
+  bytes.length < 8 ? bytes.length : Math.min(bytes.length, 8 + Number(bytes.readBigUInt64LE() % 1_000_000n));
+const at = (bytes: Buffer, where: number, inHeader: boolean) =>
+  Math.floor(where * (inHeader ? headerLength(bytes) : bytes.length));
+
+const flips: fc.Arbitrary<Mutation> = fc
+  .array(fc.tuple(fraction, fc.boolean(), fc.integer({ min: 1, max: 255 })), { minLength: 1, maxLength: 8 })
+  .map((places) => (bytes) => {
+    for (const [where, inHeader, mask] of places) {
+      const i = at(bytes, where, inHeader);
+      bytes[i] = (bytes[i] as number) ^ mask;
+    }
+    return bytes;
+  });
+const cuts: fc.Arbitrary<Mutation> = fraction.map((where) => (bytes) => bytes.subarray(0, at(bytes, where, false)));
+const splices: fc.Arbitrary<Mutation> = fc
+  .tuple(fraction, fc.boolean(), fc.nat({ max: 40 }), fc.uint8Array({ maxLength: 40 }))
+  .map(([where, inHeader, removed, added]) => (bytes) => {
+    const i = at(bytes, where, inHeader);
+    return Buffer.concat([bytes.subarray(0, i), added, bytes.subarray(i + removed)]);
+  });
+const lengths: fc.Arbitrary<Mutation> = fc
+  .oneof(fc.bigInt({ min: 0n, max: 5000n }), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }))
+  .map((length) => (bytes) => {
+    if (bytes.length >= 8) bytes.writeBigUInt64LE(length);
+    return bytes;
+  });
+/** Puts something else for a number or a string of the header, and mends the header's length, so that the checks behind it are reached. */
+const tokens: fc.Arbitrary<Mutation> = fc
+  .array(fc.tuple(fraction, jsonParts), { minLength: 1, maxLength: 3 })
+  .map((changes) => (bytes) => {
+    const end = headerLength(bytes);
+    let json = bytes.toString('latin1', 8, end);
+    for (const [where, put] of changes) {
+      const found = [...json.matchAll(/-?\d+|"(?:[^"\\]|\\.)*"|[[\]{}]/g)];
+      const token = found[Math.floor(where * found.length)];
+      if (token) json = json.slice(0, token.index) + put + json.slice(token.index + token[0].length);
+    }
+    return Buffer.concat([fileOf(json), bytes.subarray(end)]);
+  });
+const valuesChanged: fc.Arbitrary<Mutation> = fc
+  .tuple(fraction, fc.constantFrom('dtype', 'shape', 'data_offsets'), fc.jsonValue({ maxDepth: 2 }))
+  .map(([where, key, value]) => () => {
+    const names = Object.keys(header).filter((name) => name !== '__metadata__');
+    const name = names[Math.floor(where * names.length)] as string;
+    return fileOf({ ...header, [name]: { ...(header[name] as object), [key]: value } }, data);
+  });
+const metadataChanged: fc.Arbitrary<Mutation> = fc
+  .tuple(fraction, fc.oneof(jsonParts, fc.json({ maxDepth: 3 }), fc.string({ unit: 'binary' })))
+  .map(([where, value]) => () => {
+    const metadata = header.__metadata__ as Record<string, string>;
+    const keys = Object.keys(metadata);
+    return fileOf(
+      { ...header, __metadata__: { ...metadata, [keys[Math.floor(where * keys.length)] as string]: value } },
+      data,
+    );
+  });
+
+it('of mutated checkpoints none does more than fail with a typed error, within a second', async () => {
+  const tally = { loaded: 0, refused: 0, slowest: 0 };
+  const mutation = fc.oneof(flips, cuts, splices, lengths, tokens, tokens, valuesChanged, metadataChanged);
+  await fc.assert(
+    fc.asyncProperty(fc.array(mutation, { minLength: 1, maxLength: 3 }), async (mutations) => {
+      let bytes = fileOf(header, data);
+      for (const mutate of mutations) bytes = mutate(bytes);
+      await writeFile(path, bytes);
+      for (const read of [loadCheckpoint, readSafetensors]) {
+        const began = performance.now();
+        try {
+          await read(path);
+          tally.loaded++;
+        } catch (error) {
+          tally.refused++;
+          if (!(error instanceof CudnnLstmError)) throw error;
+          expect(error.message).not.toMatch(/[\p{Cc}]/u);
+          expect(error.message.length).toBeLessThan(1000);
+        }
+        const took = performance.now() - began;
+        tally.slowest = Math.max(tally.slowest, took);
+        expect(took).toBeLessThan(1000);
+      }
+    }),
+    { numRuns: long ? 10_000 : 1000 },
+  );
+  // Both ends were reached, or the test has tested nothing.
+  expect(tally.refused).toBeGreaterThan(500);
+  expect(tally.loaded).toBeGreaterThan(10);
+}, 300_000);
+
+/** Loads a file in a process of its own; tells the error and by how much its peak of memory grew. */
+async function loadApart(
+  file: string,
+): Promise<{ code: string; message: string; grown: number; milliseconds: number }> {
+  const { stdout, stderr } = await run(process.execPath, [
+    '-e',
+    `
+    const { loadCheckpoint } = require(${JSON.stringify(compiled('index.js'))});
+    const before = process.resourceUsage().maxRSS;
+    const began = performance.now();
+    loadCheckpoint(process.argv[1]).then(() => ({ code: 'loaded', message: '' }), (error) => error).then(({ code, message }) =>
+      console.log(JSON.stringify({ code, message, grown: 1024 * (process.resourceUsage().maxRSS - before), milliseconds: performance.now() - began })));
+    `,
+    file,
+  ]);
+  if (stdout === '') throw new Error(stderr);
+  return JSON.parse(stdout) as Awaited<ReturnType<typeof loadApart>>;
+}
+
+const MiB = 2 ** 20;
+
+describe('memory', () => {
+  const huge = (o: object) => ({
+    ...Object.fromEntries(
+      Object.entries(tinyMetadata()).map(([k, v]) => [k, typeof v === 'string' ? v : JSON.stringify(v)]),
+    ),
+    ...o,
+  });
+  const giant = JSON.stringify({ layers: 64, hidden: 65_536, input: 'onehot', embedding: 0, dropout: 0 });
+  const bracketed = (text: string, count: number) => `{"t":[${text.repeat(count)}0]}`;
+  const cases: [string, () => Buffer, number][] = [
+    [
+      'a tensor of 4 TB in a file of a few hundred bytes',
+      () => fileOf({ t: { dtype: 'F32', shape: [2 ** 40], data_offsets: [0, 2 ** 42] } }),
+      0,
+    ],
+    ['a model of 8 TB', () => fileOf({ __metadata__: huge({ model: giant }) }), 0],
+    ['a header of 16 MiB of small objects', () => fileOf(bracketed('{"a":1},', 2 * MiB - 10)), 16 * MiB],
+    ['a header of 16 MiB of empty lists', () => fileOf(bracketed('[],', 5 * MiB)), 16 * MiB],
+    ['a header of 16 MiB in one string', () => fileOf(`{"${'a'.repeat(16 * MiB - 10)}":1}`), 16 * MiB],
+    [
+      'metadata of 8 MiB of escapes',
+      () => fileOf({ __metadata__: huge({ vocabulary: '["\\u0041"]'.repeat(MiB / 2) }) }),
+      8 * MiB,
+    ],
+  ];
+  it.each(cases)('%s: at most 64 MiB and twice the file', async (_, make, size) => {
+    const file = join(folder, 'hostile.safetensors');
+    await writeFile(file, make());
+    const { code, grown, milliseconds } = await loadApart(file);
+    expect(code).toBe('ERR_CHECKPOINT');
+    expect(grown).toBeLessThan(64 * MiB + 2 * size);
+    expect(milliseconds).toBeLessThan(1000);
+  });
+
+  it('a whole checkpoint: little more than its weights', async () => {
+    const hidden = 1024;
+    const weights = 4 * hidden * hidden;
+    const file = join(folder, 'large.safetensors');
+    const tensors: [string, number[]][] = [
+      ['lstm.weight_ih_l0', [4 * hidden, 1]],
+      ['lstm.weight_hh_l0', [4 * hidden, hidden]],
+      ['lstm.bias_ih_l0', [4 * hidden]],
+      ['output.weight', [3, hidden]],
+      ['output.bias', [3]],
+    ];
+    const model = JSON.stringify({ layers: 1, hidden, input: 'scalar', embedding: 0, dropout: 0 });
+    const described: Record<string, unknown> = { __metadata__: huge({ model }) };
+    let offset = 0;
+    for (const [name, shape] of tensors) {
+      const bytes = 2 * shape.reduce((a, b) => a * b, 1);
+      described[name] = { dtype: 'F16', shape, data_offsets: [offset, offset + bytes] };
+      offset += bytes;
+    }
+    await writeFile(file, fileOf(described, Buffer.alloc(offset)));
+    const { code, grown } = await loadApart(file);
+    expect(code).toBe('loaded');
+    // Half-precision weights take twice the file as floats.
+    expect(grown).toBeGreaterThan(2 * weights);
+    expect(grown).toBeLessThan(64 * MiB + 2 * offset);
+  });
+
+  it('a file that is as long as it claims, because nothing is stored: a typed error', async () => {
+    const hidden = 65_536;
+    const model = JSON.stringify({ layers: 1, hidden, input: 'scalar', embedding: 0, dropout: 0 });
+    const described: Record<string, unknown> = { __metadata__: huge({ model, vocabulary: '["a"]' }) };
+    let offset = 0;
+    for (const [name, shape] of [
+      ['lstm.weight_ih_l0', [4 * hidden, 1]],
+      ['lstm.weight_hh_l0', [4 * hidden, hidden]],
+      ['lstm.bias_ih_l0', [4 * hidden]],
+      ['output.weight', [1, hidden]],
+      ['output.bias', [1]],
+    ] as const) {
+      const bytes = 4 * shape.reduce((a, b) => a * b, 1);
+      described[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + bytes] };
+      offset += bytes;
+    }
+    const file = join(folder, 'sparse.safetensors');
+    const head = fileOf(described);
+    await writeFile(file, head);
+    await truncate(file, head.length + offset);
+    const { stdout } = await run('bash', [
+      '-c',
+      `ulimit -v 8388608; ${JSON.stringify(process.execPath)} -e "
+      require('${compiled('index.js')}').loadCheckpoint(process.argv[1]).catch(({ code }) => console.log(code))" ${JSON.stringify(file)}`,
+    ]);
+    expect(stdout).toBe('ERR_OUT_OF_MEMORY\n');
+  });
+});

@@ -1,0 +1,88 @@
+import fc from 'fast-check';
+import { parseStrictJson } from '../../../lib/checkpoint/strict-json';
+
+/** Whether two values are the same but for their prototypes. */
+const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
+
+it('reads what JSON.stringify writes', () => {
+  fc.assert(
+    fc.property(fc.jsonValue({ maxDepth: 6 }), fc.constantFrom(undefined, 1, '\t'), (value, space) => {
+      fc.pre(!JSON.stringify(value).includes('"__proto__"'));
+      expect(same(parseStrictJson(JSON.stringify(value, null, space)), value)).toBe(true);
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+it('accepts nothing that JSON.parse refuses, and reads what it accepts alike', () => {
+  const soup = fc.string({ unit: fc.constantFrom(...'{}[]",:\\ \n\t01.eE+-tfnuralsb/x\u0001é'), maxLength: 30 });
+  const mutated = fc
+    .tuple(fc.jsonValue({ maxDepth: 3 }), fc.nat(), fc.constantFrom(...'{}[]",:\\ 0e-.n'))
+    .map(([value, at, put]) => {
+      const text = JSON.stringify(value);
+      const i = at % (text.length + 1);
+      return text.slice(0, i) + put + text.slice(i + (at % 2));
+    });
+  fc.assert(
+    fc.property(fc.oneof(soup, mutated), (text) => {
+      let strict: { value: unknown } | undefined;
+      try {
+        strict = { value: parseStrictJson(text) };
+      } catch (error) {
+        expect(error).toBeInstanceOf(SyntaxError);
+        expect((error as Error).message).toMatch(/ at character \d+$/);
+      }
+      if (strict) expect(same(strict.value, JSON.parse(text))).toBe(true);
+    }),
+    { numRuns: 5000 },
+  );
+});
+
+it.each([
+  ['', 'no value at character 0'],
+  ['{"a":1,"a":2}', 'the key "a" stands twice'],
+  ['{"a":1,}', 'no string at character 7'],
+  ['[1,]', 'no value'],
+  ['"\\x"', 'an impossible escape'],
+  ['"\\u12"', 'an impossible escape'],
+  ['"a\nb"', 'a control character in a string at character 2'],
+  ['"abc', 'a string without an end at character 4'],
+  ['"abc\\', 'a string without an end at character 5'],
+  ['01', 'no value'],
+  ['1.', 'no value'],
+  ['NaN', 'no value'],
+  ['-', 'no value'],
+  ['1 2', 'text after the end'],
+  ['{"__proto__":1}', '__proto__'],
+  ['{"constructor":{"__proto__":1}}', '__proto__'],
+  [`${'['.repeat(18)}${']'.repeat(18)}`, 'nested too deeply'],
+  [`[${'0,'.repeat(1 << 18)}0]`, 'more than 262144 values'],
+  ['9'.repeat(100), 'text after the end'],
+])('refuses %.40s', (text, message) => {
+  expect(() => parseStrictJson(text)).toThrow(message);
+});
+
+it('takes keys of every prototype as plain keys', () => {
+  expect(parseStrictJson('{"constructor":1,"toString":2,"hasOwnProperty":3}')).toEqual(
+    Object.assign(Object.create(null) as object, { constructor: 1, toString: 2, hasOwnProperty: 3 }),
+  );
+});
+
+it.each([
+  ['one string', (n: number) => `"${'a'.repeat(n)}"`],
+  ['one string of escapes', (n: number) => `"${'\\u0041'.repeat(n / 6)}"`],
+  ['lists', (n: number) => `[${'[],'.repeat(n / 3)}0]`],
+  ['objects', (n: number) => `[${'{"a":1},'.repeat(n / 8)}0]`],
+  ['spaces', (n: number) => `${' '.repeat(n)}0`],
+  ['digits', (n: number) => '9'.repeat(n)],
+  ['backslashes', (n: number) => `"${'\\'.repeat(n)}`],
+])('is done with 16 MiB of %s within a second', (_, make) => {
+  const text = make(16 << 20);
+  const began = performance.now();
+  try {
+    parseStrictJson(text);
+  } catch (error) {
+    expect(error).toBeInstanceOf(SyntaxError);
+  }
+  expect(performance.now() - began).toBeLessThan(1000);
+});
