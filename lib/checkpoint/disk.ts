@@ -45,12 +45,16 @@ export async function makeDirectory(path: string): Promise<void> {
   const missing: string[] = [];
   for (let at = resolve(path); !(await isDirectory(at, doing)); at = dirname(at)) missing.push(at);
   for (const next of missing.reverse()) {
-    await fs.mkdir(next).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'EEXIST') return; // Made by another process meanwhile.
-      if (error.code === 'ENOENT')
+    try {
+      await fs.mkdir(next);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EEXIST' && (await isDirectory(next, doing))) continue; // Made by another process meanwhile.
+      if (code === 'EEXIST') throw new DiskError(`cannot ${doing}: ${next} is a link to nothing`, { cause: error });
+      if (code === 'ENOENT')
         throw new DiskError(`cannot ${doing}: the file system does not allow it`, { cause: error });
       throw toDiskError(error, doing);
-    });
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * A run's directory:
- *   checkpoint-<step>.safetensors   the last two, with all that --resume needs; `latest` names the newer
+ *   checkpoint-<step>.safetensors   the last two, with all that --resume needs; `latest` names the newer, for others to read
  *   weights-improvement-….safetensors   the best one, weights only; `best` names it
  *   metrics.jsonl, config.json      what happened, and with which options
  *   lock                            the trainer at work
@@ -25,8 +25,9 @@ async function lastCheckpoints(directory: string): Promise<string[]> {
   return names.sort((a, b) => Number(lastPattern.exec(b)?.[1]) - Number(lastPattern.exec(a)?.[1]));
 }
 
-async function pointedAt(directory: string, pointer: 'best' | 'latest'): Promise<string | undefined> {
-  const name = (await readFile(join(directory, pointer), 'utf8').catch(() => '')).trim();
+/** What `best` names. */
+async function bestCheckpoint(directory: string): Promise<string | undefined> {
+  const name = (await readFile(join(directory, 'best'), 'utf8').catch(() => '')).trim();
   // A pointer is a file name, never a path.
   if (name === '' || basename(name) !== name) return undefined;
   const path = join(directory, name);
@@ -91,20 +92,22 @@ export class RunDirectory implements AsyncDisposable {
   async saveBest(checkpoint: Checkpoint, layout: readonly NativeParameter[], fileName: string): Promise<string> {
     if (lastPattern.test(fileName))
       throw new UsageError(`the best checkpoint cannot be named ${fileName}: choose another --checkpoint-name`);
-    const before = await pointedAt(this.path, 'best');
+    const before = await bestCheckpoint(this.path);
     const path = join(this.path, fileName);
     await saveCheckpoint(path, checkpoint, layout);
-    await writeFileAtomically(join(this.path, 'best'), text(`${fileName}\n`));
+    try {
+      await writeFileAtomically(join(this.path, 'best'), text(`${fileName}\n`));
+    } catch (error) {
+      if (before !== path) await unlink(path).catch(() => {});
+      throw error;
+    }
     if (before !== undefined && before !== path && isBest(before)) await unlink(before).catch(() => {});
     return path;
   }
 
   /** The newest checkpoint that is whole; a damaged one is passed over, with a note. */
   async newest(): Promise<string | undefined> {
-    const latest = await pointedAt(this.path, 'latest');
-    const all = (await lastCheckpoints(this.path)).map((name) => join(this.path, name));
-    // What `latest` names was flushed last, whatever the step numbers say.
-    const candidates = latest === undefined ? all : [latest, ...all.filter((path) => path !== latest)];
+    const candidates = (await lastCheckpoints(this.path)).map((name) => join(this.path, name));
     for (const path of candidates) {
       try {
         await loadCheckpoint(path);
@@ -120,7 +123,7 @@ export class RunDirectory implements AsyncDisposable {
 
   /** Path of the best checkpoint. */
   best(): Promise<string | undefined> {
-    return pointedAt(this.path, 'best');
+    return bestCheckpoint(this.path);
   }
 
   /** Adds a line to metrics.jsonl. */
@@ -156,10 +159,8 @@ export async function resolveCheckpoint(pathOrDirectory: string): Promise<string
   const found = await stat(pathOrDirectory).catch(() => undefined);
   if (found === undefined) throw new CheckpointError(`no checkpoint at ${pathOrDirectory}`);
   if (!found.isDirectory()) return pathOrDirectory;
-  const best = await pointedAt(pathOrDirectory, 'best');
+  const best = await bestCheckpoint(pathOrDirectory);
   if (best !== undefined) return best;
-  const latest = await pointedAt(pathOrDirectory, 'latest');
-  if (latest !== undefined) return latest;
   const [last] = await lastCheckpoints(pathOrDirectory);
   if (last !== undefined) return join(pathOrDirectory, last);
   throw new CheckpointError(`${pathOrDirectory} holds no checkpoint: name a run's directory or a .safetensors file`);
