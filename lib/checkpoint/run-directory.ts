@@ -41,6 +41,8 @@ const isBest = (path: string) => path.endsWith('.safetensors') && !lastPattern.t
 export class RunDirectory implements AsyncDisposable {
   /** What open and newest had to pass over or clean up: lines worth telling the user. */
   readonly notes: string[] = [];
+  /** Names of last checkpoints that could not be loaded. */
+  private readonly damaged = new Set<string>();
 
   private constructor(
     readonly path: string,
@@ -69,17 +71,19 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * Saves everything needed to resume; the one before is kept, older ones go. So do those of later steps: the run was not gone on
-   * with from them, because they are damaged.
+   * Saves everything needed to resume; the one before is kept, older ones go. So do those that `newest` passed over, and those of
+   * later steps, with which the run was not gone on.
    */
   async saveLast(checkpoint: Checkpoint, layout: readonly NativeParameter[]): Promise<string> {
     const name = lastName(checkpoint.metadata.step);
     const path = join(this.path, name);
     await saveCheckpoint(path, checkpoint, layout);
     await writeFileAtomically(join(this.path, 'latest'), text(`${name}\n`));
+    this.damaged.delete(name);
     const all = await lastCheckpoints(this.path);
-    const at = all.indexOf(name);
-    const kept = all.slice(at, at + lastKept);
+    const whole = all.filter((other) => !this.damaged.has(other));
+    const at = whole.indexOf(name);
+    const kept = whole.slice(at, at + lastKept);
     for (const old of all) if (!kept.includes(old)) await unlink(join(this.path, old)).catch(() => {});
     return path;
   }
@@ -115,6 +119,7 @@ export class RunDirectory implements AsyncDisposable {
       } catch (error) {
         // A DiskError: a part of the file that the disk does not give back.
         if (!(error instanceof CheckpointError || error instanceof DiskError)) throw error;
+        this.damaged.add(basename(path));
         this.notes.push(`passed over: ${error.message}`);
       }
     }
