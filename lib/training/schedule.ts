@@ -3,15 +3,16 @@ import type { TrainingOptions } from './options';
 
 export type ScheduleOptions = Pick<
   TrainingOptions,
-  'schedule' | 'learningRate' | 'finalLearningRate' | 'warmup' | 'decayEvery' | 'decayFactor'
+  'schedule' | 'learningRate' | 'finalLearningRate' | 'warmup' | 'decayEvery' | 'decayFactor' | 'decayShare'
 >;
 
 /**
  * The learning rate of step `step` (from 0) out of `totalSteps`, `stepsPerEpoch` of them an epoch.
  *
  * The first `warmup` steps rise linearly to the full rate (Goyal et al. 2017). After that: constant; cosine, half a period
- * down to `finalLearningRate` at `totalSteps` (Loshchilov and Hutter 2017); or step, times `decayFactor` after every
- * `decayEvery` epochs.
+ * down to `finalLearningRate` at `totalSteps` (Loshchilov and Hutter 2017); step, times `decayFactor` after every `decayEvery`
+ * epochs; or wsd (warm-up, stable, decay), constant until the last `decayShare` of all steps and then down to
+ * `finalLearningRate` in a straight line (Hu et al. 2024; Hägele et al. 2024).
  */
 export function learningRateAt(o: ScheduleOptions, step: number, totalSteps: number, stepsPerEpoch: number): number {
   const rate = scheduledRate(o, step, totalSteps, stepsPerEpoch);
@@ -25,6 +26,10 @@ function scheduledRate(o: ScheduleOptions, step: number, totalSteps: number, ste
     case 'cosine': {
       const progress = Math.min(1, Math.max(0, step - o.warmup) / Math.max(1, totalSteps - o.warmup));
       return o.finalLearningRate + (o.learningRate - o.finalLearningRate) * 0.5 * (1 + Math.cos(Math.PI * progress));
+    }
+    case 'wsd': {
+      const progress = Math.min(1, Math.max(0, 1 - (totalSteps - step) / (o.decayShare * totalSteps)));
+      return o.learningRate + (o.finalLearningRate - o.learningRate) * progress;
     }
     case 'step':
       return o.learningRate * o.decayFactor ** Math.floor(Math.floor(step / stepsPerEpoch) / o.decayEvery);

@@ -25,6 +25,16 @@ describe('learningRateAt', () => {
     expect([0, 19, 20, 39, 40].map((step) => learningRateAt(o, step, 100, 10))).toEqual([0.8, 0.8, 0.4, 0.4, 0.2]);
   });
 
+  it('stays until the last share of the steps and then goes down in a straight line', () => {
+    const o = { ...defaults, schedule: 'wsd', learningRate: 0.1, finalLearningRate: 0.02, decayShare: 0.4 } as const;
+    const wsd = { ...o, warmup: 10 };
+    expect(learningRateAt(wsd, 4, 100, 10)).toBeCloseTo(0.05, 12);
+    expect([10, 59, 60].map((step) => learningRateAt(wsd, step, 100, 10))).toEqual([0.1, 0.1, 0.1]);
+    expect(learningRateAt(wsd, 80, 100, 10)).toBeCloseTo(0.06, 12);
+    expect(learningRateAt(wsd, 100, 100, 10)).toBeCloseTo(0.02, 12);
+    expect(learningRateAt(wsd, 500, 100, 10)).toBeCloseTo(0.02, 12);
+  });
+
   it('is finite when everything is warm-up', () => {
     const rates = learningRates({ ...defaults, warmup: 1000 }, 0, 10, 10, 5);
     expect([...rates].every((rate) => rate > 0 && rate < defaults.learningRate)).toBe(true);
