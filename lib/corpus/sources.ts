@@ -22,15 +22,16 @@ export const bundledCorpusPath = join(packageRoot, 'corpora', 'the-lamplighters-
 /** Taken from a directory, at any depth. Other files are taken only when named or matched by a glob. */
 const directoryPattern = '**/*.{txt,text,md}';
 
-/** Matches sorted by path; a file that is reached by several ways, as links may have it, is taken once. */
+/** Matches sorted by path; of the ways that links give to a file, the shortest. */
 async function matches(pattern: string, o: GlobOptions): Promise<string[]> {
-  const unique = new Map<string, string>();
-  const found = await glob(pattern, { ...o, onlyFiles: true });
-  for (const file of found.sort()) {
+  const found = (await glob(pattern, { ...o, onlyFiles: true })).sort();
+  const shortest = new Map<string, string>();
+  for (const file of found) {
     const real = await realpath(o.cwd === undefined ? file : join(String(o.cwd), file)).catch(() => file);
-    if (!unique.has(real)) unique.set(real, file);
+    const other = shortest.get(real);
+    if (other === undefined || file.length < other.length) shortest.set(real, file);
   }
-  return [...unique.values()];
+  return [...shortest.values()].sort();
 }
 
 /**

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import * as fs from 'node:fs/promises';
+import type * as fs from 'node:fs/promises';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -114,12 +114,15 @@ it('goes to one of many that come at once, also over a dead lock', async () => {
 });
 
 it.each(['EPERM', 'ENOTSUP', 'ENOSYS'])('works on a file system without hard links (%s)', async (code) => {
-  jest.spyOn(fs, 'link').mockRejectedValue(Object.assign(new Error(code), { code, syscall: 'link' }));
+  const link = jest
+    .spyOn(jest.requireMock<typeof fs>('node:fs/promises'), 'link')
+    .mockRejectedValue(Object.assign(new Error(code), { code, syscall: 'link' }));
   const lock = await DirectoryLock.take(folder);
   await expect(DirectoryLock.take(folder)).rejects.toMatchObject(inUse);
   await lock.release();
   await left({ pid: 2 ** 30 });
   await (await DirectoryLock.take(folder)).release();
+  expect(link).toHaveBeenCalledTimes(4);
   expect(await readdir(folder)).toEqual([]);
 });
 

@@ -1,0 +1,59 @@
+import fc from 'fast-check';
+import { largestVocabulary, Vocabulary } from '../../../lib/corpus/vocabulary';
+
+it('sorts by code point, not by code unit, and never splits a pair', () => {
+  // U+FFFD stands after U+1F98A by code units (D83E), before it by code points.
+  const vocabulary = Vocabulary.of(['b🦊a\uFFFD', 'é\nb']);
+  expect(vocabulary.symbols).toEqual(['\n', 'a', 'b', 'é', '\uFFFD', '🦊']);
+  expect(vocabulary.size).toBe(6);
+  expect(vocabulary.idOf('🦊')).toBe(5);
+  expect(vocabulary.idOf('x')).toBeUndefined();
+  expect(JSON.parse(JSON.stringify(vocabulary))).toEqual(vocabulary.symbols);
+});
+
+it('decodes what it encoded', () => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary', minLength: 1, maxLength: 40 }), (text) => {
+      const vocabulary = Vocabulary.of([text]);
+      const ids = vocabulary.encode(text);
+      expect(ids).toHaveLength([...text].length);
+      expect(vocabulary.decode(ids)).toBe(text);
+      const points = vocabulary.symbols.map((symbol) => symbol.codePointAt(0) as number);
+      expect(points).toEqual([...new Set(points)].sort((a, b) => a - b));
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+it('names unknown characters, each with its code, the first with its place', () => {
+  const vocabulary = new Vocabulary(['a', 'b']);
+  expect(() => vocabulary.encode('ab🦊aéb\u0007é', { what: 'the prompt' })).toThrow(
+    "the prompt has characters the model does not know: '🦊' (U+1F98A), 'é' (U+00E9), U+0007 " +
+      '(the first at character 2); remove them, or leave them out with --unknown skip',
+  );
+  expect(() => vocabulary.encode('1234567')).toThrow("'5' (U+0035) and 2 more (the first at character 0)");
+  expect([...vocabulary.encode('ab🦊aéb', { unknown: 'skip' })]).toEqual([0, 1, 0, 1]);
+  expect([...vocabulary.encode('', {})]).toEqual([]);
+});
+
+it.each([
+  [[], 'the vocabulary is empty'],
+  [['a', 'a'], 'names a symbol twice'],
+  [['ab'], '"ab" is not one character'],
+  [[''], '"" is not one character'],
+  [['\ud83e'], '"\\ud83e" is not one character'],
+  [['e\u0301'], 'is not one character'],
+])('refuses %j', (symbols, message) => {
+  expect(() => new Vocabulary(symbols)).toThrow(message);
+});
+
+it('holds 65,536 symbols and no more', () => {
+  const symbols = Array.from({ length: largestVocabulary + 1 }, (_, i) => String.fromCodePoint(0x10000 + i));
+  expect(new Vocabulary(symbols.slice(1)).idOf(symbols.at(-1) as string)).toBe(65_535);
+  expect(() => new Vocabulary(symbols)).toThrow('65537 different characters, more than 65536: is it a text file?');
+});
+
+it('refuses an id that it does not have', () => {
+  for (const id of [-1, 2, 0.5, Number.NaN])
+    expect(() => new Vocabulary(['a', 'b']).decode([0, id])).toThrow(RangeError);
+});
