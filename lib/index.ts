@@ -43,7 +43,7 @@ export {
 export { type CheckpointInfo, inspectCheckpoint } from './info';
 export { inspectMachine, type MachineInfo } from './machine';
 export { type CreateOptions, LanguageModel, type ModelOptions, type ScoreOptions } from './model';
-export type { InputCoding, NativeParameter, Precision, Slot, Target } from './native';
+export type { GpuUsage, InputCoding, NativeParameter, Precision, Slot, Target } from './native';
 export type { QueuedModel } from './native-queue';
 export type { GeneratedPiece } from './sampling/generate';
 export type { GenerateOptions, SamplingOptions } from './sampling/options';

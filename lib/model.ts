@@ -9,7 +9,15 @@ import { type Normalization, normalizeText } from './corpus/normalization';
 import { Vocabulary } from './corpus/vocabulary';
 import { chooseDevice, type DeviceRequest } from './device';
 import { DataError, UsageError } from './errors';
-import { fromNative, loadNative, type NativeAddon, type NativeModel, type Precision, type Target } from './native';
+import {
+  fromNative,
+  type GpuUsage,
+  loadNative,
+  type NativeAddon,
+  type NativeModel,
+  type Precision,
+  type Target,
+} from './native';
 import { type QueuedModel, queued } from './native-queue';
 import { type GeneratedPiece, generatePieces } from './sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
@@ -19,7 +27,7 @@ import { packageVersion } from './version';
 
 /** Where and how a model runs. */
 export interface ModelOptions extends DeviceRequest {
-  /** Of the GPU's arithmetic; the CPU always computes in fp32. Default fp32. */
+  /** Of a GPU's arithmetic, `'tf32'` by default; a CPU always computes in fp32. `native.description` says which runs. */
   precision?: Precision | undefined;
   /** Keys initialisation and dropout; a non-negative safe integer. Default 0, or the checkpoint's. */
   seed?: number | undefined;
@@ -61,6 +69,8 @@ export class LanguageModel implements Disposable {
   /** One line: which device was chosen and why. */
   readonly deviceReason: string;
   readonly device: 'cpu' | 'cuda';
+  /** Which GPU; 0 on the CPU. */
+  readonly ordinal: number;
   #disposed = false;
 
   private constructor(native: QueuedModel, vocabulary: Vocabulary, metadata: CheckpointMetadata, device: ChosenDevice) {
@@ -68,6 +78,7 @@ export class LanguageModel implements Disposable {
     this.vocabulary = vocabulary;
     this.metadata = metadata;
     this.device = device.device;
+    this.ordinal = device.ordinal;
     this.deviceReason = device.reason;
   }
 
@@ -118,6 +129,11 @@ export class LanguageModel implements Disposable {
       native.write('parameters', parameters);
       return new LanguageModel(native, vocabulary, metadata, device);
     });
+  }
+
+  /** How busy this model's GPU is now, with everything that runs on it; null on a CPU and where NVML is missing. */
+  async gpuUsage(): Promise<GpuUsage | null> {
+    return this.device === 'cuda' ? await loadNative().gpuUsage(this.ordinal) : null;
   }
 
   /** Layers, sizes, coding and dropout. */
@@ -257,6 +273,7 @@ export class LanguageModel implements Disposable {
 
 interface ChosenDevice {
   device: 'cpu' | 'cuda';
+  ordinal: number;
   reason: string;
 }
 
@@ -277,7 +294,8 @@ async function createNative(
     ...(libraryPath ? { libraryPath } : {}),
   };
   try {
-    return { native: queued(await loadNative().createModel({ ...shape, seed }, options)), device: { device, reason } };
+    const native = queued(await loadNative().createModel({ ...shape, seed }, options));
+    return { native, device: { device, ordinal, reason } };
   } catch (error) {
     throw fromNative(error);
   }

@@ -182,10 +182,24 @@ export interface NativeCudaInfo {
   searched: string[];
 }
 
+/** What the driver's management library (NVML) says of one GPU. Percentages are of its last sample period, up to a second. */
+export interface GpuUsage {
+  name: string;
+  /** Of the time, with a kernel running. */
+  gpuPercent: number;
+  /** Of the time, with memory read or written. */
+  memoryPercent: number;
+  /** By all processes. */
+  memoryUsedBytes: number;
+  memoryTotalBytes: number;
+}
+
 export interface NativeAddon {
   createModel(spec: NativeModelSpec, options: NativeModelOptions): Promise<NativeModel>;
   cpuInfo(): NativeCpuInfo;
   cudaInfo(options?: { libraryPath?: string }): Promise<NativeCudaInfo>;
+  /** How busy a GPU is now; null without CUDA, without that GPU, or without NVML. */
+  gpuUsage(ordinal?: number): Promise<GpuUsage | null>;
   /** Fused multiply-adds in registers, GFLOP/s over `threads` threads: the ceiling that the benchmark divides by. */
   measurePeak(threads: number, milliseconds: number): Promise<number>;
 }

@@ -1,4 +1,5 @@
 /** What a trainer tells while it trains. With `--json` each is one line on stdout, and metrics.jsonl holds all but the steps. */
+import type { GpuUsage } from '../native';
 
 /** Before the first step. */
 export interface StartEvent {
@@ -73,6 +74,8 @@ export interface EpochEvent {
   etaSeconds: number;
   /** Whether this is the best epoch so far. */
   best: boolean;
+  /** On a GPU whose driver tells: mean percentages and the largest memory over this epoch. */
+  gpu?: GpuUsage;
 }
 
 /** A checkpoint was written, and is safely on the disk. */
@@ -102,6 +105,12 @@ export interface EndEvent {
   epoch: number;
   totalSteps: number;
   elapsedSeconds: number;
+  /** What computed: device, precision and algorithm, as they turned out. */
+  device: string;
+  /** Mean seconds of the steps of an epoch, over the epochs completed in this invocation; absent if there was none. */
+  secondsPerEpoch?: number;
+  /** As an epoch's, over this invocation. */
+  gpu?: GpuUsage;
   best?: { epoch: number; loss: number; bitsPerCharacter: number; path?: string };
   out?: string;
 }

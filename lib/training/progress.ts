@@ -4,6 +4,7 @@
  */
 import { SingleBar } from 'cli-progress';
 import { type CommandIo, writeAndDrain } from '../command';
+import type { GpuUsage } from '../native';
 import { formatDuration } from './duration';
 import type { EndEvent, EpochEvent, SampleEvent, StartEvent, StepEvent, TrainingEvent } from './events';
 
@@ -201,8 +202,18 @@ function endLines(event: EndEvent, style: Style): string[] {
             (best.path ? `: ${best.path}` : ''),
         ]
       : []),
+    ...(event.gpu ? [gpuLine(event.gpu, event.device, event.secondsPerEpoch)] : []),
     ...(out ? [style.dim(`sample from it: cudnn-lstm sample ${out}   go on: cudnn-lstm train --resume ${out}`)] : []),
   ];
+}
+
+/** The three figures that notes on GPU runs are used to give, and what they are of. */
+function gpuLine(gpu: GpuUsage, device: string, secondsPerEpoch: number | undefined): string {
+  const gibibytes = (bytes: number) => (bytes / 2 ** 30).toFixed(1);
+  return (
+    `GPU util: ${gpu.gpuPercent} %  Mem usage: ${gibibytes(gpu.memoryUsedBytes)} of ${gibibytes(gpu.memoryTotalBytes)} GiB  ` +
+    `Time per epoch: ${secondsPerEpoch === undefined ? '?' : formatDuration(secondsPerEpoch)}  (${device})`
+  );
 }
 
 function count(value: number): string {

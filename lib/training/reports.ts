@@ -1,7 +1,7 @@
 /** Makes events of what a trainer knows. */
 import { join } from 'node:path';
 import { TrainingError } from '../errors';
-import type { NativeTrainResult } from '../native';
+import type { GpuUsage, NativeTrainResult } from '../native';
 import { packageVersion } from '../version';
 import type { BatchCut, BatchSource } from './batches';
 import type { EndEvent, EndReason, EpochEvent, StartEvent, StepEvent } from './events';
@@ -13,6 +13,9 @@ import type { TrainerParts } from './trainer';
 import type { Split } from './validation';
 
 export class Reporter {
+  /** Seconds of each epoch of this invocation. */
+  readonly #epochs: number[] = [];
+
   constructor(
     readonly parts: TrainerParts,
     readonly split: Split,
@@ -68,10 +71,17 @@ export class Reporter {
   }
 
   /** Of an epoch whose steps are all done and whose sums are still there. */
-  epoch(state: TrainingState, loss: number, validationLoss: number | undefined, best: boolean): EpochEvent {
+  epoch(
+    state: TrainingState,
+    loss: number,
+    validationLoss: number | undefined,
+    best: boolean,
+    gpu: GpuUsage | undefined,
+  ): EpochEvent {
     const { options } = this.parts;
     const { sums, elapsedSeconds } = state;
     const steps = this.#steps(state);
+    this.#epochs.push(sums.seconds);
     return {
       type: 'epoch',
       epoch: state.epoch + 1,
@@ -90,11 +100,12 @@ export class Reporter {
       elapsedSeconds,
       etaSeconds: this.#eta(state),
       best,
+      ...(gpu ? { gpu } : {}),
     };
   }
 
-  end(state: TrainingState, reason: EndReason): EndEvent {
-    const { run } = this.parts;
+  end(state: TrainingState, reason: EndReason, gpu: GpuUsage | undefined): EndEvent {
+    const { run, model } = this.parts;
     const { best, epoch, elapsedSeconds } = state;
     return {
       type: 'end',
@@ -102,6 +113,11 @@ export class Reporter {
       epoch,
       totalSteps: this.#steps(state),
       elapsedSeconds,
+      device: model.native.description,
+      ...(this.#epochs.length > 0
+        ? { secondsPerEpoch: this.#epochs.reduce((sum, seconds) => sum + seconds, 0) / this.#epochs.length }
+        : {}),
+      ...(gpu ? { gpu } : {}),
       ...(best
         ? {
             best: {

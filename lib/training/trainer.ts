@@ -11,6 +11,7 @@ import { type BatchCut, type BatchSource, createBatches } from './batches';
 import { type CheckpointDirectory, CheckpointKeeper, restore } from './checkpoints';
 import { drawSample } from './epoch-sample';
 import type { CheckpointEvent, EndReason, TrainingEvent } from './events';
+import { GpuMonitor } from './gpu-monitor';
 import type { TrainingOptions } from './options';
 import { Pacer } from './pacer';
 import { divergence, Reporter } from './reports';
@@ -19,7 +20,8 @@ import { fromResumeState, newState, newSums, type TrainingState } from './state'
 import { type Split, scoreValidation, splitCorpus } from './validation';
 
 /** What a trainer needs of a model. */
-export type TrainedModel = Pick<LanguageModel, 'native' | 'vocabulary' | 'metadata' | 'deviceReason'>;
+export type TrainedModel = Pick<LanguageModel, 'native' | 'vocabulary' | 'metadata' | 'deviceReason'> &
+  Partial<Pick<LanguageModel, 'gpuUsage'>>;
 
 /** What a trainer is made of; see `openTraining` for the usual way to get it all. */
 export interface TrainerParts {
@@ -58,6 +60,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   #clock = 0;
   readonly #keeper: CheckpointKeeper;
   readonly #reporter: Reporter;
+  readonly #monitor: GpuMonitor;
   #calling = false;
 
   /**
@@ -86,6 +89,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       this.#state,
     );
     this.#reporter = new Reporter(parts, this.split, this.batches, this.#pacer);
+    this.#monitor = new GpuMonitor(model.gpuUsage && (() => model.gpuUsage?.() ?? Promise.resolve(null)));
   }
 
   /** Optimiser steps of the whole run. */
@@ -137,7 +141,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     if (this.#keeper.unsaved(this.#state)) yield* await this.#saveLast();
     if (reason === 'max-time' && this.#state.batchInEpoch > 0) yield* this.#sample(this.#state.epoch + 1);
     this.#tick();
-    const end = this.#reporter.end(this.#state, reason);
+    const end = this.#reporter.end(this.#state, reason, this.#monitor.summary());
     await this.#parts.run?.appendMetrics(end);
     yield end;
     this.#signal?.throwIfAborted();
@@ -156,6 +160,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       this.#account(cut, result, milliseconds);
       if (result.completed > 0) {
         this.#pacer.record(result.completed, milliseconds);
+        this.#monitor.poll();
         yield this.#reporter.step(this.#state, cut, result, rates);
       }
       if (this.#keeper.due(this.#state)) yield* await this.#saveLast();
@@ -225,6 +230,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const state = this.#state;
     const epoch = state.epoch + 1;
     const loss = state.sums.nats / state.sums.targets;
+    const gpu = await this.#monitor.endEpoch();
     let validationLoss: number | undefined;
     if (this.#validationIsDue(epoch)) {
       try {
@@ -249,7 +255,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       ...(validationLoss === undefined ? {} : { validationLoss }),
     };
     this.#tick();
-    const events: TrainingEvent[] = [this.#reporter.epoch(this.#state, loss, validationLoss, improved)];
+    const events: TrainingEvent[] = [this.#reporter.epoch(this.#state, loss, validationLoss, improved, gpu)];
     if (improved) {
       const file = this.#bestFile(epoch, criterion);
       events.push(...(await this.#keeper.saveBest(file, this.model.metadata)));

@@ -87,12 +87,13 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
 #endif
   }
 
-  // What the driver's management library reports of a GPU now; null where there is none.
+  // What the driver's management library reports of a GPU now: a promise, of null where there is none.
   Napi::Value gpu_usage(const Napi::CallbackInfo& info) {
 #ifdef CUDNN_LSTM_CUDA
     return guarded(info.Env(), [&] { return read_gpu_usage(info); });
 #else
-    return info.Env().Null();
+    return Task::start(
+        info.Env(), [] {}, [](Napi::Env env) -> Napi::Value { return env.Null(); });
 #endif
   }
 

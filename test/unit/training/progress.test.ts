@@ -82,6 +82,8 @@ const events: TrainingEvent[] = [
     epoch: 2,
     totalSteps: 20,
     elapsedSeconds: 2,
+    device: 'CPU (avx2, 2 threads, fp32)',
+    secondsPerEpoch: 1,
     best: { epoch: 1, loss: 2.2, bitsPerCharacter: 2.2 / Math.LN2, path: 'runs/a/b.safetensors' },
     out: 'runs/a',
   },
@@ -105,6 +107,31 @@ it('writes plain lines to stderr and samples to stdout where there is no termina
   );
   expect(stderr).toContain('best: epoch 1, loss 2.2000, 3.174 bits/char: runs/a/b.safetensors');
   expect(stderr).not.toContain('\u001b');
+});
+
+it('sums up a run on a GPU as such runs are noted down, and says nothing of one on a CPU', async () => {
+  expect((await show(false, false)).stderr).not.toContain('GPU util');
+  const io = { stdout: new Sink(false), stderr: new Sink(false) };
+  const printer = createPrinter(io, false);
+  await printer.print({
+    type: 'end',
+    reason: 'finished',
+    epoch: 3,
+    totalSteps: 30,
+    elapsedSeconds: 20,
+    device: 'NVIDIA H100 (cuDNN 9.24.0, tf32, standard)',
+    secondsPerEpoch: 5.25,
+    gpu: {
+      name: 'NVIDIA H100',
+      gpuPercent: 87,
+      memoryPercent: 31,
+      memoryUsedBytes: 1.5 * 2 ** 30,
+      memoryTotalBytes: 80 * 2 ** 30,
+    },
+  });
+  expect(io.stderr.text).toContain(
+    'GPU util: 87 %  Mem usage: 1.5 of 80.0 GiB  Time per epoch: 5.3s  (NVIDIA H100 (cuDNN 9.24.0, tf32, standard))',
+  );
 });
 
 it('shows a bar on a terminal and takes it away', async () => {

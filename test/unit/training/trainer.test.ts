@@ -91,6 +91,28 @@ describe('a whole run', () => {
       expect(event).toMatchObject({ charactersPerSecond: expect.any(Number), learningRate: expect.any(Number) });
   });
 
+  it("records the GPU's use with each epoch and at the end, and nothing where there is none", async () => {
+    const gpu = { name: 'Fake', gpuPercent: 50, memoryPercent: 20, memoryUsedBytes: 3, memoryTotalBytes: 9 };
+    for (const gpuUsage of [async () => gpu, async () => null, undefined]) {
+      const run = new MemoryRun();
+      const metadata = { format: 'cudnn-lstm', formatVersion: 1 } as unknown as CheckpointMetadata;
+      const native = queued(new FakeTrainingModel(symbols.length));
+      const trainer = new Trainer({
+        model: { native, vocabulary, metadata, deviceReason: 'a test', ...(gpuUsage ? { gpuUsage } : {}) },
+        corpus,
+        options: small,
+        run,
+      });
+      const events = await collect(trainer);
+      const expected = gpuUsage && (await gpuUsage()) ? gpu : undefined;
+      expect(epochsOf(events).map((event) => event.gpu)).toEqual(Array(4).fill(expected));
+      const recorded = run.metrics.filter(({ type }) => type === 'epoch') as unknown as EpochEvent[];
+      expect(recorded.map((event) => event.gpu)).toEqual(Array(4).fill(expected));
+      expect(endOf(events)).toMatchObject({ device: native.description, secondsPerEpoch: expect.any(Number) });
+      expect(endOf(events).gpu).toEqual(expected);
+    }
+  });
+
   it('gives each step its own learning rate, and each epoch fresh state', async () => {
     const { trainer, native } = make({ ...small, learningRate: 0.01, warmup: 10, schedule: 'constant' });
     await collect(trainer);
