@@ -196,7 +196,7 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   epsilon: 1e-7,
   validationEvery: 1,
   seed: 1,
-  precision: 'fp32',
+  precision: 'tf32',
   device: 'auto',
   lowercase: false,
   encoding: 'utf-8',
