@@ -1,15 +1,14 @@
 import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { readSafetensors, SafetensorsFile, writeSafetensors } from '../../../lib/checkpoint/safetensors';
-import { fileOf } from '../../fixtures/checkpoints';
+import { fileOf, memoryFolder } from '../../fixtures/checkpoints';
 import { canRun, itWhere } from '../../fixtures/child';
 
 let folder: string;
 let path: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'safetensors-'));
+  folder = await mkdtemp(join(memoryFolder, 'safetensors-'));
   path = join(folder, 'file.safetensors');
 });
 afterAll(() => rm(folder, { recursive: true }));
