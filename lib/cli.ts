@@ -22,6 +22,10 @@ const subcommands: Record<string, Subcommand> = {
     summary: 'bits per character of a text',
     load: () => (require('./score') as typeof import('./score')).scoreCommand,
   },
+  reproduce: {
+    summary: "the seed's three runs, done again, with a report",
+    load: () => (require('./reproduce') as typeof import('./reproduce')).reproduceCommand,
+  },
   info: {
     summary: 'this machine and its backend, or what a checkpoint holds',
     load: () => (require('./info') as typeof import('./info')).infoCommand,

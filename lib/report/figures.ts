@@ -1,0 +1,133 @@
+/** The figures of a reproduction as rows of text, the same for every form of the report. */
+import { formatDuration } from '../training/duration';
+import type { Reproduction, RunReport } from './reproduction';
+import type { SampleRecord } from './run-record';
+import { type SeedRun, seedCorpus, seedRuns } from './seed-figures';
+
+/** What, the seed's figure, ours. */
+export type FigureRow = readonly [what: string, seed: string, ours: string];
+
+const absent = '-';
+
+export function seedRunOf(run: RunReport): SeedRun | undefined {
+  return seedRuns.find((each) => each.epochs === run.epochs);
+}
+
+export function title(report: Reproduction): string {
+  return `proj-basic, reproduced${report.partial ? ' (partial)' : ''}`;
+}
+
+/** What stands above everything: what was computed where, and what is not as the seed's. */
+export function introduction({ machine, version, date, corpus, overrides, partial }: Reproduction): string[] {
+  const lines = [
+    `cudnn-lstm ${version}, ${date.slice(0, 10)}; ${machine.cpu}, ${machine.threads} threads, ` +
+      `${gigabytes(machine.memoryBytes)} of memory, ${machine.platform}, Node ${machine.node}.`,
+    `Corpus: ${corpus.sources.join(', ')}: ${count(corpus.characters)} characters, ${corpus.symbols} symbols, SHA-256 ` +
+      `${corpus.sha256}.`,
+  ];
+  if (corpus.characters !== seedCorpus.characters || corpus.symbols !== seedCorpus.symbols) {
+    lines.push(
+      `This is not the seed's corpus (${count(seedCorpus.characters)} characters, ${seedCorpus.symbols} symbols), so the figures ` +
+        'are not to be compared.',
+    );
+  }
+  if (Object.keys(overrides).length > 0) {
+    lines.push(`Not the recipe: ${JSON.stringify(overrides)}.`);
+  }
+  if (partial) lines.push('This report is partial: some epochs are still to be trained. The same command goes on.');
+  return lines;
+}
+
+/** One line a run. */
+export function overview(report: Reproduction): FigureRow[] {
+  return report.runs.map((run) => {
+    const seed = seedRunOf(run);
+    return [
+      `${run.epochs} epochs${run.state === 'finished' ? '' : ` (${stateOf(run)})`}`,
+      seed ? `epoch ${seed.bestEpoch}, loss ${seed.bestLoss}, ${seed.runTime}` : absent,
+      run.best ? `epoch ${run.best.epoch}, loss ${run.best.loss.toFixed(4)}, ${runTime(run)}` : absent,
+    ] as const;
+  });
+}
+
+export function stateOf(run: RunReport): string {
+  if (run.state === 'finished') return 'finished';
+  return run.state === 'not begun' ? 'not begun' : `partial: ${run.records.length} of ${run.epochs} epochs`;
+}
+
+/** The seed's notes on a run, line by line, ours beside them. */
+export function runFigures(run: RunReport): FigureRow[] {
+  const seed = seedRunOf(run);
+  const { record, gpu, best } = run;
+  const rows: FigureRow[] = [
+    ['device', 'a GPU', record?.device ?? absent],
+    ['utilisation', seed?.utilisation ?? absent, utilisation(run)],
+    [
+      'memory',
+      seed?.memory ?? absent,
+      gpu
+        ? `${gigabytes(gpu.memoryUsedBytes)} of the GPU's ${gigabytes(gpu.memoryTotalBytes)}`
+        : record
+          ? `${gigabytes(record.peakBytes)} resident at most`
+          : absent,
+    ],
+    ['steps an epoch', '2,256', record ? count(record.stepsPerEpoch) : absent],
+    ['parameters', '801,583', record ? count(record.parameters) : absent],
+    ['seconds an epoch', seed?.secondsPerEpoch ?? absent, epochSeconds(run)],
+    ['run time', seed?.runTime ?? absent, runTime(run)],
+    ['best epoch', seed ? String(seed.bestEpoch) : absent, best ? String(best.epoch) : absent],
+    ['best loss (training, dropout on)', seed ? String(seed.bestLoss) : absent, best ? best.loss.toFixed(4) : absent],
+  ];
+  const evaluation = record?.evaluation;
+  if (evaluation) rows.push(['its checkpoint', absent, evaluation.checkpoint]);
+  if (evaluation?.windows) {
+    const { stride, count: scored, lossWithDropout, loss } = evaluation.windows;
+    const which = stride === 1 ? `all ${count(scored)} windows` : `every ${stride}th window, ${count(scored)}`;
+    rows.push([
+      `window protocol over ${which}, dropout on`,
+      seed ? String(seed.bestLoss) : absent,
+      lossWithDropout.toFixed(4),
+    ]);
+    rows.push(['the same, dropout off', absent, loss.toFixed(4)]);
+  }
+  return rows;
+}
+
+/** One line of measures of a generated text. */
+export function qualityLine({ quality }: SampleRecord): string {
+  const known =
+    quality.knownWords === null
+      ? 'no words'
+      : `${(100 * quality.knownWords).toFixed(1)} % of its words occur in the corpus`;
+  const loop = quality.loop === undefined ? 'no loop at its end' : `its end loops on ${JSON.stringify(quality.loop)}`;
+  return `${known}; longest verbatim copy ${quality.longestCopy} characters; ${loop}.`;
+}
+
+function utilisation({ record, gpu }: RunReport): string {
+  if (gpu) return `${gpu.name}: GPU ${gpu.gpuPercent.toFixed(0)} %`;
+  if (!record || record.wallSeconds === 0) return absent;
+  const share = record.cpuSeconds / record.wallSeconds / record.threads;
+  return `CPU ${(100 * share).toFixed(0)} % of ${record.threads} threads`;
+}
+
+function epochSeconds({ records }: RunReport): string {
+  if (records.length === 0) return absent;
+  const seconds = records.map((each) => each.seconds);
+  const sorted = [...seconds].sort((a, b) => a - b);
+  const at = (share: number) => (sorted[Math.round(share * (sorted.length - 1))] as number).toFixed(1);
+  const first = seconds.slice(0, 5).map((each) => each.toFixed(1));
+  return `${first.join(', ')}${seconds.length > 5 ? ', ...' : ''} (median ${at(0.5)}, ${at(0)} to ${at(1)})`;
+}
+
+function runTime({ records }: RunReport): string {
+  const last = records.at(-1);
+  return last ? `${count(last.elapsedSeconds)} s (${formatDuration(last.elapsedSeconds)})` : absent;
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
+function count(value: number): string {
+  return Math.round(value).toLocaleString('en');
+}

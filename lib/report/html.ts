@@ -1,0 +1,104 @@
+/** A reproduction as one HTML page that needs nothing beside it: uPlot is inlined. */
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { type FigureRow, introduction, overview, qualityLine, runFigures, seedRunOf, stateOf, title } from './figures';
+import type { Reproduction, RunReport } from './reproduction';
+import type { SampleRecord } from './run-record';
+
+export async function renderHtml(report: Reproduction): Promise<string> {
+  const folder = join(dirname(require.resolve('uplot/package.json')), 'dist');
+  const script = await readFile(join(folder, 'uPlot.iife.min.js'), 'utf8');
+  const style = await readFile(join(folder, 'uPlot.min.css'), 'utf8');
+  const curves = report.runs
+    .filter((run) => run.records.length > 0)
+    .map((run) => ({
+      id: curveId(run),
+      epochs: run.records.map((each) => each.epoch),
+      losses: run.records.map((each) => each.loss),
+      seed: seedRunOf(run)?.bestLoss ?? null,
+    }));
+  return `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escapeHtml(title(report))}</title>
+<style>${style}
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
+table { border-collapse: collapse; } th, td { border: 1px solid #ccc; padding: .25rem .6rem; text-align: left; vertical-align: top; }
+pre { white-space: pre-wrap; background: #f5f5f5; padding: .75rem; overflow-wrap: anywhere; }
+</style>
+<h1>${escapeHtml(title(report))}</h1>
+${introduction(report)
+  .map((line) => `<p>${escapeHtml(line)}</p>`)
+  .join('\n')}
+${table(['run', "the seed's best", 'ours'], overview(report))}
+${report.runs.map(section).join('\n')}
+<script>${script}</script>
+<script type="application/json" id="curves">${json(curves)}</script>
+<script>${drawing}</script>
+</html>
+`;
+}
+
+/** Runs in the page. */
+const drawing = `
+for (const { id, epochs, losses, seed } of JSON.parse(document.getElementById('curves').textContent)) {
+  const place = document.getElementById(id);
+  const series = [{ label: 'epoch' }, { label: 'training loss', stroke: '#1f6feb', width: 2, points: { show: epochs.length < 60 } }];
+  const data = [epochs, losses];
+  if (seed !== null) {
+    series.push({ label: "the seed's best", stroke: '#b35900', width: 1, dash: [6, 4], points: { show: false } });
+    data.push(epochs.map(() => seed));
+  }
+  new uPlot({
+    width: Math.min(900, place.clientWidth || 900), height: 320, series,
+    scales: { x: { time: false } },
+    axes: [{ label: 'epoch' }, { label: 'nats a character' }],
+  }, data, place);
+}
+`;
+
+function section(run: RunReport): string {
+  const heading = `<h2>epochs = ${run.epochs}${run.state === 'finished' ? '' : ` (${escapeHtml(stateOf(run))})`}</h2>`;
+  if (run.records.length === 0) {
+    const none = run.state === 'not begun' ? 'This run has not begun.' : 'No epoch of this run is complete yet.';
+    return `${heading}\n<p>${none}</p>`;
+  }
+  const evaluation = run.record?.evaluation;
+  return [
+    heading,
+    table(['', 'the seed', 'ours'], runFigures(run)),
+    `<div id="${curveId(run)}"></div>`,
+    ...(evaluation
+      ? [
+          `<h3>Seed text</h3>\n<pre>${escapeHtml(evaluation.seedText)}</pre>`,
+          sample('Generated text (argmax, sliding window)', evaluation.greedy),
+          sample('Generated text (temperature 0.8, sliding window)', evaluation.sampled),
+        ]
+      : []),
+  ].join('\n');
+}
+
+function sample(what: string, record: SampleRecord): string {
+  return `<h3>${escapeHtml(what)}</h3>\n<pre>${escapeHtml(record.text)}</pre>\n<p>${escapeHtml(qualityLine(record))}</p>`;
+}
+
+function curveId(run: RunReport): string {
+  return `curve-${run.epochs}`;
+}
+
+function table(head: readonly string[], rows: readonly FigureRow[]): string {
+  const line = (cells: readonly string[], tag: string) =>
+    `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`;
+  return `<table>\n${[line(head, 'th'), ...rows.map((row) => line(row, 'td'))].join('\n')}\n</table>`;
+}
+
+function escapeHtml(text: string): string {
+  const names: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+  return text.replace(/[&<>"']/g, (symbol) => names[symbol] as string);
+}
+
+/** JSON that no script element can be ended with. */
+function json(value: unknown): string {
+  return JSON.stringify(value).replace(/</g, '\\u003c');
+}

@@ -1,0 +1,114 @@
+/**
+ * What is known of one run of a reproduction: the epochs that its metrics.jsonl holds, and record.json beside it, which keeps
+ * what training does not write down. Both are read as data from strangers: what does not fit is passed over.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { writeFileAtomically } from '../checkpoint/disk';
+import type { GpuUsage } from '../native';
+
+/** One epoch of a run. */
+export interface EpochRecord {
+  epoch: number;
+  /** Mean training loss, dropout on, nats a character. */
+  loss: number;
+  /** Of its steps. */
+  seconds: number;
+  /** Of the run up to its end. */
+  elapsedSeconds: number;
+}
+
+const number = z.number().finite();
+const gpuUsage = z.object({
+  name: z.string(),
+  gpuPercent: number,
+  memoryPercent: number,
+  memoryUsedBytes: number,
+  memoryTotalBytes: number,
+});
+
+const epochLine = z.object({
+  type: z.literal('epoch'),
+  epoch: z.number().int().positive(),
+  loss: number,
+  seconds: number,
+  elapsedSeconds: number,
+  gpu: gpuUsage.optional().catch(undefined),
+});
+
+const quality = z.object({
+  knownWords: number.nullable(),
+  longestCopy: number,
+  loop: z.string().optional(),
+});
+
+const sample = z.object({ text: z.string(), quality });
+
+const evaluation = z.object({
+  /** File name of the checkpoint that was evaluated. */
+  checkpoint: z.string(),
+  seedText: z.string(),
+  greedy: sample,
+  /** At temperature 0.8. */
+  sampled: sample,
+  /** The window protocol: every `stride`th window. */
+  windows: z.object({ stride: number, count: number, lossWithDropout: number, loss: number }).optional(),
+});
+
+export type Evaluation = z.infer<typeof evaluation>;
+export type SampleRecord = z.infer<typeof sample>;
+
+const runRecord = z.object({
+  device: z.string(),
+  parameters: number,
+  stepsPerEpoch: number,
+  /** Summed over the invocations that trained: processor seconds, and seconds by the clock. */
+  cpuSeconds: number,
+  wallSeconds: number,
+  threads: number,
+  /** Largest resident set of the process. */
+  peakBytes: number,
+  evaluation: evaluation.optional(),
+});
+
+export type RunRecord = z.infer<typeof runRecord>;
+
+/** The epochs of a run, in order. An epoch that was trained again after a crash counts as it was trained last. */
+export async function readEpochs(directory: string): Promise<{ epochs: EpochRecord[]; gpu?: GpuUsage }> {
+  const text = await readFile(join(directory, 'metrics.jsonl'), 'utf8').catch(() => '');
+  const found = new Map<number, EpochRecord>();
+  let gpu: GpuUsage | undefined;
+  for (const line of text.split('\n')) {
+    const parsed = epochLine.safeParse(parseJson(line));
+    if (!parsed.success) continue;
+    const { epoch, loss, seconds, elapsedSeconds } = parsed.data;
+    found.set(epoch, { epoch, loss, seconds, elapsedSeconds });
+    gpu = parsed.data.gpu ?? gpu;
+  }
+  const epochs = [...found.values()].sort((a, b) => a.epoch - b.epoch);
+  return { epochs, ...(gpu ? { gpu } : {}) };
+}
+
+/** The record of a run; undefined if there is none that can be read. */
+export async function readRunRecord(directory: string): Promise<RunRecord | undefined> {
+  const text = await readFile(recordPath(directory), 'utf8').catch(() => '');
+  return runRecord.safeParse(parseJson(text)).data;
+}
+
+/** Replaces the record of a run, whole or not at all. */
+export async function writeRunRecord(directory: string, record: RunRecord): Promise<void> {
+  await writeFileAtomically(recordPath(directory), [Buffer.from(`${JSON.stringify(record, null, 2)}\n`)]);
+}
+
+function recordPath(directory: string): string {
+  return join(directory, 'record.json');
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,48 @@
+/**
+ * What the seed reports of its three runs: the Keras reproduction of "Text Generation With LSTM" on Alice in Wonderland that
+ * preset `proj-basic` repeats (docs/reproduction.md).
+ */
+
+/** One row of the seed's notes, in its own words where it gives no number. */
+export interface SeedRun {
+  epochs: number;
+  bestEpoch: number;
+  bestLoss: number;
+  runTime: string;
+  secondsPerEpoch: string;
+  utilisation: string;
+  memory: string;
+}
+
+export const seedRuns: readonly SeedRun[] = [
+  {
+    epochs: 50,
+    bestEpoch: 49,
+    bestLoss: 1.2534,
+    runTime: 'about 7 h',
+    secondsPerEpoch: '398, 180, 464, 467, 462, ...',
+    utilisation: 'GPU 30 %',
+    memory: '10.3 GB',
+  },
+  {
+    epochs: 100,
+    bestEpoch: 70,
+    bestLoss: 1.2341,
+    runTime: '42,012 s',
+    secondsPerEpoch: '405 to 420',
+    utilisation: 'GPU 40 %',
+    memory: 'not reported',
+  },
+  {
+    epochs: 200,
+    bestEpoch: 60,
+    bestLoss: 1.2428,
+    runTime: '80,993 s',
+    secondsPerEpoch: '405 to 420',
+    utilisation: 'not reported',
+    memory: 'not reported',
+  },
+];
+
+/** The text it was trained on, lower-cased. */
+export const seedCorpus = { characters: 144_424, symbols: 47 };

@@ -1,0 +1,114 @@
+/** `reproduce`: the seed's three runs, done again and reported in the shape of its notes. */
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { writeFileAtomically } from './checkpoint/disk';
+import {
+  abortOnSignals,
+  type CommandIo,
+  numberOption,
+  parseArguments,
+  processIo,
+  runCommand,
+  writeAndDrain,
+} from './command';
+import type { DeviceName } from './device';
+import { exitCodes, UsageError } from './errors';
+import { renderHtml } from './report/html';
+import { renderMarkdown } from './report/markdown';
+import { defaultRuns, type Reproduction, reproduce } from './report/reproduction';
+import { parseDuration } from './training/duration';
+import type { TrainingEvent } from './training/events';
+import { createPrinter } from './training/progress';
+
+interface ReproduceCommandOptions {
+  runs: number[];
+  out: string;
+  maxTime?: number;
+  seed: number;
+  scoreEvery?: number;
+  device?: DeviceName;
+  threads?: number;
+  json?: boolean;
+}
+
+/** The command; see `reproduce --help`. */
+export async function reproduceCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
+  const command = parseArguments(syntax(), argv);
+  const { json, ...o } = command.opts<ReproduceCommandOptions>();
+  using interrupt = abortOnSignals();
+  const printer = createPrinter({ ...io, stdout: io.stderr }, false);
+  const say = (line: string) => io.stderr.write(`${line}\n`);
+  try {
+    const report = await reproduce({
+      ...o,
+      corpus: command.args,
+      signal: interrupt.signal,
+      onNote: say,
+      onEvent: async (epochs: number, event: TrainingEvent) => {
+        if (event.type === 'start') say(`--- ${epochs} epochs ---`);
+        await printer.print(event);
+      },
+    });
+    const paths = await writeReport(o.out, report);
+    const answer = json ? JSON.stringify(report) : paths.join('\n');
+    await writeAndDrain(io.stdout, `${answer}\n`);
+  } finally {
+    printer.close();
+  }
+  interrupt.signal.throwIfAborted();
+  return exitCodes.ok;
+}
+
+/** REPORT.md, report.html, and report.json, which holds what they show. */
+async function writeReport(directory: string, report: Reproduction): Promise<string[]> {
+  const files = {
+    'REPORT.md': renderMarkdown(report),
+    'report.html': await renderHtml(report),
+    'report.json': `${JSON.stringify(report, null, 2)}\n`,
+  };
+  const paths: string[] = [];
+  for (const [name, text] of Object.entries(files)) {
+    const path = join(directory, name);
+    await writeFileAtomically(path, [Buffer.from(text)]);
+    paths.push(path);
+  }
+  return paths;
+}
+
+function syntax(): Command {
+  const whole = (name: string) => numberOption(name, { integer: true });
+  return new Command('reproduce')
+    .description(
+      "Train preset proj-basic, the seed's recipe to the letter, once for each of its three runs, and write REPORT.md, " +
+        'report.html and report.json: its notes with our figures beside them. The same command again goes on where it was.',
+    )
+    .argument('[corpus...]', "files, directories, globs or 'alice' (default: alice)")
+    .option('--runs <epochs>', 'which runs, by their number of epochs', runsOption, defaultRuns)
+    .option('--out <directory>', 'where runs and report go', join('runs', 'reproduction'))
+    .option('--max-time <time>', 'train no longer than this in all; the report says what is missing', durationOption)
+    .option('--seed <n>', 'of the first run; the next ones count on', whole('--seed'), 1)
+    .option(
+      '--score-every <n>',
+      'the window protocol takes every nth window (default: every one for a finished run, every 50th for another)',
+      whole('--score-every'),
+    )
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)')
+    .option('--threads <n>', 'CPU threads', whole('--threads'))
+    .option('--json', 'the report as one JSON object on stdout');
+}
+
+function runsOption(value: string): number[] {
+  const runs = value.split(',').map(Number);
+  if (runs.some((run) => !Number.isSafeInteger(run) || run < 1)) {
+    throw new UsageError(`--runs takes numbers of epochs, such as 50,100,200, not '${value}'.`);
+  }
+  return runs;
+}
+
+function durationOption(value: string): number {
+  const seconds = parseDuration(value);
+  if (seconds === undefined) throw new UsageError(`--max-time takes a time such as 90s, 15m or 1h30m, not '${value}'.`);
+  return seconds;
+}
+
+if (require.main === module) void runCommand(reproduceCommand);
