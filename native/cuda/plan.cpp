@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/random.h"
+#include "cuda/graph.h"
 #include "cuda/kernels.h"
 
 namespace cudnn_lstm::cuda {
@@ -266,34 +267,16 @@ void Plan<T>::enqueue_update() {
 
 template <class T>
 void Plan<T>::launch() {
-  if (warm_ && graph_allowed_ && !graph_) capture();
+  if (warm_ && graph_allowed_ && !graph_) {
+    graph_ = capture_graph(context_.stream, [this] { enqueue(); });
+    graph_allowed_ = static_cast<bool>(graph_);
+  }
   if (graph_) {
     CHECK_CUDA(cudaGraphLaunch(graph_.get(), context_.stream));
   } else {
     enqueue();
     warm_ = true;
   }
-}
-
-template <class T>
-void Plan<T>::capture() {
-  cudaGraph_t captured = nullptr;
-  CHECK_CUDA(cudaStreamBeginCapture(context_.stream, cudaStreamCaptureModeThreadLocal));
-  try {
-    enqueue();
-  } catch (const Error&) {
-    // Something in the step cannot be captured with these library versions: it is queued call by call from here on.
-    graph_allowed_ = false;
-  }
-  const cudaError_t ended = cudaStreamEndCapture(context_.stream, &captured);
-  const Graph graph(captured, cudaGraphDestroy);
-  cudaGraphExec_t executable = nullptr;
-  if (!graph_allowed_ || ended != cudaSuccess || cudaGraphInstantiate(&executable, graph.get(), 0) != cudaSuccess) {
-    cudaGetLastError();
-    graph_allowed_ = false;
-    return;
-  }
-  graph_ = GraphExec(executable, cudaGraphExecDestroy);
 }
 
 // ---- Running

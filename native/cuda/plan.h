@@ -111,7 +111,6 @@ class Plan {
   // Runs the queued calls: at first as they are, so that lazily loaded kernels are not loaded inside a capture, then as
   // a graph.
   void launch();
-  void capture();
   void enqueue();
   void enqueue_forward();
   void enqueue_loss(bool gradient);

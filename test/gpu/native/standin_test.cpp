@@ -34,6 +34,9 @@ void train_like_cpu(const ModelSpec& spec, Target target, bool carry, bool lazy,
     gpu->train_step(first, kOptimizer, kNeverStop);
     expect_close(read(*cpu, Slot::gradients), read(*gpu, Slot::gradients), 2e-5, "gradients");
     const Batch rest{ids.data() + (steps + 1) * batch, steps, batch, target, carry};
+    // The first step ran call by call; what was captured before is the trial of the algorithms.
+    const std::size_t launched = standin::calls_of("cudaGraphLaunch");
+    const std::size_t captured = standin::calls_of("cudaStreamBeginCapture");
     expect(cpu->train_steps(rest, optimizers.data(), count - 1, expected.data(), kNeverStop) == count - 1, "CPU steps");
     expect(gpu->train_steps(rest, optimizers.data(), count - 1, found.data(), kNeverStop) == count - 1, "GPU steps");
     for (int i = 0; i < count - 1; ++i) {
@@ -45,8 +48,8 @@ void train_like_cpu(const ModelSpec& spec, Target target, bool carry, bool lazy,
     expect_close(read(*cpu, Slot::parameters), read(*gpu, Slot::parameters), 2e-3, "parameters");
     expect_close(read(*cpu, Slot::training_state), read(*gpu, Slot::training_state), 2e-3, "training state");
     expect(gpu->step_count() == static_cast<std::uint64_t>(count), "step count");
-    expect(standin::calls_of("cudaGraphLaunch") == static_cast<std::size_t>(count - 1), "graph launches");
-    expect(standin::calls_of("cudaStreamBeginCapture") == 1, "captures");
+    expect(standin::calls_of("cudaGraphLaunch") - launched == static_cast<std::size_t>(count - 1), "graph launches");
+    expect(standin::calls_of("cudaStreamBeginCapture") - captured == 1, "captures");
     expect_clean("training");
   }
   expect_nothing_left();
