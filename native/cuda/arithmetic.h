@@ -53,6 +53,8 @@ struct SingleLane {
   CUDNN_LSTM_HD double sum(double value) const { return value; }
   CUDNN_LSTM_HD float max(float value) const { return value; }
   CUDNN_LSTM_HD std::uint32_t ballot(bool flag) const { return flag ? 1u : 0u; }
+  // Lanes see one another's memory accesses from before it.
+  CUDNN_LSTM_HD void barrier() const {}
 };
 
 // ---- Random numbers: core/random.h for the device, word for word (the test compares them).
@@ -237,12 +239,9 @@ struct SoftmaxLoss {  // rows: M
     float total = 0;
     for (int v = lanes.index(); v < vocabulary; v += lanes.count()) total += expf(z[v] + to_float(bias[v]) - highest);
     total = lanes.sum(total);
-    // In this order every lane has read z[target] before one overwrites it: lanes.sum above and below are barriers.
-    float loss = 0;
-    if (lanes.index() == 0) loss = highest + logf(total) - (z[target] + to_float(bias[target]));
-    loss = lanes.sum(loss);
-    if (lanes.index() == 0) losses[row] = loss;
+    if (lanes.index() == 0) losses[row] = highest + logf(total) - (z[target] + to_float(bias[target]));
     if (gradient == nullptr) return;
+    lanes.barrier();  // z[target] is read before the lane it belongs to overwrites it
     const float scale = step.input().loss_scale / positions;
     T* dz = gradient + row * vocabulary;
     for (int v = lanes.index(); v < vocabulary; v += lanes.count()) {

@@ -24,6 +24,7 @@ struct WarpLanes {
     return value;
   }
   __device__ __forceinline__ std::uint32_t ballot(bool flag) const { return __ballot_sync(0xffffffffu, flag); }
+  __device__ __forceinline__ void barrier() const { __syncwarp(); }
 };
 
 template <class Body>

@@ -65,6 +65,7 @@ struct ThreadLanes {
     return static_cast<std::uint32_t>(
         combine(flag ? std::ldexp(1.0, lane) : 0.0, [](double a, double b) { return a + b; }));
   }
+  void barrier() const { warp->wait(); }
 };
 
 template <class Body>
