@@ -85,7 +85,7 @@ void measure(const std::shared_ptr<const Libraries>& libraries, Precision precis
   const GraphExec exec(executable, cudaGraphExecDestroy);
   const double replayed = seconds_each(stream.get(), [&] { CHECK_CUDA(cudaGraphLaunch(executable, stream.get())); });
   std::uint64_t mask_step = 0;
-  const double seeding = seconds_each(stream.get(), [&] { rnn.seed_dropout(++mask_step); });
+  const double seeding = seconds_each(stream.get(), [&] { rnn.use_masks(++mask_step); });
   std::printf(
       "%s{\"precision\":\"%s\",\"batch\":%d,\"eagerMilliseconds\":%.6f,\"graphMilliseconds\":%.6f,"
       "\"dropoutSeedMilliseconds\":%.6f}",

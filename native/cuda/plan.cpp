@@ -10,7 +10,8 @@
 namespace cudnn_lstm::cuda {
 namespace {
 
-constexpr std::size_t kSquareChunk = 1024;  // gradients a row of the norm
+constexpr std::size_t kSquareChunk = 1024;   // gradients a row of the norm
+constexpr std::size_t kScatterRows = 16'384;  // of the embedding's gradient: warps for the largest GPU
 
 std::size_t chunks(std::size_t count, std::size_t chunk) { return (count + chunk - 1) / chunk; }
 
@@ -86,8 +87,10 @@ void Plan<T>::allocate() {
           sizeof(double),
       "partial sums");
   if (spec.coding == InputCoding::embedding) {
-    // As many chunks as give the GPU work without taking much memory: at most 64 tables.
-    scatter_chunk_ = std::max<std::size_t>(512, chunks(positions_, 64));
+    // A row a chunk and symbol: as many chunks as give the GPU work, so few where there are many symbols, whose tables
+    // would take gigabytes.
+    const std::size_t most = std::max<std::size_t>(1, std::min<std::size_t>(64, kScatterRows / vocabulary));
+    scatter_chunk_ = std::max<std::size_t>(512, chunks(positions_, most));
     scatter_partials_ =
         device(chunks(positions_, scatter_chunk_) * vocabulary * spec.embedding * sizeof(float), "partial sums");
   }
@@ -310,8 +313,9 @@ void Plan<T>::upload(const std::int32_t* ids, const StepInput* inputs, int count
 template <class T>
 void Plan<T>::run_train(const StepInput* inputs, int count) {
   for (int i = 0; i < count; ++i) {
-    if (key_.dropout && context_.rnn.has_dropout_between_layers()) context_.rnn.seed_dropout(inputs[i].mask_step);
+    if (key_.dropout) context_.rnn.use_masks(inputs[i].mask_step);
     launch();
+    if (key_.dropout) context_.rnn.prepare_masks(inputs[i].mask_step + 1);
   }
   CHECK_CUDA(cudaEventRecord(consumed_[uploads_ % kUploads].get(), context_.stream));
   ++uploads_;
@@ -338,7 +342,7 @@ void Plan<T>::run_evaluate(const std::int32_t* ids, std::uint64_t mask_step, flo
   CHECK_CUDA(cudaMemcpyAsync(ids_.data(), pinned_ids_.data(), ids_.bytes(), cudaMemcpyHostToDevice, context_.stream));
   CHECK_CUDA(
       cudaMemcpyAsync(inputs_.data(), pinned_inputs_.data(), sizeof input, cudaMemcpyHostToDevice, context_.stream));
-  if (key_.dropout && context_.rnn.has_dropout_between_layers()) context_.rnn.seed_dropout(mask_step);
+  if (key_.dropout) context_.rnn.use_masks(mask_step);
   launch();
   CHECK_CUDA(cudaMemcpyAsync(losses, losses_.data(), losses_.bytes(), cudaMemcpyDeviceToHost, context_.stream));
   CHECK_CUDA(cudaStreamSynchronize(context_.stream));

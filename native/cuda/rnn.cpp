@@ -72,19 +72,26 @@ Rnn::Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, cons
       numerics_(numerics),
       // One bias vector a layer is the model. With two, the second stays zero: its gradient is cleared before Adam sees
       // it (were both trained, Adam would move their sum twice as far).
-      bias_mode_(persistent ? CUDNN_RNN_DOUBLE_BIAS : CUDNN_RNN_SINGLE_INP_BIAS) {
+      bias_mode_(persistent ? CUDNN_RNN_DOUBLE_BIAS : CUDNN_RNN_SINGLE_INP_BIAS),
+      stream_(stream) {
   handle_ = make(*libraries_, libraries_->cudnn.cudnnCreate, libraries_->cudnn.cudnnDestroy, "cudnnCreate");
   CHECK_CUDNN(*libraries_, cudnnSetStream(handle_.get(), stream));
+  no_dropout_ = MAKE(*libraries_, DropoutDescriptor);
+  CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(no_dropout_.get(), handle_.get(), 0.0f, nullptr, 0, 0));
   if (spec_.dropout > 0 && spec_.layers > 1) {
     std::size_t bytes = 0;
     CHECK_CUDNN(*libraries_, cudnnDropoutGetStatesSize(handle_.get(), &bytes));
     dropout_states_ = DeviceBuffer(account, bytes, "the dropout state");
-  }
-  no_dropout_ = MAKE(*libraries_, DropoutDescriptor);
-  CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(no_dropout_.get(), handle_.get(), 0.0f, nullptr, 0, 0));
-  if (has_dropout_between_layers()) {
     dropout_ = MAKE(*libraries_, DropoutDescriptor);
-    seed_dropout(0);
+    CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(dropout_.get(), handle_.get(), spec_.dropout,
+                                                       dropout_states_.data(), bytes, spec_.seed));
+    seeding_.stream = make_stream();
+    seeding_.handle = make(*libraries_, libraries_->cudnn.cudnnCreate, libraries_->cudnn.cudnnDestroy, "cudnnCreate");
+    CHECK_CUDNN(*libraries_, cudnnSetStream(seeding_.handle.get(), seeding_.stream.get()));
+    seeding_.states = DeviceBuffer(account, bytes, "the dropout state");
+    seeding_.descriptor = MAKE(*libraries_, DropoutDescriptor);
+    seeding_.seeded = make_event();
+    seeding_.taken = make_event();
   }
   if (!make_descriptor(CUDNN_RNN_ALGO_STANDARD, true)) {
     throw Error(kInvalidArgument, std::string("cuDNN ") + libraries_->cudnn_version.version + " has no LSTM in " +
@@ -92,13 +99,28 @@ Rnn::Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, cons
   }
 }
 
-void Rnn::seed_dropout(std::uint64_t mask_step) {
+void Rnn::prepare_masks(std::uint64_t mask_step) {
+  if (!dropout_ || seeding_.mask_step == mask_step) return;
+  seeding_.mask_step.reset();
   const auto words = philox4x32(
       {static_cast<std::uint32_t>(mask_step), static_cast<std::uint32_t>(mask_step >> 32), kBetweenLayersSite, 0},
       philox_key(spec_.seed));
   const unsigned long long seed = (static_cast<unsigned long long>(words[1]) << 32) | words[0];
-  CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(dropout_.get(), handle_.get(), spec_.dropout,
-                                                     dropout_states_.data(), dropout_states_.bytes(), seed));
+  CHECK_CUDA(cudaStreamWaitEvent(seeding_.stream.get(), seeding_.taken.get(), 0));
+  CHECK_CUDNN(*libraries_,
+              cudnnSetDropoutDescriptor(seeding_.descriptor.get(), seeding_.handle.get(), spec_.dropout,
+                                        seeding_.states.data(), seeding_.states.bytes(), seed));
+  CHECK_CUDA(cudaEventRecord(seeding_.seeded.get(), seeding_.stream.get()));
+  seeding_.mask_step = mask_step;
+}
+
+void Rnn::use_masks(std::uint64_t mask_step) {
+  if (!dropout_) return;
+  prepare_masks(mask_step);
+  CHECK_CUDA(cudaStreamWaitEvent(stream_, seeding_.seeded.get(), 0));
+  CHECK_CUDA(cudaMemcpyAsync(dropout_states_.data(), seeding_.states.data(), dropout_states_.bytes(),
+                             cudaMemcpyDeviceToDevice, stream_));
+  CHECK_CUDA(cudaEventRecord(seeding_.taken.get(), stream_));
 }
 
 RnnDescriptor Rnn::make_descriptor(cudnnRNNAlgo_t algorithm, bool dropout) const {

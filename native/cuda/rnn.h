@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/layout.h"
@@ -61,10 +62,14 @@ class Rnn {
   // cuDNN's matrices are not of the documented shapes.
   WeightMap weight_map(cudnnRNNDescriptor_t descriptor, const Layout& layout, const void* weights) const;
 
-  // The masks of the next training pass between the layers, a function of (seed, step) alone. Only where there are any,
-  // and not inside a capture: it is queued on the stream before the graph.
-  void seed_dropout(std::uint64_t mask_step);
-  bool has_dropout_between_layers() const { return dropout_states_.data() != nullptr; }
+  // The masks between the layers are a function of (seed, step) alone: cuDNN's generator is seeded for every step. That
+  // takes as long as a small step does, so it happens on a stream of its own, while the step before runs.
+  // Both do nothing for a model without such masks, and must not be called inside a capture.
+
+  // The next training pass queued on the model's stream has the masks of `mask_step`.
+  void use_masks(std::uint64_t mask_step);
+  // Starts on the masks that will be asked for next.
+  void prepare_masks(std::uint64_t mask_step);
 
   const Libraries& libraries() const { return *libraries_; }
   cudnnHandle_t handle() const { return handle_.get(); }
@@ -76,10 +81,23 @@ class Rnn {
   const ModelSpec spec_;
   const Numerics numerics_;
   const cudnnRNNBiasMode_t bias_mode_;
+  const cudaStream_t stream_;
   CudnnHandle handle_;
-  DeviceBuffer dropout_states_;
   DropoutDescriptor no_dropout_;
+
+  // Seeded on a second stream, by a handle of its own, into `states`; copied from there into the state that the passes
+  // work on.
+  struct Seeding {
+    Stream stream;
+    CudnnHandle handle;
+    DeviceBuffer states;
+    DropoutDescriptor descriptor;
+    Event seeded, taken;
+    std::optional<std::uint64_t> mask_step;  // that `states` is for
+  };
+  DeviceBuffer dropout_states_;
   DropoutDescriptor dropout_;
+  Seeding seeding_;
 };
 
 // The descriptors and scratch memory of passes over one shape with one algorithm.

@@ -1,10 +1,10 @@
 // The CUDA runtime's calls that the backend uses, on host memory.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
 #include <memory>
-#include <set>
 #include <utility>
 
 #include "standin.h"
@@ -35,7 +35,7 @@ struct World {
   int objects = 0;
   std::map<const char*, std::size_t> device, pinned;
   std::size_t device_bytes = 0;
-  std::set<FakeStream*> streams;
+  std::vector<FakeStream*> streams;  // in order of creation
   double clock = 0;
   cudaError_t last = cudaSuccess;
 };
@@ -56,6 +56,16 @@ void drain(FakeStream& stream, std::size_t position) {
 
 void drain_all() {
   for (FakeStream* stream : world().streams) drain(*stream, stream->submitted);
+}
+
+// One piece of work of a random stream, then perhaps another.
+void run_some() {
+  std::uint32_t& state = world().settings.shuffle;
+  const auto next = [&] { return (state = state * 1664525u + 1013904223u) >> 16; };
+  while (next() % 4 != 0) {
+    FakeStream& stream = *world().streams[next() % world().streams.size()];
+    drain(stream, stream.done + 1);
+  }
 }
 
 cudaError_t entered(const char* name, const std::string& detail = {}) {
@@ -111,7 +121,11 @@ void submit(cudaStream_t stream, std::function<void()> work) {
   }
   queue.queue.push_back(std::move(work));
   ++queue.submitted;
-  if (!world().settings.lazy) drain(queue, queue.submitted);
+  if (world().settings.shuffle != 0) {
+    run_some();
+  } else if (!world().settings.lazy) {
+    drain(queue, queue.submitted);
+  }
 }
 void advance_clock(double milliseconds) { world().clock += milliseconds; }
 void fault(const std::string& what) { world().faults.push_back(what); }
@@ -250,14 +264,15 @@ STANDIN_API cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes
 STANDIN_API cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   ENTER();
   auto* made = new FakeStream;
-  world().streams.insert(made);
+  world().streams.push_back(made);
   standin::count_object(1);
   *stream = reinterpret_cast<cudaStream_t>(made);
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   drain_all();
-  world().streams.erase(of(stream));
+  auto& streams = world().streams;
+  streams.erase(std::remove(streams.begin(), streams.end(), of(stream)), streams.end());
   delete of(stream);
   standin::count_object(-1);
   return cudaSuccess;

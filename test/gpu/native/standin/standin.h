@@ -1,12 +1,13 @@
 // A stand-in for a GPU, for tests on machines without one: CUDA's run-time calls on host memory, and cuDNN and cuBLAS
 // libraries that compute what they record. It is strict where the real ones are silent: fresh memory holds NaN, calls
-// out of order and wrong sizes are faults, and in lazy mode queued work runs as late as CUDA allows, so that a missing
-// wait shows.
+// out of order, wrong sizes and what a capture forbids are faults, and queued work runs as late as CUDA allows, or in a
+// random order of the streams, so that a missing wait shows.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@ namespace standin {
 
 struct Settings {
   bool lazy = false;                    // run queued work only when something waits for it
+  std::uint32_t shuffle = 0;            // lazy, but any stream may run on at any time: the seed of which does when
   std::size_t memory_limit = 1u << 30;  // bytes of device memory
   int compute_capability_major = 9;
   int devices = 1;
