@@ -10,7 +10,7 @@
 namespace cudnn_lstm::cuda {
 namespace {
 
-constexpr std::size_t kSquareChunk = 1024;   // gradients a row of the norm
+constexpr std::size_t kSquareChunk = 1024;    // gradients a row of the norm
 constexpr std::size_t kScatterRows = 16'384;  // of the embedding's gradient: warps for the largest GPU
 
 std::size_t chunks(std::size_t count, std::size_t chunk) { return (count + chunk - 1) / chunk; }
@@ -33,6 +33,7 @@ Plan<T>::Plan(const Context<T>& context, const PlanKey& key)
       state_values_(static_cast<std::size_t>(2) * context.spec.layers * key.batch * context.spec.hidden) {
   pass_ = make_pass();
   allocate();
+  CHECK_CUDA(cudaStreamSynchronize(context.stream));  // uploads, on another stream, must not come before the zeros
 }
 
 template <class T>

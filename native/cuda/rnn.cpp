@@ -107,9 +107,8 @@ void Rnn::prepare_masks(std::uint64_t mask_step) {
       philox_key(spec_.seed));
   const unsigned long long seed = (static_cast<unsigned long long>(words[1]) << 32) | words[0];
   CHECK_CUDA(cudaStreamWaitEvent(seeding_.stream.get(), seeding_.taken.get(), 0));
-  CHECK_CUDNN(*libraries_,
-              cudnnSetDropoutDescriptor(seeding_.descriptor.get(), seeding_.handle.get(), spec_.dropout,
-                                        seeding_.states.data(), seeding_.states.bytes(), seed));
+  CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(seeding_.descriptor.get(), seeding_.handle.get(), spec_.dropout,
+                                                     seeding_.states.data(), seeding_.states.bytes(), seed));
   CHECK_CUDA(cudaEventRecord(seeding_.seeded.get(), seeding_.stream.get()));
   seeding_.mask_step = mask_step;
 }
