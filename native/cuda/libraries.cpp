@@ -19,7 +19,8 @@ constexpr const char* kRemedy =
     "their folder with CUDNN_LSTM_LIBRARY_PATH, or use --device cpu";
 
 // In the order in which they are opened: each finds what it needs in the process already, under its soname, and
-// libcudnn.so never has to look for a part (where one is missing it prints a line and aborts the process).
+// libcudnn.so never has to look for a part (where one is missing it prints a line and aborts the process). The first
+// needs nothing but the C library, and knows which CUDA release all are built for.
 struct CudnnPart {
   const char* soname;
   bool required;
@@ -54,13 +55,18 @@ class Loader {
       : plan_(search_plan(library_path)), searched_(searched) {}
 
   void find() {
-    if (!plan_.fault.empty()) fail(plan_.fault);
-    cublas_folder_ = find_cublas();
-    cudnn_folder_ = find_cudnn();
+    find_cudnn();
+    find_cublas({"13", "12"});
   }
 
   std::shared_ptr<const Libraries> load() {
-    find();
+    find_cudnn();
+    // cuDNN opens cuBLAS itself when it first needs it, under the name of the release that it is built for: it must find
+    // that one in the process.
+    void* graph = open(cudnn_folder_ + "/" + kCudnnParts[0].soname);
+    decltype(&::cudnnGetCudartVersion) cudart_version = nullptr;
+    resolve(graph, "cudnnGetCudartVersion", "cuDNN", cudart_version);
+    find_cublas({std::to_string(cudart_version() / 1000)});
     // Results are then the same in every run on one architecture; cuBLAS reads it when its first handle is made.
     setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:2", 0);
     auto libraries = std::make_shared<Libraries>();
@@ -95,31 +101,35 @@ class Loader {
     throw Error(kDeviceUnavailable, what + "; " + kRemedy + ". Looked in: " + join(describe(plan_), "; "));
   }
 
-  // The first folder with libcublas, whole, of a known major version.
-  std::string find_cublas() {
+  // The first folder with libcublas, whole, of one of these major versions.
+  void find_cublas(const std::vector<std::string>& majors) {
     for (std::size_t i = 0; i < plan_.folders.size(); ++i) {
       const SearchFolder& folder = plan_.folders[i];
-      for (const char* major : {"13", "12"}) {
-        const std::string soname = std::string("libcublas.so.") + major;
+      for (const std::string& major : majors) {
+        const std::string soname = "libcublas.so." + major;
         if (!exists(folder.path + "/" + soname)) continue;
-        const std::string light = std::string("libcublasLt.so.") + major;
+        const std::string light = "libcublasLt.so." + major;
         std::string fault = fault_of(folder.path, soname);
         if (fault.empty()) fault = fault_of(folder.path, light);
         if (fault.empty()) {
           cublas_major_ = major;
+          cublas_folder_ = folder.path;
           note("cuBLAS: found in " + folder.path + " (" + folder.source + ")");
-          return folder.path;
+          return;
         }
         note("cuBLAS: " + fault + " (" + folder.source + ")");
         if (i < plan_.explicit_count) fail("cuBLAS cannot be used: " + fault);
       }
     }
-    fail("cuBLAS was not found (libcublas.so.13, libcublas.so.12)");
+    std::vector<std::string> names;
+    for (const std::string& major : majors) names.push_back("libcublas.so." + major);
+    fail("cuBLAS was not found (" + join(names, ", ") + ")");
   }
 
   // The first folder with any of cuDNN must have all of it, whole. Folders are not mixed: parts of two versions would
   // end in one process.
-  std::string find_cudnn() {
+  void find_cudnn() {
+    if (!plan_.fault.empty()) fail(plan_.fault);
     for (std::size_t i = 0; i < plan_.folders.size(); ++i) {
       const SearchFolder& folder = plan_.folders[i];
       bool any = false;
@@ -137,7 +147,8 @@ class Loader {
       }
       if (faults.empty()) {
         note("cuDNN: found in " + folder.path + " (" + folder.source + ")");
-        return folder.path;
+        cudnn_folder_ = folder.path;
+        return;
       }
       note("cuDNN: " + join(faults, ", ") + " (" + folder.source + ")");
       if (i < plan_.explicit_count) fail("cuDNN cannot be used: " + join(faults, ", "));
@@ -185,11 +196,14 @@ class Loader {
 
   void check_cudnn_version(Libraries& libraries, const std::string& path) {
     const std::size_t number = libraries.cudnn.cudnnGetVersion();
+    const std::size_t unit = number < 10'000 ? 1000 : 10'000;  // 8907 is 8.9.7, 92400 is 9.24.0
     const std::string version =
-        std::to_string(number / 10'000) + "." + std::to_string(number / 100 % 100) + "." + std::to_string(number % 100);
-    if (number / 10'000 != 9) fail("cuDNN " + version + " in " + path + " cannot be used: version 9 is needed");
-    const cudnnStatus_t status = libraries.cudnn.cudnnAdvVersionCheck();
-    if (status != CUDNN_STATUS_SUCCESS) {
+        std::to_string(number / unit) + "." + std::to_string(number % unit / 100) + "." + std::to_string(number % 100);
+    if (number / unit != 9) fail("cuDNN " + version + " in " + path + " cannot be used: version 9 is needed");
+    for (const auto check : {libraries.cudnn.cudnnGraphVersionCheck, libraries.cudnn.cudnnOpsVersionCheck,
+                             libraries.cudnn.cudnnCnnVersionCheck, libraries.cudnn.cudnnAdvVersionCheck}) {
+      const cudnnStatus_t status = check();
+      if (status == CUDNN_STATUS_SUCCESS) continue;
       fail("cuDNN " + version + " in " + path + " cannot be used: its parts are of different versions (" +
            libraries.cudnn.cudnnGetErrorString(status) + ")");
     }

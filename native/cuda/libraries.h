@@ -16,6 +16,9 @@ namespace cudnn_lstm::cuda {
 // clang-format off
 #define CUDNN_LSTM_CUDNN_FUNCTIONS(X) \
   X(cudnnGetVersion) \
+  X(cudnnGraphVersionCheck) \
+  X(cudnnOpsVersionCheck) \
+  X(cudnnCnnVersionCheck) \
   X(cudnnAdvVersionCheck) \
   X(cudnnGetErrorString) \
   X(cudnnCreate) \

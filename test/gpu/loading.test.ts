@@ -113,13 +113,13 @@ describeCuda('the addon with CUDA compiled in', () => {
   });
 
   test.each([
-    ['8.9.7', 'size_t cudnnGetVersion(void) { return 80907; }', 'version 9 is needed'],
-    ['10.0.0', 'size_t cudnnGetVersion(void) { return 100000; }', 'version 9 is needed'],
-    [
-      'parts that differ',
-      'size_t cudnnGetVersion(void) { return 91000; }\nint cudnnAdvVersionCheck(void) { return 1002; }',
-      'different versions',
-    ],
+    ['8.9.7', 'size_t cudnnGetVersion(void) { return 8907; }', 'cuDNN 8.9.7'],
+    ['10.0.0', 'size_t cudnnGetVersion(void) { return 100000; }', 'cuDNN 10.0.0'],
+    ...['Graph', 'Ops', 'Cnn', 'Adv'].map((part) => [
+      `a ${part} part that differs`,
+      `size_t cudnnGetVersion(void) { return 91002; }\nint cudnn${part}VersionCheck(void) { return 1002; }`,
+      'cuDNN 9.10.2',
+    ]),
     ['no functions', '', 'has no function cudnnGetVersion'],
   ])('refuses cuDNN of another version: %s', (_, source, message) => {
     const names = execFileSync('nm', ['-D', '--defined-only', join(standin, 'libcudnn.so.9')], { encoding: 'utf8' });
@@ -138,6 +138,26 @@ describeCuda('the addon with CUDA compiled in', () => {
     const info = cudaInfo(inFolder(''));
     expect(info.cudnn).toBeUndefined();
     expect(info.reason).toContain(message);
+    expect(info.reason).toMatch(/version 9 is needed|different versions|another version is needed/);
+  });
+
+  test('takes the cuBLAS of the CUDA release that cuDNN is built for, and no other', () => {
+    // A folder before it holds a cuBLAS of another release, whole.
+    const other = join(folder, 'other');
+    execFileSync('mkdir', [other]);
+    const source = join(folder, 'empty.c');
+    writeFileSync(source, '');
+    for (const name of ['libcublas.so.12', 'libcublasLt.so.12']) {
+      execFileSync('cc', ['-shared', '-fPIC', `-Wl,-soname,${name}`, '-o', join(other, name), source]);
+    }
+    const both = cudaInfo(other, { CUDNN_LSTM_LIBRARY_PATH: inFolder('') });
+    expect(both.cublas?.path).toBe(inFolder('libcublas.so.13'));
+    for (const name of readdirSync(inFolder('')).filter((entry) => entry.startsWith('libcublas')))
+      rmSync(inFolder(name));
+    const alone = cudaInfo(other, { CUDNN_LSTM_LIBRARY_PATH: inFolder('') });
+    // Unless this machine has one of the right release elsewhere.
+    if (alone.cublas) expect(alone.cublas.path).toMatch(/libcublas\.so\.13$/);
+    else expect(alone.reason).toContain('cuBLAS was not found (libcublas.so.13)');
   });
 
   test('survives a folder that cannot be read and a path that is a file', () => {

@@ -281,6 +281,9 @@ std::string shape_of(const Data& x) { return "T" + std::to_string(x.steps) + " B
 extern "C" {
 
 STANDIN_API std::size_t cudnnGetVersion() { return 92400; }
+STANDIN_API cudnnStatus_t cudnnGraphVersionCheck() { return CUDNN_STATUS_SUCCESS; }
+STANDIN_API cudnnStatus_t cudnnOpsVersionCheck() { return CUDNN_STATUS_SUCCESS; }
+STANDIN_API cudnnStatus_t cudnnCnnVersionCheck() { return CUDNN_STATUS_SUCCESS; }
 STANDIN_API cudnnStatus_t cudnnAdvVersionCheck() { return CUDNN_STATUS_SUCCESS; }
 STANDIN_API const char* cudnnGetErrorString(cudnnStatus_t) { return "CUDNN_STATUS_INJECTED"; }
 STANDIN_API cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) { return create<Handle>(__func__, handle); }
