@@ -62,10 +62,11 @@ export async function chooseDevice(
   if (name.kind === 'auto' && !info.available) return cpu(`no usable GPU: ${info.reason}`);
   if (!info.available)
     throw new DeviceError(`device '${name.text}' cannot be used: ${info.reason} (--device cpu works).`);
-  const gpu = info.devices.find((device) => device.ordinal === name.ordinal);
+  // Without a number, the first that can be used: older ones that this build has no kernels for are not listed.
+  const gpu = name.ordinal === undefined ? info.devices[0] : info.devices.find((d) => d.ordinal === name.ordinal);
   if (!gpu) {
     const present = info.devices.map((device) => `cuda:${device.ordinal}`).join(', ') || 'no GPU';
-    throw new DeviceError(`device 'cuda:${name.ordinal}' is not there: found ${present}.`);
+    throw new DeviceError(`device '${name.text}' is not there: found ${present}.`);
   }
   const cudnn = info.cudnn ? `, cuDNN ${info.cudnn.version}` : '';
   return {
@@ -79,13 +80,13 @@ export async function chooseDevice(
 
 interface ParsedDevice {
   kind: 'auto' | 'cpu' | 'cuda';
-  ordinal: number;
+  ordinal?: number;
   text: string;
 }
 
 function parseDevice(text: string, what: string): ParsedDevice {
-  if (text === 'auto' || text === 'cpu') return { kind: text, ordinal: 0, text };
+  if (text === 'auto' || text === 'cpu') return { kind: text, text };
   const match = /^cuda(?::(\d{1,4}))?$/.exec(text);
-  if (match) return { kind: 'cuda', ordinal: Number(match[1] ?? 0), text };
+  if (match) return { kind: 'cuda', ...(match[1] === undefined ? {} : { ordinal: Number(match[1]) }), text };
   throw new UsageError(`${what} must be auto, cpu, cuda or cuda:N (the Nth GPU, from 0), not '${text}'.`);
 }

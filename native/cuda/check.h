@@ -4,11 +4,16 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <string>
 
 #include "core/error.h"
 
 namespace cudnn_lstm::cuda {
+
+// "1.5 MB of 80000.0 MB free": what an error about memory ends with.
+std::string free_memory();
+std::string megabytes(std::size_t bytes);
 
 [[noreturn]] void fail_cuda(cudaError_t status, const char* call, const char* file, int line);
 [[noreturn]] void fail_library(const char* library, int status, const char* name, bool out_of_memory, const char* call,

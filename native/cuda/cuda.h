@@ -31,6 +31,7 @@ struct CudaDevice {
   std::size_t memory_bytes;
   std::size_t free_bytes;
   std::string compute_capability;  // "9.0"
+  std::string fault;               // why this build cannot use it; empty if it can
 };
 
 struct CudaLibrary {

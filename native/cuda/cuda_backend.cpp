@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cuda/devices.h"
 #include "cuda/kernels.h"
 
 namespace cudnn_lstm::cuda {
@@ -76,6 +77,28 @@ void CudaBackend<T>::make_arena(const RnnDescriptor& descriptor) {
     arena_.segments.push_back({layout_.embedding().offset, arena_.embedding, layout_.embedding().size});
   }
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+}
+
+// ---- Failures
+
+template <class T>
+void CudaBackend<T>::require_whole() const {
+  if (!lost_.empty())
+    throw Error(kDeviceFailed, "the model was lost when a GPU call failed (" + lost_ + "): load its last checkpoint");
+}
+
+template <class T>
+template <class Work>
+auto CudaBackend<T>::settled(const Work& work) -> decltype(work()) {
+  require_whole();
+  try {
+    return work();
+  } catch (const Error&) {
+    cudaStreamSynchronize(upload_stream_.get());
+    cudaStreamSynchronize(stream_.get());
+    cudaGetLastError();
+    throw;
+  }
 }
 
 // ---- Plans
@@ -169,9 +192,22 @@ template <class T>
 int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                                 const std::atomic<bool>& stop) {
   const DeviceScope scope(options_.ordinal);
-  Plan<T>& plan =
-      plan_for({PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
-  last_algorithm_ = plan.algorithm();
+  return settled([&] {
+    Plan<T>& plan =
+        plan_for({PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
+    last_algorithm_ = plan.algorithm();
+    try {
+      return run_steps(plan, first, optimizers, count, results, stop);
+    } catch (const Error& error) {
+      lost_ = error.what();
+      throw;
+    }
+  });
+}
+
+template <class T>
+int CudaBackend<T>::run_steps(Plan<T>& plan, const Batch& first, const OptimizerStep* optimizers, int count,
+                              StepResult* results, const std::atomic<bool>& stop) {
   const std::size_t stride = static_cast<std::size_t>(first.steps + 1) * first.batch;
   // fp16: the mean over the targets makes gradients too small for 5 bits of exponent, so the loss is scaled up to their
   // sum. The scale is a function of the shape alone, so that a resumed run repeats the bits of an unbroken one.
@@ -230,10 +266,12 @@ void CudaBackend<T>::evaluate(const Batch& batch, bool dropout, std::uint64_t ma
                               const std::atomic<bool>& stop) {
   if (stop.load(std::memory_order_relaxed)) return;
   const DeviceScope scope(options_.ordinal);
-  Plan<T>& plan = plan_for(
-      {PlanKind::evaluate, batch.steps, batch.batch, batch.target, batch.carry_state, dropout && spec_.dropout > 0});
-  if (batch.carry_state) take_state(evaluation_, plan);
-  plan.run_evaluate(batch.ids, mask_step, losses);
+  settled([&] {
+    Plan<T>& plan = plan_for(
+        {PlanKind::evaluate, batch.steps, batch.batch, batch.target, batch.carry_state, dropout && spec_.dropout > 0});
+    if (batch.carry_state) take_state(evaluation_, plan);
+    plan.run_evaluate(batch.ids, mask_step, losses);
+  });
 }
 
 // ---- Sampling
@@ -241,16 +279,20 @@ void CudaBackend<T>::evaluate(const Batch& batch, bool dropout, std::uint64_t ma
 template <class T>
 void CudaBackend<T>::reset_stream_state(int streams) {
   const DeviceScope scope(options_.ordinal);
-  streams_.clear();
-  take_state(streams_, plan_for({PlanKind::sample, 1, streams, Target::every, true, false}));
+  settled([&] {
+    streams_.clear();
+    take_state(streams_, plan_for({PlanKind::sample, 1, streams, Target::every, true, false}));
+  });
 }
 
 template <class T>
 void CudaBackend<T>::next_logits(const std::int32_t* ids, int streams, float* logits) {
   const DeviceScope scope(options_.ordinal);
-  Plan<T>& plan = plan_for({PlanKind::sample, 1, streams, Target::every, true, false});
-  take_state(streams_, plan);
-  plan.run_sample(ids, logits);
+  settled([&] {
+    Plan<T>& plan = plan_for({PlanKind::sample, 1, streams, Target::every, true, false});
+    take_state(streams_, plan);
+    plan.run_sample(ids, logits);
+  });
 }
 
 // ---- Slots
@@ -278,6 +320,7 @@ const DeviceBuffer& CudaBackend<T>::arena_slot(Slot slot) const {
 
 template <class T>
 void CudaBackend<T>::read(Slot slot, float* out) const {
+  require_whole();
   const DeviceScope scope(options_.ordinal);
   if (slot == Slot::training_state) return read_state(training_, out);
   if (slot == Slot::stream_state) return read_state(streams_, out);
@@ -292,6 +335,7 @@ void CudaBackend<T>::read(Slot slot, float* out) const {
 
 template <class T>
 void CudaBackend<T>::write(Slot slot, const float* values, std::size_t count) {
+  require_whole();
   const DeviceScope scope(options_.ordinal);
   if (slot == Slot::training_state) return write_state(training_, values, count);
   if (slot == Slot::stream_state) return write_state(streams_, values, count);
@@ -389,6 +433,8 @@ std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOp
   const DeviceScope scope(options.ordinal);
   cudaDeviceProp properties{};
   CHECK_CUDA(cudaGetDeviceProperties(&properties, options.ordinal));
+  const std::string fault = fault_of_device(properties);
+  if (!fault.empty()) throw Error(kDeviceUnavailable, fault + ": use --device cpu");
   if (options.precision == Precision::bf16 && properties.major < 8) {
     throw Error(kInvalidArgument, std::string(properties.name) +
                                       " has no bf16 (compute capability 8.0 is needed): use fp16, "

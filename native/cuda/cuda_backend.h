@@ -60,6 +60,14 @@ class CudaBackend final : public Backend {
     }
   };
 
+  // Throws Error(kDeviceFailed) if a GPU call has failed in the middle of training steps: the parameters may then be
+  // those of any of them, so the model is of no more use.
+  void require_whole() const;
+  // Runs `work`; on an Error, waits for what is queued, so that no buffer is used when the next call starts.
+  template <class Work>
+  auto settled(const Work& work) -> decltype(work());
+  int run_steps(Plan<T>& plan, const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
+                const std::atomic<bool>& stop);
   void make_arena(const RnnDescriptor& descriptor);
   Plan<T>& plan_for(const PlanKey& key);
   void evict_plans(std::size_t keep);
@@ -91,6 +99,7 @@ class CudaBackend final : public Backend {
   std::uint64_t plan_uses_ = 0;
   std::uint64_t step_count_ = 0;
   std::string last_algorithm_;
+  std::string lost_;  // the error that lost the model; empty while it is whole
 };
 
 }  // namespace cudnn_lstm::cuda

@@ -1,19 +1,8 @@
 #include "cuda/device_memory.h"
 
-#include <cstdio>
-
 #include "cuda/check.h"
 
 namespace cudnn_lstm::cuda {
-namespace {
-
-std::string megabytes(std::size_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
-  return text;
-}
-
-}  // namespace
 
 Stream make_stream() {
   cudaStream_t stream = nullptr;
@@ -49,11 +38,8 @@ Memory<kind>::Memory(MemoryAccount& account, std::size_t bytes, const char* what
     if (kind == MemoryKind::pinned) {
       throw Error(kOutOfMemory, "out of pinned host memory: " + megabytes(bytes) + " asked for " + what);
     }
-    std::size_t free = 0, total = 0;
-    cudaMemGetInfo(&free, &total);
-    throw Error(kOutOfMemory, "out of GPU memory: " + megabytes(bytes) + " asked for " + what + ", " + megabytes(free) +
-                                  " of " + megabytes(total) +
-                                  " free; use a smaller batch, fewer steps or a smaller model");
+    throw Error(kOutOfMemory, "out of GPU memory: " + megabytes(bytes) + " asked for " + what + ", " + free_memory() +
+                                  "; use a smaller batch, fewer steps or a smaller model");
   }
   CHECK_CUDA(status);
   account_ = &account;

@@ -6,7 +6,7 @@
 
 #include "cuda/check.h"
 #include "cuda/cuda.h"
-#include "cuda/device_memory.h"
+#include "cuda/devices.h"
 #include "cuda/libraries.h"
 #include "cuda/nvml.h"
 
@@ -32,25 +32,6 @@ std::string no_device_reason(cudaError_t status) {
   return std::string("the NVIDIA driver could not be used: ") + cudaGetErrorString(status);
 }
 
-std::vector<CudaDevice> list_devices(int count) {
-  std::vector<CudaDevice> devices;
-  for (int ordinal = 0; ordinal < count; ++ordinal) {
-    cudaDeviceProp properties{};
-    if (cudaGetDeviceProperties(&properties, ordinal) != cudaSuccess) continue;
-    std::size_t free = 0, total = properties.totalGlobalMem;
-    try {
-      const DeviceScope scope(ordinal);
-      if (cudaMemGetInfo(&free, &total) != cudaSuccess) free = 0;
-    } catch (const Error&) {
-      free = 0;  // a GPU in exclusive use: listed, with nothing free
-    }
-    cudaGetLastError();
-    devices.push_back({ordinal, properties.name, properties.totalGlobalMem, free,
-                       std::to_string(properties.major) + "." + std::to_string(properties.minor)});
-  }
-  return devices;
-}
-
 }  // namespace
 
 CudaInfo cuda_info(const std::string& library_path) {
@@ -68,10 +49,17 @@ CudaInfo cuda_info(const std::string& library_path) {
     device_fault = no_device_reason(status == cudaSuccess ? cudaErrorNoDevice : status);
     info.searched.push_back("GPU: " + device_fault);
   } else {
-    info.devices = list_devices(count);
-    for (const CudaDevice& device : info.devices) {
-      info.searched.push_back("GPU " + std::to_string(device.ordinal) + ": " + device.name);
+    device_fault = "the NVIDIA driver tells nothing of its GPU";
+    for (CudaDevice& device : list_devices(count)) {
+      info.searched.push_back("GPU " + std::to_string(device.ordinal) + ": " +
+                              (device.fault.empty() ? device.name : device.fault));
+      if (device.fault.empty()) {
+        info.devices.push_back(std::move(device));
+      } else {
+        device_fault = device.fault;
+      }
     }
+    if (!info.devices.empty()) device_fault.clear();
   }
   std::string library_fault;
   try {

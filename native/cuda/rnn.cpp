@@ -1,6 +1,7 @@
 #include "cuda/rnn.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "core/random.h"
 
@@ -211,6 +212,11 @@ RnnPass::RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descrip
   const Libraries& libraries = rnn.libraries();
   const ModelSpec& spec = rnn.spec();
   const cudnnDataType_t type = rnn.numerics().type;
+  if (static_cast<std::int64_t>(batch) * spec.hidden > INT32_MAX) {
+    throw Error(kInvalidArgument, "cuDNN counts a layer's state in 31 bits, too few for a batch of " +
+                                      std::to_string(batch) + " with " + std::to_string(spec.hidden) +
+                                      " units: use a smaller batch");
+  }
   const std::vector<int> lengths(static_cast<std::size_t>(batch), steps);
   x_ = MAKE(libraries, RNNDataDescriptor);
   y_ = MAKE(libraries, RNNDataDescriptor);

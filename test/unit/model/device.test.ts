@@ -34,6 +34,13 @@ describe('chooseDevice', () => {
     expect(choice.reason).toBe('cuda:0 (GPU 0, cuDNN 9.5.1): a usable GPU was found');
   });
 
+  it('takes the first GPU that is listed, which need not be number 0', async () => {
+    const second = { ...twoGpus, devices: twoGpus.devices.slice(1) };
+    expect(await chooseDevice({}, {}, addon(second))).toMatchObject({ device: 'cuda', ordinal: 1 });
+    expect(await chooseDevice({ device: 'cuda' }, {}, addon(second))).toMatchObject({ device: 'cuda', ordinal: 1 });
+    await expect(chooseDevice({ device: 'cuda:0' }, {}, addon(second))).rejects.toThrow("'cuda:0' is not there");
+  });
+
   it('takes the CPU where there is none, and says why', async () => {
     const choice = await chooseDevice({ threads: 2 }, {}, addon(noGpu));
     expect(choice).toMatchObject({ device: 'cpu', threads: 2 });
