@@ -92,7 +92,8 @@ add_custom_command(
   COMMAND ${CUDA_NVCC} -c ${CMAKE_SOURCE_DIR}/native/cuda/kernels.cu -o ${CUDA_KERNELS} -std=c++17 -O3 -ccbin ${CMAKE_CXX_COMPILER}
           -I${CMAKE_SOURCE_DIR}/native -I${CUDA_INCLUDE} -Xcompiler=-fPIC,-fvisibility=hidden -Xfatbin=-compress-all ${CUDA_GENCODE}
   DEPENDS ${CMAKE_SOURCE_DIR}/native/cuda/kernels.cu ${CMAKE_SOURCE_DIR}/native/cuda/kernels.h
-          ${CMAKE_SOURCE_DIR}/native/cuda/arithmetic.h ${CMAKE_SOURCE_DIR}/native/cuda/check.h
+          ${CMAKE_SOURCE_DIR}/native/cuda/arithmetic.h ${CMAKE_SOURCE_DIR}/native/cuda/draw.h
+          ${CMAKE_SOURCE_DIR}/native/cuda/check.h
   COMMENT "Compiling CUDA kernels"
   VERBATIM)
 

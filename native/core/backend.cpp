@@ -15,4 +15,9 @@ int Backend::train_steps(const Batch& first, const OptimizerStep* optimizers, in
   return count;
 }
 
+int Backend::draw(const std::int32_t*, int, const SamplingOptions&, std::uint64_t, int, std::int32_t*,
+                  const std::atomic<bool>&) {
+  return -1;
+}
+
 }  // namespace cudnn_lstm

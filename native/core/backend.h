@@ -54,6 +54,8 @@ struct StepResult {
 //   stream_state:   [L, 2, S, H]: what next_logits continues from
 enum class Slot { parameters, gradients, first_moments, second_moments, training_state, stream_state };
 
+struct SamplingOptions;  // sampler.h
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -83,6 +85,13 @@ class Backend {
   // Feeds ids [S] to S streams and gives logits [S, V]; dropout off; continues from the stream state.
   virtual void next_logits(const std::int32_t* ids, int streams, float* logits) = 0;
   virtual void reset_stream_state(int streams) = 0;  // zero state for S streams
+
+  // Feeds ids [S], draws by the rules of sampler.h, feeds what was drawn, and so on, without the host between two
+  // draws: out [count, S], with the coins of `position` and on. Continues from the stream state and leaves it as it is
+  // before the last ids drawn are fed. Returns the draws done (fewer if `stop` was set), or -1, having done nothing,
+  // where the device leaves these options to the host.
+  virtual int draw(const std::int32_t* ids, int streams, const SamplingOptions& options, std::uint64_t position,
+                   int count, std::int32_t* out, const std::atomic<bool>& stop);
 
   // Number of floats that read(slot) gives now; write must be given as many (for the state slots: any multiple of
   // L*2*H, which sets B or S).

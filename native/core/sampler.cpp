@@ -85,6 +85,11 @@ int sample(Backend& backend, const SampleCall& call, const SamplingOptions& opti
       first = std::max(0, rows - call.window);
     }
     for (int row = first; row < rows; ++row) {
+      if (draw == 0 && call.window == 0 && row == rows - 1) {
+        const int drawn = backend.draw(seen.data() + static_cast<std::size_t>(row) * streams, streams, options,
+                                       call.position, call.count, out, stop);
+        if (drawn >= 0) return drawn;
+      }
       if (stop.load(std::memory_order_relaxed)) return draw;
       backend.next_logits(seen.data() + static_cast<std::size_t>(row) * streams, streams, logits.data());
     }

@@ -34,10 +34,10 @@ std::string free_memory() {
 void fail_cuda(cudaError_t status, const char* call, const char* file, int line) {
   cudaGetLastError();  // a failed call's status must not be found again by the next one that looks
   const bool memory = status == cudaErrorMemoryAllocation;
-  throw Error(memory ? kOutOfMemory : kDeviceFailed,
-              std::string(memory ? "out of GPU memory" : "a CUDA call failed") + ": " + place(call, file, line) +
-                  " gave " + cudaGetErrorName(status) + " (" + cudaGetErrorString(status) + ")" +
-                  (memory ? ", " + free_memory() : ""));
+  throw Error(memory ? kOutOfMemory : kDeviceFailed, std::string(memory ? "out of GPU memory" : "a CUDA call failed") +
+                                                         ": " + place(call, file, line) + " gave " +
+                                                         cudaGetErrorName(status) + " (" + cudaGetErrorString(status) +
+                                                         ")" + (memory ? ", " + free_memory() : ""));
 }
 
 void fail_library(const char* library, int status, const char* name, bool out_of_memory, const char* call,

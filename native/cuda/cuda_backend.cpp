@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cuda/devices.h"
+#include "core/sampler.h"
 #include "cuda/kernels.h"
 
 namespace cudnn_lstm::cuda {
@@ -16,6 +16,11 @@ constexpr std::size_t kBlasWorkspace = std::size_t{32} << 20;
 // A step in fp16 whose gradients overflow is run again with its loss scaled down by this factor.
 constexpr float kScaleBackoff = 1.0f / 16;
 constexpr int kScaleRetries = 6;
+
+// Where the host draws: from large vocabularies, whose order is better found by sorting, and for so many streams that
+// the scratch memory would matter.
+constexpr int kDrawVocabulary = 1024;
+constexpr std::size_t kDrawLogits = std::size_t{1} << 24;
 
 std::size_t aligned(std::size_t values) { return (values + 63) / 64 * 64; }
 
@@ -295,6 +300,22 @@ void CudaBackend<T>::next_logits(const std::int32_t* ids, int streams, float* lo
   });
 }
 
+template <class T>
+int CudaBackend<T>::draw(const std::int32_t* ids, int streams, const SamplingOptions& options, std::uint64_t position,
+                         int count, std::int32_t* out, const std::atomic<bool>& stop) {
+  const std::size_t logits = static_cast<std::size_t>(streams) * spec_.vocabulary;
+  if (options.repetition_penalty != 1 || spec_.vocabulary > kDrawVocabulary || logits > kDrawLogits) return -1;
+  const DeviceScope scope(options_.ordinal);
+  return settled([&] {
+    Plan<T>& plan = plan_for({PlanKind::draw, 1, streams, Target::every, true, false});
+    take_state(streams_, plan);
+    return plan.run_draw(ids,
+                         {options.seed, position, options.temperature, options.top_p, options.min_p, options.top_k,
+                          options.greedy ? 1 : 0},
+                         count, out, stop);
+  });
+}
+
 // ---- Slots
 
 template <class T>
@@ -409,46 +430,5 @@ std::string CudaBackend<T>::description() const {
 template class CudaBackend<float>;
 template class CudaBackend<Half>;
 template class CudaBackend<BFloat16>;
-
-// ---- Creation
-
-std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOptions& options) {
-  int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  cudaGetLastError();
-  if (status != cudaSuccess || count == 0) {
-    const CudaInfo info = cuda_info(options.library_path);
-    std::string searched;
-    for (const std::string& line : info.searched) searched += (searched.empty() ? "" : "; ") + line;
-    throw Error(kDeviceUnavailable, "no usable GPU: " + info.reason + ". Looked for: " + searched +
-                                        ". Install NVIDIA's driver, or use --device cpu");
-  }
-  if (options.ordinal < 0 || options.ordinal >= count) {
-    throw Error(kDeviceUnavailable, "there is no GPU " + std::to_string(options.ordinal) + ": this machine has " +
-                                        std::to_string(count) + " (cuda:0" +
-                                        (count > 1 ? " to cuda:" + std::to_string(count - 1) : "") + ")");
-  }
-  std::vector<std::string> searched;
-  const auto libraries = open_libraries(options.library_path, searched);
-  const DeviceScope scope(options.ordinal);
-  cudaDeviceProp properties{};
-  CHECK_CUDA(cudaGetDeviceProperties(&properties, options.ordinal));
-  const std::string fault = fault_of_device(properties);
-  if (!fault.empty()) throw Error(kDeviceUnavailable, fault + ": use --device cpu");
-  if (options.precision == Precision::bf16 && properties.major < 8) {
-    throw Error(kInvalidArgument, std::string(properties.name) +
-                                      " has no bf16 (compute capability 8.0 is needed): use fp16, "
-                                      "tf32 or fp32");
-  }
-  const Numerics numerics = numerics_of(options.precision, properties.major);
-  switch (options.precision) {
-    case Precision::fp16:
-      return std::make_unique<CudaBackend<Half>>(spec, options, libraries, properties.name, numerics);
-    case Precision::bf16:
-      return std::make_unique<CudaBackend<BFloat16>>(spec, options, libraries, properties.name, numerics);
-    default:
-      return std::make_unique<CudaBackend<float>>(spec, options, libraries, properties.name, numerics);
-  }
-}
 
 }  // namespace cudnn_lstm::cuda

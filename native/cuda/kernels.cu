@@ -1,6 +1,7 @@
 // The bodies of arithmetic.h on the GPU: a thread an element, a warp a row.
 #include "cuda/arithmetic.h"
 #include "cuda/check.h"
+#include "cuda/draw.h"
 #include "cuda/kernels.h"
 
 namespace cudnn_lstm::cuda {

@@ -24,7 +24,7 @@ void for_each_row(cudaStream_t stream, std::size_t rows, const Body& body);
   CUDNN_LSTM_ELEMENT_BODIES_OF(X, Half)     \
   CUDNN_LSTM_ELEMENT_BODIES_OF(X, BFloat16) \
   X(SumPartials) X(AdvanceCursor)
-#define CUDNN_LSTM_ROW_BODIES_OF(X, T) X(ScatterEmbedding<T>) X(SoftmaxLoss<T>) X(UnscaleAndSquare<T>)
+#define CUDNN_LSTM_ROW_BODIES_OF(X, T) X(ScatterEmbedding<T>) X(SoftmaxLoss<T>) X(UnscaleAndSquare<T>) X(Draw<T>)
 #define CUDNN_LSTM_ROW_BODIES(X)        \
   CUDNN_LSTM_ROW_BODIES_OF(X, float)    \
   CUDNN_LSTM_ROW_BODIES_OF(X, Half)     \

@@ -61,8 +61,8 @@ class Loader {
 
   std::shared_ptr<const Libraries> load() {
     find_cudnn();
-    // cuDNN opens cuBLAS itself when it first needs it, under the name of the release that it is built for: it must find
-    // that one in the process.
+    // cuDNN opens cuBLAS itself when it first needs it, under the name of the release that it is built for: it must
+    // find that one in the process.
     void* graph = open(cudnn_folder_ + "/" + kCudnnParts[0].soname);
     decltype(&::cudnnGetCudartVersion) cudart_version = nullptr;
     resolve(graph, "cudnnGetCudartVersion", "cuDNN", cudart_version);

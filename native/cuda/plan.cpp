@@ -71,6 +71,14 @@ void Plan<T>::allocate() {
   CHECK_CUDA(cudaMemsetAsync(inputs_.data(), 0, inputs_.bytes(), context_.stream));
   CHECK_CUDA(cudaMemsetAsync(state_.data(), 0, state_.bytes(), context_.stream));
   if (key_.kind == PlanKind::sample) pinned_logits_ = PinnedBuffer(account, logits_.bytes(), "logits");
+  if (key_.kind == PlanKind::draw) {
+    draw_input_ = device(sizeof(DrawInput), "the sampling options");
+    pinned_draw_input_ = PinnedBuffer(account, sizeof(DrawInput), "the sampling options");
+    draw_weights_ = device(targets_ * vocabulary * sizeof(double), "the sampler");
+    draw_order_ = device(targets_ * vocabulary * sizeof(std::int32_t), "the sampler");
+    drawn_ = device(kDraws * targets_ * sizeof(std::int32_t), "the ids drawn");
+    pinned_drawn_ = PinnedBuffer(account, drawn_.bytes(), "the ids drawn");
+  }
   if (!training()) return;
 
   dx_ = device(positions_ * features * sizeof(T), "the gradient of the network's input");
@@ -150,6 +158,14 @@ void Plan<T>::enqueue() {
                                   context_.spec.vocabulary});
       CHECK_CUDA(cudaMemcpyAsync(pinned_logits_.data(), logits_.data(), logits_.bytes(), cudaMemcpyDeviceToHost,
                                  context_.stream));
+      break;
+    case PlanKind::draw:
+      for_each_row(context_.stream, targets_,
+                   Draw<T>{cursor_.as<Cursor>(), draw_input_.as<DrawInput>(), logits_.as<float>(),
+                           context_.arena.weights() + context_.arena.output_bias, context_.spec.vocabulary, targets_,
+                           kDraws, draw_weights_.as<double>(), draw_order_.as<std::int32_t>(), ids_.as<std::int32_t>(),
+                           drawn_.as<std::int32_t>()});
+      for_each_element(context_.stream, 1, AdvanceCursor{cursor_.as<Cursor>(), 1});
       break;
   }
   if (key_.carry) {
@@ -355,6 +371,32 @@ void Plan<T>::run_sample(const std::int32_t* ids, float* logits) {
   launch();
   CHECK_CUDA(cudaStreamSynchronize(context_.stream));
   std::memcpy(logits, pinned_logits_.data(), logits_.bytes());
+}
+
+template <class T>
+int Plan<T>::run_draw(const std::int32_t* ids, const DrawInput& input, int count, std::int32_t* out,
+                      const std::atomic<bool>& stop) {
+  std::memcpy(pinned_ids_.data(), ids, ids_.bytes());
+  std::memcpy(pinned_draw_input_.data(), &input, sizeof input);
+  CHECK_CUDA(cudaMemcpyAsync(ids_.data(), pinned_ids_.data(), ids_.bytes(), cudaMemcpyHostToDevice, context_.stream));
+  CHECK_CUDA(cudaMemcpyAsync(draw_input_.data(), pinned_draw_input_.data(), sizeof input, cudaMemcpyHostToDevice,
+                             context_.stream));
+  CHECK_CUDA(cudaMemsetAsync(cursor_.data(), 0, cursor_.bytes(), context_.stream));
+  int done = 0;
+  while (done < count && !stop.load(std::memory_order_relaxed)) {
+    const int some = std::min(count - done, kDraws);
+    int queued = 0;
+    while (queued < some && !stop.load(std::memory_order_relaxed)) {
+      launch();
+      ++queued;
+    }
+    const std::size_t bytes = queued * targets_ * sizeof(std::int32_t);
+    CHECK_CUDA(cudaMemcpyAsync(pinned_drawn_.data(), drawn_.data(), bytes, cudaMemcpyDeviceToHost, context_.stream));
+    CHECK_CUDA(cudaStreamSynchronize(context_.stream));
+    std::memcpy(out + static_cast<std::size_t>(done) * targets_, pinned_drawn_.data(), bytes);
+    done += queued;
+  }
+  return done;
 }
 
 template class Plan<float>;

@@ -8,13 +8,14 @@
 
 #include "core/backend.h"
 #include "cuda/arithmetic.h"
+#include "cuda/draw.h"
 #include "cuda/rnn.h"
 
 namespace cudnn_lstm::cuda {
 
 using CublasHandle = Owned<cublasHandle_t, cublasStatus_t>;
 
-enum class PlanKind { train, evaluate, sample };
+enum class PlanKind { train, evaluate, sample, draw };
 
 struct PlanKey {
   PlanKind kind;
@@ -97,6 +98,11 @@ class Plan {
   // ---- sample: ids [B] -> logits [B, V].
   void run_sample(const std::int32_t* ids, float* logits);
 
+  // ---- draw: as Backend::draw. Returns the draws done.
+  static constexpr int kDraws = 256;  // between two looks at the result
+  int run_draw(const std::int32_t* ids, const DrawInput& input, int count, std::int32_t* out,
+               const std::atomic<bool>& stop);
+
   // h [L, B, H] then c [L, B, H]: where a pass starts and, after it, where the next one does.
   T* state() const { return state_.as<T>(); }
   std::size_t state_values() const { return state_values_; }
@@ -121,9 +127,9 @@ class Plan {
                std::int64_t lda, const T* b, std::int64_t ldb, void* c, cudaDataType_t c_type, std::int64_t ldc) const;
   StepView view() const;
   bool training() const { return key_.kind == PlanKind::train; }
-  std::size_t ids_stride() const {
-    return static_cast<std::size_t>(key_.steps + (key_.kind == PlanKind::sample ? 0 : 1)) * key_.batch;
-  }
+  // One tick of text that is being written: no targets.
+  bool writing() const { return key_.kind == PlanKind::sample || key_.kind == PlanKind::draw; }
+  std::size_t ids_stride() const { return static_cast<std::size_t>(key_.steps + (writing() ? 0 : 1)) * key_.batch; }
   const T* top() const { return key_.dropout ? dropped_.as<T>() : y_.as<T>() + top_offset_; }
   T* logits_gradient() const;
 
@@ -139,7 +145,8 @@ class Plan {
   DeviceBuffer x_, dx_, y_, dy_, dropped_, logits_, logits_gradient_, losses_;
   DeviceBuffer column_partials_, loss_partials_, square_partials_, scatter_partials_;
   DeviceBuffer state_, next_state_;
-  PinnedBuffer pinned_ids_, pinned_inputs_, pinned_outputs_, pinned_logits_;
+  DeviceBuffer draw_input_, draw_weights_, draw_order_, drawn_;
+  PinnedBuffer pinned_ids_, pinned_inputs_, pinned_outputs_, pinned_logits_, pinned_draw_input_, pinned_drawn_;
   std::unique_ptr<RnnPass> pass_;
   Event uploaded_[kUploads], consumed_[kUploads];
   int uploads_ = 0, queued_ = 0;

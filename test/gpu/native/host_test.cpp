@@ -7,7 +7,8 @@
 
 #include "check.h"
 #include "core/random.h"
-#include "cuda/arithmetic.h"
+#include "core/sampler.h"
+#include "cuda/draw.h"
 
 using namespace cudnn_lstm;
 using namespace cudnn_lstm::cuda;
@@ -195,6 +196,58 @@ void sums_and_decision_in_lanes() {
   }
 }
 
+// In lanes, against the host's sampler, over its rules and odd logits: the same ids, every one.
+void draws_in_lanes() {
+  const std::vector<SamplingOptions> rules = {
+      {true, 1, 0, 1, 0, 1, 64, 5},         {false, 1, 0, 1, 0, 1, 64, 5},      {false, 0.3, 0, 1, 0, 1, 64, 6},
+      {false, 2.5, 7, 1, 0, 1, 64, 7},      {false, 1, 1, 1, 0, 1, 64, 7},      {false, 1, 0, 0.6, 0, 1, 64, 8},
+      {false, 0.8, 0, 1e-9, 0, 1, 64, 8},   {false, 1, 0, 1, 0.2, 1, 64, 9},    {false, 0.9, 20, 0.9, 0.05, 1, 64, 10},
+      {false, 1, 1'000'000, 1, 1, 1, 64, 1}};
+  for (const int vocabulary : {1, 2, 31, 32, 33, 47, 200}) {
+    begin_case("draws, V = " + std::to_string(vocabulary));
+    const std::size_t streams = 6;
+    for (std::size_t rule = 0; rule < rules.size(); ++rule) {
+      const SamplingOptions& options = rules[rule];
+      auto logits = noise(streams * vocabulary, static_cast<std::uint32_t>(rule));
+      for (float& value : logits) value *= 6;
+      for (int v = 0; v < vocabulary; ++v) logits[v] = static_cast<float>(v % 3);        // ties
+      if (vocabulary > 2) logits[vocabulary + 1] = -INFINITY;                           // impossible ids
+      if (vocabulary > 2) logits[2 * static_cast<std::size_t>(vocabulary) + 2] = 500;   // a certain one
+      const std::vector<float> bias(vocabulary, 0.25f);
+      const std::uint64_t position = (std::uint64_t{3} << 32) + 11;
+      Cursor cursor{};
+      cursor.step = 9;
+      const DrawInput input{options.seed,  position,      options.temperature,       options.top_p,
+                            options.min_p, options.top_k, options.greedy ? 1 : 0};
+      std::vector<std::int32_t> ids(streams, -1), drawn(4 * streams, -1), order(logits.size(), -1);
+      std::vector<double> weights(logits.size(), NAN);
+      auto scratch = logits;
+      run_rows(streams, Draw<float>{&cursor, &input, scratch.data(), bias.data(), vocabulary, streams, 4,
+                                    weights.data(), order.data(), ids.data(), drawn.data()});
+      Sampler sampler(vocabulary, options);
+      for (std::size_t s = 0; s < streams; ++s) {
+        std::vector<float> row(vocabulary);
+        for (int v = 0; v < vocabulary; ++v) row[v] = logits[s * vocabulary + v] + bias[v];
+        const double coin = Sampler::coin(options.seed, static_cast<std::uint32_t>(s), position + 9);
+        const std::int32_t expected = sampler.draw(row.data(), nullptr, 0, coin);
+        expect(ids[s] == expected, "rule " + std::to_string(rule) + ", stream " + std::to_string(s) + ": " +
+                                       std::to_string(ids[s]) + ", not " + std::to_string(expected));
+        expect(drawn[1 * streams + s] == expected, "the ring's row");  // 9 % 4
+      }
+      expect(drawn[0] == -1 && drawn[2 * streams] == -1, "other rows of the ring");
+    }
+    // Nothing but NaN still gives ids of the vocabulary.
+    std::vector<float> nothing(streams * vocabulary, NAN), bias(vocabulary, 0.0f);
+    std::vector<std::int32_t> ids(streams, -1), drawn(streams), order(nothing.size());
+    std::vector<double> weights(nothing.size());
+    Cursor cursor{};
+    const DrawInput input{1, 0, 1, 0.9, 0.1, 0, 0};
+    run_rows(streams, Draw<float>{&cursor, &input, nothing.data(), bias.data(), vocabulary, streams, 1, weights.data(),
+                                  order.data(), ids.data(), drawn.data()});
+    for (const std::int32_t id : ids) expect(id >= 0 && id < vocabulary, "an id out of range");
+  }
+}
+
 void dropout_keeps_its_share() {
   begin_case("dropout's expectation, and the same mask back");
   const int batch = 37, hidden = 50, ticks = 6;
@@ -226,6 +279,7 @@ int main() {
   softmax_in_lanes();
   scatter_in_lanes();
   sums_and_decision_in_lanes();
+  draws_in_lanes();
   dropout_keeps_its_share();
   std::printf("%s\n", failures() == 0 ? "all passed" : "FAILED");
   return failures() == 0 ? 0 : 1;

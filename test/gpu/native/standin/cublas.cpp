@@ -36,7 +36,7 @@ STANDIN_API cublasStatus_t cublasCreate_v2(cublasHandle_t* handle) {
 STANDIN_API cublasStatus_t cublasDestroy_v2(cublasHandle_t handle) {
   delete of(handle);
   standin::count_object(-1);
-  return CUBLAS_STATUS_SUCCESS;
+  return static_cast<cublasStatus_t>(standin::enter(__func__));
 }
 STANDIN_API cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
   ENTER();
@@ -49,6 +49,7 @@ STANDIN_API cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t, void* workspace
   return CUBLAS_STATUS_SUCCESS;
 }
 STANDIN_API cublasStatus_t cublasGetVersion_v2(cublasHandle_t, int* version) {
+  ENTER();
   *version = 130101;
   return CUBLAS_STATUS_SUCCESS;
 }

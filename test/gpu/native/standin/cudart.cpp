@@ -38,6 +38,7 @@ struct World {
   std::vector<FakeStream*> streams;  // in order of creation
   double clock = 0;
   cudaError_t last = cudaSuccess;
+  int captures = 0;  // under way
 };
 
 World& world() {
@@ -84,6 +85,14 @@ bool inside(const std::map<const char*, std::size_t>& blocks, const void* data, 
   return static_cast<const char*>(data) + bytes <= it->first + it->second;
 }
 
+// What CUDA forbids, or what would wait for the device, while work is being recorded.
+void not_in_capture(const char* name) {
+  if (world().captures > 0) standin::fault(std::string(name) + " inside a capture");
+}
+
+// A call that frees something has done so even where it gives an error: of work that ran before, for one.
+cudaError_t left(const char* name) { return entered(name); }
+
 }  // namespace
 
 #define ENTER(...)                                                         \
@@ -94,6 +103,7 @@ bool inside(const std::map<const char*, std::size_t>& blocks, const void* data, 
 
 namespace standin {
 
+void forbid_in_capture(const char* function) { not_in_capture(function); }
 Settings& settings() { return world().settings; }
 int enter(const char* function, const std::string& detail) {
   World& w = world();
@@ -146,6 +156,7 @@ void reset() {
   w.fail_at = 0;
   w.clock = 0;
   w.last = cudaSuccess;
+  w.captures = 0;
 }
 
 }  // namespace standin
@@ -153,27 +164,35 @@ void reset() {
 extern "C" {
 
 STANDIN_API cudaError_t cudaGetDeviceCount(int* count) {
+  ENTER();
   *count = world().settings.devices;
   return *count == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
 STANDIN_API cudaError_t cudaGetDevice(int* device) {
+  ENTER();
   *device = 0;
   return cudaSuccess;
 }
-STANDIN_API cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+STANDIN_API cudaError_t cudaSetDevice(int) {
+  ENTER();
+  return cudaSuccess;
+}
 STANDIN_API cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   ENTER();
   *properties = {};
   std::strcpy(properties->name, "Stand-in GPU");
   properties->major = world().settings.compute_capability_major;
+  properties->minor = 0;
   properties->totalGlobalMem = world().settings.memory_limit;
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaDriverGetVersion(int* version) {
+  ENTER();
   *version = CUDART_VERSION;
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaDeviceGetPCIBusId(char* out, int size, int) {
+  ENTER();
   std::strncpy(out, "0000:00:00.0", static_cast<std::size_t>(size));
   return cudaSuccess;
 }
@@ -187,6 +206,7 @@ STANDIN_API const char* cudaGetErrorName(cudaError_t status) {
 }
 STANDIN_API const char* cudaGetErrorString(cudaError_t) { return "an injected error"; }
 STANDIN_API cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  ENTER();
   *total = world().settings.memory_limit;
   *free = *total - world().device_bytes;
   return cudaSuccess;
@@ -195,6 +215,7 @@ STANDIN_API cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 // Fresh memory holds NaN as float and -1 as int (the first of a large block: workspaces are not worth the time).
 constexpr std::size_t kFilled = 1u << 20;
 STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
+  not_in_capture(__func__);
   ENTER(std::to_string(bytes));
   if (world().device_bytes + bytes > world().settings.memory_limit) {
     world().last = cudaErrorMemoryAllocation;
@@ -207,6 +228,7 @@ STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaFree(void* data) {
+  not_in_capture(__func__);
   drain_all();
   const auto block = world().device.find(static_cast<char*>(data));
   if (block == world().device.end()) {
@@ -216,9 +238,10 @@ STANDIN_API cudaError_t cudaFree(void* data) {
   world().device_bytes -= block->second;
   world().device.erase(block);
   std::free(data);
-  return cudaSuccess;
+  return left(__func__);
 }
 STANDIN_API cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) {
+  not_in_capture(__func__);
   ENTER(std::to_string(bytes));
   *data = std::malloc(bytes);
   std::memset(*data, 0xff, bytes);
@@ -226,10 +249,11 @@ STANDIN_API cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) 
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaFreeHost(void* data) {
+  not_in_capture(__func__);
   drain_all();
   world().pinned.erase(static_cast<char*>(data));
   std::free(data);
-  return cudaSuccess;
+  return left(__func__);
 }
 
 STANDIN_API cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
@@ -275,11 +299,11 @@ STANDIN_API cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   streams.erase(std::remove(streams.begin(), streams.end(), of(stream)), streams.end());
   delete of(stream);
   standin::count_object(-1);
-  return cudaSuccess;
+  return left(__func__);
 }
 STANDIN_API cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  not_in_capture(__func__);
   ENTER();
-  if (of(stream)->capture != nullptr) standin::fault("synchronisation inside a capture");
   drain(*of(stream), of(stream)->submitted);
   return cudaSuccess;
 }
@@ -300,7 +324,7 @@ STANDIN_API cudaError_t cudaEventDestroy(cudaEvent_t event) {
   drain_all();
   delete of(event);
   standin::count_object(-1);
-  return cudaSuccess;
+  return left(__func__);
 }
 STANDIN_API cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   ENTER();
@@ -311,11 +335,13 @@ STANDIN_API cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) 
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  not_in_capture(__func__);
   ENTER();
   if (of(event)->stream != nullptr) drain(*of(event)->stream, of(event)->position);
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  not_in_capture(__func__);
   ENTER();
   *milliseconds = static_cast<float>(of(to)->time - of(from)->time);
   return cudaSuccess;
@@ -323,10 +349,12 @@ STANDIN_API cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t fr
 
 STANDIN_API cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   ENTER();
+  ++world().captures;
   of(stream)->capture = new std::vector<Work>;
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  --world().captures;
   std::shared_ptr<std::vector<Work>> work(std::exchange(of(stream)->capture, nullptr));
   ENTER();
   *graph = reinterpret_cast<cudaGraph_t>(new FakeGraph{work});
@@ -336,9 +364,10 @@ STANDIN_API cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* g
 STANDIN_API cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   delete reinterpret_cast<FakeGraph*>(graph);
   standin::count_object(-1);
-  return cudaSuccess;
+  return left(__func__);
 }
 STANDIN_API cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  not_in_capture(__func__);
   ENTER();
   *executable = reinterpret_cast<cudaGraphExec_t>(new FakeGraph(*reinterpret_cast<FakeGraph*>(graph)));
   standin::count_object(1);
@@ -348,7 +377,7 @@ STANDIN_API cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   drain_all();
   delete reinterpret_cast<FakeGraph*>(executable);
   standin::count_object(-1);
-  return cudaSuccess;
+  return left(__func__);
 }
 STANDIN_API cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   ENTER();

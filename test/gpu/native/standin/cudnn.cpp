@@ -258,10 +258,10 @@ cudnnStatus_t create(const char* name, Opaque* opaque) {
   return CUDNN_STATUS_SUCCESS;
 }
 template <class T, class Opaque>
-cudnnStatus_t destroy(Opaque opaque) {
+cudnnStatus_t destroy(const char* name, Opaque opaque) {
   delete as<T>(opaque);
   standin::count_object(-1);
-  return CUDNN_STATUS_SUCCESS;
+  return static_cast<cudnnStatus_t>(standin::enter(name));
 }
 
 void expect_device(const char* what, const void* data, std::size_t bytes) {
@@ -281,13 +281,13 @@ std::string shape_of(const Data& x) { return "T" + std::to_string(x.steps) + " B
 extern "C" {
 
 STANDIN_API std::size_t cudnnGetVersion() { return 92400; }
-STANDIN_API cudnnStatus_t cudnnGraphVersionCheck() { return CUDNN_STATUS_SUCCESS; }
-STANDIN_API cudnnStatus_t cudnnOpsVersionCheck() { return CUDNN_STATUS_SUCCESS; }
-STANDIN_API cudnnStatus_t cudnnCnnVersionCheck() { return CUDNN_STATUS_SUCCESS; }
-STANDIN_API cudnnStatus_t cudnnAdvVersionCheck() { return CUDNN_STATUS_SUCCESS; }
+STANDIN_API cudnnStatus_t cudnnGraphVersionCheck() { return static_cast<cudnnStatus_t>(standin::enter(__func__)); }
+STANDIN_API cudnnStatus_t cudnnOpsVersionCheck() { return static_cast<cudnnStatus_t>(standin::enter(__func__)); }
+STANDIN_API cudnnStatus_t cudnnCnnVersionCheck() { return static_cast<cudnnStatus_t>(standin::enter(__func__)); }
+STANDIN_API cudnnStatus_t cudnnAdvVersionCheck() { return static_cast<cudnnStatus_t>(standin::enter(__func__)); }
 STANDIN_API const char* cudnnGetErrorString(cudnnStatus_t) { return "CUDNN_STATUS_INJECTED"; }
 STANDIN_API cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) { return create<Handle>(__func__, handle); }
-STANDIN_API cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) { return destroy<Handle>(handle); }
+STANDIN_API cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) { return destroy<Handle>(__func__, handle); }
 STANDIN_API cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
   ENTER();
   as<Handle>(handle)->stream = stream;
@@ -296,17 +296,17 @@ STANDIN_API cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stre
 STANDIN_API cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t* d) {
   return create<Tensor>(__func__, d);
 }
-STANDIN_API cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t d) { return destroy<Tensor>(d); }
+STANDIN_API cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t d) { return destroy<Tensor>(__func__, d); }
 STANDIN_API cudnnStatus_t cudnnCreateDropoutDescriptor(cudnnDropoutDescriptor_t* d) {
   return create<Dropout>(__func__, d);
 }
-STANDIN_API cudnnStatus_t cudnnDestroyDropoutDescriptor(cudnnDropoutDescriptor_t d) { return destroy<Dropout>(d); }
+STANDIN_API cudnnStatus_t cudnnDestroyDropoutDescriptor(cudnnDropoutDescriptor_t d) { return destroy<Dropout>(__func__, d); }
 STANDIN_API cudnnStatus_t cudnnCreateRNNDescriptor(cudnnRNNDescriptor_t* d) { return create<Rnn>(__func__, d); }
-STANDIN_API cudnnStatus_t cudnnDestroyRNNDescriptor(cudnnRNNDescriptor_t d) { return destroy<Rnn>(d); }
+STANDIN_API cudnnStatus_t cudnnDestroyRNNDescriptor(cudnnRNNDescriptor_t d) { return destroy<Rnn>(__func__, d); }
 STANDIN_API cudnnStatus_t cudnnCreateRNNDataDescriptor(cudnnRNNDataDescriptor_t* d) {
   return create<Data>(__func__, d);
 }
-STANDIN_API cudnnStatus_t cudnnDestroyRNNDataDescriptor(cudnnRNNDataDescriptor_t d) { return destroy<Data>(d); }
+STANDIN_API cudnnStatus_t cudnnDestroyRNNDataDescriptor(cudnnRNNDataDescriptor_t d) { return destroy<Data>(__func__, d); }
 
 STANDIN_API cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t descriptor, cudnnDataType_t type,
                                                      int count, const int sizes[], const int strides[]) {
@@ -337,6 +337,7 @@ STANDIN_API cudnnStatus_t cudnnSetDropoutDescriptor(cudnnDropoutDescriptor_t des
                                                     float probability, void* states, std::size_t bytes,
                                                     unsigned long long seed) {
   ENTER();
+  if (states != nullptr) standin::forbid_in_capture(__func__);
   Dropout& dropout = *as<Dropout>(descriptor);
   dropout.probability = probability;
   dropout.states = static_cast<std::uint64_t*>(states);
@@ -371,6 +372,7 @@ STANDIN_API cudnnStatus_t cudnnSetRNNDescriptor_v8(cudnnRNNDescriptor_t descript
 }
 STANDIN_API cudnnStatus_t cudnnBuildRNNDynamic(cudnnHandle_t, cudnnRNNDescriptor_t descriptor, int batch) {
   ENTER();
+  standin::forbid_in_capture(__func__);
   as<Rnn>(descriptor)->built_for = batch;
   return CUDNN_STATUS_SUCCESS;
 }

@@ -3,6 +3,7 @@
 
 #include "cuda/arithmetic.h"
 #include "cuda/check.h"
+#include "cuda/draw.h"
 #include "standin.h"
 
 namespace cudnn_lstm::cuda {

@@ -41,6 +41,9 @@ STANDIN_API std::size_t calls_of(const std::string& function);
 STANDIN_API void submit(cudaStream_t stream, std::function<void()> work);
 STANDIN_API void advance_clock(double milliseconds);
 
+// A fault if a capture is under way: for calls that wait, or that CUDA forbids there.
+STANDIN_API void forbid_in_capture(const char* function);
+
 // What went wrong while queued work ran.
 STANDIN_API void fault(const std::string& what);
 STANDIN_API std::vector<std::string>& faults();

@@ -1,0 +1,263 @@
+// The same numbers as the CPU backend.
+#include <cstring>
+
+#include "core/sampler.h"
+#include "cpu/cpu_backend.h"
+#include "standin_case.h"
+#include "standin_suites.h"
+
+namespace {
+
+void train_like_cpu(const ModelSpec& spec, Target target, bool carry, bool lazy,
+                    cuda::Algorithm algorithm = cuda::Algorithm::standard) {
+  begin_case("trains like the CPU: coding " + std::to_string(static_cast<int>(spec.coding)) + ", layers " +
+             std::to_string(spec.layers) + ", dropout " + std::to_string(spec.dropout) +
+             (target == Target::last ? ", last" : ", every") + (carry ? ", carry" : "") + (lazy ? ", lazy" : "") +
+             (algorithm == cuda::Algorithm::standard ? "" : ", persistent"));
+  standin::reset();
+  standin::settings().lazy = lazy;
+  standin::settings().persist_supported = true;
+  {
+    const int steps = 6, batch = 19, count = 21;  // more than two uploads of eight
+    auto cpu = cpu::create_cpu_backend(spec, 1);
+    auto gpu = make_cuda(spec, cuda::Precision::fp32, algorithm);
+    initialize_both(*cpu, *gpu);
+    const auto ids = make_ids(count * (steps + 1) * batch, spec.vocabulary, 1);
+    // What changes between the replays of one graph.
+    std::vector<OptimizerStep> optimizers(count, kOptimizer);
+    for (int i = 0; i < count; ++i) {
+      optimizers[i].learning_rate *= 1.0 / (1 + i % 5);
+      optimizers[i].beta1 = i % 2 == 0 ? 0.9 : 0.8;
+      optimizers[i].clip = i % 3 == 0 ? 0 : 0.5;
+    }
+    std::vector<StepResult> expected(count), found(count);
+    const Batch first{ids.data(), steps, batch, target, carry};
+    // One step, compared in full, then the rest in one call.
+    cpu->train_step(first, kOptimizer, kNeverStop);
+    gpu->train_step(first, kOptimizer, kNeverStop);
+    expect_close(read(*cpu, Slot::gradients), read(*gpu, Slot::gradients), 2e-5, "gradients");
+    const Batch rest{ids.data() + (steps + 1) * batch, steps, batch, target, carry};
+    // The first step ran call by call; what was captured before is the trial of the algorithms.
+    const std::size_t launched = standin::calls_of("cudaGraphLaunch");
+    const std::size_t captured = standin::calls_of("cudaStreamBeginCapture");
+    expect(cpu->train_steps(rest, optimizers.data(), count - 1, expected.data(), kNeverStop) == count - 1, "CPU steps");
+    expect(gpu->train_steps(rest, optimizers.data(), count - 1, found.data(), kNeverStop) == count - 1, "GPU steps");
+    for (int i = 0; i < count - 1; ++i) {
+      expect(std::fabs(expected[i].loss - found[i].loss) <= 1e-4 * expected[i].loss,
+             "loss of step " + std::to_string(i));
+      expect(std::fabs(expected[i].gradient_norm - found[i].gradient_norm) <= 2e-3 * expected[i].gradient_norm,
+             "norm of step " + std::to_string(i));
+    }
+    expect_close(read(*cpu, Slot::parameters), read(*gpu, Slot::parameters), 2e-3, "parameters");
+    expect_close(read(*cpu, Slot::training_state), read(*gpu, Slot::training_state), 2e-3, "training state");
+    expect(gpu->step_count() == static_cast<std::uint64_t>(count), "step count");
+    expect(standin::calls_of("cudaGraphLaunch") - launched == static_cast<std::size_t>(count - 1), "graph launches");
+    expect(standin::calls_of("cudaStreamBeginCapture") - captured == 1, "captures");
+    expect_clean("training");
+  }
+  expect_nothing_left();
+}
+
+void evaluate_like_cpu(const ModelSpec& spec, Target target, bool dropout) {
+  begin_case("evaluates like the CPU: coding " + std::to_string(static_cast<int>(spec.coding)) +
+             (target == Target::last ? ", last" : ", every") + (dropout ? ", dropout" : ""));
+  standin::reset();
+  {
+    const int steps = 5, batch = 18;
+    auto cpu = cpu::create_cpu_backend(spec, 1);
+    auto gpu = make_cuda(spec);
+    initialize_both(*cpu, *gpu);
+    for (const bool carry : {false, true, true}) {
+      const auto ids = make_ids((steps + 1) * batch, spec.vocabulary, 4);
+      const Batch whole{ids.data(), steps, batch, target, carry};
+      std::vector<float> expected(target == Target::last ? batch : steps * batch), found(expected.size());
+      cpu->evaluate(whole, dropout, 77, expected.data(), kNeverStop);
+      gpu->evaluate(whole, dropout, 77, found.data(), kNeverStop);
+      expect_close(expected, found, 1e-5, carry ? "losses, carried" : "losses");
+    }
+    expect(read(*gpu, Slot::training_state).empty(), "training state touched");
+    cpu->reset_evaluation_state();
+    gpu->reset_evaluation_state();
+    expect_clean("evaluation");
+  }
+  expect_nothing_left();
+}
+
+void sample_like_cpu(const ModelSpec& spec, bool lazy) {
+  begin_case("samples like the CPU: coding " + std::to_string(static_cast<int>(spec.coding)));
+  standin::reset();
+  standin::settings().lazy = lazy;
+  {
+    auto cpu = cpu::create_cpu_backend(spec, 1);
+    auto gpu = make_cuda(spec);
+    initialize_both(*cpu, *gpu);
+    for (const int streams : {1, 3, 17}) {
+      cpu->reset_stream_state(streams);
+      gpu->reset_stream_state(streams);
+      std::vector<float> expected(streams * spec.vocabulary), found(expected.size());
+      for (std::uint32_t step = 0; step < 4; ++step) {
+        const auto ids = make_ids(streams, spec.vocabulary, step);
+        cpu->next_logits(ids.data(), streams, expected.data());
+        gpu->next_logits(ids.data(), streams, found.data());
+        expect_close(expected, found, 1e-5, "logits of " + std::to_string(streams));
+      }
+      const auto state = read(*gpu, Slot::stream_state);
+      expect_close(read(*cpu, Slot::stream_state), state, 1e-5, "stream state");
+      // Forth and back through another size, then on from what was read.
+      cpu->reset_stream_state(2);
+      gpu->reset_stream_state(2);
+      cpu->write(Slot::stream_state, state.data(), state.size());
+      gpu->write(Slot::stream_state, state.data(), state.size());
+      expect(read(*gpu, Slot::stream_state) == state, "stream state written and read");
+      const auto ids = make_ids(streams, spec.vocabulary, 9);
+      cpu->next_logits(ids.data(), streams, expected.data());
+      gpu->next_logits(ids.data(), streams, found.data());
+      expect_close(expected, found, 1e-5, "logits after a write");
+    }
+    expect_clean("sampling");
+  }
+  expect_nothing_left();
+}
+
+// sample() on the device against the host's sampler over the same device's logits: the same ids and state.
+void draws_like_host(const ModelSpec& spec, bool lazy, cuda::Precision precision) {
+  begin_case("draws like the host: coding " + std::to_string(static_cast<int>(spec.coding)));
+  standin::reset();
+  standin::settings().lazy = lazy;
+  {
+    auto device = make_cuda(spec, precision);
+    auto host = make_cuda(spec, precision);
+    initialize_both(*device, *host);
+    const int rows = 3, streams = 5, count = 300;  // more than one look at the result
+    const auto ids = make_ids(rows * streams, spec.vocabulary, 5);
+    for (const SamplingOptions options : {SamplingOptions{true, 1, 0, 1, 0, 1, 64, 3},
+                                          SamplingOptions{false, 0.7, 8, 0.95, 0.01, 1, 64, 3}}) {
+      device->reset_stream_state(streams);
+      host->reset_stream_state(streams);
+      std::vector<std::int32_t> found(count * streams, -1);
+      const SampleCall call{ids.data(), rows, streams, count, 0, 40, nullptr, 0};
+      const std::size_t launched = standin::calls_of("cudaGraphLaunch");
+      const std::size_t waited = standin::calls_of("cudaStreamSynchronize");
+      expect(sample(*device, call, options, found.data(), kNeverStop) == count, "draws");
+      expect(standin::calls_of("cudaGraphLaunch") - launched >= static_cast<std::size_t>(count - 1),
+             "one graph a character");
+      expect(standin::calls_of("cudaStreamSynchronize") - waited < 12, "the host waits between characters");
+
+      std::vector<float> logits(streams * spec.vocabulary);
+      Sampler sampler(spec.vocabulary, options);
+      std::vector<std::int32_t> next(ids.begin(), ids.begin() + streams);
+      for (int step = 0; step < rows - 1 + count; ++step) {
+        host->next_logits(next.data(), streams, logits.data());
+        if (step + 1 < rows) {
+          next.assign(ids.begin() + (step + 1) * streams, ids.begin() + (step + 2) * streams);
+          continue;
+        }
+        const int draw = step + 1 - rows;
+        for (int s = 0; s < streams; ++s) {
+          next[s] = sampler.draw(logits.data() + s * spec.vocabulary, nullptr, 0,
+                                 Sampler::coin(options.seed, s, 40 + draw));
+          expect(found[draw * streams + s] == next[s], "draw " + std::to_string(draw));
+        }
+      }
+      expect(read(*device, Slot::stream_state) == read(*host, Slot::stream_state), "stream state");
+    }
+    // The penalty is the host's business.
+    std::vector<std::int32_t> out(4 * streams);
+    const SamplingOptions penalty{false, 1, 0, 1, 0, 1.3, 16, 3};
+    expect(device->draw(ids.data(), streams, penalty, 0, 4, out.data(), kNeverStop) == -1, "with a penalty");
+    const std::atomic<bool> stop{true};
+    expect(device->draw(ids.data(), streams, SamplingOptions{}, 0, 4, out.data(), stop) == 0, "stopped");
+    expect_clean("drawing");
+  }
+  expect_nothing_left();
+}
+
+void mixed_precision_follows_cpu(cuda::Precision precision, double bound) {
+  begin_case("16 bits follow the CPU: " + std::string(precision == cuda::Precision::fp16 ? "fp16" : "bf16"));
+  standin::reset();
+  {
+    const ModelSpec spec = make_spec(InputCoding::embedding, 2, 0);
+    const int steps = 6, batch = 8, count = 12;
+    auto cpu = cpu::create_cpu_backend(spec, 1);
+    auto gpu = make_cuda(spec, precision);
+    initialize_both(*cpu, *gpu);
+    expect(read(*cpu, Slot::parameters) == read(*gpu, Slot::parameters), "master parameters are float32");
+    const auto ids = make_ids(count * (steps + 1) * batch, spec.vocabulary, 1);
+    const std::vector<OptimizerStep> optimizers(count, kOptimizer);
+    std::vector<StepResult> expected(count), found(count);
+    const Batch first{ids.data(), steps, batch, Target::every, true};
+    cpu->train_step(first, kOptimizer, kNeverStop);
+    gpu->train_step(first, kOptimizer, kNeverStop);
+    expect_close(read(*cpu, Slot::gradients), read(*gpu, Slot::gradients), bound, "gradients");
+    cpu->train_steps(first, optimizers.data(), count, expected.data(), kNeverStop);
+    gpu->train_steps(first, optimizers.data(), count, found.data(), kNeverStop);
+    for (int i = 0; i < count; ++i) {
+      expect(found[i].applied && std::fabs(expected[i].loss - found[i].loss) < bound * expected[i].loss,
+             "loss of step " + std::to_string(i));
+    }
+    const auto state = read(*gpu, Slot::training_state);
+    gpu->write(Slot::training_state, state.data(), state.size());
+    expect(read(*gpu, Slot::training_state) == state, "state written and read");
+    expect_clean("training");
+  }
+  expect_nothing_left();
+}
+
+void algorithms_are_tried_and_compared() {
+  struct Expectation {
+    bool supported, wrong;
+    double speedup;
+    cuda::Algorithm asked;
+    const char* chosen;
+  };
+  const Expectation expectations[] = {
+      {false, false, 2, cuda::Algorithm::automatic, "standard"},
+      {true, false, 2, cuda::Algorithm::automatic, "persist-static"},
+      {true, false, 1.05, cuda::Algorithm::automatic, "standard"},  // within the noise
+      {true, true, 2, cuda::Algorithm::automatic, "standard"},      // fast and wrong
+      {true, false, 0.5, cuda::Algorithm::persist_dynamic, "persist-dynamic"},
+      {false, false, 2, cuda::Algorithm::persist_static, "standard"},
+  };
+  for (const Expectation& expectation : expectations) {
+    begin_case(std::string("algorithm ") + expectation.chosen);
+    standin::reset();
+    standin::settings().persist_supported = expectation.supported;
+    standin::settings().persist_wrong = expectation.wrong;
+    standin::settings().persist_speedup = expectation.speedup;
+    {
+      const ModelSpec spec = make_spec(InputCoding::scalar, 2, 0.1f);
+      auto gpu = make_cuda(spec, cuda::Precision::tf32, expectation.asked);
+      initialize_one(*gpu);
+      const auto ids = make_ids(5 * 3, spec.vocabulary, 2);
+      gpu->train_step({ids.data(), 4, 3, Target::every, true}, kOptimizer, kNeverStop);
+      expect(gpu->description().find(expectation.chosen) != std::string::npos, gpu->description());
+      expect_clean("choosing");
+    }
+    expect_nothing_left();
+  }
+}
+
+}  // namespace
+
+void check_numbers() {
+  for (const InputCoding coding : {InputCoding::scalar, InputCoding::onehot, InputCoding::embedding}) {
+    for (const Target target : {Target::every, Target::last}) {
+      for (const bool carry : {false, true}) {
+        train_like_cpu(make_spec(coding, carry ? 1 : 2, 0), target, carry, carry);
+      }
+      // With one layer all dropout is the backend's own, whose masks are the CPU's.
+      train_like_cpu(make_spec(coding, 1, 0.3f), target, true, true);
+      evaluate_like_cpu(make_spec(coding, 1, 0.3f), target, true);
+      evaluate_like_cpu(make_spec(coding, 2, 0.3f), target, false);
+    }
+    // Two biases a layer in cuDNN, one in the model.
+    train_like_cpu(make_spec(coding, 2, 0), Target::every, true, false, cuda::Algorithm::persist_static);
+    sample_like_cpu(make_spec(coding, 2, 0.3f), coding == InputCoding::onehot);
+  }
+  draws_like_host(make_spec(InputCoding::onehot, 2, 0.3f), false, cuda::Precision::fp32);
+  draws_like_host(make_spec(InputCoding::embedding, 1, 0), true, cuda::Precision::tf32);
+  draws_like_host(make_spec(InputCoding::scalar, 2, 0), true, cuda::Precision::fp16);
+  mixed_precision_follows_cpu(cuda::Precision::bf16, 5e-2);
+  mixed_precision_follows_cpu(cuda::Precision::fp16, 1e-2);
+  algorithms_are_tried_and_compared();
+}

@@ -1,0 +1,6 @@
+// The parts of cuda_standin_test.
+#pragma once
+
+void check_numbers();
+void check_order();
+void check_failures();
