@@ -1,5 +1,5 @@
-// The CUDA backend on a real GPU against the CPU backend: parity, repeat and resume, precisions, memory. Plain Node and the
-// addon alone, so that it runs on a bare machine and under compute-sanitizer.
+// The CUDA backend on a GPU against the CPU backend: parity, repeat and resume, sampling, precisions, memory. Plain Node and the
+// addon alone, so that it runs on a bare machine, under compute-sanitizer (--quick), and on the tests' stand-in for a GPU.
 //
 //   node test/gpu/parity.js [--addon build/Release/cudnn_lstm.node] [--quick]
 const { join, resolve } = require('node:path');
@@ -9,6 +9,7 @@ const quick = process.argv.includes('--quick');
 const addon = require(resolve(argument('--addon') ?? join(__dirname, '..', '..', 'build', 'Release', 'cudnn_lstm.node')));
 
 const vocabulary = 47;
+const size = quick ? { hidden: 20, steps: 7, batch: 11 } : { hidden: 64, steps: 20, batch: 33 };
 const adam = { beta1: 0.9, beta2: 0.999, epsilon: 1e-7 };
 let failures = 0;
 
@@ -28,7 +29,7 @@ function makeIds(count, seed) {
   return ids;
 }
 
-const spec = (input, layers, dropout, hidden = 64) => ({
+const spec = (input, layers, dropout, hidden = size.hidden) => ({
   vocabulary,
   layers,
   hidden,
@@ -82,7 +83,7 @@ async function parity() {
           gpu.write('parameters', cpu.read('parameters'));
           const logits = { ids: makeIds(6 * 5, 3), streams: 5 };
           expect(difference(await cpu.logits(logits), await gpu.logits(logits)) <= 1e-5, `logits: ${name}`);
-          const call = trainCall(20, 33, 1, target, carryState);
+          const call = trainCall(size.steps, size.batch, 1, target, carryState);
           await cpu.trainSteps(call);
           await gpu.trainSteps(call);
           const [expected, found] = [cpu.read('gradients'), gpu.read('gradients')];
@@ -90,7 +91,7 @@ async function parity() {
             const gap = difference(expected, found, parameter.offset, parameter.size);
             expect(gap <= 1e-4, `gradient of ${parameter.name}: ${name} (${gap.toExponential(1)})`);
           }
-          const curve = trainCall(20, 33, quick ? 9 : 40, target, carryState, 2);
+          const curve = trainCall(size.steps, size.batch, quick ? 9 : 40, target, carryState, 2);
           const [slow, fast] = [await cpu.trainSteps(curve), await gpu.trainSteps(curve)];
           expect(difference(slow.losses, fast.losses) <= 2e-3, `training curve: ${name}`);
           cpu.dispose();
@@ -106,31 +107,65 @@ const slots = ['parameters', 'firstMoments', 'secondMoments', 'trainingState'];
 async function repeatAndResume(precision, algorithm) {
   const shape = spec('embedding', 2, 0.3);
   const options = { precision, algorithm };
+  const { steps, batch } = size;
+  const [all, cut] = quick ? [12, 5] : [30, 11];
   const call = (first, count) => {
-    const whole = trainCall(25, 32, 30, 'every', true);
+    const whole = trainCall(steps, batch, all, 'every', true);
     return {
       ...whole,
-      ids: whole.ids.slice(first * 26 * 32, (first + count) * 26 * 32),
+      ids: whole.ids.slice(first * (steps + 1) * batch, (first + count) * (steps + 1) * batch),
       count,
       learningRates: whole.learningRates.slice(0, count),
     };
   };
   const [once, twice, before] = [await onGpu(shape, options), await onGpu(shape, options), await onGpu(shape, options)];
   for (const model of [once, twice, before]) model.initialize();
-  const result = await once.trainSteps(call(0, 30));
-  expect(result.completed === 30 && result.losses.every(Number.isFinite), `${precision}, ${algorithm}: 30 steps`);
-  await twice.trainSteps(call(0, 30));
+  const result = await once.trainSteps(call(0, all));
+  expect(result.completed === all && result.losses.every(Number.isFinite), `${precision}, ${algorithm}: ${all} steps`);
+  await twice.trainSteps(call(0, all));
   expect(same(once.read('parameters'), twice.read('parameters')), `${precision}, ${algorithm}: repeats bit for bit`);
-  await before.trainSteps(call(0, 11));
+  await before.trainSteps(call(0, cut));
   const after = await onGpu(shape, options);
   for (const slot of slots) after.write(slot, before.read(slot));
   after.stepCount = before.stepCount;
-  await after.trainSteps(call(11, 19));
+  await after.trainSteps(call(cut, all - cut));
   for (const slot of slots) {
     expect(same(once.read(slot), after.read(slot)), `${precision}, ${algorithm}: resumed ${slot} are the same bits`);
   }
+  // The masks are a function of the step alone, in graphs too: the third and later passes are replays.
+  const masked = async (maskStep) => {
+    const ids = makeIds((steps + 1) * batch, 4);
+    return once.evaluate({ ids, steps, batch, target: 'every', carryState: false, dropout: true, maskStep });
+  };
+  const passes = [];
+  for (const maskStep of [1, 2, 3, 1, 2, 3]) passes.push(await masked(maskStep));
+  for (const i of [0, 1, 2]) {
+    expect(same(passes[i], passes[i + 3]), `${precision}, ${algorithm}: the masks of step ${i + 1} repeat`);
+    expect(!same(passes[i], passes[(i + 1) % 3]), `${precision}, ${algorithm}: step ${i + 1} has masks of its own`);
+  }
   for (const model of [once, twice, before, after]) model.dispose();
-  return result.losses[29];
+  return result.losses[all - 1];
+}
+
+// Drawn on the device, drawn by the host from the device's logits, and drawn on the CPU: the same ids.
+async function sampling() {
+  const shape = spec('onehot', 2, 0.2);
+  const [cpu, gpu] = [await onCpu(shape), await onGpu(shape)];
+  cpu.initialize();
+  gpu.write('parameters', cpu.read('parameters'));
+  const rules = { greedy: false, temperature: 0.8, topK: 20, topP: 0.95, minP: 0.001, repetitionPenalty: 1, penaltyWindow: 0, seed: 9 };
+  for (const streams of quick ? [1, 6] : [1, 64, 1024]) {
+    const call = { ...rules, ids: makeIds(3 * streams, 8), streams, count: quick ? 20 : 100, window: 0, position: 5 };
+    const drawn = await gpu.sample(call);
+    // A penalty over no characters changes nothing, but it is the host's business.
+    const byHost = await gpu.sample({ ...call, repetitionPenalty: 2 });
+    expect(same(drawn.ids, byHost.ids), `${streams} streams: the device draws what the host draws`);
+    const onHost = await cpu.sample(call);
+    const equal = drawn.ids.filter((id, i) => id === onHost.ids[i]).length;
+    expect(equal >= 0.95 * drawn.ids.length, `${streams} streams: ${equal} of ${drawn.ids.length} ids are the CPU's`);
+  }
+  cpu.dispose();
+  gpu.dispose();
 }
 
 async function memory() {
@@ -169,9 +204,14 @@ async function main() {
   const info = await addon.cudaInfo();
   console.log(info.reason);
   if (!info.available) return 2;
+  const model = await addon.createModel(spec('onehot', 1, 0), { device: 'cuda' });
+  const tensorCores = Number(info.devices[0].computeCapability) >= 8;
+  expect(model.description.includes(tensorCores ? 'tf32' : 'fp32'), `the default precision: ${model.description}`);
+  model.dispose();
   await parity();
+  await sampling();
   const losses = {};
-  for (const precision of ['fp32', 'tf32', 'fp16', ...(Number(info.devices[0].computeCapability) >= 8 ? ['bf16'] : [])]) {
+  for (const precision of ['fp32', 'tf32', 'fp16', ...(tensorCores ? ['bf16'] : [])]) {
     losses[precision] = await repeatAndResume(precision, 'standard');
   }
   for (const precision of Object.keys(losses)) {

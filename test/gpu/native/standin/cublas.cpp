@@ -19,11 +19,10 @@ standin::Type type_of(cudaDataType type) {
 
 }  // namespace
 
-#define ENTER(...)                                                        \
-  do {                                                                    \
-    const int entry = standin::enter(__func__, std::string{__VA_ARGS__}); \
-    if (entry != 0) return static_cast<cublasStatus_t>(entry);            \
-  } while (false)
+#define ENTER(...)                                                      \
+  const standin::Lock lock;                                               \
+  const int entry = standin::enter(__func__, std::string{__VA_ARGS__}); \
+  if (entry != 0) return static_cast<cublasStatus_t>(entry)
 
 extern "C" {
 

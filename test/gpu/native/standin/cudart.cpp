@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include "standin.h"
@@ -38,8 +39,11 @@ struct World {
   std::vector<FakeStream*> streams;  // in order of creation
   double clock = 0;
   cudaError_t last = cudaSuccess;
-  int captures = 0;  // under way
+
 };
+
+// Captures under way; in thread-local mode they restrict their own thread alone.
+thread_local int captures_of_this_thread = 0;
 
 World& world() {
   static World value;
@@ -87,7 +91,7 @@ bool inside(const std::map<const char*, std::size_t>& blocks, const void* data, 
 
 // What CUDA forbids, or what would wait for the device, while work is being recorded.
 void not_in_capture(const char* name) {
-  if (world().captures > 0) standin::fault(std::string(name) + " inside a capture");
+  if (captures_of_this_thread > 0) standin::fault(std::string(name) + " inside a capture");
 }
 
 // A call that frees something has done so even where it gives an error: of work that ran before, for one.
@@ -95,17 +99,27 @@ cudaError_t left(const char* name) { return entered(name); }
 
 }  // namespace
 
-#define ENTER(...)                                                         \
-  do {                                                                     \
-    const cudaError_t entry = entered(__func__, std::string{__VA_ARGS__}); \
-    if (entry != cudaSuccess) return entry;                                \
-  } while (false)
+#define ENTER(...)                                                     \
+  const standin::Lock lock;                                              \
+  const cudaError_t entry = entered(__func__, std::string{__VA_ARGS__}); \
+  if (entry != cudaSuccess) return entry
 
 namespace standin {
+
+namespace {
+std::recursive_mutex& mutex() {
+  static std::recursive_mutex value;
+  return value;
+}
+}  // namespace
+
+Lock::Lock() { mutex().lock(); }
+Lock::~Lock() { mutex().unlock(); }
 
 void forbid_in_capture(const char* function) { not_in_capture(function); }
 Settings& settings() { return world().settings; }
 int enter(const char* function, const std::string& detail) {
+  const Lock lock;
   World& w = world();
   w.calls.push_back(detail.empty() ? function : function + (" " + detail));
   if (w.fail_at > 0 && (w.fail_function.empty() || w.fail_function == function) && --w.fail_at == 0)
@@ -124,6 +138,7 @@ std::size_t calls_of(const std::string& function) {
   return count;
 }
 void submit(cudaStream_t stream, std::function<void()> work) {
+  const Lock lock;
   FakeStream& queue = *of(stream);
   if (queue.capture != nullptr) {
     queue.capture->push_back(std::move(work));
@@ -140,7 +155,10 @@ void submit(cudaStream_t stream, std::function<void()> work) {
 void advance_clock(double milliseconds) { world().clock += milliseconds; }
 void fault(const std::string& what) { world().faults.push_back(what); }
 std::vector<std::string>& faults() { return world().faults; }
-void count_object(int change) { world().objects += change; }
+void count_object(int change) {
+  const Lock lock;
+  world().objects += change;
+}
 int live_objects() { return world().objects; }
 std::size_t live_bytes() {
   std::size_t pinned = 0;
@@ -156,7 +174,6 @@ void reset() {
   w.fail_at = 0;
   w.clock = 0;
   w.last = cudaSuccess;
-  w.captures = 0;
 }
 
 }  // namespace standin
@@ -228,6 +245,7 @@ STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaFree(void* data) {
+  const standin::Lock freeing;
   not_in_capture(__func__);
   drain_all();
   const auto block = world().device.find(static_cast<char*>(data));
@@ -249,6 +267,7 @@ STANDIN_API cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) 
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaFreeHost(void* data) {
+  const standin::Lock freeing;
   not_in_capture(__func__);
   drain_all();
   world().pinned.erase(static_cast<char*>(data));
@@ -294,6 +313,7 @@ STANDIN_API cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const standin::Lock freeing;
   drain_all();
   auto& streams = world().streams;
   streams.erase(std::remove(streams.begin(), streams.end(), of(stream)), streams.end());
@@ -321,6 +341,7 @@ STANDIN_API cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  const standin::Lock freeing;
   drain_all();
   delete of(event);
   standin::count_object(-1);
@@ -349,12 +370,13 @@ STANDIN_API cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t fr
 
 STANDIN_API cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   ENTER();
-  ++world().captures;
+  ++captures_of_this_thread;
   of(stream)->capture = new std::vector<Work>;
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  --world().captures;
+  const standin::Lock ending;
+  --captures_of_this_thread;
   std::shared_ptr<std::vector<Work>> work(std::exchange(of(stream)->capture, nullptr));
   ENTER();
   *graph = reinterpret_cast<cudaGraph_t>(new FakeGraph{work});
@@ -362,6 +384,7 @@ STANDIN_API cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* g
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  const standin::Lock freeing;
   delete reinterpret_cast<FakeGraph*>(graph);
   standin::count_object(-1);
   return left(__func__);
@@ -374,6 +397,7 @@ STANDIN_API cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGr
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  const standin::Lock freeing;
   drain_all();
   delete reinterpret_cast<FakeGraph*>(executable);
   standin::count_object(-1);

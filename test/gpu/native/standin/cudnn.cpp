@@ -272,11 +272,10 @@ std::string shape_of(const Data& x) { return "T" + std::to_string(x.steps) + " B
 
 }  // namespace
 
-#define ENTER(...)                                                        \
-  do {                                                                    \
-    const int entry = standin::enter(__func__, std::string{__VA_ARGS__}); \
-    if (entry != 0) return static_cast<cudnnStatus_t>(entry);             \
-  } while (false)
+#define ENTER(...)                                                      \
+  const standin::Lock lock;                                               \
+  const int entry = standin::enter(__func__, std::string{__VA_ARGS__}); \
+  if (entry != 0) return static_cast<cudnnStatus_t>(entry)
 
 extern "C" {
 

@@ -30,6 +30,13 @@ struct Settings {
 
 STANDIN_API Settings& settings();
 
+// Every entry point holds it: models of one process are used from several threads.
+class STANDIN_API Lock {
+ public:
+  Lock();
+  ~Lock();
+};
+
 // Every entry point calls this: records the name and gives the status that fail_call() arranged, else 0.
 STANDIN_API int enter(const char* function, const std::string& detail = {});
 // Makes the nth call (from 1) from now on return `status`; of one function, or of any if empty. 0 clears.

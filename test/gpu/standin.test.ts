@@ -1,0 +1,114 @@
+/**
+ * The whole package on the tests' stand-in for a GPU: the scripts that check a real one, the parity suite against the float64
+ * oracle, and the commands, from training on the "GPU" to going on with it on the CPU.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { EndEvent, EpochEvent, StartEvent, TrainingEvent } from '../../lib/training/events';
+import { buildFolder, buildNativeTests, describeCuda } from './cuda-build';
+
+const root = join(__dirname, '..', '..');
+const standin = join(buildFolder, 'gpu-tests');
+const addon = join(standin, 'addon', 'build', 'Release', 'cudnn_lstm.node');
+const environment = {
+  ...process.env,
+  CUDNN_LSTM_PREBUILD: join(standin, 'addon'),
+  CUDNN_LSTM_LIBRARY_PATH: join(standin, 'nvidia'),
+  LD_LIBRARY_PATH: join(standin, 'nvml'),
+};
+
+function node(...args: string[]): string {
+  const result = spawnSync(process.execPath, args, { encoding: 'utf8', env: environment, cwd: root });
+  if (result.status !== 0) {
+    throw new Error(`${args[0]} ended with ${result.status ?? result.signal}\n${result.stdout}${result.stderr}`);
+  }
+  return result.stdout;
+}
+
+describeCuda('the package on a stand-in for a GPU', () => {
+  let folder: string;
+
+  beforeAll(buildNativeTests, 300_000);
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'cudnn-lstm-standin-'));
+  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  test.each(['parity.js', 'lifecycle.js'])(
+    'passes %s',
+    (script) => {
+      expect(node(join('test', 'gpu', script), '--quick', '--addon', addon)).toContain('all passed');
+    },
+    300_000,
+  );
+
+  test('passes the parity suite against float64', () => {
+    const result = spawnSync(
+      process.execPath,
+      [join('node_modules', 'jest', 'bin', 'jest.js'), '--ci', '--json', join('test', 'parity'), '-t', 'cuda'],
+      { encoding: 'utf8', env: { ...environment, REQUIRE_GPU: '1', LONG: '' }, cwd: root },
+    );
+    const report = JSON.parse(result.stdout) as { success: boolean; numPassedTests: number };
+    if (!report.success) throw new Error(result.stderr);
+    expect(report.numPassedTests).toBeGreaterThan(50);
+  }, 300_000);
+
+  test('trains with the GPU’s defaults, records its use, and goes on and samples on the CPU', () => {
+    const corpus = join(folder, 'corpus.txt');
+    const run = join(folder, 'run');
+    writeFileSync(corpus, 'a rose is a rose is a rose\n'.repeat(20));
+    const size = [
+      '--hidden',
+      '12',
+      '--batch-size',
+      '4',
+      '--seq-length',
+      '9',
+      '--sample-length',
+      '8',
+      '--validation',
+      '0.2',
+    ];
+    const train = (...args: string[]) =>
+      node(join('dist', 'train.js'), corpus, '--json', ...args)
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as TrainingEvent);
+    const events = train('--device', 'cuda', '--out', run, '--epochs', '2', ...size);
+    expect((events[0] as StartEvent).device).toMatch(/^Stand-in GPU \(cuDNN 9\.24\.0, tf32/);
+    const gpu = { name: 'Stand-in GPU', gpuPercent: 73, memoryPercent: 21, memoryTotalBytes: 2 ** 30 };
+    const recorded = readFileSync(join(run, 'metrics.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as TrainingEvent);
+    const epochs = recorded.filter((event): event is EpochEvent => event.type === 'epoch');
+    expect(epochs).toHaveLength(2);
+    for (const epoch of epochs) expect(epoch.gpu).toMatchObject(gpu);
+    const end = events.at(-1) as EndEvent;
+    expect(end.gpu).toMatchObject(gpu);
+    expect(end.device).toMatch(/standard\)$/); // The algorithm is known once it has run.
+
+    const onCpu = train('--resume', run, '--device', 'cpu', '--epochs', '3');
+    expect((onCpu[0] as StartEvent).device).toMatch(/^CPU .*fp32/);
+    const third = onCpu.find((event): event is EpochEvent => event.type === 'epoch');
+    expect(third?.gpu).toBeUndefined();
+    expect(third?.loss).toBeLessThan(epochs[1]?.loss as number);
+
+    // Back again, and one text from both devices.
+    const onGpu = train('--resume', run, '--device', 'cuda', '--precision', 'fp32', '--epochs', '4');
+    expect((onGpu.at(-1) as EndEvent).epoch).toBe(4);
+    const sample = (device: string) =>
+      node(join('dist', 'sample.js'), run, '--device', device, '--greedy', '--length', '40', '--prompt', 'a ');
+    expect(sample('cuda')).toBe(sample('cpu'));
+  }, 120_000);
+
+  test('info prints what there is', () => {
+    const text = node(join('dist', 'info.js'));
+    expect(text).toContain('cuda:0  Stand-in GPU, compute capability 9.0, 1.0 GiB memory');
+    expect(text).toMatch(/driver +999\.01 \(CUDA 13\.0\)/);
+    expect(text).toMatch(/cuDNN +9\.24\.0 \(.*libcudnn\.so\.9\)/);
+    expect(text).toMatch(/cuBLAS +13\.1\.1 \(.*libcublas\.so\.13\)/);
+  });
+});
