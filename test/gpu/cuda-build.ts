@@ -54,6 +54,26 @@ export function describeGpu(name: string, body: () => void): void {
   describe.skip(`${name} (no GPU)`, body);
 }
 
+/** NVIDIA's wheels, unpacked: where CUDNN_LSTM_CUDA_ROOT says, or where scripts/fetch-nvidia puts them. */
+export const wheels = process.env.CUDNN_LSTM_CUDA_ROOT ?? join(root, '.nvidia');
+
+/** `describe` where NVIDIA's own libraries are in {@link wheels}, else a visible skip, or a failing test under REQUIRE_CUDA. */
+export function describeLibraries(name: string, body: () => void): void {
+  if (existsSync(join(wheels, 'nvidia', 'cudnn', 'lib', 'libcudnn.so.9'))) {
+    describe(name, body);
+    return;
+  }
+  const reason = `NVIDIA's own libraries are not in ${wheels} (scripts/fetch-nvidia)`;
+  if (requireCuda) {
+    test(`${name} (REQUIRE_CUDA)`, () => {
+      throw new Error(reason);
+    });
+    return;
+  }
+  console.warn(`skipped: ${name}: ${reason}`);
+  describe.skip(`${name} (not there)`, body);
+}
+
 /** Builds the native tests; one test file at a time, since they share the build folder. */
 export function buildNativeTests(): void {
   const build = ['cmake', '--build', buildFolder, '--target', 'gpu_native_tests'];

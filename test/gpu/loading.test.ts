@@ -7,7 +7,6 @@ import {
   closeSync,
   copyFileSync,
   cpSync,
-  existsSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -19,10 +18,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { NativeCudaInfo } from '../../lib/native';
-import { addonPath, buildFolder, buildNativeTests, describeCuda } from './cuda-build';
+import { addonPath, buildFolder, buildNativeTests, describeCuda, describeLibraries, wheels } from './cuda-build';
 
 const standin = join(buildFolder, 'gpu-tests', 'nvidia');
-const wheels = join(__dirname, '..', '..', '.nvidia');
 
 /** cudaInfo in a process of its own, with an environment in which nothing else can be found. */
 function cudaInfo(libraryPath: string, env: NodeJS.ProcessEnv = {}): NativeCudaInfo {
@@ -176,9 +174,7 @@ describeCuda('the addon with CUDA compiled in', () => {
     expect(text).toContain('--device cpu');
   });
 
-  const real = existsSync(join(wheels, 'nvidia', 'cudnn', 'lib', 'libcudnn.so.9'));
-  if (!real) console.warn('skipped: NVIDIA’s own libraries are not in .nvidia (scripts/fetch-nvidia)');
-  (real ? describe : describe.skip)('with NVIDIA’s own libraries', () => {
+  describeLibraries('with NVIDIA’s own libraries', () => {
     test('opens them and reads their versions', () => {
       const info = cudaInfo(wheels);
       expect(info.cudnn?.version).toMatch(/^9\.\d+\.\d+$/);

@@ -1,8 +1,7 @@
 /** Builds and runs the backend's native tests: the arithmetic in lanes, and the whole backend on the stand-in device. */
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildFolder, buildNativeTests, describeCuda } from './cuda-build';
+import { buildFolder, buildNativeTests, describeCuda, describeLibraries, wheels } from './cuda-build';
 
 const folder = join(buildFolder, 'gpu-tests');
 
@@ -17,14 +16,9 @@ describeCuda('the CUDA backend without a GPU', () => {
 
   test('computes on the host what the kernels compute', () => run('cuda_host_test'), 60_000);
 
-  const wheels = join(__dirname, '..', '..', '.nvidia');
-  const real = existsSync(join(wheels, 'nvidia', 'cudnn', 'lib', 'libcudnn.so.9'));
-  if (!real) console.warn('skipped: the real cuDNN is not in .nvidia (scripts/fetch-nvidia)');
-  (real ? test : test.skip)(
-    'makes its descriptors with the real cuDNN',
-    () => run('cuda_descriptors_test', wheels),
-    60_000,
-  );
+  describeLibraries('with NVIDIA’s own libraries', () => {
+    test('makes its descriptors with the real cuDNN', () => run('cuda_descriptors_test', wheels), 60_000);
+  });
 
   test('agrees with the CPU backend on a stand-in device, in order, and fails cleanly', () => {
     run('cuda_standin_test', join(folder, 'nvidia'));
