@@ -1,8 +1,8 @@
 // Puts the parts of scripts/gpu-check together: the machine, what passed, and the timings with their ratios. JSON on stdout.
 //
-//   FAILED="..." TIMINGS="name=seconds ..." node bench/gpu/collect.js LOGS ADDON
+//   node bench/gpu/collect.js LOGS ADDON
 const { execFileSync } = require('node:child_process');
-const { existsSync, readFileSync } = require('node:fs');
+const { existsSync, readdirSync, readFileSync } = require('node:fs');
 const os = require('node:os');
 const { join, resolve } = require('node:path');
 
@@ -25,6 +25,16 @@ function part(name) {
   } catch {
     return undefined;
   }
+}
+
+// Each part that ran: its exit status and seconds.
+function statuses() {
+  return readdirSync(logs)
+    .filter((name) => name.endsWith('.status'))
+    .map((name) => {
+      const [status, seconds] = readFileSync(join(logs, name), 'utf8').trim().split(' ').map(Number);
+      return { name: name.slice(0, -'.status'.length), status, seconds };
+    });
 }
 
 async function main() {
@@ -67,13 +77,9 @@ async function main() {
           ),
           cuda: existsSync(addonPath) ? await require(resolve(addonPath)).cudaInfo() : undefined,
         },
-        failed: (process.env.FAILED ?? '').split(' ').filter(Boolean),
-        secondsOfPart: Object.fromEntries(
-          (process.env.TIMINGS ?? '')
-            .split(' ')
-            .filter(Boolean)
-            .map((entry) => entry.split('=')),
-        ),
+        passed: statuses().flatMap(({ name, status }) => (status === 0 ? [name] : [])),
+        failed: statuses().flatMap(({ name, status }) => (status === 0 ? [] : [name])),
+        secondsOfPart: Object.fromEntries(statuses().map(({ name, seconds }) => [name, seconds])),
         package: own,
         rawLoop: raw,
         torch,

@@ -1,7 +1,9 @@
 // Times this package from Node on a GPU: training steps of the reference recipe (2 x 256, T 100, windows, target last) and
 // sampled characters. One JSON object on stdout.
 //
-//   node bench/gpu/step.js [--addon build/Release/cudnn_lstm.node] [--seconds 3]
+//   node bench/gpu/step.js [--addon build/Release/cudnn_lstm.node] [--seconds 3] [--tiny]
+//
+// --tiny: a model of no interest, to try the script itself.
 const { join, resolve } = require('node:path');
 
 const argument = (name, otherwise) =>
@@ -10,8 +12,20 @@ const addon = require(resolve(argument('--addon', join(__dirname, '..', '..', 'b
 const seconds = Number(argument('--seconds', '3'));
 
 const windows = 144_324;
-const shape = { vocabulary: 47, layers: 2, hidden: 256, input: 'scalar', embedding: 0, dropout: 0.2, seed: 1 };
-const steps = 100;
+const tiny = process.argv.includes('--tiny');
+const shape = {
+  vocabulary: 47,
+  layers: 2,
+  hidden: tiny ? 6 : 256,
+  input: 'scalar',
+  embedding: 0,
+  dropout: 0.2,
+  seed: 1,
+};
+const steps = tiny ? 3 : 100;
+const batches = tiny ? [2, 3] : [64, 128, 512, 2048];
+const streamCounts = tiny ? [1, 2] : [1, 64, 1024];
+const characters = tiny ? 10 : 1000;
 
 function ids(count) {
   const values = new Int32Array(count);
@@ -86,7 +100,7 @@ async function timeSampling(streams) {
     seed: 1,
   });
   await model.sample(call(16));
-  const count = 1000;
+  const count = characters;
   const start = process.hrtime.bigint();
   await model.sample(call(count));
   const each = Number(process.hrtime.bigint() - start) / 1e3 / count;
@@ -99,10 +113,10 @@ async function main() {
   if (!info.available) throw new Error(info.reason);
   const training = [];
   for (const precision of ['fp32', 'tf32', 'bf16', 'fp16']) {
-    for (const batch of [64, 128, 512, 2048]) training.push(await timeTraining(precision, batch));
+    for (const batch of batches) training.push(await timeTraining(precision, batch));
   }
   const sampling = [];
-  for (const streams of [1, 64, 1024]) sampling.push(await timeSampling(streams));
+  for (const streams of streamCounts) sampling.push(await timeSampling(streams));
   console.log(JSON.stringify({ training, sampling }));
 }
 

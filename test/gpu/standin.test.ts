@@ -44,6 +44,13 @@ describeCuda('the package on a stand-in for a GPU', () => {
     300_000,
   );
 
+  test('times training and sampling as the GPU check does', () => {
+    const report = JSON.parse(node(join('bench', 'gpu', 'step.js'), '--tiny', '--seconds', '0.05', '--addon', addon));
+    expect(report.training).toHaveLength(8);
+    expect(report.sampling.map((entry: { streams: number }) => entry.streams)).toEqual([1, 2]);
+    for (const entry of report.training) expect(entry.secondsPerEpoch).toBeGreaterThan(0);
+  }, 60_000);
+
   test('passes the parity suite against float64', () => {
     const result = spawnSync(
       process.execPath,
