@@ -151,20 +151,44 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   async *#trainEpoch(): AsyncGenerator<TrainingEvent, void, undefined> {
     const state = this.#state;
     if (state.batchInEpoch === 0) this.model.native.resetTrainingState();
-    while (state.batchInEpoch < this.batches.stepsPerEpoch && this.#interruption() === undefined) {
-      const began = performance.now();
-      const cut = await this.batches.cut(state.epoch, state.batchInEpoch, this.#pacer.count);
-      const rates = this.#learningRates(cut.count);
-      const result = await this.#callDevice(cut, rates);
-      const milliseconds = performance.now() - began;
-      this.#account(cut, result, milliseconds);
-      if (result.completed > 0) {
-        this.#pacer.record(result.completed, milliseconds);
-        this.#monitor.poll();
-        yield this.#reporter.step(this.#state, cut, result, rates);
+    let ahead: Promise<BatchCut> | undefined;
+    try {
+      while (state.batchInEpoch < this.batches.stepsPerEpoch && this.#interruption() === undefined) {
+        const began = performance.now();
+        const cut = await (ahead ?? this.#cut(state.batchInEpoch));
+        const rates = this.#learningRates(cut.count);
+        const call = this.#callDevice(cut, rates);
+        ahead = this.#cutAhead(state.batchInEpoch + cut.count);
+        const result = await call;
+        const milliseconds = performance.now() - began;
+        this.#account(cut, result, milliseconds);
+        if (result.completed < cut.count) {
+          await ahead?.catch(() => {}); // Stopped: that is not where it goes on.
+          ahead = undefined;
+        }
+        if (result.completed > 0) {
+          this.#pacer.record(result.completed, milliseconds);
+          this.#monitor.poll();
+          yield this.#reporter.step(this.#state, cut, result, rates);
+        }
+        if (this.#keeper.due(this.#state)) yield* await this.#saveLast();
       }
-      if (this.#keeper.due(this.#state)) yield* await this.#saveLast();
+    } finally {
+      await ahead?.catch(() => {}); // Nothing reads the corpus when this has ended.
     }
+  }
+
+  #cut(step: number): Promise<BatchCut> {
+    return this.batches.cut(this.#state.epoch, step, this.#pacer.count);
+  }
+
+  /** The ids of the next call, cut while the device works on this one: a fast GPU would wait for them otherwise. */
+  #cutAhead(step: number): Promise<BatchCut> | undefined {
+    if (step >= this.batches.stepsPerEpoch) return undefined;
+    // Not at once: the call is queued, and starts when this thread is free.
+    const cut = new Promise((resolve) => setImmediate(resolve)).then(() => this.#cut(step));
+    cut.catch(() => {}); // Its failure shows when it is awaited, if it ever is.
+    return cut;
   }
 
   #learningRates(count: number): Float64Array {

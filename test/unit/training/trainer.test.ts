@@ -91,6 +91,43 @@ describe('a whole run', () => {
       expect(event).toMatchObject({ charactersPerSecond: expect.any(Number), learningRate: expect.any(Number) });
   });
 
+  it('cuts the ids of the next call while the device works on this one', async () => {
+    let busy = false;
+    class Working extends FakeTrainingModel {
+      override async trainSteps(call: Parameters<FakeTrainingModel['trainSteps']>[0]): Promise<never> {
+        busy = true;
+        await new Promise((resolve) => setImmediate(resolve));
+        return super.trainSteps(call).finally(() => {
+          busy = false;
+        });
+      }
+    }
+    const reads = { busy: 0, idle: 0 };
+    const source = arrayIds(ids);
+    const watched = {
+      ...corpus,
+      ids: {
+        length: source.length,
+        bytesPerId: source.bytesPerId,
+        close: () => {},
+        read: (start: number, count: number) => {
+          reads[busy ? 'busy' : 'idle']++;
+          return source.read(start, count);
+        },
+      },
+    };
+    const metadata = { format: 'cudnn-lstm', formatVersion: 1 } as unknown as CheckpointMetadata;
+    const native = queued(new Working(symbols.length, 10)); // A few steps a call.
+    const trainer = new Trainer({
+      model: { native, vocabulary, metadata, deviceReason: 'a test' },
+      corpus: watched,
+      options: { ...small, epochs: 1, validation: 0, sampleLength: 0 },
+    });
+    await collect(trainer);
+    // All but the first call.
+    expect(reads.busy).toBeGreaterThan(4 * reads.idle);
+  });
+
   it("records the GPU's use with each epoch and at the end, and nothing where there is none", async () => {
     const gpu = { name: 'Fake', gpuPercent: 50, memoryPercent: 20, memoryUsedBytes: 3, memoryTotalBytes: 9 };
     for (const gpuUsage of [async () => gpu, async () => null, undefined]) {
