@@ -35,7 +35,7 @@ CudaBackend<T>::CudaBackend(const ModelSpec& spec, const CudaOptions& options,
       options_(options),
       device_name_(device_name),
       libraries_(std::move(libraries)),
-      stream_(make_stream()),
+      stream_(make_stream(true)),
       upload_stream_(make_stream()),
       rnn_(libraries_, spec_, numerics, options.algorithm != Algorithm::standard, stream_.get(), account_) {
   cublasHandle_t handle = nullptr;

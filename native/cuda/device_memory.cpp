@@ -4,9 +4,11 @@
 
 namespace cudnn_lstm::cuda {
 
-Stream make_stream() {
+Stream make_stream(bool urgent) {
+  int least = 0, greatest = 0;
+  CHECK_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
   cudaStream_t stream = nullptr;
-  CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  CHECK_CUDA(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, urgent ? greatest : least));
   return {stream, cudaStreamDestroy};
 }
 

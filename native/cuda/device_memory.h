@@ -16,7 +16,8 @@ using Event = Owned<cudaEvent_t, cudaError_t>;
 using Graph = Owned<cudaGraph_t, cudaError_t>;
 using GraphExec = Owned<cudaGraphExec_t, cudaError_t>;
 
-Stream make_stream();
+// urgent: where several streams have work, the GPU's free multiprocessors are this one's first.
+Stream make_stream(bool urgent = false);
 Event make_event(bool timing = false);
 
 // Makes `ordinal` the thread's device for a scope. A thread of libuv's pool serves every model of the process.

@@ -231,7 +231,7 @@ void memory_of_libraries_is_typed() {
     int status;
   };
   for (const Failure& failure : {Failure{"cublasCreate_v2", 3}, Failure{"cudnnCreate", 4004},
-                                 Failure{"cudnnCreate", 4003}, Failure{"cudaStreamCreateWithFlags", 2}}) {
+                                 Failure{"cudnnCreate", 4003}, Failure{"cudaStreamCreateWithPriority", 2}}) {
     standin::reset();
     standin::fail_call(failure.function, 1, failure.status);
     try {

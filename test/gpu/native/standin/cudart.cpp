@@ -304,8 +304,14 @@ STANDIN_API cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes
   return cudaSuccess;
 }
 
-STANDIN_API cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+STANDIN_API cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   ENTER();
+  *least = 0;
+  *greatest = -5;
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int priority) {
+  ENTER(std::to_string(priority));
   auto* made = new FakeStream;
   world().streams.push_back(made);
   standin::count_object(1);
