@@ -35,7 +35,10 @@ export async function inspectMachine(request: DeviceRequest = {}): Promise<Machi
   try {
     const addon = loadNative();
     const libraryPath = request.libraryPath ?? process.env.CUDNN_LSTM_LIBRARY_PATH;
-    info.native = { cpu: addon.cpuInfo(), cuda: await addon.cudaInfo(libraryPath ? { libraryPath } : {}) };
+    info.native = {
+      cpu: addon.cpuInfo(),
+      cuda: await addon.cudaInfo({ ...(libraryPath ? { libraryPath } : {}), openLibraries: true }),
+    };
     const choice = await chooseDevice(request);
     info.device = {
       chosen: choice.device === 'cuda' ? `cuda:${choice.ordinal}` : 'cpu',

@@ -197,7 +197,8 @@ export interface GpuUsage {
 export interface NativeAddon {
   createModel(spec: NativeModelSpec, options: NativeModelOptions): Promise<NativeModel>;
   cpuInfo(): NativeCpuInfo;
-  cudaInfo(options?: { libraryPath?: string }): Promise<NativeCudaInfo>;
+  /** openLibraries: open cuDNN and cuBLAS for their versions even where there is no GPU, which takes about a second. */
+  cudaInfo(options?: { libraryPath?: string; openLibraries?: boolean }): Promise<NativeCudaInfo>;
   /** How busy a GPU is now; null without CUDA, without that GPU, or without NVML. */
   gpuUsage(ordinal?: number): Promise<GpuUsage | null>;
   /** Fused multiply-adds in registers, GFLOP/s over `threads` threads: the ceiling that the benchmark divides by. */

@@ -85,10 +85,15 @@ std::function<std::unique_ptr<Backend>()> cuda_factory(const ModelSpec& spec, co
 
 Napi::Value start_cuda_info(const Napi::CallbackInfo& info) {
   std::string library_path;
-  if (info.Length() > 0 && info[0].IsObject()) library_path = string_or(info[0].As<Napi::Object>(), "libraryPath", "");
+  bool open_always = false;
+  if (info.Length() > 0 && info[0].IsObject()) {
+    const Napi::Object options = info[0].As<Napi::Object>();
+    library_path = string_or(options, "libraryPath", "");
+    if (!options.Get("openLibraries").IsUndefined()) open_always = get_bool(options, "openLibraries");
+  }
   auto result = std::make_shared<cuda::CudaInfo>();
   return Task::start(
-      info.Env(), [result, library_path] { *result = cuda::cuda_info(library_path); },
+      info.Env(), [result, library_path, open_always] { *result = cuda::cuda_info(library_path, open_always); },
       [result](Napi::Env env) { return to_object(env, *result); });
 }
 

@@ -13,7 +13,7 @@ namespace cudnn_lstm::binding {
 // What makes the backend on libuv's pool, from createModel's options: ordinal, precision, algorithm, libraryPath.
 std::function<std::unique_ptr<Backend>()> cuda_factory(const ModelSpec& spec, const Napi::Object& options);
 
-// cudaInfo({ libraryPath }?): a promise of NativeCudaInfo (lib/native.ts).
+// cudaInfo({ libraryPath, openLibraries }?): a promise of NativeCudaInfo (lib/native.ts).
 Napi::Value start_cuda_info(const Napi::CallbackInfo& info);
 
 // gpuUsage(ordinal?): a promise of { name, gpuPercent, memoryPercent, memoryUsedBytes, memoryTotalBytes }, or of null.

@@ -62,8 +62,9 @@ struct GpuUsage {
 // kInvalidArgument (a precision or algorithm that this GPU or cuDNN does not have).
 std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOptions& options);
 
-// Never throws for a missing or broken part of the system; says so in `reason` and `searched`.
-CudaInfo cuda_info(const std::string& library_path);
+// Never throws for a missing or broken part of the system; says so in `reason` and `searched`. Without a GPU the
+// libraries are opened, which takes a second, only if their folder was named or `open_always`.
+CudaInfo cuda_info(const std::string& library_path, bool open_always = false);
 
 // Empty where the management library or the GPU is missing.
 std::optional<GpuUsage> gpu_usage(int ordinal);

@@ -34,7 +34,7 @@ std::string no_device_reason(cudaError_t status) {
 
 }  // namespace
 
-CudaInfo cuda_info(const std::string& library_path) {
+CudaInfo cuda_info(const std::string& library_path, bool open_always) {
   CudaInfo info;
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
@@ -63,9 +63,8 @@ CudaInfo cuda_info(const std::string& library_path) {
   }
   std::string library_fault;
   try {
-    // Without a GPU the libraries are opened only where their folder was named: a run on the CPU should not wait for
-    // them.
-    if (device_fault.empty() || !library_path.empty() || std::getenv("CUDNN_LSTM_LIBRARY_PATH") != nullptr) {
+    const bool named = !library_path.empty() || std::getenv("CUDNN_LSTM_LIBRARY_PATH") != nullptr;
+    if (device_fault.empty() || named || open_always) {
       const auto libraries = open_libraries(library_path, info.searched);
       info.cudnn = CudaLibrary{libraries->cudnn_version.version, libraries->cudnn_version.path};
       info.cublas = CudaLibrary{libraries->cublas_version.version, libraries->cublas_version.path};

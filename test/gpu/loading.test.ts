@@ -181,6 +181,17 @@ describeCuda('the addon with CUDA compiled in', () => {
       expect(info.cublas?.version).toMatch(/^1\d\.\d+\.\d+$/);
     }, 60_000);
 
+    test('info names them, with their versions, where there is no GPU either', () => {
+      execFileSync('ln', ['-s', buildFolder, join(folder, 'build')]); // Where node-gyp-build looks for the addon under test.
+      const folders = ['cudnn', 'cu13'].map((name) => join(wheels, 'nvidia', name, 'lib'));
+      const text = execFileSync(process.execPath, [join(__dirname, '..', '..', 'dist', 'info.js')], {
+        encoding: 'utf8',
+        env: { PATH: '/nowhere', CUDNN_LSTM_PREBUILD: folder, LD_LIBRARY_PATH: folders.join(':') },
+      });
+      expect(text).toMatch(/cuDNN +9\.\d+\.\d+ \(.*libcudnn\.so\.9\)/);
+      expect(text).toMatch(/cuBLAS +1\d\.\d+\.\d+ \(.*libcublas\.so\.1\d\)/);
+    }, 60_000);
+
     test('does not let cuDNN abort over a missing or truncated part', () => {
       const cudnn = join(wheels, 'nvidia', 'cudnn', 'lib');
       const broken = join(folder, 'real');
