@@ -149,7 +149,8 @@ cudnnRNNAlgo_t choose_algorithm(const Rnn& rnn, const Layout& layout, const void
   if (asked != Algorithm::persist_dynamic) candidates.push_back(CUDNN_RNN_ALGO_PERSIST_STATIC);
   if (asked == Algorithm::automatic && rnn.spec().hidden <= 192)
     candidates.push_back(CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H);
-  if (asked != Algorithm::persist_static) candidates.push_back(CUDNN_RNN_ALGO_PERSIST_DYNAMIC);
+  // Without NVRTC it is not even asked for: cuDNN ends the process where it does not find a part that it wants.
+  if (asked != Algorithm::persist_static && rnn.libraries().nvrtc) candidates.push_back(CUDNN_RNN_ALGO_PERSIST_DYNAMIC);
 
   cudnnRNNAlgo_t best = CUDNN_RNN_ALGO_STANDARD;
   try {

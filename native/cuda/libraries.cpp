@@ -73,7 +73,7 @@ class Loader {
     open(cublas_folder_ + "/libcublasLt.so." + cublas_major_);
     const std::string cublas_path = cublas_folder_ + "/libcublas.so." + cublas_major_;
     void* cublas = open(cublas_path);
-    open_nvrtc();
+    libraries->nvrtc = open_nvrtc();
     void* cudnn = nullptr;
     for (const CudnnPart& part : kCudnnParts) {
       const std::string path = cudnn_folder_ + "/" + part.soname;
@@ -175,17 +175,18 @@ class Loader {
   }
 
   // Only the run-time compiled algorithms need it: an optional part.
-  void open_nvrtc() {
+  bool open_nvrtc() {
     for (const SearchFolder& folder : plan_.folders) {
       const std::string soname = "libnvrtc.so." + cublas_major_;
       const std::string path = folder.path + "/" + soname;
       if (!exists(path) || !shared_library_fault(path, soname).empty()) continue;
       if (dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) != nullptr) {
         note("NVRTC: " + path);
-        return;
+        return true;
       }
     }
     note("NVRTC: not found (optional; cuDNN's persist-dynamic algorithm needs it)");
+    return false;
   }
 
   template <class Function>

@@ -82,6 +82,7 @@ struct Libraries {
   CublasFunctions cublas;
   LibraryVersion cudnn_version;
   LibraryVersion cublas_version;
+  bool nvrtc = false;  // there, for algorithms that are compiled at run time
 };
 
 // Looks for the libraries as library_search.h says, checks every file of cuDNN before any is opened, opens them and

@@ -2,8 +2,8 @@
  * The whole package on the tests' stand-in for a GPU: the scripts that check a real one, the parity suite against the float64
  * oracle, and the commands, from training on the "GPU" to going on with it on the CPU.
  */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { EndEvent, EpochEvent, StartEvent, TrainingEvent } from '../../lib/training/events';
@@ -110,6 +110,32 @@ describeCuda('the package on a stand-in for a GPU', () => {
       node(join('dist', 'sample.js'), run, '--device', device, '--greedy', '--length', '40', '--prompt', 'a ');
     expect(sample('cuda')).toBe(sample('cpu'));
   }, 120_000);
+
+  test('does not ask for algorithms that are compiled at run time where NVRTC is missing', () => {
+    const libraries = join(folder, 'libraries');
+    cpSync(join(standin, 'nvidia'), libraries, { recursive: true });
+    const script = `
+      const call = { ids: new Int32Array(12), count: 1, steps: 3, batch: 3, target: 'every', carryState: true,
+        learningRates: Float64Array.of(0.01), beta1: 0.9, beta2: 0.999, epsilon: 1e-7, clip: 1 };
+      const shape = { vocabulary: 3, layers: 1, hidden: 4, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
+      require(process.argv[1])
+        .createModel(shape, { device: 'cuda', algorithm: 'persist-dynamic', libraryPath: process.argv[2] })
+        .then(async (model) => {
+          model.initialize();
+          await model.trainSteps(call);
+          const { searched } = await require(process.argv[1]).cudaInfo({ libraryPath: process.argv[2] });
+          console.log(model.description, searched.filter((line) => line.startsWith('NVRTC')).join());
+        });`;
+    const described = () => {
+      const env = { PATH: '/nowhere', LD_LIBRARY_PATH: standin, STANDIN_PERSIST: '1' };
+      return execFileSync(process.execPath, ['-e', script, addon, libraries], { encoding: 'utf8', env });
+    };
+    expect(described()).toContain('persist-dynamic');
+    rmSync(join(libraries, 'libnvrtc.so.13'));
+    const without = described();
+    if (!without.includes('NVRTC: not found')) return console.warn('not checked: this machine has an NVRTC elsewhere');
+    expect(without).toContain('standard');
+  });
 
   test('info prints what there is', () => {
     const text = node(join('dist', 'info.js'));
