@@ -1,0 +1,52 @@
+// What every peer is asked to do: a recipe of this package, spelled out as one JSON object that needs no knowledge of the package.
+//
+// A job: { recipe, target: 'last' | 'every', input: 'scalar' | 'onehot', vocabulary, layers, hidden, dropout, batch, steps,
+// learningRate, beta1, beta2, epsilon, clip, threads, ids: path of a file with one byte an id }. Target 'last': windows of
+// `steps`, a loss at the last position, zero state. Target 'every': contiguous streams, a loss at every position, the state
+// carried from step to step, the gradient's global norm clipped at `clip`.
+const { presetOptions } = require('../../dist/training/presets.js');
+
+// The seed's corpus: its length and its symbols.
+const characters = 144_424;
+const vocabulary = 47;
+
+/** Pseudo-random ids, uniform: what they are does not change how long a step takes. */
+function syntheticIds() {
+  let state = 12345;
+  return Uint8Array.from({ length: characters }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * vocabulary);
+  });
+}
+
+/** The job of a preset; `batch` replaces its batch size. */
+function jobOf(recipe, { batch, threads, ids }) {
+  const o = presetOptions(recipe);
+  return {
+    recipe,
+    target: o.target,
+    input: o.input,
+    vocabulary,
+    layers: o.layers,
+    hidden: o.hidden,
+    dropout: o.dropout,
+    batch: batch ?? o.batchSize,
+    steps: o.seqLength,
+    learningRate: o.learningRate,
+    beta1: o.beta1,
+    beta2: o.beta2,
+    epsilon: o.epsilon,
+    clip: o.clip,
+    threads,
+    ids,
+  };
+}
+
+/** Optimiser steps in an epoch of the seed's corpus: 2,256 of the seed's recipe. */
+function stepsPerEpoch(job) {
+  return job.target === 'last'
+    ? Math.ceil((characters - job.steps) / job.batch)
+    : Math.floor(characters / (job.batch * job.steps));
+}
+
+module.exports = { jobOf, stepsPerEpoch, syntheticIds };

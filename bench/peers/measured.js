@@ -1,0 +1,43 @@
+// What both benchmarks here do with what they measured: statistics, the machine, the file.
+const { mkdirSync, writeFileSync } = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+
+const mean = (list) => list.reduce((sum, value) => sum + value, 0) / list.length;
+
+const median = (list) => {
+  const sorted = [...list].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+};
+
+/** Of a sample: n - 1 in the denominator. */
+const standardDeviation = (list) => {
+  const centre = mean(list);
+  return Math.sqrt(list.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (list.length - 1));
+};
+
+const rounded = (value, digits) => Number(value.toPrecision(digits));
+
+const machine = () => ({
+  cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
+  cores: os.availableParallelism(),
+  memoryGiB: Math.round(os.totalmem() / 2 ** 30),
+  platform: `${process.platform}-${process.arch}`,
+  node: process.version,
+});
+
+/** Writes bench/results/<kind>-<cpu>-<threads>.json; its path from the root. */
+function writeResult(kind, threads, result) {
+  const directory = path.join(__dirname, '..', 'results');
+  mkdirSync(directory, { recursive: true });
+  const cpu = result.machine.cpu
+    .replace(/[^A-Za-z0-9]+/g, '-')
+    .replace(/^-|-$/g, '')
+    .toLowerCase();
+  const name = `${kind}-${cpu}-${threads}.json`;
+  writeFileSync(path.join(directory, name), `${JSON.stringify(result, null, 2)}\n`);
+  return path.join('bench', 'results', name);
+}
+
+module.exports = { machine, mean, median, rounded, standardDeviation, writeResult };

@@ -1,0 +1,205 @@
+// Whether proj-basic learns as Keras does: the mean training loss of the first epochs, several seeds of each, on a cut of a corpus
+// that is small enough to wait for. Losses do not depend on how busy the machine is.
+//
+//   node bench/peers/spread.js [--corpus FILE] [--characters 3100] [--epochs 5] [--seeds 5] [--python ~/venv/bin/python]
+//
+// Exit status 1 if at any epoch our mean lies outside Keras' least and greatest loss, or one of our losses is farther than three of
+// Keras' standard deviations from Keras' mean; or if a first batch, which no step has changed yet, is not at the loss of a guess.
+const { spawn } = require('node:child_process');
+const { existsSync, mkdtempSync, rmSync, writeFileSync } = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { createInterface } = require('node:readline');
+const { parseArgs } = require('node:util');
+const { openCorpus } = require('../../dist/corpus/corpus.js');
+const { packageVersion } = require('../../dist/version.js');
+const { machine, mean, rounded, standardDeviation, writeResult } = require('./measured.js');
+
+const root = path.join(__dirname, '..', '..');
+const { values: options } = parseArgs({
+  options: {
+    corpus: { type: 'string', default: path.join(root, '..', 'shared', 'corpora', 'wonderland.txt') },
+    characters: { type: 'string', default: '3100' },
+    epochs: { type: 'string', default: '5' },
+    seeds: { type: 'string', default: '5' },
+    threads: { type: 'string', default: String(os.availableParallelism()) },
+    python: { type: 'string', default: 'python3' },
+    write: { type: 'boolean', default: true },
+  },
+  allowNegative: true,
+});
+const epochs = Number(options.epochs);
+const seeds = Array.from({ length: Number(options.seeds) }, (_, i) => i + 1);
+/** Nats that a first batch may be away from ln V: the weights are small, not zero. */
+const guessTolerance = 0.05;
+
+/** Runs a command; its stdout as one object a line. */
+async function jsonLines(command, args, each) {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  let stderr = '';
+  child.stderr.on('data', (data) => {
+    stderr = `${stderr}${data}`.slice(-10_000);
+  });
+  const ended = new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', resolve);
+  });
+  ended.catch(() => {});
+  for await (const line of createInterface({ input: child.stdout })) each(JSON.parse(line));
+  const status = await ended;
+  if (status !== 0)
+    throw new Error(`${path.basename(command)}: ${stderr.trim().split('\n').at(-1) || `exit ${status}`}`);
+}
+
+/** The corpus as the preset prepares it, its first characters only, in a file of its own. */
+async function cutCorpus(place) {
+  const corpus = await openCorpus([options.corpus], { lowercase: true });
+  try {
+    const count = Number(options.characters);
+    if (count > corpus.length) throw new Error(`${options.corpus} has ${corpus.length} characters, not ${count}`);
+    const file = path.join(place, 'cut.txt');
+    writeFileSync(file, corpus.vocabulary.decode(corpus.ids.read(0, count)));
+    return file;
+  } finally {
+    corpus.close();
+  }
+}
+
+async function runKeras(cut) {
+  const runs = [];
+  let about;
+  const args = [
+    path.join(__dirname, 'keras_epochs.py'),
+    cut,
+    '--epochs',
+    epochs,
+    '--seeds',
+    seeds,
+    '--threads',
+    options.threads,
+  ];
+  await jsonLines(options.python, args.map(String), (line) => {
+    if (about === undefined) about = line;
+    else {
+      runs.push(line);
+      console.log(`Keras seed ${line.seed}: ${line.losses.map((loss) => loss.toFixed(4)).join(' ')}`);
+    }
+  });
+  return { about, runs };
+}
+
+async function runOurs(cut, place) {
+  const runs = [];
+  let symbols;
+  for (const seed of seeds) {
+    const run = { seed, firstLoss: undefined, losses: [] };
+    const flags = {
+      preset: 'proj-basic',
+      gutenberg: 'keep',
+      device: 'cpu',
+      epochs,
+      seed,
+      threads: options.threads,
+      'sample-length': 0,
+      'save-every': 0,
+      out: path.join(place, String(seed)),
+    };
+    const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
+    await jsonLines(process.execPath, [path.join(root, 'dist', 'train.js'), cut, '--json', ...args], (event) => {
+      if (event.type === 'start') symbols = event.corpus.symbols;
+      // The first call to the device is one step.
+      if (event.type === 'step' && event.totalSteps === 1) run.firstLoss = event.loss;
+      if (event.type === 'epoch') run.losses.push(event.loss);
+    });
+    runs.push(run);
+    console.log(`ours  seed ${seed}: ${run.losses.map((loss) => loss.toFixed(4)).join(' ')}`);
+  }
+  return { symbols, runs };
+}
+
+const summary = (losses) => ({
+  min: rounded(Math.min(...losses), 6),
+  max: rounded(Math.max(...losses), 6),
+  mean: rounded(mean(losses), 6),
+  standardDeviation: rounded(standardDeviation(losses), 4),
+});
+
+function compareEpochs(keras, ours) {
+  return Array.from({ length: epochs }, (_, i) => {
+    const [theirs, own] = [keras, ours].map((runs) => summary(runs.map((run) => run.losses[i])));
+    const reach = 3 * theirs.standardDeviation;
+    return {
+      epoch: i + 1,
+      keras: theirs,
+      ours: own,
+      meanWithin: own.mean >= theirs.min && own.mean <= theirs.max,
+      eachWithin: own.min >= theirs.mean - reach && own.max <= theirs.mean + reach,
+    };
+  });
+}
+
+function print(comparison) {
+  const cells = ({ min, max, mean: middle, standardDeviation: deviation }) =>
+    `${min.toFixed(4)} .. ${max.toFixed(4)}   ${middle.toFixed(4)} +- ${deviation.toFixed(4)}`;
+  const yes = (value) => (value ? 'yes' : 'NO');
+  const header = 'min .. max         mean +- s.d.';
+  console.log(`\nepoch  Keras: ${header.padEnd(34)}ours: ${header.padEnd(35)}mean within  each within 3 s.d.`);
+  for (const { epoch, keras, ours, meanWithin, eachWithin } of comparison) {
+    console.log(
+      `${String(epoch).padStart(5)}  ${cells(keras).padEnd(41)}${cells(ours).padEnd(41)}${yes(meanWithin).padEnd(13)}${yes(eachWithin)}`,
+    );
+  }
+}
+
+async function main() {
+  if (!existsSync(options.corpus)) {
+    console.error(`no corpus at ${options.corpus}: give one with --corpus`);
+    process.exitCode = 3;
+    return;
+  }
+  const place = mkdtempSync(path.join(os.tmpdir(), 'cudnn-lstm-spread-'));
+  try {
+    const cut = await cutCorpus(place);
+    const ours = await runOurs(cut, place);
+    const keras = await runKeras(cut);
+    if (ours.symbols !== keras.about.symbols) {
+      throw new Error(`the alphabets differ: ${ours.symbols} symbols here, ${keras.about.symbols} in Keras`);
+    }
+    const comparison = compareEpochs(keras.runs, ours.runs);
+    print(comparison);
+    const guess = Math.log(ours.symbols);
+    const farthest = (runs) => Math.max(...runs.map((run) => Math.abs(run.firstLoss - guess)));
+    const firstBatch = {
+      guess: rounded(guess, 6),
+      farthest: { keras: rounded(farthest(keras.runs), 4), ours: rounded(farthest(ours.runs), 4) },
+    };
+    console.log(
+      `\nfirst batch: at most ${firstBatch.farthest.keras} (Keras) and ${firstBatch.farthest.ours} (ours) nats from ` +
+        `ln ${ours.symbols} = ${guess.toFixed(4)}`,
+    );
+    const within =
+      comparison.every(({ meanWithin, eachWithin }) => meanWithin && eachWithin) &&
+      Object.values(firstBatch.farthest).every((distance) => distance <= guessTolerance);
+    const { symbols, windows, ...versions } = keras.about;
+    const result = {
+      date: new Date().toISOString().slice(0, 10),
+      machine: machine(),
+      versions: { 'cudnn-lstm': packageVersion, ...versions },
+      corpus: { file: path.basename(options.corpus), characters: Number(options.characters), symbols, windows },
+      recipe: 'proj-basic',
+      within,
+      firstBatch,
+      comparison,
+      runs: { keras: keras.runs, ours: ours.runs },
+    };
+    if (options.write) console.log(`written to ${writeResult('keras-spread', options.threads, result)}`);
+    process.exitCode = within ? 0 : 1;
+  } finally {
+    rmSync(place, { recursive: true, force: true });
+  }
+}
+
+main().catch((error) => {
+  console.error(error.message);
+  process.exitCode = 1;
+});
