@@ -2,24 +2,23 @@
 
     python3 keras_epochs.py TEXT --epochs 4 --seeds 1,2,3 --threads 2
 
-Scalar coding id / V, shuffled windows of 100, LSTM(256) - Dropout(0.2) - LSTM(256) - Dropout(0.2) - Dense(V, softmax), Adam's
-defaults, batch 64: every other setting is Keras' own. Losses are in nats, dropout on.
+Scalar coding id / V, shuffled windows of 100, LSTM(256) - Dropout(0.2) - LSTM(256) - Dropout(0.2) - Dense(V, softmax),
+Adam's defaults, batch 64: every other setting is Keras' own. Losses are in nats, dropout on.
 """
 
+import argparse
+import json
 import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-import argparse  # noqa: E402
-import json  # noqa: E402
-
-from serve import claim_stdout  # noqa: E402
-
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+
+from serve import claim_stdout  # noqa: E402
 
 WINDOW, BATCH, HIDDEN, DROPOUT = 100, 64, 256, 0.2
 

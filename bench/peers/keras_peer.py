@@ -1,18 +1,17 @@
 """Keras on TensorFlow's CPU build: fit() with jit_compile and steps_per_execution set to whichever is faster."""
 
 import os
+import time
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-from serve import claim_stdout, fastest, read_job, serve  # noqa: E402
-
-import time  # noqa: E402
-
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+
+from serve import claim_stdout, fastest, read_job, serve  # noqa: E402
 
 STEPS_PER_EXECUTION = 8
 
@@ -35,7 +34,7 @@ def build(job, batch, steps, stateful, every):
 
 
 class StepClock(keras.callbacks.Callback):
-    """Seconds from the start of a fit's first step to the end of its last: what fit sets up once an epoch is not a step's cost."""
+    """Times a fit from the start of its first step to the end of its last: what it sets up once is not a step's cost."""
 
     def on_train_begin(self, logs=None):
         self.started = None

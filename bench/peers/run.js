@@ -19,7 +19,7 @@ const { PeerProcess } = require('./peer-process.js');
 
 const { values: options } = parseArgs({
   options: {
-    peers: { type: 'string', default: 'torch,keras,tfjs' },
+    peers: { type: 'string', default: 'torch,keras,tfjs-node,tfjs-wasm' },
     recipe: { type: 'string', default: 'proj-basic,fast' },
     rounds: { type: 'string', default: '7' },
     /** Training steps a turn; default: as many as take about `seconds`. */
@@ -38,7 +38,8 @@ const script = (name) => path.join(__dirname, name);
 const commands = {
   torch: [options.python, script('torch_peer.py')],
   keras: [options.python, script('keras_peer.py')],
-  tfjs: [process.execPath, script('tfjs_peer.js')],
+  'tfjs-node': [process.execPath, script('tfjs_peer.js'), 'node'],
+  'tfjs-wasm': [process.execPath, script('tfjs_peer.js'), 'wasm'],
 };
 const ours = [process.execPath, script('package_peer.js')];
 /** Between two turns, for threads that spin before they sleep. */

@@ -4,8 +4,8 @@
 // {"name", "versions", "settings", "parameters"}. The end of stdin ends the peer.
 const { createInterface } = require('node:readline');
 
-/** The job given as the only argument. */
-const readJob = () => JSON.parse(process.argv[2]);
+/** The job given as the last argument. */
+const readJob = () => JSON.parse(process.argv.at(-1));
 
 /** @param handlers { train, sample }: async (count) => { count, loss? }; only the handler's own time counts. */
 async function serve(about, handlers) {

@@ -7,8 +7,8 @@ import time
 
 
 def read_job():
-    """The job given as the only argument."""
-    return json.loads(sys.argv[1])
+    """The job given as the last argument."""
+    return json.loads(sys.argv[-1])
 
 
 def claim_stdout():
@@ -19,7 +19,7 @@ def claim_stdout():
 
 
 def serve(answers, about, train, sample):
-    """Answers commands until stdin ends; `train` and `sample` take a count and return what was done, as a dictionary."""
+    """Answers commands until stdin ends; `train` and `sample` take a count and return {"count", ...}."""
 
     def answer(what):
         answers.write(json.dumps(what) + "\n")
@@ -40,7 +40,7 @@ def timed(function, count):
 
 
 def fastest(candidates, function_of, count):
-    """The candidate whose function takes the least time for `count`, and a line that names it and compares the others."""
+    """The candidate whose function takes the least time for `count`, and a line that says by how much."""
     times = {}
     errors = []
     for name, candidate in candidates.items():

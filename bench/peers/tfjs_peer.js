@@ -1,27 +1,27 @@
-// TensorFlow.js: its native library where npm could fetch it (tfjs-node), else WebAssembly, which in Node runs on one thread.
-// The layers API's model, trained by the core API's gradients, because the layers API cannot clip by the global norm.
+// TensorFlow.js, by one of two backends: `node tfjs_peer.js node|wasm JOB`. tfjs-node computes with TensorFlow's native library;
+// WebAssembly has one thread in Node. The layers API's model is trained by the core API's gradients, because the layers API
+// cannot clip by the global norm.
 const { readFileSync } = require('node:fs');
 const path = require('node:path');
 const { readJob, run, serve } = require('./serve.js');
 
-/** { tf, versions, settings } of the fastest backend that is here. */
-async function loadTensorflow() {
-  try {
+/** Each gives { tf, versions, settings }. */
+const backends = {
+  async node() {
     const tf = require('@tensorflow/tfjs-node');
-    return { tf, versions: { 'tfjs-node': tf.version['tfjs-node'] }, settings: 'tfjs-node' };
-  } catch {
+    const versions = { 'tfjs-node': tf.version['tfjs-node'], libtensorflow: tf.backend().binding.TF_Version };
+    return { tf, versions, settings: 'native library' };
+  },
+  async wasm() {
     const tf = require('@tensorflow/tfjs');
     const wasm = require('@tensorflow/tfjs-backend-wasm');
     wasm.setWasmPaths(`${path.dirname(require.resolve('@tensorflow/tfjs-backend-wasm'))}${path.sep}`);
     await tf.setBackend('wasm');
     const simd = (await tf.env().getAsync('WASM_HAS_SIMD_SUPPORT')) ? 'SIMD' : 'no SIMD';
-    return {
-      tf,
-      versions: { tfjs: tf.version.tfjs },
-      settings: `WebAssembly, ${simd}, ${wasm.getThreadsCount()} thread: tfjs-node's native library is not here`,
-    };
-  }
-}
+    const settings = `WebAssembly, ${simd}, ${wasm.getThreadsCount()} thread(s)`;
+    return { tf, versions: { tfjs: tf.version.tfjs }, settings };
+  },
+};
 
 function build(tf, job, { batch, steps, every }) {
   const features = job.input === 'scalar' ? 1 : job.vocabulary;
@@ -48,7 +48,7 @@ async function main() {
   const job = readJob();
   process.env.TF_NUM_INTRAOP_THREADS = String(job.threads);
   process.env.TF_NUM_INTEROP_THREADS = String(job.threads);
-  const { tf, versions, settings } = await loadTensorflow();
+  const { tf, versions, settings } = await backends[process.argv[2]]();
   const ids = new Uint8Array(readFileSync(job.ids));
   const { batch, steps, vocabulary } = job;
   const every = job.target === 'every';

@@ -1,4 +1,4 @@
-"""PyTorch's nn.LSTM on the CPU, in the training loop that its users write: fused Adam, eager or compiled, whichever is faster."""
+"""PyTorch's nn.LSTM on the CPU in an ordinary training loop: fused Adam, eager or compiled, whichever is faster."""
 
 import numpy as np
 import torch
