@@ -305,9 +305,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   async #score(): Promise<{ loss: number }> {
     this.#calling = true;
     try {
-      return await this.model.native.evaluationSequence(() =>
-        scoreValidation(this.model.native, this.#parts.corpus.ids, this.split, this.options, this.#signal),
-      );
+      return await scoreValidation(this.model.native, this.#parts.corpus.ids, this.split, this.options, this.#signal);
     } finally {
       this.#calling = false;
     }

@@ -6,7 +6,8 @@
  */
 import type { IdSource } from '../corpus/ids';
 import { DataError } from '../errors';
-import type { NativeEvaluateCall, NativeModel } from '../native';
+import type { NativeEvaluateCall } from '../native';
+import type { QueuedModel } from '../native-queue';
 import { Breather } from './breather';
 import type { TrainingOptions } from './options';
 
@@ -35,7 +36,7 @@ export function splitCorpus(
   return { training: length - validation, validation };
 }
 
-type Evaluator = Pick<NativeModel, 'evaluate' | 'resetEvaluationState'>;
+type Evaluator = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState' | 'evaluationSequence'>;
 
 /** What was scored: mean nats a character of the tail, dropout off. */
 export interface ValidationScore {
@@ -53,7 +54,7 @@ export interface ValidationScore {
  * Target last: each character counted is predicted from the T before it, from zero state; all V of them up to 4,096, above that
  * every ⌈V / 4,096⌉th.
  *
- * It uses the model's evaluation state, not the training state.
+ * It uses the model's evaluation state, not the training state, and keeps it to itself: other scoring of the same model waits.
  *
  * @throws The signal's reason when it is aborted.
  */
@@ -64,9 +65,8 @@ export async function scoreValidation(
   o: Pick<TrainingOptions, 'target' | 'seqLength'>,
   signal?: AbortSignal,
 ): Promise<ValidationScore> {
-  return o.target === 'every'
-    ? scoreStreams(native, ids, split, o.seqLength, signal)
-    : scoreWindows(native, ids, split, o.seqLength, signal);
+  const score = o.target === 'every' ? scoreStreams : scoreWindows;
+  return native.evaluationSequence(() => score(native, ids, split, o.seqLength, signal));
 }
 
 async function scoreStreams(native: Evaluator, ids: IdSource, split: Split, T: number, signal?: AbortSignal) {

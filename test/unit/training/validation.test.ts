@@ -1,6 +1,8 @@
 import type { NativeEvaluateCall } from '../../../lib/native';
+import { queued } from '../../../lib/native-queue';
 import { scoreValidation, splitCorpus } from '../../../lib/training/validation';
 import { arrayIds } from '../../fixtures/array-ids';
+import { FakeNativeModel } from '../../fixtures/fake-native-model';
 
 /** Nats that name the target, with the input before it and how many steps the state has seen: loss = id of the target. */
 class Recorder {
@@ -10,6 +12,10 @@ class Recorder {
 
   resetEvaluationState(): void {
     this.#carried = 0;
+  }
+
+  evaluationSequence<T>(job: () => Promise<T>): Promise<T> {
+    return job();
   }
 
   async evaluate(call: NativeEvaluateCall): Promise<Float32Array> {
@@ -76,6 +82,40 @@ describe('scoreValidation', () => {
     const split = { training: 10_000, validation: 10_000 };
     const score = await scoreValidation(new Recorder(), ids, split, { target: 'last', seqLength: 3 });
     expect(score.characters).toBe(3334);
+  });
+
+  it('lets no other scoring of the model come between its chunks', async () => {
+    const split = { training: 100, validation: 150 };
+    const ids = arrayIds(text.map((id) => id % 7));
+    const score = (native: ReturnType<typeof queued>) =>
+      scoreValidation(native, ids, split, { target: 'every', seqLength: 5 });
+    const alone = await score(queued(new FakeNativeModel(7, 1)));
+    const model = queued(new FakeNativeModel(7, 1));
+    // Somebody else's sequence of carried calls, as many streams wide: the state would be taken for one's own.
+    const carried = {
+      ids: new Int32Array(6 * 7),
+      steps: 5,
+      batch: 7,
+      target: 'every',
+      carryState: true,
+      dropout: false,
+    };
+    const others = () =>
+      model.evaluationSequence(async () => {
+        model.resetEvaluationState();
+        const losses: number[] = [];
+        for (let i = 0; i < 4; i++) losses.push(...(await model.evaluate(carried as NativeEvaluateCall)));
+        return losses;
+      });
+    const [first, one, second, two, third] = await Promise.all([
+      score(model),
+      others(),
+      score(model),
+      others(),
+      score(model),
+    ]);
+    expect([first, second, third]).toEqual([alone, alone, alone]);
+    expect(one).toEqual(two);
   });
 
   it('gives up when it is aborted', async () => {
