@@ -229,7 +229,7 @@ int CudaBackend<T>::run_steps(Plan<T>& plan, const Batch& first, const Optimizer
     plan.begin();
     int queued = 0;
     while (queued < limit && (queued == 0 || !stop.load(std::memory_order_relaxed))) {
-      const int some = std::min(limit - queued, Plan<T>::kUploadSteps);
+      const int some = std::min(limit - queued, plan.upload_steps());
       StepInput inputs[Plan<T>::kUploadSteps];
       for (int i = 0; i < some; ++i) {
         const int step = completed + queued + i;

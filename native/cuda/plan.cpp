@@ -30,7 +30,9 @@ Plan<T>::Plan(const Context<T>& context, const PlanKey& key)
       positions_(static_cast<std::size_t>(key.steps) * key.batch),
       targets_(key.target == Target::last ? key.batch : positions_),
       top_offset_((positions_ - targets_) * context.spec.hidden),
-      state_values_(static_cast<std::size_t>(2) * context.spec.layers * key.batch * context.spec.hidden) {
+      state_values_(static_cast<std::size_t>(2) * context.spec.layers * key.batch * context.spec.hidden),
+      upload_steps_(static_cast<int>(
+          std::clamp<std::size_t>(kUploadBytes / (ids_stride() * sizeof(std::int32_t)), 1, kUploadSteps))) {
   pass_ = make_pass();
   allocate();
   CHECK_CUDA(cudaStreamSynchronize(context.stream));  // uploads, on another stream, must not come before the zeros
@@ -52,7 +54,7 @@ void Plan<T>::allocate() {
   const ModelSpec& spec = context_.spec;
   MemoryAccount& account = context_.account;
   const std::size_t hidden = spec.hidden, vocabulary = spec.vocabulary, features = spec.input_size();
-  const std::size_t ring = training() ? static_cast<std::size_t>(kUploadSteps) * kUploads : 1;
+  const std::size_t ring = training() ? static_cast<std::size_t>(upload_steps_) * kUploads : 1;
   auto device = [&](std::size_t bytes, const char* what) { return DeviceBuffer(account, bytes, what); };
 
   ids_ = device(ring * ids_stride() * sizeof(std::int32_t), "ids");
@@ -280,7 +282,8 @@ void Plan<T>::enqueue_update() {
       Adam<T>{view(), gradients, arena.parameters.template as<float>(), arena.first_moments.template as<float>(),
               arena.second_moments.template as<float>(), arena.rounded.template as<T>()});
   for_each_element(context_.stream, state_values_, CommitState<T>{cursor_.as<Cursor>(), next_state_.as<T>(), state()});
-  for_each_element(context_.stream, 1, AdvanceCursor{cursor_.as<Cursor>(), kUploadSteps * kUploads});
+  for_each_element(context_.stream, 1,
+                   AdvanceCursor{cursor_.as<Cursor>(), static_cast<std::uint32_t>(upload_steps_ * kUploads)});
 }
 
 // ---- Graphs
@@ -310,10 +313,10 @@ void Plan<T>::begin() {
 
 template <class T>
 void Plan<T>::upload(const std::int32_t* ids, const StepInput* inputs, int count) {
-  const int half = uploads_ % kUploads;
-  // The half is free once the steps of the upload before last have run.
-  if (uploads_ >= kUploads) CHECK_CUDA(cudaEventSynchronize(consumed_[half].get()));
-  const std::size_t first = static_cast<std::size_t>(half) * kUploadSteps;
+  const int room = uploads_ % kUploads;
+  // It is free once the steps of the upload that it held have run.
+  if (uploads_ >= kUploads) CHECK_CUDA(cudaEventSynchronize(consumed_[room].get()));
+  const std::size_t first = static_cast<std::size_t>(room) * upload_steps_;
   const std::size_t id_bytes = count * ids_stride() * sizeof(std::int32_t);
   const std::size_t input_bytes = count * sizeof(StepInput);
   std::int32_t* pinned_ids = pinned_ids_.as<std::int32_t>() + first * ids_stride();
@@ -323,8 +326,8 @@ void Plan<T>::upload(const std::int32_t* ids, const StepInput* inputs, int count
                              cudaMemcpyHostToDevice, context_.upload_stream));
   CHECK_CUDA(cudaMemcpyAsync(inputs_.as<StepInput>() + first, pinned_inputs_.as<StepInput>() + first, input_bytes,
                              cudaMemcpyHostToDevice, context_.upload_stream));
-  CHECK_CUDA(cudaEventRecord(uploaded_[half].get(), context_.upload_stream));
-  CHECK_CUDA(cudaStreamWaitEvent(context_.stream, uploaded_[half].get(), 0));
+  CHECK_CUDA(cudaEventRecord(uploaded_[room].get(), context_.upload_stream));
+  CHECK_CUDA(cudaStreamWaitEvent(context_.stream, uploaded_[room].get(), 0));
 }
 
 template <class T>

@@ -74,10 +74,11 @@ struct Context {
 template <class T>
 class Plan {
  public:
-  // Steps whose ids are uploaded together, and how many uploads there is room for: one is copied while another is
-  // worked on.
+  // The most steps whose ids are uploaded together, the bytes at which there are fewer, so that a call's first step
+  // need not wait for a long copy, and how many uploads there is room for: some are copied while others are worked on.
   static constexpr int kUploadSteps = 8;
-  static constexpr int kUploads = 2;
+  static constexpr std::size_t kUploadBytes = std::size_t{1} << 18;
+  static constexpr int kUploads = 4;
   static constexpr int kMaxSteps = 1024;  // of one queued call
 
   // Throws Error(kOutOfMemory).
@@ -85,7 +86,7 @@ class Plan {
 
   // ---- train: begin, then for each upload `upload` and `run_train`, then `finish`.
   void begin();
-  // ids [count][T + 1, B], count <= kUploadSteps.
+  // ids [count][T + 1, B], count <= upload_steps().
   void upload(const std::int32_t* ids, const StepInput* inputs, int count);
   // Queues `count` steps of the latest upload. inputs as given to upload.
   void run_train(const StepInput* inputs, int count);
@@ -107,6 +108,7 @@ class Plan {
   T* state() const { return state_.as<T>(); }
   std::size_t state_values() const { return state_values_; }
   const PlanKey& key() const { return key_; }
+  int upload_steps() const { return upload_steps_; }
   const char* algorithm() const { return algorithm_title(pass_->algorithm()); }
   bool uses_graph() const { return graph_allowed_; }
   std::uint64_t last_used = 0;
@@ -139,6 +141,7 @@ class Plan {
   const std::size_t targets_;     // M
   const std::size_t top_offset_;  // of the first position with a target, in values of y
   const std::size_t state_values_;
+  const int upload_steps_;
   std::size_t column_chunk_ = 0, loss_chunk_ = 0, scatter_chunk_ = 0;
 
   DeviceBuffer ids_, inputs_, cursor_, outputs_;

@@ -18,7 +18,7 @@ void train_like_cpu(const ModelSpec& spec, Target target, bool carry, bool lazy,
   standin::settings().lazy = lazy;
   standin::settings().persist_supported = true;
   {
-    const int steps = 6, batch = 19, count = 21;  // more than two uploads of eight
+    const int steps = 6, batch = 19, count = lazy ? 42 : 21;  // uploads of eight: more than there is room for, where they pile up
     auto cpu = cpu::create_cpu_backend(spec, 1);
     auto gpu = make_cuda(spec, cuda::Precision::fp32, algorithm);
     initialize_both(*cpu, *gpu);

@@ -67,7 +67,7 @@ void drain_all() {
 void run_some() {
   std::uint32_t& state = world().settings.shuffle;
   const auto next = [&] { return (state = state * 1664525u + 1013904223u) >> 16; };
-  while (next() % 4 != 0) {
+  while (next() % 16 < world().settings.eagerness) {
     FakeStream& stream = *world().streams[next() % world().streams.size()];
     drain(stream, stream.done + 1);
   }

@@ -20,6 +20,7 @@ namespace standin {
 struct Settings {
   bool lazy = false;                    // run queued work only when something waits for it
   std::uint32_t shuffle = 0;            // lazy, but any stream may run on at any time: the seed of which does when
+  std::uint32_t eagerness = 12;         // of 16: how readily they do
   std::size_t memory_limit = 1u << 30;  // bytes of device memory
   int compute_capability_major = 9;
   int devices = 1;
