@@ -2,6 +2,8 @@
 # Builds the addon with the CUDA backend against NVIDIA's own headers, in a folder of its own, and runs the tests that need no GPU:
 # on the stand-in, and with NVIDIA's own libraries. A part that is missing is a failure, not a skip. Fetches NVIDIA's wheels first
 # unless CUDNN_LSTM_CUDA_ROOT names them, or .nvidia or build-nvidia holds them.
+#
+#   SANITIZE=address,undefined scripts/check-cuda.sh   the native tests alone, under these sanitizers
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${CUDNN_LSTM_CUDA_ROOT:-}" ]; then
@@ -13,5 +15,15 @@ if [ -z "${CUDNN_LSTM_CUDA_ROOT:-}" ]; then
   fi
 fi
 export REQUIRE_CUDA=1 CUDNN_LSTM_BUILD=$PWD/build-cuda
+if [ -n "${SANITIZE:-}" ]; then
+  export UBSAN_OPTIONS=halt_on_error=1
+  modules=$PWD/node_modules
+  cmake -S . -B build-cuda-sanitized -DCMAKE_BUILD_TYPE=Release "-DCUDNN_LSTM_SANITIZE=$SANITIZE" \
+    "-DCMAKE_JS_INC=$modules/node-api-headers/include;$modules/node-addon-api"
+  cmake --build build-cuda-sanitized --parallel "$(nproc)" --target cuda_host_test cuda_standin_test
+  build-cuda-sanitized/gpu-tests/cuda_host_test
+  build-cuda-sanitized/gpu-tests/cuda_standin_test "$PWD/build-cuda-sanitized/gpu-tests/nvidia"
+  exit 0
+fi
 npx cmake-js compile --out build-cuda --log-level warn --CDREQUIRE_CUDA=ON
 npx jest --ci "$@" test/gpu
