@@ -1,7 +1,7 @@
 /** `reproduce`: the seed's three runs, done again and reported in the shape of its notes. */
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { writeFileAtomically } from './checkpoint/disk';
+import { makeDirectory, writeFileAtomically } from './checkpoint/disk';
 import {
   abortOnSignals,
   type CommandIo,
@@ -16,8 +16,8 @@ import { exitCodes, UsageError } from './errors';
 import { renderHtml } from './report/html';
 import { renderMarkdown } from './report/markdown';
 import { defaultRuns, type Reproduction, reproduce } from './report/reproduction';
+import { ScoringProgress } from './scoring/progress';
 import { parseDuration } from './training/duration';
-import type { TrainingEvent } from './training/events';
 import { createPrinter } from './training/progress';
 
 interface ReproduceCommandOptions {
@@ -37,22 +37,34 @@ export async function reproduceCommand(argv: string[], io: CommandIo = processIo
   const { json, ...o } = command.opts<ReproduceCommandOptions>();
   using interrupt = abortOnSignals();
   const printer = createPrinter({ ...io, stdout: io.stderr }, false);
-  const say = (line: string) => io.stderr.write(`${line}\n`);
+  let scoring: ScoringProgress | undefined;
+  const say = (line: string) => {
+    scoring?.clear();
+    scoring = undefined;
+    io.stderr.write(`${line}\n`);
+  };
+  let paths: string[] = [];
   try {
     const report = await reproduce({
       ...o,
       corpus: command.args,
       signal: interrupt.signal,
       onNote: say,
-      onEvent: async (epochs: number, event: TrainingEvent) => {
+      onScored: (done, total) => {
+        scoring ??= new ScoringProgress(io.stderr);
+        scoring.update(done, total);
+      },
+      onEvent: async (epochs, event) => {
         if (event.type === 'start') say(`--- ${epochs} epochs ---`);
         await printer.print(event);
       },
+      onReport: async (report) => {
+        paths = await writeReport(o.out, report);
+      },
     });
-    const paths = await writeReport(o.out, report);
-    const answer = json ? JSON.stringify(report) : paths.join('\n');
-    await writeAndDrain(io.stdout, `${answer}\n`);
+    await writeAndDrain(io.stdout, `${json ? JSON.stringify(report) : paths.join('\n')}\n`);
   } finally {
+    scoring?.clear();
     printer.close();
   }
   interrupt.signal.throwIfAborted();
@@ -66,6 +78,7 @@ async function writeReport(directory: string, report: Reproduction): Promise<str
     'report.html': await renderHtml(report),
     'report.json': `${JSON.stringify(report, null, 2)}\n`,
   };
+  await makeDirectory(directory);
   const paths: string[] = [];
   for (const [name, text] of Object.entries(files)) {
     const path = join(directory, name);
@@ -85,8 +98,12 @@ function syntax(): Command {
     .argument('[corpus...]', "files, directories, globs or 'alice' (default: alice)")
     .option('--runs <epochs>', 'which runs, by their number of epochs', runsOption, defaultRuns)
     .option('--out <directory>', 'where runs and report go', join('runs', 'reproduction'))
-    .option('--max-time <time>', 'train no longer than this in all; the report says what is missing', durationOption)
-    .option('--seed <n>', 'of the first run; the next ones count on', whole('--seed'), 1)
+    .option(
+      '--max-time <time>',
+      'stop training after this long in all and report what there is; 0: only report',
+      durationOption,
+    )
+    .option('--seed <n>', 'a run of E epochs trains with seed n + E', whole('--seed'), 0)
     .option(
       '--score-every <n>',
       'the window protocol takes every nth window (default: every one for a finished run, every 50th for another)',

@@ -2,7 +2,7 @@
 import { formatDuration } from '../training/duration';
 import type { Reproduction, RunReport } from './reproduction';
 import type { SampleRecord } from './run-record';
-import { type SeedRun, seedCorpus, seedRuns } from './seed-figures';
+import { type SeedRun, seedCorpus, seedRuns, seedSample } from './seed-figures';
 
 /** What, the seed's figure, ours. */
 export type FigureRow = readonly [what: string, seed: string, ours: string];
@@ -18,12 +18,14 @@ export function title(report: Reproduction): string {
 }
 
 /** What stands above everything: what was computed where, and what is not as the seed's. */
-export function introduction({ machine, version, date, corpus, overrides, partial }: Reproduction): string[] {
+export function introduction({ machine, version, date, corpus, overrides, partial, runs }: Reproduction): string[] {
+  const devices = [...new Set(runs.flatMap(({ record }) => record?.device ?? []))];
   const lines = [
-    `cudnn-lstm ${version}, ${date.slice(0, 10)}; ${machine.cpu}, ${machine.threads} threads, ` +
-      `${gigabytes(machine.memoryBytes)} of memory, ${machine.platform}, Node ${machine.node}.`,
+    `cudnn-lstm ${version}, ${date.slice(0, 10)}. Machine: ${machine.cpu}, ${machine.processors} processors, ` +
+      `${gigabytes(machine.memoryBytes)} of memory, ${machine.platform}, Node ${machine.node}.` +
+      (devices.length > 0 ? ` Trained on: ${devices.join('; ')}.` : ''),
     `Corpus: ${corpus.sources.join(', ')}: ${count(corpus.characters)} characters, ${corpus.symbols} symbols, SHA-256 ` +
-      `${corpus.sha256}.`,
+      `${corpus.sha256} (of the text as it was trained on).`,
   ];
   if (corpus.characters !== seedCorpus.characters || corpus.symbols !== seedCorpus.symbols) {
     lines.push(
@@ -34,7 +36,10 @@ export function introduction({ machine, version, date, corpus, overrides, partia
   if (Object.keys(overrides).length > 0) {
     lines.push(`Not the recipe: ${JSON.stringify(overrides)}.`);
   }
-  if (partial) lines.push('This report is partial: some epochs are still to be trained. The same command goes on.');
+  if (partial) {
+    const states = runs.map((run) => `${run.epochs} epochs: ${stateOf(run)}`);
+    lines.push(`This report is partial (${states.join('; ')}). The same command goes on where it was.`);
+  }
   return lines;
 }
 
@@ -43,16 +48,28 @@ export function overview(report: Reproduction): FigureRow[] {
   return report.runs.map((run) => {
     const seed = seedRunOf(run);
     return [
-      `${run.epochs} epochs${run.state === 'finished' ? '' : ` (${stateOf(run)})`}`,
+      `${run.epochs} epochs${remark(run)}`,
       seed ? `epoch ${seed.bestEpoch}, loss ${seed.bestLoss}, ${seed.runTime}` : absent,
       run.best ? `epoch ${run.best.epoch}, loss ${run.best.loss.toFixed(4)}, ${runTime(run)}` : absent,
     ] as const;
   });
 }
 
-export function stateOf(run: RunReport): string {
-  if (run.state === 'finished') return 'finished';
-  return run.state === 'not begun' ? 'not begun' : `partial: ${run.records.length} of ${run.epochs} epochs`;
+function stateOf(run: RunReport): string {
+  if (run.state === 'not begun') return 'not begun';
+  if (run.state === 'partial') return `partial: ${count(run.records.length)} of ${count(run.epochs)} epochs`;
+  return run.record?.evaluation?.windows ? 'finished' : 'partial: trained, not yet measured';
+}
+
+/** What a run's name is followed by where it is not all there. */
+export function remark(run: RunReport): string {
+  const state = stateOf(run);
+  return state === 'finished' ? '' : ` (${state})`;
+}
+
+/** What is said of a run that has no epoch yet. */
+export function nothingYet(run: RunReport): string {
+  return run.state === 'not begun' ? 'This run has not begun.' : 'No epoch of this run is complete yet.';
 }
 
 /** The seed's notes on a run, line by line, ours beside them. */
@@ -71,6 +88,7 @@ export function runFigures(run: RunReport): FigureRow[] {
           ? `${gigabytes(record.peakBytes)} resident at most`
           : absent,
     ],
+    ['random seed', absent, String(run.seed)],
     ['steps an epoch', '2,256', record ? count(record.stepsPerEpoch) : absent],
     ['parameters', '801,583', record ? count(record.parameters) : absent],
     ['seconds an epoch', seed?.secondsPerEpoch ?? absent, epochSeconds(run)],
@@ -82,7 +100,7 @@ export function runFigures(run: RunReport): FigureRow[] {
   if (evaluation) rows.push(['its checkpoint', absent, evaluation.checkpoint]);
   if (evaluation?.windows) {
     const { stride, count: scored, lossWithDropout, loss } = evaluation.windows;
-    const which = stride === 1 ? `all ${count(scored)} windows` : `every ${stride}th window, ${count(scored)}`;
+    const which = stride === 1 ? `all ${count(scored)} windows` : `${count(scored)} windows, 1 in ${stride}`;
     rows.push([
       `window protocol over ${which}, dropout on`,
       seed ? String(seed.bestLoss) : absent,
@@ -90,24 +108,29 @@ export function runFigures(run: RunReport): FigureRow[] {
     ]);
     rows.push(['the same, dropout off', absent, loss.toFixed(4)]);
   }
+  if (evaluation) {
+    rows.push(['text by argmax', seedSample, qualityLine(evaluation.greedy)]);
+    rows.push(['text at temperature 0.8', absent, qualityLine(evaluation.sampled)]);
+  }
   return rows;
 }
 
 /** One line of measures of a generated text. */
-export function qualityLine({ quality }: SampleRecord): string {
+function qualityLine({ quality }: SampleRecord): string {
   const known =
     quality.knownWords === null
       ? 'no words'
       : `${(100 * quality.knownWords).toFixed(1)} % of its words occur in the corpus`;
-  const loop = quality.loop === undefined ? 'no loop at its end' : `its end loops on ${JSON.stringify(quality.loop)}`;
-  return `${known}; longest verbatim copy ${quality.longestCopy} characters; ${loop}.`;
+  const loop = quality.loop === undefined ? 'does not loop' : `loops: ${JSON.stringify(quality.loop)}`;
+  return `${loop}; ${known}; longest verbatim copy ${quality.longestCopy} characters`;
 }
 
 function utilisation({ record, gpu }: RunReport): string {
-  if (gpu) return `${gpu.name}: GPU ${gpu.gpuPercent.toFixed(0)} %`;
+  if (gpu)
+    return `GPU ${gpu.gpuPercent.toFixed(0)} %, its memory interface ${gpu.memoryPercent.toFixed(0)} % of the time`;
   if (!record || record.wallSeconds === 0) return absent;
   const share = record.cpuSeconds / record.wallSeconds / record.threads;
-  return `CPU ${(100 * share).toFixed(0)} % of ${record.threads} threads`;
+  return `CPU ${(100 * share).toFixed(0)} % of ${record.threads} thread${record.threads === 1 ? '' : 's'}`;
 }
 
 function epochSeconds({ records }: RunReport): string {
@@ -130,4 +153,9 @@ function gigabytes(bytes: number): string {
 
 function count(value: number): string {
   return Math.round(value).toLocaleString('en');
+}
+
+/** Text from strangers without what a terminal would obey. Line breaks and tabs stay. */
+export function printable(text: string): string {
+  return text.replace(/[^\P{Cc}\n\t]/gu, '\ufffd');
 }

@@ -1,9 +1,19 @@
 /** A reproduction as one HTML page that needs nothing beside it: uPlot is inlined. */
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type FigureRow, introduction, overview, qualityLine, runFigures, seedRunOf, stateOf, title } from './figures';
+import {
+  type FigureRow,
+  introduction,
+  nothingYet,
+  overview,
+  printable,
+  remark,
+  runFigures,
+  seedRunOf,
+  title,
+} from './figures';
 import type { Reproduction, RunReport } from './reproduction';
-import type { SampleRecord } from './run-record';
 
 export async function renderHtml(report: Reproduction): Promise<string> {
   const folder = join(dirname(require.resolve('uplot/package.json')), 'dist');
@@ -17,9 +27,12 @@ export async function renderHtml(report: Reproduction): Promise<string> {
       losses: run.records.map((each) => each.loss),
       seed: seedRunOf(run)?.bestLoss ?? null,
     }));
+  // Should a text become markup in spite of all escaping, it still cannot run or fetch anything.
+  const policy = `default-src 'none'; style-src 'unsafe-inline'; script-src ${hash(script)} ${hash(drawing)}`;
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${escapeHtml(title(report))}</title>
 <style>${style}
@@ -59,11 +72,8 @@ for (const { id, epochs, losses, seed } of JSON.parse(document.getElementById('c
 `;
 
 function section(run: RunReport): string {
-  const heading = `<h2>epochs = ${run.epochs}${run.state === 'finished' ? '' : ` (${escapeHtml(stateOf(run))})`}</h2>`;
-  if (run.records.length === 0) {
-    const none = run.state === 'not begun' ? 'This run has not begun.' : 'No epoch of this run is complete yet.';
-    return `${heading}\n<p>${none}</p>`;
-  }
+  const heading = `<h2>epochs = ${run.epochs}${escapeHtml(remark(run))}</h2>`;
+  if (run.records.length === 0) return `${heading}\n<p>${nothingYet(run)}</p>`;
   const evaluation = run.record?.evaluation;
   return [
     heading,
@@ -71,16 +81,17 @@ function section(run: RunReport): string {
     `<div id="${curveId(run)}"></div>`,
     ...(evaluation
       ? [
-          `<h3>Seed text</h3>\n<pre>${escapeHtml(evaluation.seedText)}</pre>`,
-          sample('Generated text (argmax, sliding window)', evaluation.greedy),
-          sample('Generated text (temperature 0.8, sliding window)', evaluation.sampled),
+          text('Seed text', evaluation.seedText),
+          text('Generated text (argmax, sliding window)', evaluation.greedy.text),
+          text('Generated text (temperature 0.8, sliding window)', evaluation.sampled.text),
         ]
       : []),
   ].join('\n');
 }
 
-function sample(what: string, record: SampleRecord): string {
-  return `<h3>${escapeHtml(what)}</h3>\n<pre>${escapeHtml(record.text)}</pre>\n<p>${escapeHtml(qualityLine(record))}</p>`;
+function text(heading: string, content: string): string {
+  // The parser drops a line break that opens a pre.
+  return `<h3>${heading}</h3>\n<pre>\n${escapeHtml(content)}</pre>`;
 }
 
 function curveId(run: RunReport): string {
@@ -95,10 +106,15 @@ function table(head: readonly string[], rows: readonly FigureRow[]): string {
 
 function escapeHtml(text: string): string {
   const names: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
-  return text.replace(/[&<>"']/g, (symbol) => names[symbol] as string);
+  return printable(text).replace(/[&<>"']/g, (symbol) => names[symbol] as string);
 }
 
 /** JSON that no script element can be ended with. */
 function json(value: unknown): string {
   return JSON.stringify(value).replace(/</g, '\\u003c');
+}
+
+/** A script as a content security policy names it. */
+function hash(script: string): string {
+  return `'sha256-${createHash('sha256').update(script).digest('base64')}'`;
 }

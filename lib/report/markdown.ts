@@ -1,8 +1,7 @@
 /** A reproduction as REPORT.md. */
 import { plot } from 'asciichart';
-import { type FigureRow, introduction, overview, qualityLine, runFigures, stateOf, title } from './figures';
+import { type FigureRow, introduction, nothingYet, overview, printable, remark, runFigures, title } from './figures';
 import type { Reproduction, RunReport } from './reproduction';
-import type { SampleRecord } from './run-record';
 
 export function renderMarkdown(report: Reproduction): string {
   const parts = [
@@ -15,11 +14,8 @@ export function renderMarkdown(report: Reproduction): string {
 }
 
 function section(run: RunReport): string {
-  const heading = `## epochs = ${run.epochs}${run.state === 'finished' ? '' : ` (${stateOf(run)})`}`;
-  if (run.records.length === 0) {
-    const none = run.state === 'not begun' ? 'This run has not begun.' : 'No epoch of this run is complete yet.';
-    return `${heading}\n\n${none}`;
-  }
+  const heading = `## epochs = ${run.epochs}${remark(run)}`;
+  if (run.records.length === 0) return `${heading}\n\n${nothingYet(run)}`;
   const evaluation = run.record?.evaluation;
   const parts = [
     heading,
@@ -28,14 +24,10 @@ function section(run: RunReport): string {
   ];
   if (evaluation) {
     parts.push(`Seed text:\n\n${fence(evaluation.seedText)}`);
-    parts.push(sample('Generated text (argmax, sliding window)', evaluation.greedy));
-    parts.push(sample('Generated text (temperature 0.8, sliding window)', evaluation.sampled));
+    parts.push(`Generated text (argmax, sliding window):\n\n${fence(evaluation.greedy.text)}`);
+    parts.push(`Generated text (temperature 0.8, sliding window):\n\n${fence(evaluation.sampled.text)}`);
   }
   return parts.join('\n\n');
-}
-
-function sample(what: string, record: SampleRecord): string {
-  return `${what}:\n\n${fence(record.text)}\n\n${escapeMarkdown(qualityLine(record))}`;
 }
 
 /** At most 90 columns: where there are more epochs, every nth. */
@@ -44,7 +36,7 @@ function curve({ records }: RunReport): string {
   const every = Math.ceil(losses.length / 90);
   const shown = losses.filter((_, i) => i % every === 0);
   const points = shown.length === 1 ? [shown[0] as number, shown[0] as number] : shown;
-  return `${plot(points, { height: 12, format: (x: number) => x.toFixed(3).padStart(7) })}\n${every > 1 ? `every ${every}th epoch, ` : ''}epochs 1 to ${losses.length}`;
+  return `${plot(points, { height: 12, format: (x: number) => x.toFixed(3).padStart(7) })}\nepochs 1 to ${losses.length}${every > 1 ? `, 1 in ${every}` : ''}`;
 }
 
 function table(head: readonly string[], rows: readonly FigureRow[]): string {
@@ -56,10 +48,10 @@ function table(head: readonly string[], rows: readonly FigureRow[]): string {
 function fence(text: string): string {
   const longest = Math.max(2, ...[...text.matchAll(/`+/g)].map(([run]) => run.length));
   const mark = '`'.repeat(longest + 1);
-  return `${mark}text\n${text}\n${mark}`;
+  return `${mark}text\n${printable(text)}\n${mark}`;
 }
 
 /** Text as text: nothing in it is markup, and it stays on its line. */
 function escapeMarkdown(text: string): string {
-  return text.replace(/[\\`*_[\]<>|#]/g, '\\$&').replace(/\s*\r?\n\s*/g, ' ');
+  return printable(text.replace(/\s*[\r\n]+\s*/g, ' ')).replace(/[\\`*_~$&[\]<>|#]/g, '\\$&');
 }

@@ -1,55 +1,45 @@
 /**
- * The seed's three runs done again: preset `proj-basic`, one run directory a row, each gone on with where it was. What a run is
- * worth is measured when its training ends or its time is up.
+ * The seed's three runs done again: preset `proj-basic`, one run directory a run, each gone on with where it was. What a run is
+ * worth is measured when its training has ended or its time is up.
  */
-import { existsSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
-import { basename, join } from 'node:path';
-import { RunDirectory, resolveCheckpoint } from '../checkpoint/run-directory';
+import { join } from 'node:path';
 import { type Corpus, openCorpus } from '../corpus/corpus';
 import type { DeviceName } from '../device';
-import { CheckpointError, UsageError } from '../errors';
-import { LanguageModel } from '../model';
+import { UsageError } from '../errors';
 import type { GpuUsage } from '../native';
-import { chooseThreads } from '../threads';
 import type { TrainingEvent } from '../training/events';
-import { keyedInteger } from '../training/keyed-random';
 import type { TrainingOptions } from '../training/options';
-import { openTraining } from '../training/preparation';
 import { packageVersion } from '../version';
-import { measureQuality } from './quality';
-import {
-  type EpochRecord,
-  type Evaluation,
-  type RunRecord,
-  readEpochs,
-  readRunRecord,
-  type SampleRecord,
-  writeRunRecord,
-} from './run-record';
+import { type EvaluationListener, evaluateRun } from './evaluation';
+import { type EpochRecord, type RunRecord, readEpochs, readRunRecord } from './run-record';
+import { checkIdentity, type PlannedRun, trainRun } from './run-training';
 
-export interface ReproductionOptions {
-  /** As for `train`; default `alice`. Read once for every row, so not standard input. */
+export interface ReproductionOptions extends EvaluationListener {
+  /** As for `train`; default `alice`. Read once for every run, so not standard input. */
   corpus?: readonly string[] | undefined;
-  /** The rows, in epochs; default 50, 100, 200. */
+  /** The runs, by their number of epochs; default 50, 100, 200. */
   runs?: readonly number[] | undefined;
-  /** Where the rows' directories lie. */
+  /** Where the runs' directories lie. */
   out: string;
-  /** Seconds of training, over all rows, in this invocation. */
+  /** Seconds; no training after that, over all runs, in this invocation. 0: none at all, only the report. */
   maxTime?: number | undefined;
-  /** Row k trains with seed + k: the seed's three runs were three runs, not one continued. Default 1. */
+  /**
+   * A run of E epochs trains with seed + E, so that no run is the beginning of another (the seed's three were not), and none
+   * depends on which others are asked for. Default 0.
+   */
   seed?: number | undefined;
   device?: DeviceName | undefined;
   threads?: number | undefined;
-  /** The window protocol takes every nth window. Default: every one for a finished row, every 50th for an unfinished one. */
+  /** The window protocol takes every nth window. Default: every one for a finished run, every 50th for an unfinished one. */
   scoreEvery?: number | undefined;
   /** Other sizes than the recipe's, for a trial of the machinery. */
   overrides?: Partial<TrainingOptions> | undefined;
   signal?: AbortSignal | undefined;
-  /** Hears what a row's trainer tells. */
+  /** Hears what a run's trainer tells. */
   onEvent?: ((epochs: number, event: TrainingEvent) => void | Promise<void>) | undefined;
-  /** Hears one line when something else begins. */
-  onNote?: ((line: string) => void) | undefined;
+  /** Gets the report as it stands after each run, at last the one that is returned. */
+  onReport?: ((report: Reproduction) => void | Promise<void>) | undefined;
 }
 
 export interface RunReport {
@@ -64,11 +54,13 @@ export interface RunReport {
 }
 
 export interface Reproduction {
+  /** Whether epochs or measures are missing. */
   partial: boolean;
   /** ISO 8601. */
   date: string;
   version: string;
-  machine: { cpu: string; threads: number; memoryBytes: number; platform: string; node: string };
+  /** The one that made this report; what computed is in each run's record. */
+  machine: { cpu: string; processors: number; memoryBytes: number; platform: string; node: string };
   corpus: { sources: readonly string[]; characters: number; symbols: number; sha256: string };
   /** Whatever was not the recipe's. */
   overrides: Record<string, unknown>;
@@ -76,236 +68,129 @@ export interface Reproduction {
 }
 
 export const defaultRuns = [50, 100, 200];
-const sampleLength = 1000;
+const mostEpochs = 1_000_000;
+/** The distance of the scored windows of a run that is not finished: a look in seconds. */
+const partialStride = 50;
 
 /**
  * Trains what is left to train and measures it.
  *
  * An abort ends the training in good order and returns what there is; whoever aborted looks at the signal.
  *
- * @throws UsageError, DataError, CheckpointError, DeviceError or DiskError, as training does.
+ * @throws UsageError, DataError, CheckpointError, DeviceError, TrainingError or DiskError, as training does.
  */
 export async function reproduce(o: ReproductionOptions): Promise<Reproduction> {
   const sources = o.corpus?.length ? o.corpus : ['alice'];
   if (sources.includes('-')) throw new UsageError('reproduce reads its corpus more than once: give a file, not -.');
-  const runs = checkRuns(o.runs ?? defaultRuns);
+  checkOptions(o);
   const began = performance.now();
-  const left = () => (o.maxTime === undefined ? undefined : o.maxTime - (performance.now() - began) / 1000);
+  const timeLeft = () => (o.maxTime === undefined ? undefined : o.maxTime - (performance.now() - began) / 1000);
   const corpus = await openCorpus(sources, { lowercase: true, ...(o.signal ? { signal: o.signal } : {}) });
   try {
-    for (const [row, epochs] of runs.entries()) {
-      const time = left();
-      if (o.signal?.aborted || (time !== undefined && time <= 0)) break;
-      await trainRow(o, sources, row, epochs, time);
-    }
-    const reports: RunReport[] = [];
-    for (const [row, epochs] of runs.entries()) reports.push(await reportRow(o, corpus, row, epochs));
-    return {
-      partial: reports.some((report) => report.state !== 'finished'),
-      date: new Date().toISOString(),
-      version: packageVersion,
-      machine: describeMachine(reports),
-      corpus: {
-        sources: corpus.sources,
-        characters: corpus.length,
-        symbols: corpus.vocabulary.size,
-        sha256: corpus.sha256,
-      },
-      overrides: { ...o.overrides },
-      runs: reports,
+    const runs = (o.runs ?? defaultRuns).map((epochs) => plan(o, epochs, sources, corpus));
+    for (const run of runs) await checkIdentity(run);
+    const publish = async () => {
+      const report = await describe(o, runs, corpus);
+      await o.onReport?.(report);
+      return report;
     };
+    for (const run of runs) {
+      const seconds = timeLeft();
+      if (o.signal?.aborted || (seconds !== undefined && seconds <= 0)) break;
+      try {
+        await trainRun(run, seconds, (event) => o.onEvent?.(run.epochs, event));
+        if ((await stateOf(run)) === 'finished') await evaluateRun(run, corpus, o.scoreEvery ?? 1, o);
+      } catch (error) {
+        if (!o.signal?.aborted || error !== o.signal.reason) throw error;
+      } finally {
+        await publish();
+      }
+    }
+    for (const run of runs) {
+      const stride = (await stateOf(run)) === 'finished' ? 1 : partialStride;
+      await evaluateRun(run, corpus, o.scoreEvery ?? stride, o);
+    }
+    return await publish();
   } finally {
     corpus.close();
   }
 }
 
-function checkRuns(runs: readonly number[]): readonly number[] {
+function checkOptions({ runs = defaultRuns, seed = 0, scoreEvery = 1 }: ReproductionOptions): void {
   for (const epochs of runs) {
-    if (!Number.isSafeInteger(epochs) || epochs < 1 || epochs > 1_000_000) {
+    if (!Number.isSafeInteger(epochs) || epochs < 1 || epochs > mostEpochs) {
       throw new UsageError(`--runs takes numbers of epochs, such as 50,100,200, not ${epochs}.`);
     }
   }
   if (runs.length === 0 || new Set(runs).size !== runs.length) {
     throw new UsageError('--runs takes at least one number of epochs, each once.');
   }
-  return runs;
-}
-
-function directoryOf(out: string, epochs: number): string {
-  return join(out, `epochs-${epochs}`);
-}
-
-/** What may be set from outside; anything else in the environment would make it another recipe. */
-function permittedEnvironment(): NodeJS.ProcessEnv {
-  const names = ['CUDNN_LSTM_DEVICE', 'CUDNN_LSTM_THREADS', 'CUDNN_LSTM_PRECISION'];
-  return Object.fromEntries(names.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])));
-}
-
-async function trainRow(
-  o: ReproductionOptions,
-  sources: readonly string[],
-  row: number,
-  epochs: number,
-  seconds: number | undefined,
-): Promise<void> {
-  const directory = directoryOf(o.out, epochs);
-  const { epochs: done } = await readEpochs(directory);
-  if (done.length >= epochs) return;
-  const resume = await holdsCheckpoint(directory);
-  const before = await readRunRecord(directory);
-  const cpu = process.cpuUsage();
-  const began = performance.now();
-  await using training = await openTraining({
-    corpus: sources,
-    options: {
-      preset: 'proj-basic',
-      ...o.overrides,
-      epochs,
-      seed: (o.seed ?? 1) + row,
-      out: directory,
-      sampleLength: 0,
-      ...(o.device === undefined ? {} : { device: o.device }),
-      ...(o.threads === undefined ? {} : { threads: o.threads }),
-      ...(seconds === undefined ? {} : { maxTime: seconds }),
-    },
-    env: permittedEnvironment(),
-    ...(resume ? { resume: directory } : {}),
-    signal: o.signal,
-  });
-  const { trainer, model, configuration } = training;
-  let device = model.native.description;
-  try {
-    for await (const event of training) {
-      if (event.type === 'end') device = event.device;
-      await o.onEvent?.(epochs, event);
-    }
-  } catch (error) {
-    if (!o.signal?.aborted || error !== o.signal.reason) throw error;
-  } finally {
-    const { user, system } = process.cpuUsage(cpu);
-    await writeRunRecord(directory, {
-      ...before,
-      device,
-      parameters: model.native.parameterCount,
-      stepsPerEpoch: trainer.batches.stepsPerEpoch,
-      cpuSeconds: (before?.cpuSeconds ?? 0) + (user + system) / 1e6,
-      wallSeconds: (before?.wallSeconds ?? 0) + (performance.now() - began) / 1000,
-      threads: chooseThreads(configuration.options.threads).threads,
-      peakBytes: Math.max(before?.peakBytes ?? 0, process.resourceUsage().maxRSS * 1024),
-    });
+  if (!Number.isSafeInteger(seed + mostEpochs) || seed < 0) {
+    throw new UsageError(`--seed must be a whole number from 0 to 2^52, not ${seed}.`);
+  }
+  if (!Number.isSafeInteger(scoreEvery) || scoreEvery < 1) {
+    throw new UsageError(`--score-every must be a whole number from 1, not ${scoreEvery}.`);
   }
 }
 
-async function holdsCheckpoint(directory: string): Promise<boolean> {
-  if (!existsSync(directory)) return false;
-  await using run = await RunDirectory.open(directory, { create: false });
-  return (await run.newest()) !== undefined;
+function plan(o: ReproductionOptions, epochs: number, sources: readonly string[], corpus: Corpus): PlannedRun {
+  const { out, seed = 0, overrides = {}, device, threads, signal } = o;
+  return {
+    epochs,
+    directory: join(out, `epochs-${epochs}`),
+    sources,
+    identity: { seed: seed + epochs, corpusSha256: corpus.sha256, overrides: JSON.stringify(overrides) },
+    overrides,
+    device,
+    threads,
+    signal,
+  };
 }
 
-async function reportRow(o: ReproductionOptions, corpus: Corpus, row: number, epochs: number): Promise<RunReport> {
-  const directory = directoryOf(o.out, epochs);
-  const seed = (o.seed ?? 1) + row;
-  const { epochs: records, gpu } = await readEpochs(directory);
-  const record = await readRunRecord(directory);
+async function stateOf({ directory, epochs }: PlannedRun): Promise<RunReport['state']> {
+  const { epochs: records } = await readEpochs(directory);
+  if (records.length >= epochs) return 'finished';
+  return records.length > 0 || (await readRunRecord(directory)) ? 'partial' : 'not begun';
+}
+
+async function describe(o: ReproductionOptions, runs: readonly PlannedRun[], corpus: Corpus): Promise<Reproduction> {
+  const reports = await Promise.all(runs.map(describeRun));
+  return {
+    partial: reports.some((run) => run.state !== 'finished' || !run.record?.evaluation?.windows),
+    date: new Date().toISOString(),
+    version: packageVersion,
+    machine: {
+      cpu: cpus()[0]?.model.trim() || 'unknown',
+      processors: cpus().length,
+      memoryBytes: totalmem(),
+      platform: `${process.platform} ${process.arch}`,
+      node: process.version,
+    },
+    corpus: {
+      sources: corpus.sources,
+      characters: corpus.length,
+      symbols: corpus.vocabulary.size,
+      sha256: corpus.sha256,
+    },
+    overrides: { ...o.overrides },
+    runs: reports,
+  };
+}
+
+async function describeRun(run: PlannedRun): Promise<RunReport> {
+  const { epochs: records, gpu } = await readEpochs(run.directory);
+  const record = await readRunRecord(run.directory);
   const best = records.reduce<EpochRecord | undefined>(
     (least, each) => (least === undefined || each.loss < least.loss ? each : least),
     undefined,
   );
-  const finished = records.length >= epochs;
-  const evaluated =
-    record && best && !o.signal?.aborted ? await evaluateRow(o, corpus, directory, record, finished, seed) : record;
   return {
-    epochs,
-    seed,
-    state: finished ? 'finished' : record ? 'partial' : 'not begun',
+    epochs: run.epochs,
+    seed: run.identity.seed,
+    state: await stateOf(run),
     records,
     ...(best ? { best } : {}),
-    ...(evaluated ? { record: evaluated } : {}),
+    ...(record ? { record } : {}),
     ...(gpu ? { gpu } : {}),
-  };
-}
-
-/** Samples from the best checkpoint and scores it, unless that was done before. */
-async function evaluateRow(
-  o: ReproductionOptions,
-  corpus: Corpus,
-  directory: string,
-  record: RunRecord,
-  finished: boolean,
-  seed: number,
-): Promise<RunRecord> {
-  const path = await resolveCheckpoint(directory).catch((error) => {
-    if (error instanceof CheckpointError) return undefined;
-    throw error;
-  });
-  if (path === undefined) return record;
-  const stride = o.scoreEvery ?? (finished ? 1 : 50);
-  const known = record.evaluation?.checkpoint === basename(path) ? record.evaluation : undefined;
-  if (known?.windows !== undefined && known.windows.stride <= stride) return record;
-  using model = await LanguageModel.load(path, { device: o.device, threads: o.threads });
-  try {
-    const evaluation = known ?? (await samplesOf(o, corpus, model, basename(path), seed));
-    const sampled = { ...record, evaluation };
-    await writeRunRecord(directory, sampled);
-    o.onNote?.(`scoring ${path} by the window protocol${stride > 1 ? `, every ${stride}th window` : ''}`);
-    const window = model.metadata.seqLength;
-    const score = await model.scoreWindows(corpus.ids, { window, stride, signal: o.signal });
-    const scored = {
-      ...sampled,
-      evaluation: {
-        ...evaluation,
-        windows: {
-          stride,
-          count: score.windows,
-          lossWithDropout: score.dropoutOn.loss,
-          loss: score.dropoutOff.loss,
-        },
-      },
-    };
-    await writeRunRecord(directory, scored);
-    return scored;
-  } catch (error) {
-    if (!o.signal?.aborted) throw error;
-    return (await readRunRecord(directory)) ?? record;
-  }
-}
-
-/** What the model writes after a window of the corpus that its seed decides, each character from the window before it. */
-async function samplesOf(
-  o: ReproductionOptions,
-  corpus: Corpus,
-  model: LanguageModel,
-  checkpoint: string,
-  seed: number,
-): Promise<Evaluation> {
-  o.onNote?.(`sampling from ${checkpoint}`);
-  const { seqLength } = model.metadata;
-  const start = keyedInteger(corpus.length - seqLength, 'reproduction', seed);
-  const seedText = model.vocabulary.decode(corpus.ids.read(start, seqLength));
-  const text = model.vocabulary.decode(corpus.ids.read(0, corpus.length));
-  const write = async (temperature: number): Promise<SampleRecord> => {
-    let written = '';
-    const settings = { prompt: seedText, length: sampleLength, window: seqLength, temperature, seed };
-    for await (const piece of model.generate({ ...settings, signal: o.signal })) written += piece;
-    const { knownWords, longestCopy, loop } = measureQuality(written, text);
-    return {
-      text: written,
-      quality: {
-        knownWords: Number.isFinite(knownWords) ? knownWords : null,
-        longestCopy: longestCopy.characters,
-        ...(loop ? { loop: loop.text } : {}),
-      },
-    };
-  };
-  return { checkpoint, seedText, greedy: await write(0), sampled: await write(0.8) };
-}
-
-function describeMachine(runs: readonly RunReport[]): Reproduction['machine'] {
-  return {
-    cpu: cpus()[0]?.model.trim() || 'unknown',
-    threads: runs.find((run) => run.record)?.record?.threads ?? 0,
-    memoryBytes: totalmem(),
-    platform: `${process.platform} ${process.arch}`,
-    node: process.version,
   };
 }

@@ -59,7 +59,20 @@ const evaluation = z.object({
 export type Evaluation = z.infer<typeof evaluation>;
 export type SampleRecord = z.infer<typeof sample>;
 
+/** What makes a run the one that it is; the rest is the recipe's. */
+const identity = z.object({
+  /** Of its initial weights, dropout, order and samples. */
+  seed: number,
+  corpusSha256: z.string(),
+  /** Sizes other than the recipe's, as JSON. */
+  overrides: z.string(),
+});
+
+export type RunIdentity = z.infer<typeof identity>;
+
 const runRecord = z.object({
+  identity,
+  /** What computed, as the backend describes itself. */
   device: z.string(),
   parameters: number,
   stepsPerEpoch: number,
@@ -74,20 +87,33 @@ const runRecord = z.object({
 
 export type RunRecord = z.infer<typeof runRecord>;
 
-/** The epochs of a run, in order. An epoch that was trained again after a crash counts as it was trained last. */
+/**
+ * The epochs of a run, in order, and the GPU's use over them: mean percentages, the largest memory. An epoch that was trained again
+ * after a crash counts as it was trained last.
+ */
 export async function readEpochs(directory: string): Promise<{ epochs: EpochRecord[]; gpu?: GpuUsage }> {
   const text = await readFile(join(directory, 'metrics.jsonl'), 'utf8').catch(() => '');
-  const found = new Map<number, EpochRecord>();
-  let gpu: GpuUsage | undefined;
+  const found = new Map<number, z.infer<typeof epochLine>>();
   for (const line of text.split('\n')) {
-    const parsed = epochLine.safeParse(parseJson(line));
-    if (!parsed.success) continue;
-    const { epoch, loss, seconds, elapsedSeconds } = parsed.data;
-    found.set(epoch, { epoch, loss, seconds, elapsedSeconds });
-    gpu = parsed.data.gpu ?? gpu;
+    const { data } = epochLine.safeParse(parseJson(line));
+    if (data) found.set(data.epoch, data);
   }
-  const epochs = [...found.values()].sort((a, b) => a.epoch - b.epoch);
+  const lines = [...found.values()].sort((a, b) => a.epoch - b.epoch);
+  const epochs = lines.map(({ epoch, loss, seconds, elapsedSeconds }) => ({ epoch, loss, seconds, elapsedSeconds }));
+  const gpu = meanUsage(lines.flatMap((line) => line.gpu ?? []));
   return { epochs, ...(gpu ? { gpu } : {}) };
+}
+
+function meanUsage(usages: readonly GpuUsage[]): GpuUsage | undefined {
+  const last = usages.at(-1);
+  if (last === undefined) return undefined;
+  const mean = (of: (usage: GpuUsage) => number) => usages.reduce((sum, each) => sum + of(each), 0) / usages.length;
+  return {
+    ...last,
+    gpuPercent: mean((usage) => usage.gpuPercent),
+    memoryPercent: mean((usage) => usage.memoryPercent),
+    memoryUsedBytes: usages.reduce((most, usage) => Math.max(most, usage.memoryUsedBytes), 0),
+  };
 }
 
 /** The record of a run; undefined if there is none that can be read. */

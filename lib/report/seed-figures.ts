@@ -44,5 +44,8 @@ export const seedRuns: readonly SeedRun[] = [
   },
 ];
 
+/** Of every generated text that it prints. */
+export const seedSample = "loops: the sea. 'it it it ...";
+
 /** The text it was trained on, lower-cased. */
 export const seedCorpus = { characters: 144_424, symbols: 47 };

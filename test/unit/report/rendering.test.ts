@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto';
+import { runInNewContext } from 'node:vm';
 import { renderHtml } from '../../../lib/report/html';
 import { renderMarkdown } from '../../../lib/report/markdown';
 import type { Reproduction, RunReport } from '../../../lib/report/reproduction';
 
-const hostile = '</script><img src=x onerror=alert(1)> ```` | # [a](b)\n```\n*not* markup';
+const hostile = '</script><img src=x onerror=alert(1)> ```` | # [a](b)\n```\n*not* markup \u001b[31mred\r';
 
 function run(o: Partial<RunReport> = {}): RunReport {
   const records = [
@@ -16,6 +18,7 @@ function run(o: Partial<RunReport> = {}): RunReport {
     records,
     best: records[1] as (typeof records)[number],
     record: {
+      identity: { seed: 2, corpusSha256: 'ab', overrides: '{}' },
       device: 'CPU (AVX2, 2 threads, fp32)',
       parameters: 801_583,
       stepsPerEpoch: 2256,
@@ -40,7 +43,7 @@ function report(runs: RunReport[], o: Partial<Reproduction> = {}): Reproduction 
     partial: true,
     date: '2026-01-02T03:04:05.000Z',
     version: '0.1.0',
-    machine: { cpu: 'A <b>CPU</b>', threads: 2, memoryBytes: 2 ** 33, platform: 'linux x64', node: 'v20.17.0' },
+    machine: { cpu: 'A <b>CPU</b>', processors: 4, memoryBytes: 2 ** 33, platform: 'linux x64', node: 'v20.17.0' },
     corpus: { sources: ['alice'], characters: 144_424, symbols: 47, sha256: 'ab' },
     overrides: {},
     runs,
@@ -60,12 +63,15 @@ describe('REPORT.md', () => {
     expect(text).toContain('| best loss (training, dropout on) | 1.2341 | 2.5000 |');
     expect(text).toContain('| utilisation | GPU 40 % | CPU 91 % of 2 threads |');
     expect(text).toContain('330.0, 326.0 (median 330.0, 326.0 to 330.0)');
-    expect(text).toContain('every 50th window, 2,887, dropout on | 1.2341 | 2.4100 |');
+    expect(text).toContain('| window protocol over 2,887 windows, 1 in 50, dropout on | 1.2341 | 2.4100 |');
+    expect(text).toContain('| the same, dropout off | - | 2.3500 |');
+    expect(text).toContain('| random seed | - | 2 |');
+    expect(text).toContain("| text by argmax | loops: the sea. 'it it it ... | loops: ");
   });
 
   it('says that it is partial, and of each run how far it is', () => {
     expect(text).toMatch(/^# proj-basic, reproduced \(partial\)\n/);
-    expect(text).toContain('This report is partial');
+    expect(text).toContain('This report is partial (100 epochs: partial: 2 of 100 epochs; 200 epochs: not begun).');
     expect(text).toContain('## epochs = 100 (partial: 2 of 100 epochs)');
     expect(text).toContain('## epochs = 200 (not begun)\n\nThis run has not begun.');
   });
@@ -74,6 +80,14 @@ describe('REPORT.md', () => {
     const done = renderMarkdown(report([run({ epochs: 2, state: 'finished' })], { partial: false }));
     expect(done).toMatch(/^# proj-basic, reproduced\n/);
     expect(done).not.toMatch(/partial/);
+  });
+
+  it('says so of a run that is trained and not measured', () => {
+    const trained = run({ epochs: 2, state: 'finished' });
+    const { evaluation: _, ...record } = trained.record as NonNullable<typeof trained.record>;
+    const unmeasured = renderMarkdown(report([{ ...trained, record }]));
+    expect(unmeasured).toContain('## epochs = 2 (partial: trained, not yet measured)');
+    expect(unmeasured).not.toContain('Generated text');
   });
 
   it('warns where the corpus or the recipe is another', () => {
@@ -92,14 +106,28 @@ describe('REPORT.md', () => {
     const fences = text.split('\n').filter((line) => line === '`````text' || line === '`````');
     expect(fences).toEqual(['`````text', '`````', '`````text', '`````']);
     expect(text).toContain('A \\<b\\>CPU\\</b\\>');
-    expect(text).toContain('no words; longest verbatim copy 3 characters; its end loops on " the".');
-    expect(text).toContain('50.0 % of its words occur in the corpus');
+    expect(text).not.toMatch(/[\u001b\r]/);
+    expect(text).toContain('loops: " the"; no words; longest verbatim copy 3 characters |');
+    expect(text).toContain('does not loop; 50.0 % of its words occur in the corpus');
   });
 
   it('draws the curve, of a single epoch too', () => {
     expect(text).toContain('epochs 1 to 2');
     const records = [{ epoch: 1, loss: 3, seconds: 1, elapsedSeconds: 1 }];
     expect(renderMarkdown(report([run({ records })]))).toContain('epochs 1 to 1');
+  });
+
+  it('draws every nth epoch of many', () => {
+    const records = Array.from({ length: 200 }, (_, i) => ({
+      epoch: i + 1,
+      loss: 3 - i / 100,
+      seconds: 1,
+      elapsedSeconds: i + 1,
+    }));
+    const many = renderMarkdown(report([run({ epochs: 200, records })]));
+    expect(many).toContain('epochs 1 to 200, 1 in 3');
+    expect(many).toContain('1.0, 1.0, 1.0, 1.0, 1.0, ... (median 1.0, 1.0 to 1.0)');
+    expect(Math.max(...many.split('\n').map((line) => line.length))).toBeLessThan(400);
   });
 
   it('names the GPU and its memory where one ran', () => {
@@ -111,25 +139,68 @@ describe('REPORT.md', () => {
       memoryTotalBytes: 2 ** 34,
     };
     const withGpu = renderMarkdown(report([run({ gpu })]));
-    expect(withGpu).toContain('Some GPU: GPU 56 %');
+    expect(withGpu).toContain('| utilisation | GPU 40 % | GPU 56 %, its memory interface 12 % of the time |');
     expect(withGpu).toContain("1.0 GiB of the GPU's 16.0 GiB");
   });
 });
 
+/** The elements of a kind in a page: the attributes and the content of each. */
+function elements(page: string, name: string): { attributes: string; content: string }[] {
+  const found = page.matchAll(new RegExp(`<${name}([^>]*)>([\\s\\S]*?)</${name}>`, 'g'));
+  return [...found].map(([, attributes = '', content = '']) => ({ attributes, content }));
+}
+
 describe('report.html', () => {
-  it('is one page whose text cannot become markup or script', async () => {
-    const page = await renderHtml(report([run(), notBegun]));
+  let page: string;
+  beforeAll(async () => {
+    page = await renderHtml(report([run(), notBegun]));
+  });
+
+  it('is one page whose text cannot become markup or script', () => {
     expect(page).not.toContain('<img');
     expect(page).toContain('&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;');
     expect(page).not.toContain('<b>CPU</b>');
+    expect(page).not.toMatch(/[\u001b\r]/);
     expect(page.match(/<script/g)).toHaveLength(3);
     expect(page).not.toMatch(/(src|href)=["']?https?:/);
-    expect(page).toContain('uPlot');
   });
 
-  it('carries every epoch of every run that has one', async () => {
-    const page = await renderHtml(report([run(), notBegun]));
-    const data = /<script type="application\/json" id="curves">(.*)<\/script>/.exec(page)?.[1] ?? '';
-    expect(JSON.parse(data)).toEqual([{ id: 'curve-100', epochs: [1, 2], losses: [2.9, 2.5], seed: 1.2341 }]);
+  it('allows no script but its own two', () => {
+    const [, policy = ''] = /http-equiv="Content-Security-Policy" content="([^"]*)"/.exec(page) ?? [];
+    const hashes = elements(page, 'script')
+      .filter(({ attributes }) => attributes === '')
+      .map(({ content }) => `'sha256-${createHash('sha256').update(content).digest('base64')}'`);
+    expect(hashes).toHaveLength(2);
+    expect(policy).toBe(`default-src 'none'; style-src 'unsafe-inline'; script-src ${hashes.join(' ')}`);
+  });
+
+  it('says that it is partial, and of each run how far it is', () => {
+    expect(page).toContain('<h1>proj-basic, reproduced (partial)</h1>');
+    expect(page).toContain('<h2>epochs = 100 (partial: 2 of 100 epochs)</h2>');
+    expect(page).toContain('<h2>epochs = 200 (not begun)</h2>\n<p>This run has not begun.</p>');
+  });
+
+  it('draws every epoch of every run that has one', () => {
+    const [library, data, drawing] = elements(page, 'script').map(({ content }) => content);
+    expect(library).toContain('uPlot');
+    const curves = [{ id: 'curve-100', epochs: [1, 2], losses: [2.9, 2.5], seed: 1.2341 }];
+    expect(JSON.parse(data as string)).toEqual(curves);
+    expect(page).toContain('<div id="curve-100">');
+    const drawn: unknown[][] = [];
+    runInNewContext(drawing as string, {
+      document: { getElementById: (id: string) => ({ id, clientWidth: 600, textContent: data }) },
+      uPlot: function uPlot(...args: unknown[]) {
+        drawn.push(args);
+      },
+    });
+    expect(drawn).toHaveLength(1);
+    const [options, columns, place] = JSON.parse(JSON.stringify(drawn[0]));
+    expect(columns).toEqual([
+      [1, 2],
+      [2.9, 2.5],
+      [1.2341, 1.2341],
+    ]);
+    expect(options.series).toHaveLength(3);
+    expect(place.id).toBe('curve-100');
   });
 });

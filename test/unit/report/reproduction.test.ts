@@ -1,11 +1,11 @@
-import { existsSync } from 'node:fs';
-import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync, readFileSync } from 'node:fs';
+import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type ReproductionOptions, reproduce } from '../../../lib/report/reproduction';
-import { reproduceCommand } from '../../../lib/reproduce';
+import { type Reproduction, type ReproductionOptions, reproduce } from '../../../lib/report/reproduction';
 import { planTraining } from '../../../lib/training/plan';
 import { openTraining } from '../../../lib/training/preparation';
+import { compiled, itWhere, run } from '../../fixtures/child';
 
 let place: string;
 let corpus: string;
@@ -29,7 +29,7 @@ describe('reproduce', () => {
     const first = await reproduce(options('whole'));
     expect(first.partial).toBe(false);
     expect(first.runs.map(({ epochs, seed, state, records }) => [epochs, seed, state, records.length])).toEqual([
-      [4, 1, 'finished', 4],
+      [4, 4, 'finished', 4],
       [2, 2, 'finished', 2],
     ]);
     for (const run of first.runs) {
@@ -74,6 +74,32 @@ describe('reproduce', () => {
     expect(resumed.runs[0]?.record?.evaluation).toEqual(unbroken.runs[0]?.record?.evaluation);
   });
 
+  it('is killed at any point and goes on as if it never had been', async () => {
+    const out = join(place, 'killed');
+    const metrics = join(out, 'epochs-6', 'metrics.jsonl');
+    const given = { ...options('killed'), runs: [6] };
+    const script = `require(process.argv[1]).reproduce(${JSON.stringify(given)})`;
+    const { signal } = await run(process.execPath, ['-e', script, compiled('report/reproduction.js')], {
+      onStart: (child) => {
+        const watch = setInterval(() => {
+          const text = existsSync(metrics) ? readFileSync(metrics, 'utf8') : '';
+          if (text.split('"type":"epoch"').length > 2) child.kill('SIGKILL');
+          if (child.killed || child.exitCode !== null) clearInterval(watch);
+        }, 1);
+      },
+    });
+    expect(signal).toBe('SIGKILL');
+    const before = await reproduce({ ...given, maxTime: 0 });
+    expect(before.partial).toBe(true);
+    expect(before.runs[0]?.record?.wallSeconds).toBeGreaterThan(0);
+    expect(before.runs[0]?.records.length).toBeLessThan(6);
+    const resumed = await reproduce(given);
+    const unbroken = await reproduce({ ...given, out: join(place, 'not-killed') });
+    const losses = ({ runs }: Reproduction) => runs[0]?.records.map(({ loss }) => loss);
+    expect(losses(resumed)).toEqual(losses(unbroken));
+    expect(resumed.runs[0]?.record?.evaluation).toEqual(unbroken.runs[0]?.record?.evaluation);
+  });
+
   it('stops when the time is up and says what is missing', async () => {
     const report = await reproduce(options('timed', { runs: [1_000_000, 3], maxTime: 0.5 }));
     expect(report.partial).toBe(true);
@@ -81,52 +107,98 @@ describe('reproduce', () => {
     expect(report.runs[0]?.record?.evaluation?.windows?.stride).toBe(50);
   });
 
+  it('measures every run as it ends, and reports it before the next', async () => {
+    const seen: string[] = [];
+    const last = await reproduce(
+      options('reports', {
+        runs: [2, 1],
+        onReport: ({ runs, partial }) => {
+          const measured = runs.map((run) => `${run.state}${run.record?.evaluation?.windows ? ', measured' : ''}`);
+          seen.push(`${measured.join(' | ')}${partial ? ' (partial)' : ''}`);
+        },
+      }),
+    );
+    expect(seen).toEqual([
+      'finished, measured | not begun (partial)',
+      'finished, measured | finished, measured',
+      'finished, measured | finished, measured',
+    ]);
+    expect(last.partial).toBe(false);
+  });
+
+  it('is partial while a trained run is not measured, and measures it the next time', async () => {
+    const controller = new AbortController();
+    const onNote = (note: string) => note.startsWith('scoring') && controller.abort();
+    const unmeasured = await reproduce(options('unmeasured', { runs: [1], signal: controller.signal, onNote }));
+    expect(unmeasured.partial).toBe(true);
+    expect(unmeasured.runs[0]).toMatchObject({ state: 'finished', record: { evaluation: { greedy: {} } } });
+    const notes: string[] = [];
+    const measured = await reproduce(options('unmeasured', { runs: [1], onNote: (note) => notes.push(note) }));
+    expect(measured.partial).toBe(false);
+    expect(notes).toEqual([expect.stringMatching(/^scoring .*, every window$/)]);
+    expect(measured.runs[0]?.record?.evaluation).toMatchObject(unmeasured.runs[0]?.record?.evaluation ?? {});
+  });
+
+  it('scores at another stride when asked for a closer one, and only then', async () => {
+    const strides: (number | undefined)[] = [];
+    for (const scoreEvery of [7, 9, undefined, 7]) {
+      const { runs } = await reproduce(options('strides', { runs: [1], scoreEvery }));
+      strides.push(runs[0]?.record?.evaluation?.windows?.stride);
+    }
+    expect(strides).toEqual([7, 7, 1, 1]);
+  });
+
+  it('does the same run whatever others are asked for with it', async () => {
+    const losses = (report: Reproduction) =>
+      report.runs.find(({ epochs }) => epochs === 2)?.records.map(({ loss }) => loss);
+    const alone = await reproduce(options('alone', { runs: [2] }));
+    expect(losses(alone)).toEqual(losses(await reproduce(options('whole'))));
+    const both = await reproduce(options('alone', { runs: [3, 2] }));
+    expect(losses(both)).toEqual(losses(alone));
+    // And no run is the beginning of another.
+    expect(both.runs[0]?.records[0]?.loss).not.toBe(both.runs[1]?.records[0]?.loss);
+  });
+
+  it('refuses to go on with a run of another seed, corpus or size', async () => {
+    const other = join(place, 'other.txt');
+    await writeFile(other, 'Another text about another cat. '.repeat(20));
+    await reproduce(options('mine', { runs: [1] }));
+    for (const [o, what] of [
+      [{ seed: 5 }, 'seed 1, not 6'],
+      [{ corpus: [other] }, 'another corpus'],
+      [{ overrides: { ...tiny, hidden: 5 } }, 'other sizes'],
+    ] as const) {
+      await expect(reproduce(options('mine', { runs: [1], ...o }))).rejects.toMatchObject({
+        exitCode: 2,
+        message: expect.stringContaining(`epochs-1 holds a run with ${what}; give what it was begun with`),
+      });
+    }
+  });
+
+  it('takes a record that is damaged for none, and makes it anew', async () => {
+    const first = await reproduce(options('damaged', { runs: [2] }));
+    await writeFile(join(place, 'damaged', 'epochs-2', 'record.json'), '{"identity":');
+    const again = await reproduce(options('damaged', { runs: [2] }));
+    expect(again.runs[0]?.records).toEqual(first.runs[0]?.records);
+    expect(again.runs[0]?.record?.evaluation).toEqual(first.runs[0]?.record?.evaluation);
+  });
+
   it.each([
     ['no runs', { runs: [] }, /at least one/],
     ['a run twice', { runs: [3, 3] }, /each once/],
     ['half an epoch', { runs: [0.5] }, /not 0.5/],
+    ['half a stride', { scoreEvery: 0.5 }, /--score-every must be/],
+    ['a negative seed', { seed: -1 }, /--seed must be/],
     ['standard input', { corpus: ['-'] }, /more than once/],
   ])('refuses %s', async (_, o, message) => {
     await expect(reproduce(options('refused', o))).rejects.toThrow(message);
   });
 });
 
-describe('the command', () => {
-  const io = () => {
-    const written = { stdout: '', stderr: '' };
-    const stream = (name: 'stdout' | 'stderr') => {
-      const write = (text: string) => {
-        written[name] += text;
-        return true;
-      };
-      return { write } as unknown as NodeJS.WritableStream;
-    };
-    return { written, io: { stdout: stream('stdout'), stderr: stream('stderr') } };
-  };
-
-  it('writes the three forms of the report', async () => {
-    const out = join(place, 'command');
-    const { written, io: streams } = io();
-    const status = await reproduceCommand([corpus, '--runs', '7', '--max-time', '0.2s', '--out', out], streams);
-    expect(status).toBe(0);
-    expect(written.stdout.trim().split('\n')).toEqual(
-      ['REPORT.md', 'report.html', 'report.json'].map((name) => join(out, name)),
-    );
-    const report = JSON.parse(await readFile(join(out, 'report.json'), 'utf8'));
-    expect(report).toMatchObject({ partial: true, overrides: {}, runs: [{ epochs: 7 }] });
-    expect(await readFile(join(out, 'REPORT.md'), 'utf8')).toMatch(/^# proj-basic, reproduced \(partial\)/);
-  });
-
-  it.each([['--runs=a'], ['--max-time=soon'], ['--seed=x']])('refuses %s', async (flag) => {
-    await expect(reproduceCommand([corpus, flag], io().io)).rejects.toMatchObject({ exitCode: 2 });
-  });
-});
-
 // The recipe to the letter, on the seed's own text.
 const wonderland = join(__dirname, '../../../../shared/corpora/wonderland.txt');
-const there = existsSync(wonderland);
-(there ? it : it.skip)(
-  `preset proj-basic is the seed's recipe${there ? '' : ' (skipped: no ../shared/corpora/wonderland.txt)'}`,
+itWhere(existsSync(wonderland), 'there is no ../shared/corpora/wonderland.txt')(
+  "preset proj-basic is the seed's recipe",
   async () => {
     await using training = await openTraining(
       { corpus: [wonderland], options: { preset: 'proj-basic', threads: 2 }, env: {} },

@@ -1,0 +1,123 @@
+/** The training of one run of a reproduction, gone on with where it was, and the record that is kept of it. */
+import { existsSync } from 'node:fs';
+import { RunDirectory } from '../checkpoint/run-directory';
+import type { DeviceName } from '../device';
+import { UsageError } from '../errors';
+import { chooseThreads } from '../threads';
+import type { TrainingEvent } from '../training/events';
+import type { TrainingOptions } from '../training/options';
+import { openTraining, type Training } from '../training/preparation';
+import { type RunIdentity, type RunRecord, readEpochs, readRunRecord, writeRunRecord } from './run-record';
+
+/** One run of a reproduction: what is trained, and where. */
+export interface PlannedRun {
+  readonly epochs: number;
+  readonly directory: string;
+  readonly sources: readonly string[];
+  readonly identity: RunIdentity;
+  readonly overrides: Partial<TrainingOptions>;
+  readonly device: DeviceName | undefined;
+  readonly threads: number | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** What may be set from outside; anything else in the environment would make it another recipe. */
+function permittedEnvironment(): NodeJS.ProcessEnv {
+  const names = ['CUDNN_LSTM_DEVICE', 'CUDNN_LSTM_THREADS', 'CUDNN_LSTM_PRECISION'];
+  return Object.fromEntries(names.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])));
+}
+
+/**
+ * Refuses a directory whose run is another one.
+ *
+ * @throws UsageError
+ */
+export async function checkIdentity({ directory, identity }: PlannedRun): Promise<void> {
+  const recorded = (await readRunRecord(directory))?.identity;
+  if (recorded === undefined) return;
+  const differences = [
+    ...(recorded.seed === identity.seed ? [] : [`seed ${recorded.seed}, not ${identity.seed}`]),
+    ...(recorded.corpusSha256 === identity.corpusSha256 ? [] : ['another corpus']),
+    ...(recorded.overrides === identity.overrides ? [] : ['other sizes']),
+  ];
+  if (differences.length === 0) return;
+  throw new UsageError(
+    `${directory} holds a run with ${differences.join(' and ')}; give what it was begun with, or choose another --out.`,
+  );
+}
+
+/**
+ * Trains a run to its end, or until the time is up; one that is finished is left alone.
+ *
+ * @param seconds At most; undefined: no limit.
+ * @throws As openTraining and a trainer do; after an abort the signal's reason, with everything saved.
+ */
+export async function trainRun(
+  run: PlannedRun,
+  seconds: number | undefined,
+  onEvent: (event: TrainingEvent) => void | Promise<void>,
+): Promise<void> {
+  const { directory, epochs } = run;
+  const before = await readRunRecord(directory);
+  if (before && (await readEpochs(directory)).epochs.length >= epochs) return;
+  const recorder = new Recorder(run, before);
+  await using training = await openTraining({
+    corpus: run.sources,
+    options: {
+      preset: 'proj-basic',
+      ...run.overrides,
+      epochs,
+      seed: run.identity.seed,
+      out: directory,
+      sampleLength: 0,
+      ...(run.device === undefined ? {} : { device: run.device }),
+      ...(run.threads === undefined ? {} : { threads: run.threads }),
+      ...(seconds === undefined ? {} : { maxTime: seconds }),
+    },
+    env: permittedEnvironment(),
+    ...((await holdsCheckpoint(directory)) ? { resume: directory } : {}),
+    signal: run.signal,
+  });
+  try {
+    for await (const event of training) {
+      // Now and then, so that a killed process loses little of it.
+      if (event.type === 'start' || event.type === 'epoch') await recorder.write(training);
+      await onEvent(event);
+    }
+  } finally {
+    await recorder.write(training);
+  }
+}
+
+async function holdsCheckpoint(directory: string): Promise<boolean> {
+  if (!existsSync(directory)) return false;
+  await using run = await RunDirectory.open(directory, { create: false });
+  return (await run.newest()) !== undefined;
+}
+
+/** Keeps the record up to date: what this process has used so far, added to what those before it have. */
+class Recorder {
+  readonly #cpu = process.cpuUsage();
+  readonly #began = performance.now();
+
+  constructor(
+    private readonly run: PlannedRun,
+    private readonly before: RunRecord | undefined,
+  ) {}
+
+  async write({ model, trainer, configuration }: Training): Promise<void> {
+    const { before, run } = this;
+    const { user, system } = process.cpuUsage(this.#cpu);
+    await writeRunRecord(run.directory, {
+      ...before,
+      identity: run.identity,
+      device: model.native.description,
+      parameters: model.native.parameterCount,
+      stepsPerEpoch: trainer.batches.stepsPerEpoch,
+      cpuSeconds: (before?.cpuSeconds ?? 0) + (user + system) / 1e6,
+      wallSeconds: (before?.wallSeconds ?? 0) + (performance.now() - this.#began) / 1000,
+      threads: chooseThreads(configuration.options.threads).threads,
+      peakBytes: Math.max(before?.peakBytes ?? 0, process.resourceUsage().maxRSS * 1024),
+    });
+  }
+}

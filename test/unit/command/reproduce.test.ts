@@ -1,0 +1,94 @@
+/** The command, with the recipe as it is: its steps are a sixth of a second each, so it is stopped before long. */
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { reproduceCommand } from '../../../lib/reproduce';
+import { node } from '../../fixtures/child';
+
+class Sink extends Writable {
+  text = '';
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString();
+    done();
+  }
+}
+
+let place: string;
+let corpus: string;
+
+beforeAll(async () => {
+  place = await mkdtemp(join(tmpdir(), 'cudnn-lstm-reproduce-'));
+  corpus = join(place, 'text.txt');
+  await writeFile(corpus, 'The cat sat on the mat, and the dog saw the cat. '.repeat(12));
+});
+afterAll(() => rm(place, { recursive: true, force: true }));
+
+async function reproduce(...argv: string[]) {
+  const io = { stdout: new Sink(), stderr: new Sink() };
+  const code = await reproduceCommand(argv, io);
+  return { code, stdout: io.stdout.text, stderr: io.stderr.text };
+}
+
+const reportOf = async (out: string) => JSON.parse(await readFile(join(out, 'report.json'), 'utf8'));
+
+it('writes the three forms of a partial report when the time is up', async () => {
+  const out = join(place, 'timed');
+  const { code, stdout, stderr } = await reproduce(corpus, '--runs', '7', '--max-time', '200ms', '--out', out);
+  expect(code).toBe(0);
+  expect(stdout.trim().split('\n')).toEqual(['REPORT.md', 'report.html', 'report.json'].map((name) => join(out, name)));
+  expect(stderr).toMatch(/^--- 7 epochs ---\n/);
+  expect(await reportOf(out)).toMatchObject({ partial: true, overrides: {}, runs: [{ epochs: 7, seed: 7 }] });
+  expect(await readFile(join(out, 'REPORT.md'), 'utf8')).toMatch(/^# proj-basic, reproduced \(partial\)/);
+  expect(await readFile(join(out, 'report.html'), 'utf8')).toContain('<h1>proj-basic, reproduced (partial)</h1>');
+});
+
+it('trains nothing with --max-time 0, and prints the report with --json', async () => {
+  const out = join(place, 'nothing');
+  const { code, stdout } = await reproduce(corpus, '--max-time', '0', '--out', out, '--json');
+  expect(code).toBe(0);
+  expect(JSON.parse(stdout)).toEqual(await reportOf(out));
+  expect(JSON.parse(stdout).runs).toMatchObject([50, 100, 200].map((epochs) => ({ epochs, state: 'not begun' })));
+  expect((await readdir(out)).sort()).toEqual(['REPORT.md', 'report.html', 'report.json']);
+});
+
+it('saves on SIGINT, reports what there is, exits with 130, and goes on from there', async () => {
+  const out = join(place, 'interrupted');
+  const short = join(place, 'short.txt');
+  await writeFile(short, 'The cat sat on the mat, and the dog saw the cat. '.repeat(3)); // One step an epoch.
+  const states: number[] = [];
+  for (const round of [1, 2]) {
+    const ended = await node('reproduce.js', [short, '--runs', '1000000', '--out', out], {
+      onStart: (child) => {
+        child.stderr?.on('data', (text: string) => {
+          if (text.includes(`epoch ${round + 1}/1000000`)) child.kill('SIGINT');
+        });
+      },
+    });
+    expect({ ...ended, stdout: '', stderr: '' }).toEqual({ code: 130, signal: null, stdout: '', stderr: '' });
+    expect(ended.stderr.includes('resumed: ')).toBe(round === 2);
+    expect(ended.stdout).toContain(join(out, 'REPORT.md'));
+    const report = await reportOf(out);
+    expect(report).toMatchObject({ partial: true, runs: [{ state: 'partial' }] });
+    states.push(report.runs[0].records.length);
+    expect(await readFile(join(out, 'REPORT.md'), 'utf8')).toContain(
+      `## epochs = 1000000 (partial: ${states.at(-1)} of 1,000,000 epochs)`,
+    );
+    expect(existsSync(join(out, 'epochs-1000000', 'lock'))).toBe(false);
+  }
+  expect(states[0]).toBeGreaterThanOrEqual(2);
+  expect(states[1]).toBeGreaterThanOrEqual(states[0] as number);
+});
+
+it.each([
+  [['--runs=a'], 2, /--runs takes numbers of epochs/],
+  [['--runs=3,3'], 2, /each once/],
+  [['--max-time=soon'], 2, /--max-time takes a time/],
+  [['--seed=x'], 2, /--seed takes a whole number/],
+  [['--score-every=0'], 2, /--score-every must be a whole number from 1/],
+  [['--run=3'], 2, /the nearest one is --runs/],
+])('refuses %s', async (flags, exitCode, message) => {
+  const refused = reproduce(corpus, ...flags, '--out', join(place, 'refused'));
+  await expect(refused).rejects.toMatchObject({ exitCode, message: expect.stringMatching(message) });
+});
