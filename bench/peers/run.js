@@ -13,6 +13,7 @@ const os = require('node:os');
 const path = require('node:path');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { parseArgs } = require('node:util');
+const { presets } = require('../../dist/training/presets.js');
 const { jobOf, stepsPerEpoch, syntheticIds } = require('./jobs.js');
 const { machine, median, rounded, writeResult } = require('./measured.js');
 const { PeerProcess } = require('./peer-process.js');
@@ -51,6 +52,12 @@ const names = options.peers.split(',');
 const unknown = names.filter((name) => !(name in commands));
 if (unknown.length > 0) {
   console.error(`no such peer: ${unknown.join(', ')}; there are ${Object.keys(commands).join(', ')}`);
+  process.exit(2);
+}
+const recipeNames = options.recipe.split(',');
+const unknownRecipes = recipeNames.filter((name) => !(name in presets));
+if (unknownRecipes.length > 0) {
+  console.error(`no such recipe: ${unknownRecipes.join(', ')}; there are ${Object.keys(presets).join(', ')}`);
   process.exit(2);
 }
 
@@ -116,7 +123,7 @@ async function comparePair(name, job) {
       const microseconds = (seconds) => rounded(seconds * 1e6, 4);
       const perEpoch = stepsPerEpoch(job);
       return {
-        peer: peer.about,
+        peer: { id: name, ...peer.about },
         ours: own.about,
         secondsPerStep: { ours: training.ours, peer: training.peer },
         secondsPerEpoch: { ours: rounded(training.ours * perEpoch, 4), peer: rounded(training.peer * perEpoch, 4) },
@@ -179,7 +186,7 @@ async function main() {
   try {
     writeFileSync(ids, syntheticIds());
     const recipes = [];
-    for (const recipe of options.recipe.split(',')) recipes.push(await compareRecipe(recipe, ids));
+    for (const recipe of recipeNames) recipes.push(await compareRecipe(recipe, ids));
     const result = {
       date: new Date().toISOString().slice(0, 10),
       machine: machine(),
