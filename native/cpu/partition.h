@@ -18,9 +18,9 @@ struct Domain {
 // Either each thread takes some lane blocks and all units, and runs through time on its own; or, where there are too
 // few blocks to share, every thread takes all blocks and some units, and the threads meet after every tick.
 struct Partition {
-  int threads;
-  int blocks;
-  bool split_units;
+  int threads = 1;
+  int blocks = 0;
+  bool split_units = false;
   std::vector<int> unit_ends;  // one segment a thread if split_units, else one in all
 
   Domain domain(int thread) const;

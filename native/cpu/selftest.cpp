@@ -117,10 +117,14 @@ void check_masks(const KernelTable& table) {
   check(wrong == 0, table.name, "dropout masks", wrong, 0);
 }
 
-// Finite differences of a whole train step's loss along its own gradient, and 1 against 3 threads.
-void check_step(InputCoding coding, const char* title) {
-  const ModelSpec spec{11, 2, 19, coding, coding == InputCoding::embedding ? 6 : 0, 0.25f, 5};
-  const int steps = 6, batch = 21;
+// Finite differences of a whole train step's loss along its own gradient, and 1 against 3 threads, which share the lane
+// blocks or, where `split_units` says so, the units.
+void check_step(InputCoding coding, const char* title, int hidden, int batch, bool split_units) {
+  const ModelSpec spec{11, 2, hidden, coding, coding == InputCoding::embedding ? 6 : 0, 0.25f, 5};
+  const int steps = 6;
+  const Partition partition = make_partition(3, (batch + kLanes - 1) / kLanes, hidden);
+  check(partition.threads == 3 && partition.split_units == split_units, title, "three threads have work",
+        partition.threads, 3);
   std::vector<std::int32_t> ids((steps + 1) * batch);
   for (std::size_t i = 0; i < ids.size(); ++i)
     ids[i] = philox4x32({static_cast<std::uint32_t>(i), 9, 0, 0}, philox_key(1))[0] % 11;
@@ -168,9 +172,12 @@ int main() {
     check_products(*table);
     check_masks(*table);
   }
-  check_step(InputCoding::scalar, "scalar");
-  check_step(InputCoding::onehot, "onehot");
-  check_step(InputCoding::embedding, "embedding");
+  for (const bool split_units : {false, true}) {
+    const int hidden = split_units ? 149 : 37, batch = split_units ? 21 : 45;
+    check_step(InputCoding::scalar, "scalar", hidden, batch, split_units);
+    check_step(InputCoding::onehot, "onehot", hidden, batch, split_units);
+    check_step(InputCoding::embedding, "embedding", hidden, batch, split_units);
+  }
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;
 }
