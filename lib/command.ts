@@ -1,6 +1,6 @@
 /**
  * What every command shares: exit codes, one-line errors, the nearest option named, signals, and a quiet end when the
- * reader of stdout goes away.
+ * reader of its output goes away.
  */
 import { type Command, CommanderError, Option } from 'commander';
 import { CudnnLstmError, DataError, DiskError, exitCodes, UsageError } from './errors';
@@ -25,6 +25,13 @@ export class InterruptedError extends CudnnLstmError {
   }
 }
 
+/** Why a command was ended by the reader of its output: `… | head` has read enough. That is no failure, and goes unsaid. */
+export class OutputClosedError extends CudnnLstmError {
+  constructor(options?: ErrorOptions) {
+    super('ERR_OUTPUT_CLOSED', 'The reader of the output went away.', exitCodes.ok, options);
+  }
+}
+
 /** Help or version was asked for and has been printed: not a failure. */
 class PrintedError extends Error {}
 
@@ -34,8 +41,11 @@ class PrintedError extends Error {}
  * @param main The command; it gets the arguments after the script's name and resolves to an exit code.
  */
 export async function runCommand(main: (argv: string[]) => Promise<number>): Promise<void> {
-  endQuietlyOnClosedPipe(process.stdout);
-  endQuietlyOnClosedPipe(process.stderr);
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error) => {
+      if (!endsInGoodOrder) process.exit(reportError(outputError(error)));
+    });
+  }
   process.on('uncaughtException', (error) => process.exit(reportError(error)));
   try {
     process.exitCode = await main(process.argv.slice(2));
@@ -52,7 +62,7 @@ export function reportError(thrown: unknown, stderr: NodeJS.WritableStream = pro
   const error = thrown instanceof CommanderError ? usageErrorOf(thrown) : thrown;
   if (error instanceof PrintedError) return exitCodes.ok;
   const known = asPackageError(error);
-  if (known instanceof InterruptedError) return known.exitCode;
+  if (known instanceof InterruptedError || known instanceof OutputClosedError) return known.exitCode;
   const message = known?.message ?? `Unexpected error: ${messageOf(error)} (set DEBUG=1 to see where)`;
   stderr.write(`${message}\n`);
   if (process.env.DEBUG) {
@@ -131,34 +141,48 @@ export function levenshtein(a: string, b: string): number {
   return previous[b.length] as number;
 }
 
-/** An abort signal that SIGINT and SIGTERM raise, with an {@link InterruptedError} as its reason. */
+/** An abort signal that SIGINT, SIGTERM and lost output raise; see {@link abortOnSignals}. */
 export interface SignalScope extends Disposable {
   readonly signal: AbortSignal;
 }
 
+/** Set once a command of this process has taken it upon itself to end when its output is lost. */
+let endsInGoodOrder = false;
+
 /**
- * Turns the first SIGINT or SIGTERM into an abort, so that a command can end in good order; a second one ends the process
- * at once. Dispose it to get the default handling back.
+ * Turns the first SIGINT or SIGTERM into an abort with an {@link InterruptedError}, so that a command can end in good order; a
+ * second one ends the process at once. Output that cannot be written is an abort too, with an {@link OutputClosedError} where its
+ * reader went away, which other programs are told by SIGPIPE. Dispose it to get the default handling of signals back.
  */
-export function abortOnSignals(): SignalScope {
+export function abortOnSignals(io: CommandIo = processIo): SignalScope {
+  endsInGoodOrder = true;
   const controller = new AbortController();
-  const handle = (name: NodeJS.Signals) => {
+  let signalled = false;
+  const onSignal = (name: NodeJS.Signals) => {
     const reason = new InterruptedError(name === 'SIGINT' ? 'SIGINT' : 'SIGTERM');
-    if (controller.signal.aborted) process.exit(reason.exitCode);
+    if (signalled) process.exit(reason.exitCode);
+    signalled = true;
     controller.abort(reason);
   };
-  process.on('SIGINT', handle);
-  process.on('SIGTERM', handle);
+  const onError = (error: Error) => controller.abort(outputError(error));
+  const streams = new Set([io.stdout, io.stderr]);
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  for (const stream of streams) stream.on('error', onError);
   return {
     signal: controller.signal,
     [Symbol.dispose]: () => {
-      process.off('SIGINT', handle);
-      process.off('SIGTERM', handle);
+      process.off('SIGINT', onSignal);
+      process.off('SIGTERM', onSignal);
+      for (const stream of streams) stream.off('error', onError);
     },
   };
 }
 
-/** Writes to a stream and waits while its buffer is full, so that a slow reader does not make memory grow. */
+/**
+ * Writes to a stream and waits while its buffer is full, so that a slow reader does not make memory grow. A reader who went away
+ * is no error here: {@link abortOnSignals} tells of it, and there an earlier signal comes first.
+ */
 export async function writeAndDrain(stream: NodeJS.WritableStream, text: string): Promise<void> {
   if (stream.write(text)) return;
   await new Promise<void>((resolve, reject) => {
@@ -169,7 +193,8 @@ export async function writeAndDrain(stream: NodeJS.WritableStream, text: string)
       done();
     };
     const onDrain = () => settle(resolve);
-    const onError = (error: Error) => settle(() => reject(error));
+    const onError = (error: Error) =>
+      settle(outputError(error) instanceof OutputClosedError ? resolve : () => reject(error));
     stream.on('drain', onDrain);
     stream.on('error', onError);
     stream.on('close', onDrain);
@@ -197,11 +222,9 @@ export function repeatable(value: string, previous: string[] | undefined): strin
   return [...(previous ?? []), value];
 }
 
-function endQuietlyOnClosedPipe(stream: NodeJS.WriteStream): void {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    // `… | head` has read enough: that is success. Anything else that stops our output is a failure of the disk.
-    process.exit(error.code === 'EPIPE' ? exitCodes.ok : reportError(error));
-  });
+/** What a stream's error means to a command: anything but a reader who went away is a failure, mostly of the disk. */
+function outputError(error: Error): Error {
+  return (error as NodeJS.ErrnoException).code === 'EPIPE' ? new OutputClosedError({ cause: error }) : error;
 }
 
 const diskCodes = new Set(['ENOSPC', 'EROFS', 'EDQUOT', 'EFBIG', 'EIO']);

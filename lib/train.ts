@@ -24,7 +24,7 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
   const { resume, config, json, dryRun, printConfig, ...flags } = command.opts<
     CommandOptions & Record<string, string | boolean>
   >();
-  using interrupt = abortOnSignals();
+  using interrupt = abortOnSignals(io);
   const request: TrainingRequest = {
     corpus: command.args,
     flags: flags as Record<string, string | boolean>,

@@ -1,7 +1,8 @@
-import { PassThrough } from 'node:stream';
+import { PassThrough, Writable } from 'node:stream';
 import { Command } from 'commander';
 import fc from 'fast-check';
 import {
+  abortOnSignals,
   InterruptedError,
   levenshtein,
   nearest,
@@ -136,5 +137,50 @@ describe('writeAndDrain', () => {
     slow.resume();
     await writing;
     expect(done).toBe(true);
+  });
+
+  it('fails with the stream, unless that is its reader who went away', async () => {
+    for (const code of ['EPIPE', 'ENOSPC']) {
+      const failure = Object.assign(new Error('no'), { code });
+      const stream = new Writable({
+        highWaterMark: 1,
+        write: (_chunk, _encoding, done) => void setImmediate(() => done(failure)),
+      });
+      const writing = writeAndDrain(stream, 'more than one');
+      if (code === 'EPIPE') await writing;
+      else await expect(writing).rejects.toBe(failure);
+    }
+  });
+});
+
+describe('abortOnSignals', () => {
+  const failing = (code: string) => {
+    const stream = new PassThrough();
+    return { stream, fail: () => stream.emit('error', Object.assign(new Error('no'), { code })) };
+  };
+
+  it('aborts on the first signal and when output is lost; the first reason stays', () => {
+    for (const order of [
+      ['SIGTERM', 'EPIPE'],
+      ['EPIPE', 'SIGTERM'],
+    ]) {
+      const { stream, fail } = failing('EPIPE');
+      using scope = abortOnSignals({ stdout: stream, stderr: new PassThrough() });
+      for (const what of order) {
+        if (what === 'EPIPE') fail();
+        else process.emit('SIGTERM', 'SIGTERM');
+      }
+      const [code, name] = order[0] === 'EPIPE' ? [0, 'OutputClosedError'] : [143, 'InterruptedError'];
+      expect(scope.signal.reason).toMatchObject({ name, exitCode: code });
+      expect(report(scope.signal.reason)).toEqual({ code, text: '' });
+    }
+    expect(process.listenerCount('SIGTERM')).toBe(0);
+  });
+
+  it('takes any other failure of the output for a failure', () => {
+    const { stream, fail } = failing('ENOSPC');
+    using scope = abortOnSignals({ stdout: new PassThrough(), stderr: stream });
+    fail();
+    expect(report(scope.signal.reason)).toEqual({ code: 5, text: 'no\n' });
   });
 });

@@ -1,0 +1,156 @@
+/** The trainer is told to end, by a signal or by whoever reads its output: it saves first, and can be gone on with. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadCheckpoint } from '../../lib/checkpoint/checkpoint';
+import type { StartEvent, TrainingEvent } from '../../lib/training/events';
+import { compiled, itWhere, node, run } from '../fixtures/child';
+
+let folder: string;
+let out: string;
+let corpus: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'signals-'));
+  out = join(folder, 'run');
+  corpus = join(folder, 'corpus.txt');
+  await writeFile(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(200));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+/** A run without end, of small steps and short epochs. */
+const endless = () => [
+  ...[corpus, '--out', out, '--hidden', '16', '--layers', '1', '--batch-size', '4', '--seq-length', '20'],
+  ...['--sample-length', '0', '--patience', '0', '--epochs', '1000000', '--device', 'cpu', '--threads', '1'],
+];
+
+/** Sends a signal when the first epoch is over: from then on it is in the middle of training, always. */
+const signalInTraining = (name: NodeJS.Signals) => (child: ChildProcess) =>
+  child.stdout?.on('data', (text: string) => {
+    if (text.includes('"type":"epoch"') && !child.killed) child.kill(name);
+  });
+
+/** What the run that was ended left can be gone on with: gives the step that it goes on from. */
+async function resume(): Promise<number> {
+  const names = await readdir(out);
+  expect(names.filter((name) => name === 'lock' || name.startsWith('.'))).toEqual([]);
+  const { metadata } = await loadCheckpoint(join(out, (await readFile(join(out, 'latest'), 'utf8')).trim()));
+  const { code, stdout } = await node('train.js', ['--resume', out, '--max-time', '100ms', '--json']);
+  expect(code).toBe(0);
+  const events = stdout.trimEnd().split('\n');
+  const { resumed } = JSON.parse(events[0] as string) as StartEvent;
+  expect(resumed?.step).toBe(metadata.step);
+  const end = JSON.parse(events.at(-1) as string) as Extract<TrainingEvent, { type: 'end' }>;
+  expect(end.totalSteps).toBeGreaterThan(metadata.step);
+  return metadata.step;
+}
+
+it.each([
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const)('saves on %s, and ends with %i', async (name, exitCode) => {
+  const ended = await node('train.js', [...endless(), '--json'], { onStart: signalInTraining(name) });
+  expect({ ...ended, stdout: '' }).toEqual({ code: exitCode, signal: null, stdout: '', stderr: '' });
+  const last = JSON.parse(ended.stdout.trimEnd().split('\n').at(-1) as string) as TrainingEvent;
+  expect(last).toMatchObject({ type: 'end', reason: 'aborted' });
+  expect(await resume()).toBe((last as { totalSteps: number }).totalSteps); // Not a step is lost.
+});
+
+it('ends at once on a second SIGINT, whatever it is doing', async () => {
+  // A disk that never gets done: without the second signal it would wait for ever.
+  const stuck = join(folder, 'stuck.js');
+  await writeFile(
+    stuck,
+    `const fs = require('node:fs/promises');
+    const rename = fs.rename;
+    let interrupted = false;
+    process.on('SIGINT', () => { interrupted = true; });
+    fs.rename = (...names) => {
+      if (!interrupted) return rename(...names);
+      console.log('stuck');
+      return new Promise(() => setInterval(() => {}, 1000));
+    };`,
+  );
+  let second = 0;
+  const ended = await run(process.execPath, ['--require', stuck, compiled('train.js'), ...endless(), '--json'], {
+    onStart: (child) => {
+      signalInTraining('SIGINT')(child);
+      child.stdout?.on('data', (text: string) => {
+        if (!text.includes('stuck')) return;
+        second = performance.now();
+        child.kill('SIGINT');
+      });
+    },
+  });
+  const seconds = (performance.now() - second) / 1000;
+  expect({ ...ended, stdout: '' }).toEqual({ code: 130, signal: null, stdout: '', stderr: '' });
+  expect(ended.stdout).toContain('stuck');
+  expect(seconds).toBeLessThan(2);
+  // What was saved before is whole, and the next trainer clears up and goes on.
+  const { code } = await node('train.js', ['--resume', out, '--max-time', '100ms']);
+  expect(code).toBe(0);
+});
+
+describe('… | head', () => {
+  /** Runs a shell's pipeline; gives the trainer's own exit code and what it wrote to stderr. */
+  async function pipeline(reader: string, options: string[], both = false) {
+    const errors = join(folder, 'stderr');
+    const script = `"$0" "$@" ${both ? '2>&1' : `2>"${errors}"`} | ${reader}; exit "\${PIPESTATUS[0]}"`;
+    const ended = await run('bash', ['-c', script, process.execPath, compiled('train.js'), ...endless(), ...options]);
+    return { ...ended, stderr: both ? ended.stderr : await readFile(errors, 'utf8') };
+  }
+
+  it('saves and ends quietly when nobody reads its events any more', async () => {
+    const { code, stdout, stderr } = await pipeline('head -n 1', ['--json']);
+    expect(JSON.parse(stdout)).toMatchObject({ type: 'start' });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(await resume()).toBeGreaterThan(0);
+  });
+
+  it('the same where only samples go there, in the middle of which it ends', async () => {
+    const { code, stdout, stderr } = await pipeline('head -n 1', ['--sample-length', '40']);
+    expect(stdout).toBe('--- sample, epoch 1 ---\n');
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^device: .*\n[\s\S]*stopped: /);
+    expect(stderr).not.toMatch(/EPIPE|[Ee]rror|closed/);
+    expect(await resume()).toBeGreaterThan(0);
+  });
+
+  it('the same where progress goes there too', async () => {
+    const { code, stdout, stderr } = await pipeline('head -n 1', ['--sample-length', '40'], true);
+    expect(stdout).toMatch(/^device: .*\n$/);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(await resume()).toBeGreaterThan(0);
+  });
+
+  it('keeps the exit code of a signal that came first', async () => {
+    // What a terminal does to `train | tee`: both get the signal, the reader is gone at once, the trainer has still to save.
+    const child = spawn(process.execPath, [compiled('train.js'), ...endless(), '--json'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let errors = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      errors += text;
+    });
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      if (!text.includes('"type":"epoch"') || child.killed) return;
+      child.kill('SIGINT');
+      child.stdout.destroy();
+    });
+    const code = await new Promise((resolve) => child.on('exit', resolve));
+    expect({ code, errors }).toEqual({ code: 130, errors: '' });
+    expect(await resume()).toBeGreaterThan(0);
+  });
+});
+
+itWhere(existsSync('/dev/full'), 'this system has no /dev/full')(
+  'ends with 5 and a line that says why when its output finds no space',
+  async () => {
+    const script = 'exec "$0" "$@" >/dev/full';
+    const argv = [process.execPath, compiled('train.js'), ...endless(), '--json'];
+    const { code, stderr } = await run('bash', ['-c', script, ...argv]);
+    expect({ code, stderr }).toEqual({ code: 5, stderr: expect.stringMatching(/^[^\n]*no space left[^\n]*\n$/i) });
+  },
+);
