@@ -17,10 +17,10 @@ export {
 } from './checkpoint/checkpoint';
 export { canonicalLayout } from './checkpoint/layout';
 export { RunDirectory, resolveCheckpoint } from './checkpoint/run-directory';
-export { bundledCorpusPath, type Corpus, openCorpus } from './corpus/corpus';
-export type { IdSource } from './corpus/ids';
+export { bundledCorpusPath, type Corpus, type CorpusOptions, openCorpus } from './corpus/corpus';
+export type { IdArray, IdSource } from './corpus/ids';
 export { type Normalization, normalizeText } from './corpus/normalization';
-export { Vocabulary } from './corpus/vocabulary';
+export { type EncodeOptions, Vocabulary } from './corpus/vocabulary';
 export {
   chooseDevice,
   chooseThreads,
@@ -43,12 +43,35 @@ export {
 export { type CheckpointInfo, inspectCheckpoint } from './info';
 export { inspectMachine, type MachineInfo } from './machine';
 export { type CreateOptions, LanguageModel, type ModelOptions, type ScoreOptions } from './model';
-export type { GpuUsage, InputCoding, NativeParameter, Precision, Slot, Target } from './native';
+export type {
+  GpuUsage,
+  InputCoding,
+  NativeAddon,
+  NativeCpuInfo,
+  NativeCudaDevice,
+  NativeCudaInfo,
+  NativeEvaluateCall,
+  NativeModel,
+  NativeModelOptions,
+  NativeModelSpec,
+  NativeParameter,
+  NativeSampleCall,
+  NativeSampleResult,
+  NativeSamplingOptions,
+  NativeTrainCall,
+  NativeTrainResult,
+  Precision,
+  Slot,
+  Target,
+} from './native';
 export type { QueuedModel } from './native-queue';
 export type { GeneratedPiece } from './sampling/generate';
 export type { GenerateOptions, SamplingOptions } from './sampling/options';
 export type { ReadableIds, Score, ScoringOptions } from './scoring/score';
 export type { WindowProtocolOptions, WindowScore } from './scoring/window-protocol';
+export type { BatchCut, BatchSource } from './training/batches';
+export type { CheckpointDirectory } from './training/checkpoints';
+export type { Configuration } from './training/configuration';
 export type {
   CheckpointEvent,
   EndEvent,
@@ -59,9 +82,10 @@ export type {
   StepEvent,
   TrainingEvent,
 } from './training/events';
-export type { TrainingOptions } from './training/options';
+export type { OptionName, RecipeOption, TrainingOptions } from './training/options';
 export { planTraining, type TrainingPlan } from './training/plan';
 export { openTraining, type Training, type TrainingRequest } from './training/preparation';
-export { presets } from './training/presets';
-export { Trainer, type TrainerParts } from './training/trainer';
+export { type PresetName, presets } from './training/presets';
+export { type TrainedModel, Trainer, type TrainerParts } from './training/trainer';
+export type { Split } from './training/validation';
 export { packageVersion } from './version';
