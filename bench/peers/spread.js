@@ -2,6 +2,7 @@
 // that is small enough to wait for. Losses do not depend on how busy the machine is.
 //
 //   node bench/peers/spread.js [--corpus FILE] [--characters 3100] [--epochs 5] [--seeds 5] [--python ~/venv/bin/python]
+//   node bench/peers/spread.js --recorded bench/results/keras-spread-<cpu>-<threads>.json      judges recorded runs again
 //
 // Exit status 1 if at any epoch our mean is farther from Keras' mean than three standard errors of their difference (Welch's: of
 // two means, each with its own variance); or if a first batch, which no step has changed yet, is not at the loss of a guess.
@@ -9,7 +10,7 @@
 // losses are higher by three standard deviations. Whether our mean is within Keras' least and greatest loss is shown, but does not
 // decide: it is not at 14 % of the epochs of one and the same program.
 const { spawn } = require('node:child_process');
-const { existsSync, mkdtempSync, rmSync, writeFileSync } = require('node:fs');
+const { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { createInterface } = require('node:readline');
@@ -27,6 +28,8 @@ const { values: options } = parseArgs({
     seeds: { type: 'string', default: '5' },
     threads: { type: 'string', default: String(os.availableParallelism()) },
     python: { type: 'string', default: 'python3' },
+    /** A result file: judge the runs in it by today's rule and put the verdict there; train nothing. */
+    recorded: { type: 'string' },
     write: { type: 'boolean', default: true },
   },
   allowNegative: true,
@@ -134,10 +137,12 @@ const summary = (losses) => ({
 });
 
 function compareEpochs(keras, ours) {
-  return Array.from({ length: epochs }, (_, i) => {
+  return keras[0].losses.map((_, i) => {
     const [theirs, own] = [keras, ours].map((runs) => summary(runs.map((run) => run.losses[i])));
     const difference = own.mean - theirs.mean;
-    const standardError = Math.hypot(own.standardDeviation, theirs.standardDeviation) / Math.sqrt(seeds.length);
+    const standardError = Math.sqrt(
+      own.standardDeviation ** 2 / ours.length + theirs.standardDeviation ** 2 / keras.length,
+    );
     return {
       epoch: i + 1,
       keras: theirs,
@@ -165,12 +170,8 @@ function print(comparison) {
   }
 }
 
-async function main() {
-  if (!existsSync(options.corpus)) {
-    console.error(`no corpus at ${options.corpus}: give one with --corpus`);
-    process.exitCode = 3;
-    return;
-  }
+/** Trains both: { date, machine, versions, corpus, runs: { keras, ours } }. */
+async function trainBoth() {
   const place = mkdtempSync(path.join(os.tmpdir(), 'cudnn-lstm-spread-'));
   try {
     const cut = await cutCorpus(place);
@@ -179,39 +180,56 @@ async function main() {
     if (ours.symbols !== keras.about.symbols) {
       throw new Error(`the alphabets differ: ${ours.symbols} symbols here, ${keras.about.symbols} in Keras`);
     }
-    const comparison = compareEpochs(keras.runs, ours.runs);
-    print(comparison);
-    const guess = Math.log(ours.symbols);
-    const farthest = (runs) => Math.max(...runs.map((run) => Math.abs(run.firstLoss - guess)));
-    const firstBatch = {
-      guess: rounded(guess, 6),
-      farthest: { keras: rounded(farthest(keras.runs), 4), ours: rounded(farthest(ours.runs), 4) },
-    };
-    console.log(
-      `\nfirst batch: at most ${firstBatch.farthest.keras} (Keras) and ${firstBatch.farthest.ours} (ours) nats from ` +
-        `ln ${ours.symbols} = ${guess.toFixed(4)}`,
-    );
-    const within =
-      comparison.every((epoch) => epoch.within) &&
-      Object.values(firstBatch.farthest).every((distance) => distance <= guessTolerance);
     const { symbols, windows, ...versions } = keras.about;
-    const result = {
+    return {
       date: new Date().toISOString().slice(0, 10),
       machine: machine(),
       versions: { 'cudnn-lstm': packageVersion, ...versions },
       corpus: { file: path.basename(options.corpus), characters: Number(options.characters), symbols, windows },
-      recipe: 'proj-basic',
-      criterion: `means at most ${standardErrors} standard errors of their difference apart`,
-      within,
-      firstBatch,
-      comparison,
       runs: { keras: keras.runs, ours: ours.runs },
     };
-    if (options.write) console.log(`written to ${writeResult('keras-spread', options.threads, result)}`);
-    process.exitCode = within ? 0 : 1;
   } finally {
     rmSync(place, { recursive: true, force: true });
   }
+}
+
+/** Prints and returns the verdict on runs. */
+function judge({ corpus, runs }) {
+  const comparison = compareEpochs(runs.keras, runs.ours);
+  print(comparison);
+  const guess = Math.log(corpus.symbols);
+  const farthest = (side) => rounded(Math.max(...side.map((run) => Math.abs(run.firstLoss - guess))), 4);
+  const firstBatch = {
+    guess: rounded(guess, 6),
+    farthest: { keras: farthest(runs.keras), ours: farthest(runs.ours) },
+  };
+  console.log(
+    `\nfirst batch: at most ${firstBatch.farthest.keras} (Keras) and ${firstBatch.farthest.ours} (ours) nats from ` +
+      `ln ${corpus.symbols} = ${guess.toFixed(4)}`,
+  );
+  return {
+    criterion: `means at most ${standardErrors} standard errors of their difference apart`,
+    within:
+      comparison.every((epoch) => epoch.within) &&
+      Object.values(firstBatch.farthest).every((distance) => distance <= guessTolerance),
+    firstBatch,
+    comparison,
+  };
+}
+
+async function main() {
+  if (options.recorded === undefined && !existsSync(options.corpus)) {
+    console.error(`no corpus at ${options.corpus}: give one with --corpus`);
+    process.exitCode = 3;
+    return;
+  }
+  const recorded = options.recorded && JSON.parse(readFileSync(options.recorded, 'utf8'));
+  const { date, machine: where, versions, corpus, runs } = recorded ?? (await trainBoth());
+  const verdict = judge({ corpus, runs });
+  const result = { date, machine: where, versions, corpus, recipe: 'proj-basic', ...verdict, runs };
+  if (recorded) writeFileSync(options.recorded, `${JSON.stringify(result, null, 2)}\n`);
+  else if (options.write) console.log(`written to ${writeResult('keras-spread', options.threads, result)}`);
+  process.exitCode = verdict.within ? 0 : 1;
 }
 
 main().catch((error) => {
