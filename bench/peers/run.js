@@ -195,6 +195,7 @@ async function main() {
       rounds,
       recipes,
     };
+    if (recipes.every(({ pairs }) => pairs.length === 0)) throw new Error('no peer ran: nothing is written');
     if (options.write) console.log(`\nwritten to ${writeResult('peers', threads, result)}`);
   } finally {
     rmSync(place, { recursive: true, force: true });
@@ -202,6 +203,6 @@ async function main() {
 }
 
 main().catch((error) => {
-  console.error(error);
+  console.error(error.message);
   process.exitCode = 1;
 });
