@@ -164,7 +164,8 @@ export function abortOnSignals(io: CommandIo = processIo): SignalScope {
     signalled = true;
     controller.abort(reason);
   };
-  const onError = (error: Error) => controller.abort(outputError(error));
+  // Later, not at once: Ctrl-C in `train | tee` reaches both, and the broken pipe is often heard of before the signal is.
+  const onError = (error: Error) => setTimeout(() => controller.abort(outputError(error)), 20);
   const streams = new Set([io.stdout, io.stderr]);
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);

@@ -16,21 +16,29 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'signals-'));
   out = join(folder, 'run');
   corpus = join(folder, 'corpus.txt');
-  await writeFile(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(200));
+  await writeFile(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(3000));
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-/** A run without end, of small steps and short epochs. */
+/** A run without end, of small steps, and epochs of a fifth of a second with a millisecond or two between them. */
 const endless = () => [
   ...[corpus, '--out', out, '--hidden', '16', '--layers', '1', '--batch-size', '4', '--seq-length', '20'],
   ...['--sample-length', '0', '--patience', '0', '--epochs', '1000000', '--device', 'cpu', '--threads', '1'],
 ];
 
-/** Sends a signal when the first epoch is over: from then on it is in the middle of training, always. */
-const signalInTraining = (name: NodeJS.Signals) => (child: ChildProcess) =>
-  child.stdout?.on('data', (text: string) => {
-    if (text.includes('"type":"epoch"') && !child.killed) child.kill(name);
-  });
+/** Calls back once the second epoch has begun: there is a checkpoint then, and there are steps that are not saved. */
+function inTraining(child: ChildProcess, callback: () => void): void {
+  let seen = '';
+  const onData = (text: string) => {
+    seen += text;
+    if (!/"type":"step","epoch":2/.test(seen)) return;
+    child.stdout?.off('data', onData);
+    callback();
+  };
+  child.stdout?.setEncoding('utf8').on('data', onData);
+}
+
+const signalInTraining = (name: NodeJS.Signals) => (child: ChildProcess) => inTraining(child, () => child.kill(name));
 
 /** What the run that was ended left can be gone on with: gives the step that it goes on from. */
 async function resume(): Promise<number> {
@@ -134,8 +142,7 @@ describe('… | head', () => {
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       errors += text;
     });
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      if (!text.includes('"type":"epoch"') || child.killed) return;
+    inTraining(child, () => {
       child.kill('SIGINT');
       child.stdout.destroy();
     });
