@@ -9,15 +9,7 @@ import { type Normalization, normalizeText } from './corpus/normalization';
 import { Vocabulary } from './corpus/vocabulary';
 import { chooseDevice, type DeviceRequest } from './device';
 import { DataError, UsageError } from './errors';
-import {
-  fromNative,
-  type GpuUsage,
-  loadNative,
-  type NativeAddon,
-  type NativeModel,
-  type Precision,
-  type Target,
-} from './native';
+import { fromNative, type GpuUsage, loadNative, type NativeAddon, type Precision, type Target } from './native';
 import { type QueuedModel, queued } from './native-queue';
 import { type GeneratedPiece, generatePieces } from './sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
@@ -49,7 +41,7 @@ export interface CreateOptions extends ModelOptions {
 export interface ScoreOptions extends ScoringOptions {
   /** What a character that the model does not know does. Default `'error'`. */
   unknown?: 'error' | 'skip' | undefined;
-  /** Contiguous parts scored side by side; 1, the default, is exact (see {@link scoreIds}). */
+  /** Contiguous parts scored side by side; 1, the default, is exact; of more, all but the first begin without context. */
   streams?: number | undefined;
 }
 
@@ -94,7 +86,7 @@ export class LanguageModel implements Disposable {
         `The model's vocabulary size is ${shape.vocabulary}, but the vocabulary has ${vocabulary.size} symbols.`,
       );
     }
-    const { native, device } = await createNative(shape, o, o.seed ?? 0);
+    const { native, device } = await createNative(shape, o, o.seed ?? 0, true);
     const { vocabulary: _, ...model } = shape;
     const metadata: CheckpointMetadata = {
       format: 'cudnn-lstm',
@@ -109,10 +101,7 @@ export class LanguageModel implements Disposable {
       step: 0,
       version: packageVersion,
     };
-    return initialized(native, () => {
-      native.initialize();
-      return new LanguageModel(native, vocabulary, metadata, device);
-    });
+    return new LanguageModel(native, vocabulary, metadata, device);
   }
 
   /**
@@ -124,11 +113,14 @@ export class LanguageModel implements Disposable {
     const { metadata, parameters } = await loadCheckpoint(await resolveCheckpoint(pathOrDirectory));
     const vocabulary = new Vocabulary(metadata.vocabulary);
     const shape = { ...metadata.model, vocabulary: vocabulary.size };
-    const { native, device } = await createNative(shape, o, o.seed ?? metadata.training?.seed ?? 0);
-    return initialized(native, () => {
+    const { native, device } = await createNative(shape, o, o.seed ?? metadata.training?.seed ?? 0, false);
+    try {
       native.write('parameters', parameters);
-      return new LanguageModel(native, vocabulary, metadata, device);
-    });
+    } catch (error) {
+      native.dispose(); // Frees the device's memory now, not when it is collected.
+      throw error;
+    }
+    return new LanguageModel(native, vocabulary, metadata, device);
   }
 
   /** How busy this model's GPU is now, with everything that runs on it; null on a CPU and where NVML is missing. */
@@ -281,6 +273,7 @@ async function createNative(
   shape: ModelShape,
   o: ModelOptions,
   seed: number,
+  initialize: boolean,
 ): Promise<{ native: QueuedModel; device: ChosenDevice }> {
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new UsageError(`seed must be a whole number from 0 to 2^53 - 1, not ${seed}.`);
@@ -290,6 +283,7 @@ async function createNative(
     device,
     ordinal,
     threads,
+    initialize,
     ...(o.precision ? { precision: o.precision } : {}),
     ...(libraryPath ? { libraryPath } : {}),
   };
@@ -298,16 +292,6 @@ async function createNative(
     return { native, device: { device, ordinal, reason } };
   } catch (error) {
     throw fromNative(error);
-  }
-}
-
-/** Runs `make`, and frees the device memory if it fails. */
-function initialized(native: NativeModel, make: () => LanguageModel): LanguageModel {
-  try {
-    return make();
-  } catch (error) {
-    native.dispose();
-    throw error;
   }
 }
 

@@ -30,6 +30,8 @@ export interface NativeModelOptions {
   ordinal?: number;
   /** CPU threads. */
   threads?: number;
+  /** Fresh weights, as by {@link NativeModel.initialize}, but off the JavaScript thread: large ones take seconds. */
+  initialize?: boolean;
   precision?: Precision;
   /** cuDNN algorithm: 'auto' times the fast ones at creation. */
   algorithm?: 'auto' | 'standard' | 'persist-static' | 'persist-dynamic';
@@ -135,7 +137,10 @@ export interface NativeModel {
   readonly description: string;
   readonly hostBytes: number;
   readonly deviceBytes: number;
-  /** Glorot-uniform inputs and output, orthogonal recurrent, zero biases with forget bias 1, all from the seed. */
+  /**
+   * Glorot-uniform inputs and output, orthogonal recurrent, zero biases with forget bias 1, all from the seed. At once, on the
+   * calling thread: {@link NativeModelOptions.initialize} does it beside it.
+   */
   initialize(): void;
   trainSteps(call: NativeTrainCall): Promise<NativeTrainResult>;
   /** Nats of each target: [T, B] or, for target 'last', [B]. */

@@ -16,6 +16,7 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
  public:
   LstmAddon(Napi::Env env, Napi::Object exports) {
     model_ = Napi::Persistent(Model::define(env));
+    stop_at_exit(env);
     DefineAddon(
         exports,
         {InstanceMethod("createModel", &LstmAddon::create_model), InstanceMethod("cpuInfo", &LstmAddon::cpu_info),
@@ -24,6 +25,16 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
   }
 
  private:
+  // Node ends a process, or a worker that calls process.exit(), only when the calls that run have ended: ends them
+  // early. (A worker that is terminated from outside tells nobody, and waits for the step that it is in.)
+  void stop_at_exit(Napi::Env env) {
+    const Napi::Object process = env.Global().Get("process").As<Napi::Object>();
+    const Napi::Function stop = Napi::Function::New(env, [living = living_](const Napi::CallbackInfo&) {
+      for (ModelState* state : *living) state->stop.store(true);
+    });
+    process.Get("on").As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), stop});
+  }
+
   Napi::Value create_model(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     return guarded(env, [&]() -> Napi::Value {
@@ -48,11 +59,18 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
       } else {
         throw Error(kInvalidArgument, "device must be cpu or cuda");
       }
+      const bool initialized = options.Get("initialize").ToBoolean().Value();
       auto backend = std::make_shared<std::unique_ptr<Backend>>();
       return Task::start(
-          env, [backend, make] { *backend = make(); },
+          env,
+          [backend, make, initialized] {
+            *backend = make();
+            if (initialized) initialize_parameters(**backend);
+          },
           [this, backend](Napi::Env inner) -> Napi::Value {
-            return model_.New({Napi::External<std::unique_ptr<Backend>>::New(inner, backend.get())});
+            const Napi::Object model = model_.New({});
+            Model::Unwrap(model)->adopt(inner, std::move(*backend), living_);
+            return model;
           });
     });
   }
@@ -107,6 +125,7 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
   }
 
   Napi::FunctionReference model_;
+  const std::shared_ptr<LivingModels> living_ = std::make_shared<LivingModels>();
 };
 
 NODE_API_ADDON(LstmAddon)

@@ -63,6 +63,12 @@ ModelSpec to_spec(const Napi::Object& object) {
   return spec;
 }
 
+void initialize_parameters(Backend& backend) {
+  std::vector<float> values(backend.layout().size());
+  initialize(backend.spec(), backend.layout(), values.data());
+  backend.write(Slot::parameters, values.data(), values.size());
+}
+
 Napi::Function Model::define(Napi::Env env) {
   return DefineClass(
       env, "Model",
@@ -80,21 +86,19 @@ Napi::Function Model::define(Napi::Env env) {
 }
 
 Model::Model(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Model>(info), state_(std::make_shared<ModelState>()) {
-  if (info.Length() < 1 || !info[0].IsExternal()) {
-    throw make_error(info.Env(), kInvalidArgument, "a model is made by createModel()");
-  }
-  state_->backend = std::move(*info[0].As<Napi::External<std::unique_ptr<Backend>>>().Data());
-  // A worker that is terminated, or a process that exits, must not wait for a long step.
-  info.Env().AddCleanupHook(
-      [](std::weak_ptr<ModelState>* weak) {
-        if (const auto state = weak->lock()) state->stop.store(true);
-        delete weak;
-      },
-      new std::weak_ptr<ModelState>(state_));
-  report_memory(info.Env());
+  state_->disposed = true;
+}
+
+void Model::adopt(Napi::Env env, std::unique_ptr<Backend> backend, std::shared_ptr<LivingModels> living) {
+  state_->backend = std::move(backend);
+  state_->disposed = false;
+  living_ = std::move(living);
+  living_->insert(state_.get());
+  report_memory(env);
 }
 
 Model::~Model() {
+  if (living_) living_->erase(state_.get());
   state_->stop.store(true);
   if (reported_bytes_ != 0) Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_bytes_);
 }
@@ -120,15 +124,16 @@ Backend& Model::idle_backend(Napi::Env env) {
 
 Napi::Promise Model::start(Napi::Env env, std::function<void()> execution,
                            std::function<Napi::Value(Napi::Env)> completion) {
-  state_->busy = true;
   state_->stop.store(false);
-  Ref();  // the object lives while its call does
-  return Task::start(env, std::move(execution), std::move(completion), [this](Napi::Env inner) {
+  const Napi::Promise promise = Task::start(env, std::move(execution), std::move(completion), [this](Napi::Env inner) {
     state_->busy = false;
     if (state_->disposed) state_->backend.reset();
     report_memory(inner);
     Unref();
   });
+  state_->busy = true;
+  Ref();  // the object lives while its call does
+  return promise;
 }
 
 Napi::Value Model::parameter_count(const Napi::CallbackInfo& info) {
@@ -177,9 +182,7 @@ void Model::set_step_count(const Napi::CallbackInfo& info, const Napi::Value& va
 Napi::Value Model::initialize(const Napi::CallbackInfo& info) {
   Backend& backend = idle_backend(info.Env());
   return guarded(info.Env(), [&]() -> Napi::Value {
-    std::vector<float> values(backend.layout().size());
-    cudnn_lstm::initialize(backend.spec(), backend.layout(), values.data());
-    backend.write(Slot::parameters, values.data(), values.size());
+    initialize_parameters(backend);
     return info.Env().Undefined();
   });
 }

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "core/backend.h"
@@ -19,12 +20,16 @@ struct ModelState {
   bool disposed = false;  // likewise; the backend goes when the call in flight has ended
 };
 
+// The models of one JavaScript environment that are not collected yet.
+using LivingModels = std::set<ModelState*>;
+
 class Model final : public Napi::ObjectWrap<Model> {
  public:
   static Napi::Function define(Napi::Env env);
-  // Takes an External<std::unique_ptr<Backend>>.
+  // JavaScript can only make one that is as if disposed of; createModel lets it adopt a backend.
   explicit Model(const Napi::CallbackInfo& info);
   ~Model() override;
+  void adopt(Napi::Env env, std::unique_ptr<Backend> backend, std::shared_ptr<LivingModels> living);
 
  private:
   Napi::Value parameter_count(const Napi::CallbackInfo& info);
@@ -52,9 +57,13 @@ class Model final : public Napi::ObjectWrap<Model> {
   void report_memory(Napi::Env env);
 
   std::shared_ptr<ModelState> state_;
+  std::shared_ptr<LivingModels> living_;
   std::int64_t reported_bytes_ = 0;
 };
 
 ModelSpec to_spec(const Napi::Object& object);
+
+// Fresh weights, from the seed.
+void initialize_parameters(Backend& backend);
 
 }  // namespace cudnn_lstm::binding

@@ -1,0 +1,170 @@
+/** What a program may ask of a model while it is at work, and when it is gone. */
+import { setTimeout } from 'node:timers/promises';
+import { Vocabulary } from '../../lib/corpus/vocabulary';
+import { LanguageModel } from '../../lib/model';
+import type { NativeModel } from '../../lib/native';
+import { createModel, devices, randomIds, trainCall } from '../parity/harness';
+
+const spec = { vocabulary: 20, layers: 2, hidden: 64, input: 'onehot', embedding: 0 } as const;
+const sampling = {
+  greedy: false,
+  temperature: 1,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  penaltyWindow: 0,
+  seed: 1,
+  streams: 1,
+  count: 1,
+  window: 0,
+  position: 0,
+};
+const ids = Int32Array.of(1, 2, 3);
+const evaluation = { ids, steps: 2, batch: 1, target: 'every', carryState: false, dropout: false } as const;
+
+/** Every way into a model; a call that is refused throws, or rejects. */
+const uses: Record<string, (model: NativeModel) => unknown> = {
+  trainSteps: (model) => model.trainSteps(trainCall(ids, 2, 1)),
+  evaluate: (model) => model.evaluate(evaluation),
+  sample: (model) => model.sample({ ...sampling, ids }),
+  logits: (model) => model.logits({ ids, streams: 1 }),
+  read: (model) => model.read('parameters'),
+  write: (model) => model.write('parameters', new Float32Array(model.parameterCount)),
+  initialize: (model) => model.initialize(),
+  resetEvaluationState: (model) => model.resetEvaluationState(),
+  resetTrainingState: (model) => model.resetTrainingState(),
+  'stepCount =': (model) => {
+    model.stepCount = 1;
+  },
+};
+const looks: Record<string, (model: NativeModel) => unknown> = {
+  stepCount: (model) => model.stepCount,
+  parameterCount: (model) => model.parameterCount,
+  parameters: (model) => model.parameters,
+  description: (model) => model.description,
+  hostBytes: (model) => model.hostBytes,
+  deviceBytes: (model) => model.deviceBytes,
+};
+
+async function refusal(use: (model: NativeModel) => unknown, model: NativeModel): Promise<unknown> {
+  try {
+    await use(model);
+    return undefined;
+  } catch (error) {
+    return (error as { code?: string }).code;
+  }
+}
+
+/** Far more steps than anybody waits for. */
+const count = 1 << 17;
+const longCall = () => trainCall(randomIds(count * 5 * 4, spec.vocabulary), 4, 4, { count });
+
+describe.each(devices)('$name', (device) => {
+  it('refuses a second call, and everything that would disturb the first', async () => {
+    const model = await createModel(spec, device);
+    model.initialize();
+    const running = model.trainSteps(longCall());
+    for (const [name, use] of Object.entries(uses)) {
+      expect([name, await refusal(use, model)]).toEqual([name, 'ERR_BUSY']);
+    }
+    for (const look of Object.values(looks)) look(model);
+    model.stop();
+    expect((await running).stopped).toBe(true);
+    for (const [name, use] of Object.entries(uses)) {
+      expect([name, await refusal(use, model)]).toEqual([name, undefined]);
+    }
+    model.dispose();
+  });
+
+  it('refuses everything when it was disposed of', async () => {
+    const model = await createModel(spec, device);
+    model.dispose();
+    model.dispose();
+    model.stop();
+    for (const [name, use] of Object.entries({ ...uses, ...looks })) {
+      expect([name, await refusal(use, model)]).toEqual([name, 'ERR_DISPOSED']);
+    }
+  });
+
+  it('can only be made by createModel()', async () => {
+    const model = await createModel(spec, device);
+    const Model = model.constructor as new () => NativeModel;
+    for (const [name, use] of Object.entries({ ...uses, ...looks })) {
+      expect([name, await refusal(use, new Model())]).toEqual([name, 'ERR_DISPOSED']);
+    }
+    model.dispose();
+  });
+
+  it('is disposed of in the middle of a call, which ends early', async () => {
+    const model = await createModel(spec, device);
+    model.initialize();
+    const running = model.trainSteps(longCall());
+    await setTimeout(30);
+    model.dispose();
+    expect(await refusal(uses.read as (model: NativeModel) => unknown, model)).toBe('ERR_DISPOSED');
+    const { stopped, completed } = await running;
+    expect(stopped).toBe(true);
+    expect(completed).toBeLessThan(count);
+  });
+
+  it('leaves the event loop free while it is made and while it trains', async () => {
+    const vocabulary = new Vocabulary([...'abcdefghij']);
+    const shape = { vocabulary: 10, layers: 1, hidden: 448, input: 'onehot', embedding: 0, dropout: 0 } as const;
+    const beat = heartbeat();
+    const model = await LanguageModel.create(shape, vocabulary, { device: device.device });
+    const making = beat();
+    const training = heartbeat();
+    await model.native.trainSteps(trainCall(randomIds(201 * 64, 10), 200, 64)); // One long step.
+    for (const { total, longest } of [making, training()]) {
+      expect(longest).toBeLessThan(Math.max(total / 2, 50));
+    }
+    model.dispose();
+  });
+});
+
+/** Measures how long timers were kept from running: milliseconds in all, and at a stretch. */
+function heartbeat(): () => { total: number; longest: number } {
+  const began = performance.now();
+  let [last, longest] = [began, 0];
+  const beat = () => {
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+  };
+  const timer = setInterval(beat, 2);
+  return () => {
+    clearInterval(timer);
+    beat();
+    return { total: last - began, longest };
+  };
+}
+
+describe('a language model', () => {
+  const vocabulary = new Vocabulary([...'abcdefghij']);
+  const shape = { vocabulary: 10, layers: 1, hidden: 64, input: 'onehot', embedding: 0, dropout: 0 } as const;
+
+  it('lets calls wait for one another, and ends them when it is disposed of', async () => {
+    const model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1 });
+    const drawn = await Promise.all([1, 2, 3].map(() => text(model, 200)));
+    expect(new Set(drawn).size).toBe(1);
+    // They take turns, a piece each; which one runs when it is disposed of is not known.
+    const given = Promise.allSettled([text(model, 1 << 24), model.score('abcd'.repeat(1 << 20))]);
+    await setTimeout(30);
+    model.dispose();
+    expect(model.disposed).toBe(true);
+    for (const settled of await given) {
+      const code = expect.stringMatching(/^ERR_(DISPOSED|STOPPED)$/);
+      expect(settled).toMatchObject({ status: 'rejected', reason: { code } });
+    }
+    await expect(model.score('abc')).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+    await expect(text(model, 3)).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+    await expect(model.save('/nowhere/model.safetensors')).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+  });
+
+  async function text(model: LanguageModel, length: number): Promise<string> {
+    let all = '';
+    for await (const piece of model.generate({ prompt: 'abc', length, seed: 5 })) all += piece;
+    return all;
+  }
+});

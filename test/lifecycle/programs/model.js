@@ -1,0 +1,38 @@
+/** A model and calls to train it, for the programs of these tests, which run on the compiled package. */
+const { loadNative } = require('../../../dist/native');
+
+const vocabulary = 31;
+
+/** Two layers on two threads of the CPU. */
+exports.createModel = ({ hidden = 32, initialize = true } = {}) =>
+  loadNative().createModel(
+    { vocabulary, layers: 2, hidden, input: 'onehot', embedding: 0, dropout: 0.2, seed: 3 },
+    { device: 'cpu', threads: 2, initialize },
+  );
+
+exports.trainCall = ({ count = 1, steps = 8, batch = 6 } = {}) => ({
+  ids: Int32Array.from({ length: count * (steps + 1) * batch }, (_, i) => (i * i + (i >> 4)) % vocabulary),
+  count,
+  steps,
+  batch,
+  target: 'every',
+  carryState: true,
+  learningRates: new Float64Array(count).fill(1e-3),
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-7,
+  clip: 1,
+});
+
+/** A model of which one step takes seconds on two cores: 6·600·16·12·1024² is 0.7 TFLOP. */
+exports.createSlowModel = () => exports.createModel({ hidden: 1024, initialize: false });
+exports.slowCall = () => exports.trainCall({ steps: 600, batch: 16 });
+
+/** Trains until the process or the thread ends; `begun` is called after the first call was started. */
+exports.trainForever = async (model, call, begun = () => {}) => {
+  for (let first = true; ; first = false) {
+    const running = model.trainSteps(call);
+    if (first) begun();
+    await running;
+  }
+};

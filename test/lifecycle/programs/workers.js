@@ -1,0 +1,62 @@
+/**
+ * Loads the package in worker threads that train, and terminates them at any moment: `workers.js COUNT`. Then one calls
+ * process.exit() in the middle of a step that takes seconds. Prints what happened as JSON.
+ */
+const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
+const { setTimeout: pause } = require('node:timers/promises');
+const { createModel, createSlowModel, slowCall, trainCall, trainForever } = require('./model');
+
+const call = trainCall({ count: 8 });
+
+async function terminateOne(index) {
+  const worker = new Worker(__filename, { workerData: 'train' });
+  const failed = new Promise((_, reject) => worker.once('error', reject));
+  failed.catch(() => {});
+  const training = new Promise((resolve) => worker.once('message', resolve));
+  // Every fourth at any instant of its start, the others as they train.
+  if (index % 4 === 3) await Promise.race([pause(Math.random() * 300), failed]);
+  else {
+    await Promise.race([training, failed]);
+    await pause(Math.random() * 40);
+  }
+  await Promise.race([worker.terminate(), failed]);
+}
+
+async function exitOfWorker() {
+  const worker = new Worker(__filename, { workerData: 'exit' });
+  let called = 0;
+  worker.once('message', () => {
+    called = Date.now();
+  });
+  const code = await new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject));
+  return { code, milliseconds: Date.now() - called };
+}
+
+async function main(count) {
+  const model = await createModel();
+  await model.trainSteps(call);
+  let next = 0;
+  const series = async () => {
+    while (next < count) await terminateOne(next++);
+  };
+  await Promise.all([series(), series()]);
+  const exit = await exitOfWorker();
+  const { completed } = await model.trainSteps(call); // The other threads' models are none of this one's business.
+  model.dispose();
+  console.log(JSON.stringify({ terminated: next, exit, completed }));
+}
+
+async function train() {
+  await trainForever(await createModel(), call, () => parentPort.postMessage('training'));
+}
+
+async function exitInMidStep() {
+  await trainForever(await createSlowModel(), slowCall(), () =>
+    setTimeout(() => {
+      parentPort.postMessage('exiting');
+      process.exit(3);
+    }, 50),
+  );
+}
+
+void (isMainThread ? main(Number(process.argv[2])) : workerData === 'train' ? train() : exitInMidStep());
