@@ -1,5 +1,7 @@
-// A zeroed array on the host, aligned for vectors, on huge pages where the system offers them: an LSTM's activations
-// are tens of megabytes walked with large strides, and 4 KB pages would cost a TLB miss a line.
+// A zeroed array on the host, aligned for vectors. All but small ones are pages of their own, which the system gets
+// back when they are freed: malloc's arenas, one a thread, keep and fragment theirs. They are huge pages where there
+// are any, because an LSTM's activations are tens of megabytes walked with large strides, and 4 KB pages would cost a
+// TLB miss a line.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +11,11 @@
 #include <string>
 #include <utility>
 
-#if defined(__linux__)
+// The address sanitizer watches what malloc gives out.
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+#define CUDNN_LSTM_MAPPED_BUFFERS
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 #include "core/error.h"
@@ -35,19 +40,12 @@ class AlignedBuffer {
     if (size == size_) return;
     release();
     if (size == 0) return;
-    constexpr std::size_t kHuge = std::size_t{2} << 20;
     const std::size_t bytes = size * sizeof(T);
-    const std::size_t alignment = bytes >= kHuge ? kHuge : 64;
-    const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-    void* memory = size > SIZE_MAX / sizeof(T) / 2 ? nullptr : allocate(alignment, rounded);
+    void* memory = size > SIZE_MAX / sizeof(T) / 2 ? nullptr : allocate_zeroed(bytes);
     if (memory == nullptr) {
       throw Error(kOutOfMemory, "not enough memory: " + std::to_string(bytes >> 20) +
                                     " MiB more were needed; use a smaller batch size, sequence length or model");
     }
-#if defined(__linux__)
-    if (bytes >= kHuge) madvise(memory, rounded, MADV_HUGEPAGE);
-#endif
-    std::memset(memory, 0, rounded);
     data_ = static_cast<T*>(memory);
     size_ = size;
   }
@@ -63,6 +61,53 @@ class AlignedBuffer {
   const T& operator[](std::size_t i) const { return data_[i]; }
 
  private:
+  static void* allocate_zeroed(std::size_t bytes) {
+#if defined(CUDNN_LSTM_MAPPED_BUFFERS)
+    if (bytes >= kMapped) return map(bytes);
+#endif
+    void* memory = allocate(64, bytes);
+    if (memory != nullptr) std::memset(memory, 0, bytes);
+    return memory;
+  }
+
+  static void release_memory(void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(CUDNN_LSTM_MAPPED_BUFFERS)
+    if (bytes >= kMapped) {
+      munmap(memory, round_up(bytes, page_size(bytes)));
+      return;
+    }
+#endif
+    deallocate(memory);
+  }
+
+#if defined(CUDNN_LSTM_MAPPED_BUFFERS)
+  static constexpr std::size_t kMapped = std::size_t{64} << 10;
+  static constexpr std::size_t kHuge = std::size_t{2} << 20;
+
+  static std::size_t round_up(std::size_t bytes, std::size_t multiple) {
+    return (bytes + multiple - 1) / multiple * multiple;
+  }
+
+  // What a mapping of `bytes` is aligned to and a multiple of.
+  static std::size_t page_size(std::size_t bytes) {
+    return bytes >= kHuge ? kHuge : static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  }
+
+  // Zeroed pages, or null: maps a page more, and gives back what lies around.
+  static void* map(std::size_t bytes) {
+    const std::size_t page = page_size(bytes), size = round_up(bytes, page);
+    void* all = mmap(nullptr, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED) return nullptr;
+    const auto address = reinterpret_cast<std::uintptr_t>(all);
+    const std::size_t before = round_up(address, page) - address;
+    char* const memory = static_cast<char*>(all) + before;
+    if (before > 0) munmap(all, before);
+    if (before < page) munmap(memory + size, page - before);
+    if (page == kHuge) madvise(memory, size, MADV_HUGEPAGE);
+    return memory;
+  }
+#endif
+
 #if defined(_WIN32)
   static void* allocate(std::size_t alignment, std::size_t bytes) { return _aligned_malloc(bytes, alignment); }
   static void deallocate(void* memory) { _aligned_free(memory); }
@@ -74,7 +119,7 @@ class AlignedBuffer {
   static void deallocate(void* memory) { std::free(memory); }
 #endif
   void release() {
-    if (data_ != nullptr) deallocate(data_);
+    if (data_ != nullptr) release_memory(data_, bytes());
     data_ = nullptr;
     size_ = 0;
   }

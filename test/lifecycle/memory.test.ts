@@ -1,0 +1,45 @@
+/** Models made and given up: their memory comes back, by dispose() or by the garbage collector. */
+import { join } from 'node:path';
+import { long, run } from '../fixtures/child';
+
+interface Report {
+  /** MiB of resident memory after a warm-up of 20 models, the largest on the way, and what all models held together. */
+  growth: number;
+  peak: number;
+  held: number;
+  /** Model objects that the garbage collector took. */
+  collected: number;
+}
+
+async function useModels(count: number, how: 'dispose' | 'drop' | 'unasked'): Promise<Report> {
+  const program = join(__dirname, 'programs', 'memory.js');
+  const argv = ['--expose-gc', program, String(count), how];
+  const { code, stdout, stderr } = await run(process.execPath, argv, { timeout: 550_000 });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  return JSON.parse(stdout) as Report;
+}
+
+/** What the allocator and the JavaScript heap may keep, in MiB; a model of these holds about as much. */
+const tolerance = 24;
+
+const disposed = long ? 1000 : 200;
+it(`${disposed} models made and disposed of`, async () => {
+  const { growth, peak, held } = await useModels(disposed, 'dispose');
+  expect(held).toBeGreaterThan(20 * tolerance); // Or the rest would show nothing.
+  expect(growth).toBeLessThan(tolerance);
+  expect(peak).toBeLessThan(2 * tolerance); // Each goes at once, not when it is collected.
+}, 600_000);
+
+const dropped = long ? 1000 : 100;
+it(`${dropped} models dropped without dispose() are freed by their finalizers`, async () => {
+  const { growth, held, collected } = await useModels(dropped, 'drop');
+  expect(held).toBeGreaterThan(10 * tolerance);
+  expect(collected).toBeGreaterThanOrEqual(dropped - 1); // The last one may still be on the stack.
+  expect(growth).toBeLessThan(tolerance);
+}, 600_000);
+
+it('the collector knows how much a dropped model holds, and runs by itself', async () => {
+  const { peak, held } = await useModels(long ? 1000 : 100, 'unasked');
+  expect(held).toBeGreaterThan(10 * tolerance);
+  expect(peak).toBeLessThan(held / 3);
+}, 600_000);
