@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 
 namespace cudnn_lstm {
@@ -37,7 +38,7 @@ inline float uniform01(std::uint32_t word) { return static_cast<float>(word >> 8
 // Dropout keeps an element where its 16 random bits are below this; the survivors are scaled by 65536 / threshold, so
 // the expectation is exact though p is rounded to 1/65536.
 inline std::uint32_t dropout_threshold(float probability) {
-  return 65536u - static_cast<std::uint32_t>(probability * 65536.0f + 0.5f);
+  return 65536u - static_cast<std::uint32_t>(std::lround(probability * 65536.0f));
 }
 
 }  // namespace cudnn_lstm

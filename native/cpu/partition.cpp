@@ -32,7 +32,8 @@ Partition make_partition(int threads, int blocks, int hidden) {
   const double tick = 4.0 * hidden * hidden * blocks * kLanes;
   if (tick < 2 * kWorthMeeting) threads = 1;
   // The busiest thread's load over the mean one: 1 is perfect.
-  const double by_blocks = static_cast<double>((blocks + threads - 1) / threads) * threads / blocks;
+  const int most_blocks = (blocks + threads - 1) / threads;
+  const double by_blocks = static_cast<double>(most_blocks) * threads / blocks;
   const std::vector<int> ends = split_by_sixteen(hidden, threads);
   int widest = 0;
   for (int i = 0; i < threads; ++i) widest = std::max(widest, ends[i] - (i == 0 ? 0 : ends[i - 1]));

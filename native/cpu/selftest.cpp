@@ -127,7 +127,7 @@ void check_step(InputCoding coding, const char* title, int hidden, int batch, bo
         partition.threads, 3);
   std::vector<std::int32_t> ids((steps + 1) * batch);
   for (std::size_t i = 0; i < ids.size(); ++i)
-    ids[i] = philox4x32({static_cast<std::uint32_t>(i), 9, 0, 0}, philox_key(1))[0] % 11;
+    ids[i] = static_cast<std::int32_t>(philox4x32({static_cast<std::uint32_t>(i), 9, 0, 0}, philox_key(1))[0] % 11);
   const std::atomic<bool> stop{false};
   const Batch shape{ids.data(), steps, batch, Target::every, false};
   CpuBackend one(spec, 1), three(spec, 3);
@@ -154,7 +154,7 @@ void check_step(InputCoding coding, const char* title, int hidden, int batch, bo
     one.evaluate(shape, true, 0, losses.data(), stop);
     double total = 0;
     for (float value : losses) total += value;
-    return total / losses.size();
+    return total / static_cast<double>(losses.size());
   };
   const double slope = (loss_at(distance) - loss_at(-distance)) / (2 * distance);
   check(std::fabs(slope / norm - 1) < 2e-3, title, "slope along the gradient", std::fabs(slope / norm - 1), 2e-3);
