@@ -146,6 +146,9 @@ export interface SignalScope extends Disposable {
   readonly signal: AbortSignal;
 }
 
+/** Milliseconds by which a signal may come after the broken pipe that it caused. */
+export const signalDelay = 20;
+
 /** Set once a command of this process has taken it upon itself to end when its output is lost. */
 let endsInGoodOrder = false;
 
@@ -164,8 +167,13 @@ export function abortOnSignals(io: CommandIo = processIo): SignalScope {
     signalled = true;
     controller.abort(reason);
   };
-  // Later, not at once: Ctrl-C in `train | tee` reaches both, and the broken pipe is often heard of before the signal is.
-  const onError = (error: Error) => setTimeout(() => controller.abort(outputError(error)), 20);
+  const onError = (error: Error) => {
+    const reason = outputError(error);
+    const abort = () => controller.abort(reason);
+    // Ctrl-C in `train | tee` reaches both, and the broken pipe is often heard of before the signal is.
+    if (reason instanceof OutputClosedError) setTimeout(abort, signalDelay);
+    else abort();
+  };
   const streams = new Set([io.stdout, io.stderr]);
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);

@@ -1,4 +1,5 @@
 import { PassThrough, Writable } from 'node:stream';
+import { setTimeout } from 'node:timers/promises';
 import { Command } from 'commander';
 import fc from 'fast-check';
 import {
@@ -9,6 +10,7 @@ import {
   numberOption,
   parseArguments,
   reportError,
+  signalDelay,
   writeAndDrain,
 } from '../../../lib/command';
 import { DataError, TrainingError, UsageError } from '../../../lib/errors';
@@ -159,7 +161,7 @@ describe('abortOnSignals', () => {
     return { stream, fail: () => stream.emit('error', Object.assign(new Error('no'), { code })) };
   };
 
-  it('aborts on the first signal and when output is lost; the first reason stays', () => {
+  it('aborts on a signal, though the broken pipe that it caused comes first; the reason stays', async () => {
     for (const order of [
       ['SIGTERM', 'EPIPE'],
       ['EPIPE', 'SIGTERM'],
@@ -170,11 +172,21 @@ describe('abortOnSignals', () => {
         if (what === 'EPIPE') fail();
         else process.emit('SIGTERM', 'SIGTERM');
       }
-      const [code, name] = order[0] === 'EPIPE' ? [0, 'OutputClosedError'] : [143, 'InterruptedError'];
-      expect(scope.signal.reason).toMatchObject({ name, exitCode: code });
-      expect(report(scope.signal.reason)).toEqual({ code, text: '' });
+      await setTimeout(2 * signalDelay);
+      expect(scope.signal.reason).toMatchObject({ name: 'InterruptedError' });
+      expect(report(scope.signal.reason)).toEqual({ code: 143, text: '' });
     }
     expect(process.listenerCount('SIGTERM')).toBe(0);
+  });
+
+  it('aborts when the reader of the output goes away, a moment later; the reason stays', async () => {
+    const { stream, fail } = failing('EPIPE');
+    using scope = abortOnSignals({ stdout: stream, stderr: new PassThrough() });
+    fail();
+    await setTimeout(2 * signalDelay);
+    process.emit('SIGTERM', 'SIGTERM');
+    expect(scope.signal.reason).toMatchObject({ name: 'OutputClosedError' });
+    expect(report(scope.signal.reason)).toEqual({ code: 0, text: '' });
   });
 
   it('takes any other failure of the output for a failure', () => {
