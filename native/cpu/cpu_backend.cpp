@@ -60,7 +60,7 @@ void CpuBackend::poll_stop() {
 void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   pass_ = pass;
   pass_.blocks = (pass.batch + kLanes - 1) / kLanes;
-  pass_.partition = make_partition(team_.size(), pass_.blocks, spec_.hidden);
+  pass_.partition = make_partition(team_.size(), pass_.blocks, spec_.hidden, kernels_.tile_blocks);
   aborted_.store(false, std::memory_order_relaxed);
   const std::size_t blocks = pass_.blocks;
   const std::size_t all = pairs();

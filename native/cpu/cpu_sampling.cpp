@@ -33,7 +33,7 @@ void CpuBackend::next_logits(const std::int32_t* ids, int streams, float* logits
 void CpuBackend::next_logits_single(std::int32_t id, int stream, int streams, float* logits) {
   // The packed bias and one-hot table are shared with the products.
   if (weights_stale_) {
-    weights_.shape(make_partition(team_.size(), 1, spec_.hidden));
+    weights_.shape(make_partition(team_.size(), 1, spec_.hidden, kernels_.tile_blocks));
     pack_weights();
   }
   SingleWeights& weights = weights_.single(parameters_.data());

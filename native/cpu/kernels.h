@@ -91,9 +91,8 @@ struct KernelTable {
   int tile_blocks;  // lane blocks that one tile product takes at best
   int panel_width;  // columns of a gradient panel, a multiple of 16
 
-  void (*tile_product)(const TileProduct&);
-  // `count` tiles that lie behind one another in A and C.
-  void (*tile_products)(TileProduct, int tiles, int total_rows);
+  // `tiles` tiles, of `rows` rows in all, that lie behind one another in A and C.
+  void (*tile_products)(TileProduct, int tiles, int rows);
   void (*gradient_tile)(const GradientTile&);
   // out[16][stride] = transpose of in[16][16].
   void (*transpose_block)(const float* in, float* out, int stride);

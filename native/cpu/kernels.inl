@@ -1,6 +1,6 @@
 // The inner loops, written once on the compiler's vector types (GCC and Clang) and compiled for each instruction set by
 // a kernels_*.cpp that sets KERNEL_NAMESPACE, KERNEL_NAME and VW (floats a vector), TILE_ROWS, TILE_BLOCKS,
-// PANEL_WIDTH.
+// SINGLE_BLOCK_TILES (tiles that are multiplied at once where there is one lane block), PANEL_WIDTH.
 //
 // Every sum runs in one order that depends only on the shape, never on the number of threads or on how many lane blocks
 // a call takes: for each output element, over the depth, one fused multiply-add after another.
@@ -107,19 +107,21 @@ INLINE vf hyperbolic_tangent(vf x) {
 
 // ---- Products.
 
-template <int Blocks>
+// `Tiles` tiles one below the other, each [depth][kRows], against `Blocks` lane blocks.
+template <int Tiles, int Blocks>
 INLINE void tile_product_of(const TileProduct& t) {
-  vf sum[kRows][Blocks * kVectors];
+  constexpr int kTall = Tiles * kRows;
+  vf sum[kTall][Blocks * kVectors];
   if (t.initial != nullptr) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 24
+    for (int r = 0; r < kTall; ++r) {
       const vf start = splat(r < t.rows ? t.initial[r] : 0.0f);
 #pragma GCC unroll 8
       for (int j = 0; j < Blocks * kVectors; ++j) sum[r][j] = start;
     }
   } else {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 24
+    for (int r = 0; r < kTall; ++r) {
       const bool from_c = !t.zero && r < t.rows;
 #pragma GCC unroll 8
       for (int j = 0; j < Blocks * kVectors; ++j) {
@@ -127,7 +129,8 @@ INLINE void tile_product_of(const TileProduct& t) {
       }
     }
   }
-  const float* a = t.a;
+  const float* a[Tiles];
+  for (int i = 0; i < Tiles; ++i) a[i] = t.a + static_cast<std::size_t>(i) * kRows * t.depth;
   const float* b0 = t.b[0];
   const float* b1 = Blocks > 1 ? t.b[1] : nullptr;
   for (int k = 0; k < t.depth; ++k) {
@@ -139,17 +142,18 @@ INLINE void tile_product_of(const TileProduct& t) {
       for (int j = 0; j < kVectors; ++j) b[kVectors + j] = load(b1 + j * VW);
       b1 += kLanes;
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const vf value = splat(a[r]);
+#pragma GCC unroll 24
+    for (int r = 0; r < kTall; ++r) {
+      const vf value = splat(a[r / kRows][r % kRows]);
 #pragma GCC unroll 8
       for (int j = 0; j < Blocks * kVectors; ++j) sum[r][j] += value * b[j];
     }
-    a += kRows;
+#pragma GCC unroll 3
+    for (int i = 0; i < Tiles; ++i) a[i] += kRows;
     b0 += kLanes;
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 24
+  for (int r = 0; r < kTall; ++r) {
     if (r < t.rows) {
 #pragma GCC unroll 8
       for (int j = 0; j < Blocks * kVectors; ++j) {
@@ -159,22 +163,27 @@ INLINE void tile_product_of(const TileProduct& t) {
   }
 }
 
-void tile_product(const TileProduct& t) {
-  if constexpr (TILE_BLOCKS > 1) {
-    if (t.blocks == 2) return tile_product_of<2>(t);
-  }
-  tile_product_of<1>(t);
+// Takes `Tiles` tiles and leaves `t` and the counts at what is left.
+template <int Tiles, int Blocks>
+void take_tiles(TileProduct& t, int& tiles, int& rows) {
+  t.rows = rows < Tiles * kRows ? rows : Tiles * kRows;
+  tile_product_of<Tiles, Blocks>(t);
+  tiles -= Tiles;
+  rows -= Tiles * kRows;
+  t.a += static_cast<std::size_t>(Tiles) * kRows * t.depth;
+  for (int j = 0; j < Blocks; ++j) t.c[j] += Tiles * kRows * kLanes;
+  if (t.initial != nullptr) t.initial += Tiles * kRows;
 }
 
-void tile_products(TileProduct t, int tiles, int total_rows) {
-  for (int i = 0; i < tiles; ++i) {
-    t.rows = total_rows < kRows ? total_rows : kRows;
-    tile_product(t);
-    total_rows -= kRows;
-    t.a += static_cast<std::size_t>(kRows) * t.depth;
-    for (int j = 0; j < t.blocks; ++j) t.c[j] += kRows * kLanes;
-    if (t.initial != nullptr) t.initial += kRows;
+void tile_products(TileProduct t, int tiles, int rows) {
+  if constexpr (TILE_BLOCKS > 1) {
+    if (t.blocks == 2) {
+      while (tiles > 0) take_tiles<1, 2>(t, tiles, rows);
+      return;
+    }
   }
+  while (tiles >= SINGLE_BLOCK_TILES) take_tiles<SINGLE_BLOCK_TILES, 1>(t, tiles, rows);
+  while (tiles > 0) take_tiles<1, 1>(t, tiles, rows);
 }
 
 void gradient_tile(const GradientTile& t) {
@@ -258,31 +267,39 @@ INLINE vi keep_lanes(std::uint16_t keep, int j) {
 
 // One LSTM cell (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000):
 //   c = f * c_before + i * g,  h = o * tanh(c),  i, f, o = sigmoid, g = tanh of their pre-activations.
-INLINE void cell(vf& i, vf& f, vf& g, vf& o, vf c_before, vf& c, vf& h) {
+// This is all but h. Gives c.
+INLINE vf open_gates(vf& i, vf& f, vf& g, vf& o, vf c_before) {
   i = sigmoid(i);
   f = sigmoid(f);
   g = hyperbolic_tangent(g);
   o = sigmoid(o);
   const vf written = i * g;
-  c = f * c_before + written;
-  h = o * hyperbolic_tangent(c);
+  return f * c_before + written;
 }
 
+// In two passes, c and then h: in one, each unit's chain of dependent operations is too long for the next unit's to
+// hide it.
 void gate_forward(const GateForward& s) {
-  const vf scale = splat(s.keep_scale);
   for (int u = 0; u < s.units; ++u) {
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) {
       const int at = u * kLanes + j * VW;
       float* gates = s.gates + u * 4 * kLanes + j * VW;
       vf i = load(gates), f = load(gates + kLanes), g = load(gates + 2 * kLanes), o = load(gates + 3 * kLanes);
-      vf c, h;
-      cell(i, f, g, o, load(s.c_before + at), c, h);
+      const vf c = open_gates(i, f, g, o, load(s.c_before + at));
       store(gates, i);
       store(gates + kLanes, f);
       store(gates + 2 * kLanes, g);
       store(gates + 3 * kLanes, o);
       store(s.c + at, c);
+    }
+  }
+  const vf scale = splat(s.keep_scale);
+  for (int u = 0; u < s.units; ++u) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) {
+      const int at = u * kLanes + j * VW;
+      const vf h = load(s.gates + (u * 4 + 3) * kLanes + j * VW) * hyperbolic_tangent(load(s.c + at));
       store(s.h + at, h);
       if (s.h_dropped != nullptr) store(s.h_dropped + at, (vf)((vi)(h * scale) & keep_lanes(s.keep[u], j)));
     }
@@ -488,8 +505,8 @@ void gate_single(int units, const float* gates, float* c, float* h) {
       o[n] = unit[3];
       c_before[n] = c[u + n];
     }
-    vf c_after, h_after;
-    cell(i, f, g, o, c_before, c_after, h_after);
+    const vf c_after = open_gates(i, f, g, o, c_before);
+    const vf h_after = o * hyperbolic_tangent(c_after);
     for (int n = 0; n < count; ++n) {
       c[u + n] = c_after[n];
       h[u + n] = h_after[n];
@@ -575,10 +592,10 @@ double peak(int iterations, float* sink) {
   return 2.0 * VW * kChains * iterations;
 }
 
-const KernelTable table = {KERNEL_NAME,    TILE_ROWS,     TILE_BLOCKS,     PANEL_WIDTH,   tile_product,
-                           tile_products,  gradient_tile, transpose_block, gate_forward,  gate_backward,
-                           dropout_mask,   apply_mask,    softmax_loss,    matrix_vector, gate_single,
-                           sum_of_squares, adam,          sum_rows,        add,           peak};
+const KernelTable table = {KERNEL_NAME,   TILE_ROWS,       TILE_BLOCKS,   PANEL_WIDTH,   tile_products,
+                           gradient_tile, transpose_block, gate_forward,  gate_backward, dropout_mask,
+                           apply_mask,    softmax_loss,    matrix_vector, gate_single,   sum_of_squares,
+                           adam,          sum_rows,        add,           peak};
 
 }  // namespace KERNEL_NAMESPACE
 }  // namespace cudnn_lstm::cpu

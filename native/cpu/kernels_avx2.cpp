@@ -5,6 +5,7 @@
 // 6 x 16: twelve sums, two vectors of the right-hand side, one broadcast: fifteen of the sixteen registers.
 #define TILE_ROWS 6
 #define TILE_BLOCKS 1
+#define SINGLE_BLOCK_TILES 1
 #define PANEL_WIDTH 16
 #include "cpu/kernels.inl"
 

@@ -3,8 +3,10 @@
 #define KERNEL_NAME "avx512"
 #define VW 16
 // 8 x 32: sixteen sums, enough to cover the latency of two pipes; the broadcasts are memory operands.
+// 24 x 16 where there is one lane block: its vector serves more rows, or the two loads a cycle would bound the FMAs.
 #define TILE_ROWS 8
 #define TILE_BLOCKS 2
+#define SINGLE_BLOCK_TILES 3
 #define PANEL_WIDTH 32
 #include "cpu/kernels.inl"
 

@@ -4,6 +4,7 @@
 #define VW 4
 #define TILE_ROWS 2
 #define TILE_BLOCKS 1
+#define SINGLE_BLOCK_TILES 1
 #define PANEL_WIDTH 16
 #include "cpu/kernels.inl"
 

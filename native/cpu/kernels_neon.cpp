@@ -5,6 +5,7 @@
 // 6 x 16 on 4-float vectors: twenty-four sums of the thirty-two registers.
 #define TILE_ROWS 6
 #define TILE_BLOCKS 1
+#define SINGLE_BLOCK_TILES 1
 #define PANEL_WIDTH 16
 #include "cpu/kernels.inl"
 

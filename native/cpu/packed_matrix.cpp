@@ -71,12 +71,19 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
   const int begin = static_cast<int>(static_cast<long long>(total) * part / parts);
   const int end = static_cast<int>(static_cast<long long>(total) * (part + 1) / parts);
   int segment = 0;
-  for (int tile = begin; tile < end; ++tile) {
+  int taken = 1;  // tiles
+  for (int tile = begin; tile < end; tile += taken) {
     while (tile >= segment_tiles_[segment + 1]) ++segment;
     const int in_segment = tile - segment_tiles_[segment];
     const int tiles = segment_tiles_[segment + 1] - segment_tiles_[segment];
     const int row = segment_begin(segment) + in_segment * tile_rows;
     const int valid = std::min(tile_rows, segment_end(segment) - row);
+    // Columns of the source side by side: taken several tiles at a time, since each column lies in a cache line of its
+    // own.
+    const bool adjacent = source.row_stride == 1 && source.hidden_rows == 0 && valid == tile_rows;
+    taken = 1;
+    while (adjacent && taken < 4 && tile + taken < end && row + (taken + 1) * tile_rows <= segment_end(segment))
+      ++taken;
     const float* rows[kMaxTileRows];
     for (int r = 0; r < tile_rows; ++r) {
       const int from = row + std::min(r, valid - 1);
@@ -98,7 +105,6 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
         pack_rows(from, tile_rows, depth, out);
         continue;
       }
-      const bool adjacent = source.row_stride == 1 && source.hidden_rows == 0 && valid == tile_rows;
       for (int k = 0; k < depth; ++k) {
         const int column = chunk + k;
         const std::size_t place = source.hidden_depth > 0 ? static_cast<std::size_t>(column % 4) * source.hidden_depth +
@@ -106,7 +112,10 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
                                                           : static_cast<std::size_t>(column);
         const std::size_t offset = place * source.depth_stride;
         if (adjacent) {
-          copy_tile_row(from[0] + offset, tile_rows, out);
+          for (int t = 0; t < taken; ++t) {
+            copy_tile_row(from[0] + offset + t * tile_rows, tile_rows,
+                          out + static_cast<std::size_t>(t) * tile_rows * depth);
+          }
         } else {
           for (int r = 0; r < tile_rows; ++r) out[r] = from[r][offset];
         }

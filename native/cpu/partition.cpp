@@ -28,7 +28,7 @@ Domain Partition::domain(int thread) const {
   return {0, blocks, thread, thread == 0 ? 0 : unit_ends[thread - 1], unit_ends[thread]};
 }
 
-Partition make_partition(int threads, int blocks, int hidden) {
+Partition make_partition(int threads, int blocks, int hidden, int tile_blocks) {
   const double tick = 4.0 * hidden * hidden * blocks * kLanes;
   if (tick < 2 * kWorthMeeting) threads = 1;
   // The busiest thread's load over the mean one: 1 is perfect.
@@ -39,7 +39,9 @@ Partition make_partition(int threads, int blocks, int hidden) {
   for (int i = 0; i < threads; ++i) widest = std::max(widest, ends[i] - (i == 0 ? 0 : ends[i - 1]));
   const double by_units = static_cast<double>(widest) * threads / hidden;
   const bool worth_meeting = tick / threads > kWorthMeeting;
-  if (threads > 1 && worth_meeting && by_units * 1.1 < by_blocks) return {threads, blocks, true, ends};
+  // Meeting has a price, but not where each thread would have fewer blocks than one product of tiles takes.
+  const double price = most_blocks < std::min(blocks, tile_blocks) ? 1.0 : 1.1;
+  if (threads > 1 && worth_meeting && by_units * price <= by_blocks) return {threads, blocks, true, ends};
   return {std::min(threads, blocks), blocks, false, {hidden}};
 }
 

@@ -24,13 +24,12 @@ struct Partition {
   std::vector<int> unit_ends;  // one segment a thread if split_units, else one in all
 
   Domain domain(int thread) const;
-  bool same_segments(const Partition& other) const { return unit_ends == other.unit_ends; }
 };
 
 // Ends of `parts` runs that cover 0..count, each a multiple of 16 long but the last.
 std::vector<int> split_by_sixteen(int count, int parts);
 
-Partition make_partition(int threads, int blocks, int hidden);
+Partition make_partition(int threads, int blocks, int hidden, int tile_blocks);
 
 // Thread `part`'s run of 0..count: [share_begin(..., part), share_begin(..., part + 1)).
 inline int share_begin(int count, int parts, int part) {

@@ -122,7 +122,7 @@ void check_masks(const KernelTable& table) {
 void check_step(InputCoding coding, const char* title, int hidden, int batch, bool split_units) {
   const ModelSpec spec{11, 2, hidden, coding, coding == InputCoding::embedding ? 6 : 0, 0.25f, 5};
   const int steps = 6;
-  const Partition partition = make_partition(3, (batch + kLanes - 1) / kLanes, hidden);
+  const Partition partition = make_partition(3, (batch + kLanes - 1) / kLanes, hidden, choose_kernels().tile_blocks);
   check(partition.threads == 3 && partition.split_units == split_units, title, "three threads have work",
         partition.threads, 3);
   std::vector<std::int32_t> ids((steps + 1) * batch);
