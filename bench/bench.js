@@ -4,11 +4,12 @@
 //   npm run bench                         a table, and bench/results/<machine>.json
 //   npm run --silent bench -- --json      one JSON object on stdout
 //   npm run bench -- --threads 1 --rounds 20
-const { mkdirSync, writeFileSync } = require('node:fs');
+//   CUDNN_LSTM_CPU_ISA=avx2 npm run bench
 const os = require('node:os');
-const path = require('node:path');
 const { parseArgs } = require('node:util');
 const { loadNative } = require('../dist/native.js');
+const { presets } = require('../dist/training/presets.js');
+const { machine, median, writeResult } = require('./measured.js');
 
 const { values: options } = parseArgs({
   options: {
@@ -30,12 +31,6 @@ const layers = 2;
 const hidden = 256;
 const steps = 100;
 const windows = 144_324;
-
-const median = (list) => {
-  const sorted = [...list].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-};
 
 /** Floating-point operations of one step's matrix products: 2 a multiply-add, forward, data gradient, weight gradient. */
 function flops(batch, sequence) {
@@ -141,44 +136,43 @@ async function main() {
         `${measured.stepGflops.toFixed(1).padStart(7)}  ${measured.peakGflops.toFixed(1)}  ${measured.ratio.toFixed(3)}`,
     );
   }
-  const fast = await measureSteps({ input: 'onehot', target: 'every', carryState: true, batch: 16, sequence: 50 });
+  const { batchSize, seqLength } = presets.fast;
+  const fast = await measureSteps({
+    input: 'onehot',
+    target: 'every',
+    carryState: true,
+    batch: batchSize,
+    sequence: seqLength,
+  });
   const sampleMicroseconds = { 1: round(await measureSampling(1), 1), 64: round(await measureSampling(64), 2) };
   const result = {
     date: new Date().toISOString().slice(0, 10),
-    machine: {
-      cpu: os.cpus()[0]?.model ?? 'unknown',
-      cores: os.availableParallelism(),
-      memoryGiB: round(os.totalmem() / 2 ** 30, 0),
-      platform: `${process.platform}-${process.arch}`,
-      node: process.version,
-      backend: seed.description,
-    },
+    machine: { ...machine(), backend: seed.description },
     threads,
     peakGflops: round(seed.peakGflops, 1),
     stepGflops: round(seed.stepGflops, 1),
     ratio: round(seed.ratio, 3),
     secondsPerEpoch: round((seed.stepSeconds / 64) * windows, 1),
-    trainCharactersPerSecond: Math.round((16 * 50) / fast.stepSeconds),
-    sampleMicroseconds,
     ratioByBatch,
+    fast: {
+      batch: batchSize,
+      steps: seqLength,
+      ratio: round(fast.ratio, 3),
+      charactersPerSecond: Math.round((batchSize * seqLength) / fast.stepSeconds),
+    },
+    sampleMicroseconds,
   };
-  if (options.write) {
-    const directory = path.join(__dirname, 'results');
-    mkdirSync(directory, { recursive: true });
-    const name = `cpu-${result.machine.cpu
-      .replace(/[^A-Za-z0-9]+/g, '-')
-      .replace(/^-|-$/g, '')
-      .toLowerCase()}-${threads}.json`;
-    writeFileSync(path.join(directory, name), `${JSON.stringify(result, null, 2)}\n`);
-    say(`written to ${path.join('bench', 'results', name)}`);
-  }
+  if (options.write) say(`written to ${writeResult(`cpu-${native.cpuInfo().isa}`, threads, result)}`);
   if (options.json) {
     process.stdout.write(`${JSON.stringify(result)}\n`);
     return;
   }
   say(`backend              ${result.machine.backend}`);
   say(`seed's epoch         ${result.secondsPerEpoch} s (batch 64, 144,324 windows)`);
-  say(`target every         ${result.trainCharactersPerSecond} characters/s (batch 16, T 50, one-hot)`);
+  say(
+    `preset fast          ${result.fast.charactersPerSecond} characters/s, ${result.fast.ratio} of the peak ` +
+      `(batch ${batchSize}, T ${seqLength}, one-hot, a loss at every position)`,
+  );
   say(`sampled character    ${sampleMicroseconds[1]} us (1 stream), ${sampleMicroseconds[64]} us (64 streams)`);
 }
 

@@ -1,5 +1,5 @@
-// What both benchmarks here do with what they measured: statistics, the machine, the file.
-const { mkdirSync, writeFileSync } = require('node:fs');
+// What the benchmarks do with what they measured: statistics, the machine, the file.
+const { mkdirSync, readFileSync, writeFileSync } = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 
@@ -19,8 +19,20 @@ const standardDeviation = (list) => {
 
 const rounded = (value, digits) => Number(value.toPrecision(digits));
 
+/** The processor's name; behind a hypervisor that tells only its make, with the numbers that say which it is. */
+function processor() {
+  const name = os.cpus()[0]?.model.trim() ?? 'unknown';
+  let about = '';
+  try {
+    about = readFileSync('/proc/cpuinfo', 'utf8');
+  } catch {} // Not Linux.
+  const number = (field) => new RegExp(`^${field}\\s*: (\\d+)$`, 'm').exec(about)?.[1];
+  const [family, model] = [number('cpu family'), number('model')];
+  return family === undefined ? name : `${name} (family ${family}, model ${model})`;
+}
+
 const machine = () => ({
-  cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
+  cpu: processor(),
   cores: os.availableParallelism(),
   memoryGiB: Math.round(os.totalmem() / 2 ** 30),
   platform: `${process.platform}-${process.arch}`,
@@ -29,7 +41,7 @@ const machine = () => ({
 
 /** Writes bench/results/<kind>-<cpu>-<threads>.json; its path from the root. */
 function writeResult(kind, threads, result) {
-  const directory = path.join(__dirname, '..', 'results');
+  const directory = path.join(__dirname, 'results');
   mkdirSync(directory, { recursive: true });
   const cpu = result.machine.cpu
     .replace(/[^A-Za-z0-9]+/g, '-')

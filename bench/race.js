@@ -6,11 +6,12 @@
 //
 // All seeds are trained before any is scored: scoring every window takes minutes, and warms the machine.
 const { spawnSync } = require('node:child_process');
-const { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs');
+const { existsSync, mkdtempSync, readFileSync, rmSync } = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
 const { measureQuality } = require('../dist/report/quality.js');
+const { machine, median, writeResult } = require('./measured.js');
 
 const root = path.join(__dirname, '..');
 const { values: options, positionals } = parseArgs({
@@ -38,7 +39,6 @@ const run = (file, args) => {
 };
 
 const recipe = ['--lowercase', '--validation', '0', '--epochs', options.epochs, '--sample-length', '0', ...positionals];
-const machine = { cpu: os.cpus()[0]?.model ?? 'unknown', cores: os.availableParallelism(), node: process.version };
 const runs = [];
 const place = mkdtempSync(path.join(os.tmpdir(), 'cudnn-lstm-race-'));
 const directoryOf = (seed) => path.join(place, String(seed));
@@ -93,10 +93,17 @@ try {
 } finally {
   rmSync(place, { recursive: true, force: true });
 }
-const report = { date: new Date().toISOString().slice(0, 10), machine, recipe, goal, runs };
-const directory = path.join(__dirname, 'results');
-mkdirSync(directory, { recursive: true });
-const name = `race-${machine.cpu.replace(/[^A-Za-z0-9]+/g, '-').toLowerCase()}-${machine.cores}.json`;
-writeFileSync(path.join(directory, name), `${JSON.stringify(report, null, 2)}\n`);
-console.log(`written to ${path.join('bench', 'results', name)}`);
+const report = {
+  date: new Date().toISOString().slice(0, 10),
+  machine: machine(),
+  recipe,
+  goal,
+  medianTrainingSeconds: median(runs.map((each) => each.trainingSeconds)),
+  medianLossWithDropout: median(runs.map((each) => each.lossWithDropout)),
+  runs,
+};
+console.log(
+  `median of ${runs.length} seeds: ${report.medianTrainingSeconds} s of training, ${report.medianLossWithDropout.toFixed(4)}`,
+);
+console.log(`written to ${writeResult('race', os.availableParallelism(), report)}`);
 process.exitCode = runs.every((each) => each.lossWithDropout <= goal) ? 0 : 1;

@@ -15,7 +15,7 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const { parseArgs } = require('node:util');
 const { presets } = require('../../dist/training/presets.js');
 const { jobOf, stepsPerEpoch, syntheticIds } = require('./jobs.js');
-const { machine, median, rounded, writeResult } = require('./measured.js');
+const { machine, median, rounded, writeResult } = require('../measured.js');
 const { PeerProcess } = require('./peer-process.js');
 
 const { values: options } = parseArgs({

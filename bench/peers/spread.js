@@ -17,7 +17,7 @@ const { createInterface } = require('node:readline');
 const { parseArgs } = require('node:util');
 const { openCorpus } = require('../../dist/corpus/corpus.js');
 const { packageVersion } = require('../../dist/version.js');
-const { machine, mean, rounded, standardDeviation, writeResult } = require('./measured.js');
+const { machine, mean, rounded, standardDeviation, writeResult } = require('../measured.js');
 
 const root = path.join(__dirname, '..', '..');
 const { values: options } = parseArgs({
