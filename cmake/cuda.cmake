@@ -73,8 +73,9 @@ endif()
 message(STATUS "CUDA: ${CUDA_NVCC}, cuDNN headers in ${CUDNN_INCLUDE}")
 
 # ---- kernels.cu, by nvcc itself: one file, one command.
-# Machine code for Turing to Blackwell, one a generation (code for x.0 runs on x.y), and PTX for what comes after.
-set(CUDA_ARCHITECTURES_DEFAULT 75 80 86 89 90 100 120)
+# Machine code for Turing to Blackwell, one a generation (code for x.0 runs on x.y; 110 is Thor, whose 11.0 runs neither 100's code nor
+# 120's PTX), and PTX for what comes after.
+set(CUDA_ARCHITECTURES_DEFAULT 75 80 86 89 90 100 110 120)
 set(CUDNN_LSTM_CUDA_ARCHITECTURES "${CUDA_ARCHITECTURES_DEFAULT}" CACHE STRING "Compute capabilities to compile kernels for")
 execute_process(COMMAND ${CUDA_NVCC} --list-gpu-code OUTPUT_VARIABLE CUDA_KNOWN_CODE ERROR_QUIET)
 set(CUDA_GENCODE)
