@@ -60,8 +60,12 @@ export async function chooseDevice(
       throw fromNative(error);
     });
   if (name.kind === 'auto' && !info.available) return cpu(`no usable GPU: ${info.reason}`);
-  if (!info.available)
-    throw new DeviceError(`device '${name.text}' cannot be used: ${info.reason} (--device cpu works).`);
+  if (!info.available) {
+    const looked = info.searched.length > 0 ? ` Looked for: ${info.searched.join('; ')}.` : '';
+    throw new DeviceError(
+      `device '${name.text}' cannot be used: ${info.reason}.${looked} It takes NVIDIA's driver, cuDNN 9 and cuBLAS (docs/gpu.md); --device cpu works.`,
+    );
+  }
   // Without a number, the first that can be used: older ones that this build has no kernels for are not listed.
   const gpu = name.ordinal === undefined ? info.devices[0] : info.devices.find((d) => d.ordinal === name.ordinal);
   if (!gpu) {

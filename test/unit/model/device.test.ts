@@ -57,9 +57,12 @@ describe('chooseDevice', () => {
   });
 
   it('fails where the GPU that was asked for cannot be used', async () => {
-    await expect(chooseDevice({ device: 'cuda' }, {}, addon(noGpu))).rejects.toMatchObject({
+    const searched = ['GPU: libcuda.so.1 was not found', 'cuDNN: found in /lib (LD_LIBRARY_PATH)'];
+    await expect(chooseDevice({ device: 'cuda' }, {}, addon({ ...noGpu, searched }))).rejects.toMatchObject({
       exitCode: 4,
-      message: expect.stringContaining('libcuda.so.1 was not found'),
+      message:
+        "device 'cuda' cannot be used: libcuda.so.1 was not found. Looked for: GPU: libcuda.so.1 was not found; " +
+        "cuDNN: found in /lib (LD_LIBRARY_PATH). It takes NVIDIA's driver, cuDNN 9 and cuBLAS (docs/gpu.md); --device cpu works.",
     });
     await expect(chooseDevice({ device: 'cuda:7' }, {}, addon(twoGpus))).rejects.toThrow(
       "device 'cuda:7' is not there: found cuda:0, cuda:1.",
