@@ -1,4 +1,4 @@
-// Puts the parts of scripts/gpu-check together: the machine, what passed, and the timings with their ratios. JSON on stdout.
+// Puts the parts of scripts/gpu-check together: the machine, what passed, and the timings with their ratios and floors. JSON on stdout.
 //
 //   node bench/gpu/collect.js LOGS ADDON
 const { execFileSync } = require('node:child_process');
@@ -41,6 +41,7 @@ async function main() {
   const raw = part('raw-loop');
   const own = part('package');
   const torch = part('torch');
+  const floors = part('floors');
   const comparisons = [];
   for (const entry of own?.training ?? []) {
     const same = (other) => other.precision === entry.precision && other.batch === entry.batch;
@@ -48,6 +49,8 @@ async function main() {
     const peers = (torch?.results ?? []).filter((other) => same(other) && other.millisecondsPerStep !== undefined);
     const peer = (compiled) => peers.find((other) => other.compiled === compiled)?.millisecondsPerStep;
     const over = (other) => (other === undefined ? undefined : other / entry.millisecondsPerStep);
+    const arithmetic = floors?.arithmeticFloorSecondsPerEpoch[entry.precision];
+    const latency = floors?.latencyFloorSecondsPerEpoch[entry.batch];
     comparisons.push({
       precision: entry.precision,
       batch: entry.batch,
@@ -55,6 +58,11 @@ async function main() {
       ofRawEager: ceiling && entry.millisecondsPerStep / ceiling.eagerMilliseconds,
       fasterThanTorchEager: over(peer(false)),
       fasterThanTorchCompiled: over(peer(true)),
+      // The higher floor is what bounds an epoch; how far above it this one is.
+      ...(floors && {
+        boundBy: arithmetic > latency ? 'arithmetic' : 'latency',
+        timesItsFloor: entry.secondsPerEpoch / Math.max(arithmetic, latency),
+      }),
     });
   }
   console.log(
@@ -83,7 +91,7 @@ async function main() {
         package: own,
         rawLoop: raw,
         torch,
-        floors: part('floors'),
+        floors,
         comparisons,
       },
       undefined,

@@ -1,9 +1,12 @@
-"""The two floors of the training step on this GPU: arithmetic (a large product's rate) and latency (dependent kernels in a graph)."""
+"""The two floors of an epoch on this GPU, in seconds: arithmetic (68.2 TFLOP at a large product's rate) and latency (the 101 ticks
+forward and 101 back of each step, one after another, as kernels in a graph that each wait for the one before)."""
 
 import json
 import time
 
 import torch
+
+WINDOWS = 144_324
 
 
 def rate(dtype, tf32):
@@ -49,7 +52,7 @@ print(
             "productTflops": tflops,
             "dependentKernelMicroseconds": microseconds,
             "arithmeticFloorSecondsPerEpoch": {name: 68.2 / value for name, value in tflops.items()},
-            "latencyFloorSecondsPerEpochAtBatch64": 2256 * 202 * microseconds / 1e6,
+            "latencyFloorSecondsPerEpoch": {batch: -(-WINDOWS // batch) * 202 * microseconds / 1e6 for batch in (64, 128, 512, 2048)},
         }
     )
 )

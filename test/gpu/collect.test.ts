@@ -1,0 +1,46 @@
+/** What scripts/gpu-check makes of its parts: ratios to the peers and the floor that bounds each timing. */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+test('puts timings, peers and floors together', () => {
+  const logs = mkdtempSync(join(tmpdir(), 'cudnn-lstm-logs-'));
+  try {
+    const put = (name: string, value: unknown) => {
+      writeFileSync(join(logs, `${name}.out`), `a line of no interest\n${JSON.stringify(value)}\n`);
+      writeFileSync(join(logs, `${name}.status`), '0 3\n');
+    };
+    const timing = (batch: number, millisecondsPerStep: number, secondsPerEpoch: number) => ({
+      precision: 'tf32',
+      batch,
+      millisecondsPerStep,
+      secondsPerEpoch,
+    });
+    put('package', { training: [timing(64, 2, 6), timing(2048, 10, 4)] });
+    put('raw-loop', [{ precision: 'tf32', batch: 64, eagerMilliseconds: 4, graphMilliseconds: 1 }]);
+    put('torch', { results: [{ precision: 'tf32', batch: 64, compiled: false, millisecondsPerStep: 6 }] });
+    put('floors', {
+      arithmeticFloorSecondsPerEpoch: { tf32: 2 },
+      latencyFloorSecondsPerEpoch: { 64: 3, 2048: 0.1 },
+    });
+    writeFileSync(join(logs, 'lifecycle.status'), '1 9\n');
+    const collect = join(__dirname, '..', '..', 'bench', 'gpu', 'collect.js');
+    const report = JSON.parse(execFileSync(process.execPath, [collect, logs, '/no/addon.node'], { encoding: 'utf8' }));
+    expect(report.failed).toEqual(['lifecycle']);
+    expect(report.comparisons).toEqual([
+      {
+        precision: 'tf32',
+        batch: 64,
+        ofRawGraph: 2,
+        ofRawEager: 0.5,
+        fasterThanTorchEager: 3,
+        boundBy: 'latency',
+        timesItsFloor: 2,
+      },
+      { precision: 'tf32', batch: 2048, boundBy: 'arithmetic', timesItsFloor: 2 },
+    ]);
+  } finally {
+    rmSync(logs, { recursive: true, force: true });
+  }
+});
