@@ -57,13 +57,15 @@ inline bool is_typed(const Napi::Value& value, napi_typedarray_type type) {
   return value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type;
 }
 
-// A copy of an Int32Array whose values lie in 0..vocabulary-1: no JavaScript memory is held across a call.
-inline std::vector<std::int32_t> get_ids(const Napi::Object& object, const char* name, int vocabulary) {
+// A copy of an Int32Array whose values lie in 0..vocabulary-1: no JavaScript memory is held across a call. It takes the
+// memory of `ids`, which saves a large copy the page faults of fresh memory, most of its time.
+inline std::vector<std::int32_t> get_ids(const Napi::Object& object, const char* name, int vocabulary,
+                                         std::vector<std::int32_t> ids = {}) {
   const Napi::Value value = object.Get(name);
   if (value.IsUndefined()) return {};
   if (!is_typed(value, napi_int32_array)) throw Error(kInvalidArgument, std::string(name) + " must be an Int32Array");
   const auto array = value.As<Napi::Int32Array>();
-  std::vector<std::int32_t> ids(array.Data(), array.Data() + array.ElementLength());
+  ids.assign(array.Data(), array.Data() + array.ElementLength());
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocabulary) {
       throw Error(kInvalidArgument, std::string(name) + "[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +

@@ -203,7 +203,7 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
     const int count = get_int(options, "count", 1, kMost);
     call->batch = {nullptr, get_int(options, "steps", 1, kMost), get_int(options, "batch", 1, kMost),
                    to_target(get_string(options, "target")), get_bool(options, "carryState")};
-    call->ids = get_ids(options, "ids", backend.spec().vocabulary);
+    call->ids = get_ids(options, "ids", backend.spec().vocabulary, std::move(state_->ids));
     require_size(
         call->ids.size(),
         static_cast<std::size_t>(count) * (static_cast<std::size_t>(call->batch.steps) + 1) * call->batch.batch, "ids");
@@ -226,7 +226,8 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
                                           static_cast<int>(call->optimizers.size()), call->results.data(), state->stop);
           call->stopped = state->stop.load();
         },
-        [call](Napi::Env env) -> Napi::Value {
+        [call, state](Napi::Env env) -> Napi::Value {
+          if (!state->disposed) state->ids = std::move(call->ids);
           const std::size_t size = call->results.size();
           std::vector<double> losses(size), norms(size);
           for (std::size_t i = 0; i < size; ++i) {
@@ -415,6 +416,7 @@ Napi::Value Model::stop(const Napi::CallbackInfo& info) {
 Napi::Value Model::dispose(const Napi::CallbackInfo& info) {
   state_->stop.store(true);
   state_->disposed = true;
+  state_->ids = {};
   if (!state_->busy) {
     state_->backend.reset();
     report_memory(info.Env());

@@ -16,8 +16,9 @@ namespace cudnn_lstm::binding {
 struct ModelState {
   std::unique_ptr<Backend> backend;
   std::atomic<bool> stop{false};
-  bool busy = false;      // JavaScript thread only
-  bool disposed = false;  // likewise; the backend goes when the call in flight has ended
+  bool busy = false;              // JavaScript thread only
+  bool disposed = false;          // likewise; the backend goes when the call in flight has ended
+  std::vector<std::int32_t> ids;  // likewise: memory of the last training call's, for the next one's (get_ids)
 };
 
 // The models of one JavaScript environment that are not collected yet.
