@@ -23,7 +23,7 @@ std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOp
   }
   std::vector<std::string> searched;
   const auto libraries = open_libraries(options.library_path, searched);
-  const DeviceScope scope(options.ordinal);
+  use_device(options.ordinal);
   cudaDeviceProp properties{};
   CHECK_CUDA(cudaGetDeviceProperties(&properties, options.ordinal));
   const std::string fault = fault_of_device(properties);

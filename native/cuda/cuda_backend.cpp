@@ -51,7 +51,6 @@ CudaBackend<T>::CudaBackend(const ModelSpec& spec, const CudaOptions& options,
 template <class T>
 CudaBackend<T>::~CudaBackend() {
   // The buffers, handles and graphs go on the model's own device, with nothing queued that still uses them.
-  cudaGetDevice(&restorer_.before);
   cudaSetDevice(options_.ordinal);
   cudaStreamSynchronize(upload_stream_.get());
   cudaStreamSynchronize(stream_.get());
@@ -196,7 +195,7 @@ StepResult CudaBackend<T>::train_step(const Batch& batch, const OptimizerStep& o
 template <class T>
 int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                                 const std::atomic<bool>& stop) {
-  const DeviceScope scope(options_.ordinal);
+  use_device(options_.ordinal);
   return settled([&] {
     Plan<T>& plan =
         plan_for({PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
@@ -270,7 +269,7 @@ template <class T>
 void CudaBackend<T>::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
                               const std::atomic<bool>& stop) {
   if (stop.load(std::memory_order_relaxed)) return;
-  const DeviceScope scope(options_.ordinal);
+  use_device(options_.ordinal);
   settled([&] {
     Plan<T>& plan = plan_for(
         {PlanKind::evaluate, batch.steps, batch.batch, batch.target, batch.carry_state, dropout && spec_.dropout > 0});
@@ -283,7 +282,7 @@ void CudaBackend<T>::evaluate(const Batch& batch, bool dropout, std::uint64_t ma
 
 template <class T>
 void CudaBackend<T>::reset_stream_state(int streams) {
-  const DeviceScope scope(options_.ordinal);
+  use_device(options_.ordinal);
   settled([&] {
     streams_.clear();
     take_state(streams_, plan_for({PlanKind::sample, 1, streams, Target::every, true, false}));
@@ -292,7 +291,7 @@ void CudaBackend<T>::reset_stream_state(int streams) {
 
 template <class T>
 void CudaBackend<T>::next_logits(const std::int32_t* ids, int streams, float* logits) {
-  const DeviceScope scope(options_.ordinal);
+  use_device(options_.ordinal);
   settled([&] {
     Plan<T>& plan = plan_for({PlanKind::sample, 1, streams, Target::every, true, false});
     take_state(streams_, plan);
@@ -305,7 +304,7 @@ int CudaBackend<T>::draw(const std::int32_t* ids, int streams, const SamplingOpt
                          int count, std::int32_t* out, const std::atomic<bool>& stop) {
   const std::size_t logits = static_cast<std::size_t>(streams) * spec_.vocabulary;
   if (options.repetition_penalty != 1 || spec_.vocabulary > kDrawVocabulary || logits > kDrawLogits) return -1;
-  const DeviceScope scope(options_.ordinal);
+  use_device(options_.ordinal);
   return settled([&] {
     Plan<T>& plan = plan_for({PlanKind::draw, 1, streams, Target::every, true, false});
     take_state(streams_, plan);
@@ -342,7 +341,7 @@ const DeviceBuffer& CudaBackend<T>::arena_slot(Slot slot) const {
 template <class T>
 void CudaBackend<T>::read(Slot slot, float* out) const {
   require_whole();
-  const DeviceScope scope(options_.ordinal);
+  use_device(options_.ordinal);
   if (slot == Slot::training_state) return read_state(training_, out);
   if (slot == Slot::stream_state) return read_state(streams_, out);
   std::vector<float> values(arena_.size);
@@ -357,7 +356,7 @@ void CudaBackend<T>::read(Slot slot, float* out) const {
 template <class T>
 void CudaBackend<T>::write(Slot slot, const float* values, std::size_t count) {
   require_whole();
-  const DeviceScope scope(options_.ordinal);
+  use_device(options_.ordinal);
   if (slot == Slot::training_state) return write_state(training_, values, count);
   if (slot == Slot::stream_state) return write_state(streams_, values, count);
   if (count != layout_.size()) {

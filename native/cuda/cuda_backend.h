@@ -54,14 +54,6 @@ class CudaBackend final : public Backend {
     const T* data() const { return resident != nullptr ? resident->state() : stored.as<T>(); }
   };
 
-  // Puts the thread's device back once every member is gone: declared first, so destroyed last.
-  struct DeviceRestorer {
-    int before = -1;
-    ~DeviceRestorer() {
-      if (before >= 0) cudaSetDevice(before);
-    }
-  };
-
   // Throws Error(kDeviceFailed) if a GPU call has failed in the middle of training steps: the parameters may then be
   // those of any of them, so the model is of no more use.
   void require_whole() const;
@@ -84,7 +76,6 @@ class CudaBackend final : public Backend {
     return static_cast<std::size_t>(2) * spec_.layers * batch * spec_.hidden;
   }
 
-  DeviceRestorer restorer_;
   const ModelSpec spec_;
   const Layout layout_;
   const CudaOptions options_;

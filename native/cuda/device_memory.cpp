@@ -18,17 +18,7 @@ Event make_event(bool timing) {
   return {event, cudaEventDestroy};
 }
 
-DeviceScope::DeviceScope(int ordinal) {
-  int current = 0;
-  CHECK_CUDA(cudaGetDevice(&current));
-  if (current == ordinal) return;
-  CHECK_CUDA(cudaSetDevice(ordinal));
-  before_ = current;
-}
-
-DeviceScope::~DeviceScope() {
-  if (before_ >= 0) cudaSetDevice(before_);
-}
+void use_device(int ordinal) { CHECK_CUDA(cudaSetDevice(ordinal)); }
 
 template <MemoryKind kind>
 Memory<kind>::Memory(MemoryAccount& account, std::size_t bytes, const char* what) {

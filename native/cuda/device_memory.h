@@ -20,17 +20,10 @@ using GraphExec = Owned<cudaGraphExec_t, cudaError_t>;
 Stream make_stream(bool urgent = false);
 Event make_event(bool timing = false);
 
-// Makes `ordinal` the thread's device for a scope. A thread of libuv's pool serves every model of the process.
-class DeviceScope {
- public:
-  explicit DeviceScope(int ordinal);
-  ~DeviceScope();
-  DeviceScope(const DeviceScope&) = delete;
-  DeviceScope& operator=(const DeviceScope&) = delete;
-
- private:
-  int before_ = -1;
-};
+// Makes `ordinal` the thread's device: every call of a model starts with it, since a thread of libuv's pool serves all
+// models. It stays so. Putting back what was there before, the default GPU 0 mostly, would make a context on a GPU that
+// nobody asked for: half a gigabyte there, and an error where another process has it for itself.
+void use_device(int ordinal);
 
 // Bytes on the device and pinned on the host, counted by the buffers below.
 struct MemoryAccount {

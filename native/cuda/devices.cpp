@@ -22,7 +22,7 @@ std::size_t free_bytes(int ordinal, const cudaDeviceProp& properties) {
   }
   std::size_t free = 0, total = 0;
   try {
-    const DeviceScope scope(ordinal);
+    use_device(ordinal);
     if (cudaMemGetInfo(&free, &total) != cudaSuccess) free = 0;
   } catch (const Error&) {
     free = 0;  // a GPU in exclusive use: listed, with nothing free

@@ -212,6 +212,30 @@ void calls_are_in_order() {
   expect_nothing_left();
 }
 
+// On a machine with several GPUs: naming another one, even to put the thread back, would make a context there.
+void a_model_keeps_to_its_gpu() {
+  begin_case("a model on the second GPU never touches the first");
+  standin::reset();
+  standin::settings().devices = 2;
+  {
+    const ModelSpec spec = make_spec(InputCoding::onehot, 2, 0.2f);
+    cuda::CudaOptions options;
+    options.ordinal = 1;
+    options.library_path = library_folder;
+    auto gpu = cuda::create_cuda_backend(spec, options);
+    initialize_one(*gpu);
+    const auto ids = make_ids(5 * 3, spec.vocabulary, 2);
+    std::vector<float> values(100);
+    gpu->train_step({ids.data(), 4, 3, Target::every, true}, kOptimizer, kNeverStop);
+    gpu->evaluate({ids.data(), 4, 3, Target::every, true}, false, 0, values.data(), kNeverStop);
+    gpu->next_logits(ids.data(), 3, values.data());
+    read(*gpu, Slot::parameters);
+  }
+  expect(standin::calls_of("cudaSetDevice 1") > 5, "the second is chosen");
+  expect(standin::calls_of("cudaSetDevice") == standin::calls_of("cudaSetDevice 1"), "the first is touched");
+  expect_nothing_left();
+}
+
 }  // namespace
 
 void check_order() {
@@ -227,4 +251,5 @@ void check_order() {
   shapes_are_kept_within_bounds();
   graphs_record_the_same_calls();
   calls_are_in_order();
+  a_model_keeps_to_its_gpu();
 }

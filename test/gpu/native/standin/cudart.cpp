@@ -185,14 +185,9 @@ STANDIN_API cudaError_t cudaGetDeviceCount(int* count) {
   *count = world().settings.devices;
   return *count == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
-STANDIN_API cudaError_t cudaGetDevice(int* device) {
-  ENTER();
-  *device = 0;
-  return cudaSuccess;
-}
-STANDIN_API cudaError_t cudaSetDevice(int) {
-  ENTER();
-  return cudaSuccess;
+STANDIN_API cudaError_t cudaSetDevice(int device) {
+  ENTER(std::to_string(device));
+  return device < world().settings.devices ? cudaSuccess : cudaErrorInvalidDevice;
 }
 STANDIN_API cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   ENTER();
