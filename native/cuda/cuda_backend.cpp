@@ -112,8 +112,16 @@ Plan<T>& CudaBackend<T>::plan_for(const PlanKey& key) {
   auto found = plans_.find(key);
   if (found == plans_.end()) {
     evict_plans(kPlans - 1);
-    const Context<T> context{
-        spec_, layout_, rnn_, arena_, blas_.get(), stream_.get(), upload_stream_.get(), account_, options_.algorithm};
+    const Context<T> context{spec_,
+                             layout_,
+                             rnn_,
+                             arena_,
+                             blas_.get(),
+                             stream_.get(),
+                             upload_stream_.get(),
+                             account_,
+                             options_.algorithm,
+                             without_graphs_};
     std::unique_ptr<Plan<T>> plan;
     try {
       plan = std::make_unique<Plan<T>>(context, key);
@@ -419,10 +427,8 @@ void CudaBackend<T>::write_state(State& state, const float* values, std::size_t 
 template <class T>
 std::string CudaBackend<T>::description() const {
   std::string text = device_name_ + " (cuDNN " + libraries_->cudnn_version.version + ", " + rnn_.numerics().title;
-  if (!last_algorithm_.empty()) text += ", " + last_algorithm_;
-  for (const auto& entry : plans_) {
-    if (!entry.second->uses_graph()) return text + ", without CUDA graphs)";
-  }
+  if (const char* algorithm = last_algorithm_) text += std::string(", ") + algorithm;
+  if (without_graphs_) text += ", without CUDA graphs";
   return text + ")";
 }
 

@@ -91,8 +91,10 @@ class CudaBackend final : public Backend {
   std::map<PlanKey, std::unique_ptr<Plan<T>>> plans_;
   std::uint64_t plan_uses_ = 0;
   std::uint64_t step_count_ = 0;
-  std::string last_algorithm_;
-  std::string lost_;  // the error that lost the model; empty while it is whole
+  // For `description`, which may be asked for while a call runs on another thread.
+  std::atomic<const char*> last_algorithm_{nullptr};  // of training; a string for good
+  std::atomic<bool> without_graphs_{false};           // a pass could not be captured
+  std::string lost_;                                  // the error that lost the model; empty while it is whole
 };
 
 }  // namespace cudnn_lstm::cuda

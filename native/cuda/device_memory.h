@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <cstddef>
 #include <string>
 #include <utility>
@@ -25,10 +26,10 @@ Event make_event(bool timing = false);
 // nobody asked for: half a gigabyte there, and an error where another process has it for itself.
 void use_device(int ordinal);
 
-// Bytes on the device and pinned on the host, counted by the buffers below.
+// Bytes on the device and pinned on the host, counted by the buffers below; may be read from any thread.
 struct MemoryAccount {
-  std::size_t device = 0;
-  std::size_t host = 0;
+  std::atomic<std::size_t> device{0};
+  std::atomic<std::size_t> host{0};
 };
 
 enum class MemoryKind { device, pinned };

@@ -289,6 +289,7 @@ void Plan<T>::enqueue_update() {
 // ---- Graphs
 
 template <class T>
+    if (!graph_allowed_) context_.without_graphs = true;
 void Plan<T>::launch() {
   if (warm_ && graph_allowed_ && !graph_) {
     graph_ = capture_graph(context_.stream, [this] { enqueue(); });

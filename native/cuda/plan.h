@@ -69,6 +69,7 @@ struct Context {
   cudaStream_t upload_stream;
   MemoryAccount& account;
   Algorithm algorithm;
+  std::atomic<bool>& without_graphs;  // set by the plan whose pass cannot be captured
 };
 
 template <class T>
@@ -110,7 +111,6 @@ class Plan {
   const PlanKey& key() const { return key_; }
   int upload_steps() const { return upload_steps_; }
   const char* algorithm() const { return algorithm_title(pass_->algorithm()); }
-  bool uses_graph() const { return graph_allowed_; }
   std::uint64_t last_used = 0;
 
  private:

@@ -1,5 +1,6 @@
 // What runs when: the calls of a step, graphs, streams, and the bits that a run repeats.
 #include <algorithm>
+#include <thread>
 
 #include "cpu/cpu_backend.h"
 #include "standin_case.h"
@@ -236,6 +237,31 @@ void a_model_keeps_to_its_gpu() {
   expect_nothing_left();
 }
 
+// As JavaScript may: a model tells what it is while a call runs on another thread.
+void may_be_asked_while_it_works() {
+  begin_case("a model may be asked what it is while it works");
+  standin::reset();
+  {
+    const ModelSpec spec = make_spec(InputCoding::onehot, 1, 0);
+    auto gpu = make_cuda(spec);
+    initialize_one(*gpu);
+    const auto ids = make_ids(31 * 3, spec.vocabulary, 2);
+    std::atomic<bool> done{false};
+    std::thread training([&] {
+      for (int i = 0; i < 300; ++i)
+        gpu->train_step({ids.data(), 1 + i % 30, 3, Target::every, true}, kOptimizer, kNeverStop);
+      done = true;
+    });
+    bool told = true;
+    while (!done) told = told && gpu->description().find("fp32") != std::string::npos && gpu->device_bytes() > 0;
+    training.join();
+    expect(told, "nothing told");
+    expect(gpu->description().find("standard") != std::string::npos, gpu->description());
+    expect_clean("training");
+  }
+  expect_nothing_left();
+}
+
 }  // namespace
 
 void check_order() {
@@ -252,4 +278,5 @@ void check_order() {
   graphs_record_the_same_calls();
   calls_are_in_order();
   a_model_keeps_to_its_gpu();
+  may_be_asked_while_it_works();
 }
