@@ -33,20 +33,16 @@ Plan<T>::Plan(const Context<T>& context, const PlanKey& key)
       state_values_(static_cast<std::size_t>(2) * context.spec.layers * key.batch * context.spec.hidden),
       upload_steps_(static_cast<int>(
           std::clamp<std::size_t>(kUploadBytes / (ids_stride() * sizeof(std::int32_t)), 1, kUploadSteps))) {
-  pass_ = make_pass();
+  const cudnnRNNAlgo_t algorithm = training()
+                                       ? choose_algorithm(context.rnn, context.layout, context.arena.weights(),
+                                                          key.steps, key.batch, context.stream, context.algorithm)
+                                       : CUDNN_RNN_ALGO_STANDARD;
+  // First: a shape whose output alone is too large for the GPU then runs out of memory here, and cuDNN is not asked
+  // about sizes that it may not count.
   allocate();
+  pass_ = std::make_unique<RnnPass>(context.rnn, algorithm, context.rnn.make_descriptor(algorithm, key.dropout),
+                                    key.steps, key.batch, training() || key.dropout, context.account);
   CHECK_CUDA(cudaStreamSynchronize(context.stream));  // uploads, on another stream, must not come before the zeros
-}
-
-template <class T>
-std::unique_ptr<RnnPass> Plan<T>::make_pass() {
-  cudnnRNNAlgo_t algorithm = CUDNN_RNN_ALGO_STANDARD;
-  if (training()) {
-    algorithm = choose_algorithm(context_.rnn, context_.layout, context_.arena.weights(), key_.steps, key_.batch,
-                                 context_.stream, context_.algorithm);
-  }
-  return std::make_unique<RnnPass>(context_.rnn, algorithm, context_.rnn.make_descriptor(algorithm, key_.dropout),
-                                   key_.steps, key_.batch, training() || key_.dropout, context_.account);
 }
 
 template <class T>
@@ -289,11 +285,11 @@ void Plan<T>::enqueue_update() {
 // ---- Graphs
 
 template <class T>
-    if (!graph_allowed_) context_.without_graphs = true;
 void Plan<T>::launch() {
   if (warm_ && graph_allowed_ && !graph_) {
     graph_ = capture_graph(context_.stream, [this] { enqueue(); });
     graph_allowed_ = static_cast<bool>(graph_);
+    if (!graph_allowed_) context_.without_graphs = true;
   }
   if (graph_) {
     CHECK_CUDA(cudaGraphLaunch(graph_.get(), context_.stream));

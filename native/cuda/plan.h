@@ -114,7 +114,6 @@ class Plan {
   std::uint64_t last_used = 0;
 
  private:
-  std::unique_ptr<RnnPass> make_pass();
   void allocate();
   // Runs the queued calls: at first as they are, so that lazily loaded kernels are not loaded inside a capture, then as
   // a graph.
