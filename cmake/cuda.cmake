@@ -24,7 +24,8 @@ foreach(root "${CUDNN_LSTM_CUDA_ROOT}" "$ENV{CUDNN_LSTM_CUDA_ROOT}")
     list(APPEND CUDA_HINTS ${root} ${root}/nvidia/cu13 ${root}/nvidia/cudnn ${root}/nvidia/cublas)
   endif()
 endforeach()
-# Headers of cuDNN and cuBLAS may lie apart from the toolkit, in a wheel's folder for one.
+# cuDNN's headers may lie apart from the toolkit, in a wheel's folder for one. cuBLAS's are the toolkit's where it has them: beside
+# those in a wheel lie the runtime's headers of its release, which must not be mixed with the toolkit's.
 set(CUDNN_HINTS)
 foreach(root "${CUDNN_ROOT}" "$ENV{CUDNN_ROOT}")
   if(root)
@@ -38,8 +39,9 @@ if(CUDA_SYSTEM_NVCC)
   get_filename_component(CUDA_SYSTEM_ROOT ${CUDA_SYSTEM_ROOT} DIRECTORY)
   list(APPEND CUDA_HINTS ${CUDA_SYSTEM_ROOT})
 endif()
-list(APPEND CUDA_HINTS $ENV{CUDA_PATH} /usr/local/cuda /usr /usr/local)
 # A wrapper on PATH hides its toolkit's root: the toolkit's usual place stands for it.
+list(APPEND CUDA_HINTS $ENV{CUDA_PATH} /usr/local/cuda /usr /usr/local)
+set(CUBLAS_HINTS ${CUDA_HINTS} ${CUDNN_HINTS})
 set(CUDA_WHEELS ${CMAKE_SOURCE_DIR}/.nvidia/nvidia)
 list(APPEND CUDA_HINTS ${CUDA_WHEELS}/cu13 ${CUDA_WHEELS}/cudnn ${CUDA_WHEELS}/cublas)
 
@@ -48,7 +50,7 @@ set(CUDA_LIBRARY_SUFFIXES lib64 lib targets/${CMAKE_SYSTEM_PROCESSOR}-linux/lib 
 find_program(CUDA_NVCC nvcc HINTS ${CUDA_HINTS} PATH_SUFFIXES bin NO_DEFAULT_PATH)
 find_path(CUDA_INCLUDE cuda_runtime_api.h HINTS ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_INCLUDE_SUFFIXES} NO_DEFAULT_PATH)
 find_library(CUDA_CUDART libcudart_static.a HINTS ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_LIBRARY_SUFFIXES} NO_DEFAULT_PATH)
-find_path(CUBLAS_INCLUDE cublas_v2.h HINTS ${CUDNN_HINTS} ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_INCLUDE_SUFFIXES} NO_DEFAULT_PATH)
+find_path(CUBLAS_INCLUDE cublas_v2.h HINTS ${CUBLAS_HINTS} ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_INCLUDE_SUFFIXES} NO_DEFAULT_PATH)
 find_path(CUDNN_INCLUDE cudnn.h HINTS ${CUDNN_HINTS} ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_INCLUDE_SUFFIXES} NO_DEFAULT_PATH)
 
 set(CUDA_MISSING)
