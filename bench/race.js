@@ -43,10 +43,13 @@ const runs = [];
 const place = mkdtempSync(path.join(os.tmpdir(), 'cudnn-lstm-race-'));
 const directoryOf = (seed) => path.join(place, String(seed));
 
+/** What the samples go on from: a window of the text, as the seed's do. */
+const prompt = [...corpusText].slice(50_000, 50_100).join('');
+
 /** What measureQuality says of 1,000 characters that the run's model writes. */
 function sampleQuality(seed, sampling) {
   const sample = JSON.parse(
-    run('sample.js', [directoryOf(seed), '--length', 1000, '--seed', 1, '--temperature', 0.8, ...sampling, '--json']),
+    run('sample.js', [directoryOf(seed), '--prompt', prompt, '--length', 1000, '--seed', 1, ...sampling, '--json']),
   );
   const { knownWords, longestCopy, loop } = measureQuality(sample.text, corpusText);
   return {
@@ -83,7 +86,10 @@ try {
       lossWithDropout: score.lossWithDropout,
       loss: score.loss,
       windows: score.windows ?? score.characters,
-      samples: { greedy: sampleQuality(result.seed, ['--greedy']), temperature0_8: sampleQuality(result.seed, []) },
+      samples: {
+        greedy: sampleQuality(result.seed, ['--greedy']),
+        temperature0_8: sampleQuality(result.seed, ['--temperature', 0.8]),
+      },
     });
     console.log(
       `seed ${result.seed}: ${result.trainingSeconds} s of training, window loss ${result.lossWithDropout.toFixed(4)} with ` +
