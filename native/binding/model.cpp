@@ -379,7 +379,7 @@ Napi::Value Model::logits(const Napi::CallbackInfo& info) {
           backend.reset_stream_state(call->streams);
           if (!call->state.empty()) backend.write(Slot::stream_state, call->state.data(), call->state.size());
           for (std::size_t row = 0; row < call->ids.size() && !state->stop.load(); row += call->streams) {
-            backend.next_logits(call->ids.data() + row, call->streams,
+            backend.next_logits(call->ids.data() + row, 1, call->streams,
                                 call->out.data() + row * backend.spec().vocabulary);
           }
         },

@@ -82,8 +82,9 @@ class Backend {
   virtual void reset_evaluation_state() = 0;
   virtual void reset_training_state() = 0;
 
-  // Feeds ids [S] to S streams and gives logits [S, V]; dropout off; continues from the stream state.
-  virtual void next_logits(const std::int32_t* ids, int streams, float* logits) = 0;
+  // Feeds ids [T, S] to S streams and gives the logits [S, V] after the last; dropout off; continues from the stream
+  // state.
+  virtual void next_logits(const std::int32_t* ids, int steps, int streams, float* logits) = 0;
   virtual void reset_stream_state(int streams) = 0;  // zero state for S streams
 
   // Feeds ids [S], draws by the rules of sampler.h, feeds what was drawn, and so on, without the host between two

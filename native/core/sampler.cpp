@@ -7,6 +7,11 @@
 #include "core/random.h"
 
 namespace cudnn_lstm {
+namespace {
+
+constexpr int kFedAtOnce = 256;  // rows between two looks at `stop`
+
+}  // namespace
 
 double Sampler::coin(std::uint64_t seed, std::uint32_t stream, std::uint64_t position) {
   const auto words = philox4x32({static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(position >> 32),
@@ -79,19 +84,24 @@ int sample(Backend& backend, const SampleCall& call, const SamplingOptions& opti
   std::vector<std::int32_t> recent;
   for (int draw = 0; draw < call.count; ++draw) {
     const int rows = static_cast<int>(seen.size() / streams);
-    int first = draw == 0 ? rows - call.rows : rows - 1;
+    int row = draw == 0 ? rows - call.rows : rows - 1;
     if (call.window > 0) {
       backend.reset_stream_state(streams);
-      first = std::max(0, rows - call.window);
+      row = std::max(0, rows - call.window);
     }
-    for (int row = first; row < rows; ++row) {
-      if (draw == 0 && call.window == 0 && row == rows - 1) {
-        const int drawn = backend.draw(seen.data() + static_cast<std::size_t>(row) * streams, streams, options,
-                                       call.position, call.count, out, stop);
+    // All that is to be fed, but in pieces, so that a stop is prompt; and where the device may draw, all but the last
+    // row.
+    const bool ask_device = draw == 0 && call.window == 0;
+    while (row < rows) {
+      if (stop.load(std::memory_order_relaxed)) return draw;
+      const std::int32_t* ids = seen.data() + static_cast<std::size_t>(row) * streams;
+      if (ask_device && row == rows - 1) {
+        const int drawn = backend.draw(ids, streams, options, call.position, call.count, out, stop);
         if (drawn >= 0) return drawn;
       }
-      if (stop.load(std::memory_order_relaxed)) return draw;
-      backend.next_logits(seen.data() + static_cast<std::size_t>(row) * streams, streams, logits.data());
+      const int steps = std::min(kFedAtOnce, std::max(1, rows - row - (ask_device ? 1 : 0)));
+      backend.next_logits(ids, steps, streams, logits.data());
+      row += steps;
     }
     const int reach = std::min(options.penalty_window, rows);
     for (int s = 0; s < streams; ++s) {

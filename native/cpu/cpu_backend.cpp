@@ -286,7 +286,7 @@ std::size_t CpuBackend::host_bytes() const {
   std::size_t total = 4 * parameters_.bytes() + weights_.bytes() + inputs_.bytes() + input_gradients_.bytes() +
                       outputs_gradient_.bytes() + recurrent_gradient_.bytes() + cell_gradient_.bytes() +
                       onehot_gradient_.bytes() + logits_.bytes() + losses_.bytes() + training_state_.data.bytes() +
-                      evaluation_state_.data.bytes() + stream_lanes_.data.bytes() +
+                      evaluation_state_.data.bytes() + stream_lanes_.data.bytes() + sequence_scratch_.bytes() +
                       (stream_rows_.size() + evaluation_rows_.size()) * sizeof(float);
   for (const LayerActivations& layer : layers_) {
     total += layer.gates.bytes() + layer.c.bytes() + layer.h.bytes() + layer.dropped.bytes() + layer.keep.bytes();

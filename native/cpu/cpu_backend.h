@@ -2,6 +2,7 @@
 // training step in the order it runs; cpu_sampling.cpp feeds streams; cpu_backend.cpp owns the memory and the slots.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -47,7 +48,7 @@ class CpuBackend final : public Backend {
     evaluation_rows_.clear();
   }
   void reset_training_state() override { training_state_.batch = 0; }
-  void next_logits(const std::int32_t* ids, int streams, float* logits) override;
+  void next_logits(const std::int32_t* ids, int steps, int streams, float* logits) override;
   void reset_stream_state(int streams) override;
   std::size_t slot_size(Slot slot) const override;
   void read(Slot slot, float* out) const override;
@@ -109,8 +110,20 @@ class CpuBackend final : public Backend {
   void adam_share(int thread, int threads, const OptimizerStep& optimizer, double norm);
 
   // cpu_sampling.cpp
-  void next_logits_single(std::int32_t id, int stream, int streams, float* logits);
-  void next_logits_lanes(const std::int32_t* ids, int streams, float* logits);
+  // One stream's run of ticks: at most kSequenceSteps of them, for which there is room for `most`.
+  struct Sequence {
+    const std::int32_t* ids;
+    int steps;
+    int stream;
+    int streams;
+    int first;  // the first tick whose logits are wanted
+    std::size_t most;
+  };
+  void run_sequence(const std::int32_t* ids, int steps, int stream, int streams, int first,
+                    const std::function<void(int step, const float* logits)>& consume);
+  void sequence_layer(const Sequence& sequence, int layer, int thread, int threads);
+  float* sequence_output(const Sequence& sequence, int layer);
+  void next_logits_lanes(const std::int32_t* ids, int steps, int streams, float* logits);
   void evaluate_single(const Batch& batch, float* losses, const std::atomic<bool>& stop);
 
   int pairs() const { return pass_.steps * pass_.blocks; }
@@ -174,7 +187,8 @@ class CpuBackend final : public Backend {
   std::vector<float> stream_rows_;      // [L, 2, S, H] while there are few streams
   std::vector<float> evaluation_rows_;  // [L, 2, B, H], the carried evaluation state of few sequences
   int streams_ = 0;
-  std::vector<float> single_scratch_;
+  AlignedBuffer<float>
+      sequence_scratch_;  // gates [steps][4H padded], outputs 2 x [steps][H], logits [threads][V padded]
 };
 
 std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads);

@@ -1,4 +1,4 @@
-// One symbol a stream at a time, the state carried.
+// Streams whose state is carried: a few are run by matrix-vector products, many in lane blocks.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -6,6 +6,18 @@
 #include "cpu/cpu_backend.h"
 
 namespace cudnn_lstm::cpu {
+namespace {
+
+// A sequence is run this many ticks at a time: its gates, 256 KB for 256 units, stay in the second-level cache.
+constexpr int kSequenceSteps = 64;
+
+// Lane blocks times ticks of one pass: bounds its memory.
+constexpr int kPassPairs = 256;
+
+// Below this many multiply-adds a thread and product, sharing the units costs more than the help is worth.
+constexpr int kWorthSharing = 50'000;
+
+}  // namespace
 
 void CpuBackend::reset_stream_state(int streams) {
   streams_ = streams;
@@ -22,67 +34,122 @@ void CpuBackend::reset_stream_state(int streams) {
   }
 }
 
-void CpuBackend::next_logits(const std::int32_t* ids, int streams, float* logits) {
+void CpuBackend::next_logits(const std::int32_t* ids, int steps, int streams, float* logits) {
   if (streams != streams_) reset_stream_state(streams);
-  if (streams > kSingleStreams) return next_logits_lanes(ids, streams, logits);
+  if (streams > kSingleStreams) {
+    const int most = std::max(1, kPassPairs * kLanes / streams);
+    for (int step = 0; step < steps; step += most) {
+      next_logits_lanes(ids + static_cast<std::size_t>(step) * streams, std::min(most, steps - step), streams, logits);
+    }
+    return;
+  }
   for (int s = 0; s < streams; ++s) {
-    next_logits_single(ids[s], s, streams, logits + static_cast<std::size_t>(s) * spec_.vocabulary);
+    run_sequence(ids + s, steps, s, streams, steps - 1, [&](int, const float* last) {
+      std::memcpy(logits + static_cast<std::size_t>(s) * spec_.vocabulary, last, spec_.vocabulary * sizeof(float));
+    });
   }
 }
 
-void CpuBackend::next_logits_single(std::int32_t id, int stream, int streams, float* logits) {
+// Runs stream `stream` of stream_rows_ through ids[0], ids[streams], ..., and hands out the logits [V] of the ticks
+// from `first` on; of different ticks, maybe on different threads at once.
+void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, int streams, int first,
+                              const std::function<void(int step, const float* logits)>& consume) {
   // The packed bias and one-hot table are shared with the products.
   if (weights_stale_) {
     weights_.shape(make_partition(team_.size(), 1, spec_.hidden, kernels_.tile_blocks));
     pack_weights();
   }
-  SingleWeights& weights = weights_.single(parameters_.data());
-  const int rows = 4 * spec_.hidden;
-  const std::size_t padded = weights_.gate_rows_padded();
-  single_scratch_.resize(2 * padded + weights_.vocabulary_padded());
-  float* gates = single_scratch_.data();
-  float* sums = gates + padded;
-  float* outputs = sums + padded;
-  const float scalar = static_cast<float>(id) * (1.0f / static_cast<float>(spec_.vocabulary));
-  const float* input = &scalar;
-  if (spec_.coding == InputCoding::embedding) {
-    input = parameters_.data() + layout_.embedding().offset + static_cast<std::size_t>(id) * spec_.embedding;
+  weights_.pack_single(parameters_.data());
+  const int worth = static_cast<int>(4LL * spec_.hidden * spec_.hidden / kWorthSharing);
+  const int threads = std::clamp(std::min(worth, units_padded_ / 16), 1, team_.size());
+  const std::size_t most = std::min(steps, kSequenceSteps);
+  const std::size_t wanted = most * (weights_.gate_rows_padded() + 2 * spec_.hidden) +
+                             static_cast<std::size_t>(team_.size()) * weights_.vocabulary_padded();
+  if (sequence_scratch_.size() < wanted) sequence_scratch_.resize(wanted);
+  for (int from = 0; from < steps; from += kSequenceSteps) {
+    const int count = std::min(kSequenceSteps, steps - from);
+    Sequence sequence{ids + static_cast<std::size_t>(from) * streams, count, stream, streams, first - from, most};
+    team_.run(threads, [&](int thread) {
+      for (int layer = 0; layer < spec_.layers; ++layer) sequence_layer(sequence, layer, thread, threads);
+      float* logits = sequence_scratch_.data() + most * (weights_.gate_rows_padded() + 2 * spec_.hidden) +
+                      static_cast<std::size_t>(thread) * weights_.vocabulary_padded();
+      const float* top = sequence_output(sequence, spec_.layers - 1);
+      for (int step = std::max(0, sequence.first) + thread; step < count; step += threads) {
+        kernels_.matrix_vector(weights_.single().output.data(), spec_.vocabulary, spec_.hidden,
+                               top + static_cast<std::size_t>(step) * spec_.hidden, weights_.output_bias(), logits);
+        consume(from + step, logits);
+      }
+    });
   }
-  for (int l = 0; l < spec_.layers; ++l) {
-    const LayerWeights& layer = weights_.layers()[l];
-    const int in = l == 0 ? spec_.input_size() : spec_.hidden;
-    float* h = stream_rows_.data() + (static_cast<std::size_t>(l) * 2 * streams + stream) * spec_.hidden;
-    float* c = h + static_cast<std::size_t>(streams) * spec_.hidden;
-    const float* start = sums;
-    if (layer.table.size() > 0) {
-      start = layer.table.data() + static_cast<std::size_t>(id) * padded;
-    } else {
-      kernels_.matrix_vector(weights.input[l].data(), rows, in, input, layer.bias.data(), sums);
+}
+
+// [steps][H]; two layers' outputs are kept, the one being read and the one being written.
+float* CpuBackend::sequence_output(const Sequence& sequence, int layer) {
+  return sequence_scratch_.data() + sequence.most * (weights_.gate_rows_padded() + (layer % 2) * spec_.hidden);
+}
+
+// This thread's units of a layer through all ticks: first the products with the input, then tick by tick those with h,
+// so that each matrix is read while it is in cache.
+void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread, int threads) {
+  const std::size_t padded = weights_.gate_rows_padded(), hidden = spec_.hidden;
+  const int begin = 16 * share_begin(units_padded_ / 16, threads, thread);
+  const int end = std::min(spec_.hidden, 16 * share_begin(units_padded_ / 16, threads, thread + 1));
+  const std::size_t row = 4 * static_cast<std::size_t>(begin);
+  const int rows = 4 * (end - begin);
+  const LayerWeights& shared = weights_.layers()[layer];
+  const SingleWeights& weights = weights_.single();
+  float* gates = sequence_scratch_.data();
+  float* out = sequence_output(sequence, layer);
+  const auto id = [&](int step) { return sequence.ids[static_cast<std::size_t>(step) * sequence.streams]; };
+  const auto table_row = [&](int step) { return shared.table.data() + id(step) * padded + row; };
+  if (shared.table.size() == 0) {
+    const int in = layer == 0 ? spec_.input_size() : spec_.hidden;
+    for (int step = 0; step < sequence.steps; ++step) {
+      const float scalar = static_cast<float>(id(step)) * (1.0f / static_cast<float>(spec_.vocabulary));
+      const float* x = layer > 0 ? sequence_output(sequence, layer - 1) + step * hidden
+                       : spec_.coding == InputCoding::embedding
+                           ? parameters_.data() + layout_.embedding().offset + static_cast<std::size_t>(id(step)) * in
+                           : &scalar;
+      kernels_.matrix_vector(weights.input[layer].data() + row * in, rows, in, x, shared.bias.data() + row,
+                             gates + step * padded + row);
     }
-    kernels_.matrix_vector(weights.recurrent[l].data(), rows, spec_.hidden, h, start, gates);
-    kernels_.gate_single(spec_.hidden, gates, c, h);
-    input = h;
   }
-  kernels_.matrix_vector(weights.output.data(), spec_.vocabulary, spec_.hidden, input, weights_.output_bias(), outputs);
-  std::memcpy(logits, outputs, spec_.vocabulary * sizeof(float));
+  float* state =
+      stream_rows_.data() + (static_cast<std::size_t>(layer) * 2 * sequence.streams + sequence.stream) * hidden;
+  float* c = state + sequence.streams * hidden;
+  for (int step = 0; step < sequence.steps; ++step) {
+    const float* h = step == 0 ? state : out + (step - 1) * hidden;
+    float* to = gates + step * padded + row;
+    kernels_.matrix_vector(weights.recurrent[layer].data() + row * hidden, rows, spec_.hidden, h,
+                           shared.table.size() > 0 ? table_row(step) : to, to);
+    kernels_.gate_single(end - begin, to, c + begin, out + step * hidden + begin);
+    team_.barrier();
+  }
+  std::copy(out + (sequence.steps - 1) * hidden + begin, out + (sequence.steps - 1) * hidden + end, state + begin);
 }
 
 // A lane block would compute sixteen sequences for the one or two that there are.
 void CpuBackend::evaluate_single(const Batch& batch, float* losses, const std::atomic<bool>& stop) {
+  constexpr int kPiece = 256;  // ticks between two looks at `stop`
   const int size = batch.batch;
   const std::size_t floats = static_cast<std::size_t>(spec_.layers) * 2 * size * spec_.hidden;
   std::vector<float> state(floats, 0.0f);
   if (batch.carry_state && evaluation_rows_.size() == floats) state = evaluation_rows_;
-  std::vector<float> logits(spec_.vocabulary);
   state.swap(stream_rows_);
-  for (int step = 0; step < batch.steps && !stop.load(std::memory_order_relaxed); ++step) {
+  const int first = batch.target == Target::last ? batch.steps - 1 : 0;
+  for (int from = 0; from < batch.steps && !stop.load(std::memory_order_relaxed); from += kPiece) {
     for (int b = 0; b < size; ++b) {
-      next_logits_single(batch.ids[step * size + b], b, size, logits.data());
-      if (batch.target == Target::last && step + 1 < batch.steps) continue;
-      const float largest = *std::max_element(logits.begin(), logits.end());
-      double sum = 0;
-      for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
-      *losses++ = static_cast<float>(largest + std::log(sum) - logits[batch.ids[(step + 1) * size + b]]);
+      run_sequence(batch.ids + static_cast<std::size_t>(from) * size + b, std::min(kPiece, batch.steps - from), b, size,
+                   first - from, [&](int step, const float* logits) {
+                     const int at = from + step;
+                     const float largest = *std::max_element(logits, logits + spec_.vocabulary);
+                     double sum = 0;
+                     for (int v = 0; v < spec_.vocabulary; ++v)
+                       sum += std::exp(static_cast<double>(logits[v]) - largest);
+                     const std::int32_t wanted = batch.ids[static_cast<std::size_t>(at + 1) * size + b];
+                     losses[static_cast<std::size_t>(at - first) * size + b] =
+                         static_cast<float>(largest + std::log(sum) - logits[wanted]);
+                   });
     }
   }
   state.swap(stream_rows_);
@@ -91,12 +158,12 @@ void CpuBackend::evaluate_single(const Batch& batch, float* losses, const std::a
   evaluation_state_.batch = 0;
 }
 
-void CpuBackend::next_logits_lanes(const std::int32_t* ids, int streams, float* logits) {
+void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int streams, float* logits) {
   Pass pass;
   pass.ids = ids;
-  pass.steps = 1;
+  pass.steps = steps;
   pass.batch = streams;
-  pass.target = Target::every;
+  pass.target = Target::last;
   begin_pass(pass, &stream_lanes_);
   pack_weights();
   run_team([&](int thread) {
@@ -109,7 +176,7 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int streams, float* 
          ++block) {
       // logits_ holds at least one pair a thread.
       float* out = logits_.data() + static_cast<std::size_t>(std::min(thread, output_chunk_ - 1)) * stride;
-      const float* input = layer_output(spec_.layers - 1, 0, block);
+      const float* input = layer_output(spec_.layers - 1, pass_.steps - 1, block);
       weights_.output().multiply(0, 0, spec_.vocabulary, 1, &input, &out, weights_.output_bias(), false);
       for (int s = block * kLanes; s < std::min(streams, (block + 1) * kLanes); ++s)
         for (int v = 0; v < spec_.vocabulary; ++v) {

@@ -160,6 +160,34 @@ void check_step(InputCoding coding, const char* title, int hidden, int batch, bo
   check(std::fabs(slope / norm - 1) < 2e-3, title, "slope along the gradient", std::fabs(slope / norm - 1), 2e-3);
 }
 
+// Streams fed many ticks at once by three threads, and tick by tick by one: the same logits and state, bit for bit. A
+// few streams run by matrix-vector products, many in lane blocks.
+void check_streams(InputCoding coding, const char* title) {
+  const ModelSpec spec{11, 3, 149, coding, coding == InputCoding::embedding ? 6 : 0, 0.25f, 5};
+  const int steps = 70;  // more than one run of kSequenceSteps
+  CpuBackend one(spec, 1), three(spec, 3);
+  std::vector<float> parameters(one.layout().size());
+  initialize(spec, one.layout(), parameters.data());
+  one.write(Slot::parameters, parameters.data(), parameters.size());
+  three.write(Slot::parameters, parameters.data(), parameters.size());
+  for (const int streams : {1, 2, 21}) {
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(steps) * streams);
+    for (std::size_t i = 0; i < ids.size(); ++i)
+      ids[i] = static_cast<std::int32_t>(philox4x32({static_cast<std::uint32_t>(i), 8, 0, 0}, philox_key(1))[0] % 11);
+    std::vector<float> expected(static_cast<std::size_t>(streams) * spec.vocabulary), found(expected.size());
+    one.reset_stream_state(streams);
+    three.reset_stream_state(streams);
+    for (int step = 0; step < steps; ++step)
+      one.next_logits(ids.data() + static_cast<std::size_t>(step) * streams, 1, streams, expected.data());
+    three.next_logits(ids.data(), steps, streams, found.data());
+    std::vector<float> state(one.slot_size(Slot::stream_state)), other(three.slot_size(Slot::stream_state));
+    one.read(Slot::stream_state, state.data());
+    three.read(Slot::stream_state, other.data());
+    const bool same = expected == found && state == other && expected[0] != 0;
+    check(same, title, "streams at once and by ticks", streams, 0);
+  }
+}
+
 }  // namespace
 }  // namespace cudnn_lstm::cpu
 
@@ -178,6 +206,9 @@ int main() {
     check_step(InputCoding::onehot, "onehot", hidden, batch, split_units);
     check_step(InputCoding::embedding, "embedding", hidden, batch, split_units);
   }
+  check_streams(InputCoding::scalar, "scalar");
+  check_streams(InputCoding::onehot, "onehot");
+  check_streams(InputCoding::embedding, "embedding");
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;
 }

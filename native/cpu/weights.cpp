@@ -93,8 +93,8 @@ void Weights::pack(const float* parameters, int part, int parts) {
   }
 }
 
-SingleWeights& Weights::single(const float* parameters) {
-  if (single_.fresh) return single_;
+void Weights::pack_single(const float* parameters) {
+  if (single_.fresh) return;
   single_.input.resize(spec_.layers);
   single_.recurrent.resize(spec_.layers);
   const int hidden = spec_.hidden;
@@ -107,7 +107,6 @@ SingleWeights& Weights::single(const float* parameters) {
   }
   pack_panels(parameters + layout_.output_weight().offset, spec_.vocabulary, hidden, 0, single_.output);
   single_.fresh = true;
-  return single_;
 }
 
 std::size_t Weights::bytes() const {

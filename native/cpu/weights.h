@@ -36,7 +36,8 @@ class Weights {
   // Packs the share of `part` of `parts` from the canonical parameters.
   void pack(const float* parameters, int part, int parts);
   // The panels for a single sequence, made when first asked for after a change.
-  SingleWeights& single(const float* parameters);
+  void pack_single(const float* parameters);
+  const SingleWeights& single() const { return single_; }
   void mark_stale() { single_.fresh = false; }
 
   const std::vector<LayerWeights>& layers() const { return layers_; }

@@ -126,8 +126,8 @@ void every_failure_is_clean(bool lazy) {
       std::vector<float> losses(12), logits(2 * spec.vocabulary);
       std::vector<std::int32_t> drawn(6);
       gpu->evaluate({ids.data(), 4, 3, Target::every, false}, true, 1, losses.data(), kNeverStop);
-      gpu->next_logits(ids.data(), 2, logits.data());
-      gpu->next_logits(ids.data(), 2, logits.data());
+      gpu->next_logits(ids.data(), 1, 2, logits.data());
+      gpu->next_logits(ids.data(), 1, 2, logits.data());
       gpu->draw(ids.data(), 2, SamplingOptions{}, 0, 3, drawn.data(), kNeverStop);
       const auto state = read(*gpu, Slot::training_state);
       gpu->write(Slot::training_state, state.data(), state.size());

@@ -97,8 +97,8 @@ void sample_like_cpu(const ModelSpec& spec, bool lazy) {
       std::vector<float> expected(streams * spec.vocabulary), found(expected.size());
       for (std::uint32_t step = 0; step < 4; ++step) {
         const auto ids = make_ids(streams, spec.vocabulary, step);
-        cpu->next_logits(ids.data(), streams, expected.data());
-        gpu->next_logits(ids.data(), streams, found.data());
+        cpu->next_logits(ids.data(), 1, streams, expected.data());
+        gpu->next_logits(ids.data(), 1, streams, found.data());
         expect_close(expected, found, 1e-5, "logits of " + std::to_string(streams));
       }
       const auto state = read(*gpu, Slot::stream_state);
@@ -110,8 +110,8 @@ void sample_like_cpu(const ModelSpec& spec, bool lazy) {
       gpu->write(Slot::stream_state, state.data(), state.size());
       expect(read(*gpu, Slot::stream_state) == state, "stream state written and read");
       const auto ids = make_ids(streams, spec.vocabulary, 9);
-      cpu->next_logits(ids.data(), streams, expected.data());
-      gpu->next_logits(ids.data(), streams, found.data());
+      cpu->next_logits(ids.data(), 1, streams, expected.data());
+      gpu->next_logits(ids.data(), 1, streams, found.data());
       expect_close(expected, found, 1e-5, "logits after a write");
     }
     expect_clean("sampling");
@@ -147,7 +147,7 @@ void draws_like_host(const ModelSpec& spec, bool lazy, cuda::Precision precision
       Sampler sampler(spec.vocabulary, options);
       std::vector<std::int32_t> next(ids.begin(), ids.begin() + streams);
       for (int step = 0; step < rows - 1 + count; ++step) {
-        host->next_logits(next.data(), streams, logits.data());
+        host->next_logits(next.data(), 1, streams, logits.data());
         if (step + 1 < rows) {
           next.assign(ids.begin() + (step + 1) * streams, ids.begin() + (step + 2) * streams);
           continue;

@@ -229,7 +229,7 @@ void a_model_keeps_to_its_gpu() {
     std::vector<float> values(100);
     gpu->train_step({ids.data(), 4, 3, Target::every, true}, kOptimizer, kNeverStop);
     gpu->evaluate({ids.data(), 4, 3, Target::every, true}, false, 0, values.data(), kNeverStop);
-    gpu->next_logits(ids.data(), 3, values.data());
+    gpu->next_logits(ids.data(), 1, 3, values.data());
     read(*gpu, Slot::parameters);
   }
   expect(standin::calls_of("cudaSetDevice 1") > 5, "the second is chosen");
