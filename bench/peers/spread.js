@@ -26,6 +26,8 @@ const { values: options } = parseArgs({
     characters: { type: 'string', default: '3100' },
     epochs: { type: 'string', default: '5' },
     seeds: { type: 'string', default: '5' },
+    /** Of both sides; another one gives runs that nobody has seen yet. */
+    'first-seed': { type: 'string', default: '1' },
     threads: { type: 'string', default: String(os.availableParallelism()) },
     python: { type: 'string', default: 'python3' },
     /** A result file: judge the runs in it by today's rule and put the verdict there; train nothing. */
@@ -39,7 +41,8 @@ if (!(Number(options.seeds) >= 3)) {
   console.error(`--seeds ${options.seeds}: at least 3, a spread needs them`);
   process.exit(2);
 }
-const seeds = Array.from({ length: Number(options.seeds) }, (_, i) => i + 1);
+const firstSeed = Number(options['first-seed']);
+const seeds = Array.from({ length: Number(options.seeds) }, (_, i) => firstSeed + i);
 /** Nats that a first batch may be away from ln V: the weights are small, not zero. */
 const guessTolerance = 0.05;
 /** How far apart the two means may be. */
