@@ -34,6 +34,12 @@ async function bestCheckpoint(directory: string): Promise<string | undefined> {
   return (await stat(path).catch(() => undefined))?.isFile() ? path : undefined;
 }
 
+/** Whether a directory holds a run: a checkpoint of any kind, whole or not. */
+export async function holdsRun(directory: string): Promise<boolean> {
+  if ((await bestCheckpoint(directory)) !== undefined) return true;
+  return (await lastCheckpoints(directory).catch(() => [])).length > 0;
+}
+
 /** Whether a file that `best` names can be one that saveBest wrote. */
 const isBest = (path: string) => path.endsWith('.safetensors') && !lastPattern.test(basename(path));
 

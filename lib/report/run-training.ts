@@ -1,6 +1,5 @@
 /** The training of one run of a reproduction, gone on with where it was, and the record that is kept of it. */
-import { existsSync } from 'node:fs';
-import { RunDirectory } from '../checkpoint/run-directory';
+import { holdsRun } from '../checkpoint/run-directory';
 import type { DeviceName } from '../device';
 import { UsageError } from '../errors';
 import { chooseThreads } from '../threads';
@@ -75,7 +74,7 @@ export async function trainRun(
       ...(seconds === undefined ? {} : { maxTime: seconds }),
     },
     env: permittedEnvironment(),
-    ...((await holdsCheckpoint(directory)) ? { resume: directory } : {}),
+    ...((await holdsRun(directory)) ? { resume: directory } : {}),
     signal: run.signal,
   });
   try {
@@ -87,12 +86,6 @@ export async function trainRun(
   } finally {
     await recorder.write(training);
   }
-}
-
-async function holdsCheckpoint(directory: string): Promise<boolean> {
-  if (!existsSync(directory)) return false;
-  await using run = await RunDirectory.open(directory, { create: false });
-  return (await run.newest()) !== undefined;
 }
 
 /** Keeps the record up to date: what this process has used so far, added to what those before it have. */

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { type Checkpoint, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
-import { RunDirectory } from '../checkpoint/run-directory';
+import { holdsRun, RunDirectory } from '../checkpoint/run-directory';
 import { type Corpus, openCorpus } from '../corpus/corpus';
 import { Vocabulary } from '../corpus/vocabulary';
 import type { DeviceName } from '../device';
@@ -89,7 +89,9 @@ async function openResumedRun(resume: string | true, out: string | undefined): P
   const run = await RunDirectory.open(directory, { create: false });
   try {
     const path = await run.newest();
-    if (path === undefined) throw new CheckpointError(`${directory} holds no whole checkpoint to resume from.`);
+    if (path === undefined) {
+      throw new CheckpointError(`${directory} holds no whole checkpoint to resume from; begin anew in another --out.`);
+    }
     return { run, path, checkpoint: await loadCheckpoint(path) };
   } catch (error) {
     await run.close();
@@ -235,9 +237,10 @@ function createModel(
   });
 }
 
+/** A damaged checkpoint, or a best one alone, is somebody's work too: a new run would soon delete it. */
 async function createRun(directory: string): Promise<RunDirectory> {
   const run = await RunDirectory.open(directory, { create: true });
-  if ((await run.newest()) === undefined) return run;
+  if (!(await holdsRun(directory))) return run;
   await run.close();
   throw new UsageError(
     `${directory} already holds a run: go on with it by --resume ${directory}, or choose another --out.`,

@@ -105,6 +105,22 @@ it('refuses a directory that holds a run, and one that another trainer has', asy
   expect((await train('--resume', out)).code).toBe(0);
 });
 
+it('refuses a directory whose checkpoints are damaged, or that holds a best one alone, and leaves it as it is', async () => {
+  const out = join(folder, 'run');
+  await train(corpus, ...tiny, '--epochs', '1', '--out', out);
+  const names = (await readdir(out)).sort();
+  const last = names.filter((name) => name.startsWith('checkpoint-')).map((name) => join(out, name));
+  for (const path of last) await writeFile(path, 'damaged');
+  await expect(train(corpus, ...tiny, '--out', out)).rejects.toMatchObject({ exitCode: 2 });
+  expect((await readdir(out)).sort()).toEqual(names);
+  for (const path of last) await rm(path);
+  await expect(train(corpus, ...tiny, '--out', out)).rejects.toMatchObject({ exitCode: 2 });
+  await expect(train('--resume', out)).rejects.toMatchObject({
+    exitCode: 3,
+    message: expect.stringContaining('another --out'),
+  });
+});
+
 it('says in one line what is wrong', async () => {
   const out = join(folder, 'run');
   await train(corpus, ...tiny, '--epochs', '1', '--out', out);
