@@ -18,7 +18,8 @@ export class CheckpointKeeper {
   /**
    * @param carried Whether the recurrent state is carried, and so belongs to a checkpoint in mid-epoch.
    * @param every Seconds between two checkpoints in mid-epoch; 0: none.
-   * @param state What is saved already: that of a new run, or of the checkpoint being resumed.
+   * @param state Where the run stands.
+   * @param saved Whether that is the state of a checkpoint, being resumed; of a new run nothing is saved.
    */
   constructor(
     readonly native: QueuedModel,
@@ -26,8 +27,9 @@ export class CheckpointKeeper {
     readonly carried: boolean,
     readonly every: number,
     state: TrainingState,
+    saved: boolean,
   ) {
-    this.#saved = savedAt(state);
+    this.#saved = { ...savedAt(state), ...(saved ? {} : { epoch: -1 }) };
   }
 
   unsaved({ epoch, batchInEpoch }: TrainingState): boolean {

@@ -87,6 +87,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       this.batches.carryState,
       options.saveEvery,
       this.#state,
+      resume !== undefined,
     );
     this.#reporter = new Reporter(parts, this.split, this.batches, this.#pacer);
     this.#monitor = new GpuMonitor(model.gpuUsage && (() => model.gpuUsage?.() ?? Promise.resolve(null)));

@@ -310,9 +310,11 @@ describe('interruptions', () => {
   });
 
   it('an abort before the start trains nothing', async () => {
-    const { trainer, native } = make(small, undefined, undefined, AbortSignal.abort(new Error('never')));
+    const { trainer, native, run } = make(small, undefined, undefined, AbortSignal.abort(new Error('never')));
     await expect(collect(trainer)).rejects.toThrow('never');
     expect(native.trainCalls).toHaveLength(0);
+    // It can be gone on with, as its last line says.
+    expect(epochsOf(await collect(make(small, undefined, run.last).trainer))).toHaveLength(4);
   });
 
   it('ends when the time is up, with a checkpoint and a sample, and no error', async () => {
