@@ -62,7 +62,7 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
   if (request.resume === undefined || request.resume === false) {
     return { configuration, resumed: undefined, [Symbol.asyncDispose]: async () => {} };
   }
-  const resumed = await openResumedRun(request.resume, configuration.options.out);
+  const resumed = await openResumedRun(request.resume, configuration);
   try {
     const { path, checkpoint } = resumed;
     const recorded = { name: path, values: checkpoint.metadata.configuration };
@@ -77,8 +77,16 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
   }
 }
 
-async function openResumedRun(resume: string | true, out: string | undefined): Promise<ResumedRun> {
+async function openResumedRun(
+  resume: string | true,
+  { options: { out }, sources }: Configuration,
+): Promise<ResumedRun> {
   const directory = resume === true ? (out ?? (await newestRun('runs'))) : resume;
+  if (out !== undefined && resolve(out) !== resolve(directory)) {
+    throw new UsageError(
+      `${sources.out}: a resumed run stays in its directory, ${directory}, so ${out} is impossible; leave it out, or resume a copy.`,
+    );
+  }
   const found = await stat(directory).catch(() => undefined);
   if (!found) throw new CheckpointError(`There is no run to resume at ${directory}.`);
   if (!found.isDirectory()) {

@@ -132,6 +132,11 @@ it('says in one line what is wrong', async () => {
     [[join(folder, 'none.txt')], 3, /none\.txt/],
     [[other, '--resume', out, '--epochs', '2'], 3, /not the one that .* was trained on/],
     [['--resume', out, '--hidden', '3'], 2, /keeps its hidden of 16/],
+    [
+      ['--resume', out, '--out', join(folder, 'elsewhere')],
+      2,
+      /^flag --out: a resumed run stays in its directory, .*run, so .*elsewhere is impossible/,
+    ],
     [['--resume', join(folder, 'nowhere')], 3, /no run to resume at/],
     [[corpus, '--validation', '0', '--batch-size', '999'], 3, /too short/],
   ];
