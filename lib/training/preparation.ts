@@ -107,13 +107,13 @@ async function openResumedRun(
   }
 }
 
-/** The directory in `root` that was written to last. */
+/** The run in `root` that was written to last; other directories, such as a reproduction's, are none. */
 async function newestRun(root: string): Promise<string> {
   const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
   let newest: { path: string; time: number } | undefined;
   for (const entry of entries) {
-    if (!entry.isDirectory()) continue;
     const path = join(root, entry.name);
+    if (!entry.isDirectory() || !(await holdsRun(path))) continue;
     const time = (await stat(path)).mtimeMs;
     if (!newest || time > newest.time) newest = { path, time };
   }

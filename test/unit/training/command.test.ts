@@ -1,5 +1,5 @@
 /** The command, in this process, with the real addon and real directories. */
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -93,6 +93,21 @@ it('saves and ends with the signal on SIGINT', async () => {
   const names = await readdir(out);
   expect(names).toContain('latest');
   expect(names).not.toContain('lock');
+});
+
+it('resumes the newest run where none is named, passing over directories that are none', async () => {
+  const before = process.cwd();
+  process.chdir(folder);
+  try {
+    await expect(train('--resume')).rejects.toMatchObject({ exitCode: 3 });
+    for (const name of ['first', 'second']) await train(corpus, ...tiny, '--epochs', '1', '--out', `runs/${name}`);
+    await mkdir('runs/reproduction');
+    const { code, stderr } = await train('--resume', '--epochs', '2');
+    expect(code).toBe(0);
+    expect(stderr).toContain('run: runs/second\n');
+  } finally {
+    process.chdir(before);
+  }
 });
 
 it('refuses a directory that holds a run, and one that another trainer has', async () => {
