@@ -23,7 +23,11 @@ export interface ThreadChoice {
 export function chooseThreads(requested?: number, env: NodeJS.ProcessEnv = process.env): ThreadChoice {
   if (requested !== undefined) return { threads: checkThreads(requested, 'threads'), reason: 'asked for' };
   const variable = env.CUDNN_LSTM_THREADS;
-  if (variable) return { threads: checkThreads(Number(variable), 'CUDNN_LSTM_THREADS'), reason: 'CUDNN_LSTM_THREADS' };
+  if (variable)
+    return {
+      threads: checkThreads(Number(variable), 'CUDNN_LSTM_THREADS', `'${variable}'`),
+      reason: 'CUDNN_LSTM_THREADS',
+    };
   const available = Math.min(availableParallelism(), maxThreads);
   const quota = cgroupCpuQuota();
   if (quota !== undefined && Math.ceil(quota) < available) {
@@ -69,9 +73,9 @@ export function cgroupCpuQuota(root = '/'): number | undefined {
   return limits.length > 0 ? Math.min(...limits) : undefined;
 }
 
-function checkThreads(value: number, name: string): number {
+function checkThreads(value: number, name: string, shown = String(value)): number {
   if (Number.isInteger(value) && value >= 1 && value <= maxThreads) return value;
-  throw new UsageError(`${name} must be a whole number from 1 to ${maxThreads}, not ${value}.`);
+  throw new UsageError(`${name} must be a whole number from 1 to ${maxThreads}, not ${shown}.`);
 }
 
 function ancestors(path: string): string[] {

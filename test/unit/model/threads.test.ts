@@ -17,7 +17,9 @@ describe('chooseThreads', () => {
   });
 
   it('refuses nonsense in the environment by its name', () => {
-    expect(() => chooseThreads(undefined, { CUDNN_LSTM_THREADS: 'all' })).toThrow('CUDNN_LSTM_THREADS must be');
+    expect(() => chooseThreads(undefined, { CUDNN_LSTM_THREADS: 'all' })).toThrow(
+      "CUDNN_LSTM_THREADS must be a whole number from 1 to 1024, not 'all'.",
+    );
   });
 });
 
