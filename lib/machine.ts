@@ -1,6 +1,7 @@
 /** What this machine offers and which backend would run on it: the facts behind `cudnn-lstm info` and a benchmark's header. */
 import { cpus, freemem, totalmem } from 'node:os';
 import { chooseDevice, chooseThreads, type DeviceRequest } from './device';
+import { UsageError } from './errors';
 import { loadNative, type NativeCpuInfo, type NativeCudaInfo } from './native';
 import { packageVersion } from './version';
 
@@ -16,7 +17,11 @@ export interface MachineInfo {
   device: { chosen: string | null; reason: string };
 }
 
-/** Looks at this machine. Never fails: what cannot be had is said in the answer. */
+/**
+ * Looks at this machine. What cannot be had is said in the answer.
+ *
+ * @throws UsageError on a device or number of threads that there cannot be.
+ */
 export async function inspectMachine(request: DeviceRequest = {}): Promise<MachineInfo> {
   const processors = cpus();
   const threads = chooseThreads(request.threads);
@@ -45,6 +50,7 @@ export async function inspectMachine(request: DeviceRequest = {}): Promise<Machi
       reason: choice.reason,
     };
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     info.device.reason = (error as Error).message;
   }
   return info;

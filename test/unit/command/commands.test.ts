@@ -193,6 +193,15 @@ describe('info', () => {
     expect(json.native.cpu.supported).toContain(json.native.cpu.isa);
   });
 
+  it('refuses a device that there cannot be', async () => {
+    expect(await run('info', '--device', 'gpu')).toMatchObject({
+      code: 2,
+      out: '',
+      err: expect.stringContaining("not 'gpu'"),
+    });
+    expect((await run('info', '--device', 'cuda:99')).code).toBe(4);
+  });
+
   it('shows a checkpoint', async () => {
     const { out } = await run('info', checkpoint);
     expect(out).toContain('LSTM, 1 × 16, input onehot, dropout 0.1');
