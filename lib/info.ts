@@ -84,7 +84,9 @@ function checkpointLines(info: CheckpointInfo): string[] {
   ];
   if (info.loss !== undefined) lines.push(`loss:           ${lossText(info.loss)}`);
   if (info.validationLoss !== undefined) lines.push(`validation:     ${lossText(info.validationLoss)}`);
-  lines.push(`resumable:      ${info.training ? 'yes' : 'no (weights only)'}`);
+  lines.push(
+    `resumable:      ${info.training ? 'yes' : 'no: weights only (train --resume takes the directory of a run)'}`,
+  );
   lines.push('configuration:');
   for (const [key, value] of Object.entries(info.configuration)) lines.push(`  ${key}: ${JSON.stringify(value)}`);
   return lines;

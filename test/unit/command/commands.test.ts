@@ -204,6 +204,7 @@ describe('info', () => {
 
   it('shows a checkpoint', async () => {
     const { out } = await run('info', checkpoint);
+    expect(out).toContain('resumable:      no: weights only (train --resume takes the directory of a run)\n');
     expect(out).toContain('LSTM, 1 × 16, input onehot, dropout 0.1');
     const json = JSON.parse((await run('info', checkpoint, '--json')).out);
     expect(json).toMatchObject({
