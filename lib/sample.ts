@@ -11,13 +11,13 @@ import {
   runCommand,
   writeAndDrain,
 } from './command';
-import { openCorpus } from './corpus/corpus';
 import type { DeviceName } from './device';
-import { exitCodes } from './errors';
+import { exitCodes, UsageError } from './errors';
 import { LanguageModel } from './model';
 import type { GeneratedPiece } from './sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
 import { TextPrinter } from './sampling/printer';
+import { type OpenTextOptions, openText } from './scoring/text';
 
 interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop'> {
   stop?: string[];
@@ -37,14 +37,21 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   // Before the checkpoint is read, so that a wrong option does not wait for it.
   const { seed } = checkSamplingOptions({ ...o, seed: o.seed ?? randomInt(2 ** 32) });
   checkGeneration(o, o.count, 0);
+  if (o.prompt !== undefined && o.corpus !== undefined) {
+    throw new UsageError('--prompt and --corpus both say what to continue; give one of them.');
+  }
 
   using interrupt = abortOnSignals();
   using model = await LanguageModel.load(command.args[0] as string, { device: o.device, threads: o.threads });
   io.stderr.write(`device: ${model.deviceReason}\nseed: ${seed}\n`);
-  const prompt = o.prompt ?? (o.corpus === undefined ? '' : await randomWindow(model, o.corpus, seed));
-  if (o.prompt === undefined && o.corpus !== undefined) io.stderr.write(`prompt: ${JSON.stringify(prompt)}\n`);
+  const { signal } = interrupt;
+  let prompt = o.prompt ?? '';
+  if (o.corpus !== undefined) {
+    prompt = await randomWindow(model, o.corpus, seed, { unknown: o.unknown, signal }, io);
+    io.stderr.write(`prompt: ${JSON.stringify(prompt)}\n`);
+  }
 
-  const pieces = model.generateMany(o.count, { ...o, prompt, seed, signal: interrupt.signal });
+  const pieces = model.generateMany(o.count, { ...o, prompt, seed, signal });
   if (o.json) await printJson(pieces, o.count, { seed, prompt }, io);
   else await printText(pieces, new TextPrinter(io.stdout, o.count, o.separator, o.echo ? prompt : ''));
   return exitCodes.ok;
@@ -76,18 +83,22 @@ async function printJson(
 }
 
 /** A piece of the corpus as long as the sequences that the model was trained on, at a place that the seed decides. */
-async function randomWindow(model: LanguageModel, source: string, seed: number): Promise<string> {
-  const corpus = await openCorpus([source], {
-    vocabulary: model.vocabulary,
-    lowercase: model.metadata.normalization.lowercase,
-  });
+async function randomWindow(
+  model: LanguageModel,
+  source: string,
+  seed: number,
+  o: OpenTextOptions,
+  io: CommandIo,
+): Promise<string> {
+  const text = await openText(model, source, o);
   try {
-    const length = Math.min(model.metadata.seqLength, corpus.length);
+    for (const note of text.notes) io.stderr.write(`${note}\n`);
+    const length = Math.min(model.metadata.seqLength, text.ids.length);
     const hash = createHash('sha256').update(`seed window ${seed}`).digest();
-    const start = Number(hash.readBigUInt64BE() % BigInt(corpus.length - length + 1));
-    return model.vocabulary.decode(corpus.ids.read(start, length));
+    const start = Number(hash.readBigUInt64BE() % BigInt(text.ids.length - length + 1));
+    return model.vocabulary.decode(Array.from(text.ids.read(start, length)));
   } finally {
-    corpus.close();
+    text.close();
   }
 }
 
@@ -117,7 +128,7 @@ function syntax(): Command {
       whole('--window'),
     )
     .addOption(
-      new Option('--unknown <what>', 'characters of the prompt that the model does not know').choices([
+      new Option('--unknown <what>', 'characters of the prompt, or of --corpus, that the model does not know').choices([
         'error',
         'skip',
       ]),

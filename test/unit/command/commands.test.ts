@@ -89,6 +89,16 @@ describe('sample', () => {
     expect(prompts[0]).not.toBe(prompts[2]);
   });
 
+  it('leaves out what the model does not know of that corpus if asked to, and says so', async () => {
+    const other = join(folder, 'other.txt');
+    writeFileSync(other, 'abba zoo\n');
+    const options = ['sample', checkpoint, '--corpus', other, '--length', '5', '--json', ...cpu];
+    expect(await run(...options)).toMatchObject({ code: 3, err: expect.stringContaining("'z' (U+007A)") });
+    const { out, err } = await run(...options, '--unknown', 'skip');
+    expect(JSON.parse(out).prompt).toBe('abba \n');
+    expect(err).toContain('3 characters that the model does not know left out');
+  });
+
   it.each([
     [['--temperature', '-1'], 2, 'temperature must be from 0 to 100'],
     [['--temperature', 'hot'], 2, "--temperature takes a number, not 'hot'"],
@@ -96,6 +106,7 @@ describe('sample', () => {
     [['--count', '0'], 2, 'count must be'],
     [['--unknown', 'maybe'], 2, 'Allowed choices are error, skip'],
     [['--prompt', 'xyz'], 3, 'U+0078'],
+    [['--prompt', 'a', '--corpus', 'b.txt'], 2, 'give one of them'],
     [['--device', 'tpu'], 2, 'device must be auto, cpu, cuda or cuda:N'],
     [['--device', 'cuda:99'], 4, 'cuda:99'],
   ])('refuses %p', async (options, code, message) => {
