@@ -5,6 +5,7 @@
  *   metrics.jsonl, config.json      what happened, and with which options
  *   lock                            the trainer at work
  */
+import type { Stats } from 'node:fs';
 import { appendFile, readdir, readFile, stat, unlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { CheckpointError, DiskError, UsageError } from '../errors';
@@ -23,6 +24,14 @@ const text = (value: string) => [Buffer.from(value, 'utf8')];
 async function lastCheckpoints(directory: string): Promise<string[]> {
   const names = (await readdir(directory)).filter((name) => lastPattern.test(name));
   return names.sort((a, b) => Number(lastPattern.exec(b)?.[1]) - Number(lastPattern.exec(a)?.[1]));
+}
+
+/** What is at a path; undefined if nothing is. @throws CheckpointError if that cannot be told. */
+export async function lookAt(path: string): Promise<Stats | undefined> {
+  return stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
+    throw new CheckpointError(`cannot read ${path}: ${error.message}`, { cause: error });
+  });
 }
 
 /** What `best` names. */
@@ -61,7 +70,7 @@ export class RunDirectory implements AsyncDisposable {
    * @throws DiskError if another trainer has it, or it cannot be written to; CheckpointError if it is not there.
    */
   static async open(directory: string, { create }: { create: boolean }): Promise<RunDirectory> {
-    const found = await stat(directory).catch(() => undefined);
+    const found = await lookAt(directory);
     if (found === undefined && !create) throw new CheckpointError(`there is no run at ${directory}`);
     await makeDirectory(directory);
     const run = new RunDirectory(directory, await DirectoryLock.take(directory));
@@ -167,7 +176,7 @@ export class RunDirectory implements AsyncDisposable {
  * @throws CheckpointError if there is none.
  */
 export async function resolveCheckpoint(pathOrDirectory: string): Promise<string> {
-  const found = await stat(pathOrDirectory).catch(() => undefined);
+  const found = await lookAt(pathOrDirectory);
   if (found === undefined) throw new CheckpointError(`no checkpoint at ${pathOrDirectory}`);
   if (!found.isDirectory()) return pathOrDirectory;
   const best = await bestCheckpoint(pathOrDirectory);

@@ -1,5 +1,6 @@
 /** Which texts CORPUS… means. */
-import { realpath, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { type GlobOptions, glob } from 'tinyglobby';
 import { DataError } from '../errors';
@@ -54,6 +55,9 @@ export async function resolveSources(corpora: readonly string[], signal?: AbortS
       throw new DataError(`cannot read ${corpus}: ${error.message}`, { cause: error });
     });
     if (found?.isDirectory()) {
+      await access(corpus, constants.R_OK | constants.X_OK).catch((error: Error) => {
+        throw new DataError(`cannot read ${corpus}: ${error.message}`, { cause: error });
+      });
       const files = await matches(directoryPattern, { cwd: corpus });
       if (files.length === 0) {
         throw new DataError(`${corpus} holds no text: no *.txt, *.text or *.md in it; name the files, or use a glob`);

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { type Checkpoint, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
-import { holdsRun, RunDirectory } from '../checkpoint/run-directory';
+import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
 import { type Corpus, openCorpus } from '../corpus/corpus';
 import { Vocabulary } from '../corpus/vocabulary';
 import type { DeviceName } from '../device';
@@ -87,7 +87,7 @@ async function openResumedRun(
       `${sources.out}: a resumed run stays in its directory, ${directory}, so ${out} is impossible; leave it out, or resume a copy.`,
     );
   }
-  const found = await stat(directory).catch(() => undefined);
+  const found = await lookAt(directory);
   if (!found) throw new CheckpointError(`There is no run to resume at ${directory}.`);
   if (!found.isDirectory()) {
     throw new UsageError(

@@ -296,6 +296,27 @@ describe('a run', () => {
     },
   );
 
+  itWhere(process.platform !== 'win32', 'no permissions')(
+    'in a directory it may not look into ends with exit code 3 and does not say that nothing is there',
+    async () => {
+      await train();
+      await chmod(folder, 0);
+      try {
+        for (const [name, ...argv] of [
+          ['sample.js', out],
+          ['train.js', '--resume', out],
+          ['train.js', folder],
+        ] as const) {
+          const { code, stderr } = await node(name, argv, uid === undefined ? {} : { uid });
+          const message = /^cannot read .*: EACCES: permission denied, .*\n$/;
+          expect([code, stderr]).toEqual([3, expect.stringMatching(message)]);
+        }
+      } finally {
+        await chmod(folder, 0o755);
+      }
+    },
+  );
+
   it('makes its directory and those above it; none is made to resume', async () => {
     const deep = join(folder, 'a', 'b', 'run');
     expect((await node('train.js', [corpus, ...tiny, '--epochs', '1', '--out', deep])).code).toBe(0);
