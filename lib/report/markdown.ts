@@ -35,8 +35,11 @@ function curve({ records }: RunReport): string {
   const losses = records.map((each) => each.loss);
   const every = Math.ceil(losses.length / 90);
   const shown = losses.filter((_, i) => i % every === 0);
-  const points = shown.length === 1 ? [shown[0] as number, shown[0] as number] : shown;
-  return `${plot(points, { height: 12, format: (x: number) => x.toFixed(3).padStart(7) })}\nepochs 1 to ${losses.length}${every > 1 ? `, 1 in ${every}` : ''}`;
+  // asciichart would label a level line with a rounded number.
+  const level = Math.min(...shown) === Math.max(...shown);
+  const format = (x: number) => x.toFixed(3).padStart(7);
+  const drawn = level ? format(shown[0] as number) : plot(shown, { height: 12, format });
+  return `${drawn}\nepochs 1 to ${losses.length}${every > 1 ? `, 1 in ${every}` : ''}`;
 }
 
 function table(head: readonly string[], rows: readonly FigureRow[]): string {

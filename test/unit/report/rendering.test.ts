@@ -113,8 +113,8 @@ describe('REPORT.md', () => {
 
   it('draws the curve, of a single epoch too', () => {
     expect(text).toContain('epochs 1 to 2');
-    const records = [{ epoch: 1, loss: 3, seconds: 1, elapsedSeconds: 1 }];
-    expect(renderMarkdown(report([run({ records })]))).toContain('epochs 1 to 1');
+    const records = [{ epoch: 1, loss: 3.244, seconds: 1, elapsedSeconds: 1 }];
+    expect(renderMarkdown(report([run({ records })]))).toContain('```text\n  3.244\nepochs 1 to 1\n```');
   });
 
   it('draws every nth epoch of many', () => {
