@@ -76,44 +76,37 @@ function checkCombination(o: ScoreCommandOptions): void {
 }
 
 async function scoreWhole(job: Job): Promise<void> {
-  const { model, o, signal, progress } = job;
-  const scores = await eachText(job, (text) =>
-    model.score(text.ids, { streams: o.streams, signal, onProgress: (...at) => progress.update(...at) }),
-  );
-  await printScores(job, scores);
+  const { model, texts, o, signal, progress } = job;
+  const scores = await eachText(job, async (text, name) => {
+    const options = { streams: o.streams, signal, onProgress: progress.update.bind(progress) };
+    const score = await model.score(text.ids, options);
+    await printScore(job, score, name);
+    return score;
+  });
+  if (texts.length === 1) return;
+  const nats = scores.reduce((sum, score) => sum + score.loss * score.characters, 0);
+  const characters = scores.reduce((sum, score) => sum + score.characters, 0);
+  await printScore(job, scoreOf(nats, characters), undefined);
 }
 
-async function printScores({ texts, o, io }: Job, scores: Score[]): Promise<void> {
-  const nats = scores.reduce((sum, score) => sum + score.loss * score.characters, 0);
-  const total = scoreOf(
-    nats,
-    scores.reduce((sum, score) => sum + score.characters, 0),
-  );
-  const several = texts.length > 1;
-  for (const [i, score] of [...scores, ...(several ? [total] : [])].entries()) {
-    const named = several ? { text: texts[i] ?? null } : {};
-    const line = o.json ? JSON.stringify({ ...score, ...named }) : `${scoreText(score)}  ${texts[i] ?? 'all of them'}`;
-    await writeAndDrain(io.stdout, `${line}\n`);
-  }
+/** @param name Of the text; undefined: all of them. */
+async function printScore({ texts, o, io, progress }: Job, score: Score, name: string | undefined): Promise<void> {
+  progress.clear();
+  const named = texts.length > 1 ? { text: name ?? null } : {};
+  const line = o.json ? JSON.stringify({ ...score, ...named }) : `${scoreText(score)}  ${name ?? 'all of them'}`;
+  await writeAndDrain(io.stdout, `${line}\n`);
 }
 
 async function scoreByWindows(job: Job): Promise<void> {
   const { model, texts, o, signal, progress, io } = job;
-  const scores = await eachText(job, (text) =>
-    model.scoreWindows(text.ids, {
-      window: o.window,
-      stride: o.stride,
-      signal,
-      onProgress: (...at) => progress.update(...at),
-    }),
-  );
-  for (const [i, score] of scores.entries()) {
-    const named = texts.length > 1 ? { text: texts[i] } : {};
-    const lines = o.json
-      ? [JSON.stringify({ ...windowFields(score), ...named })]
-      : windowLines(score, texts[i] as string);
+  await eachText(job, async (text, name) => {
+    const options = { window: o.window, stride: o.stride, signal, onProgress: progress.update.bind(progress) };
+    const score = await model.scoreWindows(text.ids, options);
+    progress.clear();
+    const named = texts.length > 1 ? { text: name } : {};
+    const lines = o.json ? [JSON.stringify({ ...windowFields(score), ...named })] : windowLines(score, name);
     await writeAndDrain(io.stdout, `${lines.join('\n')}\n`);
-  }
+  });
 }
 
 /** Flat, so that `loss` and its kin mean what they mean without the protocol: dropout off. */
@@ -158,17 +151,17 @@ async function scoreLines({ model, texts, o, signal, progress, io }: Job): Promi
   }
 }
 
-/** Opens the texts one after another and tells what their readers have to say. */
+/** Opens the texts one after another and tells what their readers have to say; each is done with before the next is opened. */
 async function eachText<T>(
   { model, texts, o, signal, io, progress }: Job,
-  score: (text: OpenText) => Promise<T>,
+  score: (text: OpenText, name: string) => Promise<T>,
 ): Promise<T[]> {
   const scores: T[] = [];
   for (const source of texts) {
     const text = await openText(model, source, { ...o, signal });
     try {
       for (const note of text.notes) io.stderr.write(`${note}\n`);
-      scores.push(await score(text));
+      scores.push(await score(text, source));
     } finally {
       progress.clear();
       text.close();

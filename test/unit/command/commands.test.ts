@@ -145,6 +145,22 @@ describe('score', () => {
     expect(lines[2].loss).toBeCloseTo(lines[0].loss, 12);
   });
 
+  it('gives the scores that it has where a later text fails', async () => {
+    for (const protocol of [[], ['--protocol', 'window', '--window', '20']]) {
+      const { code, out } = await run(
+        'score',
+        checkpoint,
+        corpus,
+        join(folder, 'none.txt'),
+        '--json',
+        ...protocol,
+        ...cpu,
+      );
+      expect(code).toBe(3);
+      expect(JSON.parse(out)).toMatchObject({ text: corpus });
+    }
+  });
+
   it('scores lines', async () => {
     const { out } = await run('score', checkpoint, corpus, '--lines', '--json', ...cpu);
     const lines = out
