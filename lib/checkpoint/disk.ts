@@ -68,11 +68,12 @@ async function isDirectory(path: string, doing: string): Promise<boolean> {
   return found !== undefined;
 }
 
-const temporaryMark = '.tmp-';
+/** Names of writeFileAtomically, and of the lock's drafts. */
+const temporaryName = /^\..+\.tmp-(\d+-[\da-f]{8}|(stale-)?[\da-f]{12})$/;
 
 /** Whether a file name is that of an unfinished write, which the next run in the directory removes. */
 export function isTemporary(name: string): boolean {
-  return name.startsWith('.') && name.includes(temporaryMark);
+  return temporaryName.test(name);
 }
 
 /** Makes a rename durable. Windows, and some file systems, cannot open a directory: there it is as durable as they make it. */
@@ -104,10 +105,7 @@ export async function writeFileAtomically(
   calls: DiskCalls = realCalls,
 ): Promise<void> {
   const directory = dirname(path);
-  const temporary = join(
-    directory,
-    `.${basename(path)}${temporaryMark}${process.pid}-${randomBytes(4).toString('hex')}`,
-  );
+  const temporary = join(directory, `.${basename(path)}.tmp-${process.pid}-${randomBytes(4).toString('hex')}`);
   try {
     const handle = await calls.open(temporary, 'wx');
     try {

@@ -155,8 +155,12 @@ it('is whole after any sequence of saves and damages: the newest is the last sav
 
 it('removes what a killed trainer left half-written, and nothing else', async () => {
   await mkdir(out);
-  const stale = ['.checkpoint-00000005.safetensors.tmp-123-abcdef01', '.latest.tmp-1-2', '.lock.tmp-77-xyz'];
-  const others = ['.gitignore', 'notes.tmp-1', 'checkpoint.tmp', 'my.txt'];
+  const stale = [
+    '.checkpoint-00000005.safetensors.tmp-123-abcdef01',
+    '.lock.tmp-0123456789ab',
+    '.lock.tmp-stale-0123456789ab',
+  ];
+  const others = ['.gitignore', '.notes.tmp-1', '.draft.tmp-2026-final', 'notes.tmp-1', 'checkpoint.tmp', 'my.txt'];
   for (const name of [...stale, ...others]) await writeFile(join(out, name), '');
   await (await open()).close();
   expect(await names()).toEqual(others.sort());
@@ -233,7 +237,7 @@ describe('two trainers', () => {
   it('in one directory: the second, another process, ends with exit code 5 and changes nothing', async () => {
     await using run = await open();
     await saveLast(run, 5);
-    await writeFile(join(out, '.checkpoint.tmp-being-written'), '');
+    await writeFile(join(out, '.checkpoint.tmp-1-abcdef01'), '');
     const before = await names();
     const corpus = join(folder, 'corpus.txt');
     await writeFile(corpus, 'a sheep and a goat\n'.repeat(60));
