@@ -39,6 +39,7 @@ const subcommands: Record<string, Subcommand> = {
 /** The bin's main program: the first argument says which command, the rest is its own. */
 export async function main(argv: string[], io: CommandIo = processIo): Promise<number> {
   const [name, ...rest] = argv;
+  if (name === 'help' && rest[0] !== undefined) return main([rest[0], '--help'], io);
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
     // Without an argument it is a mistake, though a forgivable one: help on stderr, exit 2.
     (name === undefined ? io.stderr : io.stdout).write(help());
