@@ -7,14 +7,12 @@ import { packageRoot } from './native';
 
 /** The command; see `build --help`. */
 export async function buildCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
-  const command = new Command('build')
-    .description(
-      'Build the native addon from source; needs cmake and a C++ compiler. What the compiler says goes to stderr.',
-    )
-    .option('--debug', 'a build with assertions and without optimisation');
+  const command = new Command('build').description(
+    'Build the native addon from source; needs cmake and a C++ compiler. What the compiler says goes to stderr.',
+  );
   parseArguments(command, argv);
   const cmakeJs = require.resolve('cmake-js/bin/cmake-js');
-  const args = [cmakeJs, 'compile', '--directory', packageRoot, ...(command.opts().debug ? ['--debug'] : [])];
+  const args = [cmakeJs, 'compile', '--directory', packageRoot];
   const child = spawn(process.execPath, args, { cwd: packageRoot, stdio: ['ignore', 'pipe', 'pipe'] });
   child.stdout.on('data', (chunk: Buffer) => io.stderr.write(chunk));
   child.stderr.on('data', (chunk: Buffer) => io.stderr.write(chunk));

@@ -247,6 +247,7 @@ describe('the bin', () => {
     expect(await run('smaple')).toMatchObject({ code: 2, err: expect.stringContaining('the nearest one is sample') });
     expect((await run()).code).toBe(2);
     expect(await run('help', 'smaple')).toMatchObject({ code: 2, err: expect.stringContaining('is sample') });
+    expect(await run('build', '--debug')).toMatchObject({ code: 2, err: expect.stringContaining("'--debug'") });
     expect((await run('--version')).out).toMatch(/^\d+\.\d+\.\d+/);
   });
 });
