@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { type GlobOptions, glob } from 'tinyglobby';
-import { DataError } from '../errors';
+import { DataError, UsageError } from '../errors';
 import { packageRoot } from '../native';
 import { alicePath } from './alice';
 
@@ -42,6 +42,7 @@ async function matches(pattern: string, o: GlobOptions): Promise<string[]> {
  * @throws DataError for a file that is not there, a directory without text, a pattern without a match.
  */
 export async function resolveSources(corpora: readonly string[], signal?: AbortSignal): Promise<Source[]> {
+  if (!Array.isArray(corpora)) throw new UsageError(`corpus must be a list, such as ['book.txt'], not ${corpora}.`);
   if (corpora.length === 0) return [{ name: 'the bundled tale', path: bundledCorpusPath }];
   const sources: Source[] = [];
   for (const corpus of corpora) {

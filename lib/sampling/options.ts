@@ -72,6 +72,9 @@ export interface GenerationPlan {
 /** Checks the rest of {@link GenerateOptions}. `defaultWindow` is the model's own. */
 export function checkGeneration(o: GenerateOptions, streams: number, defaultWindow: number): GenerationPlan {
   const stop = o.stop === undefined ? [] : typeof o.stop === 'string' ? [o.stop] : [...o.stop];
+  if ([o.prompt ?? '', ...stop].some((text) => typeof text !== 'string')) {
+    throw new UsageError('prompt and stop must be strings.');
+  }
   if (stop.includes('')) throw new UsageError('stop must not be an empty string: the text would end before it began.');
   if (stop.some((text) => Buffer.from(text).toString() !== text)) {
     throw new UsageError('stop must be well-formed text: one of its surrogates stands alone.');

@@ -88,6 +88,12 @@ it('have each file once, though links lead to it again', async () => {
   await rm(linked, { recursive: true });
 });
 
+it('are a list: a name alone is refused, not read letter by letter', async () => {
+  await expect(resolveSources('a.txt' as never)).rejects.toThrow(
+    "corpus must be a list, such as ['book.txt'], not a.txt",
+  );
+});
+
 it('take standard input once', async () => {
   expect(await resolveSources(['-', at('a.txt')])).toEqual([
     { name: 'standard input' },

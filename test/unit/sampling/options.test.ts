@@ -50,6 +50,8 @@ describe('checkGeneration', () => {
     [{ window: 0.5 }, 1],
     [{ stop: '' }, 1],
     [{ stop: '\ud83d' }, 1],
+    [{ stop: [3] as never }, 1],
+    [{ prompt: 3 as never }, 1],
     [{}, 0],
     [{}, 5000],
   ])('refuses %p for %p streams', (options, streams) => {
