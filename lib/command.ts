@@ -202,8 +202,10 @@ export async function writeAndDrain(stream: NodeJS.WritableStream, text: string)
       done();
     };
     const onDrain = () => settle(resolve);
-    const onError = (error: Error) =>
-      settle(outputError(error) instanceof OutputClosedError ? resolve : () => reject(error));
+    const onError = (error: Error) => {
+      const reason = outputError(error);
+      settle(reason instanceof OutputClosedError ? resolve : () => reject(reason));
+    };
     stream.on('drain', onDrain);
     stream.on('error', onError);
     stream.on('close', onDrain);
@@ -233,7 +235,9 @@ export function repeatable(value: string, previous: string[] | undefined): strin
 
 /** What a stream's error means to a command: anything but a reader who went away is a failure, mostly of the disk. */
 function outputError(error: Error): Error {
-  return (error as NodeJS.ErrnoException).code === 'EPIPE' ? new OutputClosedError({ cause: error }) : error;
+  const { code = '', message } = error as NodeJS.ErrnoException;
+  if (code === 'EPIPE') return new OutputClosedError({ cause: error });
+  return diskCodes.has(code) ? new DiskError(`cannot write the output: ${message}`, { cause: error }) : error;
 }
 
 const diskCodes = new Set(['ENOSPC', 'EROFS', 'EDQUOT', 'EFBIG', 'EIO']);
