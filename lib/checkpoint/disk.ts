@@ -23,7 +23,7 @@ const remedies: Record<string, string> = {
   EPERM: 'permission denied; choose a directory you may write to with --out',
   EIO: 'the disk reports an error',
   ENOTDIR: 'a part of the path is a file, not a directory',
-  ENOENT: 'the directory is gone',
+  ENOENT: 'the directory is not there',
   ENAMETOOLONG: 'the name is too long',
 };
 

@@ -129,6 +129,6 @@ it.each(['EPERM', 'ENOTSUP', 'ENOSYS'])('works on a file system without hard lin
 it('names the directory and the remedy where it cannot be written', async () => {
   await expect(DirectoryLock.take(join(folder, 'none'))).rejects.toMatchObject({
     code: 'ERR_DISK',
-    message: `cannot lock ${join(folder, 'none')}: the directory is gone`,
+    message: `cannot lock ${join(folder, 'none')}: the directory is not there`,
   });
 });
