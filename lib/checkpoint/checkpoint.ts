@@ -204,7 +204,7 @@ function checkShape(file: SafetensorsFile, name: string, expected: readonly numb
 /**
  * Reads a checkpoint. All shapes are checked against the model that the metadata describes before any memory is taken.
  *
- * @throws CheckpointError if the file is missing, truncated, altered or foreign, or a weight is not finite.
+ * @throws CheckpointError if the file is missing, truncated, damaged, altered or foreign, or a weight is not finite.
  */
 export async function loadCheckpoint(path: string): Promise<Checkpoint> {
   const file = await SafetensorsFile.open(path);
@@ -244,6 +244,7 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
     if (firstMoments) checkpoint.firstMoments = firstMoments;
     if (secondMoments) checkpoint.secondMoments = secondMoments;
     if (trainingState) checkpoint.trainingState = trainingState;
+    await file.verify(); // After the tensors: an error that names one says more.
     return checkpoint;
   } finally {
     await file.close();

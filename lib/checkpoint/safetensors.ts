@@ -3,8 +3,10 @@
  * the tensors' bytes. Data only: nothing in it is run. Reading makes the checks of the format's Rust crate: the offsets must
  * tile the rest of the file without hole or overlap, and a tensor's bytes must be what its shape and type say.
  */
+import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open as openFile } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
 import { CheckpointError, OutOfMemoryError, TrainingError } from '../errors';
 import { toDiskError, writeFileAtomically } from './disk';
 import { parseStrictJson } from './strict-json';
@@ -23,6 +25,12 @@ const headerLimit = 16 << 20;
 
 /** Tensors are read, checked and written in pieces of this size, so that neither memory nor the event loop depends on theirs. */
 const pieceBytes = 1 << 20;
+
+/**
+ * The metadata that holds the SHA-256 of the tensors' bytes, by name in the order of code units, wherever they lie in the file: a
+ * flipped bit in a weight is a weight all the same.
+ */
+const checksumKey = 'dataSha256';
 
 interface Entry {
   dtype: Dtype;
@@ -54,8 +62,22 @@ function* tensorBytes(path: string, tensors: readonly (Tensor & { name: string }
   }
 }
 
+function byName<T extends { name: string }>(tensors: readonly T[]): T[] {
+  return [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** The hash of the pieces, with a turn of the event loop after each. */
+async function sha256(pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const piece of pieces) {
+    hash.update(piece);
+    await setImmediate();
+  }
+  return hash.digest('hex');
+}
+
 /**
- * Writes the tensors, in the order given, all float32, and the metadata. Atomic: see writeFileAtomically.
+ * Writes the tensors, in the order given, all float32, the metadata, and a checksum. Atomic: see writeFileAtomically.
  *
  * @throws DiskError without space or permission; TrainingError if a value is not finite; CheckpointError for what could not be
  * read back: two tensors of one name, a shape that is not its data's, a header beyond 16 MiB.
@@ -66,7 +88,7 @@ export async function writeSafetensors(
   metadata: Record<string, string>,
 ): Promise<void> {
   const list = [...tensors];
-  const header = new Map<string, unknown>([['__metadata__', metadata]]);
+  const header = new Map<string, unknown>([['__metadata__', {}]]);
   let offset = 0;
   for (const { name, shape, data } of list) {
     if (header.has(name) || name === '__proto__')
@@ -76,6 +98,7 @@ export async function writeSafetensors(
     header.set(name, { dtype: 'F32', shape, data_offsets: [offset, offset + data.byteLength] });
     offset += data.byteLength;
   }
+  header.set('__metadata__', { ...metadata, [checksumKey]: await sha256(tensorBytes(path, byName(list))) });
   const json = Buffer.from(JSON.stringify(Object.fromEntries(header)), 'utf8');
   // Padded with spaces so that the data is aligned to 8, as the format asks of writers.
   const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, ' ');
@@ -154,6 +177,7 @@ export class SafetensorsFile {
     private readonly dataStart: number,
     private readonly entries: Map<string, Entry>,
     readonly metadata: Record<string, string>,
+    private readonly checksum: string | undefined,
   ) {}
 
   /** @throws CheckpointError if it is not there, or not a safetensors file through and through. */
@@ -238,7 +262,8 @@ export class SafetensorsFile {
         `it is ${info.size} bytes long where its tensors end at ${dataStart + expected}: it is cut short or altered`,
       );
     }
-    return new SafetensorsFile(path, handle, dataStart, entries, metadata);
+    const { [checksumKey]: checksum, ...others } = metadata;
+    return new SafetensorsFile(path, handle, dataStart, entries, others, checksum);
   }
 
   get names(): string[] {
@@ -278,6 +303,30 @@ export class SafetensorsFile {
     }
   }
 
+  /**
+   * Reads all tensors and holds them against the checksum that the file was written with; one without a checksum passes.
+   *
+   * @throws CheckpointError if they are not what was written.
+   */
+  async verify(): Promise<void> {
+    if (this.checksum === undefined) return;
+    if ((await sha256(this.pieces())) === this.checksum) return;
+    throw unusable(
+      this.path,
+      `its tensors are not those that were written (their SHA-256 is not the metadata's ${checksumKey}): it is damaged; if a ` +
+        `program of yours changed them, let it leave ${checksumKey} out`,
+    );
+  }
+
+  private async *pieces(): AsyncGenerator<Uint8Array> {
+    for (const { begin, end } of byName([...this.entries].map(([name, entry]) => ({ name, ...entry })))) {
+      for (let from = begin; from < end; from += pieceBytes) {
+        const length = Math.min(pieceBytes, end - from);
+        yield await readExactly(this.handle, this.path, this.dataStart + from, length);
+      }
+    }
+  }
+
   private entry(name: string): Entry {
     const entry = this.entries.get(name);
     if (entry === undefined) throw unusable(this.path, `tensor '${name}' is missing`);
@@ -309,6 +358,7 @@ export async function readSafetensors(
   try {
     const tensors = new Map<string, Tensor>();
     for (const name of file.names) tensors.set(name, await file.tensor(name));
+    await file.verify();
     return { tensors, metadata: file.metadata };
   } finally {
     await file.close();

@@ -20,6 +20,7 @@ import {
   tinyLayout,
   tinyMetadata,
   tinyShape,
+  withoutChecksum,
 } from '../../fixtures/checkpoints';
 
 let folder: string;
@@ -127,7 +128,7 @@ it('adds a second bias to the first', async () => {
   const [begin, end] = (header['lstm.bias_hh_l1'] as { data_offsets: [number, number] }).data_offsets;
   const second = new Float32Array((end - begin) / 4).map((_, i) => i + 0.5);
   Buffer.from(second.buffer).copy(data, begin);
-  await writeFile(path, fileOf(header, data));
+  await writeFile(path, fileOf(withoutChecksum(header), data));
   const bias = tinyLayout.find(({ name }) => name === 'lstm.bias_ih_l1') as (typeof tinyLayout)[number];
   const expected = tinyCheckpoint().parameters;
   for (const [i, value] of second.entries()) {
@@ -154,7 +155,7 @@ it('does without a second bias', async () => {
       kept.push(data.subarray(begin, end));
     }
   }
-  await writeFile(path, fileOf(header, Buffer.concat(kept)));
+  await writeFile(path, fileOf(withoutChecksum(header), Buffer.concat(kept)));
   expect((await loadCheckpoint(path)).parameters).toEqual(tinyCheckpoint().parameters);
 });
 
@@ -270,6 +271,28 @@ describe('refuses', () => {
   ];
   it.each(cases)('%s', async (_, edit, message) => {
     expect(await edited(edit)).toMatch(message);
+  });
+
+  it('a single flipped bit in any tensor', async () => {
+    await saveCheckpoint(path, tinyCheckpoint(), tinyLayout);
+    const { header, data } = partsOf(path);
+    for (const [name, entry] of Object.entries(header)) {
+      if (name === '__metadata__') continue;
+      const flipped = Buffer.from(data);
+      const at = (entry as { data_offsets: [number, number] }).data_offsets[0];
+      flipped[at] = (flipped[at] as number) ^ 1; // The lowest bit of a fraction: the value stays finite.
+      await writeFile(path, fileOf(header, flipped));
+      await expect(loadCheckpoint(path)).rejects.toThrow(/not those that were written.*damaged/);
+    }
+  });
+
+  it('but not tensors that a program changed, where it left the checksum out', async () => {
+    await saveCheckpoint(path, tinyCheckpoint(), tinyLayout);
+    const { header, data } = partsOf(path);
+    expect(header.__metadata__).toHaveProperty('dataSha256', expect.stringMatching(/^[0-9a-f]{64}$/));
+    data[0] = (data[0] as number) ^ 1;
+    await writeFile(path, fileOf(withoutChecksum(header), data));
+    await expect(loadCheckpoint(path)).resolves.toBeDefined();
   });
 
   it('weights that are not finite, each by name', async () => {
