@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { type CheckpointMetadata, readCheckpointMetadata } from './checkpoint/checkpoint';
 import { canonicalLayout } from './checkpoint/layout';
 import { resolveCheckpoint } from './checkpoint/run-directory';
+import { harmless } from './checkpoint/unusable';
 import { type CommandIo, numberOption, parseArguments, processIo, runCommand } from './command';
 import type { DeviceName } from './device';
 import { exitCodes } from './errors';
@@ -23,7 +24,7 @@ export async function infoCommand(argv: string[], io: CommandIo = processIo): Pr
   const [checkpoint] = command.args;
   if (checkpoint !== undefined) {
     const info = await inspectCheckpoint(checkpoint);
-    io.stdout.write(o.json ? `${JSON.stringify(info)}\n` : `${checkpointLines(info).join('\n')}\n`);
+    io.stdout.write(o.json ? `${JSON.stringify(info)}\n` : `${checkpointLines(info).map(harmless).join('\n')}\n`);
     return exitCodes.ok;
   }
   const info = await inspectMachine({ device: o.device, threads: o.threads });

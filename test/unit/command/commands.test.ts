@@ -229,6 +229,18 @@ describe('info', () => {
     expect((await run('info', '--device', 'cuda:99')).code).toBe(4);
   });
 
+  it("shows nothing of a stranger's checkpoint that a terminal would obey", async () => {
+    const path = join(folder, 'strange.safetensors');
+    const vocabulary = new Vocabulary(['\u009b', 'a']);
+    const shape = { vocabulary: 2, layers: 1, hidden: 4, input: 'onehot', embedding: 0, dropout: 0 } as const;
+    const configuration = { '\u001b[2Jkey': '\u202evalue' };
+    using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, configuration });
+    await model.save(path);
+    const { out } = await run('info', path);
+    expect(out).toContain('\\u{1b}[2Jkey: "\\u{202e}value"');
+    expect(out).not.toMatch(/[^\P{C}\n]/u);
+  });
+
   it('shows a checkpoint', async () => {
     const { out } = await run('info', checkpoint);
     expect(out).toContain('resumable:      no: weights only (train --resume takes the directory of a run)\n');
