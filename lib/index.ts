@@ -83,9 +83,10 @@ export type {
   TrainingEvent,
 } from './training/events';
 export type { OptionName, RecipeOption, TrainingOptions } from './training/options';
+export type { TrainedModel, TrainerParts } from './training/parts';
 export { planTraining, type TrainingPlan } from './training/plan';
 export { openTraining, type Training, type TrainingRequest } from './training/preparation';
 export { type PresetName, presets } from './training/presets';
-export { type TrainedModel, Trainer, type TrainerParts } from './training/trainer';
+export { Trainer } from './training/trainer';
 export type { Split } from './training/validation';
 export { packageVersion } from './version';

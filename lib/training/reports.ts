@@ -7,9 +7,9 @@ import type { BatchCut, BatchSource } from './batches';
 import type { EndEvent, EndReason, EpochEvent, StartEvent, StepEvent } from './events';
 import type { TrainingOptions } from './options';
 import type { Pacer } from './pacer';
+import type { TrainerParts } from './parts';
 import { learningRateAt } from './schedule';
 import type { TrainingState } from './state';
-import type { TrainerParts } from './trainer';
 import type { Split } from './validation';
 
 export class Reporter {

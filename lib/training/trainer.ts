@@ -2,38 +2,21 @@
  * The training loop: an ordinary TypeScript loop around short native calls. Between two calls it accounts, saves, validates,
  * stops; nothing here knows which device computes.
  */
-import type { Checkpoint, CheckpointMetadata } from '../checkpoint/checkpoint';
-import type { Corpus } from '../corpus/corpus';
+import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import { TrainingError } from '../errors';
-import type { LanguageModel } from '../model';
 import type { NativeTrainResult } from '../native';
 import { type BatchCut, type BatchSource, createBatches } from './batches';
-import { type CheckpointDirectory, CheckpointKeeper, restore } from './checkpoints';
+import { CheckpointKeeper, restore } from './checkpoints';
 import { drawSample } from './epoch-sample';
 import type { CheckpointEvent, EndReason, TrainingEvent } from './events';
 import { GpuMonitor } from './gpu-monitor';
 import type { TrainingOptions } from './options';
 import { Pacer } from './pacer';
+import type { TrainedModel, TrainerParts } from './parts';
 import { divergence, Reporter } from './reports';
 import { learningRates } from './schedule';
 import { fromResumeState, newState, newSums, type TrainingState } from './state';
 import { type Split, scoreValidation, splitCorpus } from './validation';
-
-/** What a trainer needs of a model. */
-export type TrainedModel = Pick<LanguageModel, 'native' | 'vocabulary' | 'metadata' | 'deviceReason'> &
-  Partial<Pick<LanguageModel, 'gpuUsage'>>;
-
-/** What a trainer is made of; see `openTraining` for the usual way to get it all. */
-export interface TrainerParts {
-  readonly model: TrainedModel;
-  readonly corpus: Pick<Corpus, 'ids' | 'length' | 'sha256' | 'sources' | 'notes'>;
-  readonly options: TrainingOptions;
-  /** Where checkpoints and metrics go; without one nothing is written. */
-  readonly run?: CheckpointDirectory;
-  /** What to go on from. */
-  readonly resume?: { readonly path: string; readonly checkpoint: Checkpoint };
-  readonly signal?: AbortSignal | undefined;
-}
 
 /**
  * Trains a model while it is iterated over: `for await (const event of trainer) …`. The model can generate and score
