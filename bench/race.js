@@ -2,7 +2,7 @@
 // by the seed's own metric (mean nats of the 101st character given the 100 before it, from zero state, over all windows), with
 // dropout on, as the seed reports it, and off.
 //
-//   node bench/race.js [--corpus FILE] [--seeds 1,2,3] [--epochs 5] [-- more options of train]
+//   node bench/race.js [--corpus FILE] [--seeds 1,2,3] [--epochs 4] [-- more options of train]
 //
 // All seeds are trained before any is scored: scoring every window takes minutes, and warms the machine.
 const { spawnSync } = require('node:child_process');
@@ -19,7 +19,7 @@ const { values: options, positionals } = parseArgs({
   options: {
     corpus: { type: 'string', default: path.join(root, '..', 'shared', 'corpora', 'wonderland.txt') },
     seeds: { type: 'string', default: '1,2,3' },
-    epochs: { type: 'string', default: '5' },
+    epochs: { type: 'string', default: '4' },
   },
 });
 if (!existsSync(options.corpus)) {
