@@ -174,8 +174,8 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int strea
     const std::size_t stride = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
     for (int block = share_begin(pass_.blocks, threads, thread); block < share_begin(pass_.blocks, threads, thread + 1);
          ++block) {
-      // logits_ holds at least one pair a thread.
-      float* out = logits_.data() + static_cast<std::size_t>(std::min(thread, output_chunk_ - 1)) * stride;
+      // A place for each thread at work: where there are fewer blocks than threads, for each block.
+      float* out = logits_.data() + static_cast<std::size_t>(std::min(thread, block)) * stride;
       const float* input = layer_output(spec_.layers - 1, pass_.steps - 1, block);
       weights_.output().multiply(0, 0, spec_.vocabulary, 1, &input, &out, weights_.output_bias(), false);
       for (int s = block * kLanes; s < std::min(streams, (block + 1) * kLanes); ++s)
