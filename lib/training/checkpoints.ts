@@ -32,6 +32,11 @@ export class CheckpointKeeper {
     this.#saved = { ...savedAt(state), ...(saved ? {} : { epoch: -1 }) };
   }
 
+  /** Whether a checkpoint has been saved that the run can be gone on from. */
+  get resumable(): boolean {
+    return this.#saved.epoch >= 0;
+  }
+
   unsaved({ epoch, batchInEpoch }: TrainingState): boolean {
     return this.#saved.epoch !== epoch || this.#saved.batch !== batchInEpoch;
   }

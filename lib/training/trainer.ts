@@ -265,6 +265,8 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#tick();
     const events: TrainingEvent[] = [this.#reporter.epoch(this.#state, loss, validationLoss, improved, gpu)];
     if (improved) {
+      // A run that is killed with a best checkpoint alone could neither be gone on with nor begun anew.
+      if (!this.#keeper.resumable) await this.#saveLast();
       const file = this.#bestFile(epoch, criterion);
       events.push(...(await this.#keeper.saveBest(file, this.model.metadata)));
       state.best = { epoch, loss: criterion, file };

@@ -128,6 +128,16 @@ describe('a whole run', () => {
     expect(reads.busy).toBeGreaterThan(4 * reads.idle);
   });
 
+  it('can be gone on with when it is killed as it saves its first best checkpoint', async () => {
+    const expected = epochsOf(await collect(make(small).trainer)).map((event) => event.loss);
+    const killed = make(small);
+    killed.run.saveBest = () => Promise.reject(new Error('killed'));
+    await expect(collect(killed.trainer)).rejects.toThrow('killed');
+    expect(killed.run.last).toBeDefined();
+    const resumed = make(small, undefined, killed.run.last);
+    expect(epochsOf(await collect(resumed.trainer)).map((event) => event.loss)).toEqual(expected);
+  });
+
   it("records the GPU's use with each epoch and at the end, and nothing where there is none", async () => {
     const gpu = { name: 'Fake', gpuPercent: 50, memoryPercent: 20, memoryUsedBytes: 3, memoryTotalBytes: 9 };
     for (const gpuUsage of [async () => gpu, async () => null, undefined]) {
