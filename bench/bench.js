@@ -7,7 +7,7 @@
 //   CUDNN_LSTM_CPU_ISA=avx2 npm run bench
 const os = require('node:os');
 const { parseArgs } = require('node:util');
-const { loadNative } = require('../dist/native.js');
+const { loadNative } = require('../dist/device/native.js');
 const { presets } = require('../dist/training/presets.js');
 const { machine, median, writeResult } = require('./measured.js');
 

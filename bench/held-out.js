@@ -37,9 +37,9 @@ const window = 100;
 // With the window before it, so that every character of the tail is scored.
 writeFileSync(tail, characters.slice(-validation - window).join(''));
 
-function run(file, args) {
-  const command = [path.join(root, 'dist', file), ...args.map(String)];
-  const result = spawnSync(process.execPath, command, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
+function run(command, args) {
+  const argv = [path.join(root, 'dist', 'cli', 'main.js'), command, ...args.map(String)];
+  const result = spawnSync(process.execPath, argv, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
   if (result.status !== 0) process.exit(result.status ?? 1);
   return result.stdout;
 }
@@ -49,7 +49,7 @@ function measure(directory, recipe) {
   const out = path.join(place, directory);
   const metrics = path.join(out, 'metrics.jsonl');
   const begun = existsSync(metrics) ? ['--resume', out] : [];
-  run('train.js', [
+  run('train', [
     options.corpus,
     '--lowercase',
     '--validation',
@@ -68,7 +68,7 @@ function measure(directory, recipe) {
     .filter((event) => event.type === 'epoch');
   if (epochs.length === 0) return undefined;
   const best = epochs.reduce((a, b) => (b.validationLoss < a.validationLoss ? b : a));
-  const score = JSON.parse(run('score.js', [out, tail, '--protocol', 'window', '--json']));
+  const score = JSON.parse(run('score', [out, tail, '--protocol', 'window', '--json']));
   return {
     epochs: epochs.length,
     bestEpoch: best.epoch,

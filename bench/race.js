@@ -29,11 +29,15 @@ if (!existsSync(options.corpus)) {
 
 const goal = 1.2341;
 const corpusText = readFileSync(options.corpus, 'utf8').toLowerCase();
-const run = (file, args) => {
-  const result = spawnSync(process.execPath, [path.join(root, 'dist', file), ...args.map(String)], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+const run = (command, args) => {
+  const result = spawnSync(
+    process.execPath,
+    [path.join(root, 'dist', 'cli', 'main.js'), command, ...args.map(String)],
+    {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  );
   if (result.status !== 0) process.exit(result.status ?? 1);
   return result.stdout;
 };
@@ -49,7 +53,7 @@ const prompt = [...corpusText].slice(50_000, 50_100).join('');
 /** What measureQuality says of 1,000 characters that the run's model writes. */
 function sampleQuality(seed, sampling) {
   const sample = JSON.parse(
-    run('sample.js', [directoryOf(seed), '--prompt', prompt, '--length', 1000, '--seed', 1, ...sampling, '--json']),
+    run('sample', [directoryOf(seed), '--prompt', prompt, '--length', 1000, '--seed', 1, ...sampling, '--json']),
   );
   const { knownWords, longestCopy, loop } = measureQuality(sample.text, corpusText);
   return {
@@ -63,7 +67,7 @@ function sampleQuality(seed, sampling) {
 try {
   for (const seed of options.seeds.split(',').map(Number)) {
     const started = performance.now();
-    const events = run('train.js', [options.corpus, ...recipe, '--seed', seed, '--out', directoryOf(seed), '--json'])
+    const events = run('train', [options.corpus, ...recipe, '--seed', seed, '--out', directoryOf(seed), '--json'])
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line));
@@ -80,7 +84,7 @@ try {
   }
   for (const result of runs) {
     const score = JSON.parse(
-      run('score.js', [directoryOf(result.seed), options.corpus, '--protocol', 'window', '--json']),
+      run('score', [directoryOf(result.seed), options.corpus, '--protocol', 'window', '--json']),
     );
     Object.assign(result, {
       lossWithDropout: score.lossWithDropout,

@@ -15,6 +15,7 @@ export {
   readCheckpointMetadata,
   saveCheckpoint,
 } from './checkpoint/checkpoint';
+export { type CheckpointInfo, inspectCheckpoint } from './checkpoint/inspect';
 export { canonicalLayout } from './checkpoint/layout';
 export { RunDirectory, resolveCheckpoint } from './checkpoint/run-directory';
 export { bundledCorpusPath, type Corpus, type CorpusOptions, openCorpus } from './corpus/corpus';
@@ -28,21 +29,8 @@ export {
   type DeviceName,
   type DeviceRequest,
   type ThreadChoice,
-} from './device';
-export {
-  CheckpointError,
-  CudnnLstmError,
-  DataError,
-  DeviceError,
-  DiskError,
-  exitCodes,
-  OutOfMemoryError,
-  TrainingError,
-  UsageError,
-} from './errors';
-export { type CheckpointInfo, inspectCheckpoint } from './info';
-export { inspectMachine, type MachineInfo } from './machine';
-export { type CreateOptions, LanguageModel, type ModelOptions, type ScoreOptions } from './model';
+} from './device/choose';
+export { inspectMachine, type MachineInfo } from './device/machine';
 export type {
   GpuUsage,
   InputCoding,
@@ -63,8 +51,20 @@ export type {
   Precision,
   Slot,
   Target,
-} from './native';
-export type { QueuedModel } from './native-queue';
+} from './device/native';
+export type { QueuedModel } from './device/queue';
+export {
+  CheckpointError,
+  CudnnLstmError,
+  DataError,
+  DeviceError,
+  DiskError,
+  exitCodes,
+  OutOfMemoryError,
+  TrainingError,
+  UsageError,
+} from './errors';
+export { type CreateOptions, LanguageModel, type ModelOptions, type ScoreOptions } from './model';
 export type { GeneratedPiece } from './sampling/generate';
 export type { GenerateOptions, SamplingOptions } from './sampling/options';
 export type { ReadableIds, Score, ScoringOptions } from './scoring/score';

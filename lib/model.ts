@@ -7,10 +7,10 @@ import { resolveCheckpoint } from './checkpoint/run-directory';
 import { type Normalization, normalizeText } from './corpus/normalization';
 
 import { Vocabulary } from './corpus/vocabulary';
-import { chooseDevice, type DeviceRequest } from './device';
+import { chooseDevice, type DeviceRequest } from './device/choose';
+import { fromNative, type GpuUsage, loadNative, type NativeAddon, type Precision, type Target } from './device/native';
+import { type QueuedModel, queued } from './device/queue';
 import { DataError, UsageError } from './errors';
-import { fromNative, type GpuUsage, loadNative, type NativeAddon, type Precision, type Target } from './native';
-import { type QueuedModel, queued } from './native-queue';
 import { type GeneratedPiece, generatePieces } from './sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
 import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany } from './scoring/score';

@@ -1,7 +1,7 @@
 /** The package's own version. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from './native';
+import { packageRoot } from './device/native';
 
 /** As package.json has it. */
 export const packageVersion: string = (

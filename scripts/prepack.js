@@ -7,7 +7,7 @@ const problems = [];
 const platform = `${process.platform}-${process.arch}`;
 for (const needed of [
   'dist/index.js',
-  'dist/cli.js',
+  'dist/cli/main.js',
   'corpora/the-lamplighters-road.txt',
   'LICENSE',
   `prebuilds/${platform}`,

@@ -26,7 +26,7 @@ if [[ $# -gt 0 ]]; then
   tested "$@"
 else
   for isa in avx512 avx2 neon baseline; do
-    if node dist/info.js --json | grep -q "\"$isa\""; then
+    if node dist/cli/main.js info --json | grep -q "\"$isa\""; then
       echo "== $isa"
       CUDNN_LSTM_CPU_ISA=$isa tested test/parity
     fi

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { Normalization } from '../corpus/normalization';
 import { largestVocabulary, Vocabulary } from '../corpus/vocabulary';
-import type { NativeParameter, Target } from '../native';
+import type { NativeParameter, Target } from '../device/native';
 import { canonicalLayout, layoutSize, type ModelShape } from './layout';
 import { allocateFloats, SafetensorsFile, type Tensor, writeSafetensors } from './safetensors';
 import { parseStrictJson } from './strict-json';

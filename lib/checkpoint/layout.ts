@@ -2,7 +2,7 @@
  * The canonical parameter layout (native/core/layout.h) from a model's shape, so that a file can be checked without the addon.
  * Shapes: V vocabulary, H hidden, E embedding size.
  */
-import type { InputCoding, NativeParameter } from '../native';
+import type { InputCoding, NativeParameter } from '../device/native';
 
 export interface ModelShape {
   vocabulary: number;

@@ -8,8 +8,8 @@
 import type { Stats } from 'node:fs';
 import { appendFile, readdir, readFile, stat, unlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import type { NativeParameter } from '../device/native';
 import { CheckpointError, DiskError, UsageError } from '../errors';
-import type { NativeParameter } from '../native';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from './checkpoint';
 import { isTemporary, makeDirectory, toDiskError, writeFileAtomically } from './disk';
 import { DirectoryLock } from './lock';

@@ -3,8 +3,8 @@ import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { type GlobOptions, glob } from 'tinyglobby';
+import { packageRoot } from '../device/native';
 import { DataError, UsageError } from '../errors';
-import { packageRoot } from '../native';
 import { alicePath } from './alice';
 
 /** One text to read: a file, or standard input. */

@@ -5,9 +5,9 @@
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { type Corpus, openCorpus } from '../corpus/corpus';
-import type { DeviceName } from '../device';
+import type { DeviceName } from '../device/choose';
+import type { GpuUsage } from '../device/native';
 import { UsageError } from '../errors';
-import type { GpuUsage } from '../native';
 import type { TrainingEvent } from '../training/events';
 import type { TrainingOptions } from '../training/options';
 import { packageVersion } from '../version';

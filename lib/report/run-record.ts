@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeFileAtomically } from '../checkpoint/disk';
-import type { GpuUsage } from '../native';
+import type { GpuUsage } from '../device/native';
 
 /** One epoch of a run. */
 export interface EpochRecord {

@@ -1,8 +1,8 @@
 /** The training of one run of a reproduction, gone on with where it was, and the record that is kept of it. */
 import { holdsRun } from '../checkpoint/run-directory';
-import type { DeviceName } from '../device';
+import type { DeviceName } from '../device/choose';
+import { chooseThreads } from '../device/threads';
 import { UsageError } from '../errors';
-import { chooseThreads } from '../threads';
 import type { TrainingEvent } from '../training/events';
 import type { TrainingOptions } from '../training/options';
 import { openTraining, type Training } from '../training/preparation';

@@ -5,8 +5,8 @@
  * Shapes: S streams, L layers, H hidden.
  */
 import type { Vocabulary } from '../corpus/vocabulary';
-import type { NativeModel, NativeSamplingOptions } from '../native';
-import { stoppedError } from '../native-queue';
+import type { NativeModel, NativeSamplingOptions } from '../device/native';
+import { stoppedError } from '../device/queue';
 import type { GenerationPlan } from './options';
 import { StopMatcher } from './stop';
 

@@ -1,7 +1,7 @@
 /** What may be asked of the sampler, and what is refused. */
 import { randomInt } from 'node:crypto';
+import type { NativeSamplingOptions } from '../device/native';
 import { UsageError } from '../errors';
-import type { NativeSamplingOptions } from '../native';
 
 /** How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p. */
 export interface SamplingOptions {

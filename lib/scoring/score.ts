@@ -4,8 +4,8 @@
  *
  * Shapes: T steps, B streams, N ids of the text.
  */
-import type { NativeModel } from '../native';
-import { stoppedError } from '../native-queue';
+import type { NativeModel } from '../device/native';
+import { stoppedError } from '../device/queue';
 
 /** What a text scores. */
 export interface Score {

@@ -2,9 +2,18 @@
 import { type CorpusOptions, openCorpus } from '../corpus/corpus';
 import { readText } from '../corpus/decode';
 import { stripGutenberg } from '../corpus/gutenberg';
+import type { Normalization } from '../corpus/normalization';
 import { resolveSources } from '../corpus/sources';
-import type { LanguageModel } from '../model';
+import type { Vocabulary } from '../corpus/vocabulary';
 import type { ReadableIds } from './score';
+
+/** What of a model decides how a text is read; a `LanguageModel` is one. */
+export interface Reader {
+  readonly vocabulary: Vocabulary;
+  readonly metadata: { readonly normalization: Normalization };
+  /** A text as the model's corpus was normalised. */
+  normalize(text: string): string;
+}
 
 /** A text, open for scoring. */
 export interface OpenText {
@@ -28,7 +37,7 @@ export interface OpenTextOptions {
  * @throws DataError if it cannot be read, or has characters that the model does not know (and `unknown` is not `'skip'`).
  */
 export async function openText(
-  model: Pick<LanguageModel, 'vocabulary' | 'metadata'>,
+  model: Pick<Reader, 'vocabulary' | 'metadata'>,
   source: string,
   o: OpenTextOptions = {},
 ): Promise<OpenText> {
@@ -46,7 +55,7 @@ export async function openText(
 
 /** Reads a text's lines, normalised as the model's corpus was, without their line breaks. */
 export async function readLines(
-  model: Pick<LanguageModel, 'normalize'>,
+  model: Pick<Reader, 'normalize'>,
   source: string,
   o: Omit<OpenTextOptions, 'unknown'> = {},
 ): Promise<{ lines: string[]; notes: string[] }> {

@@ -4,7 +4,7 @@
  *
  * Shapes: W window length, B windows a call, N ids of the text.
  */
-import type { NativeModel } from '../native';
+import type { NativeModel } from '../device/native';
 import { evaluateUntil, type ReadableIds, type Score, type ScoringOptions, scoreOf } from './score';
 
 export interface WindowProtocolOptions extends ScoringOptions {

@@ -5,8 +5,8 @@
  * Shapes: B batch, T steps (the sequence length), N training ids.
  */
 import type { IdSource } from '../corpus/ids';
+import type { Target } from '../device/native';
 import { DataError } from '../errors';
-import type { Target } from '../native';
 import { Breather } from './breather';
 import { KeyedPermutation, keyedInteger } from './keyed-random';
 import type { TrainingOptions } from './options';

@@ -1,9 +1,9 @@
 /** What a trainer saves and restores: the device's arrays and the state around them. */
 import type { Checkpoint, CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { RunDirectory } from '../checkpoint/run-directory';
+import type { NativeModel } from '../device/native';
+import type { QueuedModel } from '../device/queue';
 import { CheckpointError } from '../errors';
-import type { NativeModel } from '../native';
-import type { QueuedModel } from '../native-queue';
 import type { CheckpointEvent } from './events';
 import type { TrainingOptions } from './options';
 import { type RunIdentity, type TrainingState, toResumeState } from './state';

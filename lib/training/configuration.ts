@@ -3,8 +3,8 @@
  * being resumed > preset > default.
  */
 import { readFile } from 'node:fs/promises';
-import { levenshtein, nearest } from '../command';
 import { CheckpointError, DataError, UsageError } from '../errors';
+import { levenshtein, nearest } from '../nearest';
 import {
   flagOf,
   type OptionDefinition,

@@ -1,7 +1,7 @@
 /** The sample that shows after every epoch what the model has learned. */
 import type { IdSource } from '../corpus/ids';
 import type { Vocabulary } from '../corpus/vocabulary';
-import type { NativeModel } from '../native';
+import type { NativeModel } from '../device/native';
 import { generatePieces } from '../sampling/generate';
 import { checkSamplingOptions } from '../sampling/options';
 import { keyedInteger } from './keyed-random';

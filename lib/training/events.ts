@@ -1,5 +1,5 @@
 /** What a trainer tells while it trains. With `--json` each is one line on stdout, and metrics.jsonl holds all but the steps. */
-import type { GpuUsage } from '../native';
+import type { GpuUsage } from '../device/native';
 
 /** Before the first step. */
 export interface StartEvent {

@@ -1,5 +1,5 @@
 /** What a GPU does while it trains: readings now and then, and their summary. */
-import type { GpuUsage } from '../native';
+import type { GpuUsage } from '../device/native';
 
 /** A reading at most this often, in milliseconds: the driver's own figures are means over up to a second. */
 const interval = 1000;

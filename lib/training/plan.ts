@@ -1,5 +1,5 @@
 /** The dry run: what a run would do and take, with the time of a step measured. */
-import type { InputCoding, Target } from '../native';
+import type { InputCoding, Target } from '../device/native';
 import { formatDuration } from './duration';
 import type { Training } from './preparation';
 

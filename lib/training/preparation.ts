@@ -6,7 +6,7 @@ import { type Checkpoint, loadCheckpoint, type ModelShape } from '../checkpoint/
 import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
 import { type Corpus, openCorpus } from '../corpus/corpus';
 import { Vocabulary } from '../corpus/vocabulary';
-import type { DeviceName } from '../device';
+import type { DeviceName } from '../device/choose';
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { LanguageModel } from '../model';
 import { createBatches } from './batches';

@@ -1,7 +1,7 @@
 /** Makes events of what a trainer knows. */
 import { join } from 'node:path';
+import type { GpuUsage, NativeTrainResult } from '../device/native';
 import { TrainingError } from '../errors';
-import type { GpuUsage, NativeTrainResult } from '../native';
 import { packageVersion } from '../version';
 import type { BatchCut, BatchSource } from './batches';
 import type { EndEvent, EndReason, EpochEvent, StartEvent, StepEvent } from './events';

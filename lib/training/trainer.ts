@@ -3,8 +3,8 @@
  * stops; nothing here knows which device computes.
  */
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
+import type { NativeTrainResult } from '../device/native';
 import { TrainingError } from '../errors';
-import type { NativeTrainResult } from '../native';
 import { type BatchCut, type BatchSource, createBatches } from './batches';
 import { CheckpointKeeper, restore } from './checkpoints';
 import { drawSample } from './epoch-sample';

@@ -5,9 +5,9 @@
  * Shapes: V characters of the tail, T steps (the sequence length), S streams.
  */
 import type { IdSource } from '../corpus/ids';
+import type { NativeEvaluateCall } from '../device/native';
+import type { QueuedModel } from '../device/queue';
 import { DataError } from '../errors';
-import type { NativeEvaluateCall } from '../native';
-import type { QueuedModel } from '../native-queue';
 import { Breather } from './breather';
 import type { TrainingOptions } from './options';
 

@@ -17,7 +17,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { NativeCudaInfo } from '../../lib/native';
+import type { NativeCudaInfo } from '../../lib/device/native';
 import { addonPath, buildFolder, buildNativeTests, describeCuda, describeLibraries, wheels } from './cuda-build';
 
 const standin = join(buildFolder, 'gpu-tests', 'nvidia');
@@ -184,7 +184,7 @@ describeCuda('the addon with CUDA compiled in', () => {
     test('info names them, with their versions, where there is no GPU either', () => {
       execFileSync('ln', ['-s', buildFolder, join(folder, 'build')]); // Where node-gyp-build looks for the addon under test.
       const folders = ['cudnn', 'cu13'].map((name) => join(wheels, 'nvidia', name, 'lib'));
-      const text = execFileSync(process.execPath, [join(__dirname, '..', '..', 'dist', 'info.js')], {
+      const text = execFileSync(process.execPath, [join(__dirname, '..', '..', 'dist', 'cli', 'main.js'), 'info'], {
         encoding: 'utf8',
         env: { PATH: '/nowhere', CUDNN_LSTM_PREBUILD: folder, LD_LIBRARY_PATH: folders.join(':') },
       });

@@ -107,7 +107,18 @@ describeCuda('the package on a stand-in for a GPU', () => {
     const onGpu = train('--resume', run, '--device', 'cuda', '--precision', 'fp32', '--epochs', '4');
     expect((onGpu.at(-1) as EndEvent).epoch).toBe(4);
     const sample = (device: string) =>
-      node(join('dist', 'sample.js'), run, '--device', device, '--greedy', '--length', '40', '--prompt', 'a ');
+      node(
+        join('dist', 'cli', 'main.js'),
+        'sample',
+        run,
+        '--device',
+        device,
+        '--greedy',
+        '--length',
+        '40',
+        '--prompt',
+        'a ',
+      );
     expect(sample('cuda')).toBe(sample('cpu'));
   }, 120_000);
 
@@ -138,7 +149,7 @@ describeCuda('the package on a stand-in for a GPU', () => {
   });
 
   test('info prints what there is', () => {
-    const text = node(join('dist', 'info.js'));
+    const text = node(join('dist', 'cli', 'main.js'), 'info');
     expect(text).toContain('cuda:0  Stand-in GPU, compute capability 9.0, 1.0 GiB memory');
     expect(text).toMatch(/driver +999\.01 \(CUDA 13\.0\)/);
     expect(text).toMatch(/cuDNN +9\.24\.0 \(.*libcudnn\.so\.9\)/);

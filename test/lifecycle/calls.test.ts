@@ -1,8 +1,8 @@
 /** What a program may ask of a model while it is at work, and when it is gone. */
 import { setTimeout } from 'node:timers/promises';
 import { Vocabulary } from '../../lib/corpus/vocabulary';
+import type { NativeModel } from '../../lib/device/native';
 import { LanguageModel } from '../../lib/model';
-import type { NativeModel } from '../../lib/native';
 import { createModel, devices, randomIds, trainCall } from '../parity/harness';
 
 const spec = { vocabulary: 20, layers: 2, hidden: 64, input: 'onehot', embedding: 0 } as const;

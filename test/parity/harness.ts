@@ -1,5 +1,5 @@
 /** One test body for every device that is here. REQUIRE_GPU=1 makes a missing GPU a failure instead of a skip. */
-import { loadNative, type NativeModel, type NativeTrainCall } from '../../lib/native';
+import { loadNative, type NativeModel, type NativeTrainCall } from '../../lib/device/native';
 import type { Spec } from '../oracle/lstm';
 
 export interface Device {

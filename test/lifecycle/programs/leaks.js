@@ -4,7 +4,7 @@
  */
 const { setTimeout: pause } = require('node:timers/promises');
 const { Worker, isMainThread, parentPort } = require('node:worker_threads');
-const { loadNative } = require('../../../dist/native');
+const { loadNative } = require('../../../dist/device/native');
 const { createModel, trainCall, trainForever } = require('./model');
 
 const ids = Int32Array.of(1, 2, 3, 4, 5, 6);

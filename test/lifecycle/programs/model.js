@@ -1,5 +1,5 @@
 /** A model and calls to train it, for the programs of these tests, which run on the compiled package. */
-const { loadNative } = require('../../../dist/native');
+const { loadNative } = require('../../../dist/device/native');
 
 const vocabulary = 31;
 

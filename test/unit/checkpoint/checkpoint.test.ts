@@ -11,7 +11,7 @@ import {
 } from '../../../lib/checkpoint/checkpoint';
 import { canonicalLayout, layoutSize, type ModelShape } from '../../../lib/checkpoint/layout';
 import { largestVocabulary } from '../../../lib/corpus/vocabulary';
-import { loadNative } from '../../../lib/native';
+import { loadNative } from '../../../lib/device/native';
 import {
   fileOf,
   memoryFolder,

@@ -303,7 +303,7 @@ describe('a run', () => {
       await chmod(folder, 0);
       try {
         for (const [name, ...argv] of [
-          ['sample.js', out],
+          ['cli/main.js', 'sample', out],
           ['train.js', '--resume', out],
           ['train.js', folder],
         ] as const) {

@@ -1,4 +1,4 @@
-import type { GpuUsage } from '../../../lib/native';
+import type { GpuUsage } from '../../../lib/device/native';
 import { GpuMonitor } from '../../../lib/training/gpu-monitor';
 
 const reading = (gpuPercent: number, memoryUsedBytes: number): GpuUsage => ({

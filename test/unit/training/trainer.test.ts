@@ -1,6 +1,6 @@
 import type { Checkpoint, CheckpointMetadata } from '../../../lib/checkpoint/checkpoint';
 import type { Vocabulary } from '../../../lib/corpus/vocabulary';
-import { queued } from '../../../lib/native-queue';
+import { queued } from '../../../lib/device/queue';
 import type { EndEvent, EpochEvent, TrainingEvent } from '../../../lib/training/events';
 import type { TrainingOptions } from '../../../lib/training/options';
 import { presetOptions } from '../../../lib/training/presets';

@@ -1,5 +1,5 @@
-import type { NativeEvaluateCall } from '../../../lib/native';
-import { queued } from '../../../lib/native-queue';
+import type { NativeEvaluateCall } from '../../../lib/device/native';
+import { queued } from '../../../lib/device/queue';
 import { scoreValidation, splitCorpus } from '../../../lib/training/validation';
 import { arrayIds } from '../../fixtures/array-ids';
 import { FakeNativeModel } from '../../fixtures/fake-native-model';

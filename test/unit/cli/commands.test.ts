@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
-import { main } from '../../../lib/cli';
-import { reportError } from '../../../lib/command';
+import { reportError } from '../../../lib/cli/command';
+import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { LanguageModel } from '../../../lib/model';
 

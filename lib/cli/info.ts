@@ -1,15 +1,12 @@
 /** `info`: this machine and the backend that would run on it, or what a checkpoint holds. */
 
-import { stat } from 'node:fs/promises';
 import { Command } from 'commander';
-import { type CheckpointMetadata, readCheckpointMetadata } from './checkpoint/checkpoint';
-import { canonicalLayout } from './checkpoint/layout';
-import { resolveCheckpoint } from './checkpoint/run-directory';
-import { harmless } from './checkpoint/unusable';
-import { type CommandIo, numberOption, parseArguments, processIo, runCommand } from './command';
-import type { DeviceName } from './device';
-import { exitCodes } from './errors';
-import { inspectMachine, type MachineInfo } from './machine';
+import { type CheckpointInfo, inspectCheckpoint } from '../checkpoint/inspect';
+import { harmless } from '../checkpoint/unusable';
+import type { DeviceName } from '../device/choose';
+import { inspectMachine, type MachineInfo } from '../device/machine';
+import { exitCodes } from '../errors';
+import { type CommandIo, numberOption, parseArguments, processIo } from './command';
 
 /** The command; see `info --help`. */
 export async function infoCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
@@ -30,22 +27,6 @@ export async function infoCommand(argv: string[], io: CommandIo = processIo): Pr
   const info = await inspectMachine({ device: o.device, threads: o.threads });
   io.stdout.write(o.json ? `${JSON.stringify(info)}\n` : `${machineLines(info).join('\n')}\n`);
   return info.device.chosen === null ? exitCodes.device : exitCodes.ok;
-}
-
-/** A checkpoint's metadata, where it was found, and its size. */
-export interface CheckpointInfo extends CheckpointMetadata {
-  path: string;
-  bytes: number;
-  parameters: number;
-}
-
-/** Reads what a checkpoint says of itself; no weights are loaded. */
-export async function inspectCheckpoint(pathOrDirectory: string): Promise<CheckpointInfo> {
-  const path = await resolveCheckpoint(pathOrDirectory);
-  const metadata = await readCheckpointMetadata(path);
-  const layout = canonicalLayout({ ...metadata.model, vocabulary: metadata.vocabulary.length });
-  const parameters = layout.reduce((sum, parameter) => sum + parameter.size, 0);
-  return { path, bytes: (await stat(path)).size, parameters, ...metadata };
 }
 
 function machineLines(info: MachineInfo): string[] {
@@ -100,5 +81,3 @@ function lossText(loss: number): string {
 function gibibytes(bytes: number): string {
   return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }
-
-if (require.main === module) void runCommand(infoCommand);

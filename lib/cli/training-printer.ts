@@ -3,10 +3,10 @@
  * go to stdout, as they are what the model makes. For programs: one JSON object a line on stdout.
  */
 import { SingleBar } from 'cli-progress';
-import { type CommandIo, writeAndDrain } from '../command';
-import type { GpuUsage } from '../native';
-import { formatDuration } from './duration';
-import type { EndEvent, EpochEvent, SampleEvent, StartEvent, StepEvent, TrainingEvent } from './events';
+import type { GpuUsage } from '../device/native';
+import { formatDuration } from '../training/duration';
+import type { EndEvent, EpochEvent, SampleEvent, StartEvent, StepEvent, TrainingEvent } from '../training/events';
+import { type CommandIo, writeAndDrain } from './command';
 
 /** Shows events one by one; `close` leaves the terminal tidy whatever happened. */
 export interface EventPrinter {

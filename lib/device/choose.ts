@@ -1,5 +1,5 @@
 /** Which device a model runs on, and one line that says why. */
-import { DeviceError, UsageError } from './errors';
+import { DeviceError, UsageError } from '../errors';
 import { fromNative, loadNative, type NativeAddon } from './native';
 import { chooseThreads } from './threads';
 

@@ -1,5 +1,5 @@
-import { chooseDevice, type DeviceName } from '../../../lib/device';
-import type { NativeAddon, NativeCudaInfo } from '../../../lib/native';
+import { chooseDevice, type DeviceName } from '../../../lib/device/choose';
+import type { NativeAddon, NativeCudaInfo } from '../../../lib/device/native';
 
 const noGpu: NativeCudaInfo = {
   compiled: true,

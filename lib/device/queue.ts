@@ -2,7 +2,7 @@
  * A native model takes one call at a time and refuses a second one. This wrapper gives it a queue, so that generating while a
  * trainer runs, or scoring two texts at once, waits instead of failing; and its errors become the package's own.
  */
-import { CudnnLstmError, exitCodes } from './errors';
+import { CudnnLstmError, exitCodes } from '../errors';
 import { fromNative, type NativeModel } from './native';
 
 /** Runs asynchronous jobs one after another, in the order in which they were given. */

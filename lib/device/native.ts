@@ -5,7 +5,7 @@
  * Shapes: B batch, T steps, H hidden, V vocabulary, L layers, S streams.
  */
 import { join } from 'node:path';
-import { CudnnLstmError, DeviceError, exitCodes, OutOfMemoryError } from './errors';
+import { CudnnLstmError, DeviceError, exitCodes, OutOfMemoryError } from '../errors';
 
 export type InputCoding = 'scalar' | 'onehot' | 'embedding';
 export type Target = 'every' | 'last';
@@ -211,7 +211,7 @@ export interface NativeAddon {
 }
 
 /** Where the package's root is, seen from dist/ and from lib/ alike. */
-export const packageRoot = join(__dirname, '..');
+export const packageRoot = join(__dirname, '..', '..');
 
 let addon: NativeAddon | undefined;
 

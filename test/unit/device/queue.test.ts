@@ -1,4 +1,4 @@
-import { queued } from '../../../lib/native-queue';
+import { queued } from '../../../lib/device/queue';
 import { FakeNativeModel } from '../../fixtures/fake-native-model';
 
 const call = {

@@ -1,6 +1,12 @@
 /** `sample`: prints text that a model writes. */
 import { createHash, randomInt } from 'node:crypto';
 import { Command, Option } from 'commander';
+import type { DeviceName } from '../device/choose';
+import { exitCodes, UsageError } from '../errors';
+import { LanguageModel } from '../model';
+import type { GeneratedPiece } from '../sampling/generate';
+import { checkGeneration, checkSamplingOptions, type GenerateOptions } from '../sampling/options';
+import { type OpenTextOptions, openText } from '../scoring/text';
 import {
   abortOnSignals,
   type CommandIo,
@@ -8,16 +14,9 @@ import {
   parseArguments,
   processIo,
   repeatable,
-  runCommand,
   writeAndDrain,
 } from './command';
-import type { DeviceName } from './device';
-import { exitCodes, UsageError } from './errors';
-import { LanguageModel } from './model';
-import type { GeneratedPiece } from './sampling/generate';
-import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
-import { TextPrinter } from './sampling/printer';
-import { type OpenTextOptions, openText } from './scoring/text';
+import { TextPrinter } from './sample-printer';
 
 interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop'> {
   stop?: string[];
@@ -139,5 +138,3 @@ function syntax(): Command {
     .option('--threads <n>', 'CPU threads', whole('--threads'))
     .option('--json', 'one JSON object a text: {"sample", "seed", "prompt", "text", "finished"}');
 }
-
-if (require.main === module) void runCommand(sampleCommand);

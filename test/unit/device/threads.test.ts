@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { cgroupCpuQuota, chooseThreads } from '../../../lib/threads';
+import { cgroupCpuQuota, chooseThreads } from '../../../lib/device/threads';
 
 describe('chooseThreads', () => {
   it('takes what is asked for, then the environment, then what there is', () => {

@@ -1,21 +1,13 @@
 /** `score`: how well a model predicts texts. */
 import { Command, Option } from 'commander';
-import {
-  abortOnSignals,
-  type CommandIo,
-  numberOption,
-  parseArguments,
-  processIo,
-  runCommand,
-  writeAndDrain,
-} from './command';
-import type { DeviceName } from './device';
-import { exitCodes, UsageError } from './errors';
-import { LanguageModel } from './model';
-import { ScoringProgress } from './scoring/progress';
-import { type Score, scoreOf } from './scoring/score';
-import { type OpenText, openText, readLines } from './scoring/text';
-import type { WindowScore } from './scoring/window-protocol';
+import type { DeviceName } from '../device/choose';
+import { exitCodes, UsageError } from '../errors';
+import { LanguageModel } from '../model';
+import { ScoringProgress } from '../scoring/progress';
+import { type Score, scoreOf } from '../scoring/score';
+import { type OpenText, openText, readLines } from '../scoring/text';
+import type { WindowScore } from '../scoring/window-protocol';
+import { abortOnSignals, type CommandIo, numberOption, parseArguments, processIo, writeAndDrain } from './command';
 
 interface ScoreCommandOptions {
   lines?: boolean;
@@ -215,5 +207,3 @@ function syntax(): Command {
     .option('--threads <n>', 'CPU threads', whole('--threads'))
     .option('--json', 'one JSON object a text (or line): {"bitsPerCharacter", "loss", "characters"}');
 }
-
-if (require.main === module) void runCommand(scoreCommand);

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
-import { UsageError } from './errors';
+import { UsageError } from '../errors';
 
 /** The most threads that may be asked for; more has no use and would only cost memory. */
 export const maxThreads = 1024;

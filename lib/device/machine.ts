@@ -1,9 +1,9 @@
 /** What this machine offers and which backend would run on it: the facts behind `cudnn-lstm info` and a benchmark's header. */
 import { cpus, freemem, totalmem } from 'node:os';
-import { chooseDevice, chooseThreads, type DeviceRequest } from './device';
-import { UsageError } from './errors';
+import { UsageError } from '../errors';
+import { packageVersion } from '../version';
+import { chooseDevice, chooseThreads, type DeviceRequest } from './choose';
 import { loadNative, type NativeCpuInfo, type NativeCudaInfo } from './native';
-import { packageVersion } from './version';
 
 /** A machine, as far as it matters here. */
 export interface MachineInfo {

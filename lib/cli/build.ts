@@ -1,9 +1,9 @@
 /** `build`: compiles the native addon from the sources that the package carries, where no prebuilt binary fits. */
 import { spawn } from 'node:child_process';
 import { Command } from 'commander';
-import { type CommandIo, parseArguments, processIo, runCommand } from './command';
-import { CudnnLstmError, exitCodes } from './errors';
-import { packageRoot } from './native';
+import { packageRoot } from '../device/native';
+import { CudnnLstmError, exitCodes } from '../errors';
+import { type CommandIo, parseArguments, processIo } from './command';
 
 /** The command; see `build --help`. */
 export async function buildCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
@@ -27,5 +27,3 @@ export async function buildCommand(argv: string[], io: CommandIo = processIo): P
   io.stdout.write(`Built ${packageRoot}/build/Release/cudnn_lstm.node\n`);
   return exitCodes.ok;
 }
-
-if (require.main === module) void runCommand(buildCommand);

@@ -1,5 +1,5 @@
 import { PassThrough } from 'node:stream';
-import { TextPrinter } from '../../../lib/sampling/printer';
+import { TextPrinter } from '../../../lib/cli/sample-printer';
 
 describe('TextPrinter', () => {
   it('prints texts that grow at once one after another', async () => {

@@ -5,15 +5,14 @@ import fc from 'fast-check';
 import {
   abortOnSignals,
   InterruptedError,
-  levenshtein,
-  nearest,
   numberOption,
   parseArguments,
   reportError,
   signalDelay,
   writeAndDrain,
-} from '../../../lib/command';
+} from '../../../lib/cli/command';
 import { DataError, TrainingError, UsageError } from '../../../lib/errors';
+import { levenshtein, nearest } from '../../../lib/nearest';
 
 function report(error: unknown): { code: number; text: string } {
   const stderr = new PassThrough();

@@ -1,24 +1,16 @@
 /** `reproduce`: the seed's three runs, done again and reported in the shape of its notes. */
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { makeDirectory, writeFileAtomically } from './checkpoint/disk';
-import {
-  abortOnSignals,
-  type CommandIo,
-  numberOption,
-  parseArguments,
-  processIo,
-  runCommand,
-  writeAndDrain,
-} from './command';
-import type { DeviceName } from './device';
-import { exitCodes, UsageError } from './errors';
-import { renderHtml } from './report/html';
-import { renderMarkdown } from './report/markdown';
-import { defaultRuns, type Reproduction, reproduce } from './report/reproduction';
-import { ScoringProgress } from './scoring/progress';
-import { parseDuration } from './training/duration';
-import { createPrinter } from './training/progress';
+import { makeDirectory, writeFileAtomically } from '../checkpoint/disk';
+import type { DeviceName } from '../device/choose';
+import { exitCodes, UsageError } from '../errors';
+import { renderHtml } from '../report/html';
+import { renderMarkdown } from '../report/markdown';
+import { defaultRuns, type Reproduction, reproduce } from '../report/reproduction';
+import { ScoringProgress } from '../scoring/progress';
+import { parseDuration } from '../training/duration';
+import { abortOnSignals, type CommandIo, numberOption, parseArguments, processIo, writeAndDrain } from './command';
+import { createPrinter } from './training-printer';
 
 interface ReproduceCommandOptions {
   runs: number[];
@@ -127,5 +119,3 @@ function durationOption(value: string): number {
   if (seconds === undefined) throw new UsageError(`--max-time takes a time such as 90s, 15m or 1h30m, not '${value}'.`);
   return seconds;
 }
-
-if (require.main === module) void runCommand(reproduceCommand);

@@ -1,8 +1,9 @@
 #!/usr/bin/env node
+import { exitCodes, UsageError } from '../errors';
 /** The package's bin: one subcommand a file, loaded when it is asked for. */
-import { type CommandIo, nearest, processIo, runCommand } from './command';
-import { exitCodes, UsageError } from './errors';
-import { packageVersion } from './version';
+import { nearest } from '../nearest';
+import { packageVersion } from '../version';
+import { type CommandIo, processIo, runCommand } from './command';
 
 interface Subcommand {
   summary: string;

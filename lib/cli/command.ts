@@ -3,7 +3,8 @@
  * reader of its output goes away.
  */
 import { type Command, CommanderError, Option } from 'commander';
-import { CudnnLstmError, DataError, DiskError, exitCodes, UsageError } from './errors';
+import { CudnnLstmError, DataError, DiskError, exitCodes, UsageError } from '../errors';
+import { nearest } from '../nearest';
 
 /** Where a command writes; the default is the process's own streams. Data goes to `stdout`, everything else to `stderr`. */
 export interface CommandIo {
@@ -111,34 +112,6 @@ export function usageErrorOf(error: CommanderError, command?: Command): Error {
 function optionNames(command: Command): string[] {
   const help = new Option('--help');
   return [...command.options, help].flatMap((option) => (option.long ? [option.long] : []));
-}
-
-/** The candidate with the smallest Levenshtein distance to `word`; the first of equals; undefined if there are none. */
-export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let bestDistance = Number.POSITIVE_INFINITY;
-  for (const candidate of candidates) {
-    const distance = levenshtein(word, candidate);
-    if (distance < bestDistance) {
-      best = candidate;
-      bestDistance = distance;
-    }
-  }
-  return best;
-}
-
-/** Insertions, deletions and replacements of code units that turn `a` into `b` (Levenshtein 1966; Wagner and Fischer 1974). */
-export function levenshtein(a: string, b: string): number {
-  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = (previous[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(replaced, (previous[j] as number) + 1, (row[j - 1] as number) + 1));
-    }
-    previous = row;
-  }
-  return previous[b.length] as number;
 }
 
 /** An abort signal that SIGINT, SIGTERM and lost output raise; see {@link abortOnSignals}. */

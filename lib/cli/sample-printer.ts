@@ -1,6 +1,7 @@
 /** Several texts that grow at once, printed one after another. */
-import { writeAndDrain } from '../command';
-import type { GeneratedPiece } from './generate';
+
+import type { GeneratedPiece } from '../sampling/generate';
+import { writeAndDrain } from './command';
 
 /**
  * Shows the first unfinished text as it grows; those behind it wait for their turn. Each ends with a line break, and a separator

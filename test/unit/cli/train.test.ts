@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
-import { trainCommand } from '../../../lib/train';
+import { trainCommand } from '../../../lib/cli/train';
 import type { TrainingEvent } from '../../../lib/training/events';
 import type { TrainingPlan } from '../../../lib/training/plan';
 import { openTraining } from '../../../lib/training/preparation';

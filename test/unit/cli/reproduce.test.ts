@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
-import { reproduceCommand } from '../../../lib/reproduce';
+import { reproduceCommand } from '../../../lib/cli/reproduce';
 import { node } from '../../fixtures/child';
 
 class Sink extends Writable {
@@ -59,7 +59,7 @@ it('saves on SIGINT, reports what there is, exits with 130, and goes on from the
   await writeFile(short, 'The cat sat on the mat, and the dog saw the cat. '.repeat(3)); // One step an epoch.
   const states: number[] = [];
   for (const round of [1, 2]) {
-    const ended = await node('reproduce.js', [short, '--runs', '1000000', '--out', out], {
+    const ended = await node('cli/main.js', ['reproduce', short, '--runs', '1000000', '--out', out], {
       onStart: (child) => {
         child.stderr?.on('data', (text: string) => {
           if (text.includes(`epoch ${round + 1}/1000000`)) child.kill('SIGINT');

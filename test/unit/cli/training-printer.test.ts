@@ -1,6 +1,6 @@
 import { Writable } from 'node:stream';
+import { createPrinter } from '../../../lib/cli/training-printer';
 import type { TrainingEvent } from '../../../lib/training/events';
-import { createPrinter } from '../../../lib/training/progress';
 
 class Sink extends Writable {
   text = '';

@@ -1,0 +1,86 @@
+/** A level imports those below it and none above, in `lib` and in `native`: see CONTRIBUTING.md. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { packageRoot } from '../../lib/device/native';
+
+/** Folders and files of `lib`, from the bottom. Those of one line may import one another. */
+const libLevels = [
+  ['errors.ts', 'nearest.ts'],
+  ['device', 'version.ts'],
+  ['corpus', 'checkpoint'],
+  ['sampling', 'scoring'],
+  ['model.ts'],
+  ['training'],
+  ['report'],
+  ['index.ts'],
+  ['cli'],
+  ['train.ts'],
+];
+
+/** Folders of `native`, from the bottom, and what each may include. */
+const nativeIncludes: Record<string, string[]> = {
+  core: ['core'],
+  cpu: ['core', 'cpu'],
+  cuda: ['core', 'cuda'],
+  binding: ['core', 'cpu', 'cuda', 'binding'],
+};
+
+function filesOf(folder: string, pattern: RegExp): string[] {
+  return readdirSync(join(packageRoot, folder), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    pattern.test(name),
+  );
+}
+
+function levelOf(name: string): number {
+  const level = libLevels.findIndex((names) => names.includes(name.split('/')[0] as string));
+  if (level < 0) throw new Error(`lib/${name} has no level: add it to this test and to CONTRIBUTING.md`);
+  return level;
+}
+
+test('no file of lib imports from a level above its own', () => {
+  const upward: string[] = [];
+  let imports = 0;
+  for (const file of filesOf('lib', /\.ts$/)) {
+    const text = readFileSync(join(packageRoot, 'lib', file), 'utf8');
+    for (const [, specifier] of text.matchAll(/(?:from|import\(|require\()\s*'(\.[^']*)'/g)) {
+      imports++;
+      const target = normalize(join(dirname(file), specifier as string));
+      const name = target.includes('/') ? target : `${target}.ts`; // A file at the top.
+      if (levelOf(name) > levelOf(file)) upward.push(`lib/${file} imports lib/${target}`);
+    }
+  }
+  expect(imports).toBeGreaterThan(100);
+  expect(upward).toEqual([]);
+});
+
+test('the library loads neither a command nor commander', () => {
+  const seen = new Set<string>();
+  const visit = (file: string) => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    const text = readFileSync(join(packageRoot, 'lib', file), 'utf8');
+    for (const [, specifier] of text.matchAll(/from '([^']*)'/g)) {
+      expect([file, specifier]).not.toEqual([file, 'commander']);
+      if (specifier?.startsWith('.')) visit(`${normalize(join(dirname(file), specifier))}.ts`);
+    }
+  };
+  visit('index.ts');
+  expect(seen.size).toBeGreaterThan(30);
+  expect([...seen].filter((file) => file.startsWith('cli/'))).toEqual([]);
+});
+
+test('native folders include those below them, and only binding includes napi.h', () => {
+  const wrong: string[] = [];
+  for (const [folder, allowed] of Object.entries(nativeIncludes)) {
+    for (const file of filesOf(`native/${folder}`, /\.(h|cpp|cu|inl)$/)) {
+      const text = readFileSync(join(packageRoot, 'native', folder, file), 'utf8');
+      for (const [, header] of text.matchAll(/#include [<"]([^>"]+)[>"]/g)) {
+        const place = header?.includes('/') ? header.split('/')[0] : undefined;
+        const known = place !== undefined && place in nativeIncludes;
+        if (known && !allowed.includes(place)) wrong.push(`native/${folder}/${file} includes ${header}`);
+        if (header === 'napi.h' && folder !== 'binding') wrong.push(`native/${folder}/${file} includes napi.h`);
+      }
+    }
+  }
+  expect(wrong).toEqual([]);
+});
