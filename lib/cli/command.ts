@@ -1,10 +1,10 @@
 /**
- * What every command shares: exit codes, one-line errors, the nearest option named, signals, and a quiet end when the
+ * What every command shares: exit codes, one-line errors, the option that was meant, signals, and a quiet end when the
  * reader of its output goes away.
  */
 import { type Command, CommanderError, Option } from 'commander';
 import { CudnnLstmError, DataError, DiskError, exitCodes, UsageError } from '../errors';
-import { nearest } from '../nearest';
+import { nearest, optionSynonyms } from '../nearest';
 
 /** Where a command writes; the default is the process's own streams. Data goes to `stdout`, everything else to `stderr`. */
 export interface CommandIo {
@@ -76,7 +76,7 @@ export function reportError(thrown: unknown, stderr: NodeJS.WritableStream = pro
  * Parses `argv` (without the interpreter and the script) with a commander command. Help and version are printed to stdout
  * and end the command with exit code 0.
  *
- * @throws UsageError on anything commander refuses; an unknown option names the nearest one there is.
+ * @throws UsageError on anything commander refuses; for an unknown option it names the one that was probably meant.
  */
 export function parseArguments<T extends Command>(command: T, argv: readonly string[]): T {
   command
@@ -103,10 +103,12 @@ export function usageErrorOf(error: CommanderError, command?: Command): Error {
   const unknown = error.code === 'commander.unknownOption' ? /'(--?[^']*)'/.exec(message)?.[1] : undefined;
   if (unknown !== undefined && command) {
     const name = unknown.replace(/=.*$/, '');
-    const near = nearest(name, optionNames(command));
-    if (near !== undefined) message += `; the nearest one is ${near}`;
+    const near = nearest(name, optionNames(command), optionSynonyms);
+    if (near !== undefined) message += `; did you mean ${near}?`;
   }
-  return new UsageError(`${capitalize(message)} (--help lists what there is).`, { cause: error });
+  return new UsageError(`${capitalize(message)} (--help lists what there is)${message.endsWith('?') ? '' : '.'}`, {
+    cause: error,
+  });
 }
 
 function optionNames(command: Command): string[] {

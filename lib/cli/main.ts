@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-import { exitCodes, UsageError } from '../errors';
 /** The package's bin: one subcommand a file, loaded when it is asked for. */
-import { nearest } from '../nearest';
+import { exitCodes, UsageError } from '../errors';
+import { commandSynonyms, nearest } from '../nearest';
 import { packageVersion } from '../version';
 import { type CommandIo, processIo, runCommand } from './command';
 
@@ -52,8 +52,9 @@ export async function main(argv: string[], io: CommandIo = processIo): Promise<n
   }
   const subcommand = Object.hasOwn(subcommands, name) ? subcommands[name] : undefined;
   if (!subcommand) {
-    const near = nearest(name, Object.keys(subcommands));
-    throw new UsageError(`Unknown command '${name}'; the nearest one is ${near} (cudnn-lstm --help lists them).`);
+    const near = nearest(name, Object.keys(subcommands), commandSynonyms);
+    const meant = near === undefined ? '' : `; did you mean ${near}?`;
+    throw new UsageError(`Unknown command '${name}'${meant} (--help lists the commands)`);
   }
   return subcommand.load()(rest, io);
 }

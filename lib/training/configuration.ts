@@ -4,7 +4,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { CheckpointError, DataError, UsageError } from '../errors';
-import { levenshtein, nearest } from '../nearest';
+import { levenshtein, nearest, optionSynonyms } from '../nearest';
 import {
   flagOf,
   type OptionDefinition,
@@ -53,7 +53,7 @@ export interface ConfigurationRequest {
 /**
  * Puts the layers together.
  *
- * @throws UsageError on an unknown key (the nearest is named), a wrong type, a value out of range, or a value that a resumed
+ * @throws UsageError on an unknown key (the one that was probably meant is named), a wrong type, a value out of range, or a value that a resumed
  * run cannot change. CheckpointError if the checkpoint's own record is at fault.
  */
 export function resolveConfiguration(request: ConfigurationRequest): Configuration {
@@ -128,7 +128,7 @@ export function describeConfiguration({ options, sources }: Configuration): stri
 function flagLayer(flags: Readonly<Record<string, string | boolean>>): Layer {
   const values: Partial<Record<OptionName, unknown>> = {};
   for (const [key, given] of Object.entries(flags)) {
-    const name = knownName(key, (near) => `Unknown option ${key}; the nearest one is ${flagOf(near)}.`);
+    const name = knownName(key, `Unknown option ${key}`, flagOf);
     values[name] = typeof given === 'string' ? parse(name, given, flagOf(name)) : check(name, given, flagOf(name));
   }
   return { values, place: (name) => `flag ${flagOf(name)}` };
@@ -146,12 +146,12 @@ function environmentLayer(env: NodeJS.ProcessEnv): Layer {
   return { values, place: variableOf };
 }
 
-/** Other parts of the package have variables of their own, so only what is nearly an option's name is an error. */
+/** Other parts of the package have variables of their own, so only what is within two letters of an option's name is an error. */
 function refuseMisspelled(variable: string, known: readonly string[]): void {
-  const near = nearest(variable, known) as string;
-  if (levenshtein(variable, near) <= 2) {
-    throw new UsageError(`Unknown variable ${variable} in the environment; the nearest one is ${near}.`);
-  }
+  const bare = (name: string) => name.slice('CUDNN_LSTM_'.length);
+  const near = known.find((name) => levenshtein(bare(variable), bare(name)) <= Math.min(2, bare(variable).length / 3));
+  if (near === undefined) return;
+  throw new UsageError(`Unknown variable ${variable} in the environment; did you mean ${near}?`);
 }
 
 function fileLayer(file: NamedValues): Layer {
@@ -182,15 +182,16 @@ function typedLayer(
 ): Layer {
   const values: Partial<Record<OptionName, unknown>> = {};
   for (const [key, value] of Object.entries(given)) {
-    const name = knownName(key, (near) => `Unknown key '${key}' in ${where}; the nearest one is '${near}'.`);
+    const name = knownName(key, `Unknown key '${key}' in ${where}`, (near) => `'${near}'`);
     if (value !== undefined) values[name] = check(name, value, what(name));
   }
   return { values, place: source === undefined ? what : () => source };
 }
 
-function knownName(key: string, message: (near: OptionName) => string): OptionName {
+function knownName(key: string, problem: string, spelled: (name: OptionName) => string): OptionName {
   if (Object.hasOwn(optionDefinitions, key)) return key as OptionName;
-  throw new UsageError(message(nearest(key, optionNames) as OptionName));
+  const near = nearest(key, optionNames, optionSynonyms) as OptionName | undefined;
+  throw new UsageError(near === undefined ? `${problem}.` : `${problem}; did you mean ${spelled(near)}?`);
 }
 
 function parse(name: OptionName, given: string, place: string): unknown {

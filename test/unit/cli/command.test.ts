@@ -1,7 +1,6 @@
 import { PassThrough, Writable } from 'node:stream';
 import { setTimeout } from 'node:timers/promises';
 import { Command } from 'commander';
-import fc from 'fast-check';
 import {
   abortOnSignals,
   InterruptedError,
@@ -12,43 +11,13 @@ import {
   writeAndDrain,
 } from '../../../lib/cli/command';
 import { DataError, TrainingError, UsageError } from '../../../lib/errors';
-import { levenshtein, nearest } from '../../../lib/nearest';
+import { Sink } from '../../fixtures/sink';
 
 function report(error: unknown): { code: number; text: string } {
-  const stderr = new PassThrough();
+  const stderr = new Sink();
   const code = reportError(error, stderr);
-  return { code, text: (stderr.read() as Buffer | null)?.toString() ?? '' };
+  return { code, text: stderr.text };
 }
-
-describe('levenshtein', () => {
-  it.each([
-    ['', '', 0],
-    ['kitten', 'sitting', 3],
-    ['--epoch', '--epochs', 1],
-    ['abc', '', 3],
-  ])('of %p and %p is %p', (a, b, distance) => {
-    expect(levenshtein(a, b)).toBe(distance);
-  });
-
-  it('is a metric', () => {
-    const word = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 8 });
-    fc.assert(
-      fc.property(word, word, word, (a, b, c) => {
-        expect(levenshtein(a, b)).toBe(levenshtein(b, a));
-        expect(levenshtein(a, b) === 0).toBe(a === b);
-        expect(levenshtein(a, c)).toBeLessThanOrEqual(levenshtein(a, b) + levenshtein(b, c));
-      }),
-      { numRuns: 1000 },
-    );
-  });
-});
-
-describe('nearest', () => {
-  it('names the closest candidate', () => {
-    expect(nearest('smaple', ['train', 'sample', 'score'])).toBe('sample');
-    expect(nearest('x', [])).toBeUndefined();
-  });
-});
 
 describe('parseArguments', () => {
   const syntax = () =>
@@ -64,8 +33,8 @@ describe('parseArguments', () => {
   });
 
   it.each([
-    [['--epoch', '3'], /Unknown option '--epoch'; the nearest one is --epochs/],
-    [['--lerning-rate=3'], /nearest one is --learning-rate/],
+    [['--epoch', '3'], /Unknown option '--epoch'; did you mean --epochs/],
+    [['--lerning-rate=3'], /did you mean --learning-rate/],
     [['--epochs'], /argument missing/],
     [['--epochs', 'many'], /--epochs takes a whole number, not 'many'/],
     [['--epochs', '1.5'], /whole number/],

@@ -3,17 +3,9 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Writable } from 'node:stream';
 import { reproduceCommand } from '../../../lib/cli/reproduce';
 import { node } from '../../fixtures/child';
-
-class Sink extends Writable {
-  text = '';
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.text += chunk.toString();
-    done();
-  }
-}
+import { sinks } from '../../fixtures/sink';
 
 let place: string;
 let corpus: string;
@@ -26,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => rm(place, { recursive: true, force: true }));
 
 async function reproduce(...argv: string[]) {
-  const io = { stdout: new Sink(), stderr: new Sink() };
+  const io = sinks();
   const code = await reproduceCommand(argv, io);
   return { code, stdout: io.stdout.text, stderr: io.stderr.text };
 }
@@ -87,7 +79,7 @@ it.each([
   [['--max-time=soon'], 2, /--max-time takes a time/],
   [['--seed=x'], 2, /--seed takes a whole number/],
   [['--score-every=0'], 2, /--score-every must be a whole number from 1/],
-  [['--run=3'], 2, /the nearest one is --runs/],
+  [['--run=3'], 2, /did you mean --runs/],
 ])('refuses %s', async (flags, exitCode, message) => {
   const refused = reproduce(corpus, ...flags, '--out', join(place, 'refused'));
   await expect(refused).rejects.toMatchObject({ exitCode, message: expect.stringMatching(message) });

@@ -1,30 +1,29 @@
-import { PassThrough } from 'node:stream';
 import { TextPrinter } from '../../../lib/cli/sample-printer';
+import { Sink } from '../../fixtures/sink';
 
 describe('TextPrinter', () => {
   it('prints texts that grow at once one after another', async () => {
-    const stdout = new PassThrough();
+    const stdout = new Sink();
     const printer = new TextPrinter(stdout, 3, '--', '> ');
-    const read = () => (stdout.read() as Buffer | null)?.toString() ?? '';
     await printer.push({ stream: 0, text: 'a' });
     await printer.push({ stream: 1, text: 'x' });
-    expect(read()).toBe('> a');
+    expect(stdout.take()).toBe('> a');
     await printer.push({ stream: 2, text: 'pq', finished: 'stop' });
     await printer.push({ stream: 0, text: 'b' });
-    expect(read()).toBe('b');
+    expect(stdout.take()).toBe('b');
     await printer.push({ stream: 0, text: 'c', finished: 'length' });
-    expect(read()).toBe('c\n--\n> x');
+    expect(stdout.take()).toBe('c\n--\n> x');
     await printer.push({ stream: 1, text: 'y', finished: 'length' });
-    expect(read()).toBe('y\n--\n> pq\n');
+    expect(stdout.take()).toBe('y\n--\n> pq\n');
     await printer.interrupt();
-    expect(read()).toBe('');
+    expect(stdout.take()).toBe('');
   });
 
   it('ends the line where it is interrupted', async () => {
-    const stdout = new PassThrough();
+    const stdout = new Sink();
     const printer = new TextPrinter(stdout, 1, '--', '');
     await printer.push({ stream: 0, text: 'ab' });
     await printer.interrupt();
-    expect((stdout.read() as Buffer).toString()).toBe('ab\n');
+    expect(stdout.take()).toBe('ab\n');
   });
 });

@@ -55,15 +55,15 @@ describe('resolveConfiguration', () => {
     [{ env: { CUDNN_LSTM_LOWERCASE: 'perhaps' } }, "CUDNN_LSTM_LOWERCASE must be true or false, not 'perhaps'."],
     [
       { env: { CUDNN_LSTM_HIDEN: '1' } },
-      'Unknown variable CUDNN_LSTM_HIDEN in the environment; the nearest one is CUDNN_LSTM_HIDDEN.',
+      'Unknown variable CUDNN_LSTM_HIDEN in the environment; did you mean CUDNN_LSTM_HIDDEN?',
     ],
-    [{ file: { name: 'a.json', values: { hiden: 1 } } }, "Unknown key 'hiden' in a.json; the nearest one is 'hidden'."],
+    [{ file: { name: 'a.json', values: { hiden: 1 } } }, "Unknown key 'hiden' in a.json; did you mean 'hidden'?"],
     [
       { file: { name: 'a.json', values: { hidden: '12' } } },
       "hidden in a.json must be a whole number from 1 to 16,384, not '12'.",
     ],
     [{ file: { name: 'a.json', values: { lowercase: 1 } } }, 'lowercase in a.json must be true or false, not 1.'],
-    [{ options: { hiden: 1 } as object }, "Unknown key 'hiden' in options; the nearest one is 'hidden'."],
+    [{ options: { hiden: 1 } as object }, "Unknown key 'hiden' in options; did you mean 'hidden'?"],
   ])('refuses %j', (request, message) => {
     expect(() => resolveConfiguration(request)).toThrow(message);
   });
@@ -140,18 +140,7 @@ describe('the table of options', () => {
         'target',
         'input',
       ],
-      ...[
-        'learning-rate',
-        'clip',
-        'seed',
-        'threads',
-        'max-time',
-        'lowercase',
-        'encoding',
-        'unknown',
-        'schedule',
-        'warmup',
-      ],
+      ...['learning-rate', 'clip', 'seed', 'threads', 'max-time', 'lowercase', 'encoding', 'schedule', 'warmup'],
       ...[
         'validation',
         'validation-every',
