@@ -25,7 +25,7 @@ export interface ResumeState {
   corpusLength: number;
   /** Steps that the schedule is laid out over. */
   scheduleSteps: number;
-  best?: { epoch: number; loss: number; file: string } | undefined;
+  best?: { epoch: number; step?: number | undefined; loss: number; file: string } | undefined;
   elapsedSeconds: number;
   extra: Record<string, unknown>;
 }
@@ -76,7 +76,9 @@ const resumeSchema = z.strictObject({
   corpusSha256: z.string().max(128),
   corpusLength: count,
   scheduleSteps: count,
-  best: z.strictObject({ epoch: count, loss: z.number(), file: z.string().max(255) }).optional(),
+  best: z
+    .strictObject({ epoch: count, step: count.optional(), loss: z.number(), file: z.string().max(255) })
+    .optional(),
   elapsedSeconds: z.number().min(0),
   extra: z.record(z.string(), z.unknown()),
 });

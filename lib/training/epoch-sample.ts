@@ -32,6 +32,7 @@ export async function drawSample(
     streams: 1,
     window: windowed ? o.seqLength : 0,
     stop: [],
+    keepStop: false,
     sampling: checkSamplingOptions({
       temperature: o.sampleTemperature,
       seed: keyedInteger(2 ** 32, 'draws', o.seed, epoch),

@@ -1,4 +1,4 @@
-/** What a trainer tells while it trains. With `--json` each is one line on stdout, and metrics.jsonl holds all but the steps. */
+/** What a trainer tells while it trains. With `--json` each is one line on stdout; metrics.jsonl holds all but most of the steps. */
 import type { GpuUsage } from '../device/native';
 
 /** Before the first step. */
@@ -78,6 +78,28 @@ export interface EpochEvent {
   gpu?: GpuUsage;
 }
 
+/** The validation text was scored in mid-epoch. */
+export interface ValidationEvent {
+  type: 'validation';
+  /** The epoch in progress, from 1. */
+  epoch: number;
+  epochs: number;
+  /** Steps done in this epoch. */
+  step: number;
+  stepsPerEpoch: number;
+  /** Optimiser steps done in all. */
+  totalSteps: number;
+  /** Mean nats a character over this epoch so far, dropout on. */
+  loss: number;
+  /** Nats a character of the validation text, dropout off. */
+  validationLoss: number;
+  validationBitsPerCharacter: number;
+  /** Of the run, earlier invocations included. */
+  elapsedSeconds: number;
+  /** Whether this is the best score so far. */
+  best: boolean;
+}
+
 /** A checkpoint was written, and is safely on the disk. */
 export interface CheckpointEvent {
   type: 'checkpoint';
@@ -101,18 +123,33 @@ export type EndReason = 'finished' | 'early-stopping' | 'max-time' | 'aborted';
 export interface EndEvent {
   type: 'end';
   reason: EndReason;
-  /** Epochs completed. */
+  /** Epochs completed, and asked for. */
   epoch: number;
+  epochs: number;
   totalSteps: number;
+  /** Optimiser steps of this invocation; 0: there was nothing left to do. */
+  newSteps: number;
   elapsedSeconds: number;
+  /** Mean nats a character, dropout on, of the epoch in progress, else of the last one; absent where nothing was trained. */
+  loss?: number;
+  /** Of the validation text when it was last scored in this invocation. */
+  validationLoss?: number;
   /** What computed: device, precision and algorithm, as they turned out. */
   device: string;
   /** Mean seconds of the steps of an epoch, over the epochs completed in this invocation; absent if there was none. */
   secondsPerEpoch?: number;
   /** As an epoch's, over this invocation. */
   gpu?: GpuUsage;
-  best?: { epoch: number; loss: number; bitsPerCharacter: number; path?: string };
+  /** `epoch` counts from 1; `step` counts optimiser steps of the run. */
+  best?: { epoch: number; step?: number; loss: number; bitsPerCharacter: number; path?: string };
   out?: string;
 }
 
-export type TrainingEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent | SampleEvent | EndEvent;
+export type TrainingEvent =
+  | StartEvent
+  | StepEvent
+  | EpochEvent
+  | ValidationEvent
+  | CheckpointEvent
+  | SampleEvent
+  | EndEvent;

@@ -73,6 +73,26 @@ function duration(help: string, resume: Resume) {
   };
 }
 
+function interval(help: string, resume: Resume) {
+  return {
+    schema: z.union([z.number().int().min(1).max(1_000_000), z.custom<`${number}steps`>(isSteps)]),
+    expects: 'a whole number of epochs from 1 to 1,000,000, or of steps like 500steps',
+    placeholder: 'N|Nsteps',
+    help,
+    fromText: (text: string) => (isSteps(text) ? text : number(text)),
+    resume,
+  };
+}
+
+function isSteps(value: unknown): boolean {
+  return typeof value === 'string' && /^[1-9]\d{0,8}steps$/.test(value);
+}
+
+/** What `validationEvery` says: optimiser steps, or undefined where it counts epochs. */
+export function stepsOf(interval: number | `${number}steps`): number | undefined {
+  return typeof interval === 'number' ? undefined : Number.parseInt(interval, 10);
+}
+
 function string(pattern: RegExp, expects: string, placeholder: string, help: string, resume: Resume) {
   return { schema: z.string().regex(pattern), expects, placeholder, help, fromText: text, resume };
 }
@@ -115,7 +135,7 @@ export const optionDefinitions = {
   epsilon: above(0, 1, 'E', "Adam's epsilon, outside the root", 'changeable'),
   clip: from(0, 1e9, 'NORM', "limit of the gradient's global norm; 0: none", 'changeable'),
   validation: fromBelow(0, 0.9, 'FRACTION', 'share of the text, its tail, kept for validation; 0: none', 'fixed'),
-  validationEvery: whole(1, 1_000_000, 'EPOCHS', 'how often the validation text is scored', 'changeable'),
+  validationEvery: interval('how often the validation text is scored: epochs, or steps like 500steps', 'changeable'),
   patience: whole(0, 1_000_000, 'N', 'stop after this many scores without a new best; 0: never', 'changeable'),
   seed: whole(
     0,
@@ -135,7 +155,6 @@ export const optionDefinitions = {
   threads: whole(1, 1024, 'N', 'CPU threads; the result does not depend on it', 'fresh'),
   lowercase: toggle('lower-case the text', 'fixed'),
   encoding: string(/^[\w:.-]{1,40}$/, 'the name of a text encoding', 'NAME', 'of the corpus files', 'changeable'),
-  unknown: choice(['error', 'skip'], "characters outside a resumed model's vocabulary", 'changeable'),
   gutenberg: choice(['auto', 'keep'], "strip Project Gutenberg's header and footer, or keep them", 'changeable'),
   maxTime: duration('end, with a checkpoint, after this long', 'fresh'),
   saveEvery: duration('save this often in mid-epoch too; 0: at the end of epochs only', 'changeable'),
@@ -200,7 +219,6 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   device: 'auto',
   lowercase: false,
   encoding: 'utf-8',
-  unknown: 'error',
   gutenberg: 'auto',
   saveEvery: 60,
   sampleLength: 200,

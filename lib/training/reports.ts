@@ -4,7 +4,7 @@ import type { GpuUsage, NativeTrainResult } from '../device/native';
 import { TrainingError } from '../errors';
 import { packageVersion } from '../version';
 import type { BatchCut, BatchSource } from './batches';
-import type { EndEvent, EndReason, EpochEvent, StartEvent, StepEvent } from './events';
+import type { EndEvent, EndReason, EpochEvent, StartEvent, StepEvent, ValidationEvent } from './events';
 import type { TrainingOptions } from './options';
 import type { Pacer } from './pacer';
 import type { TrainerParts } from './parts';
@@ -15,6 +15,9 @@ import type { Split } from './validation';
 export class Reporter {
   /** Seconds of each epoch of this invocation. */
   readonly #epochs: number[] = [];
+  /** Optimiser steps done when this invocation began. */
+  #begun = 0;
+  #validationLoss: number | undefined;
 
   constructor(
     readonly parts: TrainerParts,
@@ -24,6 +27,7 @@ export class Reporter {
   ) {}
 
   start(state: TrainingState): StartEvent {
+    this.#begun = this.#steps(state);
     const { model, corpus, options, run, resume } = this.parts;
     return {
       type: 'start',
@@ -82,6 +86,7 @@ export class Reporter {
     const { sums, elapsedSeconds } = state;
     const steps = this.#steps(state);
     this.#epochs.push(sums.seconds);
+    this.#validationLoss = validationLoss ?? this.#validationLoss;
     return {
       type: 'epoch',
       epoch: state.epoch + 1,
@@ -104,15 +109,39 @@ export class Reporter {
     };
   }
 
+  /** Of an epoch in progress. */
+  validation(state: TrainingState, validationLoss: number, best: boolean): ValidationEvent {
+    const { epoch, batchInEpoch, sums, elapsedSeconds } = state;
+    this.#validationLoss = validationLoss;
+    return {
+      type: 'validation',
+      epoch: epoch + 1,
+      epochs: this.parts.options.epochs,
+      step: batchInEpoch,
+      stepsPerEpoch: this.batches.stepsPerEpoch,
+      totalSteps: this.#steps(state),
+      loss: sums.nats / sums.targets,
+      validationLoss,
+      validationBitsPerCharacter: validationLoss / Math.LN2,
+      elapsedSeconds,
+      best,
+    };
+  }
+
   end(state: TrainingState, reason: EndReason, gpu: GpuUsage | undefined): EndEvent {
-    const { run, model } = this.parts;
-    const { best, epoch, elapsedSeconds } = state;
+    const { run, model, options } = this.parts;
+    const { best, epoch, elapsedSeconds, sums } = state;
+    const loss = state.batchInEpoch > 0 ? sums.nats / sums.targets : model.metadata.loss;
     return {
       type: 'end',
       reason,
       epoch,
+      epochs: options.epochs,
       totalSteps: this.#steps(state),
+      newSteps: this.#steps(state) - this.#begun,
       elapsedSeconds,
+      ...(loss === undefined ? {} : { loss }),
+      ...(this.#validationLoss === undefined ? {} : { validationLoss: this.#validationLoss }),
       device: model.native.description,
       ...(this.#epochs.length > 0
         ? { secondsPerEpoch: this.#epochs.reduce((sum, seconds) => sum + seconds, 0) / this.#epochs.length }
@@ -122,6 +151,7 @@ export class Reporter {
         ? {
             best: {
               epoch: best.epoch,
+              ...(best.step === undefined ? {} : { step: best.step }),
               loss: best.loss,
               bitsPerCharacter: best.loss / Math.LN2,
               ...(run ? { path: join(run.path, best.file) } : {}),
@@ -146,7 +176,7 @@ export class Reporter {
   }
 }
 
-/** The error of a run whose numbers went wrong. */
+/** The error of a run whose numbers went wrong. `directory`: where it has saved a checkpoint, if it has. */
 export function divergence(
   place: string,
   loss: number,

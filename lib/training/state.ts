@@ -2,9 +2,11 @@
 import type { ResumeState } from '../checkpoint/checkpoint';
 import { CheckpointError } from '../errors';
 
-/** The best checkpoint so far; `epoch` counts from 1. */
+/** The best checkpoint so far; `epoch` counts from 1, and may be one that was in progress. */
 export interface BestCheckpoint {
   epoch: number;
+  /** Optimiser steps done when it was saved; absent in checkpoints of versions that did not record it. */
+  step?: number | undefined;
   /** What it was chosen by: validation loss, or training loss where there is no validation text. */
   loss: number;
   /** File name in the run's directory. */
@@ -31,6 +33,8 @@ export interface TrainingState {
   best?: BestCheckpoint;
   /** Scores without a new best, for early stopping. */
   scoresSinceBest: number;
+  /** Optimiser steps done when the validation text was last scored in mid-epoch; 0: never. */
+  scoredAt: number;
   elapsedSeconds: number;
 }
 
@@ -39,7 +43,7 @@ export function newSums(): EpochSums {
 }
 
 export function newState(): TrainingState {
-  return { epoch: 0, batchInEpoch: 0, sums: newSums(), scoresSinceBest: 0, elapsedSeconds: 0 };
+  return { epoch: 0, batchInEpoch: 0, sums: newSums(), scoresSinceBest: 0, scoredAt: 0, elapsedSeconds: 0 };
 }
 
 /** What of the run the checkpoint also has to know. */
@@ -49,14 +53,14 @@ export type RunIdentity = Pick<
 >;
 
 export function toResumeState(state: TrainingState, identity: RunIdentity): ResumeState {
-  const { epoch, batchInEpoch, best, elapsedSeconds, sums, scoresSinceBest } = state;
+  const { epoch, batchInEpoch, best, elapsedSeconds, sums, scoresSinceBest, scoredAt } = state;
   return {
     ...identity,
     epoch,
     batchInEpoch,
     ...(best ? { best } : {}),
     elapsedSeconds,
-    extra: { ...sums, scoresSinceBest },
+    extra: { ...sums, scoresSinceBest, scoredAt },
   };
 }
 
@@ -88,6 +92,7 @@ export function fromResumeState(resume: ResumeState, stepsPerEpoch: number, path
     },
     ...(resume.best ? { best: resume.best } : {}),
     scoresSinceBest: number('scoresSinceBest'),
+    scoredAt: resume.extra.scoredAt === undefined ? 0 : number('scoredAt'),
     elapsedSeconds: resume.elapsedSeconds,
   };
 }

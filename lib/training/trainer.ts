@@ -8,15 +8,18 @@ import { TrainingError } from '../errors';
 import { type BatchCut, type BatchSource, createBatches } from './batches';
 import { CheckpointKeeper, restore } from './checkpoints';
 import { drawSample } from './epoch-sample';
-import type { CheckpointEvent, EndReason, TrainingEvent } from './events';
+import type { CheckpointEvent, EndReason, StepEvent, TrainingEvent } from './events';
 import { GpuMonitor } from './gpu-monitor';
-import type { TrainingOptions } from './options';
+import { stepsOf, type TrainingOptions } from './options';
 import { Pacer } from './pacer';
 import type { TrainedModel, TrainerParts } from './parts';
 import { divergence, Reporter } from './reports';
 import { learningRates } from './schedule';
 import { fromResumeState, newState, newSums, type TrainingState } from './state';
 import { type Split, scoreValidation, splitCorpus } from './validation';
+
+/** Seconds between two step records in metrics.jsonl: an epoch may take hours. */
+const recordEvery = 10;
 
 /**
  * Trains a model while it is iterated over: `for await (const event of trainer) …`. The model can generate and score
@@ -45,6 +48,9 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   readonly #reporter: Reporter;
   readonly #monitor: GpuMonitor;
   #calling = false;
+  /** The last step event, and when one was last written to metrics.jsonl. */
+  #step: StepEvent | undefined;
+  #recordedAt = 0;
 
   /**
    * @throws DataError if the corpus is too short for the options; CheckpointError if what is resumed does not fit them.
@@ -89,7 +95,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   async *[Symbol.asyncIterator](): AsyncGenerator<TrainingEvent, void, undefined> {
     if (this.#iterated) throw new TrainingError('This trainer has run already; make a new one.');
     this.#iterated = true;
-    this.#began = this.#clock = performance.now();
+    this.#began = this.#clock = this.#recordedAt = performance.now();
     const stop = () => {
       // Only our own call: a stop would cut short whatever runs.
       if (this.#calling) this.model.native.stop();
@@ -123,7 +129,14 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       }
     }
     if (this.#keeper.unsaved(this.#state)) yield* await this.#saveLast();
-    if (reason === 'max-time' && this.#state.batchInEpoch > 0) yield* this.#sample(this.#state.epoch + 1);
+    if (this.#state.batchInEpoch > 0) {
+      await this.#recordStep();
+      if (reason === 'max-time') {
+        // So that a run which ends within its first epoch has a figure, and a best checkpoint.
+        if (this.split.validation > 0 && this.#state.scoredAt !== this.stepsDone) yield* this.#validate(false);
+        yield* this.#sample(this.#state.epoch + 1);
+      }
+    }
     this.#tick();
     const end = this.#reporter.end(this.#state, reason, this.#monitor.summary());
     await this.#parts.run?.appendMetrics(end);
@@ -138,6 +151,11 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     let ahead: Promise<BatchCut> | undefined;
     try {
       while (state.batchInEpoch < this.batches.stepsPerEpoch && this.#interruption() === undefined) {
+        if (this.#scoreIsDue()) {
+          await ahead; // It reads the corpus, as the score does.
+          yield* this.#validate(true);
+          continue;
+        }
         const began = performance.now();
         const cut = await (ahead ?? this.#cut(state.batchInEpoch));
         const rates = this.#learningRates(cut.count);
@@ -153,7 +171,9 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
         if (result.completed > 0) {
           this.#pacer.record(result.completed, milliseconds);
           this.#monitor.poll();
-          yield this.#reporter.step(this.#state, cut, result, rates);
+          this.#step = this.#reporter.step(this.#state, cut, result, rates);
+          if (performance.now() - this.#recordedAt >= recordEvery * 1000) await this.#recordStep();
+          yield this.#step;
         }
         if (this.#keeper.due(this.#state)) yield* await this.#saveLast();
       }
@@ -163,7 +183,18 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   }
 
   #cut(step: number): Promise<BatchCut> {
-    return this.batches.cut(this.#state.epoch, step, this.#pacer.count);
+    const { epoch } = this.#state;
+    const every = stepsOf(this.options.validationEvery);
+    const done = epoch * this.batches.stepsPerEpoch + step;
+    const most = every === undefined ? this.#pacer.count : Math.min(this.#pacer.count, every - (done % every));
+    return this.batches.cut(epoch, step, most);
+  }
+
+  async #recordStep(): Promise<void> {
+    const { totalSteps } = this.#step ?? {};
+    if (totalSteps !== this.stepsDone) return;
+    this.#recordedAt = performance.now();
+    await this.#parts.run?.appendMetrics(this.#step as StepEvent);
   }
 
   /** The ids of the next call, cut while the device works on this one: a fast GPU would wait for them otherwise. */
@@ -227,7 +258,8 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
 
   #diverged(index: number, loss: number, norm: number, what: string): TrainingError {
     const place = `step ${this.stepsDone + index + 1} (epoch ${this.#state.epoch + 1})`;
-    return divergence(place, loss, norm, what, this.options, this.#parts.run?.path);
+    const directory = this.#keeper.resumable ? this.#parts.run?.path : undefined;
+    return divergence(place, loss, norm, what, this.options, directory);
   }
 
   /**
@@ -241,16 +273,8 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const gpu = await this.#monitor.endEpoch();
     let validationLoss: number | undefined;
     if (this.#validationIsDue(epoch)) {
-      try {
-        validationLoss = (await this.#score()).loss;
-      } catch (error) {
-        if (this.#signal?.aborted) return;
-        throw error;
-      }
-    }
-    if (validationLoss !== undefined && !Number.isFinite(validationLoss)) {
-      const norm = state.sums.norms / this.batches.stepsPerEpoch;
-      throw this.#diverged(-1, validationLoss, norm, 'the validation loss is not finite');
+      validationLoss = await this.#score();
+      if (validationLoss === undefined) return;
     }
     const criterion = this.split.validation > 0 ? validationLoss : loss;
     const improved = criterion !== undefined && criterion < (state.best?.loss ?? Number.POSITIVE_INFINITY);
@@ -269,7 +293,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       if (!this.#keeper.resumable) await this.#saveLast();
       const file = this.#bestFile(epoch, criterion);
       events.push(...(await this.#keeper.saveBest(file, this.model.metadata)));
-      state.best = { epoch, loss: criterion, file };
+      state.best = { epoch, step: totalSteps, loss: criterion, file };
       state.scoresSinceBest = 0;
     } else if (criterion !== undefined) {
       state.scoresSinceBest++;
@@ -283,15 +307,70 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     yield* this.#sample(epoch);
   }
 
-  #validationIsDue(epoch: number): boolean {
-    const { validationEvery, epochs } = this.options;
-    return this.split.validation > 0 && (epoch % validationEvery === 0 || epoch >= epochs);
+  /**
+   * Scores the validation text in mid-epoch, and keeps the model if it is the best so far. An abort leaves the state as it was, and
+   * it is scored again on resume.
+   *
+   * @param counts Whether a score without a new best counts towards `patience`. One that is due only because the time is up does
+   * not: the resumed run would stop elsewhere than one that was never interrupted.
+   */
+  async *#validate(counts: boolean): AsyncGenerator<TrainingEvent, void, undefined> {
+    const state = this.#state;
+    const validationLoss = await this.#score();
+    if (validationLoss === undefined) return;
+    const improved = validationLoss < (state.best?.loss ?? Number.POSITIVE_INFINITY);
+    const step = this.stepsDone;
+    const loss = state.sums.nats / state.sums.targets;
+    this.model.metadata = { ...this.model.metadata, epoch: state.epoch, step, loss, validationLoss };
+    this.#tick();
+    const events: TrainingEvent[] = [this.#reporter.validation(state, validationLoss, improved)];
+    if (improved) {
+      if (!this.#keeper.resumable) await this.#saveLast();
+      const file = this.#bestFile(state.epoch + 1, validationLoss);
+      events.push(...(await this.#keeper.saveBest(file, this.model.metadata)));
+      state.best = { epoch: state.epoch + 1, step, loss: validationLoss, file };
+      state.scoresSinceBest = 0;
+    } else if (counts) {
+      state.scoresSinceBest++;
+    }
+    state.scoredAt = step;
+    for (const event of events) await this.#parts.run?.appendMetrics(event);
+    if (improved) events.push(...(await this.#saveLast()));
+    yield* events;
   }
 
-  async #score(): Promise<{ loss: number }> {
+  /** Whether the validation text is to be scored now, before the next step of the epoch in progress. */
+  #scoreIsDue(): boolean {
+    const every = stepsOf(this.options.validationEvery);
+    const done = this.stepsDone;
+    if (every === undefined || this.split.validation === 0 || this.#state.batchInEpoch === 0) return false;
+    return done % every === 0 && this.#state.scoredAt !== done;
+  }
+
+  /** Whether it is to be scored at the end of this epoch. */
+  #validationIsDue(epoch: number): boolean {
+    const { validationEvery, epochs } = this.options;
+    const steps = stepsOf(validationEvery);
+    const due = steps === undefined ? epoch % (validationEvery as number) === 0 : this.stepsDone % steps === 0;
+    return this.split.validation > 0 && (due || epoch >= epochs);
+  }
+
+  /**
+   * Nats a character of the validation text; undefined if that was aborted.
+   *
+   * @throws TrainingError if it is not finite.
+   */
+  async #score(): Promise<number | undefined> {
+    const { native } = this.model;
     this.#calling = true;
     try {
-      return await scoreValidation(this.model.native, this.#parts.corpus.ids, this.split, this.options, this.#signal);
+      const { loss } = await scoreValidation(native, this.#parts.corpus.ids, this.split, this.options, this.#signal);
+      if (Number.isFinite(loss)) return loss;
+      const norm = this.#state.sums.norms / this.#state.batchInEpoch;
+      throw this.#diverged(-1, loss, norm, 'the validation loss is not finite');
+    } catch (error) {
+      if (this.#signal?.aborted) return undefined;
+      throw error;
     } finally {
       this.#calling = false;
     }
@@ -323,7 +402,9 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const { options, stepsDone } = this;
     const { corpus } = this.#parts;
     this.#tick();
-    const metadata = { ...this.model.metadata, epoch: this.#state.epoch, step: stepsDone };
+    const { epoch, batchInEpoch, sums } = this.#state;
+    const soFar = batchInEpoch > 0 && sums.targets > 0 ? { loss: sums.nats / sums.targets } : {};
+    const metadata = { ...this.model.metadata, ...soFar, epoch, step: stepsDone };
     return this.#keeper.saveLast(metadata, this.#state, {
       batch: options.batchSize,
       seed: options.seed,
@@ -335,16 +416,14 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
 
   #interruption(): EndReason | undefined {
     if (this.#signal?.aborted) return 'aborted';
-    const { maxTime } = this.options;
+    const { maxTime, patience } = this.options;
+    if (patience > 0 && this.#state.scoresSinceBest >= patience) return 'early-stopping';
     return maxTime !== undefined && performance.now() - this.#began >= maxTime * 1000 ? 'max-time' : undefined;
   }
 
   #endReason(): EndReason | undefined {
-    const { epochs, patience } = this.options;
     if (this.#signal?.aborted) return 'aborted';
-    if (this.#state.epoch >= epochs) return 'finished';
-    if (patience > 0 && this.#state.scoresSinceBest >= patience) return 'early-stopping';
-    return this.#interruption();
+    return this.#state.epoch >= this.options.epochs ? 'finished' : this.#interruption();
   }
 
   /** Brings the elapsed time up to date. */

@@ -1,7 +1,7 @@
 import type { Checkpoint, CheckpointMetadata } from '../../../lib/checkpoint/checkpoint';
 import type { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { queued } from '../../../lib/device/queue';
-import type { EndEvent, EpochEvent, TrainingEvent } from '../../../lib/training/events';
+import type { EndEvent, EpochEvent, TrainingEvent, ValidationEvent } from '../../../lib/training/events';
 import type { TrainingOptions } from '../../../lib/training/options';
 import { presetOptions } from '../../../lib/training/presets';
 import { Trainer } from '../../../lib/training/trainer';
@@ -58,6 +58,8 @@ async function collect(trainer: Trainer): Promise<TrainingEvent[]> {
 }
 
 const epochsOf = (events: TrainingEvent[]) => events.filter((event): event is EpochEvent => event.type === 'epoch');
+const validationsOf = (events: TrainingEvent[]) =>
+  events.filter((event): event is ValidationEvent => event.type === 'validation');
 const endOf = (events: TrainingEvent[]) => events.at(-1) as EndEvent;
 
 describe('a whole run', () => {
@@ -216,6 +218,54 @@ describe('a whole run', () => {
     expect(scored).toEqual([false, false, true, false, true]);
   });
 
+  it('scores the validation text in mid-epoch where that is counted in steps, and trains as it would without', async () => {
+    const plain = make({ ...small, sampleLength: 0 });
+    await collect(plain.trainer);
+    for (const every of [1, 7, 10, 24, 1000]) {
+      const { trainer, native, run } = make({ ...small, validationEvery: `${every}steps`, sampleLength: 0 });
+      const events = await collect(trainer);
+      const scored = events
+        .filter(
+          (event) => event.type === 'validation' || (event.type === 'epoch' && event.validationLoss !== undefined),
+        )
+        .map((event) => (event as ValidationEvent).totalSteps);
+      const due = Array.from({ length: 96 }, (_, i) => i + 1).filter((step) => step % every === 0 || step === 96);
+      expect(scored).toEqual(due);
+      expect(native.read('parameters')).toEqual(plain.native.read('parameters'));
+      for (const event of validationsOf(events)) {
+        expect(event).toMatchObject({ type: 'validation', epochs: 4, stepsPerEpoch: 24, loss: expect.any(Number) });
+        expect(event.totalSteps).toBe((event.epoch - 1) * 24 + event.step);
+      }
+      expect(run.metrics.filter(({ type }) => type === 'validation')).toEqual(validationsOf(events));
+    }
+  });
+
+  it('keeps a best checkpoint of mid-epoch, and stops there when none has come for a while', async () => {
+    const { trainer, native, run } = make({
+      ...small,
+      epochs: 50,
+      patience: 3,
+      validationEvery: '10steps',
+      sampleLength: 0,
+    });
+    native.validationOffset = () => (native.stepCount <= 30 ? 5 - native.stepCount / 10 : 9);
+    const events = await collect(trainer);
+    const best = { epoch: 2, step: 30 };
+    expect(endOf(events)).toMatchObject({ reason: 'early-stopping', epoch: 2, totalSteps: 60, best });
+    const file = [...run.best.keys()].at(-1) as string;
+    expect(run.best.get(file)?.metadata).toMatchObject({
+      epoch: 1,
+      step: 30,
+      validationLoss: endOf(events).best?.loss,
+    });
+    expect(run.last?.metadata.training?.best).toMatchObject({ ...best, file });
+    // It stays stopped until it is told to go on.
+    const again = await collect(make({ ...small, epochs: 50, patience: 3 }, undefined, run.last).trainer);
+    expect(endOf(again)).toMatchObject({ reason: 'early-stopping', newSteps: 0 });
+    const more = await collect(make({ ...small, epochs: 5, patience: 0 }, undefined, run.last).trainer);
+    expect(endOf(more)).toMatchObject({ reason: 'finished', newSteps: 60 });
+  });
+
   it('can be iterated over once', async () => {
     const { trainer } = make({ ...small, epochs: 1 });
     await collect(trainer);
@@ -223,8 +273,12 @@ describe('a whole run', () => {
   });
 });
 
-describe.each(['every', 'last'] as const)('a run that is cut and resumed, target %s', (target) => {
-  const options: TrainingOptions = { ...small, target, sampleLength: 0, patience: 0 };
+describe.each([
+  ['every', 1],
+  ['last', 1],
+  ['every', '9steps'],
+] as const)('a run that is cut and resumed, target %s, scored every %s', (target, validationEvery) => {
+  const options: TrainingOptions = { ...small, target, sampleLength: 0, patience: 0, validationEvery };
 
   async function unbroken() {
     const { trainer, native, run } = make(options);
@@ -304,6 +358,18 @@ describe.each(['every', 'last'] as const)('a run that is cut and resumed, target
 });
 
 describe('interruptions', () => {
+  afterEach(() => jest.restoreAllMocks());
+
+  /** The clock stands still but for the steps, 10 ms each, so that where the time is up does not depend on the machine. */
+  function passTime(native: FakeTrainingModel): void {
+    let now = 0;
+    jest.spyOn(performance, 'now').mockImplementation(() => now);
+    native.lossAt = () => {
+      now += 10;
+      return { loss: 2.5, norm: 1 };
+    };
+  }
+
   it('an abort in validation leaves the end of the epoch to the resumed run', async () => {
     const controller = new AbortController();
     const { trainer, native, run } = make(small, undefined, undefined, controller.signal);
@@ -336,6 +402,63 @@ describe('interruptions', () => {
     expect(endOf(events).reason).toBe('max-time');
     expect(endOf(events).elapsedSeconds).toBeLessThan(3);
     expect(run.last?.metadata.training?.stepCount).toBe(endOf(events).totalSteps);
+  });
+
+  it('has a loss, a score and a best checkpoint though the time is up within the first epoch', async () => {
+    const { trainer, native, run } = make({ ...small, epochs: 3, maxTime: 0.1 });
+    passTime(native);
+    const events = await collect(trainer);
+    const [score] = validationsOf(events);
+    const steps = native.stepCount;
+    expect(steps).toBeLessThan(24);
+    expect(score).toMatchObject({ epoch: 1, step: steps, loss: 2.5, best: true });
+    const { validationLoss } = score as ValidationEvent;
+    expect(endOf(events)).toMatchObject({
+      reason: 'max-time',
+      epoch: 0,
+      newSteps: steps,
+      loss: 2.5,
+      validationLoss,
+      best: { epoch: 1, step: steps, loss: validationLoss },
+    });
+    expect(run.metrics.filter(({ type }) => type === 'step').at(-1)).toMatchObject({
+      totalSteps: steps,
+      epochLoss: 2.5,
+    });
+    expect([...run.best.values()].map(({ metadata }) => metadata)).toMatchObject([
+      { epoch: 0, step: steps, validationLoss },
+    ]);
+    // What `info` shows of the last checkpoint.
+    expect(run.last?.metadata).toMatchObject({ epoch: 0, step: steps, loss: 2.5, validationLoss });
+  });
+
+  it('does not count the score of a run whose time is up towards its patience', async () => {
+    const options = { ...small, epochs: 3, maxTime: 0.1, patience: 1 };
+    const cut = make(options);
+    passTime(cut.native);
+    await collect(cut.trainer);
+    const worse = cut.run.last as Checkpoint;
+    (worse.metadata.training as { best: { loss: number } }).best.loss = 0;
+    const again = make({ ...options, maxTime: 0.05 }, undefined, worse);
+    passTime(again.native);
+    const events = await collect(again.trainer);
+    expect(validationsOf(events)).toMatchObject([{ best: false }]);
+    expect(again.run.last?.metadata.training?.extra.scoresSinceBest).toBe(0);
+  });
+
+  it('scores again what an abort cut short', async () => {
+    const options: TrainingOptions = { ...small, validationEvery: '10steps', sampleLength: 0 };
+    const controller = new AbortController();
+    const first = make(options, undefined, undefined, controller.signal);
+    first.native.validationOffset = () => {
+      controller.abort(new Error('cut'));
+      return 0;
+    };
+    await expect(collect(first.trainer)).rejects.toThrow('cut');
+    expect(first.run.last?.metadata.training).toMatchObject({ stepCount: 10 });
+    expect(first.run.last?.metadata.training?.best).toBeUndefined();
+    const events = await collect(make(options, undefined, first.run.last).trainer);
+    expect(validationsOf(events)[0]).toMatchObject({ totalSteps: 10, best: true });
   });
 
   it('saves in mid-epoch as often as asked', async () => {
@@ -379,6 +502,14 @@ describe('divergence', () => {
       code: 'ERR_TRAINING',
       exitCode: 1,
       message: expect.stringMatching(message),
+    });
+
+    it('promises no checkpoints in the first epoch, which has saved none', async () => {
+      const { trainer, native } = make(small);
+      native.lossAt = (step) => ({ loss: step === 3 ? Number.NaN : 2, norm: 1 });
+      await expect(collect(trainer)).rejects.toThrow(
+        /^Training stopped at step 4 .* lower --learning-rate \(0\.003\)\.$/,
+      );
     });
     expect(run.last?.metadata.training?.stepCount).toBe(24);
   });
