@@ -13,6 +13,7 @@ import { type QueuedModel, queued } from './device/queue';
 import { DataError, UsageError } from './errors';
 import { type GeneratedPiece, generatePieces } from './sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
+import { checkStops } from './sampling/stop';
 import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany } from './scoring/score';
 import { scoreWindows, type WindowProtocolOptions, type WindowScore } from './scoring/window-protocol';
 import { packageVersion } from './version';
@@ -147,7 +148,7 @@ export class LanguageModel implements Disposable {
    * Continues `o.prompt`: an iterator over pieces of the generated text (the prompt is not part of it), none of which splits a code
    * point. Options are checked, and the prompt encoded, before the iterator is made.
    *
-   * @throws UsageError on an option out of range; DataError if the prompt has characters that the model does not know.
+   * @throws UsageError on an option out of range; DataError if the prompt or a stop string has characters that the model does not know.
    */
   generate(o: GenerateOptions = {}): AsyncIterable<string> {
     const pieces = this.generateMany(1, o);
@@ -160,9 +161,11 @@ export class LanguageModel implements Disposable {
   generateMany(count: number, o: GenerateOptions = {}): AsyncGenerator<GeneratedPiece, void, undefined> {
     const plan = checkGeneration(o, count, this.defaultWindow);
     const sampling = checkSamplingOptions(o);
+    const stop = plan.stop.map((text) => this.normalize(text));
+    checkStops(stop, this.vocabulary);
     return generatePieces(this.native, this.vocabulary, {
       ...plan,
-      stop: plan.stop.map((stop) => this.normalize(stop)),
+      stop,
       prompt: this.#promptIds(o),
       sampling,
       signal: o.signal,

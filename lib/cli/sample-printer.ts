@@ -5,11 +5,11 @@ import { writeAndDrain } from './command';
 
 /**
  * Shows the first unfinished text as it grows; those behind it wait for their turn. Each ends with a line break, and a separator
- * line stands between two.
+ * line stands between two, unless the separator is empty.
  */
 export class TextPrinter {
   readonly #stdout: NodeJS.WritableStream;
-  readonly #separator: string;
+  readonly #between: string;
   /** What is still to be printed of each text. */
   readonly #waiting: string[];
   readonly #finished = new Set<number>();
@@ -17,7 +17,7 @@ export class TextPrinter {
 
   constructor(stdout: NodeJS.WritableStream, count: number, separator: string, before: string) {
     this.#stdout = stdout;
-    this.#separator = separator;
+    this.#between = separator === '' ? '\n' : `\n${separator}\n`;
     this.#waiting = Array.from({ length: count }, () => before);
   }
 
@@ -30,7 +30,7 @@ export class TextPrinter {
       if (ready !== '') await writeAndDrain(this.#stdout, ready);
       if (!this.#finished.has(this.#showing)) return;
       this.#showing++;
-      await writeAndDrain(this.#stdout, this.#showing < this.#waiting.length ? `\n${this.#separator}\n` : '\n');
+      await writeAndDrain(this.#stdout, this.#showing < this.#waiting.length ? this.#between : '\n');
     }
   }
 

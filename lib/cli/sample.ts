@@ -2,8 +2,8 @@
 import { createHash, randomInt } from 'node:crypto';
 import { Command, Option } from 'commander';
 import type { DeviceName } from '../device/choose';
-import { exitCodes, UsageError } from '../errors';
-import { LanguageModel } from '../model';
+import { DataError, exitCodes, UsageError } from '../errors';
+import type { LanguageModel } from '../model';
 import type { GeneratedPiece } from '../sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from '../sampling/options';
 import { type OpenTextOptions, openText } from '../scoring/text';
@@ -16,10 +16,13 @@ import {
   repeatable,
   writeAndDrain,
 } from './command';
+import { loadModel } from './load-model';
+import { readPrompt } from './prompt-file';
 import { TextPrinter } from './sample-printer';
 
 interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop'> {
   stop?: string[];
+  promptFile?: string;
   corpus?: string;
   count: number;
   echo?: boolean;
@@ -36,24 +39,37 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   // Before the checkpoint is read, so that a wrong option does not wait for it.
   const { seed } = checkSamplingOptions({ ...o, seed: o.seed ?? randomInt(2 ** 32) });
   checkGeneration(o, o.count, 0);
-  if (o.prompt !== undefined && o.corpus !== undefined) {
-    throw new UsageError('--prompt and --corpus both say what to continue; give one of them.');
+  if ([o.prompt, o.promptFile, o.corpus].filter((given) => given !== undefined).length > 1) {
+    throw new UsageError('--prompt, --prompt-file and --corpus all say what to continue; give one of them.');
   }
 
   using interrupt = abortOnSignals();
-  using model = await LanguageModel.load(command.args[0] as string, { device: o.device, threads: o.threads });
-  io.stderr.write(`device: ${model.deviceReason}\nseed: ${seed}\n`);
   const { signal } = interrupt;
-  let prompt = o.prompt ?? '';
+  let prompt = o.promptFile === undefined ? (o.prompt ?? '') : await readPrompt(o.promptFile, signal);
+  using model = await loadModel(command.args[0] as string, o, io);
+  io.stderr.write(`seed: ${seed}\n`);
   if (o.corpus !== undefined) {
     prompt = await randomWindow(model, o.corpus, seed, { unknown: o.unknown, signal }, io);
     io.stderr.write(`prompt: ${JSON.stringify(prompt)}\n`);
   }
 
-  const pieces = model.generateMany(o.count, { ...o, prompt, seed, signal });
+  const pieces = begin(model, o.count, { ...o, prompt, seed, signal });
   if (o.json) await printJson(pieces, o.count, { seed, prompt }, io);
   else await printText(pieces, new TextPrinter(io.stdout, o.count, o.separator, o.echo ? prompt : ''));
   return exitCodes.ok;
+}
+
+/** Starts the generation; where a text has `\\n` for a line break, the error says how a shell writes one. */
+function begin(model: LanguageModel, count: number, options: GenerateOptions): AsyncIterable<GeneratedPiece> {
+  try {
+    return model.generateMany(count, options);
+  } catch (error) {
+    const texts = [options.prompt ?? '', ...[options.stop ?? []].flat()];
+    const escaped = texts.some((text) => /\\[nt]/.test(text)) && model.vocabulary.idOf('\\') === undefined;
+    if (!(error instanceof DataError) || !escaped) throw error;
+    const hint = "a line break is written $'\\n' in bash and zsh, or stands in a --prompt-file";
+    throw new DataError(`${error.message}; ${hint}`, { cause: error });
+  }
 }
 
 async function printText(pieces: AsyncIterable<GeneratedPiece>, printer: TextPrinter): Promise<void> {
@@ -108,6 +124,7 @@ function syntax(): Command {
     .description('Print text that a model writes. The text goes to stdout, everything else to stderr.')
     .argument('<checkpoint>', "a checkpoint, or a run's directory (its best checkpoint)")
     .option('--prompt <text>', 'text to continue; without one the text starts after a line break')
+    .option('--prompt-file <file>', 'the same from a file, or from standard input with -')
     .option('--corpus <file>', 'continue a random window of this text instead (the seed decides which)')
     .option('--length <n>', 'characters to write (default: 500)', whole('--length'))
     .option('--count <n>', 'texts to write at once', whole('--count'), 1)
@@ -119,6 +136,7 @@ function syntax(): Command {
     .option('--repetition-penalty <r>', 'above 1: weaken what was written lately', real('--repetition-penalty'))
     .option('--penalty-window <n>', 'what "lately" means, in characters (default: 64)', whole('--penalty-window'))
     .option('--stop <text>', 'end before this text; may be repeated', repeatable)
+    .option('--keep-stop', 'end after that text, not before it')
     .option('--seed <n>', 'the same seed writes the same text (default: a random one, printed)', whole('--seed'))
     .option(
       '--window <n>',
@@ -133,7 +151,7 @@ function syntax(): Command {
       ]),
     )
     .option('--echo', 'print the prompt before the text')
-    .option('--separator <line>', 'what stands between several texts', '--------')
+    .option('--separator <line>', "what stands between several texts; '' for nothing", '--------')
     .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)')
     .option('--threads <n>', 'CPU threads', whole('--threads'))
     .option('--json', 'one JSON object a text: {"sample", "seed", "prompt", "text", "finished"}');

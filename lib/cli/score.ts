@@ -1,13 +1,15 @@
 /** `score`: how well a model predicts texts. */
 import { Command, Option } from 'commander';
+import { leftOut } from '../corpus/encoder';
 import type { DeviceName } from '../device/choose';
 import { exitCodes, UsageError } from '../errors';
-import { LanguageModel } from '../model';
+import type { LanguageModel } from '../model';
 import { ScoringProgress } from '../scoring/progress';
 import { type Score, scoreOf } from '../scoring/score';
 import { type OpenText, openText, readLines } from '../scoring/text';
 import type { WindowScore } from '../scoring/window-protocol';
 import { abortOnSignals, type CommandIo, numberOption, parseArguments, processIo, writeAndDrain } from './command';
+import { loadModel } from './load-model';
 
 interface ScoreCommandOptions {
   lines?: boolean;
@@ -41,8 +43,7 @@ export async function scoreCommand(argv: string[], io: CommandIo = processIo): P
   checkCombination(o);
 
   using interrupt = abortOnSignals();
-  using model = await LanguageModel.load(checkpoint, { device: o.device, threads: o.threads });
-  io.stderr.write(`device: ${model.deviceReason}\n`);
+  using model = await loadModel(checkpoint, o, io);
   const progress = new ScoringProgress(io.stderr);
   const job: Job = { model, texts, o, signal: interrupt.signal, io, progress };
   try {
@@ -71,18 +72,23 @@ async function scoreWhole(job: Job): Promise<void> {
   const { model, texts, o, signal, progress } = job;
   const scores = await eachText(job, async (text, name) => {
     const options = { streams: o.streams, signal, onProgress: progress.update.bind(progress) };
-    const score = await model.score(text.ids, options);
+    const score = { ...(await model.score(text.ids, options)), skipped: text.skipped };
     await printScore(job, score, name);
     return score;
   });
   if (texts.length === 1) return;
   const nats = scores.reduce((sum, score) => sum + score.loss * score.characters, 0);
   const characters = scores.reduce((sum, score) => sum + score.characters, 0);
-  await printScore(job, scoreOf(nats, characters), undefined);
+  const skipped = scores.reduce((sum, score) => sum + score.skipped, 0);
+  await printScore(job, { ...scoreOf(nats, characters), skipped }, undefined);
 }
 
 /** @param name Of the text; undefined: all of them. */
-async function printScore({ texts, o, io, progress }: Job, score: Score, name: string | undefined): Promise<void> {
+async function printScore(
+  { texts, o, io, progress }: Job,
+  score: Score & { skipped: number },
+  name: string | undefined,
+): Promise<void> {
   progress.clear();
   const named = texts.length > 1 ? { text: name ?? null } : {};
   const line = o.json ? JSON.stringify({ ...score, ...named }) : `${scoreText(score)}  ${name ?? 'all of them'}`;
@@ -96,7 +102,8 @@ async function scoreByWindows(job: Job): Promise<void> {
     const score = await model.scoreWindows(text.ids, options);
     progress.clear();
     const named = texts.length > 1 ? { text: name } : {};
-    const lines = o.json ? [JSON.stringify({ ...windowFields(score), ...named })] : windowLines(score, name);
+    const fields = { ...windowFields(score), skipped: text.skipped, ...named };
+    const lines = o.json ? [JSON.stringify(fields)] : windowLines(score, name);
     await writeAndDrain(io.stdout, `${lines.join('\n')}\n`);
   });
 }
@@ -131,9 +138,13 @@ async function scoreLines({ model, texts, o, signal, progress, io }: Job): Promi
       onProgress: (...at) => progress.update(...at),
     });
     progress.clear();
+    const skipped = lines.map((line) => unknownOf(model, line));
+    const all = skipped.flat();
+    if (all.length > 0) io.stderr.write(`${leftOut(all.length, new Set(all))}\n`);
     for (const [i, line] of lines.entries()) {
       const score = scores[i];
-      const fields = score ?? { bitsPerCharacter: null, loss: null, characters: 0 };
+      const figures = score ?? { bitsPerCharacter: null, loss: null, characters: 0 };
+      const fields = { ...figures, skipped: skipped[i]?.length ?? 0 };
       const named = texts.length > 1 ? { text: source } : {};
       const text = o.json
         ? JSON.stringify({ line: i + 1, ...fields, content: line, ...named })
@@ -141,6 +152,11 @@ async function scoreLines({ model, texts, o, signal, progress, io }: Job): Promi
       await writeAndDrain(io.stdout, `${text}\n`);
     }
   }
+}
+
+/** The characters of a normalised line that the model does not know, which are left out of its score. */
+function unknownOf({ vocabulary }: LanguageModel, line: string): string[] {
+  return [...line].filter((symbol) => vocabulary.idOf(symbol) === undefined);
 }
 
 /** Opens the texts one after another and tells what their readers have to say; each is done with before the next is opened. */
@@ -205,5 +221,5 @@ function syntax(): Command {
     )
     .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)')
     .option('--threads <n>', 'CPU threads', whole('--threads'))
-    .option('--json', 'one JSON object a text (or line): {"bitsPerCharacter", "loss", "characters"}');
+    .option('--json', 'one JSON object a text (or line): {"bitsPerCharacter", "loss", "characters", "skipped"}');
 }

@@ -39,6 +39,8 @@ export interface Corpus {
   /** Of the normalised text as UTF-8. */
   sha256: string;
   sources: string[];
+  /** Characters left out because the given vocabulary does not hold them. */
+  skipped: number;
   /** Lines worth telling the user. */
   notes: string[];
   /** Frees the ids, and what is left of a temporary id file. */
@@ -153,7 +155,9 @@ async function readCorpus(sources: readonly Source[], folder: TemporaryFolder, o
   if (o.vocabulary === undefined && vocabulary.idOf('\0') !== undefined)
     notes.push(`${what} has NUL characters: it may not be a text, or be one in UTF-16 (--encoding utf-16le)`);
   if (streamed)
-    notes.push(`${ids.length} characters are read from a temporary id file in ${tmpdir()}, not from memory`);
+    notes.push(
+      `${ids.length.toLocaleString('en')} characters are read from a temporary id file in ${tmpdir()}, not from memory`,
+    );
   return {
     vocabulary,
     normalization,
@@ -161,6 +165,7 @@ async function readCorpus(sources: readonly Source[], folder: TemporaryFolder, o
     length: ids.length,
     sha256: hash.digest('hex'),
     sources: sources.map(({ name }) => name),
+    skipped: encoder.skipped,
     notes,
     close: () => ids.close(),
   };

@@ -62,10 +62,14 @@ export class Encoder {
 
   /** What there is to tell about characters left out. */
   notes(): string[] {
-    if (this.skipped === 0) return [];
-    const count = this.skipped === 1 ? '1 character' : `${this.skipped.toLocaleString('en')} characters`;
-    return [`${count} that the model does not know left out: ${nameCharacters(this.unknown.keys())}`];
+    return this.skipped === 0 ? [] : [leftOut(this.skipped, this.unknown.keys())];
   }
+}
+
+/** The note about characters that a vocabulary does not hold; `symbols`: which. */
+export function leftOut(count: number, symbols: Iterable<string>): string {
+  const what = count === 1 ? '1 character' : `${count.toLocaleString('en')} characters`;
+  return `${what} that the model does not know left out: ${nameCharacters(symbols)}`;
 }
 
 /** Which symbols there are, and how many characters. */

@@ -45,7 +45,7 @@ export async function* generatePieces(
   generation: Generation,
 ): AsyncGenerator<GeneratedPiece, void, undefined> {
   const { streams, length, signal } = generation;
-  const texts = Array.from({ length: streams }, () => new StopMatcher(generation.stop));
+  const texts = Array.from({ length: streams }, () => new StopMatcher(generation.stop, generation.keepStop));
   const running = new Set(texts.keys());
   signal?.throwIfAborted();
   const drawer = new Drawer(native, generation);

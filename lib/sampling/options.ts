@@ -31,8 +31,10 @@ export interface GenerateOptions extends SamplingOptions {
   length?: number | undefined;
   /** What a character that the model does not know in the prompt does. Default `'error'`. */
   unknown?: 'error' | 'skip' | undefined;
-  /** Ends the text before the first of these; none of it is given out. */
+  /** Ends the text before the first of these; none of it is given out unless `keepStop` is set. */
   stop?: string | readonly string[] | undefined;
+  /** Ends the text after the stop string, not before it. Default false. */
+  keepStop?: boolean | undefined;
   /**
    * 0: the recurrent state is carried from character to character. n > 0: every character is drawn from the n before it, from zero
    * state, as a model trained on windows (`target: 'last'`) has learned it. Default: the checkpoint's sequence length for
@@ -67,6 +69,7 @@ export interface GenerationPlan {
   window: number;
   streams: number;
   stop: string[];
+  keepStop: boolean;
 }
 
 /** Checks the rest of {@link GenerateOptions}. `defaultWindow` is the model's own. */
@@ -87,6 +90,7 @@ export function checkGeneration(o: GenerateOptions, streams: number, defaultWind
     window: whole('window', o.window ?? defaultWindow, 0, 1_000_000),
     streams: whole('count', streams, 1, maxStreams),
     stop,
+    keepStop: o.keepStop ?? false,
   };
 }
 

@@ -1,10 +1,12 @@
 /** Stop strings in a text that arrives in pieces. */
+import { nameCharacters, type Vocabulary } from '../corpus/vocabulary';
+import { DataError } from '../errors';
 
 /** What {@link StopMatcher.push} gives back. */
 export interface StopResult {
   /** Text that can be given out: no stop string has begun in it. */
   text: string;
-  /** A stop string was completed; the text before it has been given out, and nothing more follows. */
+  /** A stop string was completed; the text up to it has been given out, and nothing more follows. */
   stopped: boolean;
 }
 
@@ -14,10 +16,13 @@ export interface StopResult {
  */
 export class StopMatcher {
   readonly #stops: readonly string[];
+  readonly #keep: boolean;
   #held = '';
 
-  constructor(stops: readonly string[]) {
+  /** @param keep Whether the stop string itself is given out, as the end of the text. */
+  constructor(stops: readonly string[], keep = false) {
     this.#stops = stops;
+    this.#keep = keep;
   }
 
   /** Takes the next piece of the text. */
@@ -36,7 +41,7 @@ export class StopMatcher {
     }
     if (start >= 0) {
       this.#held = '';
-      return { text: text.slice(0, start), stopped: true };
+      return { text: text.slice(0, this.#keep ? end : start), stopped: true };
     }
     const keep = this.#possibleStart(text);
     this.#held = text.slice(text.length - keep);
@@ -59,5 +64,20 @@ export class StopMatcher {
       }
     }
     return longest;
+  }
+}
+
+/**
+ * Refuses stop strings with a character that the model never writes.
+ *
+ * @throws DataError
+ */
+export function checkStops(stops: readonly string[], vocabulary: Pick<Vocabulary, 'idOf'>): void {
+  for (const stop of stops) {
+    const unknown = new Set([...stop].filter((symbol) => vocabulary.idOf(symbol) === undefined));
+    if (unknown.size === 0) continue;
+    throw new DataError(
+      `stop ${JSON.stringify(stop)} can never match: the model does not know ${nameCharacters(unknown)}`,
+    );
   }
 }

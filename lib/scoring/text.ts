@@ -18,6 +18,8 @@ export interface Reader {
 /** A text, open for scoring. */
 export interface OpenText {
   ids: ReadableIds;
+  /** Characters left out because the model does not know them. */
+  skipped: number;
   /** Lines worth telling the user, e.g. that a Project Gutenberg header was left out. */
   notes: string[];
   close(): void;
@@ -49,8 +51,8 @@ export async function openText(
     ...(o.gutenberg === undefined ? {} : { gutenberg: o.gutenberg }),
     ...(o.signal === undefined ? {} : { signal: o.signal }),
   };
-  const { ids, notes, close } = await openCorpus([source], options);
-  return { ids, notes, close };
+  const { ids, skipped, notes, close } = await openCorpus([source], options);
+  return { ids, skipped, notes, close };
 }
 
 /** Reads a text's lines, normalised as the model's corpus was, without their line breaks. */

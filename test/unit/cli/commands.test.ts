@@ -1,11 +1,12 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
 import { reportError } from '../../../lib/cli/command';
 import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { LanguageModel } from '../../../lib/model';
+import { node } from '../../fixtures/child';
+import { sinks } from '../../fixtures/sink';
 
 let folder: string;
 let checkpoint: string;
@@ -25,16 +26,14 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 /** Runs the bin as its main program would, without a process. */
 async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const stdout = new PassThrough({ highWaterMark: 1e6 });
-  const stderr = new PassThrough({ highWaterMark: 1e6 });
+  const { stdout, stderr } = sinks();
   let code: number;
   try {
     code = await main(argv, { stdout, stderr });
   } catch (error) {
     code = reportError(error, stderr);
   }
-  const text = (stream: PassThrough) => (stream.read() as Buffer | null)?.toString() ?? '';
-  return { code, out: text(stdout), err: text(stderr) };
+  return { code, out: stdout.text, err: stderr.text };
 }
 
 const cpu = ['--device', 'cpu', '--threads', '1'];
@@ -55,7 +54,9 @@ describe('sample', () => {
     expect(code).toBe(0);
     expect(out).toHaveLength(61);
     expect(out.endsWith('\n')).toBe(true);
-    expect(err).toMatch(/^device: cpu \(.*asked for\nseed: 3\n$/);
+    expect(err).toMatch(
+      /^model: .*model\.safetensors \(after 0 steps\)\ndevice: CPU, .*1 thread \(asked for\)\nseed: 3\n$/,
+    );
   });
 
   it('prints the prompt first if asked to', async () => {
@@ -75,6 +76,71 @@ describe('sample', () => {
       .map((line) => JSON.parse(line));
     expect(lines.sort((a, b) => a.sample - b.sample).map((line) => line.text)).toEqual(texts);
     expect(lines[0]).toMatchObject({ sample: 0, seed: 3, prompt: '', finished: 'length' });
+  });
+
+  it('writes one text a line where nothing is to stand between them', async () => {
+    const options = ['--count', '4', '--length', '300', '--stop', '\n', '--seed', '3', ...cpu];
+    const { out } = await run('sample', checkpoint, ...options, '--separator', '');
+    const json = await run('sample', checkpoint, ...options, '--json');
+    const texts = json.out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    texts.sort((a, b) => a.sample - b.sample);
+    expect(out).toBe(texts.map(({ text }) => `${text}\n`).join(''));
+  });
+
+  it('keeps the stop string if asked to', async () => {
+    const options = ['--stop', 'a', '--length', '300', '--seed', '3', ...cpu];
+    const without = (await run('sample', checkpoint, ...options)).out;
+    const kept = (await run('sample', checkpoint, ...options, '--keep-stop')).out;
+    expect(without).not.toContain('a');
+    expect(kept).toBe(`${without.slice(0, -1)}a\n`);
+  });
+
+  it('takes the prompt from a file or from standard input, as it stands', async () => {
+    const file = join(folder, 'prompt.txt');
+    const long = 'abba cab\n'.repeat(20_000);
+    writeFileSync(file, long);
+    const options = ['--length', '20', '--seed', '3', '--json', ...cpu];
+    const fromFile = JSON.parse((await run('sample', checkpoint, '--prompt-file', file, ...options)).out);
+    expect(fromFile.prompt).toBe(long);
+    const { stdout } = await node('cli/main.js', ['sample', checkpoint, '--prompt-file', '-', ...options], {
+      input: long,
+    });
+    expect(JSON.parse(stdout)).toEqual(fromFile);
+  });
+
+  it.each([
+    ['none.txt', 'cannot read the prompt: ENOENT'],
+    ['.', 'cannot read the prompt: EISDIR'],
+    ['latin1.txt', 'is not UTF-8 text'],
+    ['/dev/zero', 'longer than 16 MiB'],
+  ])('refuses the prompt file %s', async (name, message) => {
+    writeFileSync(join(folder, 'latin1.txt'), Buffer.from([0x61, 0xe9]));
+    const path = name.startsWith('/') ? name : join(folder, name);
+    const { code, err } = await run('sample', checkpoint, '--prompt-file', path, ...cpu);
+    expect(code).toBe(3);
+    expect(err).toContain(message);
+  });
+
+  it('says which checkpoint of a run it uses', async () => {
+    const out = join(folder, 'a run');
+    const tiny = ['--hidden', '8', '--layers', '1', '--batch-size', '2', '--seq-length', '10', '--sample-length', '0'];
+    await run('train', corpus, ...tiny, '--epochs', '2', '--out', out, ...cpu);
+    const sampled = await run('sample', out, '--length', '5', ...cpu);
+    expect(sampled.err).toMatch(
+      /^model: .*a run\/weights-improvement-\d-\d\.\d{4}\.safetensors \(after \d epochs?, validation loss \d\.\d{4}\)\n/,
+    );
+    const [, file] = /^model: (.*\.safetensors) \(/.exec(sampled.err) as RegExpExecArray;
+    renameSync(file as string, join(out, 'mine.safetensors'));
+    for (const command of [
+      ['sample', out, '--length', '5'],
+      ['score', out, corpus],
+    ]) {
+      const { err } = await run(...command, ...cpu);
+      expect(err).toMatch(/^model: .*checkpoint-\d+\.safetensors \(.*, the last one, not the best\)\n/);
+    }
   });
 
   it('continues a random window of a corpus that the seed decides', async () => {
@@ -102,10 +168,16 @@ describe('sample', () => {
   it.each([
     [['--temperature', '-1'], 2, 'temperature must be from 0 to 100'],
     [['--temperature', 'hot'], 2, "--temperature takes a number, not 'hot'"],
-    [['--temprature', '1'], 2, 'the nearest one is --temperature'],
+    [['--temprature', '1'], 2, 'did you mean --temperature'],
     [['--count', '0'], 2, 'count must be'],
     [['--unknown', 'maybe'], 2, 'Allowed choices are error, skip'],
     [['--prompt', 'xyz'], 3, 'U+0078'],
+    [['--prompt', 'ab\\n'], 3, "a line break is written $'\\n'"],
+    [['--stop', '\\n'], 3, "a line break is written $'\\n'"],
+    [['--stop', 'é'], 3, "can never match: the model does not know 'é' (U+00E9)"],
+    [['--temp', 'hot'], 2, 'did you mean --temperature?'],
+    [['--start-text', 'a'], 2, 'did you mean --prompt?'],
+    [['--prompt', 'a', '--prompt-file', 'b.txt'], 2, 'give one of them'],
     [['--prompt', 'a', '--corpus', 'b.txt'], 2, 'give one of them'],
     [['--device', 'tpu'], 2, 'device must be auto, cpu, cuda or cuda:N'],
     [['--device', 'cuda:99'], 4, 'cuda:99'],
@@ -129,7 +201,7 @@ describe('score', () => {
     const { code, out } = await run('score', checkpoint, corpus, '--json', ...cpu);
     expect(code).toBe(0);
     const score = JSON.parse(out);
-    expect(Object.keys(score).sort()).toEqual(['bitsPerCharacter', 'characters', 'loss']);
+    expect(Object.keys(score).sort()).toEqual(['bitsPerCharacter', 'characters', 'loss', 'skipped']);
     expect(score.characters).toBe(17 * 20 - 1);
     expect(score.bitsPerCharacter).toBeCloseTo(score.loss / Math.LN2, 9);
   });
@@ -191,6 +263,32 @@ describe('score', () => {
     expect(JSON.parse(out).characters).toBe(13);
   });
 
+  it('counts what it skipped, and says so, in every form', async () => {
+    const foreign = join(folder, 'skipped.txt');
+    writeFileSync(foreign, 'abba x cab\nx\ndab dab y dab\nabba dab cab dab\n');
+    const note = "3 characters that the model does not know left out: 'x' (U+0078), 'y' (U+0079)";
+    const score = (...options: string[]) => run('score', checkpoint, foreign, '--unknown', 'skip', ...options, ...cpu);
+    const windows = ['--protocol', 'window', '--window', '5'];
+    for (const form of [[], ['--streams', '2'], windows, ['--lines']])
+      expect((await score(...form)).err).toContain(note);
+    for (const form of [[], ['--streams', '2'], windows]) {
+      expect(JSON.parse((await score(...form, '--json')).out)).toMatchObject({ skipped: 3 });
+    }
+    const lines = (await score('--lines', '--json')).out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).skipped);
+    expect(lines).toEqual([1, 1, 1, 0]);
+    const both = await run('score', checkpoint, foreign, corpus, '--unknown', 'skip', '--json', ...cpu);
+    expect(
+      both.out
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line).skipped),
+    ).toEqual([3, 0, 3]);
+    expect((await run('score', checkpoint, corpus, '--lines', ...cpu)).err).not.toContain('left out');
+  });
+
   it.each([
     [['--window', '3'], 2],
     [['--protocol', 'window', '--streams', '2'], 2],
@@ -213,7 +311,7 @@ describe('info', () => {
     const { code, out } = await run('info', '--device', 'cpu');
     expect(code).toBe(0);
     expect(out).toMatch(
-      /^cudnn-lstm .*\nmachine: .*\nthreads: .*\nkernels: .*\ncuda: [\s\S]*\ndevice: +cpu \(.*asked for\n$/,
+      /^cudnn-lstm .*\nmachine: .*\nthreads: .*\nkernels: .*\ncuda: [\s\S]*\ndevice: +CPU, .* \(asked for\)\n$/,
     );
     const json = JSON.parse((await run('info', '--json', '--device', 'cpu')).out);
     expect(json.device.chosen).toBe('cpu');
@@ -256,9 +354,9 @@ describe('info', () => {
 describe('the bin', () => {
   it('lists its commands, and names the nearest one', async () => {
     expect((await run('--help')).out).toContain('sample');
-    expect(await run('smaple')).toMatchObject({ code: 2, err: expect.stringContaining('the nearest one is sample') });
+    expect(await run('smaple')).toMatchObject({ code: 2, err: expect.stringContaining('did you mean sample') });
     expect((await run()).code).toBe(2);
-    expect(await run('help', 'smaple')).toMatchObject({ code: 2, err: expect.stringContaining('is sample') });
+    expect(await run('help', 'smaple')).toMatchObject({ code: 2, err: expect.stringContaining('mean sample') });
     expect(await run('build', '--debug')).toMatchObject({ code: 2, err: expect.stringContaining("'--debug'") });
     expect((await run('--version')).out).toMatch(/^\d+\.\d+\.\d+/);
   });

@@ -11,6 +11,7 @@ function generation(o: Partial<Generation> = {}, sampling: SamplingOptions = {})
     window: 0,
     streams: 1,
     stop: [],
+    keepStop: false,
     prompt: vocabulary.encode('abcab'),
     sampling: checkSamplingOptions({ seed: 11, temperature: 1, ...sampling }),
     ...o,

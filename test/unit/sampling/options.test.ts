@@ -41,7 +41,13 @@ describe('checkSamplingOptions', () => {
 
 describe('checkGeneration', () => {
   it('fills in the defaults', () => {
-    expect(checkGeneration({ stop: 'x' }, 1, 100)).toEqual({ length: 500, window: 100, streams: 1, stop: ['x'] });
+    expect(checkGeneration({ stop: 'x' }, 1, 100)).toEqual({
+      length: 500,
+      window: 100,
+      streams: 1,
+      stop: ['x'],
+      keepStop: false,
+    });
   });
 
   it.each([

@@ -1,0 +1,34 @@
+/** The model that a command works with, and what it says of it on stderr. */
+import { basename } from 'node:path';
+import type { CheckpointMetadata } from '../checkpoint/checkpoint';
+import { resolveCheckpoint } from '../checkpoint/run-directory';
+import { harmless } from '../checkpoint/unusable';
+import type { DeviceName } from '../device/choose';
+import { LanguageModel } from '../model';
+import type { CommandIo } from './command';
+import { plural } from './layout';
+
+/** Loads a checkpoint, or a run's best one, and says which it is and what computes. */
+export async function loadModel(
+  pathOrDirectory: string,
+  { device, threads }: { device?: DeviceName | undefined; threads?: number | undefined },
+  io: CommandIo,
+): Promise<LanguageModel> {
+  const path = await resolveCheckpoint(pathOrDirectory);
+  const model = await LanguageModel.load(path, { device, threads });
+  io.stderr.write(`model: ${harmless(path)} (${provenance(path, model.metadata)})\ndevice: ${model.deviceReason}\n`);
+  return model;
+}
+
+/** `after 9 epochs, validation loss 1.5388`. */
+export function provenance(path: string, { epoch, step, loss, validationLoss }: CheckpointMetadata): string {
+  const trained = epoch > 0 ? `after ${plural(epoch, 'epoch')}` : `after ${plural(step, 'step')}`;
+  const score =
+    validationLoss !== undefined
+      ? [`validation loss ${validationLoss.toFixed(4)}`]
+      : loss !== undefined
+        ? [`training loss ${loss.toFixed(4)}`]
+        : [];
+  const last = /^checkpoint-\d+\.safetensors$/.test(basename(path)) ? ['the last one, not the best'] : [];
+  return [trained, ...score, ...last].join(', ');
+}
