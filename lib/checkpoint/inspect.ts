@@ -1,8 +1,9 @@
 /** What a checkpoint says of itself. */
 import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type CheckpointMetadata, readCheckpointMetadata } from './checkpoint';
 import { canonicalLayout } from './layout';
-import { resolveCheckpoint } from './run-directory';
+import { lastCheckpoints, lookAt, resolveCheckpoint } from './run-directory';
 
 /** A checkpoint's metadata, where it was found, and its size. */
 export interface CheckpointInfo extends CheckpointMetadata {
@@ -18,4 +19,17 @@ export async function inspectCheckpoint(pathOrDirectory: string): Promise<Checkp
   const layout = canonicalLayout({ ...metadata.model, vocabulary: metadata.vocabulary.length });
   const parameters = layout.reduce((sum, parameter) => sum + parameter.size, 0);
   return { path, bytes: (await stat(path)).size, parameters, ...metadata };
+}
+
+/**
+ * Where a run stands, by its newest last checkpoint, from which it is resumed; undefined if the directory has none that can be
+ * read, or the path is no directory.
+ */
+export async function inspectRun(directory: string): Promise<CheckpointInfo | undefined> {
+  if (!(await lookAt(directory))?.isDirectory()) return undefined;
+  for (const name of await lastCheckpoints(directory)) {
+    const info = await inspectCheckpoint(join(directory, name)).catch(() => undefined);
+    if (info?.training) return info;
+  }
+  return undefined;
 }

@@ -20,8 +20,8 @@ const lastName = (step: number) => `checkpoint-${String(step).padStart(8, '0')}.
 
 const text = (value: string) => [Buffer.from(value, 'utf8')];
 
-/** Names of the last checkpoints, newest first. */
-async function lastCheckpoints(directory: string): Promise<string[]> {
+/** Names of the last checkpoints in a run's directory, newest first. */
+export async function lastCheckpoints(directory: string): Promise<string[]> {
   const names = (await readdir(directory)).filter((name) => lastPattern.test(name));
   return names.sort((a, b) => Number(lastPattern.exec(b)?.[1]) - Number(lastPattern.exec(a)?.[1]));
 }

@@ -1,12 +1,14 @@
 /** `info`: this machine and the backend that would run on it, or what a checkpoint holds. */
 
 import { Command } from 'commander';
-import { type CheckpointInfo, inspectCheckpoint } from '../checkpoint/inspect';
+import { type CheckpointInfo, inspectCheckpoint, inspectRun } from '../checkpoint/inspect';
+import { lookAt } from '../checkpoint/run-directory';
 import { harmless } from '../checkpoint/unusable';
 import type { DeviceName } from '../device/choose';
 import { inspectMachine, type MachineInfo } from '../device/machine';
 import { exitCodes } from '../errors';
 import { type CommandIo, numberOption, parseArguments, processIo } from './command';
+import { plural } from './layout';
 
 /** The command; see `info --help`. */
 export async function infoCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
@@ -21,7 +23,13 @@ export async function infoCommand(argv: string[], io: CommandIo = processIo): Pr
   const [checkpoint] = command.args;
   if (checkpoint !== undefined) {
     const info = await inspectCheckpoint(checkpoint);
-    io.stdout.write(o.json ? `${JSON.stringify(info)}\n` : `${checkpointLines(info).map(harmless).join('\n')}\n`);
+    const run = (await lookAt(checkpoint))?.isDirectory()
+      ? { directory: checkpoint, last: await inspectRun(checkpoint) }
+      : undefined;
+    const lines = checkpointLines(info, run).map(harmless);
+    io.stdout.write(
+      o.json ? `${JSON.stringify({ ...info, ...(run ? { run: runFields(run) } : {}) })}\n` : `${lines.join('\n')}\n`,
+    );
     return exitCodes.ok;
   }
   const info = await inspectMachine({ device: o.device, threads: o.threads });
@@ -53,22 +61,55 @@ function machineLines(info: MachineInfo): string[] {
   return lines;
 }
 
-function checkpointLines(info: CheckpointInfo): string[] {
+/** A run's directory, and the checkpoint that it would be resumed from. */
+interface Run {
+  directory: string;
+  last: CheckpointInfo | undefined;
+}
+
+function runFields({ directory, last }: Run) {
+  const position = last && {
+    path: last.path,
+    epoch: last.epoch,
+    step: last.step,
+    loss: last.loss,
+    validationLoss: last.validationLoss,
+  };
+  return { directory, resumable: last !== undefined, ...(position ? { last: position } : {}) };
+}
+
+function runLines({ directory, last }: Run, best: CheckpointInfo): string[] {
+  if (!last)
+    return [`run:            ${directory}`, 'resumable:      no: it holds no last checkpoint that can be read'];
+  const { epochs } = last.configuration;
+  const of = typeof epochs === 'number' ? ` of ${epochs.toLocaleString('en')}` : '';
+  return [
+    `run:            ${directory}`,
+    `resumable:      yes, after ${last.epoch.toLocaleString('en')}${of} epochs, ${plural(last.step, 'step')}`,
+    ...(last.loss === undefined ? [] : [`loss so far:    ${lossText(last.loss)}`]),
+    ...(last.validationLoss === undefined ? [] : [`validation:     ${lossText(last.validationLoss)}`]),
+    `${last.path === best.path ? 'last' : 'best'} checkpoint:`,
+  ];
+}
+
+function checkpointLines(info: CheckpointInfo, run: Run | undefined): string[] {
   const { model } = info;
   const coding = model.input === 'embedding' ? `embedding of ${model.embedding}` : model.input;
   const lines = [
+    ...(run ? runLines(run, info) : []),
     `${info.path} (${info.bytes.toLocaleString('en')} bytes, written by cudnn-lstm ${info.version})`,
     `model:          LSTM, ${model.layers} × ${model.hidden}, input ${coding}, dropout ${model.dropout}`,
     `parameters:     ${info.parameters.toLocaleString('en')}`,
     `vocabulary:     ${info.vocabulary.length} symbols: ${JSON.stringify(info.vocabulary.slice(0, 200).join(''))}${info.vocabulary.length > 200 ? ' …' : ''}`,
     `normalisation:  ${info.normalization.lowercase ? 'lower-cased' : 'case kept'}`,
-    `trained:        target ${info.target}, sequence length ${info.seqLength}, ${info.epoch} epochs, ${info.step.toLocaleString('en')} steps`,
+    `trained:        target ${info.target}, sequence length ${info.seqLength}, ${plural(info.epoch, 'epoch')}, ${plural(info.step, 'step')}`,
   ];
   if (info.loss !== undefined) lines.push(`loss:           ${lossText(info.loss)}`);
   if (info.validationLoss !== undefined) lines.push(`validation:     ${lossText(info.validationLoss)}`);
-  lines.push(
-    `resumable:      ${info.training ? 'yes' : 'no: weights only (train --resume takes the directory of a run)'}`,
-  );
+  if (!run) {
+    const no = 'no: weights only (train --resume takes the directory of a run)';
+    lines.push(`resumable:      ${info.training ? "yes: train --resume takes its run's directory" : no}`);
+  }
   lines.push('configuration:');
   for (const [key, value] of Object.entries(info.configuration)) lines.push(`  ${key}: ${JSON.stringify(value)}`);
   return lines;

@@ -1,10 +1,14 @@
 /** `train`: trains a model on a text. */
 import { Command, Option } from 'commander';
-import { exitCodes } from '../errors';
+import type { DeviceName } from '../device/choose';
+import { CudnnLstmError, exitCodes } from '../errors';
+import { LanguageModel } from '../model';
 import { describeConfiguration } from '../training/configuration';
+import { drawSample } from '../training/epoch-sample';
+import type { EndEvent } from '../training/events';
 import { flagOf, type OptionDefinition, optionDefinitions, optionNames, showValue } from '../training/options';
 import { describePlan, planTraining } from '../training/plan';
-import { configureTraining, openTraining, type TrainingRequest } from '../training/preparation';
+import { configureTraining, openTraining, type Training, type TrainingRequest } from '../training/preparation';
 import { presetOptions } from '../training/presets';
 import { abortOnSignals, type CommandIo, parseArguments, processIo, writeAndDrain } from './command';
 import { createPrinter } from './training-printer';
@@ -36,15 +40,66 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
   return await run(request, json === true, io); // Awaited, or the signals would have their default handling back.
 }
 
+/** Milliseconds of reading a corpus after which that is said. */
+const longReading = 2000;
+
 async function train(request: TrainingRequest, json: boolean, io: CommandIo): Promise<number> {
-  await using training = await openTraining(request);
+  await using training = await opened(request, io);
   const printer = createPrinter(io, json);
+  let end: EndEvent | undefined;
+  let sample: { prompt: string; text: string } | undefined;
   try {
-    for await (const event of training) await printer.print(event);
+    for await (const event of training) {
+      if (event.type === 'end') end = event;
+      await printer.print(event);
+    }
+    if (end && !json) sample = await sampleOfBest(training, end, request.signal, io);
   } finally {
     printer.close();
+    if (end) await printer.conclude(end, sample);
   }
   return exitCodes.ok;
+}
+
+async function opened(request: TrainingRequest, io: CommandIo): Promise<Training> {
+  const timer = setTimeout(() => io.stderr.write('reading the text ...\n'), longReading);
+  try {
+    return await openTraining(request);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What the best checkpoint writes, twice as long as the samples of the epochs; undefined where there is nothing new to show. */
+async function sampleOfBest(
+  training: Training,
+  end: EndEvent,
+  signal: AbortSignal | undefined,
+  io: CommandIo,
+): Promise<{ prompt: string; text: string } | undefined> {
+  const { options, split } = training.trainer;
+  const { best } = end;
+  if (best?.path === undefined || end.newSteps === 0 || options.sampleLength === 0) return undefined;
+  training.model.dispose(); // Its memory is free for the other one.
+  const longer = { ...options, sampleLength: 2 * options.sampleLength };
+  try {
+    const { threads, precision } = options;
+    using model = await LanguageModel.load(best.path, { device: options.device as DeviceName, threads, precision });
+    return await drawSample(
+      model.native,
+      model.vocabulary,
+      training.corpus.ids,
+      split.training,
+      0, // Draws of its own: the epoch's sample has been shown.
+      longer,
+      signal,
+    );
+  } catch (error) {
+    // Training is done and saved: a checkpoint that somebody has moved, or memory that is gone, does not make it fail.
+    if (signal?.aborted || !(error instanceof CudnnLstmError)) throw error;
+    io.stderr.write(`no sample of the best checkpoint: ${error.message}\n`);
+    return undefined;
+  }
 }
 
 async function printConfiguration(request: TrainingRequest, json: boolean, io: CommandIo): Promise<number> {

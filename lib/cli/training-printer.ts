@@ -1,17 +1,30 @@
 /**
- * Training events for people: on a terminal a progress bar and lines above it, elsewhere plain lines; all on stderr. Samples
- * go to stdout, as they are what the model makes. For programs: one JSON object a line on stdout.
+ * Training events for people: on a terminal a progress bar and lines above it that fit its width, elsewhere plain lines; all on
+ * stderr. Samples go to stdout, as they are what the model makes. For programs: one JSON object a line on stdout.
  */
 import { SingleBar } from 'cli-progress';
 import type { GpuUsage } from '../device/native';
 import { formatDuration } from '../training/duration';
-import type { EndEvent, EpochEvent, SampleEvent, StartEvent, StepEvent, TrainingEvent } from '../training/events';
+import type {
+  EndEvent,
+  EpochEvent,
+  SampleEvent,
+  StartEvent,
+  StepEvent,
+  TrainingEvent,
+  ValidationEvent,
+} from '../training/events';
 import { type CommandIo, writeAndDrain } from './command';
+import { commandLine, pathArgument } from './invocation';
+import { columnsOf, fitParts, type Part, plural, wholeNumber, wrap } from './layout';
+import { type LossPoint, lossChart } from './loss-chart';
 
 /** Shows events one by one; `close` leaves the terminal tidy whatever happened. */
 export interface EventPrinter {
   print(event: TrainingEvent): Promise<void>;
   close(): void;
+  /** After the last event: what the best checkpoint writes, and what can be done next. */
+  conclude(end: EndEvent, sample: Pick<SampleEvent, 'prompt' | 'text'> | undefined): Promise<void>;
 }
 
 /** Step lines come at most this often, in milliseconds. */
@@ -40,10 +53,12 @@ class JsonPrinter implements EventPrinter {
   }
 
   close(): void {}
+  async conclude(): Promise<void> {}
 }
 
 class LinePrinter implements EventPrinter {
   #next = performance.now() + lineInterval;
+  readonly #losses: LossPoint[] = [];
 
   constructor(
     protected readonly io: CommandIo,
@@ -59,32 +74,55 @@ class LinePrinter implements EventPrinter {
         this.step(event);
         break;
       case 'epoch':
-        this.line(epochLine(event, this.style));
-        this.#next = performance.now() + lineInterval;
+        this.#losses.push({ epoch: event.epoch, training: event.loss, validation: event.validationLoss });
+        this.parts(epochParts(event, this.style));
+        break;
+      case 'validation':
+        this.#losses.push({ epoch: event.totalSteps / event.stepsPerEpoch, validation: event.validationLoss });
+        this.parts(validationParts(event, this.style));
         break;
       case 'sample':
-        await writeAndDrain(this.io.stdout, sampleText(event));
+        await writeAndDrain(this.io.stdout, sampleText(event, `sample, epoch ${event.epoch}`));
         break;
       case 'checkpoint':
         break;
       case 'end':
-        for (const line of endLines(event, this.style)) this.line(line);
+        for (const line of lossChart(this.#losses, this.width)) this.line(line);
+        for (const line of endLines(event)) this.line(line, this.style.bold);
     }
   }
 
   close(): void {}
 
-  protected step(event: StepEvent): void {
-    if (performance.now() < this.#next) return;
-    this.#next = performance.now() + lineInterval;
-    this.line(
-      `epoch ${event.epoch}/${event.epochs}  step ${count(event.step)}/${count(event.stepsPerEpoch)}  ` +
-        `loss ${event.epochLoss.toFixed(4)}  ${rates(event)}`,
-    );
+  async conclude(end: EndEvent, sample: Pick<SampleEvent, 'prompt' | 'text'> | undefined): Promise<void> {
+    if (sample && end.best) {
+      await writeAndDrain(this.io.stdout, sampleText(sample, `sample of the best, epoch ${end.best.epoch}`));
+    }
+    for (const line of hints(end)) this.io.stderr.write(`${line}\n`);
   }
 
-  protected line(text: string): void {
-    this.io.stderr.write(`${text}\n`);
+  protected get width(): number | undefined {
+    const columns = columnsOf(this.io.stderr);
+    return columns === undefined ? undefined : columns - 1; // A full line makes some terminals begin another.
+  }
+
+  protected step(event: StepEvent): void {
+    if (performance.now() < this.#next) return;
+    this.parts([
+      { text: `epoch ${event.epoch}/${event.epochs}`, rank: 0 },
+      { text: `step ${wholeNumber(event.step)}/${wholeNumber(event.stepsPerEpoch)}`, rank: 0 },
+      ...stepParts(event),
+    ]);
+  }
+
+  /** A line of progress; the next step line is due some time after it. */
+  protected parts(parts: readonly Part[]): void {
+    this.io.stderr.write(`${fitParts(parts, this.width)}\n`);
+    this.#next = performance.now() + lineInterval;
+  }
+
+  protected line(text: string, style: (text: string) => string = (plain) => plain): void {
+    for (const line of wrap(text, this.width)) this.io.stderr.write(`${style(line)}\n`);
   }
 }
 
@@ -93,7 +131,7 @@ class BarPrinter extends LinePrinter {
   #bar: SingleBar | undefined;
 
   override async print(event: TrainingEvent): Promise<void> {
-    if (event.type === 'epoch' || event.type === 'end') this.close();
+    if (event.type === 'epoch' || event.type === 'validation' || event.type === 'end') this.close();
     await super.print(event);
   }
 
@@ -103,119 +141,168 @@ class BarPrinter extends LinePrinter {
   }
 
   protected override step(event: StepEvent): void {
-    const payload = {
-      head: `epoch ${event.epoch}/${event.epochs}`,
-      tail: `loss ${event.epochLoss.toFixed(4)}  ${rates(event)}`,
-    };
     if (this.#bar) {
-      this.#bar.update(event.step, payload);
+      this.#bar.update(event.step, { event });
       return;
     }
     this.#bar = new SingleBar({
       stream: this.io.stderr,
-      format: '{head} |{bar}| {value}/{total}  {tail}',
-      barCompleteChar: '#',
-      barIncompleteChar: '-',
-      barsize: 24,
+      format: (_options, { value }, payload: { event: StepEvent }) => barLine(payload.event, value, this.width ?? 79),
       fps: 5,
       clearOnComplete: true,
       hideCursor: true,
       gracefulExit: false, // Signals are the command's business.
     });
-    this.#bar.start(event.stepsPerEpoch, event.step, payload);
+    this.#bar.start(event.stepsPerEpoch, event.step, { event });
   }
+}
+
+/** Epoch, bar and steps take what the figures leave of the line; on a narrow terminal the bar goes last. */
+function barLine(event: StepEvent, value: number, width: number): string {
+  const share = Math.min(1, value / event.stepsPerEpoch);
+  const bar = (size: number) => {
+    const done = Math.floor(share * size);
+    return `[${'#'.repeat(done)}${'-'.repeat(size - done)}]`;
+  };
+  return fitParts(
+    [
+      { text: `epoch ${event.epoch}/${event.epochs}`, rank: 0 },
+      { text: bar(width >= 110 ? 20 : 8), rank: 1 },
+      { text: `${value}/${event.stepsPerEpoch}`, rank: 2 },
+      ...stepParts(event),
+    ],
+    width,
+  );
 }
 
 interface Style {
   bold(text: string): string;
-  dim(text: string): string;
 }
 
 function styles(colours: boolean): Style {
-  const wrap = (code: number) => (text: string) => (colours ? `\u001b[${code}m${text}\u001b[22m` : text);
-  return { bold: wrap(1), dim: wrap(2) };
+  return { bold: (text) => (colours ? `\u001b[1m${text}\u001b[22m` : text) };
 }
 
 function startLines(event: StartEvent): string[] {
   const { corpus } = event;
+  const validated =
+    event.validationCharacters > 0 ? `, validation on the last ${wholeNumber(event.validationCharacters)}` : '';
   return [
-    `device: ${event.device}; ${event.deviceReason}`,
-    `corpus: ${corpus.sources.join(', ')}: ${count(corpus.characters)} characters, ${corpus.symbols} symbols`,
+    `device: ${event.deviceReason}`,
+    `corpus: ${corpus.sources.join(', ')}: ${wholeNumber(corpus.characters)} characters, ${corpus.symbols} symbols`,
     ...corpus.notes.map((note) => `corpus: ${note}`),
-    `model: ${count(event.parameters)} parameters`,
-    `training: ${count(event.epochs)} epochs of ${count(event.stepsPerEpoch)} steps over ${count(event.trainingCharacters)} characters` +
-      (event.validationCharacters > 0 ? `, validation on the last ${count(event.validationCharacters)}` : ''),
+    `model: ${wholeNumber(event.parameters)} parameters`,
+    `training: ${plural(event.epochs, 'epoch')} of ${plural(event.stepsPerEpoch, 'step')} over ` +
+      `${wholeNumber(event.trainingCharacters)} characters${validated}`,
     ...event.notes.map((note) => `run: ${note}`),
     ...(event.out ? [`run: ${event.out}`] : []),
-    ...(event.resumed
-      ? [`resumed: ${event.resumed.checkpoint} at epoch ${event.resumed.epoch + 1}, step ${count(event.resumed.step)}`]
-      : []),
+    ...(event.resumed ? [resumedLine(event.resumed, event)] : []),
   ];
 }
 
-function epochLine(event: EpochEvent, style: Style): string {
-  const parts = [
-    `${style.bold(`epoch ${event.epoch}/${event.epochs}`)}`,
-    `loss ${event.loss.toFixed(4)}`,
-    `${event.bitsPerCharacter.toFixed(3)} bits/char`,
-    ...(event.validationLoss === undefined
-      ? []
-      : [
-          `validation ${event.validationLoss.toFixed(4)} (${(event.validationBitsPerCharacter ?? 0).toFixed(3)} bits/char)`,
-        ]),
-    `norm ${event.gradientNorm.toPrecision(3)}`,
-    `lr ${event.learningRate.toExponential(2)}`,
-    `${count(event.charactersPerSecond)} chars/s`,
-    `ETA ${formatDuration(event.etaSeconds)}`,
-    ...(event.best ? [style.bold('best')] : []),
-  ];
-  return parts.join('  ');
+function resumedLine({ checkpoint, epoch, step }: NonNullable<StartEvent['resumed']>, { epochs }: StartEvent): string {
+  const place = epoch >= epochs ? `with ${plural(epoch, 'epoch')} done` : `in epoch ${epoch + 1}`;
+  return `resumed: ${checkpoint}, ${place}, after ${plural(step, 'step')}`;
 }
 
-function rates(event: StepEvent): string {
+function epochParts(event: EpochEvent, style: Style): Part[] {
+  const { validationLoss, validationBitsPerCharacter: validationBits } = event;
+  const bits = validationBits ?? event.bitsPerCharacter;
+  return [
+    { text: `epoch ${event.epoch}/${event.epochs}`, rank: 0, style: style.bold },
+    { text: `ETA ${formatDuration(event.etaSeconds)}`, rank: 2 },
+    { text: `${wholeNumber(event.charactersPerSecond)} chars/s`, rank: 3 },
+    { text: `loss ${event.loss.toFixed(4)}`, rank: 1 },
+    ...(validationLoss === undefined ? [] : [{ text: `validation ${validationLoss.toFixed(4)}`, rank: 0 }]),
+    ...(event.best ? [{ text: 'best', rank: 0, style: style.bold }] : []),
+    { text: `${bits.toFixed(3)} bits/char`, rank: 4 },
+    { text: `norm ${event.gradientNorm.toPrecision(3)}`, rank: 5 },
+    { text: `lr ${event.learningRate.toExponential(2)}`, rank: 6 },
+  ];
+}
+
+function validationParts(event: ValidationEvent, style: Style): Part[] {
+  return [
+    { text: `epoch ${event.epoch}/${event.epochs}`, rank: 0 },
+    { text: `step ${wholeNumber(event.step)}/${wholeNumber(event.stepsPerEpoch)}`, rank: 2 },
+    { text: `loss ${event.loss.toFixed(4)}`, rank: 1 },
+    { text: `validation ${event.validationLoss.toFixed(4)}`, rank: 0 },
+    ...(event.best ? [{ text: 'best', rank: 0, style: style.bold }] : []),
+    { text: `${event.validationBitsPerCharacter.toFixed(3)} bits/char`, rank: 3 },
+  ];
+}
+
+function stepParts(event: StepEvent): Part[] {
+  return [
+    { text: `ETA ${formatDuration(event.etaSeconds)}`, rank: 0 },
+    { text: `${wholeNumber(event.charactersPerSecond)} chars/s`, rank: 3 },
+    { text: `loss ${event.epochLoss.toFixed(4)}`, rank: 0 },
+    { text: `norm ${event.gradientNorm.toPrecision(3)}`, rank: 4 },
+    { text: `lr ${event.learningRate.toExponential(2)}`, rank: 5 },
+  ];
+}
+
+function sampleText({ prompt, text }: Pick<SampleEvent, 'prompt' | 'text'>, title: string): string {
+  const before = prompt === '' ? '' : `after ${JSON.stringify(prompt)}\n`;
+  const shown = text.trimEnd().replace(/^\s*\n/, '');
+  return `--- ${title} ---\n${before}${shown === '' ? '(only spaces)' : shown}\n---\n`;
+}
+
+function endLines(event: EndEvent): string[] {
+  const { best, loss, validationLoss } = event;
+  const losses =
+    (loss === undefined ? '' : `, loss ${loss.toFixed(4)}`) +
+    (validationLoss === undefined ? '' : `, validation ${validationLoss.toFixed(4)}`);
+  const done = `${plural(event.epoch, 'epoch')}, ${plural(event.totalSteps, 'step')}, ${formatDuration(event.elapsedSeconds)}`;
+  return [
+    `${reasonText(event)}: ${done}${losses}`,
+    ...(best ? [bestLine(best)] : []),
+    ...(event.gpu ? [gpuLine(event.gpu, event.device, event.secondsPerEpoch)] : []),
+  ];
+}
+
+function reasonText({ reason, newSteps, epoch, epochs }: EndEvent): string {
+  switch (reason) {
+    case 'finished':
+      if (newSteps > 0) return 'finished';
+      return `nothing left to do: ${epochs < epoch ? `${plural(epochs, 'epoch')} asked for` : 'all epochs are done'}`;
+    case 'early-stopping':
+      return newSteps > 0 ? 'stopped early, no new best for a while (--patience)' : 'nothing left to do: stopped early';
+    case 'max-time':
+      return 'stopped, the time is up (--max-time)';
+    case 'aborted':
+      return 'stopped';
+  }
+}
+
+function bestLine({ epoch, loss, bitsPerCharacter, path }: NonNullable<EndEvent['best']>): string {
   return (
-    `norm ${event.gradientNorm.toPrecision(3)}  lr ${event.learningRate.toExponential(2)}  ` +
-    `${count(event.charactersPerSecond)} chars/s  ETA ${formatDuration(event.etaSeconds)}`
+    `best: epoch ${epoch}, loss ${loss.toFixed(4)}, ${bitsPerCharacter.toFixed(3)} bits/char` +
+    (path ? `: ${path}` : '')
   );
 }
 
-function sampleText(event: SampleEvent): string {
-  const prompt = event.prompt === '' ? '' : `after ${JSON.stringify(event.prompt)}\n`;
-  return `--- sample, epoch ${event.epoch} ---\n${prompt}${event.text.trimEnd()}\n---\n`;
-}
-
-const reasons: Record<EndEvent['reason'], string> = {
-  finished: 'finished',
-  'early-stopping': 'stopped early: no new best for a while (--patience)',
-  'max-time': 'stopped: the time is up (--max-time)',
-  aborted: 'stopped',
-};
-
-function endLines(event: EndEvent, style: Style): string[] {
-  const { best, out } = event;
-  const steps = `${count(event.epoch)} epochs, ${count(event.totalSteps)} steps, ${formatDuration(event.elapsedSeconds)}`;
+/** Commands that do something where this program was started, one a line. */
+function hints({ out, reason, epoch, epochs }: EndEvent): string[] {
+  if (out === undefined) return [];
+  const directory = pathArgument(out);
+  const further: Record<EndEvent['reason'], string[]> = {
+    finished: ['--epochs', String(2 * Math.max(epoch, epochs))],
+    'early-stopping': ['--patience', '0'],
+    'max-time': [],
+    aborted: [],
+  };
   return [
-    style.bold(`${reasons[event.reason]}: ${steps}`),
-    ...(best
-      ? [
-          `best: epoch ${best.epoch}, loss ${best.loss.toFixed(4)}, ${best.bitsPerCharacter.toFixed(3)} bits/char` +
-            (best.path ? `: ${best.path}` : ''),
-        ]
-      : []),
-    ...(event.gpu ? [gpuLine(event.gpu, event.device, event.secondsPerEpoch)] : []),
-    ...(out ? [style.dim(`sample from it: cudnn-lstm sample ${out}   go on: cudnn-lstm train --resume ${out}`)] : []),
+    `sample from it: ${commandLine(['sample', directory])}`,
+    `train further:  ${commandLine(['train', '--resume', directory, ...further[reason]])}`,
   ];
 }
 
-/** The three figures that notes on GPU runs are used to give, and what they are of. */
+/** The three figures that notes on GPU runs usually give, and what they are of. */
 function gpuLine(gpu: GpuUsage, device: string, secondsPerEpoch: number | undefined): string {
   const gibibytes = (bytes: number) => (bytes / 2 ** 30).toFixed(1);
   return (
     `GPU util: ${gpu.gpuPercent} %  Mem usage: ${gibibytes(gpu.memoryUsedBytes)} of ${gibibytes(gpu.memoryTotalBytes)} GiB  ` +
     `Time per epoch: ${secondsPerEpoch === undefined ? '?' : formatDuration(secondsPerEpoch)}  (${device})`
   );
-}
-
-function count(value: number): string {
-  return Number.isFinite(value) ? Math.round(value).toLocaleString('en') : '?';
 }

@@ -50,7 +50,7 @@ export async function chooseDevice(
     device: 'cpu',
     ordinal: 0,
     threads: threads.threads,
-    reason: `cpu (${addon().cpuInfo().isa}, ${threads.threads} thread${threads.threads === 1 ? '' : 's'}: ${threads.reason}): ${why}`,
+    reason: `CPU, ${isaNames[addon().cpuInfo().isa] ?? addon().cpuInfo().isa}, ${threads.threads} thread${threads.threads === 1 ? '' : 's'} (${why})`,
   });
   if (name.kind === 'cpu') return cpu(asked);
 
@@ -59,7 +59,8 @@ export async function chooseDevice(
     .catch((error: unknown) => {
       throw fromNative(error);
     });
-  if (name.kind === 'auto' && !info.available) return cpu(`no usable GPU: ${info.reason}`);
+  if (name.kind === 'auto' && !info.available)
+    return cpu(`no GPU: ${info.compiled ? info.reason : 'built without CUDA'}`);
   if (!info.available) {
     const looked = info.searched.length > 0 ? ` Looked for: ${info.searched.join('; ')}.` : '';
     throw new DeviceError(
@@ -78,9 +79,17 @@ export async function chooseDevice(
     ordinal: gpu.ordinal,
     threads: threads.threads,
     ...library,
-    reason: `cuda:${gpu.ordinal} (${gpu.name}${cudnn}): ${name.kind === 'auto' ? 'a usable GPU was found' : asked}`,
+    reason: `${gpu.name}, cuda:${gpu.ordinal}${cudnn} (${name.kind === 'auto' ? 'a usable GPU was found' : asked})`,
   };
 }
+
+/** Instruction sets as people write them. */
+const isaNames: Readonly<Record<string, string>> = {
+  avx2: 'AVX2',
+  avx512: 'AVX-512',
+  neon: 'NEON',
+  baseline: 'no vector extensions',
+};
 
 interface ParsedDevice {
   kind: 'auto' | 'cpu' | 'cuda';

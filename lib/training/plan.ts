@@ -9,7 +9,14 @@ export interface TrainingPlan {
   model: { layers: number; hidden: number; input: InputCoding; dropout: number; symbols: number };
   device: string;
   deviceReason: string;
-  corpus: { sources: readonly string[]; characters: number; training: number; validation: number };
+  corpus: {
+    sources: readonly string[];
+    characters: number;
+    training: number;
+    validation: number;
+    /** What reading it left out or found odd. */
+    notes: readonly string[];
+  };
   target: Target;
   batchSize: number;
   seqLength: number;
@@ -49,6 +56,7 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
       characters: corpus.length,
       training: split.training,
       validation: split.validation,
+      notes: corpus.notes,
     },
     target: o.target,
     batchSize: o.batchSize,
@@ -76,11 +84,15 @@ export function describePlan(plan: TrainingPlan): string[] {
       `${model.layers} x ${model.hidden} LSTM, ${model.input} input of ${model.symbols} symbols, dropout ${model.dropout}`,
     ],
     ['parameters', n(plan.parameters)],
-    ['device', `${plan.device}; ${plan.deviceReason}`],
+    ['device', plan.deviceReason],
     ['corpus', `${corpus.sources.join(', ')}: ${n(corpus.characters)} characters`],
+    ...corpus.notes.map((note): [string, string] => ['', note]),
     ['split', `${n(corpus.training)} to train on, ${n(corpus.validation)} to validate on`],
     ['batches', `${plan.batchSize} x ${plan.seqLength} characters a step, ${order}`],
-    ['steps', `${n(plan.totalSteps)}: ${n(plan.epochs)} epochs of ${n(plan.stepsPerEpoch)}`],
+    [
+      'steps',
+      `${n(plan.totalSteps)}: ${n(plan.epochs)} ${plan.epochs === 1 ? 'epoch' : 'epochs'} of ${n(plan.stepsPerEpoch)}`,
+    ],
     ['memory', `${megabytes(memory.hostBytes)} on the host, ${megabytes(memory.deviceBytes)} on a GPU`],
     ['step', `${plan.millisecondsPerStep.toFixed(2)} ms measured, ${n(plan.charactersPerSecond)} characters/s`],
     ['time', `${formatDuration(plan.secondsPerEpoch)} an epoch, ${formatDuration(plan.totalSeconds)} in all at most`],

@@ -5,6 +5,7 @@ import { basename, join, resolve } from 'node:path';
 import { type Checkpoint, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
 import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
 import { type Corpus, openCorpus } from '../corpus/corpus';
+import { checkEncoding } from '../corpus/decode';
 import { Vocabulary } from '../corpus/vocabulary';
 import type { DeviceName } from '../device/choose';
 import { CheckpointError, DataError, UsageError } from '../errors';
@@ -59,6 +60,7 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
     file: request.configFile === undefined ? undefined : await readConfigurationFile(request.configFile),
   };
   const configuration = resolveConfiguration(layers);
+  checkEncoding(configuration.options.encoding);
   if (request.resume === undefined || request.resume === false) {
     return { configuration, resumed: undefined, [Symbol.asyncDispose]: async () => {} };
   }
@@ -190,7 +192,7 @@ export async function openTraining(request: TrainingRequest = {}, plan = false):
 
 function openTrainingCorpus(
   sources: readonly string[],
-  { lowercase, encoding, gutenberg, unknown }: TrainingOptions,
+  { lowercase, encoding, gutenberg }: TrainingOptions,
   resumed: ResumedRun | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Corpus> {
@@ -198,19 +200,14 @@ function openTrainingCorpus(
     lowercase,
     encoding,
     gutenberg,
-    ...(resumed ? { vocabulary: new Vocabulary(resumed.checkpoint.metadata.vocabulary), unknown } : {}),
+    // What the model does not know is in another text than its own: that is the error to report, see checkCorpus.
+    ...(resumed ? { vocabulary: new Vocabulary(resumed.checkpoint.metadata.vocabulary), unknown: 'skip' } : {}),
     ...(signal ? { signal } : {}),
   });
 }
 
 /** Everything that can be wrong with a corpus, before a device is asked for memory. */
 function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedRun | undefined): void {
-  if (corpus.vocabulary.size < 2) {
-    throw new DataError(
-      `The corpus has ${corpus.vocabulary.size} distinct symbol(s), so there is nothing to learn; give a text with at least two.`,
-    );
-  }
-  createBatches(corpus.ids, splitCorpus(corpus.length, options).training, options);
   const training = resumed?.checkpoint.metadata.training;
   if (training && (training.corpusSha256 !== corpus.sha256 || training.corpusLength !== corpus.length)) {
     throw new DataError(
@@ -218,6 +215,12 @@ function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedR
         `${corpus.length} now, or others): give that corpus, or start a new run without --resume.`,
     );
   }
+  if (corpus.vocabulary.size < 2) {
+    throw new DataError(
+      `The corpus has ${corpus.vocabulary.size} distinct symbol(s), so there is nothing to learn; give a text with at least two.`,
+    );
+  }
+  createBatches(corpus.ids, splitCorpus(corpus.length, options).training, options);
 }
 
 function createModel(

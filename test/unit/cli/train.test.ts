@@ -2,20 +2,13 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Writable } from 'node:stream';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
+import { infoCommand } from '../../../lib/cli/info';
 import { trainCommand } from '../../../lib/cli/train';
 import type { TrainingEvent } from '../../../lib/training/events';
 import type { TrainingPlan } from '../../../lib/training/plan';
 import { openTraining } from '../../../lib/training/preparation';
-
-class Sink extends Writable {
-  text = '';
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.text += chunk.toString();
-    done();
-  }
-}
+import { sinks } from '../../fixtures/sink';
 
 let folder: string;
 let corpus: string;
@@ -29,7 +22,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 
 async function train(...argv: string[]) {
-  const io = { stdout: new Sink(), stderr: new Sink() };
+  const io = sinks();
   const code = await trainCommand(argv, io);
   const lines = io.stdout.text.trimEnd().split('\n');
   return { code, stdout: io.stdout.text, stderr: io.stderr.text, lines };
@@ -42,7 +35,7 @@ it('trains, and leaves checkpoints, metrics and the configuration', async () => 
   const { code, stdout, stderr } = await train(corpus, ...tiny, '--epochs', '2', '--out', out);
   expect(code).toBe(0);
   expect(stdout).toMatch(/^--- sample, epoch 1 ---\n[\s\S]*--- sample, epoch 2 ---\n/);
-  expect(stderr).toMatch(/epoch 2\/2 {2}loss/);
+  expect(stderr).toMatch(/epoch 2\/2 .*loss/);
   const names = await readdir(out);
   expect(names).toEqual(expect.arrayContaining(['best', 'config.json', 'latest', 'metrics.jsonl']));
   expect(names).not.toContain('lock');
@@ -141,11 +134,18 @@ it('says in one line what is wrong', async () => {
   await train(corpus, ...tiny, '--epochs', '1', '--out', out);
   const other = join(folder, 'other.txt');
   await writeFile(other, 'sheep and goats and '.repeat(60));
+  const strange = join(folder, 'strange.txt');
+  await writeFile(strange, 'Zoë, naïveté, sheep and goats. '.repeat(60));
   const cases: [string[], number, RegExp][] = [
     [[corpus, '--hiden', '3'], 2, /--hidden/],
+    [[corpus, '--lr', '3'], 2, /did you mean --learning-rate\?/],
+    [[corpus, '--unknown', 'skip'], 2, /Unknown option '--unknown'/],
     [[corpus, '--hidden', 'x'], 2, /--hidden must be a whole number from 1/],
     [[join(folder, 'none.txt')], 3, /none\.txt/],
     [[other, '--resume', out, '--epochs', '2'], 3, /not the one that .* was trained on/],
+    [[strange, '--resume', out, '--epochs', '2'], 3, /not the one that .* was trained on/],
+    [['--print-config', '--encoding', 'foo'], 2, /foo/],
+    [[corpus, '--validation-every', '5 steps'], 2, /of epochs from 1 to 1,000,000, or of steps like 500steps/],
     [['--resume', out, '--hidden', '3'], 2, /keeps its hidden of 16/],
     [
       ['--resume', out, '--out', join(folder, 'elsewhere')],
@@ -181,6 +181,60 @@ it('plans without writing anything', async () => {
   expect(plan.memory.hostBytes).toBeGreaterThan(0);
   expect((await train(corpus, ...tiny, '--dry-run')).stdout).toMatch(/^parameters +[\d,]+$/m);
   expect(await readdir(folder)).toEqual(before);
+});
+
+it('says in a plan what reading the corpus left out or found odd', async () => {
+  await writeFile(corpus, `${'\0sheep and goats\n'.repeat(60)}`);
+  const { stdout } = await train(corpus, ...tiny, '--dry-run');
+  expect(stdout).toMatch(/^corpus .*\n {11}.*NUL characters/m);
+});
+
+it('has figures though the time is up at once: on the last line, in metrics.jsonl and for info', async () => {
+  await writeFile(corpus, 'sheep and goats and dogs and cats and fish\n'.repeat(20_000));
+  const out = join(folder, 'run');
+  const { stderr } = await train(corpus, ...tiny, '--max-time', '300ms', '--out', out, '--sample-length', '0');
+  expect(stderr).toMatch(
+    /^stopped, the time is up \(--max-time\): 0 epochs, [\d,]+ steps?, .*, loss \d\.\d{4}, validation \d\.\d{4}$/m,
+  );
+  const metrics = (await readFile(join(out, 'metrics.jsonl'), 'utf8')).trimEnd().split('\n');
+  expect(metrics.map((line) => JSON.parse(line).type)).toEqual(['start', 'step', 'validation', 'checkpoint', 'end']);
+  const io = sinks();
+  await infoCommand([out], io);
+  expect(io.stdout.text).toMatch(
+    /^resumable: +yes, after 0 of 16 epochs, [\d,]+ steps?\nloss so far: +\d\.\d{4} nats/m,
+  );
+});
+
+it('ends with a sample of the best checkpoint, a chart and one hint a line', async () => {
+  const out = join(folder, 'run');
+  const { stdout, stderr } = await train(corpus, ...tiny, '--epochs', '4', '--out', out);
+  expect(stdout).toMatch(/--- sample of the best, epoch \d ---\n[\s\S]+\n---\n$/);
+  const lines = stderr.trimEnd().split('\n');
+  expect(lines.at(-2)).toBe(`sample from it: npx cudnn-lstm sample ${out}`);
+  expect(lines.at(-1)).toBe(`train further:  npx cudnn-lstm train --resume ${out} --epochs 8`);
+  expect(stderr).toMatch(/^loss: \. training, o validation\n.*\|/m);
+  expect(stderr).toMatch(/^ +epoch 1 +4$/m);
+});
+
+it('shows no sample of a best checkpoint that is gone, and says so', async () => {
+  const out = join(folder, 'run');
+  await train(corpus, ...tiny, '--epochs', '2', '--out', out);
+  await rm(join(out, (await readFile(join(out, 'best'), 'utf8')).trim()));
+  const { code, stdout, stderr } = await train('--resume', out, '--epochs', '3', '--learning-rate', '1e-9');
+  expect(code).toBe(0);
+  if (/sample of the best/.test(stdout)) expect(stderr).toMatch(/epoch 3\/3 .*best/);
+  else expect(stderr).toContain('no sample of the best checkpoint: ');
+});
+
+it('says that there was nothing left to do', async () => {
+  const out = join(folder, 'run');
+  await train(corpus, ...tiny, '--epochs', '2', '--out', out);
+  const { stdout, stderr } = await train('--resume', out);
+  expect(stdout).toBe('');
+  expect(stderr).toContain('with 2 epochs done');
+  expect(stderr).toMatch(/^nothing left to do: all epochs are done: 2 epochs/m);
+  const less = await train('--resume', out, '--epochs', '1');
+  expect(less.stderr).toMatch(/^nothing left to do: 1 epoch asked for: 2 epochs/m);
 });
 
 it('prints the configuration and where each value comes from', async () => {

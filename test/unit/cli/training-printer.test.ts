@@ -1,28 +1,6 @@
-import { Writable } from 'node:stream';
 import { createPrinter } from '../../../lib/cli/training-printer';
 import type { TrainingEvent } from '../../../lib/training/events';
-
-class Sink extends Writable {
-  text = '';
-  constructor(readonly isTTY: boolean) {
-    super();
-  }
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.text += chunk.toString();
-    done();
-  }
-  // What cli-progress asks of a terminal.
-  readonly columns = 120;
-  cursorTo(): boolean {
-    return true;
-  }
-  clearLine(): boolean {
-    return true;
-  }
-  moveCursor(): boolean {
-    return true;
-  }
-}
+import { sinks } from '../../fixtures/sink';
 
 const step: TrainingEvent = {
   type: 'step',
@@ -80,6 +58,8 @@ const events: TrainingEvent[] = [
     type: 'end',
     reason: 'finished',
     epoch: 2,
+    epochs: 2,
+    newSteps: 20,
     totalSteps: 20,
     elapsedSeconds: 2,
     device: 'CPU (avx2, 2 threads, fp32)',
@@ -90,7 +70,7 @@ const events: TrainingEvent[] = [
 ];
 
 async function show(tty: boolean, json: boolean, env: NodeJS.ProcessEnv = {}) {
-  const io = { stdout: new Sink(tty), stderr: new Sink(tty) };
+  const io = sinks(tty ? 120 : undefined);
   const printer = createPrinter(io, json, env);
   for (const event of events) await printer.print(event);
   printer.close();
@@ -103,7 +83,7 @@ it('writes plain lines to stderr and samples to stdout where there is no termina
   expect(stderr).toContain('801,583 parameters');
   expect(stderr).toContain('corpus: header stripped');
   expect(stderr).toContain(
-    'epoch 1/2  loss 2.0000  2.885 bits/char  validation 2.2000 (3.174 bits/char)  norm 0.500  lr 3.00e-3  30,000 chars/s  ETA 1s  best',
+    'epoch 1/2  ETA 1s  30,000 chars/s  loss 2.0000  validation 2.2000  best  3.174 bits/char  norm 0.500  lr 3.00e-3',
   );
   expect(stderr).toContain('best: epoch 1, loss 2.2000, 3.174 bits/char: runs/a/b.safetensors');
   expect(stderr).not.toContain('\u001b');
@@ -111,12 +91,14 @@ it('writes plain lines to stderr and samples to stdout where there is no termina
 
 it('sums up a run on a GPU as such runs are noted down, and says nothing of one on a CPU', async () => {
   expect((await show(false, false)).stderr).not.toContain('GPU util');
-  const io = { stdout: new Sink(false), stderr: new Sink(false) };
+  const io = sinks();
   const printer = createPrinter(io, false);
   await printer.print({
     type: 'end',
     reason: 'finished',
     epoch: 3,
+    epochs: 3,
+    newSteps: 30,
     totalSteps: 30,
     elapsedSeconds: 20,
     device: 'NVIDIA H100 (cuDNN 9.24.0, tf32, standard)',
@@ -136,7 +118,7 @@ it('sums up a run on a GPU as such runs are noted down, and says nothing of one 
 
 it('shows a bar on a terminal and takes it away', async () => {
   const { stderr } = await show(true, false);
-  expect(stderr).toContain('epoch 1/2 |');
+  expect(stderr).toContain('epoch 1/2  [######----');
   expect(stderr).toContain('\u001b[?25l'); // The cursor is hidden,
   expect(stderr.lastIndexOf('\u001b[?25h')).toBeGreaterThan(stderr.lastIndexOf('\u001b[?25l')); // and shown again.
   expect(stderr).toContain('\u001b[1mepoch 1/2');

@@ -31,7 +31,7 @@ describe('chooseDevice', () => {
   it('takes a GPU where there is one, and says so', async () => {
     const choice = await chooseDevice({}, {}, addon(twoGpus));
     expect(choice).toMatchObject({ device: 'cuda', ordinal: 0 });
-    expect(choice.reason).toBe('cuda:0 (GPU 0, cuDNN 9.5.1): a usable GPU was found');
+    expect(choice.reason).toBe('GPU 0, cuda:0, cuDNN 9.5.1 (a usable GPU was found)');
   });
 
   it('takes the first GPU that is listed, which need not be number 0', async () => {
@@ -44,7 +44,9 @@ describe('chooseDevice', () => {
   it('takes the CPU where there is none, and says why', async () => {
     const choice = await chooseDevice({ threads: 2 }, {}, addon(noGpu));
     expect(choice).toMatchObject({ device: 'cpu', threads: 2 });
-    expect(choice.reason).toBe('cpu (avx2, 2 threads: asked for): no usable GPU: libcuda.so.1 was not found');
+    expect(choice.reason).toBe('CPU, AVX2, 2 threads (no GPU: libcuda.so.1 was not found)');
+    const { reason } = await chooseDevice({ threads: 1 }, {}, addon({ ...noGpu, compiled: false }));
+    expect(reason).toBe('CPU, AVX2, 1 thread (no GPU: built without CUDA)');
   });
 
   it('does as the request says, and else as CUDNN_LSTM_DEVICE says', async () => {
