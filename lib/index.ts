@@ -81,6 +81,7 @@ export type {
   StartEvent,
   StepEvent,
   TrainingEvent,
+  ValidationEvent,
 } from './training/events';
 export type { OptionName, RecipeOption, TrainingOptions } from './training/options';
 export type { TrainedModel, TrainerParts } from './training/parts';
