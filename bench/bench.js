@@ -1,5 +1,5 @@
 // The CPU backend against the machine's own ceiling: the whole train step as a share of the FMA peak measured in the same run,
-// an epoch of the seed's recipe, characters a second of the default recipe, microseconds a sampled character.
+// an epoch of the reference's recipe, characters a second of the default recipe, microseconds a sampled character.
 //
 //   npm run bench                         a table, and bench/results/<machine>.json
 //   npm run --silent bench -- --json      one JSON object on stdout
@@ -25,7 +25,7 @@ const native = loadNative();
 const threads = Number(options.threads);
 const rounds = Number(options.rounds);
 
-// The seed's model and corpus (docs/reproduction.md): two layers of 256, 47 symbols, 144,324 windows of 100.
+// The reference's model and corpus (docs/reproduction.md): two layers of 256, 47 symbols, 144,324 windows of 100.
 const vocabulary = 47;
 const layers = 2;
 const hidden = 256;
@@ -168,7 +168,7 @@ async function main() {
     return;
   }
   say(`backend              ${result.machine.backend}`);
-  say(`seed's epoch         ${result.secondsPerEpoch} s (batch 64, 144,324 windows)`);
+  say(`reference's epoch         ${result.secondsPerEpoch} s (batch 64, 144,324 windows)`);
   say(
     `preset fast          ${result.fast.charactersPerSecond} characters/s, ${result.fast.ratio} of the peak ` +
       `(batch ${batchSize}, T ${seqLength}, one-hot, a loss at every position)`,

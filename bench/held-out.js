@@ -1,36 +1,34 @@
-// Whether the fast preset is worse than the seed's recipe on text that neither has seen: both train on the first 90 % of Alice's
+// Whether the fast preset is worse than the reference's recipe on text that neither has seen: both train on the first 90 % of Alice's
 // Adventures in Wonderland, lower-cased, and keep the checkpoint that is best on the last 10 %; then both are scored on that tail
-// by the seed's metric (the 101st character given the 100 before it, from zero state), dropout off.
+// by the reference's metric (the 101st character given the 100 before it, from zero state), dropout off.
 //
-//   node bench/held-out.js [--corpus FILE] [--seeds 1,2,3] [--epochs 50] [--max-time 8h]
+//   node bench/held-out.js [--corpus FILE, default: alice] [--seeds 1,2,3] [--epochs 50] [--max-time 8h]
 //
-// The seed's recipe takes hours: it lies in runs/held-out, and the same command goes on with it. The result says how far it is.
+// The reference's recipe takes hours: it lies in runs/held-out, and the same command goes on with it. The result says how far it is.
 const { spawnSync } = require('node:child_process');
 const { existsSync, mkdirSync, readFileSync, writeFileSync } = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
+const { corpusFile, corpusText } = require('./corpus.js');
 const { machine, median, rounded, writeResult } = require('./measured.js');
 
 const root = path.join(__dirname, '..');
 const { values: options } = parseArgs({
   options: {
-    corpus: { type: 'string', default: path.join(root, '..', 'shared', 'corpora', 'wonderland.txt') },
-    /** Of the fast preset; the seed's recipe runs once, with the first. */
+    corpus: { type: 'string', default: 'alice' },
+    /** Of the fast preset; the reference's recipe runs once, with the first. */
     seeds: { type: 'string', default: '1,2,3' },
-    /** Of the seed's recipe. */
+    /** Of the reference's recipe. */
     epochs: { type: 'string', default: '50' },
-    /** What the seed's recipe may take in this invocation; 0: only score what there is. */
+    /** What the reference's recipe may take in this invocation; 0: only score what there is. */
     'max-time': { type: 'string', default: '12h' },
   },
 });
-if (!existsSync(options.corpus)) {
-  console.error(`no corpus at ${options.corpus}: give one with --corpus`);
-  process.exit(3);
-}
+const corpus = corpusFile(options.corpus);
 const place = path.join(root, 'runs', 'held-out');
 mkdirSync(place, { recursive: true });
-const characters = [...readFileSync(options.corpus, 'utf8').toLowerCase()];
+const characters = [...corpusText(corpus)];
 const tail = path.join(place, 'tail.txt');
 const validation = Math.floor(characters.length * 0.1);
 const window = 100;
@@ -49,18 +47,7 @@ function measure(directory, recipe) {
   const out = path.join(place, directory);
   const metrics = path.join(out, 'metrics.jsonl');
   const begun = existsSync(metrics) ? ['--resume', out] : [];
-  run('train', [
-    options.corpus,
-    '--lowercase',
-    '--validation',
-    0.1,
-    '--sample-length',
-    0,
-    '--out',
-    out,
-    ...recipe,
-    ...begun,
-  ]);
+  run('train', [corpus, '--lowercase', '--validation', 0.1, '--sample-length', 0, '--out', out, ...recipe, ...begun]);
   const epochs = readFileSync(metrics, 'utf8')
     .trim()
     .split('\n')

@@ -1,34 +1,33 @@
-// The race to the seed's best loss, 1.2341: the fast preset from nothing on Alice's Adventures in Wonderland, lower-cased, scored
-// by the seed's own metric (mean nats of the 101st character given the 100 before it, from zero state, over all windows), with
-// dropout on, as the seed reports it, and off.
+// The race to the reference's best loss, 1.2341: the fast preset from nothing on Alice's Adventures in Wonderland, lower-cased, scored
+// by the reference's own metric (mean nats of the 101st character given the 100 before it, from zero state, over all windows), with
+// dropout on, as the reference reports it, and off.
 //
-//   node bench/race.js [--corpus FILE] [--seeds 1,2,3] [--epochs 4] [-- more options of train]
+//   node bench/race.js [--corpus FILE, default: alice] [--seeds 1,2,3] [--epochs 4] [-- more options of train]
 //
 // All seeds are trained before any is scored: scoring every window takes minutes, and warms the machine.
 const { spawnSync } = require('node:child_process');
-const { existsSync, mkdtempSync, readFileSync, rmSync } = require('node:fs');
+const { mkdtempSync, rmSync } = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
 const { measureQuality } = require('../dist/report/quality.js');
+const { referenceRuns } = require('../dist/report/reference-figures.js');
+const { corpusFile, corpusText } = require('./corpus.js');
 const { machine, median, writeResult } = require('./measured.js');
 
 const root = path.join(__dirname, '..');
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    corpus: { type: 'string', default: path.join(root, '..', 'shared', 'corpora', 'wonderland.txt') },
+    corpus: { type: 'string', default: 'alice' },
     seeds: { type: 'string', default: '1,2,3' },
     epochs: { type: 'string', default: '4' },
   },
 });
-if (!existsSync(options.corpus)) {
-  console.error(`no corpus at ${options.corpus}: give one with --corpus`);
-  process.exit(3);
-}
+const corpus = corpusFile(options.corpus);
 
-const goal = 1.2341;
-const corpusText = readFileSync(options.corpus, 'utf8').toLowerCase();
+const { bestLoss: goal, runTime } = referenceRuns.find(({ epochs }) => epochs === 100);
+const text = corpusText(corpus);
 const run = (command, args) => {
   const result = spawnSync(
     process.execPath,
@@ -47,15 +46,15 @@ const runs = [];
 const place = mkdtempSync(path.join(os.tmpdir(), 'cudnn-lstm-race-'));
 const directoryOf = (seed) => path.join(place, String(seed));
 
-/** What the samples go on from: a window of the text, as the seed's do. */
-const prompt = [...corpusText].slice(50_000, 50_100).join('');
+/** What the samples go on from: a window of the text, as the reference's do. */
+const prompt = [...text].slice(50_000, 50_100).join('');
 
 /** What measureQuality says of 1,000 characters that the run's model writes. */
 function sampleQuality(seed, sampling) {
   const sample = JSON.parse(
     run('sample', [directoryOf(seed), '--prompt', prompt, '--length', 1000, '--seed', 1, ...sampling, '--json']),
   );
-  const { knownWords, longestCopy, loop } = measureQuality(sample.text, corpusText);
+  const { knownWords, longestCopy, loop } = measureQuality(sample.text, text);
   return {
     knownWords: Number(knownWords.toFixed(3)),
     longestCopy: longestCopy.characters,
@@ -67,7 +66,7 @@ function sampleQuality(seed, sampling) {
 try {
   for (const seed of options.seeds.split(',').map(Number)) {
     const started = performance.now();
-    const events = run('train', [options.corpus, ...recipe, '--seed', seed, '--out', directoryOf(seed), '--json'])
+    const events = run('train', [corpus, ...recipe, '--seed', seed, '--out', directoryOf(seed), '--json'])
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line));
@@ -83,9 +82,7 @@ try {
     console.log(`seed ${seed}: ${seconds.toFixed(1)} s of training, ${wallSeconds.toFixed(1)} s from start to exit`);
   }
   for (const result of runs) {
-    const score = JSON.parse(
-      run('score', [directoryOf(result.seed), options.corpus, '--protocol', 'window', '--json']),
-    );
+    const score = JSON.parse(run('score', [directoryOf(result.seed), corpus, '--protocol', 'window', '--json']));
     Object.assign(result, {
       lossWithDropout: score.lossWithDropout,
       loss: score.loss,
@@ -97,7 +94,7 @@ try {
     });
     console.log(
       `seed ${result.seed}: ${result.trainingSeconds} s of training, window loss ${result.lossWithDropout.toFixed(4)} with ` +
-        `dropout, ${result.loss.toFixed(4)} without; the seed system's best: ${goal} after 42,012 s on a GPU`,
+        `dropout, ${result.loss.toFixed(4)} without; the reference: ${goal} after ${runTime} on a GPU`,
     );
   }
 } finally {

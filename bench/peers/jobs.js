@@ -6,7 +6,7 @@
 // carried from step to step, the gradient's global norm clipped at `clip`.
 const { presetOptions } = require('../../dist/training/presets.js');
 
-// The seed's corpus: its length and its symbols.
+// The reference's corpus: its length and its symbols.
 const characters = 144_424;
 const vocabulary = 47;
 
@@ -42,7 +42,7 @@ function jobOf(recipe, { batch, threads, ids }) {
   };
 }
 
-/** Optimiser steps in an epoch of the seed's corpus: 2,256 of the seed's recipe. */
+/** Optimiser steps in an epoch of the reference's corpus: 2,256 of the reference's recipe. */
 function stepsPerEpoch(job) {
   return job.target === 'last'
     ? Math.ceil((characters - job.steps) / job.batch)

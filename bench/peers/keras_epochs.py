@@ -1,4 +1,4 @@
-"""Keras' own run of the seed's recipe on a text: one line of JSON a seed, with the mean training loss of every epoch.
+"""Keras' own run of the reference's recipe on a text: one line of JSON a seed, with the mean training loss of every epoch.
 
     python3 keras_epochs.py TEXT --epochs 4 --seeds 1,2,3 --threads 2
 

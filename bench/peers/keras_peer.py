@@ -104,7 +104,7 @@ class Training:
 
 
 def predictors(model):
-    """predict(), as the seed calls it for every character, and predict_on_batch()."""
+    """predict(), as the reference calls it for every character, and predict_on_batch()."""
     return {"predict": lambda x: model.predict(x, verbose=0), "predict_on_batch": model.predict_on_batch}
 
 

@@ -5,7 +5,7 @@
 //   node bench/peers/run.js --peers torch,keras --recipe proj-basic --python ~/venv/bin/python
 //   node bench/peers/run.js --rounds 3 --steps 2 --no-write
 //
-// Recipes: `proj-basic` is the seed's (windows, loss at the last position); its characters are sampled as the seed samples
+// Recipes: `proj-basic` is the reference's (windows, loss at the last position); its characters are sampled as the reference samples
 // them, by sliding the window. `fast` is the default of this package (streams, loss at every position, carried state); its
 // characters are sampled with the state carried on. A peer that cannot run is listed with the reason.
 const { mkdtempSync, rmSync, writeFileSync } = require('node:fs');

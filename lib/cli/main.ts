@@ -24,7 +24,7 @@ const subcommands: Record<string, Subcommand> = {
     load: () => (require('./score') as typeof import('./score')).scoreCommand,
   },
   reproduce: {
-    summary: "the seed's three runs, done again, with a report",
+    summary: "the reference's three runs, done again, with a report",
     load: () => (require('./reproduce') as typeof import('./reproduce')).reproduceCommand,
   },
   info: {

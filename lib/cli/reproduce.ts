@@ -1,4 +1,4 @@
-/** `reproduce`: the seed's three runs, done again and reported in the shape of its notes. */
+/** `reproduce`: the reference's three runs, done again and reported in the shape of its notes. */
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { makeDirectory, writeFileAtomically } from '../checkpoint/disk';
@@ -84,8 +84,8 @@ function syntax(): Command {
   const whole = (name: string) => numberOption(name, { integer: true });
   return new Command('reproduce')
     .description(
-      "Train preset proj-basic, the seed's recipe to the letter, once for each of its three runs, and write REPORT.md, " +
-        'report.html and report.json: its notes with our figures beside them. The same command again goes on where it was.',
+      "Train preset proj-basic, the reference's recipe to the letter, once for each of its three runs, and write REPORT.md, " +
+        'report.html and report.json: its notes with our figures beside them. The same command again continues it.',
     )
     .argument('[corpus...]', "files, directories, globs or 'alice' (default: alice)")
     .option('--runs <epochs>', 'which runs, by their number of epochs', runsOption, defaultRuns)

@@ -11,7 +11,7 @@ import { measureQuality } from './quality';
 import { type Evaluation, type RunRecord, readRunRecord, type SampleRecord, writeRunRecord } from './run-record';
 import type { PlannedRun } from './run-training';
 
-/** Characters of each generated text, as in the seed's notes. */
+/** Characters of each generated text, as in the reference's notes. */
 const sampleLength = 1000;
 
 export interface EvaluationListener {
@@ -109,5 +109,5 @@ async function samplesOf(
       },
     };
   };
-  return { checkpoint, seedText: prompt, greedy: await write(0), sampled: await write(0.8) };
+  return { checkpoint, prompt, greedy: await write(0), sampled: await write(0.8) };
 }

@@ -1,23 +1,29 @@
 /** The figures of a reproduction as rows of text, the same for every form of the report. */
 import { formatDuration } from '../training/duration';
+import {
+  type ReferenceRun,
+  referenceCorpus,
+  referenceModel,
+  referenceRuns,
+  referenceSample,
+} from './reference-figures';
 import type { Reproduction, RunReport } from './reproduction';
 import type { SampleRecord } from './run-record';
-import { type SeedRun, seedCorpus, seedRuns, seedSample } from './seed-figures';
 
-/** What, the seed's figure, ours. */
-export type FigureRow = readonly [what: string, seed: string, ours: string];
+/** What, the reference's figure, ours. */
+export type FigureRow = readonly [what: string, reference: string, ours: string];
 
 const absent = '-';
 
-export function seedRunOf(run: RunReport): SeedRun | undefined {
-  return seedRuns.find((each) => each.epochs === run.epochs);
+export function referenceRunOf(run: RunReport): ReferenceRun | undefined {
+  return referenceRuns.find((each) => each.epochs === run.epochs);
 }
 
 export function title(report: Reproduction): string {
   return `proj-basic, reproduced${report.partial ? ' (partial)' : ''}`;
 }
 
-/** What stands above everything: what was computed where, and what is not as the seed's. */
+/** What stands above everything: what was computed where, and what is not as the reference's. */
 export function introduction({ machine, version, date, corpus, overrides, partial, runs }: Reproduction): string[] {
   const devices = [...new Set(runs.flatMap(({ record }) => record?.device ?? []))];
   const lines = [
@@ -27,9 +33,9 @@ export function introduction({ machine, version, date, corpus, overrides, partia
     `Corpus: ${corpus.sources.join(', ')}: ${count(corpus.characters)} characters, ${corpus.symbols} symbols, SHA-256 ` +
       `${corpus.sha256} (of the text as it was trained on).`,
   ];
-  if (corpus.characters !== seedCorpus.characters || corpus.symbols !== seedCorpus.symbols) {
+  if (corpus.characters !== referenceCorpus.characters || corpus.symbols !== referenceCorpus.symbols) {
     lines.push(
-      `This is not the seed's corpus (${count(seedCorpus.characters)} characters, ${seedCorpus.symbols} symbols), so the figures ` +
+      `This is not the reference's corpus (${count(referenceCorpus.characters)} characters, ${referenceCorpus.symbols} symbols), so the figures ` +
         'are not to be compared.',
     );
   }
@@ -38,7 +44,7 @@ export function introduction({ machine, version, date, corpus, overrides, partia
   }
   if (partial) {
     const states = runs.map((run) => `${run.epochs} epochs: ${stateOf(run)}`);
-    lines.push(`This report is partial (${states.join('; ')}). The same command goes on where it was.`);
+    lines.push(`This report is partial (${states.join('; ')}). The same command continues it.`);
   }
   return lines;
 }
@@ -46,10 +52,10 @@ export function introduction({ machine, version, date, corpus, overrides, partia
 /** One line a run. */
 export function overview(report: Reproduction): FigureRow[] {
   return report.runs.map((run) => {
-    const seed = seedRunOf(run);
+    const reference = referenceRunOf(run);
     return [
       `${run.epochs} epochs${remark(run)}`,
-      seed ? `epoch ${seed.bestEpoch}, loss ${seed.bestLoss}, ${seed.runTime}` : absent,
+      reference ? `epoch ${reference.bestEpoch}, loss ${reference.bestLoss}, ${reference.runTime}` : absent,
       run.best ? `epoch ${run.best.epoch}, loss ${run.best.loss.toFixed(4)}, ${runTime(run)}` : absent,
     ] as const;
   });
@@ -72,16 +78,16 @@ export function nothingYet(run: RunReport): string {
   return run.state === 'not begun' ? 'This run has not begun.' : 'No epoch of this run is complete yet.';
 }
 
-/** The seed's notes on a run, line by line, ours beside them. */
+/** The reference's notes on a run, line by line, ours beside them. */
 export function runFigures(run: RunReport): FigureRow[] {
-  const seed = seedRunOf(run);
+  const reference = referenceRunOf(run);
   const { record, gpu, best } = run;
   const rows: FigureRow[] = [
-    ['device', 'a GPU', record?.device ?? absent],
-    ['utilisation', seed?.utilisation ?? absent, utilisation(run)],
+    ['device', referenceModel.device, record?.device ?? absent],
+    ['utilisation', reference?.utilisation ?? absent, utilisation(run)],
     [
       'memory',
-      seed?.memory ?? absent,
+      reference?.memory ?? absent,
       gpu
         ? `${gigabytes(gpu.memoryUsedBytes)} of the GPU's ${gigabytes(gpu.memoryTotalBytes)}`
         : record
@@ -89,12 +95,16 @@ export function runFigures(run: RunReport): FigureRow[] {
           : absent,
     ],
     ['random seed', absent, String(run.seed)],
-    ['steps an epoch', '2,256', record ? count(record.stepsPerEpoch) : absent],
-    ['parameters', '801,583', record ? count(record.parameters) : absent],
-    ['seconds an epoch', seed?.secondsPerEpoch ?? absent, epochSeconds(run)],
-    ['run time', seed?.runTime ?? absent, runTime(run)],
-    ['best epoch', seed ? String(seed.bestEpoch) : absent, best ? String(best.epoch) : absent],
-    ['best loss (training, dropout on)', seed ? String(seed.bestLoss) : absent, best ? best.loss.toFixed(4) : absent],
+    ['steps an epoch', count(referenceModel.stepsPerEpoch), record ? count(record.stepsPerEpoch) : absent],
+    ['parameters', count(referenceModel.parameters), record ? count(record.parameters) : absent],
+    ['seconds an epoch', reference?.secondsPerEpoch ?? absent, epochSeconds(run)],
+    ['run time', reference?.runTime ?? absent, runTime(run)],
+    ['best epoch', reference ? String(reference.bestEpoch) : absent, best ? String(best.epoch) : absent],
+    [
+      'best loss (training, dropout on)',
+      reference ? String(reference.bestLoss) : absent,
+      best ? best.loss.toFixed(4) : absent,
+    ],
   ];
   const evaluation = record?.evaluation;
   if (evaluation) rows.push(['its checkpoint', absent, evaluation.checkpoint]);
@@ -103,13 +113,13 @@ export function runFigures(run: RunReport): FigureRow[] {
     const which = stride === 1 ? `all ${count(scored)} windows` : `${count(scored)} windows, 1 in ${stride}`;
     rows.push([
       `window protocol over ${which}, dropout on`,
-      seed ? String(seed.bestLoss) : absent,
+      reference ? String(reference.bestLoss) : absent,
       lossWithDropout.toFixed(4),
     ]);
     rows.push(['the same, dropout off', absent, loss.toFixed(4)]);
   }
   if (evaluation) {
-    rows.push(['text by argmax', seedSample, qualityLine(evaluation.greedy)]);
+    rows.push(['text by argmax', referenceSample, qualityLine(evaluation.greedy)]);
     rows.push(['text at temperature 0.8', absent, qualityLine(evaluation.sampled)]);
   }
   return rows;

@@ -8,9 +8,9 @@ import {
   nothingYet,
   overview,
   printable,
+  referenceRunOf,
   remark,
   runFigures,
-  seedRunOf,
   title,
 } from './figures';
 import type { Reproduction, RunReport } from './reproduction';
@@ -25,7 +25,7 @@ export async function renderHtml(report: Reproduction): Promise<string> {
       id: curveId(run),
       epochs: run.records.map((each) => each.epoch),
       losses: run.records.map((each) => each.loss),
-      seed: seedRunOf(run)?.bestLoss ?? null,
+      reference: referenceRunOf(run)?.bestLoss ?? null,
     }));
   // Should a text become markup in spite of all escaping, it still cannot run or fetch anything.
   const policy = `default-src 'none'; style-src 'unsafe-inline'; script-src ${hash(script)} ${hash(drawing)}`;
@@ -44,7 +44,7 @@ pre { white-space: pre-wrap; background: #f5f5f5; padding: .75rem; overflow-wrap
 ${introduction(report)
   .map((line) => `<p>${escapeHtml(line)}</p>`)
   .join('\n')}
-${table(['run', "the seed's best", 'ours'], overview(report))}
+${table(['run', "the reference's best", 'ours'], overview(report))}
 ${report.runs.map(section).join('\n')}
 <script>${script}</script>
 <script type="application/json" id="curves">${json(curves)}</script>
@@ -55,13 +55,13 @@ ${report.runs.map(section).join('\n')}
 
 /** Runs in the page. */
 const drawing = `
-for (const { id, epochs, losses, seed } of JSON.parse(document.getElementById('curves').textContent)) {
+for (const { id, epochs, losses, reference } of JSON.parse(document.getElementById('curves').textContent)) {
   const place = document.getElementById(id);
   const series = [{ label: 'epoch' }, { label: 'training loss', stroke: '#1f6feb', width: 2, points: { show: epochs.length < 60 } }];
   const data = [epochs, losses];
-  if (seed !== null) {
-    series.push({ label: "the seed's best", stroke: '#b35900', width: 1, dash: [6, 4], points: { show: false } });
-    data.push(epochs.map(() => seed));
+  if (reference !== null) {
+    series.push({ label: "the reference's best", stroke: '#b35900', width: 1, dash: [6, 4], points: { show: false } });
+    data.push(epochs.map(() => reference));
   }
   new uPlot({
     width: Math.min(900, place.clientWidth || 900), height: 320, series,
@@ -77,11 +77,11 @@ function section(run: RunReport): string {
   const evaluation = run.record?.evaluation;
   return [
     heading,
-    table(['', 'the seed', 'ours'], runFigures(run)),
+    table(['', 'the reference', 'ours'], runFigures(run)),
     `<div id="${curveId(run)}"></div>`,
     ...(evaluation
       ? [
-          text('Seed text', evaluation.seedText),
+          text('Prompt', evaluation.prompt),
           text('Generated text (argmax, sliding window)', evaluation.greedy.text),
           text('Generated text (temperature 0.8, sliding window)', evaluation.sampled.text),
         ]

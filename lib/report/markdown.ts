@@ -7,7 +7,7 @@ export function renderMarkdown(report: Reproduction): string {
   const parts = [
     `# ${title(report)}`,
     introduction(report).map(escapeMarkdown).join('\n\n'),
-    table(['run', "the seed's best", 'ours'], overview(report)),
+    table(['run', "the reference's best", 'ours'], overview(report)),
     ...report.runs.map(section),
   ];
   return `${parts.join('\n\n')}\n`;
@@ -19,11 +19,11 @@ function section(run: RunReport): string {
   const evaluation = run.record?.evaluation;
   const parts = [
     heading,
-    table(['', 'the seed', 'ours'], runFigures(run)),
+    table(['', 'the reference', 'ours'], runFigures(run)),
     `Training loss by epoch:\n\n${fence(curve(run))}`,
   ];
   if (evaluation) {
-    parts.push(`Seed text:\n\n${fence(evaluation.seedText)}`);
+    parts.push(`Prompt:\n\n${fence(evaluation.prompt)}`);
     parts.push(`Generated text (argmax, sliding window):\n\n${fence(evaluation.greedy.text)}`);
     parts.push(`Generated text (temperature 0.8, sliding window):\n\n${fence(evaluation.sampled.text)}`);
   }

@@ -1,5 +1,5 @@
 /**
- * The seed's three runs done again: preset `proj-basic`, one run directory a run, each gone on with where it was. What a run is
+ * The reference's three runs done again: preset `proj-basic`, one run directory a run, each gone on with where it was. What a run is
  * worth is measured when its training has ended or its time is up.
  */
 import { cpus, totalmem } from 'node:os';
@@ -25,7 +25,7 @@ export interface ReproductionOptions extends EvaluationListener {
   /** Seconds; no training after that, over all runs, in this invocation. 0: none at all, only the report. */
   maxTime?: number | undefined;
   /**
-   * A run of E epochs trains with seed + E, so that no run is the beginning of another (the seed's three were not), and none
+   * A run of E epochs trains with seed + E, so that no run is the beginning of another (the reference's three were not), and none
    * depends on which others are asked for. Default 0.
    */
   seed?: number | undefined;

@@ -48,7 +48,7 @@ const sample = z.object({ text: z.string(), quality });
 const evaluation = z.object({
   /** File name of the checkpoint that was evaluated. */
   checkpoint: z.string(),
-  seedText: z.string(),
+  prompt: z.string(),
   greedy: sample,
   /** At temperature 0.8. */
   sampled: sample,

@@ -76,7 +76,7 @@ class Backend {
   // Loss in nats of each target: losses [T, B] (Target::every) or [B] (last). Does not touch gradients or parameters,
   // nor the training state unless batch.carry_state (then an evaluation state of its own is carried, apart from
   // training's; it is zeroed by reset_evaluation_state). dropout: apply the masks as in training (keyed by mask_step),
-  // for the seed's metric.
+  // for the reference's metric.
   virtual void evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
                         const std::atomic<bool>& stop) = 0;
   virtual void reset_evaluation_state() = 0;

@@ -12,7 +12,7 @@
 
 namespace cudnn_lstm {
 
-// scalar: one feature, id / V (the seed's). onehot: V features. embedding: a learned [V, E] table.
+// scalar: one feature, id / V (the reference's). onehot: V features. embedding: a learned [V, E] table.
 enum class InputCoding { scalar, onehot, embedding };
 
 struct ModelSpec {

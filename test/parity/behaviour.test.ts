@@ -53,7 +53,7 @@ describe.each(devices)('$name', (device) => {
     model.dispose();
   });
 
-  test("the seed's model has 801,583 parameters", async () => {
+  test("the reference's model has 801,583 parameters", async () => {
     const model = await createModel({ vocabulary: 47, layers: 2, hidden: 256, input: 'scalar', embedding: 0 }, device);
     expect(model.parameterCount).toBe(801_583);
     model.dispose();

@@ -28,7 +28,7 @@ function run(o: Partial<RunReport> = {}): RunReport {
       peakBytes: 2 ** 29,
       evaluation: {
         checkpoint: 'weights-improvement-2-2.5000-bigger-epochs-100.safetensors',
-        seedText: hostile,
+        prompt: hostile,
         greedy: { text: hostile, quality: { knownWords: null, longestCopy: 3, loop: ' the' } },
         sampled: { text: 'plain', quality: { knownWords: 0.5, longestCopy: 4 } },
         windows: { stride: 50, count: 2887, lossWithDropout: 2.41, loss: 2.35 },
@@ -56,7 +56,7 @@ const notBegun: RunReport = { epochs: 200, seed: 3, state: 'not begun', records:
 describe('REPORT.md', () => {
   const text = renderMarkdown(report([run(), notBegun]));
 
-  it('sets our figures beside the seed’s', () => {
+  it('sets our figures beside the reference’s', () => {
     expect(text).toContain(
       '| 100 epochs (partial: 2 of 100 epochs) | epoch 70, loss 1.2341, 42,012 s | epoch 2, loss 2.5000, 657 s',
     );
@@ -97,9 +97,9 @@ describe('REPORT.md', () => {
         overrides: { hidden: 8 },
       }),
     );
-    expect(other).toContain("not the seed's corpus");
+    expect(other).toContain("not the reference's corpus");
     expect(other).toContain('Not the recipe: {"hidden":8}');
-    expect(text).not.toContain("not the seed's corpus");
+    expect(text).not.toContain("not the reference's corpus");
   });
 
   it('keeps generated text inside its block, whatever it holds', () => {
@@ -183,7 +183,7 @@ describe('report.html', () => {
   it('draws every epoch of every run that has one', () => {
     const [library, data, drawing] = elements(page, 'script').map(({ content }) => content);
     expect(library).toContain('uPlot');
-    const curves = [{ id: 'curve-100', epochs: [1, 2], losses: [2.9, 2.5], seed: 1.2341 }];
+    const curves = [{ id: 'curve-100', epochs: [1, 2], losses: [2.9, 2.5], reference: 1.2341 }];
     expect(JSON.parse(data as string)).toEqual(curves);
     expect(page).toContain('<div id="curve-100">');
     const drawn: unknown[][] = [];

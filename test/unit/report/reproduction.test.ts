@@ -40,7 +40,7 @@ describe('reproduce', () => {
           `^weights-improvement-${run.best?.epoch}-${run.best?.loss.toFixed(4)}-bigger-epochs-${run.epochs}\\.`,
         ),
       );
-      expect(evaluation?.seedText).toHaveLength(8);
+      expect(evaluation?.prompt).toHaveLength(8);
       expect(evaluation?.greedy.text).toHaveLength(1000);
       expect(evaluation?.windows?.stride).toBe(1);
       expect(evaluation?.windows?.lossWithDropout).toBeGreaterThan(0);
@@ -195,10 +195,10 @@ describe('reproduce', () => {
   });
 });
 
-// The recipe to the letter, on the seed's own text.
+// The recipe to the letter, on the reference's own text.
 const wonderland = join(__dirname, '../../../../shared/corpora/wonderland.txt');
 itWhere(existsSync(wonderland), 'there is no ../shared/corpora/wonderland.txt')(
-  "preset proj-basic is the seed's recipe",
+  "preset proj-basic is the reference's recipe",
   async () => {
     await using training = await openTraining(
       { corpus: [wonderland], options: { preset: 'proj-basic', threads: 2 }, env: {} },

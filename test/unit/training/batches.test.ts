@@ -98,7 +98,7 @@ describe('windows (target last)', () => {
     expect([last.count, last.batch, last.targetsPerStep]).toEqual([1, 6, 6]);
   });
 
-  it("has the seed's 2,256 steps for its 144,424 characters", () => {
+  it("has the reference's 2,256 steps for its 144,424 characters", () => {
     const source = createBatches(arrayIds(new Uint8Array(144_424)), 144_424, { ...o, batchSize: 64, seqLength: 100 });
     expect(source.targetsPerEpoch).toBe(144_324);
     expect(source.stepsPerEpoch).toBe(2256);

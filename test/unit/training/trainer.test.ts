@@ -171,7 +171,7 @@ describe('a whole run', () => {
     expect(native.trainCalls.every((call) => call.carryState && call.target === 'every' && call.clip === 5)).toBe(true);
   });
 
-  it("names the best the seed's way, chosen by the training loss where there is no validation text", async () => {
+  it("names the best the reference's way, chosen by the training loss where there is no validation text", async () => {
     const { trainer, native, run } = make({
       ...presetOptions('proj-basic'),
       epochs: 3,

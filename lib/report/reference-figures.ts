@@ -1,10 +1,10 @@
 /**
- * What the seed reports of its three runs: the Keras reproduction of "Text Generation With LSTM" on Alice in Wonderland that
+ * What the reference reports of its three runs: the Keras reproduction of "Text Generation With LSTM" on Alice in Wonderland that
  * preset `proj-basic` repeats (docs/reproduction.md).
  */
 
-/** One row of the seed's notes, in its own words where it gives no number. */
-export interface SeedRun {
+/** One row of the reference's notes, in its own words where it gives no number. */
+export interface ReferenceRun {
   epochs: number;
   bestEpoch: number;
   bestLoss: number;
@@ -14,7 +14,7 @@ export interface SeedRun {
   memory: string;
 }
 
-export const seedRuns: readonly SeedRun[] = [
+export const referenceRuns: readonly ReferenceRun[] = [
   {
     epochs: 50,
     bestEpoch: 49,
@@ -45,7 +45,10 @@ export const seedRuns: readonly SeedRun[] = [
 ];
 
 /** Of every generated text that it prints. */
-export const seedSample = "loops: the sea. 'it it it ...";
+export const referenceSample = "loops: the sea. 'it it it ...";
+
+/** Of its model, and of its recipe on its text. */
+export const referenceModel = { device: 'a GPU', parameters: 801_583, stepsPerEpoch: 2_256 };
 
 /** The text it was trained on, lower-cased. */
-export const seedCorpus = { characters: 144_424, symbols: 47 };
+export const referenceCorpus = { characters: 144_424, symbols: 47 };
