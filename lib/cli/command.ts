@@ -74,12 +74,15 @@ export function reportError(thrown: unknown, stderr: NodeJS.WritableStream = pro
 
 /**
  * Parses `argv` (without the interpreter and the script) with a commander command. Help and version are printed to stdout
- * and end the command with exit code 0.
+ * and end the command with exit code 0. Its usage is that of the package's bin, `cudnn-lstm NAME`.
  *
  * @throws UsageError on anything commander refuses; for an unknown option it names the one that was probably meant.
  */
 export function parseArguments<T extends Command>(command: T, argv: readonly string[]): T {
   command
+    .name(`cudnn-lstm ${command.name()}`)
+    .configureHelp({ helpWidth: Math.min(process.stdout.columns || 80, 100), minWidthToWrap: 12 })
+    .helpOption('-h, --help', 'print this')
     .exitOverride()
     .showSuggestionAfterError(false)
     .configureOutput({ writeErr: () => {} });
@@ -201,6 +204,21 @@ export function numberOption(name: string, o: { integer?: boolean } = {}): (valu
     }
     return parsed;
   };
+}
+
+/** Where a command runs: the options that several of them take. */
+export function addDeviceOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)').helpGroup(
+        'The machine:',
+      ),
+    )
+    .addOption(
+      new Option('--threads <n>', 'CPU threads (default: $CUDNN_LSTM_THREADS, else one a core)')
+        .argParser(numberOption('--threads', { integer: true }))
+        .helpGroup('The machine:'),
+    );
 }
 
 /** Collects an option that may be given several times. */

@@ -7,17 +7,22 @@ import { harmless } from '../checkpoint/unusable';
 import type { DeviceName } from '../device/choose';
 import { inspectMachine, type MachineInfo } from '../device/machine';
 import { exitCodes } from '../errors';
-import { type CommandIo, numberOption, parseArguments, processIo } from './command';
-import { plural } from './layout';
+import { addDeviceOptions, type CommandIo, parseArguments, processIo } from './command';
+import { columnsOf, plural, wrap } from './layout';
 
 /** The command; see `info --help`. */
 export async function infoCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = new Command('info')
-    .description('Show this machine, the backend that would run and why; or what a checkpoint holds.')
+    .description('Show this machine, what would compute on it and why; or what a run or a checkpoint holds.')
     .argument('[checkpoint]', "a checkpoint, or a run's directory")
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)')
-    .option('--threads <n>', 'CPU threads', numberOption('--threads', { integer: true }))
     .option('--json', 'one JSON object');
+  addDeviceOptions(command).addHelpText(
+    'after',
+    `
+Examples:
+  cudnn-lstm info
+  cudnn-lstm info runs/book`,
+  );
   parseArguments(command, argv);
   const o = command.opts<{ device?: DeviceName; threads?: number; json?: boolean }>();
   const [checkpoint] = command.args;
@@ -26,15 +31,19 @@ export async function infoCommand(argv: string[], io: CommandIo = processIo): Pr
     const run = (await lookAt(checkpoint))?.isDirectory()
       ? { directory: checkpoint, last: await inspectRun(checkpoint) }
       : undefined;
-    const lines = checkpointLines(info, run).map(harmless);
-    io.stdout.write(
-      o.json ? `${JSON.stringify({ ...info, ...(run ? { run: runFields(run) } : {}) })}\n` : `${lines.join('\n')}\n`,
-    );
+    if (o.json) io.stdout.write(`${JSON.stringify({ ...info, ...(run ? { run: runFields(run) } : {}) })}\n`);
+    else printLines(checkpointLines(info, run).map(harmless), io);
     return exitCodes.ok;
   }
   const info = await inspectMachine({ device: o.device, threads: o.threads });
-  io.stdout.write(o.json ? `${JSON.stringify(info)}\n` : `${machineLines(info).join('\n')}\n`);
+  if (o.json) io.stdout.write(`${JSON.stringify(info)}\n`);
+  else printLines(machineLines(info), io);
   return info.device.chosen === null ? exitCodes.device : exitCodes.ok;
+}
+
+function printLines(lines: readonly string[], io: CommandIo): void {
+  const columns = columnsOf(io.stdout);
+  for (const line of lines.flatMap((each) => wrap(each, columns))) io.stdout.write(`${line}\n`);
 }
 
 function machineLines(info: MachineInfo): string[] {

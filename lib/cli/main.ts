@@ -12,7 +12,7 @@ interface Subcommand {
 
 const subcommands: Record<string, Subcommand> = {
   train: {
-    summary: 'train a model on a text; without one, on the text that comes with the package',
+    summary: 'train a model on a text, or on the tale that comes with the package',
     load: () => (require('./train') as typeof import('./train')).trainCommand,
   },
   sample: {
@@ -60,18 +60,21 @@ export async function main(argv: string[], io: CommandIo = processIo): Promise<n
 }
 
 function help(): string {
-  const rows = Object.entries(subcommands).map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`);
-  return [
-    `cudnn-lstm ${packageVersion}: character-level LSTM language models`,
-    '',
-    'Usage: cudnn-lstm <command> [arguments]',
-    '',
-    ...rows,
-    '',
-    'cudnn-lstm <command> --help describes a command. Exit codes: 0 ok, 1 run-time, 2 usage, 3 bad data or checkpoint,',
-    '4 no device or out of memory, 5 disk, 130 and 143 on signals.',
-    '',
-  ].join('\n');
+  const rows = Object.entries(subcommands).map(([name, { summary }]) => `  ${name.padEnd(11)}${summary}`);
+  return `cudnn-lstm ${packageVersion}: character-level LSTM language models
+
+Usage: cudnn-lstm <command> [arguments]
+
+${rows.join('\n')}
+
+Examples:
+  cudnn-lstm train book.txt --out runs/book
+  cudnn-lstm sample runs/book --prompt "It was"
+
+cudnn-lstm <command> --help describes a command. Exit codes: 0 ok, 1 run-time,
+2 usage, 3 bad data or checkpoint, 4 no device or out of memory, 5 disk,
+130 and 143 on signals.
+`;
 }
 
 if (require.main === module) void runCommand(main);

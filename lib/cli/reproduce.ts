@@ -7,9 +7,17 @@ import { exitCodes, UsageError } from '../errors';
 import { renderHtml } from '../report/html';
 import { renderMarkdown } from '../report/markdown';
 import { defaultRuns, type Reproduction, reproduce } from '../report/reproduction';
-import { ScoringProgress } from '../scoring/progress';
 import { parseDuration } from '../training/duration';
-import { abortOnSignals, type CommandIo, numberOption, parseArguments, processIo, writeAndDrain } from './command';
+import {
+  abortOnSignals,
+  addDeviceOptions,
+  type CommandIo,
+  numberOption,
+  parseArguments,
+  processIo,
+  writeAndDrain,
+} from './command';
+import { ScoringProgress } from './scoring-progress';
 import { createPrinter } from './training-printer';
 
 interface ReproduceCommandOptions {
@@ -82,7 +90,7 @@ async function writeReport(directory: string, report: Reproduction): Promise<str
 
 function syntax(): Command {
   const whole = (name: string) => numberOption(name, { integer: true });
-  return new Command('reproduce')
+  const command = new Command('reproduce')
     .description(
       "Train preset proj-basic, the reference's recipe to the letter, once for each of its three runs, and write REPORT.md, " +
         'report.html and report.json: its notes with our figures beside them. The same command again continues it.',
@@ -101,9 +109,14 @@ function syntax(): Command {
       'the window protocol takes every nth window (default: every one for a finished run, every 50th for another)',
       whole('--score-every'),
     )
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)')
-    .option('--threads <n>', 'CPU threads', whole('--threads'))
     .option('--json', 'the report as one JSON object on stdout');
+  return addDeviceOptions(command).addHelpText(
+    'after',
+    `
+Examples:
+  cudnn-lstm reproduce alice --runs 50 --max-time 8h
+  cudnn-lstm reproduce alice --max-time 0     only the report of what there is`,
+  );
 }
 
 function runsOption(value: string): number[] {

@@ -9,6 +9,7 @@ import { checkGeneration, checkSamplingOptions, type GenerateOptions } from '../
 import { type OpenTextOptions, openText } from '../scoring/text';
 import {
   abortOnSignals,
+  addDeviceOptions,
   type CommandIo,
   numberOption,
   parseArguments,
@@ -120,14 +121,25 @@ async function randomWindow(
 function syntax(): Command {
   const real = (name: string) => numberOption(name);
   const whole = (name: string) => numberOption(name, { integer: true });
-  return new Command('sample')
+  const command = new Command('sample')
     .description('Print text that a model writes. The text goes to stdout, everything else to stderr.')
     .argument('<checkpoint>', "a checkpoint, or a run's directory (its best checkpoint)")
+    .optionsGroup('What to write:')
     .option('--prompt <text>', 'text to continue; without one the text starts after a line break')
     .option('--prompt-file <file>', 'the same from a file, or from standard input with -')
     .option('--corpus <file>', 'continue a random window of this text instead (the seed decides which)')
+    .addOption(
+      new Option('--unknown <what>', 'characters of the prompt, or of --corpus, that the model does not know').choices([
+        'error',
+        'skip',
+      ]),
+    )
     .option('--length <n>', 'characters to write (default: 500)', whole('--length'))
     .option('--count <n>', 'texts to write at once', whole('--count'), 1)
+    .option('--stop <text>', 'end before this text; may be repeated', repeatable)
+    .option('--keep-stop', 'end after that text, not before it')
+    .option('--seed <n>', 'the same seed writes the same text (default: a random one, printed)', whole('--seed'))
+    .optionsGroup('How to draw each character:')
     .option('--greedy', 'always the likeliest character')
     .option('--temperature <t>', 'below 1 more careful, above 1 wilder, 0 greedy (default: 0.8)', real('--temperature'))
     .option('--top-k <k>', 'only the k likeliest characters; 0: all', whole('--top-k'))
@@ -135,24 +147,22 @@ function syntax(): Command {
     .option('--min-p <p>', 'only those at least this likely relative to the likeliest; 0: all', real('--min-p'))
     .option('--repetition-penalty <r>', 'above 1: weaken what was written lately', real('--repetition-penalty'))
     .option('--penalty-window <n>', 'what "lately" means, in characters (default: 64)', whole('--penalty-window'))
-    .option('--stop <text>', 'end before this text; may be repeated', repeatable)
-    .option('--keep-stop', 'end after that text, not before it')
-    .option('--seed <n>', 'the same seed writes the same text (default: a random one, printed)', whole('--seed'))
     .option(
       '--window <n>',
       'draw each character from the n before it alone, as a model trained with --target last has learned; 0: carry the state ' +
         "(default: the checkpoint's sequence length for such a model, else 0)",
       whole('--window'),
     )
-    .addOption(
-      new Option('--unknown <what>', 'characters of the prompt, or of --corpus, that the model does not know').choices([
-        'error',
-        'skip',
-      ]),
-    )
+    .optionsGroup('How to print it:')
     .option('--echo', 'print the prompt before the text')
     .option('--separator <line>', "what stands between several texts; '' for nothing", '--------')
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)')
-    .option('--threads <n>', 'CPU threads', whole('--threads'))
     .option('--json', 'one JSON object a text: {"sample", "seed", "prompt", "text", "finished"}');
+  return addDeviceOptions(command).addHelpText(
+    'after',
+    `
+Examples:
+  cudnn-lstm sample runs/book --prompt "It was" --length 1000
+  cudnn-lstm sample runs/book --prompt-file opening.txt --temperature 0.6
+  cudnn-lstm sample runs/names --count 20 --stop $'\\n' --separator ''`,
+  );
 }

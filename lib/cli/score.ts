@@ -4,12 +4,20 @@ import { leftOut } from '../corpus/encoder';
 import type { DeviceName } from '../device/choose';
 import { exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
-import { ScoringProgress } from '../scoring/progress';
 import { type Score, scoreOf } from '../scoring/score';
 import { type OpenText, openText, readLines } from '../scoring/text';
 import type { WindowScore } from '../scoring/window-protocol';
-import { abortOnSignals, type CommandIo, numberOption, parseArguments, processIo, writeAndDrain } from './command';
+import {
+  abortOnSignals,
+  addDeviceOptions,
+  type CommandIo,
+  numberOption,
+  parseArguments,
+  processIo,
+  writeAndDrain,
+} from './command';
 import { loadModel } from './load-model';
+import { ScoringProgress } from './scoring-progress';
 
 interface ScoreCommandOptions {
   lines?: boolean;
@@ -184,7 +192,7 @@ function scoreText({ bitsPerCharacter, loss, characters }: Score): string {
 
 function syntax(): Command {
   const whole = (name: string) => numberOption(name, { integer: true });
-  return new Command('score')
+  const command = new Command('score')
     .description(
       'How well a model predicts texts: mean cross-entropy of each character given all before it, from zero state, the first ' +
         'character not counted. Scores go to stdout, everything else to stderr.',
@@ -192,11 +200,13 @@ function syntax(): Command {
     .argument('<checkpoint>', "a checkpoint, or a run's directory (its best checkpoint)")
     .argument('<text...>', 'files, folders, globs, the name of a corpus, or - for stdin; each is scored by itself')
     .option('--lines', 'score each line by itself, from zero state, without its line break')
+    .option('--json', 'one JSON object a text (or line): {"bitsPerCharacter", "loss", "characters", "skipped"}')
     .option(
       '--streams <n>',
       'score this many parts of a text side by side: faster, but each begins without context',
       whole('--streams'),
     )
+    .optionsGroup('The protocol:')
     .addOption(
       new Option(
         '--protocol <name>',
@@ -211,6 +221,7 @@ function syntax(): Command {
       'with --protocol window: take every nth window only, a faster estimate (default: 1)',
       whole('--stride'),
     )
+    .optionsGroup('The text:')
     .addOption(new Option('--unknown <what>', 'characters that the model does not know').choices(['error', 'skip']))
     .option('--encoding <name>', 'of the texts (default: utf-8)')
     .addOption(
@@ -218,8 +229,13 @@ function syntax(): Command {
         'auto',
         'keep',
       ]),
-    )
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)')
-    .option('--threads <n>', 'CPU threads', whole('--threads'))
-    .option('--json', 'one JSON object a text (or line): {"bitsPerCharacter", "loss", "characters", "skipped"}');
+    );
+  return addDeviceOptions(command).addHelpText(
+    'after',
+    `
+Examples:
+  cudnn-lstm score runs/book another.txt
+  cudnn-lstm score runs/names names.txt --lines --unknown skip | sort -n
+  cudnn-lstm score runs/a alice --protocol window --stride 40`,
+  );
 }

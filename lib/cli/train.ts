@@ -6,7 +6,14 @@ import { LanguageModel } from '../model';
 import { describeConfiguration } from '../training/configuration';
 import { drawSample } from '../training/epoch-sample';
 import type { EndEvent } from '../training/events';
-import { flagOf, type OptionDefinition, optionDefinitions, optionNames, showValue } from '../training/options';
+import {
+  flagOf,
+  type OptionDefinition,
+  type OptionName,
+  optionDefinitions,
+  optionNames,
+  showValue,
+} from '../training/options';
 import { describePlan, planTraining } from '../training/plan';
 import { configureTraining, openTraining, type Training, type TrainingRequest } from '../training/preparation';
 import { presetOptions } from '../training/presets';
@@ -124,27 +131,66 @@ async function printPlan(request: TrainingRequest, json: boolean, io: CommandIo)
   return exitCodes.ok;
 }
 
+/** The options in the order in which one thinks of them. */
+const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
+  'The model:': ['preset', 'layers', 'hidden', 'input', 'embeddingSize', 'dropout', 'seed'],
+  'How it learns:': ['epochs', 'batchSize', 'seqLength', 'target', 'learningRate', 'schedule', 'warmup'],
+  'How it learns, in detail:': [
+    'finalLearningRate',
+    'decayEvery',
+    'decayFactor',
+    'decayShare',
+    'beta1',
+    'beta2',
+    'epsilon',
+    'clip',
+  ],
+  'Validation, and when to stop:': ['validation', 'validationEvery', 'patience', 'maxTime'],
+  'The text:': ['lowercase', 'encoding', 'gutenberg'],
+  'What is kept and shown:': ['out', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
+  'The machine:': ['device', 'threads', 'precision'],
+};
+
+function helpGroupOf(name: OptionName): string {
+  return Object.keys(helpGroups).find((group) => helpGroups[group]?.includes(name)) ?? 'More:';
+}
+
 function syntax(): Command {
   const command = new Command('train')
     .description('Train a character-level LSTM on a text. Progress goes to stderr, samples to stdout.')
     .argument('[corpus...]', "files, directories, globs, '-' or 'alice'; none: the text that the package brings")
-    .option('--resume [dir]', 'go on with a run: its directory, or that of --out, or the newest one in runs/')
+    .option('--resume [dir]', 'continue a run: its directory, or that of --out, or the newest one in runs/')
     .option('--config <file>', 'options from a JSON file, such as the config.json of a run')
     .option('--json', 'one JSON object a line on stdout instead of progress and samples')
     .option('--dry-run', 'print what would be done, with a measured step, and end')
     .option('--print-config', 'print every option with its value and where that comes from, and end');
   const initialOptions = presetOptions('fast');
-  for (const name of optionNames) {
+  const names = [...optionNames].sort((a, b) => groupOrder(a) - groupOrder(b));
+  for (const name of names) {
     const definition: OptionDefinition = optionDefinitions[name];
     const initial = initialOptions[name] === undefined ? '' : ` (default: ${showValue(name, initialOptions[name])})`;
     const value = definition.placeholder === undefined ? '' : ` <${definition.placeholder}>`;
-    command.addOption(new Option(`${flagOf(name)}${value}`, `${definition.help}${initial}`));
+    const help = `${definition.help}${initial}`;
+    command.addOption(new Option(`${flagOf(name)}${value}`, help).helpGroup(helpGroupOf(name)));
     if (value === '')
       command.addOption(new Option(flagOf(name).replace('--', '--no-'), `not: ${definition.help}`).hideHelp());
   }
   return command.addHelpText(
     'after',
-    '\nWhat is not given as a flag is taken from CUDNN_LSTM_<OPTION> in the environment, then from --config, then from the run\n' +
-      'being resumed, then from the preset. A run writes checkpoints, metrics.jsonl and config.json into its directory.',
+    `
+Examples:
+  cudnn-lstm train book.txt --out runs/book
+  cudnn-lstm train book.txt --max-time 10m
+  cudnn-lstm train --resume runs/book --epochs 32
+  cudnn-lstm train chapters/ --hidden 512 --dropout 0.4 --dry-run
+
+What is not given as a flag is taken from CUDNN_LSTM_<OPTION> in the
+environment, then from --config, then from the run being resumed, then from the
+preset. A run's directory gets checkpoints, metrics.jsonl and config.json.`,
   );
+}
+
+function groupOrder(name: OptionName): number {
+  const group = Object.values(helpGroups).findIndex((names) => names.includes(name));
+  return group < 0 ? optionNames.length : group;
 }

@@ -1,5 +1,8 @@
 /** How far a long scoring is, on stderr: one line that is written over on a terminal, a line every ten seconds elsewhere. */
 
+import { formatDuration } from '../training/duration';
+import { columnsOf, fitParts, wholeNumber } from './layout';
+
 /** Reports on work that is counted in characters. */
 export class ScoringProgress {
   readonly #stderr: NodeJS.WritableStream;
@@ -21,9 +24,16 @@ export class ScoringProgress {
     this.#reported = now;
     const perSecond = done / ((now - this.#started) / 1000);
     const left = Math.ceil((total - done) / perSecond);
-    const line =
-      `scored ${done.toLocaleString('en')} of ${total.toLocaleString('en')} characters ` +
-      `(${((100 * done) / total).toFixed(0)} %), ${Math.round(perSecond).toLocaleString('en')}/s, ${left} s left`;
+    const width = columnsOf(this.#stderr);
+    const line = fitParts(
+      [
+        { text: `scored ${((100 * done) / total).toFixed(0)} %`, rank: 0 },
+        { text: `ETA ${formatDuration(left)}`, rank: 1 },
+        { text: `${wholeNumber(perSecond)} chars/s`, rank: 2 },
+        { text: `${wholeNumber(done)} of ${wholeNumber(total)} characters`, rank: 3 },
+      ],
+      width && width - 1,
+    );
     this.#stderr.write(this.#terminal ? `\r${line}\u001b[K` : `${line}\n`);
     this.#open = this.#terminal;
   }
