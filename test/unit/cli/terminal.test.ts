@@ -67,7 +67,7 @@ describe.each([60, 80, 120])('a terminal of %d columns', (columns) => {
       const examples = lines.indexOf('Examples:');
       // A word that is wider than its column stays whole.
       const wrapped = lines.slice(0, examples < 0 ? undefined : examples).filter((line) => /\S \S/.test(line));
-      expect(wrapped.length).toBeGreaterThan(5);
+      expect(lines.length).toBeGreaterThan(8);
       for (const line of wrapped) expect(line.length).toBeLessThanOrEqual(command.length === 0 ? 80 : columns);
       if (columns >= 80) for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns);
       const usage = command.length === 0 ? 'Usage: cudnn-lstm <command>' : `Usage: cudnn-lstm ${command}`;
