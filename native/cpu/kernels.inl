@@ -13,6 +13,7 @@
 
 #include "core/random.h"
 #include "cpu/kernels.h"
+#include "cpu/shuffle.h"
 
 namespace cudnn_lstm::cpu {
 namespace KERNEL_NAMESPACE {
@@ -241,15 +242,15 @@ void transpose_block(const float* in, float* out, int stride) {
       const v4 r1 = *reinterpret_cast<const v4_unaligned*>(from + 16);
       const v4 r2 = *reinterpret_cast<const v4_unaligned*>(from + 32);
       const v4 r3 = *reinterpret_cast<const v4_unaligned*>(from + 48);
-      const v4 a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5);
-      const v4 b = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
-      const v4 c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
-      const v4 d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+      const v4 a = SHUFFLE_FOUR(r0, r1, 0, 4, 1, 5);
+      const v4 b = SHUFFLE_FOUR(r0, r1, 2, 6, 3, 7);
+      const v4 c = SHUFFLE_FOUR(r2, r3, 0, 4, 1, 5);
+      const v4 d = SHUFFLE_FOUR(r2, r3, 2, 6, 3, 7);
       float* to = out + j * stride + i;
-      *reinterpret_cast<v4_unaligned*>(to) = __builtin_shufflevector(a, c, 0, 1, 4, 5);
-      *reinterpret_cast<v4_unaligned*>(to + stride) = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-      *reinterpret_cast<v4_unaligned*>(to + 2 * stride) = __builtin_shufflevector(b, d, 0, 1, 4, 5);
-      *reinterpret_cast<v4_unaligned*>(to + 3 * stride) = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+      *reinterpret_cast<v4_unaligned*>(to) = SHUFFLE_FOUR(a, c, 0, 1, 4, 5);
+      *reinterpret_cast<v4_unaligned*>(to + stride) = SHUFFLE_FOUR(a, c, 2, 3, 6, 7);
+      *reinterpret_cast<v4_unaligned*>(to + 2 * stride) = SHUFFLE_FOUR(b, d, 0, 1, 4, 5);
+      *reinterpret_cast<v4_unaligned*>(to + 3 * stride) = SHUFFLE_FOUR(b, d, 2, 3, 6, 7);
     }
   }
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/shuffle.h"
+
 namespace cudnn_lstm::cpu {
 namespace {
 
@@ -18,15 +20,15 @@ void pack_rows(const float* const* rows, int tile_rows, int depth, float* out) {
       const Four r1 = *reinterpret_cast<const Four*>(rows[r + 1] + k);
       const Four r2 = *reinterpret_cast<const Four*>(rows[r + 2] + k);
       const Four r3 = *reinterpret_cast<const Four*>(rows[r + 3] + k);
-      const Four a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5);
-      const Four b = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
-      const Four c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
-      const Four d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+      const Four a = SHUFFLE_FOUR(r0, r1, 0, 4, 1, 5);
+      const Four b = SHUFFLE_FOUR(r0, r1, 2, 6, 3, 7);
+      const Four c = SHUFFLE_FOUR(r2, r3, 0, 4, 1, 5);
+      const Four d = SHUFFLE_FOUR(r2, r3, 2, 6, 3, 7);
       float* to = out + static_cast<std::size_t>(k) * tile_rows + r;
-      *reinterpret_cast<Four*>(to) = __builtin_shufflevector(a, c, 0, 1, 4, 5);
-      *reinterpret_cast<Four*>(to + tile_rows) = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-      *reinterpret_cast<Four*>(to + 2 * tile_rows) = __builtin_shufflevector(b, d, 0, 1, 4, 5);
-      *reinterpret_cast<Four*>(to + 3 * tile_rows) = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+      *reinterpret_cast<Four*>(to) = SHUFFLE_FOUR(a, c, 0, 1, 4, 5);
+      *reinterpret_cast<Four*>(to + tile_rows) = SHUFFLE_FOUR(a, c, 2, 3, 6, 7);
+      *reinterpret_cast<Four*>(to + 2 * tile_rows) = SHUFFLE_FOUR(b, d, 0, 1, 4, 5);
+      *reinterpret_cast<Four*>(to + 3 * tile_rows) = SHUFFLE_FOUR(b, d, 2, 3, 6, 7);
     }
     for (int k = whole; k < depth; ++k)
       for (int i = r; i < r + 4; ++i) out[static_cast<std::size_t>(k) * tile_rows + i] = rows[i][k];
