@@ -1,8 +1,8 @@
-// npm's `prepare`, which runs in a checkout and never in an installed package: builds the addon unless one that fits the sources
-// is there, then compiles TypeScript.
+// npm's `prepare`, which runs in a checkout and never in an installed package: compiles TypeScript, lays beside it what an installed
+// package builds the addon with, and builds the addon unless one that fits the sources is there.
 const { spawnSync } = require('node:child_process');
 const { createHash } = require('node:crypto');
-const { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } = require('node:fs');
+const { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } = require('node:fs');
 const path = require('node:path');
 
 const root = path.join(__dirname, '..');
@@ -20,8 +20,8 @@ function files(directory) {
 /** One hash of everything the binary is made from. */
 function sourcesHash() {
   const hash = createHash('sha256');
-  const cuda = ['REQUIRE_CUDA', 'CUDNN_LSTM_CUDA_ROOT', 'CUDNN_ROOT'].map((name) => process.env[name] ?? '').join('\n');
-  hash.update(cuda);
+  const settings = ['REQUIRE_CUDA', 'CUDNN_LSTM_CUDA_ROOT', 'CUDNN_ROOT', 'CXX'];
+  hash.update(settings.map((name) => process.env[name] ?? '').join('\n'));
   for (const file of [
     path.join(root, 'CMakeLists.txt'),
     ...files(path.join(root, 'cmake')),
@@ -40,36 +40,52 @@ function loads() {
   return result.status === 0;
 }
 
-function fail(message) {
-  console.error(`cudnn-lstm: ${message}`);
-  process.exit(1);
-}
-
-function needs(command, what) {
-  const found = spawnSync(command, ['--version'], { stdio: 'ignore' });
-  if (found.error) {
-    fail(
-      `cannot build the native addon: ${what} is not installed (Debian and Ubuntu: apt-get install cmake g++ make; macOS: xcode-select --install and brew install cmake)`,
-    );
-  }
-}
-
-function run(command, args) {
-  const result = spawnSync(command, args, { cwd: root, stdio: 'inherit' });
-  if (result.error) fail(`${command}: ${result.error.message}`);
+function run(args, env = process.env) {
+  const result = spawnSync(process.execPath, args, { cwd: root, env, stdio: 'inherit' });
   if (result.status !== 0) process.exit(result.status ?? 1);
 }
 
-const wanted = sourcesHash();
-const have = existsSync(stamp) ? readFileSync(stamp, 'utf8').trim() : '';
-if (have !== wanted || !existsSync(binary) || !loads()) {
-  needs('cmake', 'cmake');
-  if (process.platform !== 'win32') needs(process.env.CXX ?? 'c++', 'a C++ compiler');
+/** The headers that the addon includes, so that an installed package needs no package for them. */
+function copyHeaders() {
+  const target = path.join(root, 'dist', 'include');
+  const addonApi = path.dirname(require.resolve('node-addon-api/package.json'));
+  const nodeApi = path.dirname(require.resolve('node-api-headers/package.json'));
+  for (const name of readdirSync(addonApi).filter((each) => each.endsWith('.h'))) {
+    cpSync(path.join(addonApi, name), path.join(target, name));
+  }
+  cpSync(path.join(addonApi, 'LICENSE.md'), path.join(target, 'LICENSE.node-addon-api.md'));
+  cpSync(path.join(nodeApi, 'include'), target, { recursive: true });
+  cpSync(path.join(nodeApi, 'LICENSE'), path.join(target, 'LICENSE.node-api-headers'));
+}
+
+async function buildWithTools(rebuild) {
+  if (process.platform === 'win32') return buildWithCmakeJs(rebuild, process.env);
+  const { findToolchain } = require('../dist/cli/toolchain');
+  const toolchain = findToolchain((line) => console.log(line));
   console.log('cudnn-lstm: building the native addon (about a minute)');
-  const cmakeJs = require.resolve('cmake-js/bin/cmake-js');
+  // cmake-js refuses to start where no compiler has one of these two names, whatever CXX says.
+  const isCommand = (name) => !spawnSync(name, ['--version'], { stdio: 'ignore' }).error;
+  if (isCommand('g++') || isCommand('clang++')) return buildWithCmakeJs(rebuild, toolchain.env);
+  await require('../dist/cli/build').buildAddon(toolchain, (chunk) => process.stdout.write(chunk));
+}
+
+function buildWithCmakeJs(rebuild, env) {
   const options = process.env.REQUIRE_CUDA === '1' ? ['--CDREQUIRE_CUDA=ON'] : [];
-  run(process.execPath, [cmakeJs, have === '' ? 'compile' : 'rebuild', '-l', 'warn', ...options]);
+  run([require.resolve('cmake-js/bin/cmake-js'), rebuild ? 'rebuild' : 'compile', '-l', 'warn', ...options], env);
+}
+
+async function main() {
+  run([require.resolve('typescript/bin/tsc'), '-p', root]);
+  copyHeaders();
+  const wanted = sourcesHash();
+  const have = existsSync(stamp) ? readFileSync(stamp, 'utf8').trim() : '';
+  if (have === wanted && existsSync(binary) && loads()) return;
+  await buildWithTools(have !== '');
   mkdirSync(path.dirname(stamp), { recursive: true });
   writeFileSync(stamp, `${wanted}\n`);
 }
-run(process.execPath, [require.resolve('typescript/bin/tsc'), '-p', root]);
+
+main().catch((error) => {
+  console.error(error.code === 'ERR_BUILD' ? error.message : error);
+  process.exit(1);
+});

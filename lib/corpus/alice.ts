@@ -1,8 +1,8 @@
 /** The named corpus `alice`: fetched once, when asked for, and kept; its hash is kept beside it and checked at every use. */
 import { createHash } from 'node:crypto';
 import { readFile, rm } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { isAbsolute, join } from 'node:path';
+import { join } from 'node:path';
+import { cacheDirectory } from '../cache';
 import { makeDirectory, writeFileAtomically } from '../checkpoint/disk';
 import { DataError, DiskError } from '../errors';
 import { packageVersion } from '../version';
@@ -11,12 +11,6 @@ const defaultUrl = 'https://www.gutenberg.org/cache/epub/11/pg11.txt';
 const sizeLimit = 4 << 20; // the book is 170 KB
 const redirectLimit = 5;
 const timeoutMilliseconds = 30_000;
-
-/** As the XDG base directory specification has it: a relative path is as good as none. */
-function cacheDirectory(): string {
-  const cache = process.env.XDG_CACHE_HOME ?? '';
-  return join(isAbsolute(cache) ? cache : join(homedir(), '.cache'), 'cudnn-lstm');
-}
 
 const sha256 = (data: Uint8Array) => createHash('sha256').update(data).digest('hex');
 

@@ -225,7 +225,7 @@ export function loadNative(): NativeAddon {
     throw new DeviceError(
       `The native addon could not be loaded for ${process.platform}-${process.arch}: ${(cause as Error).message.split('\n')[0]}\n` +
         'Possible solutions:\n' +
-        '  - build it here (needs cmake and a C++ compiler): npx cudnn-lstm build\n' +
+        '  - build it here (needs a C++ compiler): npx cudnn-lstm build\n' +
         '  - in a checkout of the project: npm install',
       { cause, code: 'ERR_NATIVE_MISSING' },
     );

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Builds the addon and the kernels' own test with each compiler that users have, without a warning, and runs the test; then builds
+# as `npm install` and as `cudnn-lstm build` do on a PATH with a compiler and nothing else. Debian: apt-get install g++-11 g++ clang.
+#
+#   scripts/test-compilers.sh [compiler…]   these compilers instead of g++-11, g++ and clang++
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compilers=("$@")
+[[ $# -gt 0 ]] || compilers=(g++-11 g++ clang++)
+node scripts/prepare.js >/dev/null
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
+
+# Make and Ninja take turns.
+generators=('Unix Makefiles' Ninja)
+for index in "${!compilers[@]}"; do
+  compiler=${compilers[index]} generator=${generators[index % 2]}
+  command -v ninja >/dev/null || generator='Unix Makefiles'
+  echo "-- $("$compiler" --version | head -1) ($generator)"
+  for selftest in OFF ON; do
+    build=$place/$index-$selftest
+    cmake -S . -B "$build" --no-warn-unused-cli -G "$generator" "-DCMAKE_CXX_COMPILER=$compiler" "-DCMAKE_JS_INC=$PWD/dist/include" \
+      "-DCUDNN_LSTM_SELFTEST=$selftest" >/dev/null
+    cmake --build "$build" --parallel 2 >"$build.log" 2>&1 || { cat "$build.log"; exit 1; }
+    if grep -i 'warning:' "$build.log"; then exit 1; fi
+  done
+  "$place/$index-ON/native_selftest" | tail -1
+  mkdir -p "$place/prebuild-$index/build/Release"
+  mv "$place/$index-OFF/cudnn_lstm.node" "$place/prebuild-$index/build/Release/"
+  CUDNN_LSTM_PREBUILD=$place/prebuild-$index node dist/cli/main.js info | grep '^kernels'
+done
+
+echo "-- a PATH with ${compilers[0]} and no cmake, make or ninja"
+mkdir "$place/bin"
+for tool in node sh as ld ar "${compilers[0]}" ccache; do
+  if found=$(command -v "$tool"); then ln -s "$found" "$place/bin/"; fi
+done
+git clone --quiet . "$place/clone"
+ln -s "$PWD/node_modules" "$place/clone/node_modules"
+cd "$place/clone"
+bare() {
+  env PATH="$place/bin" XDG_CACHE_HOME="$place/cache" CXX="${compilers[0]}" \
+    node "$@" >"$place/log" 2>&1 || { cat "$place/log"; exit 1; }
+}
+# cmake-js looks for the names g++ and clang++; without them the addon is built without it.
+bare scripts/prepare.js
+grep '^cudnn-lstm:' "$place/log"
+bare dist/cli/main.js info
+bare dist/cli/main.js build
+bare dist/cli/main.js info
+rm -rf build
+ln -sf "$(command -v "${compilers[0]}")" "$place/bin/g++"
+bare scripts/prepare.js
+bare dist/cli/main.js info
