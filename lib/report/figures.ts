@@ -13,14 +13,43 @@ import type { SampleRecord } from './run-record';
 /** What, the reference's figure, ours. */
 export type FigureRow = readonly [what: string, reference: string, ours: string];
 
-const absent = '-';
+/** Where there is no figure. */
+export const absent = '-';
 
 export function referenceRunOf(run: RunReport): ReferenceRun | undefined {
   return referenceRuns.find((each) => each.epochs === run.epochs);
 }
 
 export function title(report: Reproduction): string {
-  return `proj-basic, reproduced${report.partial ? ' (partial)' : ''}`;
+  return `The Keras reference, reproduced${report.partial ? ' (partial)' : ''}`;
+}
+
+/** The result in a sentence or two. */
+export function summary({ runs, corpus, overrides, partial }: Reproduction): string {
+  const goal = referenceRuns.reduce((best, each) => (each.bestLoss < best.bestLoss ? each : best));
+  const asked = runs.reduce((sum, run) => sum + run.epochs, 0);
+  const trained = runs.reduce((sum, run) => sum + run.records.length, 0);
+  const reference = `the reference's is ${goal.bestLoss}, after epoch ${goal.bestEpoch} of ${goal.epochs}, in ${goal.runTime}`;
+  const best = runs
+    .filter((run) => run.best !== undefined)
+    .reduce<RunReport | undefined>((a, b) => (a?.best && a.best.loss <= (b.best?.loss ?? 0) ? a : b), undefined);
+  if (!best?.best) return `No epoch is complete yet. The figure to reach is a training loss of ${goal.bestLoss}.`;
+  const so = trained < asked ? `So far ${count(trained)} of ${count(asked)} epochs are trained. ` : '';
+  const ours =
+    `The best training loss${so ? ' yet' : ''} is ${best.best.loss.toFixed(4)} nats a character, after epoch ` +
+    `${count(best.best.epoch)} of ${count(best.epochs)}, in ${formatDuration(best.best.elapsedSeconds)}`;
+  const same = corpus.characters === referenceCorpus.characters && corpus.symbols === referenceCorpus.symbols;
+  if (!same || Object.keys(overrides).length > 0) return `${so}${ours}; ${anotherRecipe}.`;
+  const done = partial || trained < asked ? '' : verdict(best.best.loss - goal.bestLoss);
+  return `${so}${ours}; ${reference}.${done}`;
+}
+
+const anotherRecipe = "with another text or recipe than the reference's, so the two are not to be compared";
+
+function verdict(difference: number): string {
+  const size = Math.abs(difference).toFixed(4);
+  if (Number(size) === 0) return ' They are equal.';
+  return ` That is ${size} ${difference < 0 ? 'better' : 'worse'}.`;
 }
 
 /** What stands above everything: what was computed where, and what is not as the reference's. */
@@ -152,7 +181,7 @@ function epochSeconds({ records }: RunReport): string {
   return `${first.join(', ')}${seconds.length > 5 ? ', ...' : ''} (median ${at(0.5)}, ${at(0)} to ${at(1)})`;
 }
 
-function runTime({ records }: RunReport): string {
+export function runTime({ records }: RunReport): string {
   const last = records.at(-1);
   return last ? `${count(last.elapsedSeconds)} s (${formatDuration(last.elapsedSeconds)})` : absent;
 }
@@ -163,6 +192,11 @@ function gigabytes(bytes: number): string {
 
 function count(value: number): string {
   return Math.round(value).toLocaleString('en');
+}
+
+/** A generated text as it is shown: one of spaces alone would look like none. */
+export function shownText(text: string): string {
+  return text.trim() === '' ? `(${count(text.length)} characters, all of them spaces)` : text;
 }
 
 /** Text from strangers without what a terminal would obey. Line breaks and tabs stay. */

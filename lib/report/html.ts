@@ -3,14 +3,17 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import {
+  absent,
   type FigureRow,
   introduction,
   nothingYet,
-  overview,
   printable,
   referenceRunOf,
   remark,
   runFigures,
+  runTime,
+  shownText,
+  summary,
   title,
 } from './figures';
 import type { Reproduction, RunReport } from './reproduction';
@@ -29,23 +32,28 @@ export async function renderHtml(report: Reproduction): Promise<string> {
     }));
   // Should a text become markup in spite of all escaping, it still cannot run or fetch anything.
   const policy = `default-src 'none'; style-src 'unsafe-inline'; script-src ${hash(script)} ${hash(drawing)}`;
+  const [about = '', ...remarks] = introduction(report);
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="${policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>${escapeHtml(title(report))}</title>
 <style>${style}
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
-table { border-collapse: collapse; } th, td { border: 1px solid #ccc; padding: .25rem .6rem; text-align: left; vertical-align: top; }
-pre { white-space: pre-wrap; background: #f5f5f5; padding: .75rem; overflow-wrap: anywhere; }
-</style>
+${look}</style>
+<header>
 <h1>${escapeHtml(title(report))}</h1>
-${introduction(report)
-  .map((line) => `<p>${escapeHtml(line)}</p>`)
-  .join('\n')}
-${table(['run', "the reference's best", 'ours'], overview(report))}
+<p class="summary">${escapeHtml(summary(report))}</p>
+</header>
+<div class="cards">
+${report.runs.map(card).join('\n')}
+</div>
 ${report.runs.map(section).join('\n')}
+<footer>
+<h2>How this was made</h2>
+${[about, ...remarks].map((line) => `<p>${escapeHtml(line)}</p>`).join('\n')}
+</footer>
 <script>${script}</script>
 <script type="application/json" id="curves">${json(curves)}</script>
 <script>${drawing}</script>
@@ -53,32 +61,103 @@ ${report.runs.map(section).join('\n')}
 `;
 }
 
-/** Runs in the page. */
-const drawing = `
-for (const { id, epochs, losses, reference } of JSON.parse(document.getElementById('curves').textContent)) {
-  const place = document.getElementById(id);
-  const series = [{ label: 'epoch' }, { label: 'training loss', stroke: '#1f6feb', width: 2, points: { show: epochs.length < 60 } }];
-  const data = [epochs, losses];
-  if (reference !== null) {
-    series.push({ label: "the reference's best", stroke: '#b35900', width: 1, dash: [6, 4], points: { show: false } });
-    data.push(epochs.map(() => reference));
-  }
-  new uPlot({
-    width: Math.min(900, place.clientWidth || 900), height: 320, series,
-    scales: { x: { time: false } },
-    axes: [{ label: 'epoch' }, { label: 'nats a character' }],
-  }, data, place);
+const look = `
+:root { --ink: #1d2330; --soft: #5b6475; --line: #d9dee7; --paper: #fff; --card: #f5f7fa; --ours: #0b6bcb; --reference: #b35900; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e8ef; --soft: #9aa5b8; --line: #333c4b; --paper: #12161d; --card: #1b212b; --ours: #6cb2ff; --reference: #f0a35e; }
 }
+* { box-sizing: border-box; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 52rem; margin: 0 auto; padding: 2rem 1.25rem 4rem;
+  color: var(--ink); background: var(--paper); overflow-wrap: anywhere; }
+h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .75rem; } h2 { font-size: 1.25rem; margin: 3rem 0 .75rem; }
+h3 { font-size: 1rem; margin: 1.75rem 0 .5rem; }
+.summary { font-size: 1.125rem; margin: 0 0 1.75rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem; }
+.card { background: var(--card); border-radius: .6rem; padding: 1rem 1.1rem; }
+.card h3 { margin: 0 0 .6rem; } .card dl { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem; margin: 0; }
+dt { color: var(--soft); font-size: .875rem; } dd { margin: 0; font-variant-numeric: tabular-nums; }
+.card strong { display: block; font-size: 1.5rem; line-height: 1.3; } .card small { color: var(--soft); }
+.ours { color: var(--ours); } .reference { color: var(--reference); }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem 0 .4rem .75rem; text-align: right; vertical-align: baseline; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { overflow-wrap: break-word; padding-left: 0; text-align: left; color: var(--soft); font-weight: normal; }
+td:not(:first-child), thead th { white-space: nowrap; overflow-wrap: normal; }
+thead th { color: var(--soft); font-size: .875rem; font-weight: normal; }
+.notes { display: grid; grid-template-columns: minmax(8rem, 12rem) 1fr; gap: .4rem 1rem; margin: 1rem 0; }
+.notes span { display: block; color: inherit; } .notes .reference::before { content: "reference: "; color: var(--reference); }
+.notes .ours::before { content: "ours: "; color: var(--ours); }
+figure { margin: 1.5rem 0; } figcaption { font-size: .875rem; color: var(--soft); margin-bottom: .25rem; }
+figcaption i { display: inline-block; width: 1.2rem; border-top: 3px solid; margin: 0 .35rem .25rem 0; vertical-align: middle; }
+figcaption i.reference { border-top-style: dashed; } .key { margin-right: .9rem; white-space: nowrap; }
+.chart { min-height: 320px; }
+pre { white-space: pre-wrap; background: var(--card); border-radius: .6rem; padding: .9rem 1.1rem; margin: 0; font: .875rem/1.5 ui-monospace, monospace; }
+footer { color: var(--soft); font-size: .9375rem; }
+@media (max-width: 34rem) { .notes { grid-template-columns: 1fr; gap: 0; } .notes dt { margin-top: .6rem; } }
 `;
 
+/**
+ * Runs in the page. The axis is that of the losses: a reference far below all of them would press the curve flat, so it is then
+ * said in the caption alone.
+ */
+const drawing = `
+const dark = matchMedia('(prefers-color-scheme: dark)');
+const curves = JSON.parse(document.getElementById('curves').textContent);
+let charts = [];
+function draw() {
+  for (const chart of charts) chart.destroy();
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  charts = curves.map(({ id, epochs, losses, reference }) => {
+    const place = document.getElementById(id);
+    const low = Math.min(...losses), high = Math.max(...losses);
+    const near = reference !== null && low - reference <= Math.max(high - low, 0.05);
+    const series = [{}, { stroke: colour('--ours'), width: 2, points: { show: epochs.length < 40, size: 6 } }];
+    const data = [epochs, losses];
+    if (near) {
+      series.push({ stroke: colour('--reference'), width: 1.5, dash: [6, 5], points: { show: false } });
+      data.push(epochs.map(() => reference));
+    }
+    const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false } };
+    return new uPlot({
+      width: place.clientWidth || 640, height: 320, series, legend: { show: false }, cursor: { show: false },
+      scales: { x: { time: false, range: (_, min, max) => min === max ? [min - 1, max + 1] : [min, max] } },
+      axes: [
+        { ...axis, label: 'epoch', labelSize: 22, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] },
+        { ...axis, size: 48 },
+      ],
+    }, data, place);
+  });
+}
+draw();
+dark.addEventListener('change', draw);
+addEventListener('resize', draw);
+`;
+
+/** A run at a glance. */
+function card(run: RunReport): string {
+  const reference = referenceRunOf(run);
+  const figure = (name: string, loss: string, more: string) =>
+    `<div><dt>${name === 'ours' ? 'ours' : 'the reference'}</dt><dd><strong class="${name}">${escapeHtml(loss)}</strong>` +
+    `<small>${escapeHtml(more)}</small></dd></div>`;
+  return [
+    `<div class="card"><h3>${run.epochs} epochs${escapeHtml(remark(run))}</h3><dl>`,
+    reference
+      ? figure('reference', String(reference.bestLoss), `epoch ${reference.bestEpoch}, ${reference.runTime}`)
+      : '',
+    run.best ? figure('ours', run.best.loss.toFixed(4), `epoch ${run.best.epoch}, ${runTime(run)}`) : '',
+    '</dl></div>',
+  ].join('\n');
+}
+
 function section(run: RunReport): string {
-  const heading = `<h2>epochs = ${run.epochs}${escapeHtml(remark(run))}</h2>`;
+  const heading = `<h2>${run.epochs} epochs${escapeHtml(remark(run))}</h2>`;
   if (run.records.length === 0) return `${heading}\n<p>${nothingYet(run)}</p>`;
   const evaluation = run.record?.evaluation;
+  const rows = runFigures(run);
   return [
     heading,
-    table(['', 'the reference', 'ours'], runFigures(run)),
-    `<div id="${curveId(run)}"></div>`,
+    chart(run),
+    table(['', 'the reference', 'ours'], rows.filter(isNumeric)),
+    notes(rows.filter((row) => !isNumeric(row))),
     ...(evaluation
       ? [
           text('Prompt', evaluation.prompt),
@@ -89,9 +168,35 @@ function section(run: RunReport): string {
   ].join('\n');
 }
 
+function chart(run: RunReport): string {
+  const reference = referenceRunOf(run);
+  const key = (name: string, label: string) =>
+    `<span class="key ${name}"><i class="${name}"></i>${escapeHtml(label)}</span>`;
+  return (
+    `<figure><figcaption>${key('ours', 'training loss, nats a character')}` +
+    `${reference ? key('reference', `the reference's best, ${reference.bestLoss}`) : ''}</figcaption>\n` +
+    `<div class="chart" id="${curveId(run)}"></div></figure>`
+  );
+}
+
+/** Whether a row's values are figures, to be set under one another; the others are sentences. */
+function isNumeric([, ...values]: FigureRow): boolean {
+  return values.every((value) => value === absent || (/^(about )?\d/.test(value) && value.length <= 12));
+}
+
+function notes(rows: readonly FigureRow[]): string {
+  const value = (name: string, content: string) =>
+    content === absent ? '' : `<span class="${name}">${escapeHtml(content)}</span>`;
+  const items = rows.map(
+    ([what, reference, ours]) =>
+      `<dt>${escapeHtml(what)}</dt><dd>${value('reference', reference)}${value('ours', ours)}</dd>`,
+  );
+  return `<dl class="notes">\n${items.join('\n')}\n</dl>`;
+}
+
 function text(heading: string, content: string): string {
   // The parser drops a line break that opens a pre.
-  return `<h3>${heading}</h3>\n<pre>\n${escapeHtml(content)}</pre>`;
+  return `<h3>${heading}</h3>\n<pre>\n${escapeHtml(shownText(content))}</pre>`;
 }
 
 function curveId(run: RunReport): string {
@@ -101,7 +206,7 @@ function curveId(run: RunReport): string {
 function table(head: readonly string[], rows: readonly FigureRow[]): string {
   const line = (cells: readonly string[], tag: string) =>
     `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`;
-  return `<table>\n${[line(head, 'th'), ...rows.map((row) => line(row, 'td'))].join('\n')}\n</table>`;
+  return `<table>\n<thead>${line(head, 'th')}</thead>\n${rows.map((row) => line(row, 'td')).join('\n')}\n</table>`;
 }
 
 function escapeHtml(text: string): string {

@@ -1,11 +1,23 @@
 /** A reproduction as REPORT.md. */
 import { plot } from 'asciichart';
-import { type FigureRow, introduction, nothingYet, overview, printable, remark, runFigures, title } from './figures';
+import {
+  type FigureRow,
+  introduction,
+  nothingYet,
+  overview,
+  printable,
+  remark,
+  runFigures,
+  shownText,
+  summary,
+  title,
+} from './figures';
 import type { Reproduction, RunReport } from './reproduction';
 
 export function renderMarkdown(report: Reproduction): string {
   const parts = [
     `# ${title(report)}`,
+    escapeMarkdown(summary(report)),
     introduction(report).map(escapeMarkdown).join('\n\n'),
     table(['run', "the reference's best", 'ours'], overview(report)),
     ...report.runs.map(section),
@@ -24,8 +36,8 @@ function section(run: RunReport): string {
   ];
   if (evaluation) {
     parts.push(`Prompt:\n\n${fence(evaluation.prompt)}`);
-    parts.push(`Generated text (argmax, sliding window):\n\n${fence(evaluation.greedy.text)}`);
-    parts.push(`Generated text (temperature 0.8, sliding window):\n\n${fence(evaluation.sampled.text)}`);
+    parts.push(`Generated text (argmax, sliding window):\n\n${fence(shownText(evaluation.greedy.text))}`);
+    parts.push(`Generated text (temperature 0.8, sliding window):\n\n${fence(shownText(evaluation.sampled.text))}`);
   }
   return parts.join('\n\n');
 }

@@ -70,15 +70,35 @@ describe('REPORT.md', () => {
   });
 
   it('says that it is partial, and of each run how far it is', () => {
-    expect(text).toMatch(/^# proj-basic, reproduced \(partial\)\n/);
+    expect(text).toMatch(/^# The Keras reference, reproduced \(partial\)\n/);
     expect(text).toContain('This report is partial (100 epochs: partial: 2 of 100 epochs; 200 epochs: not begun).');
     expect(text).toContain('## epochs = 100 (partial: 2 of 100 epochs)');
     expect(text).toContain('## epochs = 200 (not begun)\n\nThis run has not begun.');
   });
 
+  it.each([
+    [1.2, 'That is 0.0341 better\\.'],
+    [1.3, 'That is 0.0659 worse\\.'],
+    [1.2341, 'They are equal\\.'],
+  ])('compares a best loss of %d with the reference where all is done', (loss, verdict) => {
+    const records = [{ epoch: 1, loss, seconds: 1, elapsedSeconds: 90 }];
+    const done = run({ epochs: 1, state: 'finished', records, best: records[0] as (typeof records)[number] });
+    const summed = renderMarkdown(report([done], { partial: false }));
+    const sentence = `^The best training loss is ${loss.toFixed(4)} nats a character, after epoch 1 of 1, in 1m30s; the reference's is 1.2341, `;
+    expect(summed).toMatch(new RegExp(`${sentence}after epoch 70 of 100, in 42,012 s\\. ${verdict}$`, 'm'));
+    const corpus = { sources: ['x.txt'], characters: 9, symbols: 3, sha256: '' };
+    expect(renderMarkdown(report([done], { partial: false, corpus }))).toContain('not to be compared.');
+  });
+
+  it('has a figure to reach where no epoch is complete', () => {
+    expect(renderMarkdown(report([notBegun]))).toContain(
+      'No epoch is complete yet. The figure to reach is a training loss of 1.2341.',
+    );
+  });
+
   it('does not say so where all is done', () => {
     const done = renderMarkdown(report([run({ epochs: 2, state: 'finished' })], { partial: false }));
-    expect(done).toMatch(/^# proj-basic, reproduced\n/);
+    expect(done).toMatch(/^# The Keras reference, reproduced\n/);
     expect(done).not.toMatch(/partial/);
   });
 
@@ -175,9 +195,32 @@ describe('report.html', () => {
   });
 
   it('says that it is partial, and of each run how far it is', () => {
-    expect(page).toContain('<h1>proj-basic, reproduced (partial)</h1>');
-    expect(page).toContain('<h2>epochs = 100 (partial: 2 of 100 epochs)</h2>');
-    expect(page).toContain('<h2>epochs = 200 (not begun)</h2>\n<p>This run has not begun.</p>');
+    expect(page).toContain('<h1>The Keras reference, reproduced (partial)</h1>');
+    expect(page).toContain('<h2>100 epochs (partial: 2 of 100 epochs)</h2>');
+    expect(page).toContain('<h2>200 epochs (not begun)</h2>\n<p>This run has not begun.</p>');
+  });
+
+  it('sums up in a sentence, and sets figures apart from notes', () => {
+    expect(page).toContain(
+      '<p class="summary">So far 2 of 300 epochs are trained. The best training loss yet is 2.5000 nats a character, after epoch 2 of ' +
+        '100, in 10m57s; the reference&#39;s is 1.2341, after epoch 70 of 100, in 42,012 s.</p>',
+    );
+    const [table] = elements(page, 'table');
+    expect(table?.content).toContain('<td>best epoch</td><td>70</td><td>2</td>');
+    expect(table?.content).not.toContain('utilisation');
+    expect(page).toContain(
+      '<dt>utilisation</dt><dd><span class="reference">GPU 40 %</span><span class="ours">CPU 91 %',
+    );
+  });
+
+  it('says of a text of spaces that it is one', async () => {
+    const blank = run();
+    (blank.record as NonNullable<typeof blank.record>).evaluation = {
+      ...(run().record?.evaluation as NonNullable<NonNullable<typeof blank.record>['evaluation']>),
+      greedy: { text: ' '.repeat(1000), quality: { knownWords: null, longestCopy: 5 } },
+    };
+    expect(await renderHtml(report([blank]))).toContain('(1,000 characters, all of them spaces)');
+    expect(renderMarkdown(report([blank]))).toContain('(1,000 characters, all of them spaces)');
   });
 
   it('draws every epoch of every run that has one', () => {
@@ -185,22 +228,30 @@ describe('report.html', () => {
     expect(library).toContain('uPlot');
     const curves = [{ id: 'curve-100', epochs: [1, 2], losses: [2.9, 2.5], reference: 1.2341 }];
     expect(JSON.parse(data as string)).toEqual(curves);
-    expect(page).toContain('<div id="curve-100">');
+    expect(page).toContain('<div class="chart" id="curve-100">');
     const drawn: unknown[][] = [];
+    const listeners: string[] = [];
     runInNewContext(drawing as string, {
-      document: { getElementById: (id: string) => ({ id, clientWidth: 600, textContent: data }) },
+      document: { getElementById: (id: string) => ({ id, clientWidth: 600, textContent: data }), documentElement: {} },
+      getComputedStyle: () => ({ getPropertyValue: (name: string) => ` ${name}` }),
+      matchMedia: () => ({ addEventListener: (name: string) => listeners.push(name) }),
+      addEventListener: (name: string) => listeners.push(name),
       uPlot: function uPlot(...args: unknown[]) {
         drawn.push(args);
       },
     });
     expect(drawn).toHaveLength(1);
     const [options, columns, place] = JSON.parse(JSON.stringify(drawn[0]));
+    // The reference, 1.2341, is so far below both that its line would press the curve flat: it is in the caption.
     expect(columns).toEqual([
       [1, 2],
       [2.9, 2.5],
-      [1.2341, 1.2341],
     ]);
-    expect(options.series).toHaveLength(3);
+    expect(page).toContain("the reference's best, 1.2341".replace("'", '&#39;'));
+    expect(options.series).toHaveLength(2);
+    expect(options.series[1].stroke).toBe('--ours');
+    expect(options.width).toBe(600);
     expect(place.id).toBe('curve-100');
+    expect(listeners).toEqual(['change', 'resize']); // Drawn anew in other colours, or as wide as there is room.
   });
 });
