@@ -10,6 +10,7 @@ module.exports = {
   testMatch: ['<rootDir>/test/**/*.test.ts'],
   transform,
   testTimeout: 60_000,
+  reporters: ['default', '<rootDir>/test/fixtures/skip-reporter.js'],
   // Two cores: the native tests bring threads of their own.
   maxWorkers: 2,
 };

@@ -8,6 +8,7 @@ import { renderHtml } from '../report/html';
 import { renderMarkdown } from '../report/markdown';
 import { defaultRuns, type Reproduction, reproduce } from '../report/reproduction';
 import { parseDuration } from '../training/duration';
+import type { TrainingOptions } from '../training/options';
 import {
   abortOnSignals,
   addDeviceOptions,
@@ -31,8 +32,12 @@ interface ReproduceCommandOptions {
   json?: boolean;
 }
 
-/** The command; see `reproduce --help`. */
-export async function reproduceCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
+/** The command; see `reproduce --help`. `overrides` make the recipe smaller, for tests. */
+export async function reproduceCommand(
+  argv: string[],
+  io: CommandIo = processIo,
+  overrides: Partial<TrainingOptions> = {},
+): Promise<number> {
   const command = parseArguments(syntax(), argv);
   const { json, ...o } = command.opts<ReproduceCommandOptions>();
   using interrupt = abortOnSignals();
@@ -48,6 +53,7 @@ export async function reproduceCommand(argv: string[], io: CommandIo = processIo
     const report = await reproduce({
       ...o,
       corpus: command.args,
+      overrides,
       signal: interrupt.signal,
       onNote: say,
       onScored: (done, total) => {

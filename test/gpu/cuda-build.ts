@@ -34,8 +34,7 @@ export function describeCuda(name: string, body: () => void): void {
     });
     return;
   }
-  console.warn(`skipped: ${name}: ${cuda.reason}`);
-  describe.skip(`${name} (no CUDA in this build)`, body);
+  describe.skip(`${name} (skipped: ${cuda.reason})`, body);
 }
 
 /** `describe` where there is a usable GPU, else a visible skip, or a failing test under REQUIRE_GPU. */
@@ -50,8 +49,7 @@ export function describeGpu(name: string, body: () => void): void {
     });
     return;
   }
-  console.warn(`skipped: ${name}: ${cuda.reason}`);
-  describe.skip(`${name} (no GPU)`, body);
+  describe.skip(`${name} (skipped: ${cuda.reason})`, body);
 }
 
 /** NVIDIA's wheels, unpacked: where CUDNN_LSTM_CUDA_ROOT says, or where scripts/fetch-nvidia puts them. */
@@ -70,8 +68,7 @@ export function describeLibraries(name: string, body: () => void): void {
     });
     return;
   }
-  console.warn(`skipped: ${name}: ${reason}`);
-  describe.skip(`${name} (not there)`, body);
+  describe.skip(`${name} (skipped: ${reason})`, body);
 }
 
 /** Builds the native tests; one test file at a time, since they share the build folder. */

@@ -1,6 +1,6 @@
 /**
  * Loads the package in worker threads that train, and terminates them at any moment: `workers.js COUNT`. Then one calls
- * process.exit() in the middle of a step that takes seconds. Prints what happened as JSON.
+ * process.exit() in the middle of a long step. Prints what happened as JSON.
  */
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { setTimeout: pause } = require('node:timers/promises');
@@ -24,12 +24,25 @@ async function terminateOne(index) {
 
 async function exitOfWorker() {
   const worker = new Worker(__filename, { workerData: 'exit' });
-  let called = 0;
-  worker.once('message', () => {
-    called = Date.now();
-  });
-  const code = await new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject));
-  return { code, milliseconds: Date.now() - called };
+  const ended = new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject));
+  await new Promise((resolve) => worker.once('message', resolve));
+  const before = process.cpuUsage();
+  return { code: await ended, microseconds: microsecondsSince(before) };
+}
+
+/** Processor time of the whole process. */
+function microsecondsSince(before) {
+  const { user, system } = process.cpuUsage(before);
+  return user + system;
+}
+
+async function wholeStep() {
+  const model = await createSlowModel();
+  const before = process.cpuUsage();
+  await model.trainSteps(slowCall());
+  const microseconds = microsecondsSince(before);
+  model.dispose();
+  return microseconds;
 }
 
 async function main(count) {
@@ -41,9 +54,10 @@ async function main(count) {
   };
   await Promise.all([series(), series()]);
   const exit = await exitOfWorker();
+  const step = await wholeStep();
   const { completed } = await model.trainSteps(call); // The other threads' models are none of this one's business.
   model.dispose();
-  console.log(JSON.stringify({ terminated: next, exit, completed }));
+  console.log(JSON.stringify({ terminated: next, exit, step, completed }));
 }
 
 async function train() {

@@ -15,13 +15,16 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-/** Loads every checkpoint there is; gives the highest step. */
+/**
+ * Loads every checkpoint there is; gives the highest step that can be resumed, -1 for none. The weights of a best epoch are written
+ * before the checkpoint of the same step, so a kill may leave them alone.
+ */
 async function newestStep(out: string): Promise<number> {
   let newest = -1;
   for (const name of await readdir(out).catch(() => [])) {
     if (!name.endsWith('.safetensors') || name.startsWith('.')) continue;
     const { metadata } = await loadCheckpoint(join(out, name));
-    newest = Math.max(newest, metadata.step);
+    if (name.startsWith('checkpoint-')) newest = Math.max(newest, metadata.step);
   }
   return newest;
 }

@@ -1,4 +1,5 @@
 /** The command, in this process, with the real addon and real directories. */
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -79,8 +80,12 @@ it('resumes without being told the corpus or the options again, equal to the unb
 
 it('saves and ends with the signal on SIGINT', async () => {
   const out = join(folder, 'run');
-  setTimeout(() => process.emit('SIGINT', 'SIGINT'), 300);
   const trained = train(corpus, ...tiny, '--epochs', '1000000', '--patience', '0', '--out', out);
+  const saved = setInterval(() => {
+    if (!existsSync(join(out, 'latest'))) return;
+    clearInterval(saved);
+    process.emit('SIGINT', 'SIGINT');
+  }, 10);
   await expect(trained).rejects.toMatchObject({ exitCode: 130 });
   expect(process.listenerCount('SIGINT')).toBe(0);
   const names = await readdir(out);

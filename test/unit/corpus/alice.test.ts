@@ -210,9 +210,7 @@ describe('is refused, and not kept, where', () => {
     ['in the middle', (response: ServerResponse) => void response.write('a little')],
   ])('the server falls silent %s', async (_, respond) => {
     answer = (_request, response) => respond(response);
-    const began = performance.now();
     await expect(alicePath(undefined, 200)).rejects.toMatchObject(failed(/no answer within 0\.2 s/));
-    expect(performance.now() - began).toBeLessThan(5000);
     await nothingKept();
   });
 

@@ -334,9 +334,8 @@ describe('standard input and pipes', () => {
 
   it('do not keep an abort waiting', async () => {
     const argv = [process.execPath, '-e', script, JSON.stringify([['-'], { abortAfter: 300 }])];
-    const began = performance.now();
-    const { stdout } = await run('bash', ['-c', 'exec "$@" < <(exec sleep 20 2>/dev/null)', 'bash', ...argv]);
-    expect(performance.now() - began).toBeLessThan(10_000);
+    // The pipe stays open for longer than run() lets a program live.
+    const { stdout } = await run('bash', ['-c', 'exec "$@" < <(exec sleep 60 2>/dev/null)', 'bash', ...argv]);
     expect(JSON.parse(stdout)).toMatchObject({ name: 'TimeoutError' });
   });
 });

@@ -400,7 +400,7 @@ describe('interruptions', () => {
     );
     const events = await collect(trainer);
     expect(endOf(events).reason).toBe('max-time');
-    expect(endOf(events).elapsedSeconds).toBeLessThan(3);
+    expect(epochsOf(events).length).toBeLessThan(10_000);
     expect(run.last?.metadata.training?.stepCount).toBe(endOf(events).totalSteps);
   });
 

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs the test suite again and again beside busy loops, as many as there are cores: a test that fails only then is a wrong test.
+#
+#   scripts/stress.sh [times, 20] [jest's arguments]   for instance: scripts/stress.sh 5 test/lifecycle
+set -euo pipefail
+cd "$(dirname "$0")/.."
+times=${1:-20}
+shift || true
+loops=()
+trap 'kill "${loops[@]}"' EXIT
+for ((i = 0; i < $(nproc); i++)); do
+  (while :; do :; done) &
+  loops+=($!)
+done
+failed=0
+for ((i = 1; i <= times; i++)); do
+  began=$SECONDS
+  if npx jest --ci "$@" >"stress-$i.log" 2>&1; then
+    echo "run $i of $times: passed in $((SECONDS - began)) s"
+    rm "stress-$i.log"
+  else
+    failed=$((failed + 1))
+    echo "run $i of $times: FAILED in $((SECONDS - began)) s, see stress-$i.log"
+    grep '●' "stress-$i.log" | sort -u || true
+  fi
+done
+[[ $failed -eq 0 ]]
