@@ -4,7 +4,7 @@
 //
 //   node bench/held-out.js [--corpus FILE, default: alice] [--seeds 1,2,3] [--epochs 50] [--max-time 8h]
 //
-// The reference's recipe takes hours: it lies in runs/held-out, and the same command goes on with it. The result says how far it is.
+// The reference's recipe takes hours: it lies in runs/held-out, and the same command resumes it. The result says how far it is.
 const { spawnSync } = require('node:child_process');
 const { existsSync, mkdirSync, readFileSync, writeFileSync } = require('node:fs');
 const os = require('node:os');
@@ -42,7 +42,7 @@ function run(command, args) {
   return result.stdout;
 }
 
-/** Trains, or goes on where an earlier invocation stopped, and scores the best checkpoint. */
+/** Trains, or resumes where an earlier invocation stopped, and scores the best checkpoint. */
 function measure(directory, recipe) {
   const out = path.join(place, directory);
   const metrics = path.join(out, 'metrics.jsonl');

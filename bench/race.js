@@ -46,7 +46,7 @@ const runs = [];
 const place = mkdtempSync(path.join(os.tmpdir(), 'cudnn-lstm-race-'));
 const directoryOf = (seed) => path.join(place, String(seed));
 
-/** What the samples go on from: a window of the text, as the reference's do. */
+/** What the samples continue: a window of the text, as the reference's do. */
 const prompt = [...text].slice(50_000, 50_100).join('');
 
 /** What measureQuality says of 1,000 characters that the run's model writes. */

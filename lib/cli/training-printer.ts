@@ -188,7 +188,7 @@ function startLines(event: StartEvent): string[] {
   const validated =
     event.validationCharacters > 0 ? `, validation on the last ${wholeNumber(event.validationCharacters)}` : '';
   return [
-    `device: ${event.deviceReason}`,
+    `device: ${deviceText(event)}`,
     `corpus: ${corpus.sources.join(', ')}: ${wholeNumber(corpus.characters)} characters, ${corpus.symbols} symbols`,
     ...corpus.notes.map((note) => `corpus: ${note}`),
     `model: ${wholeNumber(event.parameters)} parameters`,
@@ -198,6 +198,13 @@ function startLines(event: StartEvent): string[] {
     ...(event.out ? [`run: ${event.out}`] : []),
     ...(event.resumed ? [resumedLine(event.resumed, event)] : []),
   ];
+}
+
+/** A GPU model's description also names the precision and the algorithm that run, and the reason why it was chosen. */
+function deviceText({ device, deviceReason }: StartEvent): string {
+  const [, name, details] = /^(.*?) \((.*)\)$/.exec(device) ?? [];
+  const [, why] = /\(([^()]*)\)$/.exec(deviceReason) ?? [];
+  return device.startsWith('CPU') || !details || !why ? deviceReason : `${name}, ${details} (${why})`;
 }
 
 function resumedLine({ checkpoint, epoch, step }: NonNullable<StartEvent['resumed']>, { epochs }: StartEvent): string {

@@ -1,5 +1,5 @@
 /**
- * The reference's three runs done again: preset `proj-basic`, one run directory a run, each gone on with where it was. What a run is
+ * The reference's three runs done again: preset `proj-basic`, one directory a run, each resumed where it was. What a run is
  * worth is measured when its training has ended or its time is up.
  */
 import { cpus, totalmem } from 'node:os';

@@ -1,6 +1,6 @@
 /**
  * What is known of one run of a reproduction: the epochs that its metrics.jsonl holds, and record.json beside it, which keeps
- * what training does not write down. Both are read as data from strangers: what does not fit is passed over.
+ * what training does not write down. Neither is trusted: what does not fit is passed over.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** The training of one run of a reproduction, gone on with where it was, and the record that is kept of it. */
+/** Trains one run of a reproduction, resumes it where it was, and keeps the record of it. */
 import { holdsRun } from '../checkpoint/run-directory';
 import type { DeviceName } from '../device/choose';
 import { chooseThreads } from '../device/threads';

@@ -32,7 +32,7 @@ export class CheckpointKeeper {
     this.#saved = { ...savedAt(state), ...(saved ? {} : { epoch: -1 }) };
   }
 
-  /** Whether a checkpoint has been saved that the run can be gone on from. */
+  /** Whether a checkpoint has been saved from which the run can be resumed. */
   get resumable(): boolean {
     return this.#saved.epoch >= 0;
   }
@@ -87,7 +87,7 @@ function savedAt({ epoch, batchInEpoch }: TrainingState) {
 /**
  * Puts a checkpoint back on the device.
  *
- * @throws CheckpointError if it lacks what training needs to go on.
+ * @throws CheckpointError if it lacks what training needs to resume.
  */
 export function restore(native: NativeModel, checkpoint: Checkpoint, path: string, o: TrainingOptions): void {
   const { parameters, firstMoments, secondMoments, trainingState, metadata } = checkpoint;

@@ -17,7 +17,7 @@ export interface StartEvent {
   validationCharacters: number;
   epochs: number;
   stepsPerEpoch: number;
-  /** Lines worth telling, such as a damaged checkpoint that was passed over. */
+  /** Lines for the user, such as a damaged checkpoint that was passed over. */
   notes: readonly string[];
   /** The run's directory, if it has one. */
   out?: string;

@@ -32,7 +32,7 @@ export interface TrainingPlan {
   totalSeconds: number;
 }
 
-/** How long the measuring goes on, in milliseconds, and at most how many steps. */
+/** How long steps are measured, in milliseconds, and at most how many steps. */
 const measureMilliseconds = 500;
 const measureSteps = 50;
 

@@ -1,8 +1,9 @@
 /** From a request to a trainer that is ready to run: configuration, corpus, model, run directory, checkpoint. */
 import { existsSync } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
+import { mkdir, readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { type Checkpoint, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
+import { makeDirectory, toDiskError } from '../checkpoint/disk';
 import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
 import { type Corpus, openCorpus } from '../corpus/corpus';
 import { checkEncoding } from '../corpus/decode';
@@ -38,14 +39,14 @@ export interface TrainingRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A run that is gone on with. The directory is locked until the run is closed. */
+/** A run being resumed. The directory is locked until the run is closed. */
 interface ResumedRun {
   readonly run: RunDirectory;
   readonly path: string;
   readonly checkpoint: Checkpoint;
 }
 
-/** A configuration, and the run that it goes on with. */
+/** A configuration, and the run to resume. */
 export interface ConfiguredTraining extends AsyncDisposable {
   readonly configuration: Configuration;
   readonly resumed: ResumedRun | undefined;
@@ -171,7 +172,7 @@ export async function openTraining(request: TrainingRequest = {}, plan = false):
     const recorded = recordedConfiguration(options, sources.map(absolute));
     const model = await createModel(corpus, options, recorded);
     undo.push(() => model.dispose());
-    const run = plan || resumed ? undefined : await createRun(options.out ?? defaultDirectory(sources));
+    const run = plan || resumed ? undefined : await createRun(options.out ?? (await newDirectory(sources)));
     if (run) undo.push(() => run.close());
     const writable = plan ? undefined : (run ?? resumed?.run);
     const trainer = new Trainer({
@@ -254,18 +255,39 @@ async function createRun(directory: string): Promise<RunDirectory> {
   if (!(await holdsRun(directory))) return run;
   await run.close();
   throw new UsageError(
-    `${directory} already holds a run: go on with it by --resume ${directory}, or choose another --out.`,
+    `${directory} already holds a run: resume it with --resume ${directory}, or choose another --out.`,
   );
 }
 
-/** runs/<name of the first source>-<date and time, local>. */
-function defaultDirectory(sources: readonly string[]): string {
+/**
+ * Makes runs/<name of the first source>-<date and time, local>; of several runs that begin in the same second, the later ones
+ * get a number.
+ */
+async function newDirectory(sources: readonly string[]): Promise<string> {
+  const name = directoryName(sources);
+  await makeDirectory('runs');
+  for (let number = 1; ; number++) {
+    const directory = join('runs', number === 1 ? name : `${name}-${number}`);
+    try {
+      await mkdir(directory);
+      return directory;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw toDiskError(error, `make ${directory}`);
+    }
+  }
+}
+
+function directoryName(sources: readonly string[]): string {
   const first = sources[0] === undefined ? 'bundled' : sources[0] === '-' ? 'stdin' : basename(sources[0]);
-  const name = first.replace(/\.[^.]*$/, '').replace(/[^\w-]+/g, '-') || 'corpus';
+  const plain = first
+    .replace(/\.[^.]*$/, '')
+    .normalize('NFC')
+    .replace(/[^\p{L}\p{M}\p{N}_]+/gu, '-');
+  const name = [...plain.replace(/^-+|-+$/g, '')].slice(0, 60).join('') || 'corpus';
   const now = new Date();
   const two = (value: number) => String(value).padStart(2, '0');
   const date = `${now.getFullYear()}${two(now.getMonth() + 1)}${two(now.getDate())}`;
-  return join('runs', `${name}-${date}-${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`);
+  return `${name}-${date}-${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`;
 }
 
 /** So that a run can be resumed from another working directory. */

@@ -14,7 +14,7 @@ export type PresetName = TrainingOptions['preset'];
  */
 export const presets: Record<PresetName, Pick<TrainingOptions, RecipeOption> & Partial<TrainingOptions>> = {
   fast: {
-    epochs: 16,
+    epochs: 8,
     batchSize: 16,
     seqLength: 20,
     layers: 2,

@@ -165,7 +165,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
         const milliseconds = performance.now() - began;
         this.#account(cut, result, milliseconds);
         if (result.completed < cut.count) {
-          await ahead?.catch(() => {}); // Stopped: that is not where it goes on.
+          await ahead?.catch(() => {}); // Stopped: the next step is another one.
           ahead = undefined;
         }
         if (result.completed > 0) {
@@ -263,7 +263,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   }
 
   /**
-   * Validates, keeps the best, and goes on to the next epoch. An abort or a crash in its middle leaves the state as it was, and
+   * Validates, keeps the best, and begins the next epoch. An abort or a crash in its middle leaves the state as it was, and
    * it is done again on resume: therefore nothing is yielded before the state is whole again and saved.
    */
   async *#endEpoch(): AsyncGenerator<TrainingEvent, void, undefined> {
@@ -289,7 +289,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#tick();
     const events: TrainingEvent[] = [this.#reporter.epoch(this.#state, loss, validationLoss, improved, gpu)];
     if (improved) {
-      // A run that is killed with a best checkpoint alone could neither be gone on with nor begun anew.
+      // A run that is killed with a best checkpoint alone could neither be resumed nor begun anew.
       if (!this.#keeper.resumable) await this.#saveLast();
       const file = this.#bestFile(epoch, criterion);
       events.push(...(await this.#keeper.saveBest(file, this.model.metadata)));

@@ -37,8 +37,10 @@ it('writes the three forms of a partial report when the time is up', async () =>
   expect(stdout.trim().split('\n')).toEqual(['REPORT.md', 'report.html', 'report.json'].map((name) => join(out, name)));
   expect(stderr).toMatch(/^--- 700 epochs ---\n/);
   expect(await reportOf(out)).toMatchObject({ partial: true, overrides: small, runs: [{ epochs: 700, seed: 700 }] });
-  expect(await readFile(join(out, 'REPORT.md'), 'utf8')).toMatch(/^# proj-basic, reproduced \(partial\)/);
-  expect(await readFile(join(out, 'report.html'), 'utf8')).toContain('<h1>proj-basic, reproduced (partial)</h1>');
+  expect(await readFile(join(out, 'REPORT.md'), 'utf8')).toMatch(/^# The Keras reference, reproduced \(partial\)/);
+  expect(await readFile(join(out, 'report.html'), 'utf8')).toContain(
+    '<h1>The Keras reference, reproduced (partial)</h1>',
+  );
 });
 
 it('trains nothing with --max-time 0, and prints the report with --json', async () => {

@@ -1,5 +1,5 @@
 import { createPrinter } from '../../../lib/cli/training-printer';
-import type { TrainingEvent } from '../../../lib/training/events';
+import type { StartEvent, TrainingEvent } from '../../../lib/training/events';
 import { sinks } from '../../fixtures/sink';
 
 const step: TrainingEvent = {
@@ -87,6 +87,22 @@ it('writes plain lines to stderr and samples to stdout where there is no termina
   );
   expect(stderr).toContain('best: epoch 1, loss 2.2000, 3.174 bits/char: runs/a/b.safetensors');
   expect(stderr).not.toContain('\u001b');
+});
+
+it('takes one line for the device, with what computes and why', async () => {
+  const line = async (device: string, deviceReason: string) => {
+    const io = sinks();
+    await createPrinter(io, false).print({ ...(events[0] as StartEvent), device, deviceReason });
+    return io.stderr.text.split('\n')[0];
+  };
+  const cpu = 'CPU, AVX2, 2 threads (no GPU: built without CUDA)';
+  expect(await line('CPU (AVX2, 2 threads, fp32)', cpu)).toBe(`device: ${cpu}`);
+  expect(
+    await line(
+      'NVIDIA H100 (cuDNN 9.24.0, tf32, standard)',
+      'NVIDIA H100, cuda:0, cuDNN 9.24.0 (a usable GPU was found)',
+    ),
+  ).toBe('device: NVIDIA H100, cuDNN 9.24.0, tf32, standard (a usable GPU was found)');
 });
 
 it('sums up a run on a GPU as such runs are noted down, and says nothing of one on a CPU', async () => {
