@@ -14,6 +14,7 @@ import type {
   TrainingEvent,
   ValidationEvent,
 } from '../training/events';
+import { nameSources } from '../training/plan';
 import { type CommandIo, writeAndDrain } from './command';
 import { commandLine, pathArgument } from './invocation';
 import { columnsOf, fitParts, type Part, plural, wholeNumber, wrap } from './layout';
@@ -189,7 +190,7 @@ function startLines(event: StartEvent): string[] {
     event.validationCharacters > 0 ? `, validation on the last ${wholeNumber(event.validationCharacters)}` : '';
   return [
     `device: ${deviceText(event)}`,
-    `corpus: ${corpus.sources.join(', ')}: ${wholeNumber(corpus.characters)} characters, ${corpus.symbols} symbols`,
+    `corpus: ${nameSources(corpus.sources)}: ${wholeNumber(corpus.characters)} characters, ${corpus.symbols} symbols`,
     ...corpus.notes.map((note) => `corpus: ${note}`),
     `model: ${wholeNumber(event.parameters)} parameters`,
     `training: ${plural(event.epochs, 'epoch')} of ${plural(event.stepsPerEpoch, 'step')} over ` +

@@ -72,6 +72,12 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
   };
 }
 
+/** The first three of a corpus's sources, and how many more there are. */
+export function nameSources(sources: readonly string[]): string {
+  const more = sources.length - 3;
+  return sources.slice(0, 3).join(', ') + (more > 0 ? ` and ${more.toLocaleString('en')} more` : '');
+}
+
 /** The plan as lines of text. */
 export function describePlan(plan: TrainingPlan): string[] {
   const n = (value: number) => Math.round(value).toLocaleString('en');
@@ -85,7 +91,7 @@ export function describePlan(plan: TrainingPlan): string[] {
     ],
     ['parameters', n(plan.parameters)],
     ['device', plan.deviceReason],
-    ['corpus', `${corpus.sources.join(', ')}: ${n(corpus.characters)} characters`],
+    ['corpus', `${nameSources(corpus.sources)}: ${n(corpus.characters)} characters`],
     ...corpus.notes.map((note): [string, string] => ['', note]),
     ['split', `${n(corpus.training)} to train on, ${n(corpus.validation)} to validate on`],
     ['batches', `${plan.batchSize} x ${plan.seqLength} characters a step, ${order}`],

@@ -132,6 +132,13 @@ describe('sample', () => {
     expect(sampled.err).toMatch(
       /^model: .*a run\/weights-improvement-\d-\d\.\d{4}\.safetensors \(after \d epochs?, validation loss \d\.\d{4}\)\n/,
     );
+    const { path, run: state } = JSON.parse((await run('info', out, '--json')).out);
+    expect(path).toMatch(/weights-improvement/);
+    expect(state).toMatchObject({ directory: out, resumable: true, last: { epoch: 2, loss: expect.any(Number) } });
+    expect((await run('info', out)).out).toMatch(
+      /^run: +.*a run\nresumable: +yes, after 2 of 2 epochs, \d+ steps\nloss so far: /,
+    );
+    expect((await run('info', path)).out).toMatch(/^resumable: +no: weights only/m);
     const [, file] = /^model: (.*\.safetensors) \(/.exec(sampled.err) as RegExpExecArray;
     renameSync(file as string, join(out, 'mine.safetensors'));
     for (const command of [

@@ -213,6 +213,16 @@ it('plans without writing anything', async () => {
   expect(await readdir(folder)).toEqual(before);
 });
 
+it('names three of many files, and how many more there are', async () => {
+  const many = join(folder, 'many');
+  await mkdir(many);
+  for (let i = 0; i < 40; i++) await writeFile(join(many, `${i}.txt`), `${i} sheep and ${i % 5} goats\n`);
+  const { stdout } = await train(many, ...tiny, '--dry-run');
+  expect(stdout).toMatch(/^corpus +\S+\.txt, \S+\.txt, \S+\.txt and 37 more: /m);
+  const { stderr } = await train(many, ...tiny, '--epochs', '1', '--out', join(folder, 'run'));
+  expect(stderr).toMatch(/^corpus: \S+\.txt, \S+\.txt, \S+\.txt and 37 more: /m);
+});
+
 it('says in a plan what reading the corpus left out or found odd', async () => {
   await writeFile(corpus, `${'\0sheep and goats\n'.repeat(60)}`);
   const { stdout } = await train(corpus, ...tiny, '--dry-run');
