@@ -52,6 +52,8 @@ export interface CheckpointMetadata {
   /** Of the package that wrote it. */
   version: string;
   training?: ResumeState | undefined;
+  /** Keys that this version does not know, with their text as it stands in the file: kept when it is saved, and not read. */
+  others?: Readonly<Record<string, string>> | undefined;
 }
 
 export interface Checkpoint {
@@ -67,7 +69,8 @@ export interface Checkpoint {
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const extent = (largest: number) => z.number().int().min(1).max(largest);
 
-const resumeSchema = z.strictObject({
+// Loose where a newer version's key changes nothing for this one; strict where it would: in the model, and in how text is read.
+const resumeSchema = z.looseObject({
   stepCount: count,
   epoch: count,
   batchInEpoch: count,
@@ -106,12 +109,15 @@ const metadataSchema = z.strictObject({
   training: resumeSchema.optional(),
 });
 
+const knownKeys = new Set(Object.keys(metadataSchema.shape));
+
 /** Metadata values are strings: plain ones as they are, all else as JSON. */
 const plainStrings = new Set(['format', 'version', 'target']);
 
 function encodeMetadata(metadata: CheckpointMetadata): Record<string, string> {
-  const encoded: Record<string, string> = {};
-  for (const [key, value] of Object.entries(metadata)) {
+  const { others, ...known } = metadata;
+  const encoded: Record<string, string> = { ...others };
+  for (const [key, value] of Object.entries(known)) {
     if (value === undefined) continue;
     encoded[key] = plainStrings.has(key) ? (value as string) : JSON.stringify(value);
   }
@@ -125,7 +131,12 @@ function decodeMetadata(path: string, encoded: Record<string, string>): Checkpoi
   if (encoded.format !== 'cudnn-lstm')
     refuse('it is a safetensors file, but not one of this package (no format cudnn-lstm)');
   const raw: Record<string, unknown> = {};
+  const others: [string, string][] = [];
   for (const [key, value] of Object.entries(encoded)) {
+    if (!knownKeys.has(key)) {
+      others.push([key, value]);
+      continue;
+    }
     try {
       raw[key] = plainStrings.has(key) ? value : parseStrictJson(value);
     } catch (error) {
@@ -147,7 +158,7 @@ function decodeMetadata(path: string, encoded: Record<string, string>): Checkpoi
   }
   const { input, embedding } = metadata.model;
   if ((input === 'embedding') !== embedding > 0) refuse(`its input is ${input}, with an embedding of ${embedding}`);
-  return metadata;
+  return others.length > 0 ? { ...metadata, others: Object.fromEntries(others) } : metadata;
 }
 
 function shapeOf(metadata: CheckpointMetadata): ModelShape {

@@ -104,6 +104,20 @@ it('gives back the metadata alone', async () => {
   expect(await readCheckpointMetadata(path)).toEqual(tinyCheckpoint().metadata);
 });
 
+it('keeps what other programs and newer versions have written into the metadata, and reads none of it', async () => {
+  await saveCheckpoint(path, tinyCheckpoint(), tinyLayout);
+  const { header, data } = partsOf(path);
+  const others = { createdAt: '2031', note: 'not JSON: {', __proto__2: 'x', others: '{"loss": 9}', toString: '1' };
+  const training = { ...tinyCheckpoint().metadata.training, later: [1] };
+  Object.assign(header.__metadata__ as object, others, { training: JSON.stringify(training) });
+  await writeFile(path, fileOf(header, data));
+  const read = await loadCheckpoint(path);
+  expect(read.metadata).toEqual({ ...tinyCheckpoint().metadata, training, others });
+  await saveCheckpoint(path, read, tinyLayout);
+  expect(partsOf(path).header.__metadata__).toMatchObject(others);
+  expect((await loadCheckpoint(path)).metadata).toEqual(read.metadata);
+});
+
 it('lays parameters out as the addon does', async () => {
   const addon = loadNative();
   for (const shape of fc.sample(shapes, { numRuns: 30, seed: 1 })) {
@@ -234,7 +248,11 @@ describe('refuses', () => {
     ['an embedding of nothing', model({ input: 'embedding' }), /input is embedding, with an embedding of 0/],
     ['an embedding that is not used', model({ embedding: 4 }), /input is onehot, with an embedding of 4/],
     ['something more about the model', model({ gates: 3 }), /'model' is wrong/],
-    ['a key it does not know', metadata('pickle', '"cos\\nsystem"'), /is wrong/],
+    [
+      'another way of reading text',
+      metadata('normalization', '{"lowercase":true,"reversed":true}'),
+      /'normalization' is wrong/,
+    ],
     ['a negative step', metadata('step', '-1'), /'step' is wrong/],
     ['a step beyond 2^53', metadata('step', '9007199254740993'), /'step' is wrong/],
     ['an unknown target', metadata('target', 'some'), /'target' is wrong/],
