@@ -95,16 +95,7 @@ async function measureSampling(streams) {
     ids: new Int32Array(streams).fill(1),
     streams,
     count,
-    window: 0,
-    position: 0,
-    greedy: false,
-    temperature: 1,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    repetitionPenalty: 1,
-    penaltyWindow: 64,
-    seed: 1,
+    sampling: { seed: 1 },
   };
   const microseconds = [];
   for (let i = 0; i < 6; i++) {

@@ -88,16 +88,7 @@ async function timeSampling(streams) {
     ids: ids(streams),
     streams,
     count,
-    window: 0,
-    position: 0,
-    greedy: false,
-    temperature: 1,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    repetitionPenalty: 1,
-    penaltyWindow: 0,
-    seed: 1,
+    sampling: { seed: 1 },
   });
   await model.sample(call(16));
   const count = characters;

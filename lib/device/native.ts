@@ -90,23 +90,35 @@ export interface NativeEvaluateCall {
   maskStep?: number;
 }
 
+/** How a stream's symbols are drawn; an absent field is the rule's being off. The rules: native/core/draw_rules.h. */
 export interface NativeSamplingOptions {
-  greedy: boolean;
-  temperature: number;
-  /** 0: off. */
-  topK: number;
-  /** 1: off. */
-  topP: number;
-  /** 0: off. */
-  minP: number;
-  /** 1: off. Logits of ids seen in the last `penaltyWindow` are divided (if positive) or multiplied (if negative) by it. */
-  repetitionPenalty: number;
-  penaltyWindow: number;
-  /** Keys the coins: one coin a draw, Philox(seed, stream, position). */
-  seed: number;
+  /** Default false. */
+  greedy?: boolean;
+  /** Above 0. Default 1. */
+  temperature?: number;
+  /** Default 0: off. */
+  topK?: number;
+  /** Default 1: off. */
+  topP?: number;
+  /** Default 0: off. */
+  minP?: number;
+  /**
+   * Logits of ids seen in the last `penaltyWindow` are divided (if positive) or multiplied (if negative) by it. Default 1: off.
+   */
+  repetitionPenalty?: number;
+  /** Default 64. */
+  penaltyWindow?: number;
+  /** Keys the coins: draw n of a call has the coin Philox(seed; stream, position + n). Default 0. */
+  seed?: number;
+  /** Of the coins. Default 0. Where one object serves all streams of a call, the first one's; the others' follow. */
+  stream?: number;
+  /** Of the coins: index of the call's first draw, so that chunked calls draw what one long call would. Default 0. */
+  position?: number;
+  /** Ids before the call's, which the repetition penalty looks back on. */
+  history?: Int32Array;
 }
 
-export interface NativeSampleCall extends NativeSamplingOptions {
+export interface NativeSampleCall {
   /**
    * window = 0 (state carried): ids [n, S], time-major, are fed in order from `state`, then `count` are drawn.
    * window > 0: the last `window` rows of ids are run from zero state for every draw; the window slides.
@@ -114,13 +126,12 @@ export interface NativeSampleCall extends NativeSamplingOptions {
   ids: Int32Array;
   streams: number;
   count: number;
-  window: number;
+  /** Default 0. */
+  window?: number;
   /** [L, 2, S, H] to continue from; zero state if absent. */
   state?: Float32Array;
-  /** Index of the first draw, so that chunked calls draw the same coins as one long call. */
-  position: number;
-  /** Ids drawn before, for the repetition penalty: [m, S] time-major. */
-  history?: Int32Array;
+  /** For all streams, or one a stream. What a stream draws does not depend on the others of the call. */
+  sampling: NativeSamplingOptions | readonly NativeSamplingOptions[];
 }
 
 export interface NativeSampleResult {

@@ -7,7 +7,7 @@
 import type { Vocabulary } from '../corpus/vocabulary';
 import type { NativeModel, NativeSamplingOptions } from '../device/native';
 import { stoppedError } from '../device/queue';
-import type { GenerationPlan } from './options';
+import type { GenerationPlan, ResolvedSampling } from './options';
 import { StopMatcher } from './stop';
 
 /** A piece of one of several texts that are drawn at once. */
@@ -23,7 +23,7 @@ export interface GeneratedPiece {
 export interface Generation extends GenerationPlan {
   /** Ids that come before the first one drawn; at least one. The same for every stream. */
   prompt: Int32Array;
-  sampling: NativeSamplingOptions;
+  sampling: ResolvedSampling;
   signal?: AbortSignal | undefined;
 }
 
@@ -120,20 +120,29 @@ class Drawer {
   }
 
   async #call(count: number): Promise<Int32Array> {
-    const { sampling, window } = this.#generation;
+    const { window } = this.#generation;
     const result = await this.#native.sample({
-      ...sampling,
+      sampling: this.#sampling(),
       ids: this.#ids,
       streams: this.#streams,
       count,
       window,
-      position: this.#position,
       ...(this.#state && window === 0 ? { state: this.#state } : {}),
-      ...(this.#history.length > 0 ? { history: this.#history } : {}),
     });
     if (result.ids.length < count * this.#streams) throw stoppedError('generation');
     this.#state = result.state;
     return result.ids;
+  }
+
+  /** One object for all streams where they differ in their coins alone; each its own where the penalty looks back. */
+  #sampling(): NativeSamplingOptions | NativeSamplingOptions[] {
+    const common = { ...this.#generation.sampling, position: this.#position };
+    if (this.#history.length === 0) return common;
+    return Array.from({ length: this.#streams }, (_, stream) => ({
+      ...common,
+      stream,
+      history: column(this.#history, stream, this.#streams),
+    }));
   }
 
   /** Leaves the last `rows` rows to be fed, and remembers what came before them. */

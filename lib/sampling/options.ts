@@ -1,6 +1,10 @@
 /** What may be asked of the sampler, and what is refused. */
 import { randomInt } from 'node:crypto';
 import type { NativeSamplingOptions } from '../device/native';
+
+/** The rules with every default filled in; whose coins they are is decided call by call. */
+export type ResolvedSampling = Required<Omit<NativeSamplingOptions, 'stream' | 'position' | 'history'>>;
+
 import { UsageError } from '../errors';
 
 /** How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p. */
@@ -46,7 +50,7 @@ export interface GenerateOptions extends SamplingOptions {
 }
 
 /** {@link SamplingOptions} with every default filled in and every range checked. */
-export function checkSamplingOptions(o: SamplingOptions): NativeSamplingOptions {
+export function checkSamplingOptions(o: SamplingOptions): ResolvedSampling {
   const temperature = within('temperature', o.temperature ?? 0.8, 0, 100);
   return {
     greedy: (o.greedy ?? false) || temperature === 0,

@@ -37,6 +37,10 @@ inline int get_int(const Napi::Object& object, const char* name, int low, int hi
   return static_cast<int>(value);
 }
 
+inline int get_int(const Napi::Object& object, const char* name, int low, int high, int otherwise) {
+  return object.Get(name).IsUndefined() ? otherwise : get_int(object, name, low, high);
+}
+
 inline std::uint64_t get_uint64(const Napi::Object& object, const char* name, double otherwise = -1) {
   const double value = otherwise < 0 ? get_number(object, name) : get_number(object, name, otherwise);
   if (!(value >= 0 && value <= 9007199254740991.0)) {
@@ -82,6 +86,13 @@ inline std::vector<float> get_floats(const Napi::Object& object, const char* nam
     throw Error(kInvalidArgument, std::string(name) + " must be a Float32Array");
   const auto array = value.As<Napi::Float32Array>();
   return {array.Data(), array.Data() + array.ElementLength()};
+}
+
+inline void require_size(std::size_t have, std::size_t want, const char* what) {
+  if (have != want) {
+    throw Error(kInvalidArgument,
+                std::string(what) + " must hold " + std::to_string(want) + " values, not " + std::to_string(have));
+  }
 }
 
 template <typename Array, typename T>

@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "binding/convert.h"
+#include "binding/sampling.h"
 #include "binding/task.h"
 #include "core/initialize.h"
-#include "core/sampler.h"
 
 namespace cudnn_lstm::binding {
 namespace {
@@ -33,13 +33,6 @@ Slot to_slot(const std::string& name) {
   if (name == "trainingState") return Slot::training_state;
   if (name == "streamState") return Slot::stream_state;
   throw Error(kInvalidArgument, "no slot named " + name);
-}
-
-void require_size(std::size_t have, std::size_t want, const char* what) {
-  if (have != want) {
-    throw Error(kInvalidArgument,
-                std::string(what) + " must hold " + std::to_string(want) + " values, not " + std::to_string(have));
-  }
 }
 
 Napi::Object only_argument(const Napi::CallbackInfo& info) {
@@ -287,57 +280,28 @@ Napi::Value Model::reset_training_state(const Napi::CallbackInfo& info) {
 
 Napi::Value Model::sample(const Napi::CallbackInfo& info) {
   struct Call {
-    std::vector<std::int32_t> ids, history, out;
+    SampleArguments arguments;
+    std::vector<std::int32_t> out;
     std::vector<float> state;
-    SampleCall sample;
-    SamplingOptions options;
   };
   Backend& backend = idle_backend(info.Env());
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const Napi::Object options = only_argument(info);
-    const int vocabulary = backend.spec().vocabulary;
     auto call = std::make_shared<Call>();
-    call->ids = get_ids(options, "ids", vocabulary);
-    call->history = get_ids(options, "history", vocabulary);
-    call->state = get_floats(options, "state");
-    SampleCall& sample = call->sample;
-    sample.streams = get_int(options, "streams", 1, 1 << 20);
-    sample.count = get_int(options, "count", 0, kMost);
-    sample.window = get_int(options, "window", 0, kMost);
-    sample.position = get_uint64(options, "position");
-    if (call->ids.empty() || call->ids.size() % sample.streams != 0 || call->history.size() % sample.streams != 0) {
-      throw Error(kInvalidArgument, "ids must hold at least one row of `streams` ids, and whole rows");
-    }
-    sample.rows = static_cast<int>(call->ids.size() / sample.streams);
-    sample.history_rows = static_cast<int>(call->history.size() / sample.streams);
-    sample.ids = call->ids.data();
-    sample.history = call->history.data();
-    call->options = {get_bool(options, "greedy"),
-                     get_number(options, "temperature"),
-                     get_int(options, "topK", 0, kMost),
-                     get_number(options, "topP"),
-                     get_number(options, "minP"),
-                     get_number(options, "repetitionPenalty"),
-                     get_int(options, "penaltyWindow", 0, kMost),
-                     get_uint64(options, "seed")};
-    if (!call->options.greedy && !(call->options.temperature > 0))
-      throw Error(kInvalidArgument, "temperature must be positive");
-    const std::size_t state_size =
-        static_cast<std::size_t>(backend.spec().layers) * 2 * sample.streams * backend.spec().hidden;
-    if (!call->state.empty()) require_size(call->state.size(), state_size, "state");
-    call->out.assign(static_cast<std::size_t>(sample.count) * sample.streams, 0);
+    call->arguments = read_sample_arguments(only_argument(info), backend.spec());
+    call->out.assign(call->arguments.streams.size() * call->arguments.count, 0);
     auto state = state_;
     return start(
         info.Env(),
         [call, state] {
           Backend& backend = *state->backend;
-          if (call->state.empty()) {
-            backend.reset_stream_state(call->sample.streams);
+          const SampleArguments& arguments = call->arguments;
+          if (arguments.state.empty()) {
+            backend.reset_stream_state(static_cast<int>(arguments.streams.size()));
           } else {
-            backend.write(Slot::stream_state, call->state.data(), call->state.size());
+            backend.write(Slot::stream_state, arguments.state.data(), arguments.state.size());
           }
-          const int drawn = cudnn_lstm::sample(backend, call->sample, call->options, call->out.data(), state->stop);
-          call->out.resize(static_cast<std::size_t>(drawn) * call->sample.streams);
+          const int drawn = cudnn_lstm::sample(backend, arguments.call(), call->out.data(), state->stop);
+          call->out.resize(arguments.streams.size() * drawn);
           call->state.assign(backend.slot_size(Slot::stream_state), 0.0f);
           backend.read(Slot::stream_state, call->state.data());
         },

@@ -15,9 +15,12 @@ int Backend::train_steps(const Batch& first, const OptimizerStep* optimizers, in
   return count;
 }
 
-int Backend::draw(const std::int32_t*, int, const SamplingOptions&, std::uint64_t, int, std::int32_t*,
-                  const std::atomic<bool>&) {
+int Backend::draw(const std::int32_t*, int, const SamplingOptions*, int, std::int32_t*, const std::atomic<bool>&) {
   return -1;
+}
+
+void Backend::share(int count, const std::function<void(int)>& work) {
+  for (int i = 0; i < count; ++i) work(i);
 }
 
 }  // namespace cudnn_lstm

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -54,7 +55,7 @@ struct StepResult {
 //   stream_state:   [L, 2, S, H]: what next_logits continues from
 enum class Slot { parameters, gradients, first_moments, second_moments, training_state, stream_state };
 
-struct SamplingOptions;  // sampler.h
+struct SamplingOptions;  // draw_rules.h
 
 class Backend {
  public:
@@ -87,12 +88,17 @@ class Backend {
   virtual void next_logits(const std::int32_t* ids, int steps, int streams, float* logits) = 0;
   virtual void reset_stream_state(int streams) = 0;  // zero state for S streams
 
-  // Feeds ids [S], draws by the rules of sampler.h, feeds what was drawn, and so on, without the host between two
-  // draws: out [count, S], with the coins of `position` and on. Continues from the stream state and leaves it as it is
+  // Feeds ids [S], draws by the rules of draw_rules.h, each stream by its own options [S], feeds what was drawn, and so
+  // on, without the host between two draws: out [count, S]. Continues from the stream state and leaves it as it is
   // before the last ids drawn are fed. Returns the draws done (fewer if `stop` was set), or -1, having done nothing,
-  // where the device leaves these options to the host.
-  virtual int draw(const std::int32_t* ids, int streams, const SamplingOptions& options, std::uint64_t position,
-                   int count, std::int32_t* out, const std::atomic<bool>& stop);
+  // where the device leaves drawing to the host. No repetition penalty is asked of it.
+  virtual int draw(const std::int32_t* ids, int streams, const SamplingOptions* options, int count, std::int32_t* out,
+                   const std::atomic<bool>& stop);
+
+  // Runs work(0) to work(count - 1), 1 <= count <= sharers(), at once where the backend has the threads. `work` must
+  // not throw.
+  virtual int sharers() const { return 1; }
+  virtual void share(int count, const std::function<void(int)>& work);
 
   // Number of floats that read(slot) gives now; write must be given as many (for the state slots: any multiple of
   // L*2*H, which sets B or S).

@@ -33,7 +33,7 @@ class Stream {
   PhiloxKey key_;
   std::uint32_t parameter_;
   std::uint32_t index_ = 0;
-  std::array<std::uint32_t, 4> words_{};
+  PhiloxWords words_{};
   int used_ = 4;
 };
 

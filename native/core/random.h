@@ -2,9 +2,10 @@
 // The same (counter, key) gives the same four words on every device, so the random state to save is a few integers.
 #pragma once
 
-#include <array>
 #include <cmath>
 #include <cstdint>
+
+#include "core/host_device.h"
 
 namespace cudnn_lstm {
 
@@ -12,13 +13,18 @@ struct PhiloxKey {
   std::uint32_t word[2];
 };
 
-inline std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, PhiloxKey key) {
+struct PhiloxWords {
+  std::uint32_t word[4];
+  CUDNN_LSTM_HD std::uint32_t operator[](int i) const { return word[i]; }
+};
+
+CUDNN_LSTM_HD PhiloxWords philox4x32(PhiloxWords counter, PhiloxKey key) {
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * counter[0];
     const std::uint64_t product1 = std::uint64_t{0xCD9E8D57u} * counter[2];
     counter = {
-        static_cast<std::uint32_t>(product1 >> 32) ^ counter[1] ^ key.word[0], static_cast<std::uint32_t>(product1),
-        static_cast<std::uint32_t>(product0 >> 32) ^ counter[3] ^ key.word[1], static_cast<std::uint32_t>(product0)};
+        {static_cast<std::uint32_t>(product1 >> 32) ^ counter[1] ^ key.word[0], static_cast<std::uint32_t>(product1),
+         static_cast<std::uint32_t>(product0 >> 32) ^ counter[3] ^ key.word[1], static_cast<std::uint32_t>(product0)}};
     key.word[0] += 0x9E3779B9u;
     key.word[1] += 0xBB67AE85u;
   }
@@ -28,7 +34,7 @@ inline std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> coun
 // What a draw is for. It is part of the counter, so no two uses ever share a random number.
 enum class RandomSite : std::uint32_t { dropout = 0, initialization = 1, sampling = 2 };
 
-inline PhiloxKey philox_key(std::uint64_t seed) {
+CUDNN_LSTM_HD PhiloxKey philox_key(std::uint64_t seed) {
   return {{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}};
 }
 

@@ -2,120 +2,246 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-
-#include "core/random.h"
 
 namespace cudnn_lstm {
 namespace {
 
 constexpr int kFedAtOnce = 256;  // rows between two looks at `stop`
 
+// Below this many logits a thread, waking the others costs more than they help.
+constexpr std::size_t kWorthSharing = 4096;
+
+constexpr int kBuckets = 256;
+
+struct SingleLane {
+  int index() const { return 0; }
+  int count() const { return 1; }
+  float max(float value) const { return value; }
+  Weight sum(Weight value) const { return value; }
+  void barrier() const {}
+};
+
 }  // namespace
 
-double Sampler::coin(std::uint64_t seed, std::uint32_t stream, std::uint64_t position) {
-  const auto words = philox4x32({static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(position >> 32),
-                                 stream, static_cast<std::uint32_t>(RandomSite::sampling)},
-                                philox_key(seed));
-  const std::uint64_t bits = (std::uint64_t{words[0]} << 21) ^ (words[1] >> 11);
-  return static_cast<double>(bits) / 9007199254740992.0;  // 2^53
-}
+// Drops symbols from the row, in time proportional to their number: nothing is sorted but a few at the boundary.
+class Sampler::Selection {
+ public:
+  explicit Selection(Sampler& sampler) : sampler_(sampler) {}
 
-std::int32_t Sampler::draw(const float* logits, const std::int32_t* recent, int recent_count, double coin) {
-  scores_.assign(logits, logits + vocabulary_);
-  if (options_.repetition_penalty != 1) {
-    for (int i = 0; i < recent_count; ++i) {
-      // Each id once, however often it was seen: the penalty is a division, not a count.
-      if (std::find(recent, recent + i, recent[i]) != recent + i) continue;
-      double& score = scores_[recent[i]];
-      score = score > 0 ? score / options_.repetition_penalty : score * options_.repetition_penalty;
+  float largest(const DrawRow& row) const {
+    return extreme(row, -INFINITY, [](float a, float b) { return a > b ? a : b; });
+  }
+
+  void best(DrawRow& row, int k) const {
+    const float least = kth_largest(row, k);
+    int equal = k;  // how many of those at the boundary are kept: what is left by those above it
+    for (int i = 0; i < row.count; ++i) equal -= row.scores[i] > least ? 1 : 0;
+    compact(row, [&](int i) {
+      const bool tied = row.scores[i] == least && equal > 0;
+      equal -= tied ? 1 : 0;
+      return row.scores[i] > least || tied;
+    });
+  }
+
+  void mass(DrawRow& row, Weight limit) const {
+    float least = 0;
+    Weight above = 0;  // weight of the symbols above the boundary
+    find_boundary(row, limit, least, above);
+    compact(row, [&](int i) {
+      const bool tied = row.scores[i] == least && above < limit;
+      above += tied ? row.weights[i] : 0;
+      return row.scores[i] > least || tied;
+    });
+  }
+
+ private:
+  // In sixteen columns, which compilers make vectors of.
+  template <class Choose>
+  static float extreme(const DrawRow& row, float start, const Choose& choose) {
+    constexpr int kColumns = 16;
+    float best[kColumns];
+    for (float& value : best) value = start;
+    int i = 0;
+    for (; i + kColumns <= row.count; i += kColumns) {
+      for (int j = 0; j < kColumns; ++j) best[j] = choose(row.scores[i + j], best[j]);
     }
+    for (; i < row.count; ++i) best[0] = choose(row.scores[i], best[0]);
+    for (const float value : best) best[0] = choose(value, best[0]);
+    return best[0];
   }
-  if (options_.greedy) {
-    return static_cast<std::int32_t>(std::max_element(scores_.begin(), scores_.end()) - scores_.begin());
+
+  // The first `k` make a bound that few of the rest pass; those that do are collected until there are four times as
+  // many.
+  float kth_largest(const DrawRow& row, int k) const {
+    std::vector<Candidate>& best = sampler_.candidates_;
+    const auto end = [&](int count) { return best.begin() + count; };
+    const auto descending = [](const Candidate& a, const Candidate& b) { return a.score > b.score; };
+    const int room = std::min(row.count, std::max(4 * k, 256));
+    float bound = -INFINITY;
+    int count = 0;
+    for (int i = 0; i < row.count; ++i) {
+      if (!(row.scores[i] > bound) && count >= k) continue;
+      if (count == room) {
+        std::nth_element(end(0), end(k - 1), end(count), descending);
+        count = k;
+        bound = best[k - 1].score;
+        if (!(row.scores[i] > bound)) continue;
+      }
+      best[count++].score = row.scores[i];
+    }
+    std::nth_element(end(0), end(k - 1), end(count), descending);
+    return best[k - 1].score;
   }
-  // Descending, ties by id, so that what top-k and top-p cut does not depend on the sort.
-  order_.resize(vocabulary_);
-  std::iota(order_.begin(), order_.end(), 0);
-  std::sort(order_.begin(), order_.end(), [this](std::int32_t a, std::int32_t b) {
-    return scores_[a] != scores_[b] ? scores_[a] > scores_[b] : a < b;
-  });
-  std::size_t kept = order_.size();
-  if (options_.top_k > 0) kept = std::min(kept, static_cast<std::size_t>(options_.top_k));
-  const double largest = scores_[order_[0]];
-  double total = 0;
-  for (std::size_t i = 0; i < kept; ++i) {
-    double& score = scores_[order_[i]];
-    score = std::exp((score - largest) / options_.temperature);
-    total += score;
+
+  // The score `least` at which the weights in descending order of scores reach `limit`, and the weight above it. The
+  // symbols are put into buckets by score; only the bucket in which the limit is reached is looked at more closely.
+  void find_boundary(const DrawRow& row, Weight limit, float& least, Weight& above) const {
+    // Descending scores have ascending buckets, ties one bucket: that is all that is asked of this arithmetic. What is
+    // far below the largest has next to no weight and shares the last.
+    constexpr float kDepth = 1024;
+    const float high = largest(row);
+    const float low = extreme(row, high, [](float a, float b) { return a < b ? a : b; });
+    const float scale = (kBuckets - 1) / std::clamp(high / 2 - low / 2, 1e-30f, kDepth / 2);
+    const auto bucket = [&](int i) {
+      return static_cast<int>(std::min((high / 2 - row.scores[i] / 2) * scale, kBuckets - 1.0f));
+    };
+    Weight buckets[kBuckets] = {};
+    for (int i = 0; i < row.count; ++i) {
+      if (row.weights[i] != 0) buckets[bucket(i)] += row.weights[i];
+    }
+    int crossed = 0;
+    for (above = 0; above + buckets[crossed] < limit && crossed < kBuckets - 1; ++crossed) above += buckets[crossed];
+    std::vector<Candidate>& candidates = sampler_.candidates_;
+    int first = 0, last = 0;
+    for (int i = 0; i < row.count; ++i) {
+      candidates[last] = {row.scores[i], row.weights[i]};
+      last += row.weights[i] != 0 && bucket(i) == crossed ? 1 : 0;
+    }
+    const int in_bucket = last;
+    const Weight above_bucket = above;
+    // Halves the run in which the limit is reached until one candidate is left.
+    while (last - first > 1) {
+      const int middle = first + (last - first) / 2;
+      std::nth_element(candidates.begin() + first, candidates.begin() + middle, candidates.begin() + last,
+                       [](const Candidate& a, const Candidate& b) { return a.score > b.score; });
+      Weight upper = 0;
+      for (int i = first; i < middle; ++i) upper += candidates[i].weight;
+      if (above + upper >= limit) {
+        last = middle;
+      } else {
+        above += upper;
+        first = middle;
+      }
+    }
+    least = candidates[first].score;
+    above = above_bucket;  // without those of equal score that were passed on the way
+    for (int i = 0; i < in_bucket; ++i) above += candidates[i].score > least ? candidates[i].weight : 0;
   }
-  if (options_.top_p < 1) {
-    double sum = 0;
-    std::size_t count = 0;
-    while (count < kept && sum < options_.top_p * total) sum += scores_[order_[count++]];
-    kept = std::max<std::size_t>(count, 1);
+
+  template <class Kept>
+  void compact(DrawRow& row, const Kept& kept) const {
+    const bool whole = row.count == static_cast<int>(sampler_.ids_.size());
+    int count = 0;
+    for (int i = 0; i < row.count; ++i) {
+      // Written in any case, and overwritten where it is not kept: a branch would be guessed wrong half of the time.
+      row.scores[count] = row.scores[i];
+      row.weights[count] = row.weights[i];
+      sampler_.ids_[count] = whole ? i : sampler_.ids_[i];
+      count += kept(i) ? 1 : 0;
+    }
+    row.count = count;
   }
-  if (options_.min_p > 0) {
-    // Probabilities are relative to the largest, whose score is exp(0) = 1.
-    std::size_t count = 1;
-    while (count < kept && scores_[order_[count]] >= options_.min_p) ++count;
-    kept = count;
+
+  Sampler& sampler_;
+};
+
+Sampler::Sampler(int vocabulary)
+    : scores_(vocabulary), weights_(vocabulary), ids_(vocabulary), candidates_(vocabulary), seen_(vocabulary) {}
+
+void Sampler::penalize(double penalty, const std::int32_t* recent, int recent_count) {
+  ++draws_;
+  for (int i = 0; i < recent_count; ++i) {
+    // Each id once, however often it was seen: the penalty is a division, not a count.
+    if (seen_[recent[i]] == draws_) continue;
+    seen_[recent[i]] = draws_;
+    const double score = scores_[recent[i]];
+    scores_[recent[i]] = to_score(static_cast<float>(score > 0 ? score / penalty : score * penalty));
   }
-  total = 0;
-  for (std::size_t i = 0; i < kept; ++i) total += scores_[order_[i]];
-  double left = coin * total;
-  for (std::size_t i = 0; i < kept; ++i) {
-    left -= scores_[order_[i]];
-    if (left < 0) return order_[i];
-  }
-  return order_[kept - 1];
 }
 
-int sample(Backend& backend, const SampleCall& call, const SamplingOptions& options, std::int32_t* out,
-           const std::atomic<bool>& stop) {
+std::int32_t Sampler::draw(const float* logits, const SamplingOptions& options, const std::int32_t* recent,
+                           int recent_count, double coin) {
+  const int vocabulary = static_cast<int>(scores_.size());
+  for (int v = 0; v < vocabulary; ++v) scores_[v] = to_score(logits[v]);
+  if (options.repetition_penalty != 1) penalize(options.repetition_penalty, recent, recent_count);
+  DrawRow row{vocabulary, scores_.data(), weights_.data()};
+  const int drawn = draw_symbol(row, options, coin, SingleLane{}, Selection(*this));
+  return row.count == vocabulary ? drawn : ids_[drawn];
+}
+
+int sample(Backend& backend, const SampleCall& call, std::int32_t* out, const std::atomic<bool>& stop) {
   const int streams = call.streams;
   const int vocabulary = backend.spec().vocabulary;
   std::vector<float> logits(static_cast<std::size_t>(streams) * vocabulary);
-  Sampler sampler(vocabulary, options);
-  // Every id of every stream so far, time-major: what a window is cut from and the penalty looks back on.
-  std::vector<std::int32_t> seen;
-  seen.insert(seen.end(), call.history, call.history + static_cast<std::size_t>(call.history_rows) * streams);
-  seen.insert(seen.end(), call.ids, call.ids + static_cast<std::size_t>(call.rows) * streams);
-  std::vector<std::int32_t> recent;
+  const int sharers =
+      static_cast<int>(std::clamp<std::size_t>(logits.size() / kWorthSharing, 1, std::min(backend.sharers(), streams)));
+  std::vector<Sampler> samplers;
+  for (int i = 0; i < sharers; ++i) samplers.emplace_back(vocabulary);
+  std::vector<std::vector<std::int32_t>> recent(sharers);
+  bool on_device = call.window == 0;
+  for (int s = 0; s < streams; ++s) {
+    const SamplingOptions& options = call.options[s].options;
+    if (options.repetition_penalty == 1) continue;
+    on_device = false;
+    for (auto& ids : recent) ids.reserve(options.penalty_window);
+  }
+  // The call's ids so far, time-major: what a window is cut from and the penalty looks back on.
+  std::vector<std::int32_t> seen(call.ids, call.ids + static_cast<std::size_t>(call.rows) * streams);
   for (int draw = 0; draw < call.count; ++draw) {
     const int rows = static_cast<int>(seen.size() / streams);
-    int row = draw == 0 ? rows - call.rows : rows - 1;
+    int row = draw == 0 ? 0 : rows - 1;
     if (call.window > 0) {
       backend.reset_stream_state(streams);
       row = std::max(0, rows - call.window);
     }
     // All that is to be fed, but in pieces, so that a stop is prompt; and where the device may draw, all but the last
     // row.
-    const bool ask_device = draw == 0 && call.window == 0;
+    const bool ask_device = draw == 0 && on_device;
     while (row < rows) {
       if (stop.load(std::memory_order_relaxed)) return draw;
       const std::int32_t* ids = seen.data() + static_cast<std::size_t>(row) * streams;
       if (ask_device && row == rows - 1) {
-        const int drawn = backend.draw(ids, streams, options, call.position, call.count, out, stop);
+        std::vector<SamplingOptions> options(streams);
+        for (int s = 0; s < streams; ++s) options[s] = call.options[s].options;
+        const int drawn = backend.draw(ids, streams, options.data(), call.count, out, stop);
         if (drawn >= 0) return drawn;
       }
       const int steps = std::min(kFedAtOnce, std::max(1, rows - row - (ask_device ? 1 : 0)));
       backend.next_logits(ids, steps, streams, logits.data());
       row += steps;
     }
-    const int reach = std::min(options.penalty_window, rows);
-    for (int s = 0; s < streams; ++s) {
-      recent.clear();
-      if (options.repetition_penalty != 1) {
-        for (int row = rows - reach; row < rows; ++row)
-          recent.push_back(seen[static_cast<std::size_t>(row) * streams + s]);
+    std::int32_t* drawn = out + static_cast<std::size_t>(draw) * streams;
+    backend.share(sharers, [&](int sharer) {
+      for (int s = streams * sharer / sharers; s < streams * (sharer + 1) / sharers; ++s) {
+        if (stop.load(std::memory_order_relaxed)) return;
+        const SampleStream& stream = call.options[s];
+        std::vector<std::int32_t>& looked_at = recent[sharer];
+        looked_at.clear();
+        if (stream.options.repetition_penalty != 1) {
+          // The last penalty_window ids of the history and the call.
+          const int reach = stream.options.penalty_window;
+          const int before = std::min(std::max(0, reach - rows), static_cast<int>(stream.history.size()));
+          looked_at.insert(looked_at.end(), stream.history.end() - before, stream.history.end());
+          for (int r = std::max(0, rows - reach); r < rows; ++r)
+            looked_at.push_back(seen[static_cast<std::size_t>(r) * streams + s]);
+        }
+        drawn[s] = samplers[sharer].draw(logits.data() + static_cast<std::size_t>(s) * vocabulary, stream.options,
+                                         looked_at.data(), static_cast<int>(looked_at.size()),
+                                         draw_coin(stream.options, draw));
       }
-      out[static_cast<std::size_t>(draw) * streams + s] =
-          sampler.draw(logits.data() + static_cast<std::size_t>(s) * vocabulary, recent.data(),
-                       static_cast<int>(recent.size()), Sampler::coin(options.seed, s, call.position + draw));
-    }
-    seen.insert(seen.end(), out + static_cast<std::size_t>(draw) * streams,
-                out + static_cast<std::size_t>(draw + 1) * streams);
+    });
+    if (stop.load(std::memory_order_relaxed)) return draw;
+    seen.insert(seen.end(), drawn, drawn + streams);
   }
   return call.count;
 }

@@ -1,42 +1,46 @@
-// From logits to an id: the sampling rules, on the host, the same for every device.
+// Drawing on the host, and the loop that feeds a backend and draws.
+//
+// Shapes: S streams, V vocabulary.
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "core/backend.h"
+#include "core/draw_rules.h"
 
 namespace cudnn_lstm {
 
-// Applied in this order: repetition penalty (Keskar et al. 2019), temperature, top-k (Fan et al. 2018), top-p (Holtzman
-// et al. 2020), min-p (Nguyen et al. 2024); what is left is renormalised. Greedy takes the largest logit after the
-// penalty, the lowest id on a tie.
-struct SamplingOptions {
-  bool greedy = false;
-  double temperature = 1;
-  int top_k = 0;     // 0: off
-  double top_p = 1;  // 1: off
-  double min_p = 0;  // 0: off
-  double repetition_penalty = 1;
-  int penalty_window = 64;
-  std::uint64_t seed = 0;
+// What one stream is drawn by. Neither its options nor its text depend on the streams that share a call with it.
+struct SampleStream {
+  SamplingOptions options;
+  std::vector<std::int32_t> history;  // ids before the call's, which the repetition penalty looks back on
 };
 
 class Sampler {
  public:
-  Sampler(int vocabulary, const SamplingOptions& options) : vocabulary_(vocabulary), options_(options) {}
+  // Throws std::bad_alloc; drawing allocates nothing.
+  explicit Sampler(int vocabulary);
 
-  // logits [V]; recent: the ids the penalty looks at; coin in [0, 1). Leaves logits as they are.
-  std::int32_t draw(const float* logits, const std::int32_t* recent, int recent_count, double coin);
-
-  // The coin of one draw: Philox(seed; stream, position), 53 bits.
-  static double coin(std::uint64_t seed, std::uint32_t stream, std::uint64_t position);
+  // logits [V], left as they are; recent: the ids that the penalty looks at; coin in [0, 1).
+  std::int32_t draw(const float* logits, const SamplingOptions& options, const std::int32_t* recent, int recent_count,
+                    double coin);
 
  private:
-  int vocabulary_;
-  SamplingOptions options_;
-  std::vector<double> scores_;
-  std::vector<std::int32_t> order_;
+  class Selection;
+  struct Candidate {
+    float score;
+    Weight weight;
+  };
+  void penalize(double penalty, const std::int32_t* recent, int recent_count);
+
+  std::vector<float> scores_;          // [V]
+  std::vector<Weight> weights_;        // [V]
+  std::vector<std::int32_t> ids_;      // [V]: of the symbols left, once some are dropped
+  std::vector<Candidate> candidates_;  // [V]
+  std::vector<std::uint32_t> seen_;    // [V]: the draw in which the penalty saw an id
+  std::uint32_t draws_ = 0;
 };
 
 struct SampleCall {
@@ -45,14 +49,11 @@ struct SampleCall {
   int streams;                  // S
   int count;                    // draws a stream
   int window;                   // 0: carry the state; else run the last `window` ids from zero state for every draw
-  std::uint64_t position;       // index of the first draw
-  const std::int32_t* history;  // [history_rows, S]
-  int history_rows;
+  const SampleStream* options;  // [S]
 };
 
 // Draws call.count ids for each stream into out [count, S]. With window 0 it starts from the backend's stream state,
 // which it leaves as it is before the last id drawn is fed. Returns draws done (fewer if `stop` was set).
-int sample(Backend& backend, const SampleCall& call, const SamplingOptions& options, std::int32_t* out,
-           const std::atomic<bool>& stop);
+int sample(Backend& backend, const SampleCall& call, std::int32_t* out, const std::atomic<bool>& stop);
 
 }  // namespace cudnn_lstm

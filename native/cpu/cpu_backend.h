@@ -50,6 +50,8 @@ class CpuBackend final : public Backend {
   void reset_training_state() override { training_state_.batch = 0; }
   void next_logits(const std::int32_t* ids, int steps, int streams, float* logits) override;
   void reset_stream_state(int streams) override;
+  int sharers() const override { return team_.size(); }
+  void share(int count, const std::function<void(int)>& work) override { team_.run(count, work); }
   std::size_t slot_size(Slot slot) const override;
   void read(Slot slot, float* out) const override;
   void write(Slot slot, const float* values, std::size_t count) override;

@@ -15,11 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define CUDNN_LSTM_HD __host__ __device__ __forceinline__
-#else
-#define CUDNN_LSTM_HD inline
-#endif
+#include "core/random.h"
 
 namespace cudnn_lstm::cuda {
 
@@ -51,30 +47,12 @@ struct SingleLane {
   CUDNN_LSTM_HD int count() const { return 1; }
   CUDNN_LSTM_HD float sum(float value) const { return value; }
   CUDNN_LSTM_HD double sum(double value) const { return value; }
+  CUDNN_LSTM_HD std::uint64_t sum(std::uint64_t value) const { return value; }
   CUDNN_LSTM_HD float max(float value) const { return value; }
   CUDNN_LSTM_HD std::uint32_t ballot(bool flag) const { return flag ? 1u : 0u; }
   // Lanes see one another's memory accesses from before it.
   CUDNN_LSTM_HD void barrier() const {}
 };
-
-// ---- Random numbers: core/random.h for the device, word for word (the test compares them).
-
-struct PhiloxWords {
-  std::uint32_t word[4];
-};
-
-CUDNN_LSTM_HD PhiloxWords philox(PhiloxWords counter, std::uint32_t key0, std::uint32_t key1) {
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * counter.word[0];
-    const std::uint64_t product1 = std::uint64_t{0xCD9E8D57u} * counter.word[2];
-    counter = {
-        {static_cast<std::uint32_t>(product1 >> 32) ^ counter.word[1] ^ key0, static_cast<std::uint32_t>(product1),
-         static_cast<std::uint32_t>(product0 >> 32) ^ counter.word[3] ^ key1, static_cast<std::uint32_t>(product0)}};
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-  return counter;
-}
 
 // ---- One step's scalars, in device memory so that a captured graph never changes.
 
@@ -197,12 +175,13 @@ struct Dropout {  // elements: ticks x ceil(B / 8) x H
     const int group = static_cast<int>(i / hidden % groups);
     const int tick = static_cast<int>(i / hidden / groups);
     const std::uint64_t mask_step = step.input().mask_step;
+    PhiloxKey key = philox_key(seed);
+    key.word[1] ^= static_cast<std::uint32_t>(mask_step >> 32);
     const PhiloxWords words =
-        philox({{static_cast<std::uint32_t>(unit) * 2 + static_cast<std::uint32_t>(group % 2),
-                 static_cast<std::uint32_t>(first_tick + tick), static_cast<std::uint32_t>(group / 2) + (layer << 20),
-                 static_cast<std::uint32_t>(mask_step)}},
-               static_cast<std::uint32_t>(seed),
-               static_cast<std::uint32_t>(seed >> 32) ^ static_cast<std::uint32_t>(mask_step >> 32));
+        philox4x32({{static_cast<std::uint32_t>(unit) * 2 + static_cast<std::uint32_t>(group % 2),
+                     static_cast<std::uint32_t>(first_tick + tick),
+                     static_cast<std::uint32_t>(group / 2) + (layer << 20), static_cast<std::uint32_t>(mask_step)}},
+                   key);
     const float scale = 65536.0f / static_cast<float>(threshold);
     for (int lane = 0; lane < 8; ++lane) {
       const int sequence = group * 8 + lane;

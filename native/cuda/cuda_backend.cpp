@@ -17,9 +17,7 @@ constexpr std::size_t kBlasWorkspace = std::size_t{32} << 20;
 constexpr float kScaleBackoff = 1.0f / 16;
 constexpr int kScaleRetries = 6;
 
-// Where the host draws: from large vocabularies, whose order is better found by sorting, and for so many streams that
-// the scratch memory would matter.
-constexpr int kDrawVocabulary = 1024;
+// The host draws for so many streams that the scratch memory would matter.
 constexpr std::size_t kDrawLogits = std::size_t{1} << 24;
 
 std::size_t aligned(std::size_t values) { return (values + 63) / 64 * 64; }
@@ -308,18 +306,15 @@ void CudaBackend<T>::next_logits(const std::int32_t* ids, int steps, int streams
 }
 
 template <class T>
-int CudaBackend<T>::draw(const std::int32_t* ids, int streams, const SamplingOptions& options, std::uint64_t position,
-                         int count, std::int32_t* out, const std::atomic<bool>& stop) {
+int CudaBackend<T>::draw(const std::int32_t* ids, int streams, const SamplingOptions* options, int count,
+                         std::int32_t* out, const std::atomic<bool>& stop) {
   const std::size_t logits = static_cast<std::size_t>(streams) * spec_.vocabulary;
-  if (options.repetition_penalty != 1 || spec_.vocabulary > kDrawVocabulary || logits > kDrawLogits) return -1;
+  if (spec_.vocabulary > kMostDrawn || logits > kDrawLogits) return -1;
   use_device(options_.ordinal);
   return settled([&] {
     Plan<T>& plan = plan_for({PlanKind::draw, 1, streams, Target::every, true, false});
     take_state(streams_, plan);
-    return plan.run_draw(ids,
-                         {options.seed, position, options.temperature, options.top_p, options.min_p, options.top_k,
-                          options.greedy ? 1 : 0},
-                         count, out, stop);
+    return plan.run_draw(ids, options, count, out, stop);
   });
 }
 

@@ -30,8 +30,8 @@ class CudaBackend final : public Backend {
   void reset_training_state() override { training_.clear(); }
   void next_logits(const std::int32_t* ids, int steps, int streams, float* logits) override;
   void reset_stream_state(int streams) override;
-  int draw(const std::int32_t* ids, int streams, const SamplingOptions& options, std::uint64_t position, int count,
-           std::int32_t* out, const std::atomic<bool>& stop) override;
+  int draw(const std::int32_t* ids, int streams, const SamplingOptions* options, int count, std::int32_t* out,
+           const std::atomic<bool>& stop) override;
   std::size_t slot_size(Slot slot) const override;
   void read(Slot slot, float* out) const override;
   void write(Slot slot, const float* values, std::size_t count) override;

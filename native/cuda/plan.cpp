@@ -70,10 +70,9 @@ void Plan<T>::allocate() {
   CHECK_CUDA(cudaMemsetAsync(state_.data(), 0, state_.bytes(), context_.stream));
   if (key_.kind == PlanKind::sample) pinned_logits_ = PinnedBuffer(account, logits_.bytes(), "logits");
   if (key_.kind == PlanKind::draw) {
-    draw_input_ = device(sizeof(DrawInput), "the sampling options");
-    pinned_draw_input_ = PinnedBuffer(account, sizeof(DrawInput), "the sampling options");
-    draw_weights_ = device(targets_ * vocabulary * sizeof(double), "the sampler");
-    draw_order_ = device(targets_ * vocabulary * sizeof(std::int32_t), "the sampler");
+    draw_options_ = device(targets_ * sizeof(SamplingOptions), "the sampling options");
+    pinned_draw_options_ = PinnedBuffer(account, draw_options_.bytes(), "the sampling options");
+    draw_weights_ = device(targets_ * vocabulary * sizeof(Weight), "the sampler");
     drawn_ = device(kDraws * targets_ * sizeof(std::int32_t), "the ids drawn");
     pinned_drawn_ = PinnedBuffer(account, drawn_.bytes(), "the ids drawn");
   }
@@ -159,10 +158,9 @@ void Plan<T>::enqueue() {
       break;
     case PlanKind::draw:
       for_each_row(context_.stream, targets_,
-                   Draw<T>{cursor_.as<Cursor>(), draw_input_.as<DrawInput>(), logits_.as<float>(),
+                   Draw<T>{cursor_.as<Cursor>(), draw_options_.as<SamplingOptions>(), logits_.as<float>(),
                            context_.arena.weights() + context_.arena.output_bias, context_.spec.vocabulary, targets_,
-                           kDraws, draw_weights_.as<double>(), draw_order_.as<std::int32_t>(), ids_.as<std::int32_t>(),
-                           drawn_.as<std::int32_t>()});
+                           kDraws, draw_weights_.as<Weight>(), ids_.as<std::int32_t>(), drawn_.as<std::int32_t>()});
       for_each_element(context_.stream, 1, AdvanceCursor{cursor_.as<Cursor>(), 1});
       break;
   }
@@ -374,13 +372,13 @@ void Plan<T>::run_sample(const std::int32_t* ids, float* logits) {
 }
 
 template <class T>
-int Plan<T>::run_draw(const std::int32_t* ids, const DrawInput& input, int count, std::int32_t* out,
+int Plan<T>::run_draw(const std::int32_t* ids, const SamplingOptions* options, int count, std::int32_t* out,
                       const std::atomic<bool>& stop) {
   std::memcpy(pinned_ids_.data(), ids, ids_.bytes());
-  std::memcpy(pinned_draw_input_.data(), &input, sizeof input);
+  std::memcpy(pinned_draw_options_.data(), options, draw_options_.bytes());
   CHECK_CUDA(cudaMemcpyAsync(ids_.data(), pinned_ids_.data(), ids_.bytes(), cudaMemcpyHostToDevice, context_.stream));
-  CHECK_CUDA(cudaMemcpyAsync(draw_input_.data(), pinned_draw_input_.data(), sizeof input, cudaMemcpyHostToDevice,
-                             context_.stream));
+  CHECK_CUDA(cudaMemcpyAsync(draw_options_.data(), pinned_draw_options_.data(), draw_options_.bytes(),
+                             cudaMemcpyHostToDevice, context_.stream));
   CHECK_CUDA(cudaMemsetAsync(cursor_.data(), 0, cursor_.bytes(), context_.stream));
   int done = 0;
   while (done < count && !stop.load(std::memory_order_relaxed)) {

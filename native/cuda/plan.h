@@ -102,7 +102,7 @@ class Plan {
 
   // ---- draw: as Backend::draw. Returns the draws done.
   static constexpr int kDraws = 256;  // between two looks at the result
-  int run_draw(const std::int32_t* ids, const DrawInput& input, int count, std::int32_t* out,
+  int run_draw(const std::int32_t* ids, const SamplingOptions* options, int count, std::int32_t* out,
                const std::atomic<bool>& stop);
 
   // h [L, B, H] then c [L, B, H]: where a pass starts and, after it, where the next one does.
@@ -147,8 +147,8 @@ class Plan {
   DeviceBuffer x_, dx_, y_, dy_, dropped_, logits_, logits_gradient_, losses_;
   DeviceBuffer column_partials_, loss_partials_, square_partials_, scatter_partials_;
   DeviceBuffer state_, next_state_;
-  DeviceBuffer draw_input_, draw_weights_, draw_order_, drawn_;
-  PinnedBuffer pinned_ids_, pinned_inputs_, pinned_outputs_, pinned_logits_, pinned_draw_input_, pinned_drawn_;
+  DeviceBuffer draw_options_, draw_weights_, drawn_;
+  PinnedBuffer pinned_ids_, pinned_inputs_, pinned_outputs_, pinned_logits_, pinned_draw_options_, pinned_drawn_;
   std::unique_ptr<RnnPass> pass_;
   Event uploaded_[kUploads], consumed_[kUploads];
   int uploads_ = 0, queued_ = 0;

@@ -153,12 +153,12 @@ async function sampling() {
   const [cpu, gpu] = [await onCpu(shape), await onGpu(shape)];
   cpu.initialize();
   gpu.write('parameters', cpu.read('parameters'));
-  const rules = { greedy: false, temperature: 0.8, topK: 20, topP: 0.95, minP: 0.001, repetitionPenalty: 1, penaltyWindow: 0, seed: 9 };
+  const rules = { temperature: 0.8, topK: 20, topP: 0.95, minP: 0.001, penaltyWindow: 0, seed: 9, position: 5 };
   for (const streams of quick ? [1, 6] : [1, 64, 1024]) {
-    const call = { ...rules, ids: makeIds(3 * streams, 8), streams, count: quick ? 20 : 100, window: 0, position: 5 };
+    const call = { sampling: rules, ids: makeIds(3 * streams, 8), streams, count: quick ? 20 : 100 };
     const drawn = await gpu.sample(call);
     // A penalty over no characters changes nothing, but it is the host's business.
-    const byHost = await gpu.sample({ ...call, repetitionPenalty: 2 });
+    const byHost = await gpu.sample({ ...call, sampling: { ...rules, repetitionPenalty: 2 } });
     expect(same(drawn.ids, byHost.ids), `${streams} streams: the device draws what the host draws`);
     const onHost = await cpu.sample(call);
     const equal = drawn.ids.filter((id, i) => id === onHost.ids[i]).length;

@@ -3,24 +3,11 @@ import { setTimeout } from 'node:timers/promises';
 import { Vocabulary } from '../../lib/corpus/vocabulary';
 import type { NativeModel } from '../../lib/device/native';
 import { LanguageModel } from '../../lib/model';
+import { sampleCall } from '../fixtures/sample-call';
 import { countTurns } from '../fixtures/turns';
 import { createModel, devices, randomIds, trainCall } from '../parity/harness';
 
 const spec = { vocabulary: 20, layers: 2, hidden: 64, input: 'onehot', embedding: 0 } as const;
-const sampling = {
-  greedy: false,
-  temperature: 1,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  penaltyWindow: 0,
-  seed: 1,
-  streams: 1,
-  count: 1,
-  window: 0,
-  position: 0,
-};
 const ids = Int32Array.of(1, 2, 3);
 const evaluation = { ids, steps: 2, batch: 1, target: 'every', carryState: false, dropout: false } as const;
 
@@ -28,7 +15,7 @@ const evaluation = { ids, steps: 2, batch: 1, target: 'every', carryState: false
 const uses: Record<string, (model: NativeModel) => unknown> = {
   trainSteps: (model) => model.trainSteps(trainCall(ids, 2, 1)),
   evaluate: (model) => model.evaluate(evaluation),
-  sample: (model) => model.sample({ ...sampling, ids }),
+  sample: (model) => model.sample(sampleCall(ids, 1)),
   logits: (model) => model.logits({ ids, streams: 1 }),
   read: (model) => model.read('parameters'),
   write: (model) => model.write('parameters', new Float32Array(model.parameterCount)),

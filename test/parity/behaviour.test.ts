@@ -1,21 +1,12 @@
 import { createHash } from 'node:crypto';
+import type { NativeSamplingOptions } from '../../lib/device/native';
+import { sampleCall } from '../fixtures/sample-call';
 import type { Spec } from '../oracle/lstm';
 import { createModel, devices, randomIds, relativeError, trainCall } from './harness';
 
 const small: Spec = { vocabulary: 9, layers: 2, hidden: 24, input: 'onehot', embedding: 0 };
 const hashOf = (values: Float32Array) => createHash('sha256').update(Buffer.from(values.buffer)).digest('hex');
-const sampling = {
-  greedy: false,
-  temperature: 0.9,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  penaltyWindow: 64,
-  seed: 42,
-  position: 0,
-  window: 0,
-};
+const sampling = { temperature: 0.9, seed: 42 };
 
 describe.each(devices)('$name', (device) => {
   test('starts as Keras does: Glorot limits, an orthogonal recurrent kernel, forget bias 1', async () => {
@@ -230,19 +221,14 @@ describe.each(devices)('$name', (device) => {
   test('64 streams draw what each draws alone, and chunks what one call draws', async () => {
     const model = await createModel(small, device);
     model.initialize();
-    const together = await model.sample({ ...sampling, ids: new Int32Array(64).fill(2), streams: 64, count: 20 });
-    const first = await model.sample({ ...sampling, ids: Int32Array.of(2), streams: 1, count: 20 });
+    const together = await model.sample(sampleCall(new Int32Array(64).fill(2), 20, sampling, { streams: 64 }));
+    const first = await model.sample(sampleCall([2], 20, sampling));
     // Stream 0 has the coins of stream 0, alone or not.
     expect([...first.ids]).toEqual(Array.from({ length: 20 }, (_, t) => together.ids[t * 64]!));
-    const start = await model.sample({ ...sampling, ids: Int32Array.of(2), streams: 1, count: 7 });
-    const rest = await model.sample({
-      ...sampling,
-      ids: start.ids.slice(6),
-      streams: 1,
-      count: 13,
-      state: start.state,
-      position: 7,
-    });
+    const start = await model.sample(sampleCall([2], 7, sampling));
+    const rest = await model.sample(
+      sampleCall(start.ids.slice(6), 13, { ...sampling, position: 7 }, { state: start.state }),
+    );
     expect([...start.ids, ...rest.ids]).toEqual([...first.ids]);
     model.dispose();
   });
@@ -251,14 +237,7 @@ describe.each(devices)('$name', (device) => {
     const model = await createModel(small, device);
     model.initialize();
     const prompt = [1, 5, 3, 2, 8, 0];
-    const drawn = await model.sample({
-      ...sampling,
-      greedy: true,
-      ids: Int32Array.from(prompt),
-      streams: 1,
-      count: 5,
-      window: 4,
-    });
+    const drawn = await model.sample(sampleCall(prompt, 5, { greedy: true }, { window: 4 }));
     const text = [...prompt];
     for (let k = 0; k < 5; k++) {
       const logits = await model.logits({ ids: Int32Array.from(text.slice(-4)), streams: 1 });
@@ -276,15 +255,8 @@ describe.each(devices)('$name', (device) => {
     const probabilities = [0.4, 0.25, 0.15, 0.1, 0.06, 0.02, 0.01, 0.005, 0.005];
     values.set(probabilities.map(Math.log), values.length - 9);
     model.write('parameters', values);
-    const shares = async (o: Partial<typeof sampling>) => {
-      const { ids } = await model.sample({
-        ...sampling,
-        temperature: 1,
-        ...o,
-        ids: Int32Array.of(0),
-        streams: 1,
-        count: 20_000,
-      });
+    const shares = async (options: NativeSamplingOptions) => {
+      const { ids } = await model.sample(sampleCall([0], 20_000, { seed: 42, ...options }));
       const counts = new Array<number>(9).fill(0);
       for (const id of ids) counts[id]!++;
       return counts.map((n) => n / ids.length);

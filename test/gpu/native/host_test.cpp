@@ -1,4 +1,4 @@
-// The kernels' arithmetic on the host: Philox word for word, and the row bodies shared by 32 lanes in lockstep, as a
+// The kernels' arithmetic on the host: the row bodies shared by 32 lanes in lockstep, as a
 // warp shares them, against plain loops.
 #include <array>
 #include <condition_variable>
@@ -62,6 +62,10 @@ struct ThreadLanes {
   float max(float value) const {
     return static_cast<float>(combine(value, [](double a, double b) { return a > b ? a : b; }));
   }
+  std::uint64_t sum(std::uint64_t value) const {  // 32 bits at a time: a double holds 53
+    const auto low = static_cast<std::uint64_t>(sum(static_cast<double>(value & 0xffffffffu)));
+    return low + (static_cast<std::uint64_t>(sum(static_cast<double>(value >> 32))) << 32);
+  }
   std::uint32_t ballot(bool flag) const {
     return static_cast<std::uint32_t>(
         combine(flag ? std::ldexp(1.0, lane) : 0.0, [](double a, double b) { return a + b; }));
@@ -87,16 +91,6 @@ std::vector<float> noise(std::size_t count, std::uint32_t stream) {
     values[i] = 2 * uniform01(philox4x32({static_cast<std::uint32_t>(i), stream, 0, 0}, philox_key(7))[0]) - 1;
   }
   return values;
-}
-
-void philox_is_the_core_one() {
-  begin_case("philox");
-  for (std::uint32_t i = 0; i < 10'000; ++i) {
-    const std::uint32_t a = i * 2654435761u, b = ~i, c = i << 20, d = i ^ 0x5bd1e995u;
-    const auto expected = philox4x32({a, b, c, d}, {{i, a ^ b}});
-    const PhiloxWords found = philox({{a, b, c, d}}, i, a ^ b);
-    for (int w = 0; w < 4; ++w) expect(expected[w] == found.word[w], "word " + std::to_string(w));
-  }
 }
 
 void types_round_to_nearest() {
@@ -198,38 +192,49 @@ void sums_and_decision_in_lanes() {
 
 // In lanes, against the host's sampler, over its rules and odd logits: the same ids, every one.
 void draws_in_lanes() {
-  const std::vector<SamplingOptions> rules = {
-      {true, 1, 0, 1, 0, 1, 64, 5},         {false, 1, 0, 1, 0, 1, 64, 5},      {false, 0.3, 0, 1, 0, 1, 64, 6},
-      {false, 2.5, 7, 1, 0, 1, 64, 7},      {false, 1, 1, 1, 0, 1, 64, 7},      {false, 1, 0, 0.6, 0, 1, 64, 8},
-      {false, 0.8, 0, 1e-9, 0, 1, 64, 8},   {false, 1, 0, 1, 0.2, 1, 64, 9},    {false, 0.9, 20, 0.9, 0.05, 1, 64, 10},
-      {false, 1, 1'000'000, 1, 1, 1, 64, 1}};
-  for (const int vocabulary : {1, 2, 31, 32, 33, 47, 200}) {
+  std::vector<SamplingOptions> rules(10);
+  rules[0].greedy = true;
+  rules[2].temperature = 0.3;
+  rules[3].temperature = 2.5;
+  rules[3].top_k = 7;
+  rules[4].top_k = 1;
+  rules[5].top_p = 0.6;
+  rules[6].top_p = 1e-9;
+  rules[7].min_p = 0.2;
+  rules[8].temperature = 0.9;
+  rules[8].top_k = 20;
+  rules[8].top_p = 0.9;
+  rules[8].min_p = 0.05;
+  rules[9].top_k = 1'000'000;
+  rules[9].min_p = 1;
+  for (const int vocabulary : {1, 2, 31, 32, 33, 47, 200, 255, kMostDrawn}) {
     begin_case("draws, V = " + std::to_string(vocabulary));
     const std::size_t streams = 6;
     for (std::size_t rule = 0; rule < rules.size(); ++rule) {
-      const SamplingOptions& options = rules[rule];
       auto logits = noise(streams * vocabulary, static_cast<std::uint32_t>(rule));
       for (float& value : logits) value *= 6;
-      for (int v = 0; v < vocabulary; ++v) logits[v] = static_cast<float>(v % 3);        // ties
-      if (vocabulary > 2) logits[vocabulary + 1] = -INFINITY;                           // impossible ids
-      if (vocabulary > 2) logits[2 * static_cast<std::size_t>(vocabulary) + 2] = 500;   // a certain one
+      for (int v = 0; v < vocabulary; ++v) logits[v] = static_cast<float>(v % 3);      // ties
+      if (vocabulary > 2) logits[vocabulary + 1] = -INFINITY;                          // impossible ids
+      if (vocabulary > 2) logits[2 * static_cast<std::size_t>(vocabulary) + 2] = 500;  // a certain one
       const std::vector<float> bias(vocabulary, 0.25f);
-      const std::uint64_t position = (std::uint64_t{3} << 32) + 11;
       Cursor cursor{};
       cursor.step = 9;
-      const DrawInput input{options.seed,  position,      options.temperature,       options.top_p,
-                            options.min_p, options.top_k, options.greedy ? 1 : 0};
-      std::vector<std::int32_t> ids(streams, -1), drawn(4 * streams, -1), order(logits.size(), -1);
-      std::vector<double> weights(logits.size(), NAN);
+      std::vector<SamplingOptions> options(streams, rules[rule]);
+      for (std::size_t s = 0; s < streams; ++s) {
+        options[s].seed = rule;
+        options[s].stream = static_cast<std::uint32_t>(s / 2);
+        options[s].position = (std::uint64_t{3} << 32) + s;
+      }
+      std::vector<std::int32_t> ids(streams, -1), drawn(4 * streams, -1);
+      std::vector<Weight> weights(logits.size(), 77);
       auto scratch = logits;
-      run_rows(streams, Draw<float>{&cursor, &input, scratch.data(), bias.data(), vocabulary, streams, 4,
-                                    weights.data(), order.data(), ids.data(), drawn.data()});
-      Sampler sampler(vocabulary, options);
+      run_rows(streams, Draw<float>{&cursor, options.data(), scratch.data(), bias.data(), vocabulary, streams, 4,
+                                    weights.data(), ids.data(), drawn.data()});
+      Sampler sampler(vocabulary);
       for (std::size_t s = 0; s < streams; ++s) {
         std::vector<float> row(vocabulary);
         for (int v = 0; v < vocabulary; ++v) row[v] = logits[s * vocabulary + v] + bias[v];
-        const double coin = Sampler::coin(options.seed, static_cast<std::uint32_t>(s), position + 9);
-        const std::int32_t expected = sampler.draw(row.data(), nullptr, 0, coin);
+        const std::int32_t expected = sampler.draw(row.data(), options[s], nullptr, 0, draw_coin(options[s], 9));
         expect(ids[s] == expected, "rule " + std::to_string(rule) + ", stream " + std::to_string(s) + ": " +
                                        std::to_string(ids[s]) + ", not " + std::to_string(expected));
         expect(drawn[1 * streams + s] == expected, "the ring's row");  // 9 % 4
@@ -238,12 +243,12 @@ void draws_in_lanes() {
     }
     // Nothing but NaN still gives ids of the vocabulary.
     std::vector<float> nothing(streams * vocabulary, NAN), bias(vocabulary, 0.0f);
-    std::vector<std::int32_t> ids(streams, -1), drawn(streams), order(nothing.size());
-    std::vector<double> weights(nothing.size());
+    std::vector<std::int32_t> ids(streams, -1), drawn(streams);
+    std::vector<Weight> weights(nothing.size());
     Cursor cursor{};
-    const DrawInput input{1, 0, 1, 0.9, 0.1, 0, 0};
-    run_rows(streams, Draw<float>{&cursor, &input, nothing.data(), bias.data(), vocabulary, streams, 1, weights.data(),
-                                  order.data(), ids.data(), drawn.data()});
+    const std::vector<SamplingOptions> options(streams, rules[8]);
+    run_rows(streams, Draw<float>{&cursor, options.data(), nothing.data(), bias.data(), vocabulary, streams, 1,
+                                  weights.data(), ids.data(), drawn.data()});
     for (const std::int32_t id : ids) expect(id >= 0 && id < vocabulary, "an id out of range");
   }
 }
@@ -274,7 +279,6 @@ void dropout_keeps_its_share() {
 }  // namespace
 
 int main() {
-  philox_is_the_core_one();
   types_round_to_nearest();
   softmax_in_lanes();
   scatter_in_lanes();

@@ -128,7 +128,8 @@ void every_failure_is_clean(bool lazy) {
       gpu->evaluate({ids.data(), 4, 3, Target::every, false}, true, 1, losses.data(), kNeverStop);
       gpu->next_logits(ids.data(), 1, 2, logits.data());
       gpu->next_logits(ids.data(), 1, 2, logits.data());
-      gpu->draw(ids.data(), 2, SamplingOptions{}, 0, 3, drawn.data(), kNeverStop);
+      const SamplingOptions options[2];
+      gpu->draw(ids.data(), 2, options, 3, drawn.data(), kNeverStop);
       const auto state = read(*gpu, Slot::training_state);
       gpu->write(Slot::training_state, state.data(), state.size());
       ++survived;

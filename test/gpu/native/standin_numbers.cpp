@@ -18,7 +18,8 @@ void train_like_cpu(const ModelSpec& spec, Target target, bool carry, bool lazy,
   standin::settings().lazy = lazy;
   standin::settings().persist_supported = true;
   {
-    const int steps = 6, batch = 19, count = lazy ? 42 : 21;  // uploads of eight: more than there is room for, where they pile up
+    const int steps = 6, batch = 19,
+              count = lazy ? 42 : 21;  // uploads of eight: more than there is room for, where they pile up
     auto cpu = cpu::create_cpu_backend(spec, 1);
     auto gpu = make_cuda(spec, cuda::Precision::fp32, algorithm);
     initialize_both(*cpu, *gpu);
@@ -130,21 +131,34 @@ void draws_like_host(const ModelSpec& spec, bool lazy, cuda::Precision precision
     initialize_both(*device, *host);
     const int rows = 3, streams = 5, count = 300;  // more than one look at the result
     const auto ids = make_ids(rows * streams, spec.vocabulary, 5);
-    for (const SamplingOptions options : {SamplingOptions{true, 1, 0, 1, 0, 1, 64, 3},
-                                          SamplingOptions{false, 0.7, 8, 0.95, 0.01, 1, 64, 3}}) {
+    SamplingOptions greedy, drawn;
+    greedy.greedy = true;
+    drawn.temperature = 0.7;
+    drawn.top_k = 8;
+    drawn.top_p = 0.95;
+    drawn.min_p = 0.01;
+    for (SamplingOptions options : {greedy, drawn}) {
+      options.seed = 3;
+      options.position = 40;
       device->reset_stream_state(streams);
       host->reset_stream_state(streams);
       std::vector<std::int32_t> found(count * streams, -1);
-      const SampleCall call{ids.data(), rows, streams, count, 0, 40, nullptr, 0};
+      std::vector<SampleStream> each(streams);
+      for (int s = 0; s < streams; ++s) {
+        each[s].options = options;
+        each[s].options.stream = static_cast<std::uint32_t>(s);
+        each[s].options.temperature += 0.1 * s;
+      }
+      const SampleCall call{ids.data(), rows, streams, count, 0, each.data()};
       const std::size_t launched = standin::calls_of("cudaGraphLaunch");
       const std::size_t waited = standin::calls_of("cudaStreamSynchronize");
-      expect(sample(*device, call, options, found.data(), kNeverStop) == count, "draws");
+      expect(sample(*device, call, found.data(), kNeverStop) == count, "draws");
       expect(standin::calls_of("cudaGraphLaunch") - launched >= static_cast<std::size_t>(count - 1),
              "one graph a character");
       expect(standin::calls_of("cudaStreamSynchronize") - waited < 12, "the host waits between characters");
 
       std::vector<float> logits(streams * spec.vocabulary);
-      Sampler sampler(spec.vocabulary, options);
+      Sampler sampler(spec.vocabulary);
       std::vector<std::int32_t> next(ids.begin(), ids.begin() + streams);
       for (int step = 0; step < rows - 1 + count; ++step) {
         host->next_logits(next.data(), 1, streams, logits.data());
@@ -154,19 +168,17 @@ void draws_like_host(const ModelSpec& spec, bool lazy, cuda::Precision precision
         }
         const int draw = step + 1 - rows;
         for (int s = 0; s < streams; ++s) {
-          next[s] = sampler.draw(logits.data() + s * spec.vocabulary, nullptr, 0,
-                                 Sampler::coin(options.seed, s, 40 + draw));
+          next[s] = sampler.draw(logits.data() + s * spec.vocabulary, each[s].options, nullptr, 0,
+                                 draw_coin(each[s].options, draw));
           expect(found[draw * streams + s] == next[s], "draw " + std::to_string(draw));
         }
       }
       expect(read(*device, Slot::stream_state) == read(*host, Slot::stream_state), "stream state");
     }
-    // The penalty is the host's business.
     std::vector<std::int32_t> out(4 * streams);
-    const SamplingOptions penalty{false, 1, 0, 1, 0, 1.3, 16, 3};
-    expect(device->draw(ids.data(), streams, penalty, 0, 4, out.data(), kNeverStop) == -1, "with a penalty");
+    const std::vector<SamplingOptions> options(streams);
     const std::atomic<bool> stop{true};
-    expect(device->draw(ids.data(), streams, SamplingOptions{}, 0, 4, out.data(), stop) == 0, "stopped");
+    expect(device->draw(ids.data(), streams, options.data(), 4, out.data(), stop) == 0, "stopped");
     expect_clean("drawing");
   }
   expect_nothing_left();

@@ -8,7 +8,7 @@ const { loadNative } = require('../../../dist/device/native');
 const { createModel, trainCall, trainForever } = require('./model');
 
 const ids = Int32Array.of(1, 2, 3, 4, 5, 6);
-const sampling = { greedy: false, temperature: 1, topK: 3, topP: 0.9, minP: 0.01, repetitionPenalty: 1.1, penaltyWindow: 4, seed: 1 };
+const sampling = { topK: 3, topP: 0.9, minP: 0.01, repetitionPenalty: 1.1, penaltyWindow: 4, seed: 1 };
 const evaluation = { ids, steps: 2, batch: 2, target: 'every', carryState: true, dropout: true, maskStep: 3 };
 const shape = { vocabulary: 31, layers: 2, hidden: 24, input: 'onehot', embedding: 0, dropout: 0.2, seed: 3 };
 const cpu = { device: 'cpu', threads: 2 };
@@ -34,9 +34,10 @@ async function useEverything(input) {
   }
   await model.evaluate({ ...evaluation, ids: ids.slice(3), batch: 1, dropout: false });
   for (const streams of [1, 3]) {
-    const first = await model.sample({ ...sampling, ids: ids.slice(3), streams, count: 5, window: 0, position: 0 });
-    await model.sample({ ...sampling, ids: first.ids, streams, count: 3, window: 0, position: 5, state: first.state, history: ids });
-    await model.sample({ ...sampling, ids, streams, count: 3, window: 2, position: 0 });
+    const first = await model.sample({ sampling, ids: ids.slice(3), streams, count: 5 });
+    const each = Array.from({ length: streams }, (_, stream) => ({ ...sampling, stream, position: 5, history: ids }));
+    await model.sample({ sampling: each, ids: first.ids, streams, count: 3, state: first.state });
+    await model.sample({ sampling, ids, streams, count: 3, window: 2 });
     await model.logits({ ids, streams });
   }
   for (const slot of ['parameters', 'gradients', 'firstMoments', 'secondMoments', 'trainingState', 'streamState']) {

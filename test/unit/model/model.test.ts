@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { ModelShape } from '../../../lib/checkpoint/checkpoint';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { type CreateOptions, LanguageModel } from '../../../lib/model';
+import { sampleCall } from '../../fixtures/sample-call';
 
 const vocabulary = new Vocabulary(['\n', ' ', 'a', 'b', 'c', 'd', '\u{1F407}']);
 const shape: ModelShape = { vocabulary: 7, layers: 2, hidden: 24, input: 'onehot', embedding: 0, dropout: 0.3 };
@@ -64,21 +65,8 @@ describe('generate', () => {
     const model = await create();
     for (const window of [0, 5]) {
       const o = { prompt: 'abba cab', length: 150, seed: 3, temperature: 1, window, repetitionPenalty: 1.3 };
-      const { ids } = await model.native.sample({
-        ids: vocabulary.encode(o.prompt),
-        streams: 1,
-        count: 150,
-        window,
-        position: 0,
-        greedy: false,
-        temperature: 1,
-        topK: 0,
-        topP: 1,
-        minP: 0,
-        repetitionPenalty: 1.3,
-        penaltyWindow: 64,
-        seed: 3,
-      });
+      const sampling = { repetitionPenalty: 1.3, seed: 3 };
+      const { ids } = await model.native.sample(sampleCall(vocabulary.encode(o.prompt), 150, sampling, { window }));
       expect(await collect(model.generate(o))).toBe(vocabulary.decode(ids));
     }
   });

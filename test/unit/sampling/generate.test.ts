@@ -2,6 +2,7 @@ import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { type Generation, generatePieces } from '../../../lib/sampling/generate';
 import { checkSamplingOptions, type SamplingOptions } from '../../../lib/sampling/options';
 import { FakeNativeModel } from '../../fixtures/fake-native-model';
+import { sampleCall } from '../../fixtures/sample-call';
 
 const vocabulary = new Vocabulary(['a', 'b', 'c', 'd', '\u{1F407}', '\u{1F408}']);
 
@@ -36,14 +37,7 @@ async function collect(fake: FakeNativeModel, g: Generation) {
 async function reference(fake: FakeNativeModel, g: Generation): Promise<string[]> {
   const ids = new Int32Array(g.prompt.length * g.streams);
   for (const [row, id] of g.prompt.entries()) ids.fill(id, row * g.streams, (row + 1) * g.streams);
-  const result = await fake.sample({
-    ...g.sampling,
-    ids,
-    streams: g.streams,
-    count: g.length,
-    window: g.window,
-    position: 0,
-  });
+  const result = await fake.sample(sampleCall(ids, g.length, g.sampling, { streams: g.streams, window: g.window }));
   return Array.from({ length: g.streams }, (_, s) =>
     vocabulary.decode(result.ids.filter((_, i) => i % g.streams === s)),
   );

@@ -1,0 +1,60 @@
+#!/usr/bin/env node
+/**
+ * What drawing costs beside the model that it draws from: microseconds a character for each rule, and for the model alone (its
+ * logits, nothing drawn), by turns, the medians of several rounds.
+ *
+ *   node bench/draw.js [--vocabulary 6000] [--hidden 64] [--streams 1] [--threads 1] [--rounds 7]
+ */
+const { parseArgs } = require('node:util');
+const { loadNative } = require('../dist/device/native');
+
+const number = (value) => ({ type: 'string', default: String(value) });
+const { values } = parseArgs({
+  options: { vocabulary: number(6000), hidden: number(64), streams: number(1), threads: number(1), rounds: number(7) },
+});
+const [vocabulary, hidden, streams, threads, rounds] = ['vocabulary', 'hidden', 'streams', 'threads', 'rounds'].map(
+  (name) => Number(values[name]),
+);
+
+const rules = {
+  greedy: { greedy: true },
+  'temperature 0.8': { temperature: 0.8 },
+  'top-k 40': { topK: 40 },
+  'top-p 0.95': { topP: 0.95 },
+  'min-p 0.05': { minP: 0.05 },
+};
+const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
+
+async function main() {
+  const spec = { vocabulary, layers: 1, hidden, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
+  const model = await loadNative().createModel(spec, { device: 'cpu', threads, initialize: true });
+  // Weights of the output as large as a trained model's: logits of a spread that the rules have something to cut of.
+  const parameters = model.read('parameters');
+  const output = model.parameters.find(({ name }) => name === 'output.weight');
+  for (let i = 0; i < output.size; i++) parameters[output.offset + i] *= 40;
+  model.write('parameters', parameters);
+  const count = Math.max(8, Math.round(400_000 / vocabulary / streams));
+  const ids = new Int32Array(streams).fill(1);
+  const jobs = { 'the model alone': () => model.logits({ ids: new Int32Array(streams * count).fill(1), streams }) };
+  for (const [name, rule] of Object.entries(rules)) {
+    jobs[name] = () => model.sample({ ids, streams, count, sampling: { seed: 1, ...rule } });
+  }
+  const times = Object.fromEntries(Object.keys(jobs).map((name) => [name, []]));
+  for (let round = 0; round <= rounds; round++) {
+    for (const [name, job] of Object.entries(jobs)) {
+      const start = process.hrtime.bigint();
+      await job();
+      if (round > 0) times[name].push(Number(process.hrtime.bigint() - start) / 1e3 / count / streams);
+    }
+  }
+  const alone = median(times['the model alone']);
+  console.log(`${vocabulary} symbols, ${hidden} units, ${streams} streams, ${model.description}`);
+  for (const [name, list] of Object.entries(times)) {
+    const each = median(list);
+    const draw = name === 'the model alone' ? '' : `, of which the draw ${(each - alone).toFixed(1)}`;
+    console.log(`${name.padEnd(16)} ${each.toFixed(1).padStart(8)} us a character${draw}`);
+  }
+  model.dispose();
+}
+
+main();

@@ -1,0 +1,76 @@
+#include "binding/sampling.h"
+
+#include "binding/convert.h"
+
+namespace cudnn_lstm::binding {
+namespace {
+
+constexpr int kMostStreams = 1 << 20;
+constexpr int kMost = 1 << 28;
+
+// Absent fields keep the defaults of SamplingOptions.
+SampleStream read_stream(const Napi::Object& object, int vocabulary) {
+  SampleStream stream;
+  SamplingOptions& options = stream.options;
+  options.greedy = object.Get("greedy").ToBoolean().Value();
+  options.temperature = get_number(object, "temperature", options.temperature);
+  if (!(options.temperature > 0)) throw Error(kInvalidArgument, "temperature must be positive");
+  options.top_k = get_int(object, "topK", 0, kMost, options.top_k);
+  options.top_p = get_number(object, "topP", options.top_p);
+  options.min_p = get_number(object, "minP", options.min_p);
+  options.repetition_penalty = get_number(object, "repetitionPenalty", options.repetition_penalty);
+  options.penalty_window = get_int(object, "penaltyWindow", 0, kMost, options.penalty_window);
+  options.seed = get_uint64(object, "seed", 0);
+  options.stream = get_int(object, "stream", 0, kMost, 0);
+  options.position = get_uint64(object, "position", 0);
+  stream.history = get_ids(object, "history", vocabulary);
+  return stream;
+}
+
+// One object for all streams, which then have the coins of its stream and those that follow, or an array of one a
+// stream.
+std::vector<SampleStream> read_streams(const Napi::Value& value, int count, int vocabulary) {
+  std::vector<SampleStream> streams;
+  if (value.IsArray()) {
+    const Napi::Array list = value.As<Napi::Array>();
+    if (list.Length() != static_cast<std::uint32_t>(count)) {
+      throw Error(kInvalidArgument, "sampling must be one object, or one a stream");
+    }
+    for (int s = 0; s < count; ++s) {
+      const Napi::Value each = list[static_cast<std::uint32_t>(s)];
+      if (!each.IsObject()) throw Error(kInvalidArgument, "sampling must hold objects");
+      streams.push_back(read_stream(each.As<Napi::Object>(), vocabulary));
+    }
+    return streams;
+  }
+  if (!value.IsObject()) throw Error(kInvalidArgument, "sampling must be one object, or one a stream");
+  streams.assign(count, read_stream(value.As<Napi::Object>(), vocabulary));
+  for (int s = 0; s < count; ++s) streams[s].options.stream += static_cast<std::uint32_t>(s);
+  return streams;
+}
+
+}  // namespace
+
+SampleArguments read_sample_arguments(const Napi::Object& object, const ModelSpec& spec) {
+  SampleArguments arguments;
+  const int streams = get_int(object, "streams", 1, kMostStreams);
+  arguments.count = get_int(object, "count", 0, kMost);
+  arguments.window = get_int(object, "window", 0, kMost, 0);
+  arguments.ids = get_ids(object, "ids", spec.vocabulary);
+  arguments.state = get_floats(object, "state");
+  if (arguments.ids.empty() || arguments.ids.size() % streams != 0) {
+    throw Error(kInvalidArgument, "ids must hold at least one row of `streams` ids, and whole rows");
+  }
+  if (!arguments.state.empty()) {
+    require_size(arguments.state.size(), static_cast<std::size_t>(spec.layers) * 2 * streams * spec.hidden, "state");
+  }
+  arguments.streams = read_streams(get(object, "sampling"), streams, spec.vocabulary);
+  return arguments;
+}
+
+SampleCall SampleArguments::call() const {
+  const int count_of_streams = static_cast<int>(streams.size());
+  return {ids.data(), static_cast<int>(ids.size() / streams.size()), count_of_streams, count, window, streams.data()};
+}
+
+}  // namespace cudnn_lstm::binding

@@ -1,0 +1,26 @@
+// The arguments of `sample` as plain values.
+#pragma once
+
+#include <napi.h>
+
+#include <vector>
+
+#include "core/layout.h"
+#include "core/sampler.h"
+
+namespace cudnn_lstm::binding {
+
+struct SampleArguments {
+  std::vector<std::int32_t> ids;  // [rows, S]
+  std::vector<float> state;       // [L, 2, S, H]; empty: zero
+  std::vector<SampleStream> streams;
+  int count;
+  int window;
+
+  SampleCall call() const;
+};
+
+// Throws Error(kInvalidArgument).
+SampleArguments read_sample_arguments(const Napi::Object& object, const ModelSpec& spec);
+
+}  // namespace cudnn_lstm::binding

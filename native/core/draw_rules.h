@@ -1,0 +1,156 @@
+// The rules of drawing, from logits to a symbol, once for host and device: core/sampler.cpp compiles them for the host,
+// cuda/draw.h for the GPU. Adding a rule means a field of SamplingOptions and its lines in draw_symbol.
+//
+// Probabilities are *weights*: whole numbers of 2^-46 of the largest. Sums of whole numbers are exact in any order, so
+// what is kept and what a coin picks does not depend on how many lanes share the work, nor on how a rule is computed
+// (by counting on the GPU, by selection on the host). 65,536 weights sum to at most 2^62.
+#pragma once
+
+#include <cfloat>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "core/host_device.h"
+#include "core/random.h"
+
+namespace cudnn_lstm {
+
+// Applied in this order: temperature, top-k (Fan et al. 2018), top-p (Holtzman et al. 2020), min-p (Nguyen et al.
+// 2024); what is left is renormalised. The repetition penalty (Keskar et al. 2019) comes before them all, on the host.
+struct SamplingOptions {
+  bool greedy = false;     // the largest logit after the penalty, the lowest id on a tie
+  double temperature = 1;  // above 0
+  int top_k = 0;           // 0: off
+  double top_p = 1;        // 1: off
+  double min_p = 0;        // 0: off
+  double repetition_penalty = 1;
+  int penalty_window = 64;
+  // Draw n of a call takes the coin Philox(seed; stream, position + n): a stream's own, whoever shares the call.
+  std::uint64_t seed = 0;
+  std::uint32_t stream = 0;
+  std::uint64_t position = 0;
+};
+
+// Uniform in [0, 1) with 53 bits.
+CUDNN_LSTM_HD double draw_coin(const SamplingOptions& options, std::uint64_t draw) {
+  const std::uint64_t position = options.position + draw;
+  const PhiloxWords words =
+      philox4x32({static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(position >> 32), options.stream,
+                  static_cast<std::uint32_t>(RandomSite::sampling)},
+                 philox_key(options.seed));
+  const std::uint64_t bits = (std::uint64_t{words[0]} << 21) ^ (words[1] >> 11);
+  return static_cast<double>(bits) / 9007199254740992.0;  // 2^53
+}
+
+using Weight = std::uint64_t;
+constexpr Weight kFullWeight = Weight{1} << 46;  // of the largest score
+
+// A logit as a score: finite, so that differences are numbers. A NaN is the least likely.
+CUDNN_LSTM_HD float to_score(float logit) {
+  const float score = logit < FLT_MAX ? logit : FLT_MAX;
+  return logit > -FLT_MAX ? score : -FLT_MAX;
+}
+
+CUDNN_LSTM_HD double inverse_temperature(const SamplingOptions& options) {
+  const double inverse = 1 / options.temperature;
+  return inverse < 1e300 ? inverse : 1e300;
+}
+
+CUDNN_LSTM_HD double from_bits(std::uint64_t bits) {
+  double value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+CUDNN_LSTM_HD std::uint64_t to_bits(double value) {
+  std::uint64_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+// exp(x) in weights, x <= 0. Arithmetic alone, no library call: compilers make vectors of a loop of it. x = n ln 2 + r,
+// the exponential series of r to degree 11 (|r| <= ln 2 / 2: 7e-15), n added to the exponent.
+CUDNN_LSTM_HD Weight weight_of(double x) {
+  x = x > -40 ? x : -40;                                               // there it is no weight
+  const double shifted = x * 1.4426950408889634 + 6755399441055744.0;  // 1.5 * 2^52: the low bits are n
+  const double r = x - (shifted - 6755399441055744.0) * 0.6931471805599453;
+  double sum = 1.0 / 39916800;
+  sum = sum * r + 1.0 / 3628800;
+  sum = sum * r + 1.0 / 362880;
+  sum = sum * r + 1.0 / 40320;
+  sum = sum * r + 1.0 / 5040;
+  sum = sum * r + 1.0 / 720;
+  sum = sum * r + 1.0 / 120;
+  sum = sum * r + 1.0 / 24;
+  sum = sum * r + 1.0 / 6;
+  sum = sum * r + 1.0 / 2;
+  sum = sum * r + 1;
+  sum = sum * r + 1;
+  const double weight = from_bits(to_bits(sum) + (to_bits(shifted) << 52)) * static_cast<double>(kFullWeight);
+  constexpr std::uint64_t kMantissa = (std::uint64_t{1} << 52) - 1;
+  return to_bits(weight + 4503599627370496.0) & kMantissa;  // + 2^52: rounded to a whole number
+}
+
+// The smallest weight that is at least `share` of `whole`, and never none.
+CUDNN_LSTM_HD Weight weight_share(double share, Weight whole) {
+  const double weight = ceil(share * static_cast<double>(whole));
+  return weight < 1 ? 1 : weight < static_cast<double>(whole) ? static_cast<Weight>(weight) : whole;
+}
+
+// What there is to draw from, in the order of the ids.
+struct DrawRow {
+  int count;
+  float* scores;    // [count], none NaN; -infinity: left out
+  Weight* weights;  // [count]; 0: left out
+};
+
+template <class Lanes>
+CUDNN_LSTM_HD int first_of_score(const DrawRow& row, float score, const Lanes& lanes) {
+  int first = row.count;
+  for (int i = row.count - 1 - lanes.index(); i >= 0; i -= lanes.count()) {
+    if (row.scores[i] == score) first = i;
+  }
+  return -static_cast<int>(lanes.max(-static_cast<float>(first)));  // exact: ids are below 2^24
+}
+
+template <class Lanes>
+CUDNN_LSTM_HD Weight total_weight(const DrawRow& row, const Lanes& lanes) {
+  Weight total = 0;
+  for (int i = lanes.index(); i < row.count; i += lanes.count()) total += row.weights[i];
+  return lanes.sum(total);
+}
+
+// The index in `row` of the symbol that `coin` draws; the row is used up. Every lane gets it.
+//
+// `keep.largest(row)` is the largest score, in every lane. `keep.best(row, k)` leaves the k first by score,
+// `keep.mass(row, limit)` the shortest run by score whose weights reach `limit`: descending, of equal scores the lower
+// id first. They drop symbols from the row, or their score and weight.
+template <class Lanes, class Keep>
+CUDNN_LSTM_HD int draw_symbol(DrawRow& row, const SamplingOptions& options, double coin, const Lanes& lanes,
+                              const Keep& keep) {
+  if (options.greedy) return first_of_score(row, keep.largest(row), lanes);
+  if (options.top_k > 0 && options.top_k < row.count) keep.best(row, options.top_k);
+  const double inverse = inverse_temperature(options), largest = keep.largest(row);
+  for (int i = lanes.index(); i < row.count; i += lanes.count()) {
+    row.weights[i] = weight_of((row.scores[i] - largest) * inverse);
+  }
+  lanes.barrier();
+  if (options.top_p < 1) keep.mass(row, weight_share(options.top_p, total_weight(row, lanes)));
+  if (options.min_p > 0) {
+    const Weight least = weight_share(options.min_p, kFullWeight);
+    for (int i = lanes.index(); i < row.count; i += lanes.count()) {
+      if (row.weights[i] < least) row.weights[i] = 0;
+    }
+    lanes.barrier();
+  }
+  // The first symbol, in the order of the ids, at which the weights so far pass the coin's share of them all.
+  const Weight total = total_weight(row, lanes);
+  const auto share = static_cast<Weight>(coin * static_cast<double>(total));
+  const Weight passed = share < total ? share : total - 1;
+  Weight sum = 0;
+  int i = 0;
+  while ((sum += row.weights[i]) <= passed) ++i;
+  return i;
+}
+
+}  // namespace cudnn_lstm

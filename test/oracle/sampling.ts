@@ -1,0 +1,71 @@
+/** The rules of drawing as their papers state them, by sorting, in float64: what native/core/draw_rules.h must draw. */
+import type { NativeSamplingOptions } from '../../lib/device/native';
+
+interface Candidate {
+  id: number;
+  score: number;
+  weight: number;
+}
+
+/** The coin of a draw, uniform in [0, 1): Philox4x32-10 of (position, stream, site 2), keyed by the seed. */
+export function drawCoin(seed: number, stream: number, position: number): number {
+  const word = (value: number, index: number) => Number((BigInt(value) >> BigInt(32 * index)) & 0xffffffffn);
+  let [a, b, c, d] = [word(position, 0), word(position, 1), stream, 2];
+  let [k0, k1] = [word(seed, 0), word(seed, 1)];
+  for (let round = 0; round < 10; round++) {
+    const p0 = 0xd2511f53n * BigInt(a);
+    const p1 = 0xcd9e8d57n * BigInt(c);
+    [a, b, c, d] = [
+      (Number(p1 >> 32n) ^ b ^ k0) >>> 0,
+      Number(p1 & 0xffffffffn),
+      (Number(p0 >> 32n) ^ d ^ k1) >>> 0,
+      Number(p0 & 0xffffffffn),
+    ];
+    k0 = (k0 + 0x9e3779b9) >>> 0;
+    k1 = (k1 + 0xbb67ae85) >>> 0;
+  }
+  return Number(((BigInt(a) << 21n) ^ BigInt(b >>> 11)) & ((1n << 53n) - 1n)) / 2 ** 53;
+}
+
+const total = (candidates: Candidate[]) => candidates.reduce((sum, { weight }) => sum + weight, 0);
+
+/** The shortest beginning of `sorted` whose share of its whole weight is `share`. */
+function upTo(sorted: Candidate[], share: number): Candidate[] {
+  const wanted = share * total(sorted);
+  let sum = 0;
+  const count = sorted.findIndex(({ weight }) => {
+    sum += weight;
+    return sum >= wanted;
+  });
+  return count < 0 ? sorted : sorted.slice(0, count + 1);
+}
+
+/** What `coin` draws from logits [V]; `recent` are the ids that the penalty sees. */
+export function oracleDraw(
+  logits: ArrayLike<number>,
+  options: NativeSamplingOptions,
+  coin: number,
+  recent: readonly number[] = [],
+): number {
+  const { temperature = 1, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1 } = options;
+  const scores = Array.from(logits, (logit, id) => {
+    if (!recent.includes(id) || repetitionPenalty === 1) return logit;
+    return Math.fround(logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty);
+  });
+  const largest = scores.reduce((most, score) => Math.max(most, score), Number.NEGATIVE_INFINITY);
+  if (options.greedy) return scores.indexOf(largest);
+  let kept = scores
+    .map((score, id) => ({ id, score, weight: Math.exp((score - largest) / temperature) }))
+    .sort((a, b) => b.score - a.score || a.id - b.id);
+  if (topK > 0) kept = kept.slice(0, topK);
+  if (topP < 1) kept = upTo(kept, topP);
+  if (minP > 0) kept = kept.filter(({ weight }) => weight >= minP);
+  // Then the coin's place among those kept, in the order of the ids.
+  kept.sort((a, b) => a.id - b.id);
+  let left = coin * total(kept);
+  for (const { id, weight } of kept) {
+    left -= weight;
+    if (left < 0) return id;
+  }
+  return (kept.at(-1) as Candidate).id;
+}
