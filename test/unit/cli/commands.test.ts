@@ -6,7 +6,7 @@ import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { LanguageModel } from '../../../lib/model';
 import { node } from '../../fixtures/child';
-import { sinks } from '../../fixtures/sink';
+import { jsonLines, sinks } from '../../fixtures/sink';
 
 let folder: string;
 let checkpoint: string;
@@ -70,10 +70,7 @@ describe('sample', () => {
     const texts = out.slice(0, -1).split('\n=====\n');
     expect(texts).toHaveLength(3);
     const json = await run('sample', checkpoint, ...options, '--json');
-    const lines = json.out
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line));
+    const lines = jsonLines(json.out);
     expect(lines.sort((a, b) => a.sample - b.sample).map((line) => line.text)).toEqual(texts);
     expect(lines[0]).toMatchObject({ sample: 0, seed: 3, prompt: '', finished: 'length' });
   });
@@ -82,10 +79,7 @@ describe('sample', () => {
     const options = ['--count', '4', '--length', '300', '--stop', '\n', '--seed', '3', ...cpu];
     const { out } = await run('sample', checkpoint, ...options, '--separator', '');
     const json = await run('sample', checkpoint, ...options, '--json');
-    const texts = json.out
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line));
+    const texts = jsonLines(json.out);
     texts.sort((a, b) => a.sample - b.sample);
     expect(out).toBe(texts.map(({ text }) => `${text}\n`).join(''));
   });
@@ -215,10 +209,7 @@ describe('score', () => {
 
   it('scores several texts and all of them together', async () => {
     const { out } = await run('score', checkpoint, corpus, corpus, '--json', ...cpu);
-    const lines = out
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line));
+    const lines = jsonLines(out);
     expect(lines.map((line) => line.text)).toEqual([corpus, corpus, null]);
     expect(lines[2].characters).toBe(2 * lines[0].characters);
     expect(lines[2].loss).toBeCloseTo(lines[0].loss, 12);
@@ -242,10 +233,7 @@ describe('score', () => {
 
   it('scores lines', async () => {
     const { out } = await run('score', checkpoint, corpus, '--lines', '--json', ...cpu);
-    const lines = out
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line));
+    const lines = jsonLines(out);
     expect(lines).toHaveLength(40);
     expect(lines[1]).toMatchObject({ line: 2, content: 'bad dab', characters: 6 });
     expect(lines[1].loss).toBe(lines[3].loss);
@@ -281,18 +269,10 @@ describe('score', () => {
     for (const form of [[], ['--streams', '2'], windows]) {
       expect(JSON.parse((await score(...form, '--json')).out)).toMatchObject({ skipped: 3 });
     }
-    const lines = (await score('--lines', '--json')).out
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line).skipped);
+    const lines = jsonLines((await score('--lines', '--json')).out).map(({ skipped }) => skipped);
     expect(lines).toEqual([1, 1, 1, 0]);
     const both = await run('score', checkpoint, foreign, corpus, '--unknown', 'skip', '--json', ...cpu);
-    expect(
-      both.out
-        .trim()
-        .split('\n')
-        .map((line) => JSON.parse(line).skipped),
-    ).toEqual([3, 0, 3]);
+    expect(jsonLines(both.out).map(({ skipped }) => skipped)).toEqual([3, 0, 3]);
     expect((await run('score', checkpoint, corpus, '--lines', ...cpu)).err).not.toContain('left out');
   });
 

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { commandLine, pathArgument, shellQuote } from '../../../lib/cli/invocation';
 import { packageRoot } from '../../../lib/device/native';
 import { compiled, run } from '../../fixtures/child';
+import { jsonLines } from '../../fixtures/sink';
 
 const main = join(packageRoot, 'dist', 'cli', 'main.js');
 const trainScript = join(packageRoot, 'dist', 'train.js');
@@ -136,10 +137,7 @@ describe('the hints at the end of a run', () => {
       .slice(-2)
       .map((line) => line.replace(/^[\w ]+: +/, ''));
   const stepsOf = async (out: string) => {
-    const lines = (await readFile(join(folder, out, 'metrics.jsonl'), 'utf8'))
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line));
+    const lines = jsonLines(await readFile(join(folder, out, 'metrics.jsonl'), 'utf8'));
     return lines.filter(({ type }) => type === 'end').map(({ totalSteps }) => totalSteps as number);
   };
 

@@ -9,7 +9,7 @@ import { trainCommand } from '../../../lib/cli/train';
 import type { TrainingEvent } from '../../../lib/training/events';
 import type { TrainingPlan } from '../../../lib/training/plan';
 import { openTraining } from '../../../lib/training/preparation';
-import { sinks } from '../../fixtures/sink';
+import { jsonLines, sinks } from '../../fixtures/sink';
 
 let folder: string;
 let corpus: string;
@@ -43,10 +43,7 @@ it('trains, and leaves checkpoints, metrics and the configuration', async () => 
   expect(names.filter((name) => /^weights-improvement-\d-\d\.\d{4}\.safetensors$/.test(name))).toHaveLength(1);
   const configuration = JSON.parse(await readFile(join(out, 'config.json'), 'utf8')) as Record<string, unknown>;
   expect(configuration).toMatchObject({ hidden: 16, epochs: 2, corpus: [corpus] });
-  const metrics = (await readFile(join(out, 'metrics.jsonl'), 'utf8'))
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line));
+  const metrics = jsonLines(await readFile(join(out, 'metrics.jsonl'), 'utf8'));
   expect(metrics.filter(({ type }) => type === 'epoch')).toHaveLength(2);
 });
 
@@ -230,14 +227,14 @@ it('says in a plan what reading the corpus left out or found odd', async () => {
 });
 
 it('has figures though the time is up at once: on the last line, in metrics.jsonl and for info', async () => {
-  await writeFile(corpus, 'sheep and goats and dogs and cats and fish\n'.repeat(20_000));
+  await writeFile(corpus, 'sheep and goats and dogs and cats and fish\n'.repeat(60_000)); // An epoch takes far longer.
   const out = join(folder, 'run');
-  const { stderr } = await train(corpus, ...tiny, '--max-time', '300ms', '--out', out, '--sample-length', '0');
+  const { stderr } = await train(corpus, ...tiny, '--max-time', '2s', '--out', out, '--sample-length', '0');
   expect(stderr).toMatch(
     /^stopped, the time is up \(--max-time\): 0 epochs, [\d,]+ steps?, .*, loss \d\.\d{4}, validation \d\.\d{4}$/m,
   );
-  const metrics = (await readFile(join(out, 'metrics.jsonl'), 'utf8')).trimEnd().split('\n');
-  expect(metrics.map((line) => JSON.parse(line).type)).toEqual(['start', 'step', 'validation', 'checkpoint', 'end']);
+  const metrics = jsonLines(await readFile(join(out, 'metrics.jsonl'), 'utf8'));
+  expect(metrics.map(({ type }) => type)).toEqual(['start', 'step', 'validation', 'checkpoint', 'end']);
   const io = sinks();
   await infoCommand([out], io);
   expect(io.stdout.text).toMatch(/^resumable: +yes, after 0 of 8 epochs, [\d,]+ steps?\nloss so far: +\d\.\d{4} nats/m);

@@ -1,6 +1,6 @@
 import { createPrinter } from '../../../lib/cli/training-printer';
 import type { StartEvent, TrainingEvent } from '../../../lib/training/events';
-import { sinks } from '../../fixtures/sink';
+import { jsonLines, sinks } from '../../fixtures/sink';
 
 const step: TrainingEvent = {
   type: 'step',
@@ -147,11 +147,6 @@ it('respects NO_COLOR', async () => {
 
 it('writes one JSON object a line to stdout with --json, and nothing to stderr', async () => {
   const { stdout, stderr } = await show(true, true);
-  expect(
-    stdout
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line) as TrainingEvent),
-  ).toEqual(events);
+  expect(jsonLines(stdout)).toEqual(events);
   expect(stderr).toBe('');
 });

@@ -124,6 +124,31 @@ describe('configuration files', () => {
   });
 });
 
+describe('--validation-every', () => {
+  const resolved = (flag: string) => resolveConfiguration({ flags: { validationEvery: flag } }).options.validationEvery;
+
+  it('takes epochs as a number, steps with their unit, wherever it is given', () => {
+    expect(resolved('2')).toBe(2);
+    expect(resolved('500steps')).toBe('500steps');
+    const typed = (validationEvery: number | `${number}steps`) =>
+      resolveConfiguration({ options: { validationEvery } }).options.validationEvery;
+    expect([typed(3), typed('7steps')]).toEqual([3, '7steps']);
+    const env = { CUDNN_LSTM_VALIDATION_EVERY: '9steps' };
+    expect(resolveConfiguration({ env }).options.validationEvery).toBe('9steps');
+    const recorded = recordedConfiguration(resolveConfiguration({ env }).options, []);
+    expect(resolveConfiguration({ file: { name: 'config.json', values: recorded } }).options.validationEvery).toBe(
+      '9steps',
+    );
+  });
+
+  it.each(['0', '0steps', '-5steps', '1.5', '1.5steps', 'steps', '5 steps', '5epochs', '', '1e12steps'])(
+    'refuses %p',
+    (flag) => {
+      expect(() => resolved(flag)).toThrow('of epochs from 1 to 1,000,000, or of steps like 500steps');
+    },
+  );
+});
+
 describe('the table of options', () => {
   it('has the names that are fixed', () => {
     const fixed = [
