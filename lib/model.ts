@@ -291,7 +291,7 @@ async function createNative(
     ...(libraryPath ? { libraryPath } : {}),
   };
   try {
-    const native = queued(await loadNative().createModel({ ...shape, seed }, options));
+    const native = queued(await loadNative(o.nativeBinding).createModel({ ...shape, seed }, options));
     return { native, device: { device, ordinal, reason } };
   } catch (error) {
     throw fromNative(error);

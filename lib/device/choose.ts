@@ -13,6 +13,11 @@ export interface DeviceRequest {
   device?: DeviceName | undefined;
   /** CPU threads; default: see {@link chooseThreads}. */
   threads?: number | undefined;
+  /**
+   * The addon's binary, for bundles and unusual places; read when the addon is first loaded in a process. Default: the environment's
+   * CUDNN_LSTM_NATIVE_BINDING, else the one that was built or that comes with the package.
+   */
+  nativeBinding?: string | undefined;
   /** Folder searched first for NVIDIA's libraries; default: the environment's CUDNN_LSTM_LIBRARY_PATH. */
   libraryPath?: string | undefined;
 }
@@ -38,7 +43,7 @@ export interface DeviceChoice {
 export async function chooseDevice(
   request: DeviceRequest = {},
   env: NodeJS.ProcessEnv = process.env,
-  addon: () => Pick<NativeAddon, 'cpuInfo' | 'cudaInfo'> = loadNative,
+  addon: () => Pick<NativeAddon, 'cpuInfo' | 'cudaInfo'> = () => loadNative(request.nativeBinding),
 ): Promise<DeviceChoice> {
   const fromEnv = request.device === undefined && env.CUDNN_LSTM_DEVICE ? env.CUDNN_LSTM_DEVICE : undefined;
   const name = parseDevice(request.device ?? fromEnv ?? 'auto', fromEnv === undefined ? 'device' : 'CUDNN_LSTM_DEVICE');

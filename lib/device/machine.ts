@@ -38,7 +38,7 @@ export async function inspectMachine(request: DeviceRequest = {}): Promise<Machi
     device: { chosen: null, reason: '' },
   };
   try {
-    const addon = loadNative();
+    const addon = loadNative(request.nativeBinding);
     const libraryPath = request.libraryPath ?? process.env.CUDNN_LSTM_LIBRARY_PATH;
     info.native = {
       cpu: addon.cpuInfo(),

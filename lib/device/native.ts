@@ -4,7 +4,7 @@
  *
  * Shapes: B batch, T steps, H hidden, V vocabulary, L layers, S streams.
  */
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { CudnnLstmError, DeviceError, exitCodes, OutOfMemoryError } from '../errors';
 
 export type InputCoding = 'scalar' | 'onehot' | 'embedding';
@@ -224,24 +224,57 @@ export interface NativeAddon {
 /** Where the package's root is, seen from dist/ and from lib/ alike. */
 export const packageRoot = join(__dirname, '..', '..');
 
-let addon: NativeAddon | undefined;
+let loaded: { addon: NativeAddon; path: string | undefined } | undefined;
 
-/** Loads the addon once a process; a failure lists what was tried and how to mend it. */
-export function loadNative(): NativeAddon {
-  if (addon) return addon;
+/**
+ * Loads the addon, once a process.
+ *
+ * @param path The binary; default: the environment's CUDNN_LSTM_NATIVE_BINDING, else the one that was built or that comes with the package.
+ * @throws DeviceError `ERR_NATIVE_MISSING` with what can be done, also where another binary has been loaded before.
+ */
+export function loadNative(path?: string): NativeAddon {
+  const wanted = path === undefined ? undefined : resolve(path);
+  if (loaded) {
+    if (wanted === undefined || wanted === loaded.path) return loaded.addon;
+    throw new DeviceError(`nativeBinding '${wanted}' comes too late: the native addon is loaded already`, {
+      code: 'ERR_NATIVE_MISSING',
+    });
+  }
+  const named = wanted ?? process.env.CUDNN_LSTM_NATIVE_BINDING;
   try {
-    const load = require('node-gyp-build') as (root: string) => NativeAddon;
-    addon = load(packageRoot);
+    loaded = { addon: named ? openBinary(named) : loadPackaged(), path: named ? resolve(named) : undefined };
   } catch (cause) {
+    const [problem] = (cause as Error).message.split('\n');
     throw new DeviceError(
-      `The native addon could not be loaded for ${process.platform}-${process.arch}: ${(cause as Error).message.split('\n')[0]}\n` +
-        'Possible solutions:\n' +
-        '  - build it here (needs a C++ compiler): npx cudnn-lstm build\n' +
-        '  - in a checkout of the project: npm install',
+      named
+        ? `the native addon could not be loaded from '${named}': ${problem}`
+        : `the native addon could not be loaded for ${process.platform}-${process.arch}: ${problem}\n${remedies(problem ?? '')}`,
       { cause, code: 'ERR_NATIVE_MISSING' },
     );
   }
-  return addon;
+  return loaded.addon;
+}
+
+/** Without `require`, which a bundler would rewrite. */
+function openBinary(path: string): NativeAddon {
+  const holder = { exports: {} };
+  process.dlopen(holder, resolve(path));
+  return holder.exports as NativeAddon;
+}
+
+function loadPackaged(): NativeAddon {
+  const load = require('node-gyp-build') as (root: string) => NativeAddon;
+  return load(packageRoot);
+}
+
+function remedies(problem: string): string {
+  const musl = problem.includes('libc=musl');
+  return [
+    `The package comes with a binary for Linux x64 with glibc${musl ? ', and this system has musl' : ''}. What to do:`,
+    `  - build it here, which needs a C++ compiler${musl ? ' and cmake (apk add g++ cmake make)' : ''}: npx cudnn-lstm build`,
+    '  - in a clone of the repository: npm install',
+    '  - in a bundle: leave cudnn-lstm external, or name the binary by the option nativeBinding or CUDNN_LSTM_NATIVE_BINDING',
+  ].join('\n');
 }
 
 /** Rethrows an error of the addon as one of the package's classes. Errors without a known code pass unchanged. */

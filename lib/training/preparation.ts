@@ -9,6 +9,7 @@ import { type Corpus, openCorpus } from '../corpus/corpus';
 import { checkEncoding } from '../corpus/decode';
 import { Vocabulary } from '../corpus/vocabulary';
 import type { DeviceName } from '../device/choose';
+import { loadNative } from '../device/native';
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { LanguageModel } from '../model';
 import { createBatches } from './batches';
@@ -37,6 +38,8 @@ export interface TrainingRequest {
   /** Goes on with a run: its directory, or `true` for the `out` directory, else the newest one in runs/. */
   readonly resume?: string | boolean | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** The addon's binary; see {@link DeviceRequest.nativeBinding}. */
+  readonly nativeBinding?: string | undefined;
 }
 
 /** A run being resumed. The directory is locked until the run is closed. */
@@ -160,6 +163,7 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
  * is wrong and what to do.
  */
 export async function openTraining(request: TrainingRequest = {}, plan = false): Promise<Training> {
+  if (request.nativeBinding !== undefined) loadNative(request.nativeBinding);
   const configured = await configureTraining(request);
   const { configuration, resumed } = configured;
   const { options } = configuration;
