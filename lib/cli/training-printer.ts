@@ -2,7 +2,6 @@
  * Training events for people: on a terminal a progress bar and lines above it that fit its width, elsewhere plain lines; all on
  * stderr. Samples go to stdout, as they are what the model makes. For programs: one JSON object a line on stdout.
  */
-import { SingleBar } from 'cli-progress';
 import type { GpuUsage } from '../device/native';
 import { formatDuration } from '../training/duration';
 import type {
@@ -127,9 +126,14 @@ class LinePrinter implements EventPrinter {
   }
 }
 
+const [hideCursor, showCursor] = ['\u001b[?25l', '\u001b[?25h'];
+/** Milliseconds between two drawings of the bar. */
+const redrawEvery = 200;
+
 /** A bar for the epoch in progress. It is taken away before anything else is written. */
 class BarPrinter extends LinePrinter {
-  #bar: SingleBar | undefined;
+  #drawn = Number.NEGATIVE_INFINITY;
+  #visible = false;
 
   override async print(event: TrainingEvent): Promise<void> {
     if (event.type === 'epoch' || event.type === 'validation' || event.type === 'end') this.close();
@@ -137,24 +141,17 @@ class BarPrinter extends LinePrinter {
   }
 
   override close(): void {
-    this.#bar?.stop();
-    this.#bar = undefined;
+    if (this.#visible) this.io.stderr.write(`\r\u001b[K${showCursor}`);
+    this.#visible = false;
   }
 
   protected override step(event: StepEvent): void {
-    if (this.#bar) {
-      this.#bar.update(event.step, { event });
-      return;
-    }
-    this.#bar = new SingleBar({
-      stream: this.io.stderr,
-      format: (_options, { value }, payload: { event: StepEvent }) => barLine(payload.event, value, this.width ?? 79),
-      fps: 5,
-      clearOnComplete: true,
-      hideCursor: true,
-      gracefulExit: false, // Signals are the command's business.
-    });
-    this.#bar.start(event.stepsPerEpoch, event.step, { event });
+    const now = performance.now();
+    if (this.#visible && now - this.#drawn < redrawEvery) return;
+    this.#drawn = now;
+    if (!this.#visible) this.io.stderr.write(hideCursor);
+    this.#visible = true;
+    this.io.stderr.write(`\r${barLine(event, event.step, this.width ?? 79)}\u001b[K`);
   }
 }
 

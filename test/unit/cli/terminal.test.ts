@@ -44,7 +44,7 @@ describe.each([60, 80, 120])('a terminal of %d columns', (columns) => {
     const printed = shown.filter((line) => !/^(sample from it|train further):|^ {2}\S+$/.test(line));
     for (const line of printed) expect(line.length).toBeLessThanOrEqual(columns);
     const bars = shown.filter((line) => /^epoch \d\/4 +\[[#-]+\]/.test(line));
-    expect(bars.length).toBeGreaterThan(4);
+    expect(bars.length).toBeGreaterThanOrEqual(4); // At least one an epoch.
     for (const bar of bars) expect(bar).toMatch(/ETA \S+ .*loss \d\.\d{4}/);
     const epochs = shown.filter((line) => /^epoch \d\/4 .*validation/.test(line));
     expect(epochs).toHaveLength(4);
