@@ -1,4 +1,5 @@
 /** The command, in this process, with the real addon and real directories. */
+import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,6 +10,7 @@ import { trainCommand } from '../../../lib/cli/train';
 import type { TrainingEvent } from '../../../lib/training/events';
 import type { TrainingPlan } from '../../../lib/training/plan';
 import { openTraining } from '../../../lib/training/preparation';
+import { compiled } from '../../fixtures/child';
 import { jsonLines, sinks } from '../../fixtures/sink';
 
 let folder: string;
@@ -218,6 +220,21 @@ it('names three of many files, and how many more there are', async () => {
   expect(stdout).toMatch(/^corpus +\S+\.txt, \S+\.txt, \S+\.txt and 37 more: /m);
   const { stderr } = await train(many, ...tiny, '--epochs', '1', '--out', join(folder, 'run'));
   expect(stderr).toMatch(/^corpus: \S+\.txt, \S+\.txt, \S+\.txt and 37 more: /m);
+});
+
+it('says that it is reading where that takes long', async () => {
+  const args = [compiled('train.js'), '-', ...tiny, '--epochs', '1', '--out', join(folder, 'run')];
+  const child = spawn(process.execPath, args, { stdio: ['pipe', 'ignore', 'pipe'] });
+  let stderr = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString();
+    if (stderr.includes('reading the text ...\n')) child.stdin.end('sheep and goats and dogs\n'.repeat(40));
+  });
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  expect({ code, stderr }).toMatchObject({
+    code: 0,
+    stderr: expect.stringMatching(/^reading the text \.\.\.\ndevice: /),
+  });
 });
 
 it('says in a plan what reading the corpus left out or found odd', async () => {
