@@ -17,7 +17,10 @@ struct SingleLane {
   int index() const { return 0; }
   int count() const { return 1; }
   float max(float value) const { return value; }
-  Weight sum(Weight value) const { return value; }
+  template <class Value>
+  Value sum(Value value) const {
+    return value;
+  }
   void barrier() const {}
 };
 

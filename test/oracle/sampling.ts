@@ -1,6 +1,38 @@
 /** The rules of drawing as their papers state them, by sorting, in float64: what native/core/draw_rules.h must draw. */
 import type { NativeSamplingOptions } from '../../lib/device/native';
 
+/** Every rule off. */
+export const plainSampling = {
+  greedy: false,
+  temperature: 1,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  penaltyWindow: 64,
+};
+
+/** One rule at a time at its edges, then all together. */
+export const samplingRules: Record<string, NativeSamplingOptions> = {
+  plain: {},
+  cold: { temperature: 0.21 },
+  hot: { temperature: 3.7 },
+  'all but frozen': { temperature: 1e-9 },
+  greedy: { greedy: true },
+  'the best': { topK: 1 },
+  'the best 2': { topK: 2 },
+  'the best 40': { topK: 40, temperature: 1.3 },
+  'the best 1,000': { topK: 1000 },
+  'more than there are': { topK: 100_000 },
+  nucleus: { topP: 0.9123 },
+  'a small nucleus': { topP: 0.2345, temperature: 0.8 },
+  'the smallest nucleus': { topP: 1e-9 },
+  'nearly everything': { topP: 0.99987 },
+  'a floor': { minP: 0.0512 },
+  'a floor that only the best reach': { minP: 1 },
+  together: { temperature: 0.9, topK: 50, topP: 0.9512, minP: 0.0123 },
+};
+
 interface Candidate {
   id: number;
   score: number;
@@ -47,7 +79,7 @@ export function oracleDraw(
   coin: number,
   recent: readonly number[] = [],
 ): number {
-  const { temperature = 1, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1 } = options;
+  const { temperature, topK, topP, minP, repetitionPenalty } = { ...plainSampling, ...options };
   const scores = Array.from(logits, (logit, id) => {
     if (!recent.includes(id) || repetitionPenalty === 1) return logit;
     return Math.fround(logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty);

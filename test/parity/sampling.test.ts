@@ -1,7 +1,7 @@
 /** Drawing against the rules in float64 (test/oracle/sampling.ts): every id of every draw. */
 import type { NativeModel, NativeSamplingOptions } from '../../lib/device/native';
 import { sampleCall } from '../fixtures/sample-call';
-import { drawCoin, oracleDraw } from '../oracle/sampling';
+import { drawCoin, oracleDraw, samplingRules as rules } from '../oracle/sampling';
 import { createModel, type Device, devices, generator } from './harness';
 
 /** A model whose logits are its output bias, whatever it is fed. */
@@ -13,27 +13,6 @@ async function constant(logits: ArrayLike<number>, device: Device): Promise<Nati
   model.write('parameters', parameters);
   return model;
 }
-
-/** One rule at a time at its edges, then all together. */
-const rules: Record<string, NativeSamplingOptions> = {
-  plain: {},
-  cold: { temperature: 0.21 },
-  hot: { temperature: 3.7 },
-  'all but frozen': { temperature: 1e-9 },
-  greedy: { greedy: true },
-  'the best': { topK: 1 },
-  'the best 2': { topK: 2 },
-  'the best 40': { topK: 40, temperature: 1.3 },
-  'the best 1,000': { topK: 1000 },
-  'more than there are': { topK: 100_000 },
-  nucleus: { topP: 0.9123 },
-  'a small nucleus': { topP: 0.2345, temperature: 0.8 },
-  'the smallest nucleus': { topP: 1e-9 },
-  'nearly everything': { topP: 0.99987 },
-  'a floor': { minP: 0.0512 },
-  'a floor that only the best reach': { minP: 1 },
-  together: { temperature: 0.9, topK: 50, topP: 0.9512, minP: 0.0123 },
-};
 
 /** Shapes of logits: noise of several widths, ties, one certain symbol, all equal, impossible symbols. */
 function logitsOf(vocabulary: number, shape: number): Float32Array {

@@ -1,17 +1,9 @@
 import { checkGeneration, checkSamplingOptions } from '../../../lib/sampling/options';
+import { plainSampling } from '../../oracle/sampling';
 
 describe('checkSamplingOptions', () => {
   it('fills in the defaults', () => {
-    expect(checkSamplingOptions({ seed: 7 })).toEqual({
-      greedy: false,
-      temperature: 0.8,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      repetitionPenalty: 1,
-      penaltyWindow: 64,
-      seed: 7,
-    });
+    expect(checkSamplingOptions({ seed: 7 })).toEqual({ ...plainSampling, temperature: 0.8, seed: 7 });
   });
 
   it('takes a temperature of 0 as greedy', () => {
