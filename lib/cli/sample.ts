@@ -145,6 +145,11 @@ function syntax(): Command {
     .option('--top-k <k>', 'only the k likeliest characters; 0: all', whole('--top-k'))
     .option('--top-p <p>', 'only the likeliest that together reach this probability; 1: all', real('--top-p'))
     .option('--min-p <p>', 'only those at least this likely relative to the likeliest; 0: all', real('--min-p'))
+    .option(
+      '--typical-p <p>',
+      'only those about as surprising as is usual there, that reach p; 1: all',
+      real('--typical-p'),
+    )
     .option('--repetition-penalty <r>', 'above 1: weaken what was written lately', real('--repetition-penalty'))
     .option('--penalty-window <n>', 'what "lately" means, in characters (default: 64)', whole('--penalty-window'))
     .option(

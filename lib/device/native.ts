@@ -102,6 +102,8 @@ export interface NativeSamplingOptions {
   topP?: number;
   /** Default 0: off. */
   minP?: number;
+  /** Default 1: off. */
+  typicalP?: number;
   /**
    * Logits of ids seen in the last `penaltyWindow` are divided (if positive) or multiplied (if negative) by it. Default 1: off.
    */

@@ -7,7 +7,7 @@ export type ResolvedSampling = Required<Omit<NativeSamplingOptions, 'stream' | '
 
 import { UsageError } from '../errors';
 
-/** How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p. */
+/** How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p, typical-p. */
 export interface SamplingOptions {
   /** Always the likeliest character; everything but the repetition penalty is then without effect. Default false. */
   greedy?: boolean | undefined;
@@ -19,6 +19,11 @@ export interface SamplingOptions {
   topP?: number | undefined;
   /** Only characters at least this likely relative to the likeliest, 0..1 (Nguyen et al. 2024). Default 0: all. */
   minP?: number | undefined;
+  /**
+   * Only the characters whose surprise is nearest to the expected one, that together reach this probability, (0, 1]
+   * (Meister et al. 2023). Default 1: all.
+   */
+  typicalP?: number | undefined;
   /** Weakens characters seen in the last `penaltyWindow` (Keskar et al. 2019), (0, 100]. Default 1: off. */
   repetitionPenalty?: number | undefined;
   /** In characters, 0..65,536. Default 64. */
@@ -58,6 +63,7 @@ export function checkSamplingOptions(o: SamplingOptions): ResolvedSampling {
     topK: whole('top-k', o.topK ?? 0, 0, 65_536),
     topP: above('top-p', o.topP ?? 1, 0, 1),
     minP: within('min-p', o.minP ?? 0, 0, 1),
+    typicalP: above('typical-p', o.typicalP ?? 1, 0, 1),
     repetitionPenalty: above('repetition-penalty', o.repetitionPenalty ?? 1, 0, 100),
     penaltyWindow: whole('penalty-window', o.penaltyWindow ?? 64, 0, 65_536),
     seed: whole('seed', o.seed ?? randomInt(2 ** 32), 0, Number.MAX_SAFE_INTEGER),

@@ -18,6 +18,7 @@ SampleStream read_stream(const Napi::Object& object, int vocabulary) {
   options.top_k = get_int(object, "topK", 0, kMost, options.top_k);
   options.top_p = get_number(object, "topP", options.top_p);
   options.min_p = get_number(object, "minP", options.min_p);
+  options.typical_p = get_number(object, "typicalP", options.typical_p);
   options.repetition_penalty = get_number(object, "repetitionPenalty", options.repetition_penalty);
   options.penalty_window = get_int(object, "penaltyWindow", 0, kMost, options.penalty_window);
   options.seed = get_uint64(object, "seed", 0);

@@ -17,13 +17,15 @@
 namespace cudnn_lstm {
 
 // Applied in this order: temperature, top-k (Fan et al. 2018), top-p (Holtzman et al. 2020), min-p (Nguyen et al.
-// 2024); what is left is renormalised. The repetition penalty (Keskar et al. 2019) comes before them all, on the host.
+// 2024), typical-p (Meister et al. 2023), each on what the one before left; what is left is renormalised. The
+// repetition penalty (Keskar et al. 2019) comes before them all, on the host.
 struct SamplingOptions {
   bool greedy = false;     // the largest logit after the penalty, the lowest id on a tie
   double temperature = 1;  // above 0
   int top_k = 0;           // 0: off
   double top_p = 1;        // 1: off
   double min_p = 0;        // 0: off
+  double typical_p = 1;    // 1: off
   double repetition_penalty = 1;
   int penalty_window = 64;
   // Draw n of a call takes the coin Philox(seed; stream, position + n): a stream's own, whoever shares the call.
@@ -142,6 +144,21 @@ CUDNN_LSTM_HD int draw_symbol(DrawRow& row, const SamplingOptions& options, doub
       if (row.weights[i] < least) row.weights[i] = 0;
     }
     lanes.barrier();
+  }
+  if (options.typical_p < 1) {
+    // The symbols whose surprise is nearest to the expected one. Logarithms of weights do: the total's cancels.
+    const Weight whole = total_weight(row, lanes);
+    double sum = 0;
+    for (int i = lanes.index(); i < row.count; i += lanes.count()) {
+      if (row.weights[i] != 0) sum += static_cast<double>(row.weights[i]) * ((row.scores[i] - largest) * inverse);
+    }
+    const double expected = lanes.sum(sum) / static_cast<double>(whole);
+    for (int i = lanes.index(); i < row.count; i += lanes.count()) {
+      const double distance = fabs((row.scores[i] - largest) * inverse - expected);
+      row.scores[i] = row.weights[i] != 0 ? -static_cast<float>(distance) : -INFINITY;
+    }
+    lanes.barrier();
+    keep.mass(row, weight_share(options.typical_p, whole));
   }
   // The first symbol, in the order of the ids, at which the weights so far pass the coin's share of them all.
   const Weight total = total_weight(row, lanes);

@@ -8,6 +8,7 @@ export const plainSampling = {
   topK: 0,
   topP: 1,
   minP: 0,
+  typicalP: 1,
   repetitionPenalty: 1,
   penaltyWindow: 64,
 };
@@ -30,6 +31,9 @@ export const samplingRules: Record<string, NativeSamplingOptions> = {
   'nearly everything': { topP: 0.99987 },
   'a floor': { minP: 0.0512 },
   'a floor that only the best reach': { minP: 1 },
+  typical: { typicalP: 0.7123 },
+  'the most typical': { typicalP: 1e-9, temperature: 1.7 },
+  'typical of a nucleus': { topK: 100, topP: 0.9321, minP: 0.0071, typicalP: 0.6543 },
   together: { temperature: 0.9, topK: 50, topP: 0.9512, minP: 0.0123 },
 };
 
@@ -79,7 +83,7 @@ export function oracleDraw(
   coin: number,
   recent: readonly number[] = [],
 ): number {
-  const { temperature, topK, topP, minP, repetitionPenalty } = { ...plainSampling, ...options };
+  const { temperature, topK, topP, minP, typicalP, repetitionPenalty } = { ...plainSampling, ...options };
   const scores = Array.from(logits, (logit, id) => {
     if (!recent.includes(id) || repetitionPenalty === 1) return logit;
     return Math.fround(logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty);
@@ -92,6 +96,17 @@ export function oracleDraw(
   if (topK > 0) kept = kept.slice(0, topK);
   if (topP < 1) kept = upTo(kept, topP);
   if (minP > 0) kept = kept.filter(({ weight }) => weight >= minP);
+  if (typicalP < 1) {
+    const whole = total(kept);
+    const surprise = ({ weight }: Candidate) => -Math.log(weight / whole);
+    const likely = kept.filter(({ weight }) => weight > 2 ** -47);
+    const entropy = likely.reduce((sum, one) => sum + (one.weight / whole) * surprise(one), 0);
+    const distance = (one: Candidate) => Math.fround(Math.abs(surprise(one) - entropy));
+    kept = upTo(
+      likely.sort((a, b) => distance(a) - distance(b) || a.id - b.id),
+      typicalP,
+    );
+  }
   // Then the coin's place among those kept, in the order of the ids.
   kept.sort((a, b) => a.id - b.id);
   let left = coin * total(kept);
