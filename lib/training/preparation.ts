@@ -1,7 +1,7 @@
 /** From a request to a trainer that is ready to run: configuration, corpus, model, run directory, checkpoint. */
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, stat } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { basename, isAbsolute, join, resolve } from 'node:path';
 import { type Checkpoint, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
 import { makeDirectory, toDiskError } from '../checkpoint/disk';
 import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
@@ -170,7 +170,9 @@ export async function openTraining(request: TrainingRequest = {}, plan = false):
   const undo: (() => unknown)[] = [() => configured[Symbol.asyncDispose]()];
   try {
     const sources = request.corpus?.length ? request.corpus : (configuration.corpus ?? []);
-    const corpus = await openTrainingCorpus(sources, options, resumed, request.signal);
+    const corpus = await openTrainingCorpus(sources, options, resumed, request.signal).catch((error) => {
+      throw request.corpus?.length || !resumed ? error : movedCorpus(error, sources, resumed);
+    });
     undo.push(() => corpus.close());
     checkCorpus(corpus, options, resumed);
     const recorded = recordedConfiguration(options, sources.map(absolute));
@@ -209,6 +211,16 @@ function openTrainingCorpus(
     ...(resumed ? { vocabulary: new Vocabulary(resumed.checkpoint.metadata.vocabulary), unknown: 'skip' } : {}),
     ...(signal ? { signal } : {}),
   });
+}
+
+/** The error of a run whose corpus, which nobody named this time, is not where it was. */
+function movedCorpus(error: unknown, sources: readonly string[], { run }: ResumedRun): unknown {
+  const gone = sources.find((source) => isAbsolute(source) && !existsSync(source));
+  if (!(error instanceof DataError) || gone === undefined) return error;
+  return new DataError(
+    `${gone} is not there, which the run in ${run.path} was trained on; name its new place: train FILE --resume ${run.path}`,
+    { cause: error },
+  );
 }
 
 /** Everything that can be wrong with a corpus, before a device is asked for memory. */

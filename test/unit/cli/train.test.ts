@@ -1,7 +1,7 @@
 /** The command, in this process, with the real addon and real directories. */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
@@ -220,6 +220,22 @@ it('names three of many files, and how many more there are', async () => {
   expect(stdout).toMatch(/^corpus +\S+\.txt, \S+\.txt, \S+\.txt and 37 more: /m);
   const { stderr } = await train(many, ...tiny, '--epochs', '1', '--out', join(folder, 'run'));
   expect(stderr).toMatch(/^corpus: \S+\.txt, \S+\.txt, \S+\.txt and 37 more: /m);
+});
+
+it('says how to name the new place of a corpus that has moved, and resumes with it', async () => {
+  const out = join(folder, 'run');
+  await train(corpus, ...tiny, '--epochs', '1', '--out', out);
+  const moved = join(folder, 'moved sheep.txt');
+  await rename(corpus, moved);
+  await expect(train('--resume', out, '--epochs', '2')).rejects.toMatchObject({
+    exitCode: 3,
+    message: `${corpus} is not there, which the run in ${out} was trained on; name its new place: train FILE --resume ${out}`,
+  });
+  const { code, stderr } = await train(moved, '--resume', out, '--epochs', '2');
+  expect(code).toBe(0);
+  expect(stderr).toMatch(/^epoch 2\/2/m);
+  // The next time it is known.
+  expect((await train('--resume', out, '--epochs', '3')).stderr).toMatch(/^epoch 3\/3/m);
 });
 
 it('says that it is reading where that takes long', async () => {
