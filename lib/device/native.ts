@@ -118,6 +118,12 @@ export interface NativeSamplingOptions {
   position?: number;
   /** Ids before the call's, which the repetition penalty looks back on. */
   history?: Int32Array;
+  /** The only ids that are drawn, in any order; all if it is empty or absent. */
+  allowed?: Int32Array;
+  /** Ids whose logits are shifted by {@link biases}, after the repetition penalty and before every rule. */
+  biasedIds?: Int32Array;
+  /** One for each of {@link biasedIds}, in nats. */
+  biases?: Float32Array;
 }
 
 export interface NativeSampleCall {
@@ -134,13 +140,22 @@ export interface NativeSampleCall {
   state?: Float32Array;
   /** For all streams, or one a stream. What a stream draws does not depend on the others of the call. */
   sampling: NativeSamplingOptions | readonly NativeSamplingOptions[];
+  /** Give the log-probabilities of what is drawn. Drawing is then the host's business, on a GPU too. */
+  logProbabilities?: boolean;
+  /** Give the likeliest n symbols of each draw, with {@link logProbabilities}; 0..V. Default 0. */
+  rivals?: number;
 }
 
 export interface NativeSampleResult {
   /** [count, S], time-major. */
   ids: Int32Array;
-  /** State after the last id was *drawn* but not yet fed: to go on, pass the last row as `ids`. */
+  /** [L, 2, S, H] after the last id was *drawn* but not yet fed: to continue, pass the last row as `ids`. */
   state: Float32Array;
+  /** [count, S], where asked for: natural logarithms of the model's own probabilities, before any rule. */
+  logProbabilities?: Float32Array;
+  /** [count, S, rivals]: the likeliest ids of each draw, in descending order, and their log-probabilities. */
+  rivals?: Int32Array;
+  rivalLogProbabilities?: Float32Array;
 }
 
 /** One model on one device. One asynchronous call at a time: a second throws ERR_BUSY. */

@@ -3,7 +3,9 @@ import { randomInt } from 'node:crypto';
 import type { NativeSamplingOptions } from '../device/native';
 
 /** The rules with every default filled in; whose coins they are is decided call by call. */
-export type ResolvedSampling = Required<Omit<NativeSamplingOptions, 'stream' | 'position' | 'history'>>;
+export type ResolvedSampling = Required<
+  Omit<NativeSamplingOptions, 'stream' | 'position' | 'history' | 'allowed' | 'biasedIds' | 'biases'>
+>;
 
 import { UsageError } from '../errors';
 

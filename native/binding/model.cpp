@@ -281,8 +281,8 @@ Napi::Value Model::reset_training_state(const Napi::CallbackInfo& info) {
 Napi::Value Model::sample(const Napi::CallbackInfo& info) {
   struct Call {
     SampleArguments arguments;
-    std::vector<std::int32_t> out;
-    std::vector<float> state;
+    std::vector<std::int32_t> out, rival_ids;
+    std::vector<float> state, log_probabilities, rival_log_probabilities;
   };
   Backend& backend = idle_backend(info.Env());
   return guarded(info.Env(), [&]() -> Napi::Value {
@@ -300,8 +300,26 @@ Napi::Value Model::sample(const Napi::CallbackInfo& info) {
           } else {
             backend.write(Slot::stream_state, arguments.state.data(), arguments.state.size());
           }
-          const int drawn = cudnn_lstm::sample(backend, arguments.call(), call->out.data(), state->stop);
-          call->out.resize(arguments.streams.size() * drawn);
+          const std::size_t streams = arguments.streams.size();
+          SampleCall sample{arguments.ids.data(),      static_cast<int>(arguments.ids.size() / streams),
+                            static_cast<int>(streams), arguments.count,
+                            arguments.window,          arguments.streams.data()};
+          if (arguments.log_probabilities) {
+            call->log_probabilities.resize(call->out.size());
+            call->rival_ids.resize(call->out.size() * arguments.rivals);
+            call->rival_log_probabilities.resize(call->rival_ids.size());
+            sample.log_probabilities = call->log_probabilities.data();
+            sample.rivals = arguments.rivals;
+            sample.rival_ids = call->rival_ids.data();
+            sample.rival_log_probabilities = call->rival_log_probabilities.data();
+          }
+          const int drawn = cudnn_lstm::sample(backend, sample, call->out.data(), state->stop);
+          call->out.resize(streams * drawn);
+          if (arguments.log_probabilities) {
+            call->log_probabilities.resize(call->out.size());
+            call->rival_ids.resize(call->out.size() * arguments.rivals);
+            call->rival_log_probabilities.resize(call->rival_ids.size());
+          }
           call->state.assign(backend.slot_size(Slot::stream_state), 0.0f);
           backend.read(Slot::stream_state, call->state.data());
         },
@@ -309,6 +327,11 @@ Napi::Value Model::sample(const Napi::CallbackInfo& info) {
           Napi::Object result = Napi::Object::New(env);
           result.Set("ids", to_typed_array<Napi::Int32Array>(env, call->out));
           result.Set("state", to_typed_array<Napi::Float32Array>(env, call->state));
+          if (call->arguments.log_probabilities) {
+            result.Set("logProbabilities", to_typed_array<Napi::Float32Array>(env, call->log_probabilities));
+            result.Set("rivals", to_typed_array<Napi::Int32Array>(env, call->rival_ids));
+            result.Set("rivalLogProbabilities", to_typed_array<Napi::Float32Array>(env, call->rival_log_probabilities));
+          }
           return result;
         });
   });

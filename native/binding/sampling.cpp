@@ -1,5 +1,7 @@
 #include "binding/sampling.h"
 
+#include <algorithm>
+
 #include "binding/convert.h"
 
 namespace cudnn_lstm::binding {
@@ -25,6 +27,14 @@ SampleStream read_stream(const Napi::Object& object, int vocabulary) {
   options.stream = get_int(object, "stream", 0, kMost, 0);
   options.position = get_uint64(object, "position", 0);
   stream.history = get_ids(object, "history", vocabulary);
+  std::vector<std::int32_t>& allowed = stream.constraints.allowed;
+  allowed = get_ids(object, "allowed", vocabulary);
+  std::sort(allowed.begin(), allowed.end());
+  allowed.erase(std::unique(allowed.begin(), allowed.end()), allowed.end());
+  const std::vector<std::int32_t> biased = get_ids(object, "biasedIds", vocabulary);
+  const std::vector<float> biases = get_floats(object, "biases");
+  require_size(biases.size(), biased.size(), "biases");
+  for (std::size_t i = 0; i < biased.size(); ++i) stream.constraints.biases.push_back({biased[i], biases[i]});
   return stream;
 }
 
@@ -57,6 +67,11 @@ SampleArguments read_sample_arguments(const Napi::Object& object, const ModelSpe
   const int streams = get_int(object, "streams", 1, kMostStreams);
   arguments.count = get_int(object, "count", 0, kMost);
   arguments.window = get_int(object, "window", 0, kMost, 0);
+  arguments.rivals = get_int(object, "rivals", 0, spec.vocabulary, 0);
+  arguments.log_probabilities = arguments.rivals > 0 || object.Get("logProbabilities").ToBoolean().Value();
+  if (static_cast<double>(streams) * arguments.count * arguments.rivals > kMost) {
+    throw Error(kInvalidArgument, "streams times count times rivals must be at most " + std::to_string(kMost));
+  }
   arguments.ids = get_ids(object, "ids", spec.vocabulary);
   arguments.state = get_floats(object, "state");
   if (arguments.ids.empty() || arguments.ids.size() % streams != 0) {
@@ -67,11 +82,6 @@ SampleArguments read_sample_arguments(const Napi::Object& object, const ModelSpe
   }
   arguments.streams = read_streams(get(object, "sampling"), streams, spec.vocabulary);
   return arguments;
-}
-
-SampleCall SampleArguments::call() const {
-  const int count_of_streams = static_cast<int>(streams.size());
-  return {ids.data(), static_cast<int>(ids.size() / streams.size()), count_of_streams, count, window, streams.data()};
 }
 
 }  // namespace cudnn_lstm::binding

@@ -16,8 +16,8 @@ struct SampleArguments {
   std::vector<SampleStream> streams;
   int count;
   int window;
-
-  SampleCall call() const;
+  bool log_probabilities;
+  int rivals;
 };
 
 // Throws Error(kInvalidArgument).

@@ -173,13 +173,47 @@ void Sampler::penalize(double penalty, const std::int32_t* recent, int recent_co
 }
 
 std::int32_t Sampler::draw(const float* logits, const SamplingOptions& options, const std::int32_t* recent,
-                           int recent_count, double coin) {
+                           int recent_count, double coin, const Constraints& constraints) {
   const int vocabulary = static_cast<int>(scores_.size());
   for (int v = 0; v < vocabulary; ++v) scores_[v] = to_score(logits[v]);
   if (options.repetition_penalty != 1) penalize(options.repetition_penalty, recent, recent_count);
+  for (const LogitBias& bias : constraints.biases) scores_[bias.id] = to_score(scores_[bias.id] + bias.value);
   DrawRow row{vocabulary, scores_.data(), weights_.data()};
+  if (!constraints.allowed.empty()) {
+    row.count = 0;
+    for (const std::int32_t id : constraints.allowed) {
+      scores_[row.count] = scores_[id];
+      ids_[row.count++] = id;
+    }
+  }
   const int drawn = draw_symbol(row, options, coin, SingleLane{}, Selection(*this));
   return row.count == vocabulary ? drawn : ids_[drawn];
+}
+
+float Sampler::log_probability(const float* logits, std::int32_t id, int rivals, std::int32_t* rival_ids,
+                               float* rival_log_probabilities) {
+  const int vocabulary = static_cast<int>(scores_.size());
+  for (int v = 0; v < vocabulary; ++v) scores_[v] = to_score(logits[v]);
+  DrawRow row{vocabulary, scores_.data(), weights_.data()};
+  const Selection selection(*this);
+  const double largest = selection.largest(row);
+  for (int v = 0; v < vocabulary; ++v) weights_[v] = weight_of(scores_[v] - largest);
+  const double log_total =
+      std::log(static_cast<double>(total_weight(row, SingleLane{})) / static_cast<double>(kFullWeight));
+  const auto log_of = [&](float score) { return static_cast<float>(score - largest - log_total); };
+  const float result = log_of(scores_[id]);
+  if (rivals == 0) return result;
+  for (int v = 0; v < vocabulary; ++v) ids_[v] = v;
+  if (rivals < vocabulary) selection.best(row, rivals);
+  for (int i = 0; i < row.count; ++i) candidates_[i] = {row.scores[i], static_cast<Weight>(ids_[i])};
+  std::sort(candidates_.begin(), candidates_.begin() + row.count, [](const Candidate& a, const Candidate& b) {
+    return a.score != b.score ? a.score > b.score : a.weight < b.weight;
+  });
+  for (int i = 0; i < row.count; ++i) {
+    rival_ids[i] = static_cast<std::int32_t>(candidates_[i].weight);
+    rival_log_probabilities[i] = log_of(candidates_[i].score);
+  }
+  return result;
 }
 
 int sample(Backend& backend, const SampleCall& call, std::int32_t* out, const std::atomic<bool>& stop) {
@@ -191,9 +225,10 @@ int sample(Backend& backend, const SampleCall& call, std::int32_t* out, const st
   std::vector<Sampler> samplers;
   for (int i = 0; i < sharers; ++i) samplers.emplace_back(vocabulary);
   std::vector<std::vector<std::int32_t>> recent(sharers);
-  bool on_device = call.window == 0;
+  bool on_device = call.window == 0 && call.log_probabilities == nullptr;
   for (int s = 0; s < streams; ++s) {
     const SamplingOptions& options = call.options[s].options;
+    if (!call.options[s].constraints.none()) on_device = false;
     if (options.repetition_penalty == 1) continue;
     on_device = false;
     for (auto& ids : recent) ids.reserve(options.penalty_window);
@@ -238,9 +273,15 @@ int sample(Backend& backend, const SampleCall& call, std::int32_t* out, const st
           for (int r = std::max(0, rows - reach); r < rows; ++r)
             looked_at.push_back(seen[static_cast<std::size_t>(r) * streams + s]);
         }
-        drawn[s] = samplers[sharer].draw(logits.data() + static_cast<std::size_t>(s) * vocabulary, stream.options,
-                                         looked_at.data(), static_cast<int>(looked_at.size()),
-                                         draw_coin(stream.options, draw));
+        const float* row = logits.data() + static_cast<std::size_t>(s) * vocabulary;
+        Sampler& sampler = samplers[sharer];
+        drawn[s] = sampler.draw(row, stream.options, looked_at.data(), static_cast<int>(looked_at.size()),
+                                draw_coin(stream.options, draw), stream.constraints);
+        if (call.log_probabilities == nullptr) continue;
+        const std::size_t at = static_cast<std::size_t>(draw) * streams + s;
+        call.log_probabilities[at] =
+            sampler.log_probability(row, drawn[s], call.rivals, call.rival_ids + at * call.rivals,
+                                    call.rival_log_probabilities + at * call.rivals);
       }
     });
     if (stop.load(std::memory_order_relaxed)) return draw;

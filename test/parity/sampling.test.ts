@@ -1,5 +1,6 @@
 /** Drawing against the rules in float64 (test/oracle/sampling.ts): every id of every draw. */
 import type { NativeModel, NativeSamplingOptions } from '../../lib/device/native';
+import { gatherStates, scatterStates } from '../../lib/sampling/states';
 import { sampleCall } from '../fixtures/sample-call';
 import { drawCoin, oracleDraw, samplingRules as rules } from '../oracle/sampling';
 import { createModel, type Device, devices, generator } from './harness';
@@ -122,6 +123,121 @@ describe.each(devices)('$name', (device) => {
       for (const [column, s] of members.entries()) {
         expect(Array.from({ length: 30 }, (_, t) => drawn.ids[t * members.length + column])).toEqual(alone[s]);
       }
+    }
+    model.dispose();
+  });
+
+  test('adds biases after the penalty, and draws what is allowed alone', async () => {
+    for (const vocabulary of [2, 33, 300]) {
+      const logits = logitsOf(vocabulary, 0);
+      const model = await constant(logits, device);
+      const biasedIds = Int32Array.of(1, 0, 1);
+      const biases = Float32Array.of(2.5, -1.25, 0.75);
+      const allowed = Int32Array.from([vocabulary - 1, 1, vocabulary >> 1, 1]);
+      for (const rule of Object.values(rules)) {
+        for (const extra of [{ biasedIds, biases }, { allowed }, { biasedIds, biases, allowed }]) {
+          const options = { ...rule, ...extra, seed: 8 };
+          const { ids } = await model.sample(sampleCall([0], 25, options));
+          const changed = logits.slice();
+          if ('biases' in extra) {
+            for (const [i, id] of biasedIds.entries()) {
+              changed[id] = Math.fround((changed[id] as number) + (biases[i] as number));
+            }
+          }
+          const kept = 'allowed' in extra ? [...new Set(allowed)].sort((a, b) => a - b) : [...changed.keys()];
+          const expected = Array.from({ length: 25 }, (_, draw) => {
+            const row = kept.map((id) => changed[id] as number);
+            return kept[oracleDraw(row, rule, drawCoin(8, 0, draw))];
+          });
+          expect([...ids]).toEqual(expected);
+        }
+      }
+      model.dispose();
+    }
+  });
+
+  test('never draws what is not allowed, from logits that are no numbers either', async () => {
+    for (const logits of [
+      [Number.NaN, Number.NaN, 1],
+      [Number.NEGATIVE_INFINITY, Number.NaN, Number.POSITIVE_INFINITY],
+      [-3e38, 0, 3e38],
+    ]) {
+      const model = await constant(logits, device);
+      for (const rule of Object.values(rules)) {
+        const biased = { biasedIds: Int32Array.of(2), biases: Float32Array.of(Number.POSITIVE_INFINITY) };
+        const { ids } = await model.sample(sampleCall([0], 20, { ...rule, ...biased, allowed: Int32Array.of(1, 0) }));
+        expect(ids.every((id) => id < 2)).toBe(true);
+      }
+      model.dispose();
+    }
+  });
+
+  test.each([2, 47, 300])(
+    'gives the log-probabilities of what it draws and its rivals, of %i symbols',
+    async (vocabulary) => {
+      const spec = { vocabulary, layers: 1, hidden: 24, input: 'onehot' as const, embedding: 0 };
+      const model = await createModel(spec, device);
+      model.initialize();
+      const rivals = Math.min(5, vocabulary);
+      const sampling = { temperature: 0.6, topK: 3, seed: 5, biasedIds: Int32Array.of(1), biases: Float32Array.of(1) };
+      const plain = await model.sample(sampleCall([0, 1, 1], 12, sampling, { streams: 3 }));
+      const drawn = await model.sample(sampleCall([0, 1, 1], 12, sampling, { streams: 3, rivals }));
+      expect(drawn.ids).toEqual(plain.ids);
+      const alone = await model.sample(sampleCall([0, 1, 1], 12, sampling, { streams: 3, logProbabilities: true }));
+      expect(alone.logProbabilities).toEqual(drawn.logProbabilities);
+      expect(alone.rivals).toHaveLength(0);
+      const fed = Int32Array.of(0, 1, 1, ...drawn.ids.slice(0, -3));
+      const logits = await model.logits({ ids: fed, streams: 3 });
+      for (let i = 0; i < drawn.ids.length; i++) {
+        const row = Array.from(logits.subarray(i * vocabulary, (i + 1) * vocabulary));
+        const largest = Math.max(...row);
+        const total = row.reduce((sum, logit) => sum + Math.exp(logit - largest), 0);
+        const logOf = (id: number) => (row[id] as number) - largest - Math.log(total);
+        expect(drawn.logProbabilities?.[i]).toBeCloseTo(logOf(drawn.ids[i] as number), 5);
+        const best = [...row.keys()].sort((a, b) => (row[b] as number) - (row[a] as number) || a - b).slice(0, rivals);
+        expect([...(drawn.rivals?.subarray(i * rivals, (i + 1) * rivals) ?? [])]).toEqual(best);
+        for (const [rank, id] of best.entries()) {
+          expect(drawn.rivalLogProbabilities?.[i * rivals + rank]).toBeCloseTo(logOf(id), 5);
+        }
+      }
+      model.dispose();
+    },
+  );
+
+  test('lets streams join and leave between calls, each with the text that it has alone', async () => {
+    const [layers, hidden] = [2, 20];
+    const model = await createModel({ vocabulary: 23, layers, hidden, input: 'onehot', embedding: 0 }, device);
+    model.initialize();
+    const options = (s: number) => ({ temperature: 0.7 + 0.1 * s, seed: s, stream: 5 });
+    const alone = [];
+    for (let s = 0; s < 5; s++) alone.push([...(await model.sample(sampleCall([s], 24, options(s)))).ids]);
+    const texts: number[][] = Array.from({ length: 5 }, () => []);
+    const states = new Array<Float32Array | undefined>(5);
+    for (const members of [[0, 3], [3, 1, 0, 4], [1], [4, 1, 2, 0], [2, 3], [2], [2, 4], [3, 1]]) {
+      const drawn = await model.sample(
+        sampleCall(
+          members.map((s) => texts[s]?.at(-1) ?? s),
+          6,
+          members.map((s) => ({ ...options(s), position: texts[s]?.length ?? 0 })),
+          {
+            streams: members.length,
+            state: gatherStates(
+              members.map((s) => states[s]),
+              layers,
+              hidden,
+            ),
+          },
+        ),
+      );
+      const after = scatterStates(drawn.state, members.length, hidden);
+      for (const [column, s] of members.entries()) {
+        for (let t = 0; t < 6; t++) texts[s]?.push(drawn.ids[t * members.length + column] as number);
+        states[s] = after[column];
+      }
+    }
+    for (const [s, text] of texts.entries()) {
+      expect(text.length).toBeGreaterThanOrEqual(12);
+      expect(text.slice(0, 24)).toEqual(alone[s]?.slice(0, text.length));
     }
     model.dispose();
   });

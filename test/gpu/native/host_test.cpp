@@ -192,7 +192,7 @@ void sums_and_decision_in_lanes() {
 
 // In lanes, against the host's sampler, over its rules and odd logits: the same ids, every one.
 void draws_in_lanes() {
-  std::vector<SamplingOptions> rules(10);
+  std::vector<SamplingOptions> rules(12);
   rules[0].greedy = true;
   rules[2].temperature = 0.3;
   rules[3].temperature = 2.5;
@@ -207,6 +207,9 @@ void draws_in_lanes() {
   rules[8].min_p = 0.05;
   rules[9].top_k = 1'000'000;
   rules[9].min_p = 1;
+  rules[10].typical_p = 0.7;
+  rules[11].top_k = 30;
+  rules[11].typical_p = 0.4;
   for (const int vocabulary : {1, 2, 31, 32, 33, 47, 200, 255, kMostDrawn}) {
     begin_case("draws, V = " + std::to_string(vocabulary));
     const std::size_t streams = 6;

@@ -35,8 +35,8 @@ async function useEverything(input) {
   await model.evaluate({ ...evaluation, ids: ids.slice(3), batch: 1, dropout: false });
   for (const streams of [1, 3]) {
     const first = await model.sample({ sampling, ids: ids.slice(3), streams, count: 5 });
-    const each = Array.from({ length: streams }, (_, stream) => ({ ...sampling, stream, position: 5, history: ids }));
-    await model.sample({ sampling: each, ids: first.ids, streams, count: 3, state: first.state });
+    const each = Array.from({ length: streams }, (_, stream) => ({ ...sampling, stream, position: 5, history: ids, allowed: ids, biasedIds: ids, biases: new Float32Array(6) }));
+    await model.sample({ sampling: each, ids: first.ids, streams, count: 3, state: first.state, rivals: 4 });
     await model.sample({ sampling, ids, streams, count: 3, window: 2 });
     await model.logits({ ids, streams });
   }
