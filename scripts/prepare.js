@@ -1,5 +1,5 @@
 // npm's `prepare`, which runs in a checkout and never in an installed package: compiles TypeScript, lays beside it what an installed
-// package builds the addon with, and builds the addon unless one that fits the sources is there.
+// package needs of others (headers, uPlot), and builds the addon unless one that fits the sources is there.
 const { spawnSync } = require('node:child_process');
 const { createHash } = require('node:crypto');
 const { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } = require('node:fs');
@@ -58,6 +58,26 @@ function copyHeaders() {
   cpSync(path.join(nodeApi, 'LICENSE'), path.join(target, 'LICENSE.node-api-headers'));
 }
 
+/** uPlot, which reports are drawn with; a page has it inlined. */
+function copyUplot() {
+  const source = path.dirname(require.resolve('uplot/package.json'));
+  for (const name of ['dist/uPlot.iife.min.js', 'dist/uPlot.min.css', 'LICENSE']) {
+    cpSync(path.join(source, name), path.join(root, 'dist', 'uplot', path.basename(name)));
+  }
+}
+
+/** One file of types for each entry of the package, and one for what they share. */
+async function rollTypes() {
+  const { rollup } = require('rollup');
+  const { dts } = require('rollup-plugin-dts');
+  const { exports } = require('../package.json');
+  const entries = Object.values(exports).flatMap((entry) => entry.default ?? []);
+  const input = Object.fromEntries(entries.map((file) => [path.basename(file, '.js'), file.replace(/\.js$/, '.d.ts')]));
+  const bundle = await rollup({ input, plugins: [dts()], external: /^[^./]/ });
+  // Whoever names these types needs Node's too, whatever the compiler's option `types` says.
+  await bundle.write({ dir: 'dist/types', format: 'es', banner: '/// <reference types="node" preserve="true" />' });
+}
+
 async function buildWithTools(rebuild) {
   if (process.platform === 'win32') return buildWithCmakeJs(rebuild, process.env);
   const { findToolchain } = require('../dist/cli/toolchain');
@@ -77,6 +97,9 @@ function buildWithCmakeJs(rebuild, env) {
 async function main() {
   run([require.resolve('typescript/bin/tsc'), '-p', root]);
   copyHeaders();
+  copyUplot();
+  process.chdir(root);
+  await rollTypes();
   const wanted = sourcesHash();
   const have = existsSync(stamp) ? readFileSync(stamp, 'utf8').trim() : '';
   if (have === wanted && existsSync(binary) && loads()) return;

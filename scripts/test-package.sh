@@ -1,26 +1,48 @@
 #!/usr/bin/env bash
-# Packs the package, installs the tarball into an empty folder, and trains there with a PATH that holds node alone: the prebuilt
-# binary must load, and nothing may be built or fetched.
+# Packs the package, looks at what is in the tarball, installs it into an empty folder, and trains there with a PATH that holds node
+# alone: the prebuilt binary must load, and nothing may be built or fetched. With REQUIRE_CUDA=1 the binary has the CUDA backend, as a
+# release's must; without, npm pack must refuse it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
-npm run --silent prebuilds >/dev/null
-# prebuildify moves the binary that it built.
+fail() { echo "$*" >&2; exit 1; }
+
+npm run --silent prebuilds >/dev/null # prebuildify moves the binary that it built.
+if [[ "${REQUIRE_CUDA:-}" != 1 && "$(node -p 'process.platform + process.arch')" == linuxx64 ]]; then
+  if npm pack --silent --pack-destination "$place" 2>"$place/refusal"; then fail 'a binary without the CUDA backend was packed'; fi
+  grep -q 'the binary has no CUDA backend' "$place/refusal" || fail "$(cat "$place/refusal")"
+  export ALLOW_CPU_ONLY=1
+fi
+before=$(sha256sum package.json)
 tarball=$(npm pack --silent --pack-destination "$place" | tail -1)
-listing=$(tar -tzf "$place/$tarball")
-for wanted in package/dist/cli/main.js package/corpora/the-lamplighters-road.txt package/prebuilds/; do
-  grep -q "$wanted" <<<"$listing" || { echo "the tarball lacks $wanted"; exit 1; }
-done
-if grep -qE 'binding\.gyp|/test/|/build/' <<<"$listing"; then echo 'the tarball holds what it should not'; exit 1; fi
+[[ "$(sha256sum package.json)" == "$before" ]] || fail 'packing changed package.json'
+
+tar -xzf "$place/$tarball" -C "$place"
+(
+  cd "$place/package"
+  for wanted in dist/cli/main.js dist/types/index.d.ts corpora/the-lamplighters-road.txt prebuilds scripts/fetch-nvidia; do
+    [[ -e $wanted ]] || fail "the tarball lacks $wanted"
+  done
+  unwanted=$(find . -name binding.gyp -o -name '*.test.*' -o -path './build*' -o -path './test' -o -path ./node_modules -o \
+    -name '*.d.ts' -not -path './dist/types/*')
+  [[ -z "$unwanted" ]] || fail "the tarball holds $unwanted"
+  node -e 'if (require("./package.json").scripts) process.exit(1)' || fail 'the package has scripts'
+)
+node scripts/check-links.js "$place/package"
+
 mkdir "$place/bin" "$place/user"
 ln -s "$(command -v node)" "$place/bin/node"
 cd "$place/user"
 echo '{"name":"user","version":"1.0.0"}' >package.json
-npm install --silent --no-audit --no-fund --prefer-offline "$place/$tarball"
+npm install --no-audit --no-fund --prefer-offline "$place/$tarball" >"$place/install" 2>&1 || fail "$(cat "$place/install")"
+if grep -i warn "$place/install"; then fail 'npm warns of the package'; fi
+packages=$(npm ls --all --parseable | tail -n +2 | wc -l)
+echo "$packages packages installed, $(du -sm node_modules | cut -f1) MB"
+((packages <= 12)) || fail 'an installed package has a dozen packages at most'
 (
   export PATH="$place/bin" PREBUILDS_ONLY=1
-  if command -v c++ || command -v cmake; then echo 'the PATH still has a compiler'; exit 1; fi
+  if command -v c++ || command -v cmake; then fail 'the PATH still has a compiler'; fi
   node node_modules/cudnn-lstm/dist/cli/main.js train --epochs 1 --hidden 32 --layers 1 --max-time 20s --out run
   node node_modules/cudnn-lstm/dist/cli/main.js sample run --length 40 --seed 1
   node node_modules/cudnn-lstm/dist/cli/main.js info

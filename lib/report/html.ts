@@ -1,7 +1,8 @@
 /** A reproduction as one HTML page that needs nothing beside it: uPlot is inlined. */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
+import { packageRoot } from '../device/native';
 import {
   absent,
   type FigureRow,
@@ -19,7 +20,7 @@ import {
 import type { Reproduction, RunReport } from './reproduction';
 
 export async function renderHtml(report: Reproduction): Promise<string> {
-  const folder = join(dirname(require.resolve('uplot/package.json')), 'dist');
+  const folder = join(packageRoot, 'dist', 'uplot');
   const script = await readFile(join(folder, 'uPlot.iife.min.js'), 'utf8');
   const style = await readFile(join(folder, 'uPlot.min.css'), 'utf8');
   const curves = report.runs
