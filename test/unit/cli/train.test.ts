@@ -77,6 +77,20 @@ it('resumes without being told the corpus or the options again, equal to the unb
   expect((await readFile(join(cut, 'best'), 'utf8')).trim()).toBe(a.metadata.training?.best?.file);
 });
 
+it('trains to the same weights however often the validation text is scored', async () => {
+  const parameters = async (...options: string[]) => {
+    const out = join(folder, options.join('') || 'plain');
+    await train(corpus, ...tiny, '--epochs', '2', '--patience', '0', '--out', out, ...options);
+    const { metadata, ...arrays } = await loadCheckpoint(
+      join(out, (await readFile(join(out, 'latest'), 'utf8')).trim()),
+    );
+    expect(metadata.step).toBe(36);
+    return Object.values(arrays).map((array: Float32Array) => Buffer.from(array.buffer).toString('hex'));
+  };
+  const plain = await parameters();
+  for (const every of ['1steps', '7steps', '2']) expect(await parameters('--validation-every', every)).toEqual(plain);
+});
+
 it('saves and ends with the signal on SIGINT', async () => {
   const out = join(folder, 'run');
   const trained = train(corpus, ...tiny, '--epochs', '1000000', '--patience', '0', '--out', out);
