@@ -80,9 +80,10 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
     const int tiles = segment_tiles_[segment + 1] - segment_tiles_[segment];
     const int row = segment_begin(segment) + in_segment * tile_rows;
     const int valid = std::min(tile_rows, segment_end(segment) - row);
-    // Columns of the source side by side: taken several tiles at a time, since each column lies in a cache line of its
-    // own.
-    const bool adjacent = source.row_stride == 1 && source.hidden_rows == 0 && valid == tile_rows;
+    // Rows that lie behind one another in the source are packed as they are. Where columns do, several tiles are taken
+    // at a time, since each column lies in a cache line of its own. (Both are true of a matrix of one column.)
+    const bool rows_together = source.depth_stride == 1 && source.hidden_depth == 0;
+    const bool adjacent = !rows_together && source.row_stride == 1 && source.hidden_rows == 0 && valid == tile_rows;
     taken = 1;
     while (adjacent && taken < 4 && tile + taken < end && row + (taken + 1) * tile_rows <= segment_end(segment))
       ++taken;
@@ -102,7 +103,7 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
                    static_cast<std::size_t>(in_segment) * tile_rows * depth;
       const float* from[kMaxTileRows];
       for (int r = 0; r < tile_rows; ++r) from[r] = rows[r];
-      if (source.depth_stride == 1 && source.hidden_depth == 0) {
+      if (rows_together) {
         for (int r = 0; r < tile_rows; ++r) from[r] += chunk;
         pack_rows(from, tile_rows, depth, out);
         continue;
