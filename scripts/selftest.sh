@@ -2,6 +2,9 @@
 # The kernels' own test, without Node. `npm run test:native`; with SANITIZE=address,undefined or SANITIZE=thread under those
 # sanitizers, any finding a failure; with TARGET=arm64 cross-compiled and run under emulation (Debian: g++-aarch64-linux-gnu and
 # qemu-user or qemu-user-static).
+#
+# Then the sweep over sizes (native/cpu/selftest.cpp): SWEEP='N S', by default 1 size for every 7th vocabulary; SWEEP='4 1' is
+# the long form. Every buffer ends at a page that may not be touched, but under the address sanitizer, which watches ends itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build="build-selftest${TARGET:+-$TARGET}${SANITIZE:+-sanitize-${SANITIZE//,/-}}"
@@ -17,4 +20,7 @@ elif [[ -n "${TARGET:-}" ]]; then
 fi
 cmake -S . -B "$build" "${options[@]}" >/dev/null
 cmake --build "$build" --parallel 2 >/dev/null
+[[ "${SANITIZE:-}" == *address* ]] || export CUDNN_LSTM_GUARD_PAGES=1
 "${runner[@]}" "$build/native_selftest"
+# shellcheck disable=SC2086
+"${runner[@]}" "$build/native_selftest" sweep ${SWEEP:-1 7}

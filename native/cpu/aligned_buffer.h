@@ -2,6 +2,9 @@
 // back when they are freed: malloc's arenas, one a thread, keep and fragment theirs. They are huge pages where there
 // are any, because an LSTM's activations are tens of megabytes walked with large strides, and 4 KB pages would cost a
 // TLB miss a line.
+//
+// With CUDNN_LSTM_GUARD_PAGES=1 in the environment (Linux), every buffer begins on a page and ends right before one
+// that may not be touched, so that a read or write past its end ends the process there and then: for tests.
 #pragma once
 
 #include <cstdint>
@@ -63,6 +66,7 @@ class AlignedBuffer {
  private:
   static void* allocate_zeroed(std::size_t bytes) {
 #if defined(CUDNN_LSTM_MAPPED_BUFFERS)
+    if (guarded()) return map_guarded(bytes);
     if (bytes >= kMapped) return map(bytes);
 #endif
     void* memory = allocate(64, bytes);
@@ -72,6 +76,11 @@ class AlignedBuffer {
 
   static void release_memory(void* memory, [[maybe_unused]] std::size_t bytes) {
 #if defined(CUDNN_LSTM_MAPPED_BUFFERS)
+    if (guarded()) {
+      const std::size_t page = page_size(0), size = round_up(bytes, page);
+      munmap(static_cast<char*>(memory) - (size - bytes) - page, size + 2 * page);
+      return;
+    }
     if (bytes >= kMapped) {
       munmap(memory, round_up(bytes, page_size(bytes)));
       return;
@@ -91,6 +100,28 @@ class AlignedBuffer {
   // What a mapping of `bytes` is aligned to and a multiple of.
   static std::size_t page_size(std::size_t bytes) {
     return bytes >= kHuge ? kHuge : static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  }
+
+  static bool guarded() {
+    static const bool on = [] {
+      const char* value = std::getenv("CUDNN_LSTM_GUARD_PAGES");
+      return value != nullptr && std::strcmp(value, "1") == 0;
+    }();
+    return on;
+  }
+
+  // Zeroed memory whose last byte is followed by a page that may not be touched, with another such page before it; or
+  // null. So it is aligned to its elements alone, which is all that the kernels rely on.
+  static void* map_guarded(std::size_t bytes) {
+    const std::size_t page = page_size(0), size = round_up(bytes, page);
+    void* all = mmap(nullptr, size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED) return nullptr;
+    char* const first = static_cast<char*>(all) + page;
+    if (mprotect(first, size, PROT_READ | PROT_WRITE) != 0) {
+      munmap(all, size + 2 * page);
+      return nullptr;
+    }
+    return first + (size - bytes);
   }
 
   // Zeroed pages, or null: maps a page more, and gives back what lies around.

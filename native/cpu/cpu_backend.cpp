@@ -16,10 +16,6 @@ void ensure(AlignedBuffer<T>& buffer, std::size_t size) {
   if (buffer.size() < size) buffer.resize(size);
 }
 
-// Tiles may read this many floats past the last row of a block; the odd size also keeps the blocks of one unit from
-// falling into the same cache sets.
-constexpr std::size_t kBlockPadding = static_cast<std::size_t>(12) * kLanes;
-
 // Logits are kept for a run of pairs of at most this size, so a large vocabulary does not multiply by T.
 constexpr std::size_t kLogitsBytes = std::size_t{8} << 20;
 
@@ -40,13 +36,12 @@ CpuBackend::CpuBackend(const ModelSpec& spec, int threads)
       weights_(spec_, layout_, kernels_),
       units_padded_(static_cast<int>(round_up(spec.hidden, 16))),
       unit_stride_(static_cast<std::size_t>(units_padded_) * kLanes),
-      gate_stride_(static_cast<std::size_t>(units_padded_) * 4 * kLanes + kBlockPadding),
       input_stride_(round_up(spec.input_size(), 16) * kLanes),
       layers_(spec.layers),
+      logits_(weights_.vocabulary_padded()),
       panels_(team_.size()) {
-  for (AlignedBuffer<float>* buffer : {&parameters_, &gradients_, &first_moments_, &second_moments_}) {
-    buffer->resize(layout_.size());
-  }
+  for (LayerActivations& layer : layers_) layer.gates = RowBlocks(4 * units_padded_);
+  parameters_.resize(layout_.size());
 }
 
 void CpuBackend::run_team(const std::function<void(int)>& work) { team_.run(pass_.partition.threads, work); }
@@ -66,7 +61,7 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   const std::size_t all = pairs();
   for (int l = 0; l < spec_.layers; ++l) {
     LayerActivations& layer = layers_[l];
-    ensure(layer.gates, all * gate_stride_);
+    layer.gates.ensure(all);
     ensure(layer.c, (all + blocks) * unit_stride_);
     ensure(layer.h, (all + blocks) * unit_stride_);
     if (pass_.dropout) {
@@ -86,7 +81,7 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   const std::size_t pair_logits = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
   output_chunk_ = static_cast<int>(std::max<std::size_t>(kLogitsBytes / (pair_logits * sizeof(float)), team_.size()));
   output_chunk_ = std::min<int>(output_chunk_, pass_.target == Target::last ? pass_.blocks : pairs());
-  ensure(logits_, static_cast<std::size_t>(output_chunk_) * pair_logits);
+  logits_.ensure(output_chunk_);
   ensure(losses_, all * kLanes);
   if (pass_.gradient) {
     ensure(outputs_gradient_, all * unit_stride_);
@@ -130,6 +125,10 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   pass.mask_step = step_count_;
   pass.gradient = true;
   pass.stop = &stop;
+  // Not before: a model that only writes or scores text has no use for them.
+  for (AlignedBuffer<float>* buffer : {&gradients_, &first_moments_, &second_moments_}) {
+    buffer->resize(layout_.size());
+  }
   begin_pass(pass, batch.carry_state ? &training_state_ : nullptr);
   pack_weights();
   const int threads = pass_.partition.threads;
@@ -237,20 +236,23 @@ std::size_t CpuBackend::slot_size(Slot slot) const {
 }
 
 void CpuBackend::read(Slot slot, float* out) const {
-  const std::size_t bytes = layout_.size() * sizeof(float);
+  // Gradients and moments of a model that was never trained are zero, and not there.
+  const auto copy = [&](const AlignedBuffer<float>& from) {
+    if (from.size() > 0) {
+      std::memcpy(out, from.data(), from.bytes());
+    } else {
+      std::fill_n(out, layout_.size(), 0.0f);
+    }
+  };
   switch (slot) {
     case Slot::parameters:
-      std::memcpy(out, parameters_.data(), bytes);
-      return;
+      return copy(parameters_);
     case Slot::gradients:
-      std::memcpy(out, gradients_.data(), bytes);
-      return;
+      return copy(gradients_);
     case Slot::first_moments:
-      std::memcpy(out, first_moments_.data(), bytes);
-      return;
+      return copy(first_moments_);
     case Slot::second_moments:
-      std::memcpy(out, second_moments_.data(), bytes);
-      return;
+      return copy(second_moments_);
     case Slot::training_state:
       return read_lane_state(training_state_, out);
     case Slot::stream_state:
@@ -277,15 +279,17 @@ void CpuBackend::write(Slot slot, const float* values, std::size_t count) {
                                  : slot == Slot::gradients     ? gradients_
                                  : slot == Slot::first_moments ? first_moments_
                                                                : second_moments_;
+  target.resize(layout_.size());
   std::memcpy(target.data(), values, count * sizeof(float));
   if (slot == Slot::parameters) weights_stale_ = true;
   weights_.mark_stale();
 }
 
 std::size_t CpuBackend::host_bytes() const {
-  std::size_t total = 4 * parameters_.bytes() + weights_.bytes() + inputs_.bytes() + input_gradients_.bytes() +
-                      outputs_gradient_.bytes() + recurrent_gradient_.bytes() + cell_gradient_.bytes() +
-                      onehot_gradient_.bytes() + logits_.bytes() + losses_.bytes() + training_state_.data.bytes() +
+  std::size_t total = parameters_.bytes() + gradients_.bytes() + first_moments_.bytes() + second_moments_.bytes() +
+                      weights_.bytes() + inputs_.bytes() + input_gradients_.bytes() + outputs_gradient_.bytes() +
+                      recurrent_gradient_.bytes() + cell_gradient_.bytes() + onehot_gradient_.bytes() +
+                      logits_.bytes() + losses_.bytes() + training_state_.data.bytes() +
                       evaluation_state_.data.bytes() + stream_lanes_.data.bytes() + sequence_scratch_.bytes() +
                       (stream_rows_.size() + evaluation_rows_.size()) * sizeof(float);
   for (const LayerActivations& layer : layers_) {

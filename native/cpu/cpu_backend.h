@@ -10,6 +10,7 @@
 #include "cpu/aligned_buffer.h"
 #include "cpu/kernels.h"
 #include "cpu/partition.h"
+#include "cpu/row_blocks.h"
 #include "cpu/thread_team.h"
 #include "cpu/weights.h"
 
@@ -20,7 +21,7 @@ inline constexpr int kSingleStreams = 2;
 
 // What one layer computes in T steps for the blocks of a batch; a "pair" is one (step, lane block).
 struct LayerActivations {
-  AlignedBuffer<float> gates;         // [T][blocks][gate_stride]: activations, then gradients of the pre-activations
+  RowBlocks gates;                    // [T][blocks] of [4H padded]: activations, then gradients of the pre-activations
   AlignedBuffer<float> c;             // [T + 1][blocks][unit_stride], [0] is the state before
   AlignedBuffer<float> h;             // likewise
   AlignedBuffer<float> dropped;       // [T][blocks][unit_stride]: h after dropout
@@ -102,7 +103,7 @@ class CpuBackend final : public Backend {
   std::size_t panel_floats() const;  // that accumulate needs a thread
   void accumulate(const GradientProduct* products, int count, int thread);
   void pack_panel(const GradientProduct& product, int column, int first, int run, float* packed) const;
-  void sum_tile(const GradientProduct& product, const float* const* dy, int first, int run, int row, int rows) const;
+  void sum_tile(const GradientProduct& product, const TileRows* dy, int first, int run, int row, int rows) const;
   void onehot_gradients(int thread, int first_pair, int last_pair);
   void finish_input_gradients(int thread);
 
@@ -131,7 +132,7 @@ class CpuBackend final : public Backend {
   int pairs() const { return pass_.steps * pass_.blocks; }
   int output_first_step() const { return pass_.target == Target::last ? pass_.steps - 1 : 0; }
   float* gates(int layer, int step, int block) {
-    return layers_[layer].gates.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * gate_stride_;
+    return layers_[layer].gates.block(static_cast<std::size_t>(step) * pass_.blocks + block);
   }
   float* unit_row(AlignedBuffer<float>& buffer, int step, int block) {
     return buffer.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * unit_stride_;
@@ -164,7 +165,6 @@ class CpuBackend final : public Backend {
 
   int units_padded_;          // H rounded up to 16
   std::size_t unit_stride_;   // floats of a lane block of units
-  std::size_t gate_stride_;   // floats of a lane block of gate rows
   std::size_t input_stride_;  // floats of a lane block of input features
 
   AlignedBuffer<float> parameters_, gradients_, first_moments_, second_moments_;
@@ -180,7 +180,7 @@ class CpuBackend final : public Backend {
   AlignedBuffer<float> recurrent_gradient_;   // [blocks][unit_stride]
   AlignedBuffer<float> cell_gradient_;        // [blocks][unit_stride]
   AlignedBuffer<float> onehot_gradient_;      // [V][4H padded]
-  AlignedBuffer<float> logits_;               // [output chunk pairs][V padded][16]
+  RowBlocks logits_;                          // [output chunk pairs] of [V padded]: logits, then their gradients
   int output_chunk_ = 1;                      // pairs in logits_
   AlignedBuffer<float> losses_;               // [T][blocks][16]
   std::vector<AlignedBuffer<float>> panels_;  // one a thread: packed columns of a gradient product

@@ -28,8 +28,10 @@ std::size_t CpuBackend::panel_floats() const {
 
 // dW[row][column] += sum over pairs and lanes of dy[row][lane] * x[column][lane].
 struct CpuBackend::GradientProduct {
-  std::vector<const float*> dy;  // [pairs]: [rows][16]
-  std::vector<const float*> x;   // [pairs]: [columns][16]
+  const RowBlocks* dy;  // [rows][16] of pair p in block first_block + p
+  std::size_t first_block;
+  int pairs;
+  std::vector<const float*> x;  // [pairs]: [columns][16]
   int rows;
   int columns;
   int hidden_rows;  // > 0: rows are interleaved gates of that many units
@@ -151,14 +153,12 @@ void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int las
     product.columns = columns;
     product.hidden_rows = hidden_rows;
     product.gradient = gradients_.data() + parameter.offset;
-    product.dy.reserve(count);
+    // Gates are kept of all pairs, logits of a chunk.
+    product.dy = output ? &logits_ : &layers_[layer].gates;
+    product.first_block = output ? 0 : first_pair;
+    product.pairs = count;
     product.x.reserve(count);
     return product;
-  };
-  const std::size_t logits_stride = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
-  const auto dy = [&](int pair) -> const float* {
-    if (output) return logits_.data() + static_cast<std::size_t>(pair - first_pair) * logits_stride;
-    return gates(layer, pair / pass_.blocks, pair % pass_.blocks);
   };
   const bool table_input = !output && layer == 0 && spec_.coding != InputCoding::embedding;
   GradientProduct* recurrent =
@@ -177,11 +177,9 @@ void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int las
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
     if (scalar) products[0].scalar.push_back(input_block(step, block));
     if (recurrent != nullptr) {
-      recurrent->dy.push_back(dy(pair));
       recurrent->x.push_back(unit_row(layers_[layer].h, step, block));
     }
     if (input != nullptr) {
-      input->dy.push_back(dy(pair));
       input->x.push_back(output       ? layer_output(spec_.layers - 1, step, block)
                          : layer == 0 ? input_block(step, block)
                                       : layer_output(layer - 1, step, block));
@@ -201,11 +199,11 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
   const auto panels_of = [width](const GradientProduct& product) { return (product.columns + width - 1) / width; };
   int panels = 0;
   for (int i = 0; i < count; ++i) panels += panels_of(products[i]);
-  const int pairs = static_cast<int>(products[0].dy.size());
+  const int pairs = products[0].pairs;
   const std::size_t panel_size = static_cast<std::size_t>(kPanelPairs) * kLanes * width;
   const int share_first = share_begin(panels, threads, thread), share_last = share_begin(panels, threads, thread + 1);
   AlignedBuffer<float>& packed = panels_[thread];
-  const float* a[kPanelPairs];
+  TileRows a[kPanelPairs];
   float* c[kMaxTileRows];
   for (int first = 0; first < pairs; first += kPanelPairs) {
     const int run = std::min(kPanelPairs, pairs - first);
@@ -228,7 +226,7 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
         work.pairs = run;
         work.rows = std::min(kernels_.tile_rows, product->rows - row);
         work.c = c;
-        for (int p = 0; p < run; ++p) a[p] = product->dy[first + p] + static_cast<std::size_t>(row) * kLanes;
+        for (int p = 0; p < run; ++p) a[p] = product->dy->tile(product->first_block + first + p, row);
         if (sums) sum_tile(*product, a, first, run, row, work.rows);
         for (int panel = begin; panel < end; ++panel) {
           const int column = panel * width;
@@ -258,7 +256,7 @@ void CpuBackend::pack_panel(const GradientProduct& product, int column, int firs
     }
 }
 
-void CpuBackend::sum_tile(const GradientProduct& product, const float* const* dy, int first, int run, int row,
+void CpuBackend::sum_tile(const GradientProduct& product, const TileRows* dy, int first, int run, int row,
                           int rows) const {
   float sums[kMaxTileRows], scaled[kMaxTileRows];
   const bool scalar = product.scalar_weight != nullptr;

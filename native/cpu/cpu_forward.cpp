@@ -155,13 +155,12 @@ void CpuBackend::output_stage(int thread) {
 
 void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
   const int top = spec_.layers - 1;
-  const std::size_t stride = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
   const double targets = static_cast<double>(pass_.target == Target::last ? 1 : pass_.steps) * pass_.batch;
   std::int32_t wanted[kLanes];
   for (int pair = first_pair; pair < last_pair; ++pair) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
     const float* input = layer_output(top, step, block);
-    float* logits = logits_.data() + static_cast<std::size_t>(pair - chunk_first) * stride;
+    float* logits = logits_.block(pair - chunk_first);
     weights_.output().multiply(0, 0, spec_.vocabulary, 1, &input, &logits, weights_.output_bias(), false);
     const int lanes = std::min(kLanes, pass_.batch - block * kLanes);
     for (int lane = 0; lane < lanes; ++lane) {

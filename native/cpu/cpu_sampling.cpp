@@ -171,11 +171,10 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int strea
     team_.barrier();
     forward(thread);
     const int threads = pass_.partition.threads;
-    const std::size_t stride = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
     for (int block = share_begin(pass_.blocks, threads, thread); block < share_begin(pass_.blocks, threads, thread + 1);
          ++block) {
       // A place for each thread at work: where there are fewer blocks than threads, for each block.
-      float* out = logits_.data() + static_cast<std::size_t>(std::min(thread, block)) * stride;
+      float* out = logits_.block(std::min(thread, block));
       const float* input = layer_output(spec_.layers - 1, pass_.steps - 1, block);
       weights_.output().multiply(0, 0, spec_.vocabulary, 1, &input, &out, weights_.output_bias(), false);
       for (int s = block * kLanes; s < std::min(streams, (block + 1) * kLanes); ++s)

@@ -13,9 +13,8 @@
 
 namespace cudnn_lstm::cpu {
 
-inline constexpr int kLanes = 16;  // sequences in a lane block
-inline constexpr int kMaxTileRows =
-    8;  // the tallest tile of any table; buffers read by tiles are padded by as many rows
+inline constexpr int kLanes = 16;       // sequences in a lane block
+inline constexpr int kMaxTileRows = 8;  // the tallest tile of any table
 inline constexpr int kMaxTileBlocks = 2;
 inline constexpr int kMaxPanelWidth = 32;
 
@@ -32,10 +31,24 @@ struct TileProduct {
   float* c[kMaxTileBlocks];
 };
 
+// Rows of a lane block, 16 floats apart, of which a whole tile of any table may be read: RowBlocks alone makes these,
+// and has room for what a tile reads past a block's last row.
+class TileRows {
+ public:
+  TileRows() = default;
+  const float* data() const { return data_; }
+
+ private:
+  friend class RowBlocks;
+  explicit TileRows(const float* data) : data_(data) {}
+
+  const float* data_ = nullptr;
+};
+
 // One tile of a weight gradient: C[row][column] += sum over pairs p and lanes b of A_p[row][b] * X[p][b][column].
 struct GradientTile {
-  const float* const* a;  // [pairs]: address of the tile's first row in each (tick, block) pair, rows 16 floats apart
-  const float* x;         // [pairs][16][panel_width], from pack_panel
+  const TileRows* a;  // [pairs]: the tile in each (tick, block) pair
+  const float* x;     // [pairs][16][panel_width], from pack_panel
   int pairs;
   int rows;         // of the tile that count
   int columns;      // of the panel that count
@@ -113,7 +126,7 @@ struct KernelTable {
   void (*adam)(const AdamStep&, const float* g, float* m, float* v, float* p, std::size_t count);
   // For each row: sums[r] = sum over pairs and lanes of dy[p][r][lane]; scaled[r] = the same of dy[p][r][lane] *
   // x[p][lane] (0 where x is nullptr).
-  void (*sum_rows)(const float* const* dy, const float* const* x, int pairs, int rows, float* sums, float* scaled);
+  void (*sum_rows)(const TileRows* dy, const float* const* x, int pairs, int rows, float* sums, float* scaled);
   // y += x
   void (*add)(const float* x, float* y, std::size_t count);
   // Fused multiply-adds in registers only: returns how many floating-point operations it did.

@@ -192,11 +192,11 @@ void gradient_tile(const GradientTile& t) {
   vf sum[kRows][kColumns] = {};
   const float* x = t.x;
   for (int p = 0; p < t.pairs; ++p) {
-    const float* a = t.a[p];
+    const float* a = t.a[p].data();
     if (p + 1 < t.pairs) {
       // The next pair's rows lie a whole tick away, which no hardware prefetcher follows.
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) __builtin_prefetch(t.a[p + 1] + r * kLanes);
+      for (int r = 0; r < kRows; ++r) __builtin_prefetch(t.a[p + 1].data() + r * kLanes);
     }
     for (int lane = 0; lane < kLanes; ++lane) {
       vf columns[kColumns];
@@ -552,13 +552,13 @@ void adam(const AdamStep& s, const float* g, float* m, float* v, float* p, std::
   }
 }
 
-void sum_rows(const float* const* dy, const float* const* x, int pairs, int rows, float* sums, float* scaled) {
+void sum_rows(const TileRows* dy, const float* const* x, int pairs, int rows, float* sums, float* scaled) {
   for (int r = 0; r < rows; ++r) {
     vf sum[kVectors] = {}, product[kVectors] = {};
     for (int p = 0; p < pairs; ++p) {
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) {
-        const vf value = load(dy[p] + r * kLanes + j * VW);
+        const vf value = load(dy[p].data() + r * kLanes + j * VW);
         sum[j] = sum[j] + value;
         if (x != nullptr) product[j] += value * load(x[p] + j * VW);
       }
