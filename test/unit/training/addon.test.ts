@@ -129,7 +129,9 @@ it('keeps the event loop free, and starts nothing more after an abort', async ()
   };
   await expect(collect(trainer)).rejects.toThrow('enough');
   expect(turnsOfCalls).toHaveLength(21); // The one that was running was the last.
-  for (const turns of turnsOfCalls.slice(2, 20)) expect(turns).toBeGreaterThan(2); // Calls grow to about 50 ms.
+  // Over all calls but the first two: they grow to about 50 ms, and a single one may be short. A loop that is held has one turn a call.
+  const turns = turnsOfCalls.slice(2, 20).reduce((total, each) => total + each, 0);
+  expect(turns).toBeGreaterThan(2 * 18);
   expect(run.last?.metadata.training?.stepCount).toBe(native.stepCount);
   native.dispose();
 });
