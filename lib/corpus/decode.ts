@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { addAbortSignal } from 'node:stream';
 import iconv from 'iconv-lite';
 import { DataError, UsageError } from '../errors';
+import { explainUndecodable, sampleBytes } from './guess';
 import type { Source } from './sources';
 
 /** Index of the first byte that is not part of a valid UTF-8 sequence (RFC 3629), or -1. A sequence cut off at the end counts. */
@@ -47,33 +48,32 @@ interface PieceDecoder {
   end(): string;
 }
 
-const utf16Marks = [
-  [0xff, 0xfe],
-  [0xfe, 0xff],
-] as const;
-
-function beginsLikeUtf16(bytes: Uint8Array): boolean {
-  return utf16Marks.some(([first, second]) => bytes[0] === first && bytes[1] === second);
+/** Thrown by the UTF-8 decoder; `readText` makes an error of it that says what the text looks like. */
+class NotUtf8 extends Error {
+  constructor(
+    /** Of the first byte that is wrong. */
+    readonly offset: number,
+    /** What is there of the text from that byte on. */
+    readonly after: Uint8Array,
+  ) {
+    super('not valid UTF-8');
+  }
 }
 
-function utf8Decoder(name: string): PieceDecoder {
+function utf8Decoder(): PieceDecoder {
   // The byte order mark is the normaliser's business.
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   let held: Uint8Array = new Uint8Array(0);
   let offset = 0;
-  const decode = (bytes: Uint8Array) => {
+  /** `next`: what follows and is held back. */
+  const decode = (bytes: Uint8Array, next: Uint8Array) => {
     try {
       const text = decoder.decode(bytes);
       offset += bytes.length;
       return text;
-    } catch (cause) {
+    } catch {
       const at = Math.max(0, firstInvalidUtf8(bytes));
-      const byte = (bytes[at] ?? 0).toString(16).toUpperCase().padStart(2, '0');
-      const remedy =
-        offset + at === 0 && beginsLikeUtf16(bytes)
-          ? 'it begins as UTF-16 does: --encoding utf-16'
-          : 'if it is in another encoding, name it, e.g. --encoding latin1';
-      throw new DataError(`${name} is not valid UTF-8: byte 0x${byte} at offset ${offset + at}; ${remedy}`, { cause });
+      throw new NotUtf8(offset + at, Buffer.concat([bytes.subarray(at), next]));
     }
   };
   return {
@@ -81,9 +81,9 @@ function utf8Decoder(name: string): PieceDecoder {
       const all = held.length === 0 ? bytes : Buffer.concat([held, bytes]);
       const whole = all.length - unfinishedBytes(all);
       held = all.slice(whole);
-      return decode(all.subarray(0, whole));
+      return decode(all.subarray(0, whole), held);
     },
-    end: () => decode(held),
+    end: () => decode(held, new Uint8Array(0)),
   };
 }
 
@@ -130,33 +130,95 @@ function iconvDecoder(name: string, encoding: string): PieceDecoder {
       offset += bytes.length;
       return text;
     },
-    end: () => checked(decoder.end() ?? ''),
+    // Some of its decoders return a number where nothing is left.
+    end: () => checked(decoder.end() || ''),
   };
 }
 
+/** A name of an encoding without case, hyphens and the like. */
+function canonicalName(encoding: string): string {
+  return encoding.toLowerCase().replace(/[^0-9a-z]/g, '');
+}
+
+/** Whether an encoding is ISO 8859-1 to the letter, in which 0x80 to 0x9F are control characters. */
+export function isLatin1(encoding: string): boolean {
+  return ['latin1', 'iso88591', 'binary', 'l1', 'cp819'].includes(canonicalName(encoding));
+}
+
 function makeDecoder(name: string, encoding: string): PieceDecoder {
-  const canonical = encoding.toLowerCase().replace(/[^0-9a-z]/g, '');
-  if (canonical === 'utf8' || canonical === 'unicode11utf8') return utf8Decoder(name);
+  const canonical = canonicalName(encoding);
+  if (canonical === 'utf8' || canonical === 'utf8sig' || canonical === 'unicode11utf8') return utf8Decoder();
   if (canonical === 'utf16') return utf16Decoder(name);
   if (canonical === 'utf16le' || canonical === 'ucs2') return utf16Decoder(name, 'le');
   if (canonical === 'utf16be') return utf16Decoder(name, 'be');
   return iconvDecoder(name, encoding);
 }
 
-/** @throws UsageError for a name that is not a known encoding. */
+/** @throws UsageError for a name that is not a known encoding of text. */
 export function checkEncoding(encoding: string): void {
-  if (!iconv.encodingExists(encoding)) {
-    throw new UsageError(
-      `no encoding named ${encoding}; common ones are utf8, latin1, windows-1252, utf-16, shift_jis, gbk`,
-    );
-  }
+  const canonical = canonicalName(encoding);
+  // Two ways to write bytes as text, which iconv-lite has among its encodings.
+  const isText = canonical !== 'base64' && canonical !== 'hex';
+  if (canonical === 'utf8sig' || (isText && iconv.encodingExists(encoding))) return;
+  throw new UsageError(
+    `no text encoding named ${encoding}; common ones are utf8, windows-1252, latin1, utf-16, shift_jis, gbk`,
+  );
 }
 
 /** The text of a source, piece by piece. @throws DataError with the file's name, and the offset of a byte that does not decode. */
 export async function* readText(source: Source, encoding: string, signal?: AbortSignal): AsyncGenerator<string> {
   const decoder = makeDecoder(source.name, encoding);
-  for await (const piece of readBytes(source, signal)) yield decoder.push(piece);
-  yield decoder.end();
+  const pieces = readBytes(source, signal);
+  const head: Uint8Array[] = [];
+  let kept = 0;
+  try {
+    for (;;) {
+      const { value: piece, done } = await pieces.next();
+      if (done) break;
+      if (kept < sampleBytes) {
+        head.push(piece.slice(0, sampleBytes - kept));
+        kept += piece.length;
+      }
+      yield decoder.push(piece);
+    }
+    yield decoder.end();
+  } catch (error) {
+    throw error instanceof NotUtf8 ? await notUtf8(source.name, error, Buffer.concat(head), pieces) : error;
+  } finally {
+    await pieces.return(undefined);
+  }
+}
+
+/** The error about a text that is not UTF-8; it reads on a little to see what it looks like instead. */
+async function notUtf8(
+  name: string,
+  { offset, after: begun }: NotUtf8,
+  head: Uint8Array,
+  rest: AsyncGenerator<Uint8Array>,
+): Promise<DataError> {
+  const parts = [begun];
+  for (let length = begun.length; length < sampleBytes; ) {
+    const { value: piece, done } = await rest.next();
+    if (done) break;
+    parts.push(piece);
+    length += piece.length;
+  }
+  const after = Buffer.concat(parts).subarray(0, sampleBytes);
+  const byte = (after[0] ?? 0).toString(16).toUpperCase().padStart(2, '0');
+  const remedy = explainUndecodable({ offset, before: head.subarray(0, offset), after });
+  return new DataError(`${name} is not valid UTF-8: byte 0x${byte} at offset ${offset}; ${remedy}`);
+}
+
+/** The first bytes of a source that can be read again. */
+export async function readHead(source: Source, signal?: AbortSignal): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const piece of readBytes(source, signal)) {
+    parts.push(piece);
+    length += piece.length;
+    if (length >= sampleBytes) break;
+  }
+  return Buffer.concat(parts).subarray(0, sampleBytes);
 }
 
 /** The bytes of a source, piece by piece. @throws DataError if it cannot be read. */
@@ -166,7 +228,7 @@ export async function* readBytes(source: Source, signal?: AbortSignal): AsyncGen
     yield* source.bytes;
     return;
   }
-  const stream = source.path === undefined ? process.stdin : createReadStream(source.path, { highWaterMark: 1 << 20 });
+  const stream = source.path === undefined ? process.stdin : createReadStream(source.path, { highWaterMark: 1 << 18 });
   // An abort must not wait for a terminal or a pipe to say something.
   if (signal) addAbortSignal(signal, stream);
   try {

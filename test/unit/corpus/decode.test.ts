@@ -84,8 +84,12 @@ describe('UTF-8', () => {
         await expect(decode(cut(bytes, places))).rejects.toMatchObject({
           code: 'ERR_DATA',
           exitCode: 3,
-          message: `a.txt is not valid UTF-8: byte 0x${byte} at offset ${at}; if it is in another encoding, name it, e.g. --encoding latin1`,
+          message: expect.stringMatching(
+            `^a.txt is not valid UTF-8: byte 0x${byte} at offset ${at}; .*(--encoding|name a text|head -c|iconv -c)`,
+          ),
         });
+        const whole = await decode([bytes]).catch((error: Error) => error.message);
+        await expect(decode(cut(bytes, places))).rejects.toThrow(whole);
       }),
       { numRuns: 5000 },
     );
@@ -185,11 +189,21 @@ describe('other encodings', () => {
     await expect(decode(bytesOf(0x41, 0x81), 'gbk')).rejects.toThrow('not valid gbk');
   });
 
+  it.each(['base64', 'hex', 'BASE-64', 'Hex'])('%s is no encoding of a text', (name) => {
+    expect(() => checkEncoding(name)).toThrow(`no text encoding named ${name}`);
+  });
+
+  it('utf-8-sig, as Python calls it, is UTF-8', async () => {
+    checkEncoding('utf-8-sig');
+    expect(await decode([Buffer.from('\uFEFFé')], 'utf-8-sig')).toBe('\uFEFFé');
+    await expect(decode(bytesOf(0x41, 0xff), 'UTF_8_SIG')).rejects.toThrow('byte 0xFF at offset 1');
+  });
+
   it('are refused by a name that is none', () => {
     expect(() => checkEncoding('klingon')).toThrow(
       expect.objectContaining({
         code: 'ERR_USAGE',
-        message: expect.stringMatching(/no encoding named klingon; common ones are/),
+        message: expect.stringMatching(/no text encoding named klingon; common ones are/),
       }),
     );
   });
