@@ -88,6 +88,6 @@ export type { TrainedModel, TrainerParts } from './training/parts';
 export { planTraining, type TrainingPlan } from './training/plan';
 export { openTraining, type Training, type TrainingRequest } from './training/preparation';
 export { type PresetName, presets } from './training/presets';
+export type { Split } from './training/sizes';
 export { Trainer } from './training/trainer';
-export type { Split } from './training/validation';
 export { packageVersion } from './version';

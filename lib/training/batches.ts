@@ -4,12 +4,13 @@
  *
  * Shapes: B batch, T steps (the sequence length), N training ids.
  */
+
+import { Breather } from '../breather';
 import type { IdSource } from '../corpus/ids';
 import type { Target } from '../device/native';
-import { DataError } from '../errors';
-import { Breather } from './breather';
 import { KeyedPermutation, keyedInteger } from './keyed-random';
 import type { TrainingOptions } from './options';
+import { tooShort } from './sizes';
 
 /** Steps that go to the device in one call. */
 export interface BatchCut {
@@ -71,7 +72,7 @@ class StreamBatches implements BatchSource {
     this.#steps = seqLength;
     this.#seed = seed;
     this.stepsPerEpoch = Math.floor(length / (batchSize * seqLength));
-    if (this.stepsPerEpoch === 0) throw tooShortForStreams(length, batchSize, seqLength);
+    if (this.stepsPerEpoch === 0) throw tooShort(length, { target: 'every', batchSize, seqLength, validation: 0 });
     this.targetsPerEpoch = this.stepsPerEpoch * batchSize * seqLength;
     this.charactersPerEpoch = this.targetsPerEpoch;
   }
@@ -126,12 +127,7 @@ class WindowBatches implements BatchSource {
     this.#steps = seqLength;
     this.#seed = seed;
     const windows = length - seqLength;
-    if (windows < 1) {
-      throw new DataError(
-        `The corpus is too short: ${characters(length)} to train on, and a window of --seq-length ${seqLength} and the character ` +
-          `after it need ${seqLength + 1}; give a longer text${length > 1 ? `, or --seq-length ${Math.max(1, Math.floor(length / 2))}` : ''}.`,
-      );
-    }
+    if (windows < 1) throw tooShort(length, { target: 'last', batchSize, seqLength, validation: 0 });
     this.stepsPerEpoch = Math.ceil(windows / batchSize);
     this.targetsPerEpoch = windows;
     this.charactersPerEpoch = windows * seqLength;
@@ -162,26 +158,4 @@ class WindowBatches implements BatchSource {
     }
     return this.#order.permutation;
   }
-}
-
-function tooShortForStreams(length: number, batch: number, steps: number): DataError {
-  const fit = fitting(length, batch, steps);
-  return new DataError(
-    `The corpus is too short: ${characters(length)} to train on, and --batch-size ${batch} times --seq-length ${steps} needs ` +
-      `${batch * steps}; give a longer text${fit ? `, or --batch-size ${fit.batch} --seq-length ${fit.steps}` : ''}.`,
-  );
-}
-
-/** Halves B, then T, until an epoch has eight steps or nothing is left to halve. */
-function fitting(length: number, batch: number, steps: number): { batch: number; steps: number } | undefined {
-  let [b, t] = [batch, steps];
-  while (8 * b * t > length && (b > 1 || t > 1)) {
-    if (b > 1) b = Math.floor(b / 2);
-    else t = Math.floor(t / 2);
-  }
-  return b * t <= length && length > 1 ? { batch: b, steps: t } : undefined;
-}
-
-function characters(count: number): string {
-  return `${count} character${count === 1 ? '' : 's'}`;
 }

@@ -9,8 +9,8 @@ import type { TrainingOptions } from './options';
 import type { Pacer } from './pacer';
 import type { TrainerParts } from './parts';
 import { learningRateAt } from './schedule';
+import type { Split } from './sizes';
 import type { TrainingState } from './state';
-import type { Split } from './validation';
 
 export class Reporter {
   /** Seconds of each epoch of this invocation. */

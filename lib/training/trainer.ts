@@ -15,8 +15,9 @@ import { Pacer } from './pacer';
 import type { TrainedModel, TrainerParts } from './parts';
 import { divergence, Reporter } from './reports';
 import { learningRates } from './schedule';
+import type { Split } from './sizes';
 import { fromResumeState, newState, newSums, type TrainingState } from './state';
-import { type Split, scoreValidation, splitCorpus } from './validation';
+import { scoreValidation, splitCorpus } from './validation';
 
 /** Seconds between two step records in metrics.jsonl: an epoch may take hours. */
 const recordEvery = 10;

@@ -4,36 +4,23 @@
  *
  * Shapes: V characters of the tail, T steps (the sequence length), S streams.
  */
+
+import { Breather } from '../breather';
 import type { IdSource } from '../corpus/ids';
 import type { NativeEvaluateCall } from '../device/native';
 import type { QueuedModel } from '../device/queue';
-import { DataError } from '../errors';
-import { Breather } from './breather';
 import type { TrainingOptions } from './options';
-
-/** How the ids are divided: training takes 0..training-1, validation the `validation` ids after that. */
-export interface Split {
-  readonly training: number;
-  readonly validation: number;
-}
+import { divide, type SizeOptions, type Split, tooShort } from './sizes';
 
 /**
  * Cuts the tail off.
  *
- * @throws DataError if a tail was asked for and the corpus is too short to have one.
+ * @throws DataError if a tail was asked for and the corpus is too short to have one and be trained on; it names what would fit.
  */
-export function splitCorpus(
-  length: number,
-  { validation: fraction, seqLength }: Pick<TrainingOptions, 'validation' | 'seqLength'>,
-): Split {
-  const validation = Math.floor(length * fraction);
-  if (fraction > 0 && (validation < 1 || length - validation < seqLength)) {
-    throw new DataError(
-      `The corpus is too short to keep ${fraction} of its ${length} characters for validation with --seq-length ${seqLength}; ` +
-        'give a longer text, a smaller --seq-length, or --validation 0.',
-    );
-  }
-  return { training: length - validation, validation };
+export function splitCorpus(length: number, options: SizeOptions): Split {
+  const split = divide(length, options);
+  if (split === undefined) throw tooShort(length, options);
+  return split;
 }
 
 type Evaluator = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState' | 'evaluationSequence'>;

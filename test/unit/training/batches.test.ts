@@ -70,7 +70,7 @@ describe('streams (target every)', () => {
   it('says what would fit a text that is too short', () => {
     const make = () => createBatches(arrayIds(text), 200, { ...o, batchSize: 16, seqLength: 50 });
     expect(make).toThrow(
-      'The corpus is too short: 200 characters to train on, and --batch-size 16 times --seq-length 50 needs 800; ' +
+      'The corpus is too short: 200 characters, and --batch-size 16 times --seq-length 50 takes 800 to train on; ' +
         'give a longer text, or --batch-size 1 --seq-length 25.',
     );
     const fits = createBatches(arrayIds(text), 200, { ...o, batchSize: 1, seqLength: 25 });
@@ -106,7 +106,7 @@ describe('windows (target last)', () => {
 
   it('refuses a text that has no window', () => {
     expect(() => createBatches(arrayIds(text), 10, o)).toThrow(
-      'The corpus is too short: 10 characters to train on, and a window of --seq-length 10 and the character after it need 11; ' +
+      'The corpus is too short: 10 characters, and a window of --seq-length 10 and the character after it take 11 to train on; ' +
         'give a longer text, or --seq-length 5.',
     );
   });

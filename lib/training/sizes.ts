@@ -1,0 +1,80 @@
+/** How a text is divided, whether it is long enough for that, and what fits where it is not. */
+import { DataError } from '../errors';
+import type { TrainingOptions } from './options';
+
+/** What decides how many characters a run needs. */
+export type SizeOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' | 'validation'>;
+
+/** How the ids are divided: training takes 0..training-1, validation the `validation` ids after that. */
+export interface Split {
+  readonly training: number;
+  readonly validation: number;
+}
+
+/** Steps of an epoch that are worth having, and characters of a sequence that are. */
+const [goodSteps, goodLength] = [8, 5];
+
+/** The least number of characters to train on. */
+export function leastLength({ target, batchSize, seqLength }: SizeOptions): number {
+  return target === 'every' ? Math.max(2, batchSize * seqLength) : seqLength + 1;
+}
+
+/** The split that was asked for, or undefined if the text is too short for it or for training on the rest. */
+export function divide(length: number, options: SizeOptions): Split | undefined {
+  const validation = Math.floor(length * options.validation);
+  const training = length - validation;
+  if (options.validation > 0 && validation < 1) return undefined;
+  return training >= leastLength(options) ? { training, validation } : undefined;
+}
+
+/**
+ * The nearest to what was asked for that fits: fewer sequences first, then shorter ones, and without a validation text only where
+ * it would have no character. Undefined for a text of one character.
+ */
+export function fittingSizes(length: number, asked: SizeOptions): SizeOptions | undefined {
+  const validation = length * asked.validation < 1 ? 0 : asked.validation;
+  const training = length - Math.floor(length * validation);
+  if (training < 2) return validation > 0 ? fittingSizes(length, { ...asked, validation: 0 }) : undefined;
+  if (asked.target === 'last') {
+    return { ...asked, validation, seqLength: Math.min(asked.seqLength, Math.max(1, Math.floor(training / 2))) };
+  }
+  let batchSize = asked.batchSize;
+  while (batchSize > 1 && goodSteps * batchSize * asked.seqLength > training) batchSize = Math.floor(batchSize / 2);
+  const longest = Math.max(Math.floor(training / goodSteps), Math.min(goodLength, Math.floor(training / 2)));
+  const seqLength = batchSize > 1 ? asked.seqLength : Math.min(asked.seqLength, longest);
+  return { ...asked, validation, batchSize, seqLength };
+}
+
+/** The error about a text that is too short, with options that work. */
+export function tooShort(length: number, asked: SizeOptions): DataError {
+  const { target, batchSize, seqLength, validation } = asked;
+  const kept = Math.floor(length * validation);
+  const share = kept === 0 && validation > 0 ? `--validation ${validation} leaves none to validate on` : undefined;
+  const least = leastLength(asked);
+  const need =
+    length - kept >= least
+      ? undefined
+      : target === 'every'
+        ? `--batch-size ${batchSize} times --seq-length ${seqLength} takes ${count(least)} to train on`
+        : `a window of --seq-length ${seqLength} and the character after it take ${count(least)} to train on`;
+  const fitting = fittingSizes(length, asked);
+  const reasons = [share, need].filter((reason) => reason !== undefined).join(', and ');
+  const kinder = kept > 0 ? ` (${count(kept)} of them to validate on)` : '';
+  return new DataError(
+    `The corpus is too short: ${count(length)} character${length === 1 ? '' : 's'}${kinder}, and ${reasons}; give a longer ` +
+      `text${fitting ? `, or ${flags(fitting, asked)}` : ''}.`,
+  );
+}
+
+function flags(fitting: SizeOptions, asked: SizeOptions): string {
+  const changed = [
+    fitting.batchSize === asked.batchSize ? '' : ` --batch-size ${fitting.batchSize}`,
+    fitting.seqLength === asked.seqLength ? '' : ` --seq-length ${fitting.seqLength}`,
+    fitting.validation === asked.validation ? '' : ` --validation ${fitting.validation}`,
+  ];
+  return changed.join('').trim();
+}
+
+function count(value: number): string {
+  return value.toLocaleString('en');
+}
