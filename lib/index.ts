@@ -20,7 +20,7 @@ export { canonicalLayout } from './checkpoint/layout';
 export { RunDirectory, resolveCheckpoint } from './checkpoint/run-directory';
 export { bundledCorpusPath, type Corpus, type CorpusOptions, openCorpus } from './corpus/corpus';
 export type { IdArray, IdSource } from './corpus/ids';
-export { type Normalization, normalizeText } from './corpus/normalization';
+export { type NormalForm, type Normalization, normalizeText } from './corpus/normalization';
 export { type EncodeOptions, Vocabulary } from './corpus/vocabulary';
 export {
   chooseDevice,

@@ -90,7 +90,7 @@ const metadataSchema = z.strictObject({
   format: z.literal('cudnn-lstm'),
   formatVersion: z.literal(1),
   vocabulary: z.array(z.string().max(2)).min(1).max(largestVocabulary),
-  normalization: z.strictObject({ lowercase: z.boolean() }),
+  normalization: z.strictObject({ lowercase: z.boolean(), form: z.enum(['nfc', 'nfkc']).optional() }),
   model: z.strictObject({
     layers: extent(64),
     hidden: extent(65_536),

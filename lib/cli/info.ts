@@ -110,7 +110,7 @@ function checkpointLines(info: CheckpointInfo, run: Run | undefined): string[] {
     `model:          LSTM, ${model.layers} × ${model.hidden}, input ${coding}, dropout ${model.dropout}`,
     `parameters:     ${info.parameters.toLocaleString('en')}`,
     `vocabulary:     ${info.vocabulary.length} symbols: ${JSON.stringify(info.vocabulary.slice(0, 200).join(''))}${info.vocabulary.length > 200 ? ' …' : ''}`,
-    `normalisation:  ${info.normalization.lowercase ? 'lower-cased' : 'case kept'}`,
+    `normalisation:  ${info.normalization.lowercase ? 'lower-cased' : 'case kept'}${info.normalization.form ? `, ${info.normalization.form.toUpperCase()}` : ''}`,
     `trained:        target ${info.target}, sequence length ${info.seqLength}, ${plural(info.epoch, 'epoch')}, ${plural(info.step, 'step')}`,
   ];
   if (info.loss !== undefined) lines.push(`loss:           ${lossText(info.loss)}`);

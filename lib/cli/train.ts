@@ -68,10 +68,10 @@ async function train(request: TrainingRequest, json: boolean, io: CommandIo): Pr
   return exitCodes.ok;
 }
 
-async function opened(request: TrainingRequest, io: CommandIo): Promise<Training> {
+async function opened(request: TrainingRequest, io: CommandIo, plan = false): Promise<Training> {
   const timer = setTimeout(() => io.stderr.write('reading the text ...\n'), longReading);
   try {
-    return await openTraining(request);
+    return await openTraining(request, plan);
   } finally {
     clearTimeout(timer);
   }
@@ -125,7 +125,7 @@ async function printConfiguration(request: TrainingRequest, json: boolean, io: C
 }
 
 async function printPlan(request: TrainingRequest, json: boolean, io: CommandIo): Promise<number> {
-  await using training = await openTraining(request, true);
+  await using training = await opened(request, io, true);
   const plan = await planTraining(training, request.signal);
   await writeAndDrain(io.stdout, `${json ? JSON.stringify(plan) : describePlan(plan).join('\n')}\n`);
   return exitCodes.ok;
@@ -146,7 +146,7 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
     'clip',
   ],
   'Validation, and when to stop:': ['validation', 'validationEvery', 'patience', 'maxTime'],
-  'The text:': ['lowercase', 'encoding', 'gutenberg'],
+  'The text:': ['lowercase', 'normalize', 'encoding', 'gutenberg'],
   'What is kept and shown:': ['out', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
   'The machine:': ['device', 'threads', 'precision'],
 };

@@ -2,6 +2,7 @@
  * Training events for people: on a terminal a progress bar and lines above it that fit its width, elsewhere plain lines; all on
  * stderr. Samples go to stdout, as they are what the model makes. For programs: one JSON object a line on stdout.
  */
+import { nameSome } from '../corpus/names';
 import type { GpuUsage } from '../device/native';
 import { formatDuration } from '../training/duration';
 import type {
@@ -13,7 +14,6 @@ import type {
   TrainingEvent,
   ValidationEvent,
 } from '../training/events';
-import { nameSources } from '../training/plan';
 import { type CommandIo, writeAndDrain } from './command';
 import { commandLine, pathArgument } from './invocation';
 import { columnsOf, fitParts, type Part, plural, wholeNumber, wrap } from './layout';
@@ -187,7 +187,7 @@ function startLines(event: StartEvent): string[] {
     event.validationCharacters > 0 ? `, validation on the last ${wholeNumber(event.validationCharacters)}` : '';
   return [
     `device: ${deviceText(event)}`,
-    `corpus: ${nameSources(corpus.sources)}: ${wholeNumber(corpus.characters)} characters, ${corpus.symbols} symbols`,
+    `corpus: ${nameSome(corpus.sources)}: ${wholeNumber(corpus.characters)} characters, ${corpus.symbols} symbols`,
     ...corpus.notes.map((note) => `corpus: ${note}`),
     `model: ${wholeNumber(event.parameters)} parameters`,
     `training: ${plural(event.epochs, 'epoch')} of ${plural(event.stepsPerEpoch, 'step')} over ` +

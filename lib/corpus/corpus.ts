@@ -2,24 +2,29 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
+import { Breather } from '../breather';
 import { DataError } from '../errors';
-import { checkEncoding } from './decode';
+import { checkEncoding, isLatin1, readHead } from './decode';
 import { Encoder, SymbolCounter } from './encoder';
+import { guessWide } from './guess';
+import { gutenbergNote } from './gutenberg';
 import type { IdSource } from './ids';
-import type { Normalization } from './normalization';
-import { concatenated, type Piece, type ReadOptions, streamedText, wholeText } from './pieces';
+import type { NormalForm, Normalization } from './normalization';
+import { concatenated, heldText, type Piece, type ReadOptions, streamedText } from './pieces';
 import { FileSink, MemorySink } from './sinks';
 import { resolveSources, type Source } from './sources';
 import { spool, TemporaryFolder } from './temporary';
-import type { Vocabulary } from './vocabulary';
+import { nameCharacters, type Vocabulary } from './vocabulary';
 
 export { bundledCorpusPath } from './sources';
 
 export interface CorpusOptions {
   lowercase?: boolean;
+  /** The Unicode normal form to bring the text into; 'none' unless said otherwise. */
+  normalize?: NormalForm | 'none';
   /** Of the files; 'utf8' unless said otherwise. */
   encoding?: string;
-  /** 'auto' takes what stands between Project Gutenberg's two markers, where both are there once. */
+  /** 'auto' takes what stands between Project Gutenberg's start and end lines, of each book in a text. */
   gutenberg?: 'auto' | 'keep';
   /** Encode with this vocabulary instead of the text's own, as when a run is resumed. */
   vocabulary?: Vocabulary;
@@ -90,38 +95,46 @@ async function settle(
  */
 export async function openCorpus(corpora: readonly string[], o: CorpusOptions = {}): Promise<Corpus> {
   checkEncoding(o.encoding ?? 'utf8');
-  const sources = await resolveSources(corpora, o.signal);
+  const notes: string[] = [];
+  const sources = await resolveSources(corpora, o.signal, (note) => notes.push(note));
   const folder = new TemporaryFolder();
   try {
-    return await readCorpus(sources, folder, o);
+    return await readCorpus(sources, folder, o, notes);
   } catch (error) {
     await folder.remove();
     throw error;
   }
 }
 
-async function readCorpus(sources: readonly Source[], folder: TemporaryFolder, o: CorpusOptions): Promise<Corpus> {
-  const what = sources.length === 1 ? (sources[0] as Source).name : `the corpus (${sources.length} files)`;
-  const normalization: Normalization = { lowercase: o.lowercase ?? false };
+async function readCorpus(
+  sources: readonly Source[],
+  folder: TemporaryFolder,
+  o: CorpusOptions,
+  notes: string[],
+): Promise<Corpus> {
+  const what =
+    sources.length === 1 ? (sources[0] as Source).name : `the corpus (${sources.length.toLocaleString('en')} files)`;
+  const form = o.normalize === 'none' ? undefined : o.normalize;
+  const normalization: Normalization = { lowercase: o.lowercase ?? false, ...(form ? { form } : {}) };
   const limit = o.streamAbove ?? defaultStreamAbove;
   const { settled, bytes } = await settle(sources, folder, limit, o.signal);
   const streamed = bytes > limit;
-  const stripped = new Set<string>();
+  const frames = new Map<string, string | undefined>();
   const reading: ReadOptions = {
     normalization,
     encoding: o.encoding ?? 'utf8',
     gutenberg: o.gutenberg ?? 'auto',
     signal: o.signal,
-    onStripped: ({ name }) => stripped.add(name),
+    onFound: ({ name }, books) => frames.set(name, gutenbergNote(name, books)),
   };
-  const read = () => concatenated(settled, (source) => (streamed ? streamedText : wholeText)(source, reading));
+  const read = () => concatenated(settled, (source) => (streamed ? streamedText : heldText)(source, reading));
   const kept: Piece[] = [];
   if (!streamed) for await (const piece of read()) kept.push(piece);
-  const pieces = () => (streamed ? read() : kept);
+  const pieces = () => paced(streamed ? read() : kept, o.signal);
 
   let vocabulary = o.vocabulary;
+  const counter = new SymbolCounter();
   if (vocabulary === undefined) {
-    const counter = new SymbolCounter();
     for await (const { text } of pieces()) counter.count(text);
     checkUsable(counter.length, undefined, what);
     vocabulary = counter.vocabulary();
@@ -148,12 +161,9 @@ async function readCorpus(sources: readonly Source[], folder: TemporaryFolder, o
     if (encoder.skipped > 0) throw new DataError(`${what} has no character that the model knows`);
     checkUsable(0, undefined, what);
   }
-  const notes = [...stripped].map(
-    (name) => `${name}: Project Gutenberg's header and footer left out (--gutenberg keep to have them in)`,
-  );
+  for (const note of frames.values()) if (note !== undefined) notes.push(note);
   notes.push(...encoder.notes());
-  if (o.vocabulary === undefined && vocabulary.idOf('\0') !== undefined)
-    notes.push(`${what} has NUL characters: it may not be a text, or be one in UTF-16 (--encoding utf-16le)`);
+  if (o.vocabulary === undefined) notes.push(...(await oddities(what, settled, vocabulary, counter, o)));
   if (streamed)
     notes.push(
       `${ids.length.toLocaleString('en')} characters are read from a temporary id file in ${tmpdir()}, not from memory`,
@@ -169,4 +179,54 @@ async function readCorpus(sources: readonly Source[], folder: TemporaryFolder, o
     notes,
     close: () => ids.close(),
   };
+}
+
+/** Pieces, between which the event loop has its turn and an abort is heard. */
+async function* paced(
+  pieces: Iterable<Piece> | AsyncIterable<Piece>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Piece> {
+  const breather = new Breather();
+  for await (const piece of pieces) {
+    yield piece;
+    if (breather.due()) await breather.rest();
+    signal?.throwIfAborted();
+  }
+}
+
+/** What a text's own symbols say of how it was read. */
+async function oddities(
+  what: string,
+  sources: readonly Source[],
+  vocabulary: Vocabulary,
+  counter: SymbolCounter,
+  { encoding = 'utf8', signal }: CorpusOptions,
+): Promise<string[]> {
+  const notes: string[] = [];
+  if (vocabulary.idOf('\0') !== undefined) notes.push(await nulNote(what, sources, signal));
+  const controls = vocabulary.symbols.filter((symbol) => /[\x80-\x84\x86-\x9f]/.test(symbol));
+  if (controls.length > 0) {
+    const cause = isLatin1(encoding)
+      ? 'it may be in Windows-1252: --encoding windows-1252'
+      : 'which stand where Windows-1252 was taken for latin1 when the text was made';
+    notes.push(`${what} has control characters of C1, ${nameCharacters(controls)}: ${cause}`);
+  }
+  const both = counter.inBothForms;
+  if (both.length > 0) {
+    notes.push(
+      `${what} has ${nameCharacters(both)} both as one character and as a letter with a mark, which are different symbols: ` +
+        '--normalize nfc makes them the same',
+    );
+  }
+  return notes;
+}
+
+/** The note about NUL characters, with the encoding that the first text that has some looks like. */
+async function nulNote(what: string, sources: readonly Source[], signal: AbortSignal | undefined): Promise<string> {
+  for (const source of sources) {
+    const head = await readHead(source, signal);
+    const wide = head.includes(0) ? guessWide(head) : undefined;
+    if (wide !== undefined) return `${what} has NUL characters: it looks like ${wide} (--encoding ${wide})`;
+  }
+  return `${what} has NUL characters: it may not be a text`;
 }

@@ -8,6 +8,9 @@ const unknownKept = 1000;
 
 const isHighSurrogate = (unit: number) => unit >= 0xd800 && unit <= 0xdbff;
 
+/** The marks of Latin, Greek and Cyrillic letters and of kana, which is where both forms are in use. */
+const isMark = (unit: number) => (unit >= 0x300 && unit <= 0x36f) || unit === 0x3099 || unit === 0x309a;
+
 /** Ids by code point: a table for the first plane, a map above it. */
 export class Encoder {
   private readonly table = new Int32Array(65_536).fill(unseen);
@@ -57,7 +60,7 @@ export class Encoder {
 
   /** @throws DataError naming what was not in the vocabulary, unless it is to be skipped. */
   finish(): void {
-    if (!this.skip && this.unknown.size > 0) throw unknownCharacters(this.unknown, this.source);
+    if (!this.skip && this.unknown.size > 0) throw unknownCharacters(this.unknown, this.source, this.vocabulary);
   }
 
   /** What there is to tell about characters left out. */
@@ -76,6 +79,9 @@ export function leftOut(count: number, symbols: Iterable<string>): string {
 export class SymbolCounter {
   private readonly seen = new Uint8Array(65_536);
   private readonly above = new Set<string>();
+  /** What was written as a letter and a mark and is one character in NFC. */
+  readonly #composable = new Set<string>();
+  #last = '';
   /** Code points counted. */
   length = 0;
 
@@ -87,9 +93,21 @@ export class SymbolCounter {
         i++;
       } else {
         this.seen[unit] = 1;
+        if (isMark(unit)) this.#compose(i > 0 ? (text[i - 1] as string) : this.#last, text[i] as string);
       }
       this.length++;
     }
+    if (text !== '') this.#last = text.slice(-1);
+  }
+
+  #compose(letter: string, mark: string): void {
+    const composed = (letter + mark).normalize('NFC');
+    if (composed.length === 1) this.#composable.add(composed);
+  }
+
+  /** Characters that are there in both forms: as one, and as a letter with a mark. */
+  get inBothForms(): string[] {
+    return [...this.#composable].filter((symbol) => this.seen[symbol.charCodeAt(0)] === 1).sort();
   }
 
   /** @throws DataError if there are none, or too many. */

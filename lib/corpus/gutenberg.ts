@@ -10,14 +10,23 @@ export interface BookRange {
   end: number;
 }
 
-/** Looks for the two marker lines in a text that comes in pieces, its lines ended by LF. */
+/** What the marker lines of a text say. */
+export interface FoundBooks {
+  /** The books, in order; none where the lines are not pairs of a start and an end, one after another. */
+  books: BookRange[];
+  /** How many lines of each kind there are. */
+  starts: number;
+  ends: number;
+}
+
+/** Looks for the marker lines in a text that comes in pieces, its lines ended by LF. */
 export class BookFinder {
   private seen = 0;
   private lineBegin = 0;
   /** The beginning of the line in progress, if it begins with an asterisk. */
   private head = '';
-  private readonly startLineEnds: number[] = [];
-  private readonly endLineBegins: number[] = [];
+  /** In order: where a book begins, after its start line, or ends, before its end line. */
+  private readonly markers: { kind: 'START' | 'END'; at: number }[] = [];
 
   push(text: string): void {
     for (let from = 0; from < text.length; ) {
@@ -33,30 +42,52 @@ export class BookFinder {
 
   private endLine(at: number): void {
     const kind = marker.exec(this.head)?.[1]?.toUpperCase();
-    if (kind === 'START') this.startLineEnds.push(at);
-    else if (kind === 'END') this.endLineBegins.push(this.lineBegin);
+    if (kind === 'START') this.markers.push({ kind, at: at + 1 });
+    else if (kind === 'END') this.markers.push({ kind, at: this.lineBegin });
     this.lineBegin = at + 1;
     this.head = '';
   }
 
-  /**
-   * What stands between the two lines, or undefined if they are not both there exactly once in that order: then the text is not
-   * what it seems, and stays as it is.
-   */
-  end(): BookRange | undefined {
+  /** What stands between each start line and its end line. Where they are no such pairs the text is not what it seems. */
+  end(): FoundBooks {
     this.endLine(this.seen);
-    const [start] = this.startLineEnds;
-    const [end] = this.endLineBegins;
-    if (this.startLineEnds.length !== 1 || this.endLineBegins.length !== 1) return undefined;
-    if (start === undefined || end === undefined || start > end) return undefined;
-    return { begin: start + 1, end };
+    const starts = this.markers.filter(({ kind }) => kind === 'START').length;
+    const ends = this.markers.length - starts;
+    const paired = starts === ends && this.markers.every(({ kind }, i) => kind === (i % 2 === 0 ? 'START' : 'END'));
+    const books: BookRange[] = [];
+    for (let i = 0; paired && i < this.markers.length; i += 2)
+      books.push({ begin: this.markers[i]?.at as number, end: this.markers[i + 1]?.at as number });
+    return { books, starts, ends };
   }
 }
 
-/** The book in a text, or undefined if it stands between no such lines. */
+/** What of a piece of a text that begins at `at` belongs to one of the books. */
+export function cutBooks(piece: string, at: number, books: readonly BookRange[]): string {
+  return books.map(({ begin, end }) => piece.slice(Math.max(0, begin - at), Math.max(0, end - at))).join('');
+}
+
+/** The books in a text, one after another, or undefined if it has no such lines or not in pairs. */
 export function stripGutenberg(text: string): string | undefined {
   const finder = new BookFinder();
   finder.push(text);
-  const book = finder.end();
-  return book && text.slice(book.begin, book.end);
+  const { books } = finder.end();
+  return books.length === 0 ? undefined : cutBooks(text, 0, books);
+}
+
+/** What there is to tell of a text: that the frames were left out, or that they were not. `keep`: how to have them in. */
+export function gutenbergNote(
+  name: string,
+  { books, starts, ends }: FoundBooks,
+  keep = '--gutenberg keep to have them in',
+): string | undefined {
+  if (books.length === 1) return `${name}: Project Gutenberg's header and footer left out (${keep})`;
+  if (books.length > 1) {
+    return `${name}: Project Gutenberg's headers and footers of ${books.length.toLocaleString('en')} books left out (${keep})`;
+  }
+  if (starts + ends === 0) return undefined;
+  const lines = (count: number, kind: string) => `${count.toLocaleString('en')} ${kind} line${count === 1 ? '' : 's'}`;
+  return (
+    `${name}: Project Gutenberg's text left in, as it has ${lines(starts, 'start')} and ${lines(ends, 'end')}, ` +
+    'not one of each for every book'
+  );
 }

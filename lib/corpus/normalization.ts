@@ -2,7 +2,11 @@
 export interface Normalization {
   /** Each code point lower-cased by itself, so that the result does not depend on its neighbours (no final-sigma rule). */
   lowercase: boolean;
+  /** The Unicode normal form that the text is brought into; without one, accents stay in the form in which they are written. */
+  form?: NormalForm | undefined;
 }
+
+export type NormalForm = 'nfc' | 'nfkc';
 
 function lowerCodePoints(text: string): string {
   const lower = text.toLowerCase();
@@ -10,48 +14,84 @@ function lowerCodePoints(text: string): string {
   return text.includes('Σ') ? Array.from(text, (symbol) => symbol.toLowerCase()).join('') : lower;
 }
 
-/** Drops byte order marks at the beginning, turns CRLF and CR into LF, lower-cases if asked. Idempotent. */
-export function normalizeText(text: string, normalization: Normalization): string {
-  let out = text.startsWith('\uFEFF') ? text.replace(/^\uFEFF+/, '') : text;
-  if (out.includes('\r')) out = out.replace(/\r\n?/g, '\n');
-  return normalization.lowercase ? lowerCodePoints(out) : out;
+function toForm(text: string, form: NormalForm | undefined): string {
+  return form === undefined ? text : text.normalize(form === 'nfc' ? 'NFC' : 'NFKC');
+}
+
+/** Line ends, normal form and case of a text or of a part that nothing outside of it composes with. */
+function normalizePart(text: string, { lowercase, form }: Normalization): string {
+  const lines = text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text;
+  const formed = toForm(lines, form);
+  // Lower-casing İ leaves a dot above that may have to change places with the marks after it.
+  return lowercase ? toForm(lowerCodePoints(formed), form) : formed;
 }
 
 /**
- * The same for a text that comes in pieces: a CR at the end of one piece and a surrogate pair across a border are held back
- * until the next.
+ * Drops byte order marks at the beginning, turns CRLF and CR into LF, brings into a normal form and lower-cases if asked.
+ * Idempotent.
+ */
+export function normalizeText(text: string, normalization: Normalization): string {
+  return normalizePart(text.startsWith('\uFEFF') ? text.replace(/^\uFEFF+/, '') : text, normalization);
+}
+
+/**
+ * Whether a code unit begins something that composes with nothing before it, in either form: Latin letters and signs, Greek and
+ * Cyrillic ones, kana, ideographs, Hangul syllables. It need not know all such characters, only no others.
+ */
+function beginsAnew(unit: number): boolean {
+  return (
+    unit < 0x300 ||
+    (unit >= 0x386 && unit <= 0x481) ||
+    (unit >= 0x3041 && unit <= 0x3096) ||
+    (unit >= 0x30a1 && unit <= 0x30fa) ||
+    (unit >= 0x4e00 && unit <= 0x9fff) ||
+    (unit >= 0xac00 && unit <= 0xd7a3)
+  );
+}
+
+/**
+ * The same for a text that comes in pieces: a CR at the end of one piece, a surrogate pair across a border and, with a normal
+ * form, the last characters that may compose with what comes are held back until the next.
  */
 export class StreamNormalizer {
-  private held = '';
-  private started = false;
+  #held: string[] = [];
+  #started = false;
 
   constructor(private readonly normalization: Normalization) {}
 
   push(piece: string): string {
-    let text = this.held + piece;
-    this.held = '';
-    if (text === '') return '';
-    if (!this.started) {
+    let text = piece;
+    if (!this.#started) {
       text = text.replace(/^\uFEFF+/, '');
-      if (text === '') return '';
-      this.started = true;
+      this.#started = text !== '';
     }
-    const last = text.charCodeAt(text.length - 1);
-    if (last === 0x0d || (last >= 0xd800 && last <= 0xdbff)) {
-      this.held = text.slice(-1);
-      text = text.slice(0, -1);
+    if (text === '') return '';
+    const border = this.#border(text);
+    if (border === undefined) {
+      this.#held.push(text);
+      return '';
     }
-    return this.rest(text);
+    const ready = this.#held.join('') + text.slice(0, border);
+    this.#held = border < text.length ? [text.slice(border)] : [];
+    return normalizePart(ready, this.normalization);
   }
 
   end(): string {
-    const text = this.held;
-    this.held = '';
-    return this.rest(text);
+    const text = this.#held.join('');
+    this.#held = [];
+    return normalizePart(text, this.normalization);
   }
 
-  private rest(text: string): string {
-    const lines = text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text;
-    return this.normalization.lowercase ? lowerCodePoints(lines) : lines;
+  /** Where what is held, and what comes, begins; undefined: before this text. */
+  #border(text: string): number | undefined {
+    if (this.normalization.form !== undefined) {
+      for (let at = text.length - 1; at >= 0; at--) {
+        // The LF of a CRLF stays with it.
+        if (beginsAnew(text.charCodeAt(at)) && text[at] !== '\n') return at;
+      }
+      return undefined;
+    }
+    const last = text.charCodeAt(text.length - 1);
+    return last === 0x0d || (last >= 0xd800 && last <= 0xdbff) ? text.length - 1 : text.length;
   }
 }

@@ -1,6 +1,6 @@
 /** The texts of several sources as one: normalised, without Project Gutenberg's frame, in pieces. */
 import { readText } from './decode';
-import { BookFinder, type BookRange, stripGutenberg } from './gutenberg';
+import { BookFinder, type BookRange, cutBooks, type FoundBooks } from './gutenberg';
 import { type Normalization, StreamNormalizer } from './normalization';
 import type { Source } from './sources';
 
@@ -16,8 +16,8 @@ export interface ReadOptions {
   encoding: string;
   gutenberg: 'auto' | 'keep';
   signal: AbortSignal | undefined;
-  /** Called once for every source whose frame is left out. */
-  onStripped: (source: Source) => void;
+  /** Called once for every source in which Project Gutenberg's lines were looked for. */
+  onFound: (source: Source, books: FoundBooks) => void;
 }
 
 async function* normalized(source: Source, o: ReadOptions): AsyncGenerator<string> {
@@ -26,28 +26,38 @@ async function* normalized(source: Source, o: ReadOptions): AsyncGenerator<strin
   yield normalizer.end();
 }
 
-/** A source's text in one string. */
-export async function* wholeText(source: Source, o: ReadOptions): AsyncGenerator<string> {
+/** A source's text, read once and held in memory. */
+export async function* heldText(source: Source, o: ReadOptions): AsyncGenerator<string> {
+  const finder = o.gutenberg === 'keep' ? undefined : new BookFinder();
   const pieces: string[] = [];
-  for await (const piece of normalized(source, o)) pieces.push(piece);
-  const text = pieces.join('');
-  const book = o.gutenberg === 'keep' ? undefined : stripGutenberg(text);
-  if (book !== undefined) o.onStripped(source);
-  yield book ?? text;
+  for await (const piece of normalized(source, o)) {
+    finder?.push(piece);
+    pieces.push(piece);
+  }
+  yield* cut(pieces, found(finder, source, o));
 }
 
-/** A source's text piece by piece, in memory that does not grow with it: it is read through first to find the frame. */
+/** A source's text in memory that does not grow with it: it is read through first to find the frame. */
 export async function* streamedText(source: Source, o: ReadOptions): AsyncGenerator<string> {
-  let range: BookRange | undefined;
-  if (o.gutenberg !== 'keep') {
-    const finder = new BookFinder();
-    for await (const piece of normalized(source, o)) finder.push(piece);
-    range = finder.end();
-    if (range) o.onStripped(source);
-  }
+  const finder = o.gutenberg === 'keep' ? undefined : new BookFinder();
+  if (finder) for await (const piece of normalized(source, o)) finder.push(piece);
+  yield* cut(normalized(source, o), found(finder, source, o));
+}
+
+function found(finder: BookFinder | undefined, source: Source, o: ReadOptions): readonly BookRange[] {
+  const books = finder?.end();
+  if (books) o.onFound(source, books);
+  return books?.books ?? [];
+}
+
+/** The books in these pieces, or all of them where there are none. */
+async function* cut(
+  pieces: Iterable<string> | AsyncIterable<string>,
+  books: readonly BookRange[],
+): AsyncGenerator<string> {
   let at = 0;
-  for await (const piece of normalized(source, o)) {
-    yield range ? piece.slice(Math.max(0, range.begin - at), Math.max(0, range.end - at)) : piece;
+  for await (const piece of pieces) {
+    yield books.length === 0 ? piece : cutBooks(piece, at, books);
     at += piece.length;
   }
 }

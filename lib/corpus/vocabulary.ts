@@ -13,7 +13,8 @@ export interface EncodeOptions {
 function describe(symbol: string): string {
   const code = symbol.codePointAt(0) ?? 0;
   const name = `U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
-  return /[\p{L}\p{M}\p{N}\p{P}\p{S}]/u.test(symbol) ? `'${symbol}' (${name})` : name;
+  // A mark by itself would sit on the quotation mark.
+  return /[\p{L}\p{N}\p{P}\p{S}]/u.test(symbol) ? `'${symbol}' (${name})` : name;
 }
 
 /** Characters as a message shows them, the first five by name. */
@@ -23,12 +24,52 @@ export function nameCharacters(symbols: Iterable<string>): string {
   return `${all.slice(0, 5).map(describe).join(', ')}${more}`;
 }
 
-/** The error about characters that a vocabulary does not hold. `unknown`: each with the position, in characters, of its first. */
-export function unknownCharacters(unknown: ReadonlyMap<string, number>, what: string): DataError {
+/** A character in the other of its two forms, é as one or as e with a mark. */
+function otherForm(symbol: string): string | undefined {
+  const [one, two] = [symbol.normalize('NFC'), symbol.normalize('NFD')];
+  return one !== symbol ? one : two !== symbol ? two : undefined;
+}
+
+/** What to do about characters that a vocabulary has in another form, if there are any. */
+function formHint(unknown: Iterable<string>, vocabulary: Pick<Vocabulary, 'idOf' | 'symbols'>): string | undefined {
+  for (const symbol of unknown) {
+    const other = otherForm(symbol);
+    if (other !== undefined && [...other].every((part) => vocabulary.idOf(part) !== undefined)) {
+      return (
+        `the model knows ${describe(symbol)} as ${[...other].map(describe).join(' and ')}: write it so, ` +
+        'or train with --normalize nfc, after which either form will do'
+      );
+    }
+    // A mark by itself: the text may have the letter and the mark in one.
+    if (/^\p{M}$/u.test(symbol)) {
+      const composed = vocabulary.symbols.find((known) => [...known.normalize('NFD')].slice(1).includes(symbol));
+      if (composed !== undefined) {
+        return (
+          `the model knows letters with that mark as one character, like ${describe(composed)}: write them so (NFC), ` +
+          'or train with --normalize nfc, after which either form will do'
+        );
+      }
+    }
+  }
+  return undefined;
+}
+
+/**
+ * The error about characters that a vocabulary does not hold.
+ *
+ * @param unknown Each with the position, in characters, of its first.
+ */
+export function unknownCharacters(
+  unknown: ReadonlyMap<string, number>,
+  what: string,
+  vocabulary: Pick<Vocabulary, 'idOf' | 'symbols'>,
+): DataError {
   const [first] = unknown.values();
+  const hint = formHint(unknown.keys(), vocabulary);
   return new DataError(
     `${what} has characters the model does not know: ${nameCharacters(unknown.keys())} ` +
-      `(the first at character ${first}); remove them, or leave them out with --unknown skip`,
+      `(the first at character ${first?.toLocaleString('en')}); ${hint ? `${hint}; otherwise ` : ''}remove them, or leave them out with ` +
+      '--unknown skip',
   );
 }
 
@@ -42,7 +83,8 @@ export class Vocabulary {
     if (symbols.length === 0) throw new DataError('the vocabulary is empty');
     if (symbols.length > largestVocabulary) {
       throw new DataError(
-        `the text has ${symbols.length} different characters, more than ${largestVocabulary}: is it a text file?`,
+        `the text has ${symbols.length.toLocaleString('en')} different characters, more than ${largestVocabulary.toLocaleString('en')}: ` +
+          'is it a text file?',
       );
     }
     this.symbols = [...symbols];
@@ -89,7 +131,8 @@ export class Vocabulary {
       else if (!unknown.has(symbol)) unknown.set(symbol, position);
       position++;
     }
-    if (unknown.size > 0 && options.unknown !== 'skip') throw unknownCharacters(unknown, options.what ?? 'the text');
+    if (unknown.size > 0 && options.unknown !== 'skip')
+      throw unknownCharacters(unknown, options.what ?? 'the text', this);
     return out.slice(0, count);
   }
 

@@ -1,7 +1,7 @@
 /** Texts to score, from wherever a corpus may come (files, folders, globs, names, stdin). */
 import { type CorpusOptions, openCorpus } from '../corpus/corpus';
 import { readText } from '../corpus/decode';
-import { stripGutenberg } from '../corpus/gutenberg';
+import { BookFinder, cutBooks, gutenbergNote } from '../corpus/gutenberg';
 import type { Normalization } from '../corpus/normalization';
 import { resolveSources } from '../corpus/sources';
 import type { Vocabulary } from '../corpus/vocabulary';
@@ -46,6 +46,7 @@ export async function openText(
   const options: CorpusOptions = {
     vocabulary: model.vocabulary,
     lowercase: model.metadata.normalization.lowercase,
+    normalize: model.metadata.normalization.form ?? 'none',
     ...(o.unknown === undefined ? {} : { unknown: o.unknown }),
     ...(o.encoding === undefined ? {} : { encoding: o.encoding }),
     ...(o.gutenberg === undefined ? {} : { gutenberg: o.gutenberg }),
@@ -63,15 +64,22 @@ export async function readLines(
 ): Promise<{ lines: string[]; notes: string[] }> {
   const lines: string[] = [];
   const notes: string[] = [];
-  for (const file of await resolveSources([source], o.signal)) {
+  for (const file of await resolveSources([source], o.signal, (note) => notes.push(note))) {
     const pieces: string[] = [];
     for await (const piece of readText(file, o.encoding ?? 'utf8', o.signal)) pieces.push(piece);
     const text = model.normalize(pieces.join(''));
-    const book = o.gutenberg === 'keep' ? undefined : stripGutenberg(text);
-    if (book !== undefined)
-      notes.push(`${file.name}: Project Gutenberg's header and footer left out (--gutenberg keep to score them)`);
-    for (const line of (book ?? text).split('\n')) lines.push(line);
+    for (const line of withoutFrames(file.name, text, o.gutenberg, notes).split('\n')) lines.push(line);
     if (lines.at(-1) === '') lines.pop(); // What follows the last line break is no line.
   }
   return { lines, notes };
+}
+
+function withoutFrames(name: string, text: string, gutenberg: 'auto' | 'keep' | undefined, notes: string[]): string {
+  if (gutenberg === 'keep') return text;
+  const finder = new BookFinder();
+  finder.push(text);
+  const found = finder.end();
+  const note = gutenbergNote(name, found, '--gutenberg keep to score them');
+  if (note !== undefined) notes.push(note);
+  return found.books.length === 0 ? text : cutBooks(text, 0, found.books);
 }

@@ -1,4 +1,5 @@
 /** The dry run: what a run would do and take, with the time of a step measured. */
+import { nameSome } from '../corpus/names';
 import type { InputCoding, Target } from '../device/native';
 import { formatDuration } from './duration';
 import type { Training } from './preparation';
@@ -72,12 +73,6 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
   };
 }
 
-/** The first three of a corpus's sources, and how many more there are. */
-export function nameSources(sources: readonly string[]): string {
-  const more = sources.length - 3;
-  return sources.slice(0, 3).join(', ') + (more > 0 ? ` and ${more.toLocaleString('en')} more` : '');
-}
-
 /** The plan as lines of text. */
 export function describePlan(plan: TrainingPlan): string[] {
   const n = (value: number) => Math.round(value).toLocaleString('en');
@@ -91,7 +86,7 @@ export function describePlan(plan: TrainingPlan): string[] {
     ],
     ['parameters', n(plan.parameters)],
     ['device', plan.deviceReason],
-    ['corpus', `${nameSources(corpus.sources)}: ${n(corpus.characters)} characters`],
+    ['corpus', `${nameSome(corpus.sources)}: ${n(corpus.characters)} characters`],
     ...corpus.notes.map((note): [string, string] => ['', note]),
     ['split', `${n(corpus.training)} to train on, ${n(corpus.validation)} to validate on`],
     ['batches', `${plan.batchSize} x ${plan.seqLength} characters a step, ${order}`],

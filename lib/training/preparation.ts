@@ -199,12 +199,13 @@ export async function openTraining(request: TrainingRequest = {}, plan = false):
 
 function openTrainingCorpus(
   sources: readonly string[],
-  { lowercase, encoding, gutenberg }: TrainingOptions,
+  { lowercase, normalize, encoding, gutenberg }: TrainingOptions,
   resumed: ResumedRun | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Corpus> {
   return openCorpus(sources, {
     lowercase,
+    normalize,
     encoding,
     gutenberg,
     // What the model does not know is in another text than its own: that is the error to report, see checkCorpus.
@@ -228,8 +229,8 @@ function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedR
   const training = resumed?.checkpoint.metadata.training;
   if (training && (training.corpusSha256 !== corpus.sha256 || training.corpusLength !== corpus.length)) {
     throw new DataError(
-      `The corpus is not the one that ${resumed?.path} was trained on (${training.corpusLength} characters then, ` +
-        `${corpus.length} now, or others): give that corpus, or start a new run without --resume.`,
+      `The corpus is not the one that ${resumed?.path} was trained on (${training.corpusLength.toLocaleString('en')} characters ` +
+        `then, ${corpus.length.toLocaleString('en')} now, or others): give that corpus, or start a new run without --resume.`,
     );
   }
   if (corpus.vocabulary.size < 2) {

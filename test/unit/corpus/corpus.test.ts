@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import * as os from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
+import iconv from 'iconv-lite';
 import { type Corpus, type CorpusOptions, openCorpus } from '../../../lib/corpus/corpus';
 import { normalizeText } from '../../../lib/corpus/normalization';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
@@ -87,14 +88,16 @@ describe.each(ways)('%s', (way, how) => {
     const framed = (name: string) =>
       `Licence\r\n*** START OF THE PROJECT GUTENBERG EBOOK ${name} ***\r\n${name}!\r\n*** END OF THE PROJECT GUTENBERG EBOOK ${name} ***\r\nDonate`;
     const twice = `${framed('c')}\n${framed('c')}`;
-    const texts = [framed('a'), 'plain', framed('b'), twice];
+    const open = `${framed('d')}\n${framed('e').slice(0, 70)}`;
+    const texts = [framed('a'), 'plain', framed('b'), twice, open];
     const { text, notes, sources } = await read(texts);
-    expect(text).toBe(`a!\nplain\nb!\n${normalizeText(twice, { lowercase: false })}`);
-    expect(notes).toEqual(
-      [0, 2].map(
-        (i) => `${sources[i]}: Project Gutenberg's header and footer left out (--gutenberg keep to have them in)`,
-      ),
-    );
+    expect(text).toBe(`a!\nplain\nb!\nc!\nc!\n${normalizeText(open, { lowercase: false })}`);
+    expect(notes).toEqual([
+      `${sources[0]}: Project Gutenberg's header and footer left out (--gutenberg keep to have them in)`,
+      `${sources[2]}: Project Gutenberg's header and footer left out (--gutenberg keep to have them in)`,
+      `${sources[3]}: Project Gutenberg's headers and footers of 2 books left out (--gutenberg keep to have them in)`,
+      `${sources[4]}: Project Gutenberg's text left in, as it has 2 start lines and 1 end line, not one of each for every book`,
+    ]);
     const kept = await read(texts, { gutenberg: 'keep' });
     expect(kept.text).toBe(texts.join('\n').replaceAll('\r\n', '\n'));
     expect(kept.notes).toEqual([]);
@@ -161,7 +164,9 @@ describe.each(ways)('%s', (way, how) => {
   it('is refused where it is not in its encoding, with the offset and the remedy', async () => {
     await expect(read([Buffer.from('caf\xe9 au lait', 'latin1')])).rejects.toMatchObject({
       code: 'ERR_DATA',
-      message: expect.stringMatching(/text-\d+\.txt is not valid UTF-8: byte 0xE9 at offset 3; .*--encoding latin1$/),
+      message: expect.stringMatching(
+        /text-\d+\.txt is not valid UTF-8: byte 0xE9 at offset 3; .*--encoding windows-1252$/,
+      ),
     });
     await expect(read(['good', Buffer.from([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0, 0x80, 0xff])])).rejects.toThrow(
       'at offset 8',
@@ -176,15 +181,49 @@ describe.each(ways)('%s', (way, how) => {
     expect((await read([Buffer.from('\uFEFFab🦊', 'utf16le')], { encoding: 'utf-16' })).text).toBe('ab🦊');
   });
 
-  it('says that what has NUL characters may be no text', async () => {
-    expect((await read([Buffer.from('abc', 'utf16le')])).notes).toEqual([
-      expect.stringMatching(/has NUL characters.*utf-16le/),
+  it('says in which of the wide encodings a text with NUL characters seems to be, and that it is right', async () => {
+    const text = 'It was late.\nThe night had come.\n';
+    for (const encoding of ['utf-16le', 'utf-16be', 'utf-32le', 'utf-32be']) {
+      const bytes = iconv.encode(text, encoding, { addBOM: false });
+      expect((await read([bytes])).notes).toEqual([
+        expect.stringMatching(`has NUL characters: it looks like ${encoding} \\(--encoding ${encoding}\\)$`),
+      ]);
+      expect(await read([bytes], { encoding })).toMatchObject({ text, notes: [] });
+    }
+    expect((await read(['a plain\0text with\0\0three NUL characters'])).notes).toEqual([
+      expect.stringMatching(/has NUL characters: it may not be a text$/),
     ]);
+  });
+
+  it('says that it has control characters of C1, with a remedy that ends them', async () => {
+    const bytes = Buffer.from('It\x92s \x93late\x94.\n', 'latin1');
+    const { notes } = await read([bytes], { encoding: 'latin1' });
+    expect(notes).toEqual([expect.stringMatching(/C1, U\+0092, U\+0093, U\+0094: .*--encoding windows-1252$/)]);
+    expect(await read([bytes], { encoding: 'windows-1252' })).toMatchObject({ text: 'It’s “late”.\n', notes: [] });
+    expect((await read(['It\x92s'])).notes).toEqual([expect.stringMatching(/C1, U\+0092: which stand where/)]);
+    expect((await read(['a\x85b'])).notes).toEqual([]); // NEL is a line end of its own.
+  });
+
+  it('says that it mixes normal forms, with a remedy that ends that', async () => {
+    const text = 'café cafe\u0301 а\u0301 ガ カ\u3099\n';
+    const { notes, vocabulary } = await read([text]);
+    expect(notes).toEqual([expect.stringMatching(/has 'é' \(U\+00E9\), 'ガ' \(U\+30AC\) both .*--normalize nfc/)]);
+    const nfc = await read([text], { normalize: 'nfc' });
+    expect(nfc).toMatchObject({
+      text: text.normalize('NFC'),
+      notes: [],
+      normalization: { lowercase: false, form: 'nfc' },
+    });
+    expect(nfc.vocabulary.size).toBeLessThan(vocabulary.size);
+    expect((await read(['cafe\u0301 only'])).notes).toEqual([]);
+    expect((await read(['café only, and а\u0301'])).notes).toEqual([]); // Cyrillic а́ has no one character.
+    expect((await read(['ﬁ Ⅷ', 'x'], { normalize: 'nfkc' })).text).toBe('fi VIII\nx');
+    expect((await read(['é e', '\u0301'])).notes).toEqual([]); // A line break stands between.
   });
 
   it('is refused where there are too many symbols', async () => {
     const all = Array.from({ length: 66_000 }, (_, i) => String.fromCodePoint(0x10000 + i)).join('');
-    await expect(read([all])).rejects.toThrow('66000 different characters, more than 65536: is it a text file?');
+    await expect(read([all])).rejects.toThrow('66,000 different characters, more than 65,536: is it a text file?');
   });
 
   it('ends with the reason of an abort', async () => {
@@ -199,6 +238,9 @@ it('is the same streamed and in memory, whatever the texts', async () => {
       '\r',
       '\n',
       '\uFEFF',
+      'e\u0301',
+      'é',
+      '\u0323',
       'Σ',
       'a',
       'B',
@@ -216,10 +258,12 @@ it('is the same streamed and in memory, whatever the texts', async () => {
       fc.boolean(),
       fc.constantFrom('auto' as const, 'keep' as const),
       fc.boolean(),
-      async (all, lowercase, gutenberg, resumed) => {
+      fc.constantFrom('none' as const, 'nfc' as const, 'nfkc' as const),
+      async (all, lowercase, gutenberg, resumed, normalize) => {
         const o: CorpusOptions = {
           lowercase,
           gutenberg,
+          normalize,
           ...(resumed ? { vocabulary: new Vocabulary([...'\n abσ']), unknown: 'skip' } : {}),
         };
         const paths = all.map((_, i) => join(folder, `same-${i}.txt`));

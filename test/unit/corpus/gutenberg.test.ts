@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { BookFinder, stripGutenberg } from '../../../lib/corpus/gutenberg';
+import { BookFinder, cutBooks, gutenbergNote, stripGutenberg } from '../../../lib/corpus/gutenberg';
 
 const start = '*** START OF THE PROJECT GUTENBERG EBOOK ALICE ***';
 const end = '*** END OF THE PROJECT GUTENBERG EBOOK ALICE ***';
@@ -51,19 +51,27 @@ it('finds the same in pieces as in the whole, whatever the text', () => {
         const places = [0, ...cuts.map((cut) => Math.min(cut, text.length)).sort((a, b) => a - b), text.length];
         const finder = new BookFinder();
         for (const [i, to] of places.slice(1).entries()) finder.push(text.slice(places[i], to));
-        const range = finder.end();
-        expect(range && text.slice(range.begin, range.end)).toBe(stripGutenberg(text));
+        const { books } = finder.end();
+        const cut = places.slice(1).map((to, i) => cutBooks(text.slice(places[i], to), places[i] as number, books));
+        expect(books.length > 0 ? cut.join('') : undefined).toBe(stripGutenberg(text));
         // The rule itself, line by line.
         const all = text.split('\n');
         const [starts, ends] = [
           /^\*\*\* ?START OF THE PROJECT GUTENBERG EBOOK/i,
           /^\*\*\* ?END OF THE PROJECT GUTENBERG EBOOK/i,
         ].map((marker) => all.flatMap((l, i) => (marker.test(l) ? [i] : []))) as [number[], number[]];
-        const framed = starts.length === 1 && ends.length === 1 && (starts[0] as number) < (ends[0] as number);
+        const framed =
+          starts.length > 0 &&
+          starts.length === ends.length &&
+          starts.every((at, i) => at < (ends[i] as number) && (i === 0 || at > (ends[i - 1] as number)));
         const expected = framed
-          ? all
-              .slice((starts[0] as number) + 1, ends[0])
-              .map((l) => `${l}\n`)
+          ? starts
+              .map((at, i) =>
+                all
+                  .slice(at + 1, ends[i])
+                  .map((l) => `${l}\n`)
+                  .join(''),
+              )
               .join('')
           : undefined;
         expect(stripGutenberg(text)).toBe(expected);
@@ -71,4 +79,24 @@ it('finds the same in pieces as in the whole, whatever the text', () => {
     ),
     { numRuns: 5000 },
   );
+});
+
+it('strips each of several books, and says how many', () => {
+  const text = book() + book({ text: 'Through the glass.\n' }) + book({ text: '', before: '' });
+  expect(stripGutenberg(text)).toBe('\nDown the rabbit-hole.\nThrough the glass.\n');
+  const finder = new BookFinder();
+  finder.push(text);
+  expect(gutenbergNote('a.txt', finder.end())).toContain('headers and footers of 3 books left out');
+});
+
+it.each([
+  ['no end line', book({ last: 'The end' }), '1 start line and 0 end lines'],
+  ['the start of a second book', book() + start, '2 start lines and 1 end line'],
+  ['a book within a book', book({ text: book() }), '2 start lines and 2 end lines'],
+])('says that a text with %s is left as it is', (_, text, counts) => {
+  const finder = new BookFinder();
+  finder.push(text);
+  const found = finder.end();
+  expect(found.books).toEqual([]);
+  expect(gutenbergNote('a.txt', found)).toMatch(`a.txt: Project Gutenberg's text left in, as it has ${counts}`);
 });

@@ -116,3 +116,46 @@ it.each([
     message: expect.stringMatching(message),
   });
 });
+
+describe('a directory', () => {
+  let directory: string;
+  beforeAll(async () => {
+    directory = join(folder, 'books');
+    await mkdir(join(directory, '.git'), { recursive: true });
+    const names = [
+      'ch10.txt',
+      'ch2.txt',
+      'ch1.TXT',
+      'NOTES.Md',
+      'x.Text',
+      '.hidden.txt',
+      '.git/a.txt',
+      'c.json',
+      'd9.js',
+      'd10.js',
+    ];
+    for (const name of names) await writeFile(join(directory, name), name);
+  });
+  const found = async (...corpora: string[]) => {
+    const notes: string[] = [];
+    const sources = await resolveSources(corpora, undefined, (note) => notes.push(note));
+    return { names: sources.map(({ name }) => name.slice(directory.length + 1)), notes };
+  };
+
+  it('has its texts taken in any case and in natural order, and says what it left out', async () => {
+    expect(await found(directory)).toEqual({
+      names: ['NOTES.Md', 'ch1.TXT', 'ch2.txt', 'ch10.txt', 'x.Text'],
+      notes: [
+        `${directory}: 5 files left out, as a directory means its *.txt, *.text and *.md that are not hidden: ` +
+          'c.json, d9.js, d10.js and 2 more (name the files, or use a glob, to have them in)',
+      ],
+    });
+  });
+
+  it('has the others taken where they are named or matched, as the note says', async () => {
+    expect(await found(join(directory, '*.js'), join(directory, 'c.json'))).toEqual({
+      names: ['d9.js', 'd10.js', 'c.json'],
+      notes: [],
+    });
+  });
+});

@@ -50,10 +50,35 @@ it.each([
 it('holds 65,536 symbols and no more', () => {
   const symbols = Array.from({ length: largestVocabulary + 1 }, (_, i) => String.fromCodePoint(0x10000 + i));
   expect(new Vocabulary(symbols.slice(1)).idOf(symbols.at(-1) as string)).toBe(65_535);
-  expect(() => new Vocabulary(symbols)).toThrow('65537 different characters, more than 65536: is it a text file?');
+  expect(() => new Vocabulary(symbols)).toThrow('65,537 different characters, more than 65,536: is it a text file?');
 });
 
 it('refuses an id that it does not have', () => {
   for (const id of [-1, 2, 0.5, Number.NaN])
     expect(() => new Vocabulary(['a', 'b']).decode([0, id])).toThrow(RangeError);
+});
+
+describe('a character that is known in its other form', () => {
+  const error = (symbols: string, text: string) => {
+    try {
+      new Vocabulary([...new Set(symbols)]).encode(text, { what: 'the prompt' });
+    } catch (thrown) {
+      return (thrown as Error).message;
+    }
+    return '';
+  };
+
+  it('is said to be known so', () => {
+    expect(error('cafe\u0301', 'café')).toContain(
+      "'é' (U+00E9) (the first at character 3); the model knows 'é' (U+00E9) as 'e' (U+0065) and U+0301: write it so, or train with --normalize nfc",
+    );
+    expect(error('café', 'cafe\u0301')).toContain("like 'é' (U+00E9): write them so (NFC)");
+    expect(error('abc', 'é')).not.toContain('--normalize');
+    expect(error('abc', 'b\u0301')).not.toContain('--normalize');
+  });
+
+  it('is taken when it is written so, as the message says', () => {
+    expect(error('cafe\u0301', 'café'.normalize('NFD'))).toBe('');
+    expect(error('café', 'cafe\u0301'.normalize('NFC'))).toBe('');
+  });
 });

@@ -242,3 +242,30 @@ describe('a model', () => {
     await expect(create({ seed: -1 })).rejects.toMatchObject({ code: 'ERR_USAGE' });
   });
 });
+
+describe('a model of texts in a normal form', () => {
+  it('takes prompts, stop strings, lines and texts in either form, after it was saved and loaded too', async () => {
+    const symbols = new Vocabulary(['\n', ' ', 'a', 'c', 'f', 'é']);
+    const folder = mkdtempSync(join(tmpdir(), 'model-form-'));
+    const options = { device: 'cpu', threads: 1, seed: 3 } as const;
+    try {
+      const made = await LanguageModel.create({ ...shape, vocabulary: symbols.size }, symbols, {
+        ...options,
+        normalization: { lowercase: false, form: 'nfc' },
+      });
+      models.push(made);
+      await made.save(join(folder, 'a.safetensors'));
+      const loaded = await LanguageModel.load(join(folder, 'a.safetensors'), options);
+      models.push(loaded);
+      for (const model of [made, loaded]) {
+        const [one, two] = ['café a', 'cafe\u0301 a'];
+        expect(await model.score(two)).toEqual(await model.score(one));
+        expect(await model.scoreLines([two])).toEqual(await model.scoreLines([one]));
+        const draw = (prompt: string) => collect(model.generate({ prompt, stop: ['e\u0301f'], length: 40, seed: 1 }));
+        expect(await draw(two)).toBe(await draw(one));
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});

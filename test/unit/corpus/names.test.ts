@@ -1,0 +1,37 @@
+import fc from 'fast-check';
+import { compareNaturally, nameSome } from '../../../lib/corpus/names';
+
+it('three names are shown, and how many more there are', () => {
+  expect(nameSome([])).toBe('');
+  expect(nameSome(['a', 'b', 'c'])).toBe('a, b, c');
+  expect(nameSome(['a', 'b', 'c', 'd'])).toBe('a, b, c and 1 more');
+  expect(nameSome(Array.from({ length: 3000 }, (_, i) => `doc${i}`))).toBe('doc0, doc1, doc2 and 2,997 more');
+});
+
+it('numbers are in order of their size, whatever stands around them', () => {
+  const sorted = [
+    '9.txt',
+    'a',
+    'a/ch1.txt',
+    'a/ch2.txt',
+    'a/ch10.txt',
+    'a/ch10b2',
+    'a/ch10b10',
+    `b${'9'.repeat(30)}`,
+    `b1${'0'.repeat(30)}`,
+  ];
+  expect([...sorted].reverse().sort(compareNaturally)).toEqual(sorted);
+});
+
+it('is an order: of two different names one is first, and it is transitive', () => {
+  const name = fc.string({ unit: fc.constantFrom('a', 'B', '0', '1', '9', '/', '.'), maxLength: 6 });
+  fc.assert(
+    fc.property(name, name, name, (a, b, c) => {
+      const order = (x: string, y: string) => Math.sign(compareNaturally(x, y));
+      expect(order(a, b)).toBe(-order(b, a) + 0);
+      expect(order(a, b) === 0).toBe(a === b);
+      if (order(a, b) < 0 && order(b, c) < 0) expect(order(a, c)).toBe(-1);
+    }),
+    { numRuns: 20_000 },
+  );
+});
