@@ -129,9 +129,11 @@ it('keeps the event loop free, and starts nothing more after an abort', async ()
   };
   await expect(collect(trainer)).rejects.toThrow('enough');
   expect(turnsOfCalls).toHaveLength(21); // The one that was running was the last.
-  // Over all calls but the first two: they grow to about 50 ms, and a single one may be short. A loop that is held has one turn a call.
-  const turns = turnsOfCalls.slice(2, 20).reduce((total, each) => total + each, 0);
-  expect(turns).toBeGreaterThan(2 * 18);
+  // Thousands a call where the loop is free, one where it is held. The scheduler may keep this thread from running through a
+  // short call, since the model's two threads have the cores: so a few calls may have had no turn, and no more.
+  const sorted = turnsOfCalls.slice(2, 20).sort((a, b) => a - b);
+  expect(sorted[4]).toBeGreaterThan(2);
+  expect(sorted[9]).toBeGreaterThan(100);
   expect(run.last?.metadata.training?.stepCount).toBe(native.stepCount);
   native.dispose();
 });
