@@ -223,6 +223,7 @@ int sample(Backend& backend, const SampleCall& call, std::int32_t* out, const st
   const int sharers =
       static_cast<int>(std::clamp<std::size_t>(logits.size() / kWorthSharing, 1, std::min(backend.sharers(), streams)));
   std::vector<Sampler> samplers;
+  samplers.reserve(sharers);
   for (int i = 0; i < sharers; ++i) samplers.emplace_back(vocabulary);
   std::vector<std::vector<std::int32_t>> recent(sharers);
   bool on_device = call.window == 0 && call.log_probabilities == nullptr;
