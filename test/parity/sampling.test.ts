@@ -1,7 +1,7 @@
 /** Drawing against the rules in float64 (test/oracle/sampling.ts): every id of every draw. */
 import type { NativeModel, NativeSamplingOptions } from '../../lib/device/native';
-import { gatherStates, scatterStates } from '../../lib/sampling/states';
 import { sampleCall } from '../fixtures/sample-call';
+import { gatherStates, scatterStates } from '../fixtures/states';
 import { drawCoin, oracleDraw, samplingRules as rules } from '../oracle/sampling';
 import { createModel, type Device, devices, generator } from './harness';
 
