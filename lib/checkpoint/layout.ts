@@ -2,17 +2,10 @@
  * The canonical parameter layout (native/core/layout.h) from a model's shape, so that a file can be checked without the addon.
  * Shapes: V vocabulary, H hidden, E embedding size.
  */
-import type { InputCoding, NativeParameter } from '../device/native';
+import type { NativeModelSpec, NativeParameter } from '../device/native';
 
-export interface ModelShape {
-  vocabulary: number;
-  layers: number;
-  hidden: number;
-  input: InputCoding;
-  /** 0 unless input is 'embedding'. */
-  embedding: number;
-  dropout: number;
-}
+/** What a checkpoint says of its model: all but the seed. */
+export type ModelShape = Omit<NativeModelSpec, 'seed'>;
 
 /** Features into the first layer. */
 export function inputSize(shape: ModelShape): number {
