@@ -153,7 +153,7 @@ export interface NativeSampleResult {
   state: Float32Array;
   /** [count, S], where asked for: natural logarithms of the model's own probabilities, before any rule. */
   logProbabilities?: Float32Array;
-  /** [count, S, rivals]: the likeliest ids of each draw, in descending order, and their log-probabilities. */
+  /** Shape [count, S, rivals]. The likeliest ids of each draw, in descending order, and their log-probabilities. */
   rivals?: Int32Array;
   rivalLogProbabilities?: Float32Array;
 }
