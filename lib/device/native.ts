@@ -178,8 +178,10 @@ export interface NativeModel {
   sample(call: NativeSampleCall): Promise<NativeSampleResult>;
   /** Logits [n, S, V] for ids [n, S] fed in order from `state` (zero if absent): for tests and for scoring. */
   logits(call: { ids: Int32Array; streams: number; state?: Float32Array }): Promise<Float32Array>;
-  read(slot: Slot): Float32Array;
-  write(slot: Slot, values: Float32Array): void;
+  /** A copy of the slot's `count` values from `offset`; by default of all. The states are read as a whole. */
+  read(slot: Slot, offset?: number, count?: number): Float32Array;
+  /** Writes the slot's values from `offset`; without it `values` must be all of them. The states are written as a whole. */
+  write(slot: Slot, values: Float32Array, offset?: number): void;
   stepCount: number;
   /** Asks the running call to end after the step it is in (a long step is given up; nothing of it is applied). */
   stop(): void;

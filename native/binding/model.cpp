@@ -35,6 +35,16 @@ Slot to_slot(const std::string& name) {
   throw Error(kInvalidArgument, "no slot named " + name);
 }
 
+// A place in a slot, or a number of its values.
+std::size_t to_size(const Napi::Value& value, const char* name, std::size_t otherwise) {
+  if (value.IsUndefined()) return otherwise;
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+  if (!(number >= 0 && number <= 9007199254740991.0) || number != std::floor(number)) {
+    throw Error(kInvalidArgument, std::string(name) + " must be a non-negative safe integer");
+  }
+  return static_cast<std::size_t>(number);
+}
+
 Napi::Object only_argument(const Napi::CallbackInfo& info) {
   if (info.Length() < 1 || !info[0].IsObject()) throw Error(kInvalidArgument, "an object is wanted");
   return info[0].As<Napi::Object>();
@@ -375,22 +385,38 @@ Napi::Value Model::logits(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Model::read(const Napi::CallbackInfo& info) {
-  Backend& backend = idle_backend(info.Env());
   return guarded(info.Env(), [&]() -> Napi::Value {
+    // The arguments first: to read them may run JavaScript.
     const Slot slot = to_slot(info[0].ToString().Utf8Value());
-    Napi::Float32Array out = Napi::Float32Array::New(info.Env(), backend.slot_size(slot));
-    backend.read(slot, out.Data());
+    const std::size_t offset = to_size(info[1], "offset", 0);
+    const bool whole = info[2].IsUndefined();
+    const std::size_t wanted = to_size(info[2], "count", 0);
+    Backend& backend = idle_backend(info.Env());
+    const std::size_t size = backend.slot_size(slot);
+    if (offset > size || wanted > size - offset) {
+      throw Error(kInvalidArgument, "there are " + std::to_string(size) + " values");
+    }
+    const std::size_t count = whole ? size - offset : wanted;
+    Napi::Float32Array out = Napi::Float32Array::New(info.Env(), count);
+    backend.read_range(slot, offset, count, out.Data());
     return out;
   });
 }
 
 Napi::Value Model::write(const Napi::CallbackInfo& info) {
-  Backend& backend = idle_backend(info.Env());
   return guarded(info.Env(), [&]() -> Napi::Value {
+    const Slot slot = to_slot(info[0].ToString().Utf8Value());
+    const bool whole = info[2].IsUndefined();
+    const std::size_t offset = to_size(info[2], "offset", 0);
     if (info.Length() < 2 || !is_typed(info[1], napi_float32_array))
       throw Error(kInvalidArgument, "values must be a Float32Array");
+    Backend& backend = idle_backend(info.Env());
     const auto values = info[1].As<Napi::Float32Array>();
-    backend.write(to_slot(info[0].ToString().Utf8Value()), values.Data(), values.ElementLength());
+    if (whole) {
+      backend.write(slot, values.Data(), values.ElementLength());
+    } else {
+      backend.write_range(slot, offset, values.Data(), values.ElementLength());
+    }
     return info.Env().Undefined();
   });
 }

@@ -103,8 +103,13 @@ class Backend {
   // Number of floats that read(slot) gives now; write must be given as many (for the state slots: any multiple of
   // L*2*H, which sets B or S).
   virtual std::size_t slot_size(Slot slot) const = 0;
-  virtual void read(Slot slot, float* out) const = 0;
-  virtual void write(Slot slot, const float* values, std::size_t count) = 0;
+  void read(Slot slot, float* out) const { read_range(slot, 0, slot_size(slot), out); }
+  void write(Slot slot, const float* values, std::size_t count);
+
+  // Values [offset, offset + count) of a slot, so that a large one is moved in pieces; states are moved as a whole.
+  // Values of a slot that were never written are zero. Throw Error(kInvalidArgument) where the range does not fit.
+  virtual void read_range(Slot slot, std::size_t offset, std::size_t count, float* out) const = 0;
+  virtual void write_range(Slot slot, std::size_t offset, const float* values, std::size_t count) = 0;
 
   // Optimiser steps done: Adam's t, and the step of the dropout key (seed, step, site). All the random state there is.
   virtual std::uint64_t step_count() const = 0;
@@ -116,6 +121,11 @@ class Backend {
 
   // One line for the run's summary: what computes, at which precision, e.g. "CPU (AVX-512, 2 threads, fp32)".
   virtual std::string description() const = 0;
+
+ protected:
+  // Throws Error(kInvalidArgument) unless [offset, offset + count) lies in the slot, or is all of a state that is
+  // written.
+  void check_range(Slot slot, std::size_t offset, std::size_t count, bool writing) const;
 };
 
 }  // namespace cudnn_lstm

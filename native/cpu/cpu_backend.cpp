@@ -214,8 +214,6 @@ void CpuBackend::read_lane_state(const LaneState& state, float* out) const {
 
 void CpuBackend::write_lane_state(LaneState& state, const float* values, std::size_t count) {
   const std::size_t each = static_cast<std::size_t>(spec_.layers) * 2 * spec_.hidden;
-  if (count % each != 0)
-    throw Error(kInvalidArgument, "a state must hold a multiple of " + std::to_string(each) + " values");
   state.batch = static_cast<int>(count / each);
   const int blocks = (state.batch + kLanes - 1) / kLanes;
   ensure(state.data, static_cast<std::size_t>(spec_.layers) * 2 * blocks * unit_stride_);
@@ -235,13 +233,14 @@ std::size_t CpuBackend::slot_size(Slot slot) const {
   return layout_.size();
 }
 
-void CpuBackend::read(Slot slot, float* out) const {
+void CpuBackend::read_range(Slot slot, std::size_t offset, std::size_t count, float* out) const {
+  check_range(slot, offset, count, false);
   // Gradients and moments of a model that was never trained are zero, and not there.
   const auto copy = [&](const AlignedBuffer<float>& from) {
     if (from.size() > 0) {
-      std::memcpy(out, from.data(), from.bytes());
+      std::copy_n(from.data() + offset, count, out);
     } else {
-      std::fill_n(out, layout_.size(), 0.0f);
+      std::fill_n(out, count, 0.0f);
     }
   };
   switch (slot) {
@@ -257,12 +256,13 @@ void CpuBackend::read(Slot slot, float* out) const {
       return read_lane_state(training_state_, out);
     case Slot::stream_state:
       if (stream_rows_.empty()) return read_lane_state(stream_lanes_, out);
-      std::memcpy(out, stream_rows_.data(), slot_size(slot) * sizeof(float));
+      std::copy_n(stream_rows_.begin(), count, out);
       return;
   }
 }
 
-void CpuBackend::write(Slot slot, const float* values, std::size_t count) {
+void CpuBackend::write_range(Slot slot, std::size_t offset, const float* values, std::size_t count) {
+  check_range(slot, offset, count, true);
   if (slot == Slot::training_state) return write_lane_state(training_state_, values, count);
   if (slot == Slot::stream_state) {
     const std::size_t each = static_cast<std::size_t>(spec_.layers) * 2 * spec_.hidden;
@@ -271,17 +271,14 @@ void CpuBackend::write(Slot slot, const float* values, std::size_t count) {
     std::copy(values, values + count, stream_rows_.begin());
     return;
   }
-  if (count != layout_.size()) {
-    throw Error(kInvalidArgument,
-                "this model has " + std::to_string(layout_.size()) + " parameters, not " + std::to_string(count));
-  }
   AlignedBuffer<float>& target = slot == Slot::parameters      ? parameters_
                                  : slot == Slot::gradients     ? gradients_
                                  : slot == Slot::first_moments ? first_moments_
                                                                : second_moments_;
   target.resize(layout_.size());
-  std::memcpy(target.data(), values, count * sizeof(float));
-  if (slot == Slot::parameters) weights_stale_ = true;
+  std::copy_n(values, count, target.data() + offset);
+  if (slot != Slot::parameters) return;
+  weights_stale_ = true;
   weights_.mark_stale();
 }
 

@@ -54,8 +54,8 @@ class CpuBackend final : public Backend {
   int sharers() const override { return team_.size(); }
   void share(int count, const std::function<void(int)>& work) override { team_.run(count, work); }
   std::size_t slot_size(Slot slot) const override;
-  void read(Slot slot, float* out) const override;
-  void write(Slot slot, const float* values, std::size_t count) override;
+  void read_range(Slot slot, std::size_t offset, std::size_t count, float* out) const override;
+  void write_range(Slot slot, std::size_t offset, const float* values, std::size_t count) override;
   std::uint64_t step_count() const override { return step_count_; }
   void set_step_count(std::uint64_t steps) override { step_count_ = steps; }
   std::size_t host_bytes() const override;

@@ -342,40 +342,46 @@ const DeviceBuffer& CudaBackend<T>::arena_slot(Slot slot) const {
 }
 
 template <class T>
-void CudaBackend<T>::read(Slot slot, float* out) const {
-  require_whole();
-  use_device(options_.ordinal);
-  if (slot == Slot::training_state) return read_state(training_, out);
-  if (slot == Slot::stream_state) return read_state(streams_, out);
-  std::vector<float> values(arena_.size);
-  CHECK_CUDA(cudaMemcpyAsync(values.data(), arena_slot(slot).data(), values.size() * sizeof(float),
-                             cudaMemcpyDeviceToHost, stream_.get()));
-  CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+template <class Visit>
+void CudaBackend<T>::for_each_overlap(std::size_t offset, std::size_t count, const Visit& visit) const {
   for (const Segment& segment : arena_.segments) {
-    std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(segment.arena), segment.size, out + segment.canonical);
+    const std::size_t begin = std::max(offset, segment.canonical);
+    const std::size_t end = std::min(offset + count, segment.canonical + segment.size);
+    if (begin < end) visit(segment.arena + (begin - segment.canonical), begin - offset, end - begin);
   }
 }
 
 template <class T>
-void CudaBackend<T>::write(Slot slot, const float* values, std::size_t count) {
+void CudaBackend<T>::read_range(Slot slot, std::size_t offset, std::size_t count, float* out) const {
   require_whole();
+  check_range(slot, offset, count, false);
+  use_device(options_.ordinal);
+  if (slot == Slot::training_state) return read_state(training_, out);
+  if (slot == Slot::stream_state) return read_state(streams_, out);
+  const float* values = arena_slot(slot).template as<float>();
+  for_each_overlap(offset, count, [&](std::size_t inside, std::size_t outside, std::size_t size) {
+    CHECK_CUDA(
+        cudaMemcpyAsync(out + outside, values + inside, size * sizeof(float), cudaMemcpyDeviceToHost, stream_.get()));
+  });
+  CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+}
+
+template <class T>
+void CudaBackend<T>::write_range(Slot slot, std::size_t offset, const float* values, std::size_t count) {
+  require_whole();
+  check_range(slot, offset, count, true);
   use_device(options_.ordinal);
   if (slot == Slot::training_state) return write_state(training_, values, count);
   if (slot == Slot::stream_state) return write_state(streams_, values, count);
-  if (count != layout_.size()) {
-    throw Error(kInvalidArgument,
-                "this model has " + std::to_string(layout_.size()) + " parameters, not " + std::to_string(count));
-  }
-  std::vector<float> arena(arena_.size, 0.0f);
-  for (const Segment& segment : arena_.segments) {
-    std::copy_n(values + segment.canonical, segment.size, arena.begin() + static_cast<std::ptrdiff_t>(segment.arena));
-  }
-  CHECK_CUDA(cudaMemcpyAsync(arena_slot(slot).data(), arena.data(), arena.size() * sizeof(float),
-                             cudaMemcpyHostToDevice, stream_.get()));
-  if (slot == Slot::parameters && arena_.rounded.data() != nullptr) {
-    for_each_element(stream_.get(), arena_.size,
-                     Round<T>{arena_.parameters.template as<float>(), arena_.rounded.template as<T>()});
-  }
+  float* const to = arena_slot(slot).template as<float>();
+  const bool rounds = slot == Slot::parameters && arena_.rounded.data() != nullptr;
+  for_each_overlap(offset, count, [&](std::size_t inside, std::size_t outside, std::size_t size) {
+    CHECK_CUDA(
+        cudaMemcpyAsync(to + inside, values + outside, size * sizeof(float), cudaMemcpyHostToDevice, stream_.get()));
+    if (rounds) {
+      for_each_element(stream_.get(), size, Round<T>{to + inside, arena_.rounded.template as<T>() + inside});
+    }
+  });
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
 }
 
@@ -398,12 +404,9 @@ void CudaBackend<T>::read_state(const State& state, float* out) const {
 
 template <class T>
 void CudaBackend<T>::write_state(State& state, const float* values, std::size_t count) {
-  const std::size_t each = state_values(1);
-  if (count % each != 0)
-    throw Error(kInvalidArgument, "a state must hold a multiple of " + std::to_string(each) + " values");
   state.clear();
   if (count == 0) return;
-  const int batch = static_cast<int>(count / each);
+  const int batch = static_cast<int>(count / state_values(1));
   const std::size_t rows = static_cast<std::size_t>(batch) * spec_.hidden;
   std::vector<T> inside(count);
   for (int layer = 0; layer < spec_.layers; ++layer) {

@@ -33,8 +33,8 @@ class CudaBackend final : public Backend {
   int draw(const std::int32_t* ids, int streams, const SamplingOptions* options, int count, std::int32_t* out,
            const std::atomic<bool>& stop) override;
   std::size_t slot_size(Slot slot) const override;
-  void read(Slot slot, float* out) const override;
-  void write(Slot slot, const float* values, std::size_t count) override;
+  void read_range(Slot slot, std::size_t offset, std::size_t count, float* out) const override;
+  void write_range(Slot slot, std::size_t offset, const float* values, std::size_t count) override;
   std::uint64_t step_count() const override { return step_count_; }
   void set_step_count(std::uint64_t steps) override { step_count_ = steps; }
   std::size_t host_bytes() const override { return account_.host; }
@@ -71,6 +71,9 @@ class CudaBackend final : public Backend {
   void read_state(const State& state, float* out) const;
   void write_state(State& state, const float* values, std::size_t count);
   const DeviceBuffer& arena_slot(Slot slot) const;
+  // visit(place in the arena, place behind `offset`, size) for every run of the values [offset, offset + count).
+  template <class Visit>
+  void for_each_overlap(std::size_t offset, std::size_t count, const Visit& visit) const;
   StepInput step_input(const OptimizerStep& optimizer, std::uint64_t done, float loss_scale) const;
   std::size_t state_values(int batch) const {
     return static_cast<std::size_t>(2) * spec_.layers * batch * spec_.hidden;

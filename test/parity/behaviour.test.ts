@@ -208,6 +208,41 @@ describe.each(devices)('$name', (device) => {
       model.write(slot, values);
       expect(model.read(slot)).toEqual(values);
     }
+    // In pieces, of a size at which their borders fall into every parameter.
+    const numbers = Float32Array.from({ length: model.parameterCount }, (_, k) => Math.fround(Math.cos(k)));
+    for (const size of [1000, model.parameterCount - 1, model.parameterCount]) {
+      model.write('parameters', new Float32Array(numbers.length));
+      for (let from = 0; from < numbers.length; from += size) {
+        model.write('parameters', numbers.subarray(from, from + size), from);
+      }
+      expect(model.read('parameters')).toEqual(numbers);
+      for (let from = 0; from < numbers.length; from += size) {
+        const count = Math.min(size, numbers.length - from);
+        expect(model.read('parameters', from, count)).toEqual(numbers.slice(from, from + count));
+      }
+    }
+    const end = numbers.length;
+    expect(model.read('parameters', 5)).toEqual(numbers.slice(5));
+    expect(model.read('parameters', end)).toEqual(new Float32Array(0));
+    model.write('parameters', new Float32Array(0), end);
+    for (const [offset, count] of [
+      [end, 1],
+      [0, end + 1],
+      [end + 1, 0],
+      [-1, 1],
+      [0.5, 1],
+      [NaN, 1],
+      [2 ** 53, 1],
+    ] as const) {
+      expect(() => model.read('parameters', offset, count)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }),
+      );
+      expect(() => model.write('parameters', new Float32Array(count), offset)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARGUMENT' }),
+      );
+    }
+    expect(() => model.write('parameters', numbers.subarray(1))).toThrow(/parameters, not/);
+    expect(() => model.write('streamState', new Float32Array(96), 1)).toThrow(/as a whole/);
     for (const slot of ['trainingState', 'streamState'] as const) {
       for (const batch of [1, 2, 17]) {
         const values = Float32Array.from({ length: 2 * 2 * batch * 24 }, (_, k) => Math.fround(Math.sin(k)));
