@@ -1,0 +1,463 @@
+/**
+ * Many texts on one model, begun and ended at any time: those that are drawn at the same moment share native calls, and each is
+ * what it would be alone, since a stream's bits do not depend on the streams beside it (on a GPU: up to rounding).
+ *
+ * Shapes: S streams, L layers, H hidden, V vocabulary.
+ */
+import type { NativeModel, NativeSamplingOptions } from '../device/native';
+import { stoppedError } from '../device/queue';
+import { PrefixCache, prefixKeys } from './prefix-cache';
+
+/** Texts that continue one prompt. */
+export interface SharedRequest {
+  /** At least one id; the texts follow it. */
+  prompt: Int32Array;
+  /** Ids to draw, each text. */
+  length: number;
+  /** 0: the state is carried. n > 0: each id is drawn from the n before it. */
+  window: number;
+  /** The rules of each text, with seed and stream. */
+  sampling: readonly NativeSamplingOptions[];
+  /** Give log-probabilities, and this many rivals of each draw. */
+  rivals?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** The next ids of a text. */
+export interface Drawn {
+  ids: Int32Array;
+  /** [n], where asked for: natural logarithms of the model's own probabilities, before any rule. */
+  logProbabilities?: Float32Array;
+  /** [n, rivals], the likeliest first. */
+  rivals?: Int32Array;
+  rivalLogProbabilities?: Float32Array;
+}
+
+/** How a {@link SharedSampler} divides the device's time. */
+export interface SharedSamplerOptions {
+  /** [L, 2, 1, H]: what one state takes. */
+  layers: number;
+  hidden: number;
+  /** Bytes of states of prompts that are kept. Default 64 MiB. */
+  prefixBytes?: number | undefined;
+  /** Texts that one call draws at most. Default 64. */
+  mostStreams?: number | undefined;
+}
+
+/** One call draws for about this many milliseconds, so that a request that comes in waits for no more. */
+const chunkMilliseconds = 12;
+const maxChunk = 64;
+/** Prompts are fed in pieces of this many ids, in turn with the drawing. */
+const promptPiece = 128;
+/** Ids that a text is drawn ahead of its reader. */
+const mostAhead = 256;
+
+/** Draws the texts of many requests side by side. */
+export class SharedSampler {
+  readonly #native: Pick<NativeModel, 'sample'>;
+  readonly #layers: number;
+  readonly #hidden: number;
+  readonly #mostStreams: number;
+  readonly #prefixes: PrefixCache;
+  readonly #prompts = new Set<Prompt>();
+  /** Least recently drawn first. */
+  readonly #streams = new Set<Stream>();
+  #running = false;
+  #asked = false;
+  #perDraw = chunkMilliseconds;
+  #fedIds = 0;
+  #drawnIds = 0;
+
+  constructor(native: Pick<NativeModel, 'sample'>, o: SharedSamplerOptions) {
+    this.#native = native;
+    this.#layers = o.layers;
+    this.#hidden = o.hidden;
+    this.#mostStreams = o.mostStreams ?? 64;
+    this.#prefixes = new PrefixCache(o.prefixBytes ?? 64 * 2 ** 20);
+  }
+
+  /** Texts that are being drawn, or wait for their prompt to be fed. */
+  get active(): number {
+    let waiting = 0;
+    for (const prompt of this.#prompts) waiting += prompt.streams.length;
+    return this.#streams.size + waiting;
+  }
+
+  /** Ids of prompts that were computed: those of a known beginning are not. */
+  get fedIds(): number {
+    return this.#fedIds;
+  }
+
+  /** Ids drawn for texts. */
+  get drawnIds(): number {
+    return this.#drawnIds;
+  }
+
+  /**
+   * Begins the texts of a request, one iterator each. A text is drawn a little ahead of its reader and no further; it ends with
+   * its length, with `return()`, or with the signal, whose reason is thrown.
+   */
+  open(request: SharedRequest): AsyncGenerator<Drawn, void, undefined>[] {
+    const streams = request.sampling.map((sampling) => new Stream(request, sampling, () => this.#start()));
+    const abort = () => {
+      for (const stream of streams) stream.fail(request.signal?.reason);
+    };
+    if (request.signal?.aborted) abort();
+    else request.signal?.addEventListener('abort', abort, { once: true });
+    let open = streams.length;
+    const closed = () => {
+      if (--open === 0) request.signal?.removeEventListener('abort', abort);
+    };
+    this.#prompts.add(new Prompt(request, streams));
+    this.#start();
+    return streams.map((stream) => stream.read(closed));
+  }
+
+  #start(): void {
+    this.#asked = true;
+    if (this.#running) return;
+    this.#running = true;
+    void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    // What is asked for while a round finds nothing to do gets a round of its own.
+    while (this.#asked) {
+      this.#asked = false;
+      while ((await this.#feed()) || (await this.#draw()));
+    }
+    this.#running = false;
+  }
+
+  /** Feeds pieces of prompts in turn for as long as one call draws, then draws once. */
+  async #feed(): Promise<boolean> {
+    if (this.#prompts.size === 0) return false;
+    const began = performance.now();
+    for (const prompt of [...this.#prompts]) {
+      this.#prompts.delete(prompt);
+      prompt.streams = prompt.streams.filter((stream) => !stream.ended);
+      if (prompt.streams.length === 0) continue;
+      await this.#feedPiece(prompt);
+      if (!prompt.fed) this.#prompts.add(prompt);
+      else for (const stream of prompt.streams) this.#streams.add(stream.begin(prompt));
+      if (performance.now() - began > chunkMilliseconds) break;
+    }
+    await this.#draw();
+    return true;
+  }
+
+  async #feedPiece(prompt: Prompt): Promise<void> {
+    prompt.takeKnown(this.#prefixes);
+    const piece = prompt.piece();
+    if (piece.length === 0) return;
+    try {
+      // What it draws is thrown away: the state after the piece is what counts.
+      const { ids, state } = await this.#native.sample({
+        sampling: {},
+        ids: piece,
+        streams: 1,
+        count: 1,
+        ...(prompt.state ? { state: prompt.state } : {}),
+      });
+      if (ids.length < 1) throw stoppedError('generation');
+      prompt.advance(state, this.#prefixes);
+      this.#fedIds += piece.length;
+    } catch (error) {
+      for (const stream of prompt.streams) stream.fail(error);
+    }
+  }
+
+  /** One call for those texts that are read and of one shape with the one that has waited longest. */
+  async #draw(): Promise<boolean> {
+    const group: Stream[] = [];
+    for (const stream of this.#streams) {
+      if (stream.ended) this.#streams.delete(stream);
+      else if (stream.ready && group.length < this.#mostStreams && (group[0]?.goesWith(stream) ?? true))
+        group.push(stream);
+    }
+    const [first] = group;
+    if (first === undefined) return false;
+    for (const stream of group) {
+      this.#streams.delete(stream);
+      this.#streams.add(stream);
+    }
+    const most = Math.max(...group.map((stream) => stream.wanted));
+    const isNew = group.some((stream) => stream.position === 0);
+    const count = isNew ? 1 : Math.max(1, Math.min(maxChunk, most, Math.floor(chunkMilliseconds / this.#perDraw)));
+    const rivals = Math.max(...group.map((stream) => stream.rivals ?? -1));
+    const began = performance.now();
+    try {
+      const result = await this.#native.sample({
+        sampling: group.map((stream) => stream.rules()),
+        ids: interleave(group.map((stream) => stream.rows)),
+        streams: group.length,
+        count,
+        window: first.window,
+        ...(first.window === 0 && first.state ? { state: this.#gather(group) } : {}),
+        ...(rivals >= 0 ? { logProbabilities: true, rivals } : {}),
+      });
+      if (result.ids.length < count * group.length) throw stoppedError('generation');
+      this.#perDraw = (performance.now() - began) / count;
+      this.#drawnIds += count * group.length;
+      const states = first.window === 0 ? this.#scatter(result.state, group.length) : [];
+      group.forEach((stream, s) => {
+        stream.take(columnsOf(result, s, group.length, count, Math.max(0, rivals)), states[s]);
+      });
+    } catch (error) {
+      for (const stream of group) stream.fail(error);
+    }
+    return true;
+  }
+
+  /** States [L, 2, 1, H] as one [L, 2, S, H]. */
+  #gather(group: readonly Stream[]): Float32Array {
+    const hidden = this.#hidden;
+    const all = new Float32Array(this.#layers * 2 * group.length * hidden);
+    group.forEach((stream, s) => {
+      for (let row = 0; row < this.#layers * 2; row++) {
+        all.set(
+          (stream.state as Float32Array).subarray(row * hidden, (row + 1) * hidden),
+          (row * group.length + s) * hidden,
+        );
+      }
+    });
+    return all;
+  }
+
+  #scatter(all: Float32Array, streams: number): Float32Array[] {
+    const hidden = this.#hidden;
+    return Array.from({ length: streams }, (_, s) => {
+      const state = new Float32Array(this.#layers * 2 * hidden);
+      for (let row = 0; row < this.#layers * 2; row++) {
+        const from = (row * streams + s) * hidden;
+        state.set(all.subarray(from, from + hidden), row * hidden);
+      }
+      return state;
+    });
+  }
+}
+
+/** A prompt on its way through the model, and the texts that wait for it. */
+class Prompt {
+  readonly ids: Int32Array;
+  streams: Stream[];
+  /** After `#ends[#done - 1]` ids; absent: zero state. */
+  state: Float32Array | undefined;
+  /** Where its pieces end; the last id is fed by the first draw. */
+  readonly #ends: number[] = [];
+  readonly #keys: string[];
+  #done = 0;
+
+  constructor(request: SharedRequest, streams: Stream[]) {
+    this.ids = request.prompt;
+    this.streams = streams;
+    // A window is run anew for every draw: there is nothing to feed before.
+    const end = request.window > 0 ? 0 : request.prompt.length - 1;
+    for (let at = 0; at < end; at += promptPiece) this.#ends.push(Math.min(at + promptPiece, end));
+    this.#keys = prefixKeys(this.ids, this.#ends);
+  }
+
+  get fed(): boolean {
+    return this.#done === this.#ends.length;
+  }
+
+  /** Goes on from the longest beginning whose state is known. */
+  takeKnown(prefixes: PrefixCache): void {
+    for (let i = this.#ends.length; i > this.#done; i--) {
+      const state = prefixes.get(this.#keys[i - 1] as string);
+      if (state === undefined) continue;
+      this.state = state;
+      this.#done = i;
+    }
+  }
+
+  /** The ids to be fed next; none if it has been fed. */
+  piece(): Int32Array {
+    return this.ids.slice(this.#ends[this.#done - 1] ?? 0, this.#ends[this.#done] ?? 0);
+  }
+
+  /** The next piece has been fed. */
+  advance(state: Float32Array, prefixes: PrefixCache): void {
+    prefixes.keep(this.#keys[this.#done++] as string, state);
+    this.state = state;
+  }
+}
+
+/** One text. */
+class Stream {
+  readonly window: number;
+  readonly rivals: number | undefined;
+  readonly #sampling: NativeSamplingOptions;
+  readonly #wake: () => void;
+  #length: number;
+  /** What the next call feeds, or cuts its window from. */
+  rows = new Int32Array(0);
+  /** [L, 2, 1, H]; absent: zero state. */
+  state: Float32Array | undefined;
+  position = 0;
+  ended = false;
+  #history = new Int32Array(0);
+  #queue: Drawn[] = [];
+  #ahead = 0;
+  #failure: { reason: unknown } | undefined;
+  #heard: (() => void) | undefined;
+
+  constructor(request: SharedRequest, sampling: NativeSamplingOptions, wake: () => void) {
+    this.window = request.window;
+    this.rivals = request.rivals;
+    this.#sampling = sampling;
+    this.#length = request.length;
+    this.#wake = wake;
+    this.ended = request.length === 0;
+  }
+
+  /** It may be drawn on: its reader keeps up. */
+  get ready(): boolean {
+    return this.#ahead < mostAhead;
+  }
+
+  /** Ids that a call may draw for it. */
+  get wanted(): number {
+    return Math.min(this.#length - this.position, mostAhead);
+  }
+
+  /** One call can serve both: their rows are as many, and both have a state or none has. */
+  goesWith(other: Stream): boolean {
+    return (
+      this.window === other.window &&
+      this.rows.length === other.rows.length &&
+      (this.state === undefined) === (other.state === undefined)
+    );
+  }
+
+  /** The prompt has been fed. */
+  begin(prompt: Prompt): this {
+    this.state = prompt.state;
+    this.#keep(prompt.ids);
+    return this;
+  }
+
+  /** The rules for the next call, with its place in the text. */
+  rules(): NativeSamplingOptions {
+    return {
+      ...this.#sampling,
+      position: this.position,
+      ...(this.#history.length > 0 ? { history: this.#history } : {}),
+    };
+  }
+
+  /** Takes what a call drew for it, which may be more than it needs. */
+  take(drawn: Drawn, state: Float32Array | undefined): void {
+    if (this.ended) return;
+    const count = Math.min(drawn.ids.length, this.#length - this.position);
+    this.position += count;
+    this.state = state;
+    this.#keep(concatenate(this.rows, drawn.ids));
+    this.#queue.push(this.#cut(drawn, count));
+    this.#ahead += count;
+    if (this.position >= this.#length) this.ended = true;
+    this.#heard?.();
+  }
+
+  fail(reason: unknown): void {
+    if (this.ended && this.#queue.length === 0 && this.#failure) return;
+    this.ended = true;
+    this.#failure ??= { reason };
+    this.#heard?.();
+  }
+
+  /** What its reader gets; to leave off early ends the text. */
+  async *read(closed: () => void): AsyncGenerator<Drawn, void, undefined> {
+    try {
+      for (;;) {
+        if (this.#failure) throw this.#failure.reason;
+        const next = this.#queue.shift();
+        if (next !== undefined) {
+          this.#ahead -= next.ids.length;
+          this.#wake();
+          yield next;
+        } else if (this.ended) {
+          return;
+        } else {
+          await new Promise<void>((resolve) => {
+            this.#heard = resolve;
+          });
+        }
+      }
+    } finally {
+      this.ended = true;
+      closed();
+    }
+  }
+
+  /** Leaves the rows that the next call needs, and remembers those before, as far as the repetition penalty looks back. */
+  #keep(ids: Int32Array): void {
+    const cut = Math.max(0, ids.length - Math.max(1, this.window));
+    const { repetitionPenalty = 1, penaltyWindow = 64 } = this.#sampling;
+    if (repetitionPenalty !== 1) {
+      const all = concatenate(this.#history, ids.subarray(0, cut));
+      this.#history = all.slice(Math.max(0, all.length - penaltyWindow));
+    }
+    this.rows = ids.slice(cut);
+  }
+
+  /** The first `count` draws, and only what this text's reader asked for. */
+  #cut(drawn: Drawn, count: number): Drawn {
+    const cut: Drawn = { ids: drawn.ids.subarray(0, count) };
+    if (this.rivals === undefined || !drawn.logProbabilities) return cut;
+    cut.logProbabilities = drawn.logProbabilities.subarray(0, count);
+    if (this.rivals === 0 || !drawn.rivals || !drawn.rivalLogProbabilities) return cut;
+    const each = drawn.rivals.length / drawn.ids.length;
+    cut.rivals = new Int32Array(count * this.rivals);
+    cut.rivalLogProbabilities = new Float32Array(count * this.rivals);
+    for (let draw = 0; draw < count; draw++) {
+      const from = draw * each;
+      cut.rivals.set(drawn.rivals.subarray(from, from + this.rivals), draw * this.rivals);
+      cut.rivalLogProbabilities.set(drawn.rivalLogProbabilities.subarray(from, from + this.rivals), draw * this.rivals);
+    }
+    return cut;
+  }
+}
+
+/** Rows [n] of each stream as [n, S]. */
+function interleave(rows: readonly Int32Array[]): Int32Array {
+  const length = rows[0]?.length ?? 0;
+  const all = new Int32Array(length * rows.length);
+  rows.forEach((ids, s) => {
+    for (let row = 0; row < length; row++) all[row * rows.length + s] = ids[row] as number;
+  });
+  return all;
+}
+
+/** What one stream got of a call's result. */
+function columnsOf(
+  result: Awaited<ReturnType<NativeModel['sample']>>,
+  stream: number,
+  streams: number,
+  count: number,
+  rivals: number,
+): Drawn {
+  const draws = { length: count };
+  const drawn: Drawn = { ids: Int32Array.from(draws, (_, draw) => result.ids[draw * streams + stream] as number) };
+  const { logProbabilities } = result;
+  if (logProbabilities) {
+    drawn.logProbabilities = Float32Array.from(draws, (_, draw) => logProbabilities[draw * streams + stream] as number);
+  }
+  if (rivals > 0 && result.rivals && result.rivalLogProbabilities) {
+    drawn.rivals = new Int32Array(count * rivals);
+    drawn.rivalLogProbabilities = new Float32Array(count * rivals);
+    for (let draw = 0; draw < count; draw++) {
+      const from = (draw * streams + stream) * rivals;
+      drawn.rivals.set(result.rivals.subarray(from, from + rivals), draw * rivals);
+      drawn.rivalLogProbabilities.set(result.rivalLogProbabilities.subarray(from, from + rivals), draw * rivals);
+    }
+  }
+  return drawn;
+}
+
+function concatenate(a: Int32Array, b: Int32Array): Int32Array {
+  const all = new Int32Array(a.length + b.length);
+  all.set(a);
+  all.set(b, a.length);
+  return all;
+}
