@@ -64,9 +64,18 @@ export {
   TrainingError,
   UsageError,
 } from './errors';
-export { type CreateOptions, LanguageModel, type ModelOptions, type ScoreOptions } from './model';
+export {
+  type CreateOptions,
+  type Inspection,
+  type InspectOptions,
+  LanguageModel,
+  type ModelOptions,
+  type Rival,
+  type ScoreOptions,
+} from './model';
 export type { GeneratedPiece } from './sampling/generate';
 export type { GenerateOptions, SamplingOptions } from './sampling/options';
+export type { InspectionOptions } from './scoring/inspect';
 export type { ReadableIds, Score, ScoringOptions } from './scoring/score';
 export type { WindowProtocolOptions, WindowScore } from './scoring/window-protocol';
 export type { BatchCut, BatchSource } from './training/batches';

@@ -14,6 +14,7 @@ import { DataError, UsageError } from './errors';
 import { type GeneratedPiece, generatePieces } from './sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
 import { checkStops } from './sampling/stop';
+import { type InspectedIds, type InspectionOptions, inspectIds } from './scoring/inspect';
 import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany } from './scoring/score';
 import { scoreWindows, type WindowProtocolOptions, type WindowScore } from './scoring/window-protocol';
 import { packageVersion } from './version';
@@ -36,6 +37,33 @@ export interface CreateOptions extends ModelOptions {
   seqLength?: number | undefined;
   /** The effective training configuration, for the record. */
   configuration?: Record<string, unknown> | undefined;
+}
+
+/** What {@link LanguageModel.inspect} takes. */
+export interface InspectOptions extends InspectionOptions {
+  /** What a character that the model does not know does. Default `'error'`. */
+  unknown?: 'error' | 'skip' | undefined;
+}
+
+/** A character that the model thought likely. */
+export interface Rival {
+  character: string;
+  /** 0..1 */
+  probability: number;
+}
+
+/** A text as the model sees it. */
+export interface Inspection {
+  /** The text's characters, normalised as the corpus was. */
+  characters: string[];
+  /** Bits of surprise at each, given all before it; null for the first, which nothing comes before. */
+  bits: (number | null)[];
+  /** The likeliest characters at each place, the likeliest first; none for the first. */
+  rivals: Rival[][];
+  /** Where asked for, [layer][unit]: each cell's value along the text, tanh of its state, -1..1. */
+  cells?: Float32Array[][];
+  /** What {@link LanguageModel.score} says of the text; null if it has fewer than two characters. */
+  bitsPerCharacter: number | null;
 }
 
 /** How a text is scored. */
@@ -222,6 +250,21 @@ export class LanguageModel implements Disposable {
     return this.native.evaluationSequence(() => scoreWindows(this.native, ids, { ...o, window, stride, batch }));
   }
 
+  /**
+   * How surprised the model is at each character of a text, from zero state, and what it would rather have read there.
+   *
+   * @throws DataError if the text has characters that the model does not know.
+   */
+  async inspect(text: string, o: InspectOptions = {}): Promise<Inspection> {
+    const { rivals = 5 } = o;
+    if (!Number.isInteger(rivals) || rivals < 0 || rivals > this.vocabulary.size) {
+      throw new UsageError(`rivals must be a whole number from 0 to ${this.vocabulary.size}, not ${String(rivals)}.`);
+    }
+    const ids = this.#encode(text, o.unknown, 'the text');
+    const found = await inspectIds(this.native, this.shape, ids, { ...o, rivals });
+    return describeInspection(this.vocabulary, this.shape, ids, found, rivals);
+  }
+
   /** Writes weights and metadata as a checkpoint, atomically. For moments and training state see the trainer. */
   async save(path: string): Promise<void> {
     const checkpoint = await this.native.whenIdle((native) => ({
@@ -264,6 +307,41 @@ export class LanguageModel implements Disposable {
   #encode(text: string, unknown: 'error' | 'skip' | undefined, what: string): Int32Array {
     return this.vocabulary.encode(this.normalize(text), { unknown: unknown ?? 'error', what });
   }
+}
+
+function describeInspection(
+  vocabulary: Vocabulary,
+  { layers, hidden }: ModelShape,
+  ids: Int32Array,
+  found: InspectedIds,
+  rivals: number,
+): Inspection {
+  const symbol = (id: number) => vocabulary.symbols[id] as string;
+  const counted = found.nats.subarray(1);
+  const { cells } = found;
+  return {
+    characters: Array.from(ids, symbol),
+    bits: Array.from(found.nats, (nats) => (Number.isNaN(nats) ? null : nats / Math.LN2)),
+    rivals: Array.from(ids, (_, i) =>
+      i === 0
+        ? []
+        : Array.from(found.rivals.subarray(i * rivals, (i + 1) * rivals), (id, rank) => ({
+            character: symbol(id),
+            probability: Math.exp(found.rivalLogProbabilities[i * rivals + rank] as number),
+          })),
+    ),
+    ...(cells
+      ? {
+          cells: Array.from({ length: layers }, (_, layer) =>
+            Array.from({ length: hidden }, (_, unit) =>
+              Float32Array.from(ids, (_, i) => cells[(i * layers + layer) * hidden + unit] as number),
+            ),
+          ),
+        }
+      : {}),
+    bitsPerCharacter:
+      counted.length > 0 ? counted.reduce((sum, nats) => sum + nats, 0) / counted.length / Math.LN2 : null,
+  };
 }
 
 interface ChosenDevice {

@@ -1,0 +1,128 @@
+/**
+ * A text as a model sees it, character by character: how surprised it was, what it would rather have read, and what its cells
+ * did meanwhile.
+ *
+ * Shapes: N ids of the text, V vocabulary, R rivals, L layers, H hidden.
+ */
+import { Breather } from '../breather';
+import type { NativeModel } from '../device/native';
+import { stoppedError } from '../device/queue';
+
+export interface InspectionOptions {
+  /** How many of the likeliest characters to name at each place, 0..V. Default 5. */
+  rivals?: number | undefined;
+  /** Give the cells' values too: one call to the device a character. Default false. */
+  cells?: boolean | undefined;
+  signal?: AbortSignal | undefined;
+  /** Called after every call to the device with the number of characters done and in all. */
+  onProgress?: ((done: number, total: number) => void) | undefined;
+}
+
+/** Index i speaks of what was predicted for id i, from all ids before it. */
+export interface InspectedIds {
+  /** [N], the negative natural logarithm of each id's probability; NaN for the first, which nothing comes before. */
+  nats: Float64Array;
+  /** [N, R], the likeliest ids, in descending order; -1 for the first. */
+  rivals: Int32Array;
+  /** [N, R], natural logarithms of their probabilities. */
+  rivalLogProbabilities: Float32Array;
+  /** [N, L, H], where asked for: tanh of each cell's value after the id was read, -1..1. */
+  cells?: Float32Array;
+}
+
+type Inspected = Pick<NativeModel, 'logits' | 'sample'>;
+
+/** Ids a call, and logits a call: what an abort waits for, and what a call takes of memory. */
+const idsPerCall = 256;
+const logitsPerCall = 1 << 20;
+
+/** Runs `ids` from zero state, dropout off. */
+export async function inspectIds(
+  native: Inspected,
+  shape: { vocabulary: number; layers: number; hidden: number },
+  ids: Int32Array,
+  options: InspectionOptions = {},
+): Promise<InspectedIds> {
+  const { vocabulary, layers, hidden } = shape;
+  const rivals = Math.min(options.rivals ?? 5, vocabulary);
+  const total = ids.length;
+  const result: InspectedIds = {
+    nats: new Float64Array(total).fill(Number.NaN),
+    rivals: new Int32Array(total * rivals).fill(-1),
+    rivalLogProbabilities: new Float32Array(total * rivals).fill(Number.NaN),
+  };
+  const cells = options.cells ? new Float32Array(total * layers * hidden) : undefined;
+  if (cells) result.cells = cells;
+  const breather = new Breather();
+  const perCall = Math.max(1, Math.min(idsPerCall, Math.floor(logitsPerCall / vocabulary)));
+  let state: Float32Array | undefined;
+  for (let from = 0; from < total; from += perCall) {
+    const piece = ids.slice(from, from + perCall);
+    options.signal?.throwIfAborted();
+    const logits = await native.logits({ ids: piece, streams: 1, ...(state ? { state } : {}) });
+    if (logits.length < piece.length * vocabulary) throw stoppedError('inspection');
+    for (let step = 0; step < piece.length; step++) {
+      const at = from + step + 1;
+      if (at >= total) break;
+      describe(logits.subarray(step * vocabulary, (step + 1) * vocabulary), ids[at] as number, at, rivals, result);
+      if (breather.due()) await breather.rest();
+    }
+    // The state after the piece, or after each id of it.
+    const each = cells ? 1 : piece.length;
+    for (let step = 0; step < piece.length && (cells || from + perCall < total); step += each) {
+      options.signal?.throwIfAborted();
+      const fed = await native.sample({
+        ids: piece.slice(step, step + each),
+        streams: 1,
+        count: 1,
+        sampling: { greedy: true },
+        ...(state ? { state } : {}),
+      });
+      if (fed.ids.length < 1) throw stoppedError('inspection');
+      state = fed.state;
+      if (cells) copyCells(fed.state, cells, (from + step) * layers * hidden, layers, hidden);
+    }
+    options.onProgress?.(Math.min(from + perCall, total), total);
+  }
+  return result;
+}
+
+/** What logits [V] said of `id`. */
+function describe(logits: Float32Array, id: number, at: number, rivals: number, result: InspectedIds): void {
+  let largest = Number.NEGATIVE_INFINITY;
+  for (const logit of logits) if (logit > largest) largest = logit;
+  let sum = 0;
+  for (const logit of logits) sum += Math.exp(logit - largest);
+  const logSum = largest + Math.log(sum);
+  result.nats[at] = logSum - (logits[id] as number);
+  if (rivals === 0) return;
+  for (const [rank, rival] of likeliest(logits, rivals).entries()) {
+    result.rivals[at * rivals + rank] = rival;
+    result.rivalLogProbabilities[at * rivals + rank] = (logits[rival] as number) - logSum;
+  }
+}
+
+/** Ids of the `count` largest, in descending order; of equal ones the lower id first. */
+function likeliest(logits: Float32Array, count: number): number[] {
+  if (count > 32)
+    return [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b).slice(0, count);
+  const best: number[] = [];
+  for (let id = 0; id < logits.length; id++) {
+    const value = logits[id] as number;
+    if (best.length === count && value <= (logits[best[count - 1] as number] as number)) continue;
+    let place = best.length;
+    while (place > 0 && value > (logits[best[place - 1] as number] as number)) place--;
+    best.splice(place, 0, id);
+    if (best.length > count) best.pop();
+  }
+  return best;
+}
+
+/** Of a state [L, 2, 1, H], the second half of each layer. */
+function copyCells(state: Float32Array, to: Float32Array, at: number, layers: number, hidden: number): void {
+  for (let layer = 0; layer < layers; layer++) {
+    for (let unit = 0; unit < hidden; unit++) {
+      to[at + layer * hidden + unit] = Math.tanh(state[(2 * layer + 1) * hidden + unit] as number);
+    }
+  }
+}
