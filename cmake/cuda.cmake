@@ -97,7 +97,8 @@ add_custom_command(
   DEPENDS ${CMAKE_SOURCE_DIR}/native/cuda/kernels.cu ${CMAKE_SOURCE_DIR}/native/cuda/kernels.h
           ${CMAKE_SOURCE_DIR}/native/cuda/arithmetic.h ${CMAKE_SOURCE_DIR}/native/cuda/draw.h
           ${CMAKE_SOURCE_DIR}/native/cuda/check.h ${CMAKE_SOURCE_DIR}/native/core/draw_rules.h
-          ${CMAKE_SOURCE_DIR}/native/core/random.h ${CMAKE_SOURCE_DIR}/native/core/host_device.h
+          ${CMAKE_SOURCE_DIR}/native/core/optimizers.h ${CMAKE_SOURCE_DIR}/native/core/random.h
+          ${CMAKE_SOURCE_DIR}/native/core/host_device.h
   COMMENT "Compiling CUDA kernels"
   VERBATIM)
 

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "core/layout.h"
+#include "core/optimizers.h"
 
 namespace cudnn_lstm {
 
@@ -29,18 +30,6 @@ struct Batch {
   bool carry_state;  // start from the state that the last step of this B left; otherwise, and if B changed, from zero
 };
 
-// Adam (Kingma & Ba 2015, the form at the end of its section 2, which is Keras'): with step t counted from 1,
-//   m += (1 - beta1) (g - m),  v += (1 - beta2) (g^2 - v),
-//   p -= learning_rate * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon).
-// clip: g is scaled by clip / norm where its global L2 norm is above it; 0 for none.
-struct OptimizerStep {
-  double learning_rate;
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double epsilon = 1e-7;
-  double clip = 0;
-};
-
 // loss: mean nats a target, dropout on. gradient_norm: global L2 norm before clipping. A step whose loss or norm is not
 // finite changes nothing but `applied` = false (the parameters, moments and step count stay as they were).
 struct StepResult {
@@ -50,7 +39,8 @@ struct StepResult {
 };
 
 // What can be read and written, always in the canonical layout (layout.h), as float32:
-//   parameters, gradients, first_moments, second_moments: [parameter_count]
+//   parameters, gradients: [parameter_count]
+//   first_moments, second_moments: [parameter_count], the slots of the optimiser's rule (optimizers.h)
 //   training_state: [L, 2, B, H], h then c of each layer: what carry_state continues from; B as of the last step
 //   stream_state:   [L, 2, S, H]: what next_logits continues from
 enum class Slot { parameters, gradients, first_moments, second_moments, training_state, stream_state };
@@ -111,7 +101,8 @@ class Backend {
   virtual void read_range(Slot slot, std::size_t offset, std::size_t count, float* out) const = 0;
   virtual void write_range(Slot slot, std::size_t offset, const float* values, std::size_t count) = 0;
 
-  // Optimiser steps done: Adam's t, and the step of the dropout key (seed, step, site). All the random state there is.
+  // Optimiser steps done: the t of their rules, and the step of the dropout key (seed, step, site). All the random
+  // state there is.
   virtual std::uint64_t step_count() const = 0;
   virtual void set_step_count(std::uint64_t steps) = 0;
 

@@ -126,9 +126,8 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   pass.gradient = true;
   pass.stop = &stop;
   // Not before: a model that only writes or scores text has no use for them.
-  for (AlignedBuffer<float>* buffer : {&gradients_, &first_moments_, &second_moments_}) {
-    buffer->resize(layout_.size());
-  }
+  gradients_.resize(layout_.size());
+  make_slots(optimizer.optimizer);
   begin_pass(pass, batch.carry_state ? &training_state_ : nullptr);
   pack_weights();
   const int threads = pass_.partition.threads;
@@ -158,7 +157,7 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
       applied = !stopped() && std::isfinite(loss) && std::isfinite(norm);
     }
     team_.barrier();
-    if (applied) adam_share(thread, threads, optimizer, norm);
+    if (applied) update_share(thread, threads, optimizer, norm);
   });
   if (stopped()) return {std::nan(""), std::nan(""), false};
   if (!applied) return {loss, norm, false};

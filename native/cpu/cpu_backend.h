@@ -110,7 +110,8 @@ class CpuBackend final : public Backend {
   // cpu_optimizer.cpp
   void norm_share(int thread, int threads);
   double gradient_norm() const;
-  void adam_share(int thread, int threads, const OptimizerStep& optimizer, double norm);
+  void make_slots(Optimizer optimizer);
+  void update_share(int thread, int threads, const OptimizerStep& optimizer, double norm);
 
   // cpu_sampling.cpp
   // One stream's run of ticks: at most kSequenceSteps of them, for which there is room for `most`.

@@ -1,4 +1,4 @@
-// Global norm, clipping and Adam, each over the flat parameter array.
+// Global norm, clipping and the update, each over the flat parameter array.
 #include <algorithm>
 #include <cmath>
 
@@ -27,19 +27,21 @@ double CpuBackend::gradient_norm() const {
   return std::sqrt(total);
 }
 
-void CpuBackend::adam_share(int thread, int threads, const OptimizerStep& optimizer, double norm) {
-  const double t = static_cast<double>(step_count_ + 1);
-  AdamStep step{};
-  step.learning_rate = static_cast<float>(optimizer.learning_rate * std::sqrt(1.0 - std::pow(optimizer.beta2, t)) /
-                                          (1.0 - std::pow(optimizer.beta1, t)));
-  step.beta1 = static_cast<float>(optimizer.beta1);
-  step.beta2 = static_cast<float>(optimizer.beta2);
-  step.epsilon = static_cast<float>(optimizer.epsilon);
-  step.gradient_scale = optimizer.clip > 0 && norm > optimizer.clip ? static_cast<float>(optimizer.clip / norm) : 1.0f;
+void CpuBackend::make_slots(Optimizer optimizer) {
+  with_rule(optimizer, [&](auto rule) {
+    if (rule.kFirst) first_moments_.resize(layout_.size());
+    if (rule.kSecond) second_moments_.resize(layout_.size());
+  });
+}
+
+void CpuBackend::update_share(int thread, int threads, const OptimizerStep& optimizer, double norm) {
+  const UpdateConstants constants = update_constants(optimizer, static_cast<double>(step_count_ + 1));
+  const float scale = optimizer.clip > 0 && norm > optimizer.clip ? static_cast<float>(optimizer.clip / norm) : 1.0f;
   const std::size_t begin = layout_.size() * thread / threads / 16 * 16;
   const std::size_t end = thread + 1 == threads ? layout_.size() : layout_.size() * (thread + 1) / threads / 16 * 16;
-  kernels_.adam(step, gradients_.data() + begin, first_moments_.data() + begin, second_moments_.data() + begin,
-                parameters_.data() + begin, end - begin);
+  const auto part = [&](AlignedBuffer<float>& slot) { return slot.size() > 0 ? slot.data() + begin : nullptr; };
+  kernels_.update(constants, scale, gradients_.data() + begin, part(first_moments_), part(second_moments_),
+                  parameters_.data() + begin, end - begin);
 }
 
 }  // namespace cudnn_lstm::cpu

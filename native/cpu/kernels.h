@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/optimizers.h"
+
 namespace cudnn_lstm::cpu {
 
 inline constexpr int kLanes = 16;       // sequences in a lane block
@@ -90,14 +92,6 @@ struct DropoutMask {
   std::uint32_t threshold;  // dropout_threshold(p)
 };
 
-struct AdamStep {
-  float learning_rate;  // with both bias corrections in it
-  float beta1;
-  float beta2;
-  float epsilon;  // scaled to match
-  float gradient_scale;
-};
-
 struct KernelTable {
   const char* name;
   int tile_rows;
@@ -123,7 +117,10 @@ struct KernelTable {
   // Gates [4 units] of a single sequence, interleaved.
   void (*gate_single)(int units, const float* gates, float* c, float* h);
   double (*sum_of_squares)(const float* x, std::size_t count);
-  void (*adam)(const AdamStep&, const float* g, float* m, float* v, float* p, std::size_t count);
+  // One step of an optimiser on `count` parameters p, their gradients g times `scale` and their places in the slots;
+  // a slot that the rule does not keep may be nullptr.
+  void (*update)(const UpdateConstants&, float scale, const float* g, float* first, float* second, float* p,
+                 std::size_t count);
   // For each row: sums[r] = sum over pairs and lanes of dy[p][r][lane]; scaled[r] = the same of dy[p][r][lane] *
   // x[p][lane] (0 where x is nullptr).
   void (*sum_rows)(const TileRows* dy, const float* const* x, int pairs, int rows, float* sums, float* scaled);

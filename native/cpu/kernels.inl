@@ -541,15 +541,15 @@ INLINE vf square_root(vf x) {
 #endif
 }
 
-void adam(const AdamStep& s, const float* g, float* m, float* v, float* p, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    const float gradient = g[i] * s.gradient_scale;
-    const float first = m[i] + (1.0f - s.beta1) * (gradient - m[i]);
-    const float second = v[i] + (1.0f - s.beta2) * (gradient * gradient - v[i]);
-    m[i] = first;
-    v[i] = second;
-    p[i] -= s.learning_rate * first / (__builtin_sqrtf(second) + s.epsilon);
-  }
+void update(const UpdateConstants& constants, float scale, const float* g, float* first, float* second, float* p,
+            std::size_t count) {
+  with_rule(constants.optimizer, [=](auto rule) {
+    using Rule = decltype(rule);
+    for (std::size_t i = 0; i < count; ++i) {
+      update_parameter<Rule>(constants, g[i] * scale, Rule::kFirst ? first + i : nullptr,
+                             Rule::kSecond ? second + i : nullptr, p + i);
+    }
+  });
 }
 
 void sum_rows(const TileRows* dy, const float* const* x, int pairs, int rows, float* sums, float* scaled) {
@@ -596,7 +596,7 @@ double peak(int iterations, float* sink) {
 const KernelTable table = {KERNEL_NAME,   TILE_ROWS,       TILE_BLOCKS,   PANEL_WIDTH,   tile_products,
                            gradient_tile, transpose_block, gate_forward,  gate_backward, dropout_mask,
                            apply_mask,    softmax_loss,    matrix_vector, gate_single,   sum_of_squares,
-                           adam,          sum_rows,        add,           peak};
+                           update,        sum_rows,        add,           peak};
 
 }  // namespace KERNEL_NAMESPACE
 }  // namespace cudnn_lstm::cpu

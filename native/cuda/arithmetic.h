@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/optimizers.h"
 #include "core/random.h"
 
 namespace cudnn_lstm::cuda {
@@ -58,10 +59,7 @@ struct SingleLane {
 
 struct StepInput {
   std::uint64_t mask_step;  // of the dropout key (seed, step, site)
-  float learning_rate;      // with both bias corrections in it
-  float beta1;
-  float beta2;
-  float epsilon;
+  UpdateConstants update;
   float clip;        // global-norm limit, 0 for none
   float loss_scale;  // of the gradients between the loss and the norm; 1 but for fp16
 };
@@ -292,7 +290,7 @@ struct SumChunks {  // rows: chunks
   }
 };
 
-// ---- Gradient norm, clipping, Adam
+// ---- Gradient norm, clipping, the update
 
 // gradients[i] = scaled[i] / loss_scale as float32, and partials[row] = the sum of their squares over a chunk.
 // `scaled` may be `gradients`.
@@ -351,10 +349,10 @@ struct DecideStep {
   }
 };
 
-// Adam (Kingma & Ba 2015, the form with the bias corrections in the rate, as Keras): nothing where the step is not
-// applied. `copy` is the 16-bit copy of the parameters that the products read, nullptr in fp32.
+// The step's optimiser on every parameter: nothing where the step is not applied. `copy` is the 16-bit copy of the
+// parameters that the products read, nullptr in fp32.
 template <class T>
-struct Adam {  // elements: parameters
+struct Update {  // elements: parameters
   StepView step;
   const float* gradients;
   float* parameters;
@@ -365,15 +363,12 @@ struct Adam {  // elements: parameters
   CUDNN_LSTM_HD void operator()(std::size_t i) const {
     const Cursor& cursor = *step.cursor;
     if (cursor.apply == 0) return;
-    const StepInput& input = step.input();
-    const float g = gradients[i] * cursor.gradient_scale;
-    const float m = input.beta1 * first_moments[i] + (1.0f - input.beta1) * g;
-    const float v = input.beta2 * second_moments[i] + (1.0f - input.beta2) * g * g;
-    const float p = parameters[i] - input.learning_rate * m / (sqrtf(v) + input.epsilon);
-    first_moments[i] = m;
-    second_moments[i] = v;
-    parameters[i] = p;
-    if (copy != nullptr) copy[i] = from_float<T>(p);
+    const UpdateConstants& constants = step.input().update;
+    const float gradient = gradients[i] * cursor.gradient_scale;
+    with_rule(constants.optimizer, [&](auto rule) {
+      update_parameter<decltype(rule)>(constants, gradient, first_moments + i, second_moments + i, parameters + i);
+    });
+    if (copy != nullptr) copy[i] = from_float<T>(parameters[i]);
   }
 };
 

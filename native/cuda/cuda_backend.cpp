@@ -177,14 +177,9 @@ void CudaBackend<T>::store_state(State& state) {
 
 template <class T>
 StepInput CudaBackend<T>::step_input(const OptimizerStep& optimizer, std::uint64_t done, float loss_scale) const {
-  const double t = static_cast<double>(done + 1);
   StepInput input{};
   input.mask_step = done;
-  input.learning_rate = static_cast<float>(optimizer.learning_rate * std::sqrt(1.0 - std::pow(optimizer.beta2, t)) /
-                                           (1.0 - std::pow(optimizer.beta1, t)));
-  input.beta1 = static_cast<float>(optimizer.beta1);
-  input.beta2 = static_cast<float>(optimizer.beta2);
-  input.epsilon = static_cast<float>(optimizer.epsilon);
+  input.update = update_constants(optimizer, static_cast<double>(done + 1));
   input.clip = static_cast<float>(optimizer.clip);
   input.loss_scale = loss_scale;
   return input;

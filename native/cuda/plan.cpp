@@ -273,8 +273,8 @@ void Plan<T>::enqueue_update() {
                  squares, lstm_chunks + rest_chunks, outputs_.as<StepOutput>()});
   for_each_element(
       context_.stream, arena.size,
-      Adam<T>{view(), gradients, arena.parameters.template as<float>(), arena.first_moments.template as<float>(),
-              arena.second_moments.template as<float>(), arena.rounded.template as<T>()});
+      Update<T>{view(), gradients, arena.parameters.template as<float>(), arena.first_moments.template as<float>(),
+                arena.second_moments.template as<float>(), arena.rounded.template as<T>()});
   for_each_element(context_.stream, state_values_, CommitState<T>{cursor_.as<Cursor>(), next_state_.as<T>(), state()});
   for_each_element(context_.stream, 1,
                    AdvanceCursor{cursor_.as<Cursor>(), static_cast<std::uint32_t>(upload_steps_ * kUploads)});

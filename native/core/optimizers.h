@@ -1,0 +1,83 @@
+// The optimisers, once for host and device: kernels.inl compiles their rules for each instruction set,
+// cuda/arithmetic.h for the GPU. Adding one means an enumerator, a rule, and its line in with_rule; backends know none
+// of them by name.
+//
+// A rule says what an optimiser is called, which of the two slots (arrays of a value a parameter, zero before the first
+// step) it keeps, how the numbers of a step follow from the caller's, and how one parameter changes.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+
+#include "core/host_device.h"
+
+namespace cudnn_lstm {
+
+enum class Optimizer : int { adam };
+inline constexpr Optimizer kOptimizers[] = {Optimizer::adam};
+
+// What the caller says of one step. clip: the gradient g is scaled by clip / norm where its global L2 norm is above it;
+// 0 for none.
+struct OptimizerStep {
+  double learning_rate;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-7;
+  double clip = 0;
+  Optimizer optimizer = Optimizer::adam;
+};
+
+// The numbers of one step as rules read them.
+struct UpdateConstants {
+  Optimizer optimizer;
+  float rate;
+  float beta1;
+  float beta2;
+  float epsilon;
+};
+
+// Adam (Kingma & Ba 2015, the form at the end of its section 2, which is Keras'): with step t counted from 1,
+//   m += (1 - beta1) (g - m),  v += (1 - beta2) (g^2 - v),
+//   p -= learning_rate * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon).
+struct Adam {
+  static constexpr const char* kName = "adam";
+  static constexpr bool kFirst = true, kSecond = true;
+
+  static void prepare(const OptimizerStep& step, double t, UpdateConstants& constants) {
+    constants.rate = static_cast<float>(step.learning_rate * std::sqrt(1.0 - std::pow(step.beta2, t)) /
+                                        (1.0 - std::pow(step.beta1, t)));
+    constants.epsilon = static_cast<float>(step.epsilon);
+  }
+
+  CUDNN_LSTM_HD static float next(const UpdateConstants& c, float g, float& m, float& v, float p) {
+    m = m + (1.0f - c.beta1) * (g - m);
+    v = v + (1.0f - c.beta2) * (g * g - v);
+    return p - c.rate * m / (sqrtf(v) + c.epsilon);
+  }
+};
+
+// work(rule) with the rule of `optimizer`.
+template <class Work>
+CUDNN_LSTM_HD void with_rule(Optimizer optimizer, const Work& work) {
+  switch (optimizer) {
+    case Optimizer::adam:
+      return work(Adam{});
+  }
+}
+
+// t: the step's number, from 1.
+UpdateConstants update_constants(const OptimizerStep& step, double t);
+
+// Changes one parameter and its place in the slots. A slot that the rule does not keep is not touched.
+template <class Rule>
+CUDNN_LSTM_HD void update_parameter(const UpdateConstants& constants, float gradient, float* first, float* second,
+                                    float* parameter) {
+  float m = Rule::kFirst ? *first : 0.0f;
+  float v = Rule::kSecond ? *second : 0.0f;
+  const float next = Rule::next(constants, gradient, m, v, *parameter);
+  if (Rule::kFirst) *first = m;
+  if (Rule::kSecond) *second = v;
+  *parameter = next;
+}
+
+}  // namespace cudnn_lstm
