@@ -182,6 +182,7 @@ export interface NativeModel {
   read(slot: Slot, offset?: number, count?: number): Float32Array;
   /** Writes the slot's values from `offset`; without it `values` must be all of them. The states are written as a whole. */
   write(slot: Slot, values: Float32Array, offset?: number): void;
+  /** Optimiser steps done, which the next one and its dropout follow: 0 to 2^53 - 1. */
   stepCount: number;
   /** Asks the running call to end after the step it is in (a long step is given up; nothing of it is applied). */
   stop(): void;
@@ -236,7 +237,7 @@ export interface NativeAddon {
   cudaInfo(options?: { libraryPath?: string; openLibraries?: boolean }): Promise<NativeCudaInfo>;
   /** How busy a GPU is now; null without CUDA, without that GPU, or without NVML. */
   gpuUsage(ordinal?: number): Promise<GpuUsage | null>;
-  /** Fused multiply-adds in registers, GFLOP/s over `threads` threads: the ceiling that the benchmark divides by. */
+  /** Fused multiply-adds in registers, GFLOP/s over `threads` (1..1024): the ceiling that the benchmark divides by. Takes 1..60,000 ms. */
   measurePeak(threads: number, milliseconds: number): Promise<number>;
 }
 

@@ -3,6 +3,7 @@
 
 #include "binding/convert.h"
 #include "binding/model.h"
+#include "binding/set_own.h"
 #include "binding/task.h"
 #include "cpu/cpu_backend.h"
 
@@ -11,6 +12,8 @@
 #endif
 
 namespace cudnn_lstm::binding {
+
+constexpr int kMostThreads = 1024;
 
 class LstmAddon final : public Napi::Addon<LstmAddon> {
  public:
@@ -39,14 +42,14 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
     const Napi::Env env = info.Env();
     return guarded(env, [&]() -> Napi::Value {
       if (info.Length() < 2 || !info[0].IsObject() || !info[1].IsObject()) {
-        throw Error(kInvalidArgument, "createModel wants a specification and options");
+        throw Error(kInvalidArgument, "createModel takes a specification and options");
       }
       const ModelSpec spec = to_spec(info[0].As<Napi::Object>());
       const Napi::Object options = info[1].As<Napi::Object>();
       const std::string device = get_string(options, "device");
       std::function<std::unique_ptr<Backend>()> make;
       if (device == "cpu") {
-        const int threads = options.Get("threads").IsUndefined() ? 1 : get_int(options, "threads", 1, 1024);
+        const int threads = options.Get("threads").IsUndefined() ? 1 : get_int(options, "threads", 1, kMostThreads);
         make = [spec, threads] { return cpu::create_cpu_backend(spec, threads); };
       } else if (device == "cuda") {
 #ifdef CUDNN_LSTM_CUDA
@@ -78,11 +81,11 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
   Napi::Value cpu_info(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
       Napi::Object result = Napi::Object::New(info.Env());
-      result.Set("isa", cpu::choose_kernels().name);
+      set_own(result, "isa", cpu::choose_kernels().name);
       const auto supported = cpu::supported_kernels();
       Napi::Array names = Napi::Array::New(info.Env(), supported.size());
-      for (std::size_t i = 0; i < supported.size(); ++i) names.Set(static_cast<std::uint32_t>(i), supported[i]->name);
-      result.Set("supported", names);
+      for (std::size_t i = 0; i < supported.size(); ++i) set_own(names, i, supported[i]->name);
+      set_own(result, "supported", names);
       return result;
     });
   }
@@ -95,11 +98,11 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
         info.Env(), [] {},
         [](Napi::Env env) -> Napi::Value {
           Napi::Object result = Napi::Object::New(env);
-          result.Set("compiled", false);
-          result.Set("available", false);
-          result.Set("reason", "this build of the addon has no CUDA support");
-          result.Set("devices", Napi::Array::New(env));
-          result.Set("searched", Napi::Array::New(env));
+          set_own(result, "compiled", false);
+          set_own(result, "available", false);
+          set_own(result, "reason", "this build of the addon has no CUDA support");
+          set_own(result, "devices", Napi::Array::New(env));
+          set_own(result, "searched", Napi::Array::New(env));
           return result;
         });
 #endif
@@ -116,12 +119,14 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
   }
 
   Napi::Value measure_peak(const Napi::CallbackInfo& info) {
-    const int threads = info[0].ToNumber().Int32Value();
-    const int milliseconds = info[1].ToNumber().Int32Value();
-    auto peak = std::make_shared<double>(0);
-    return Task::start(
-        info.Env(), [=] { *peak = cpu::measure_peak(threads, milliseconds); },
-        [peak](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, *peak); });
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const int threads = to_int(info[0], "threads", 1, kMostThreads);
+      const int milliseconds = to_int(info[1], "milliseconds", 1, 60'000);
+      auto peak = std::make_shared<double>(0);
+      return Task::start(
+          info.Env(), [=] { *peak = cpu::measure_peak(threads, milliseconds); },
+          [peak](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, *peak); });
+    });
   }
 
   Napi::FunctionReference model_;

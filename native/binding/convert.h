@@ -1,10 +1,16 @@
 // JavaScript values to C++ and back. The library has validated them: what is wrong here is a bug, named by
 // ERR_INVALID_ARGUMENT.
+//
+// To read an argument can run JavaScript, which may do anything: a getter, a proxy or a toString may dispose of the
+// model, start another call on it, or detach a buffer that was read before. So an entry point turns all its arguments
+// into plain values first, then looks at its state, and takes pointers into JavaScript's memory last.
 #pragma once
 
 #include <napi.h>
 
+#include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -17,36 +23,49 @@ inline Napi::Value get(const Napi::Object& object, const char* name) {
   return value;
 }
 
-inline double get_number(const Napi::Object& object, const char* name) {
-  const Napi::Value value = get(object, name);
+inline double to_number(const Napi::Value& value, const char* name) {
   if (!value.IsNumber()) throw Error(kInvalidArgument, std::string(name) + " must be a number");
   return value.As<Napi::Number>().DoubleValue();
 }
+
+inline double get_number(const Napi::Object& object, const char* name) { return to_number(get(object, name), name); }
 
 inline double get_number(const Napi::Object& object, const char* name, double otherwise) {
   return object.Get(name).IsUndefined() ? otherwise : get_number(object, name);
 }
 
 // An integer in [low, high].
-inline int get_int(const Napi::Object& object, const char* name, int low, int high) {
-  const double value = get_number(object, name);
-  if (!(value >= low && value <= high) || value != static_cast<int>(value)) {
+inline int to_int(const Napi::Value& value, const char* name, int low, int high) {
+  const double number = to_number(value, name);
+  if (!(number >= low && number <= high) || number != static_cast<int>(number)) {
     throw Error(kInvalidArgument,
                 std::string(name) + " must be an integer from " + std::to_string(low) + " to " + std::to_string(high));
   }
-  return static_cast<int>(value);
+  return static_cast<int>(number);
+}
+
+inline int get_int(const Napi::Object& object, const char* name, int low, int high) {
+  return to_int(get(object, name), name, low, high);
 }
 
 inline int get_int(const Napi::Object& object, const char* name, int low, int high, int otherwise) {
   return object.Get(name).IsUndefined() ? otherwise : get_int(object, name, low, high);
 }
 
-inline std::uint64_t get_uint64(const Napi::Object& object, const char* name, double otherwise = -1) {
-  const double value = otherwise < 0 ? get_number(object, name) : get_number(object, name, otherwise);
-  if (!(value >= 0 && value <= 9007199254740991.0)) {
+// A safe integer, not negative: 0 to 2^53 - 1.
+inline std::uint64_t to_uint64(double value, const char* name) {
+  if (!(value >= 0 && value <= 9007199254740991.0) || value != std::floor(value)) {
     throw Error(kInvalidArgument, std::string(name) + " must be a non-negative safe integer");
   }
   return static_cast<std::uint64_t>(value);
+}
+
+inline std::uint64_t get_uint64(const Napi::Object& object, const char* name) {
+  return to_uint64(get_number(object, name), name);
+}
+
+inline std::uint64_t get_uint64(const Napi::Object& object, const char* name, double otherwise) {
+  return to_uint64(get_number(object, name, otherwise), name);
 }
 
 inline bool get_bool(const Napi::Object& object, const char* name) { return get(object, name).ToBoolean().Value(); }
@@ -61,15 +80,25 @@ inline bool is_typed(const Napi::Value& value, napi_typedarray_type type) {
   return value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type;
 }
 
-// A copy of an Int32Array whose values lie in 0..vocabulary-1: no JavaScript memory is held across a call. It takes the
-// memory of `ids`, which saves a large copy the page faults of fresh memory, most of its time.
+// Copies of typed arrays: JavaScript may change, shrink or detach the memory as soon as it runs again, and another
+// thread may write to shared memory at any time, so values are copied at once and checked in the copy. `values` gives
+// its memory to the copy, which saves a large one the page faults of fresh memory, most of its time.
+template <typename Array, typename T>
+std::vector<T> copy_values(const Napi::Value& value, napi_typedarray_type type, const std::string& problem,
+                           std::vector<T> values = {}) {
+  if (!is_typed(value, type)) throw Error(kInvalidArgument, problem);
+  const auto array = value.As<Array>();
+  values.assign(array.Data(), array.Data() + array.ElementLength());
+  return values;
+}
+
+// Ids in 0..vocabulary-1.
 inline std::vector<std::int32_t> get_ids(const Napi::Object& object, const char* name, int vocabulary,
                                          std::vector<std::int32_t> ids = {}) {
   const Napi::Value value = object.Get(name);
   if (value.IsUndefined()) return {};
-  if (!is_typed(value, napi_int32_array)) throw Error(kInvalidArgument, std::string(name) + " must be an Int32Array");
-  const auto array = value.As<Napi::Int32Array>();
-  ids.assign(array.Data(), array.Data() + array.ElementLength());
+  ids = copy_values<Napi::Int32Array>(value, napi_int32_array, std::string(name) + " must be an Int32Array",
+                                      std::move(ids));
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocabulary) {
       throw Error(kInvalidArgument, std::string(name) + "[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
@@ -82,10 +111,13 @@ inline std::vector<std::int32_t> get_ids(const Napi::Object& object, const char*
 inline std::vector<float> get_floats(const Napi::Object& object, const char* name) {
   const Napi::Value value = object.Get(name);
   if (value.IsUndefined()) return {};
-  if (!is_typed(value, napi_float32_array))
-    throw Error(kInvalidArgument, std::string(name) + " must be a Float32Array");
-  const auto array = value.As<Napi::Float32Array>();
-  return {array.Data(), array.Data() + array.ElementLength()};
+  return copy_values<Napi::Float32Array, float>(value, napi_float32_array,
+                                                std::string(name) + " must be a Float32Array");
+}
+
+inline std::vector<double> get_doubles(const Napi::Object& object, const char* name) {
+  return copy_values<Napi::Float64Array, double>(get(object, name), napi_float64_array,
+                                                 std::string(name) + " must be a Float64Array");
 }
 
 inline void require_size(std::size_t have, std::size_t want, const char* what) {

@@ -1,6 +1,7 @@
 #include "binding/cuda_info.h"
 
 #include "binding/convert.h"
+#include "binding/set_own.h"
 #include "binding/task.h"
 #include "cuda/cuda.h"
 
@@ -30,45 +31,45 @@ cuda::Algorithm to_algorithm(const std::string& name) {
 Napi::Value to_object(Napi::Env env, const std::optional<cuda::CudaLibrary>& library) {
   if (!library) return env.Undefined();
   Napi::Object object = Napi::Object::New(env);
-  object.Set("version", library->version);
-  object.Set("path", library->path);
+  set_own(object, "version", library->version);
+  set_own(object, "path", library->path);
   return object;
 }
 
 Napi::Value to_object(Napi::Env env, const cuda::CudaInfo& info) {
   Napi::Object object = Napi::Object::New(env);
-  object.Set("compiled", true);
-  object.Set("available", info.available);
-  object.Set("reason", info.reason);
-  if (info.driver) object.Set("driver", *info.driver);
-  if (info.cudnn) object.Set("cudnn", to_object(env, info.cudnn));
-  if (info.cublas) object.Set("cublas", to_object(env, info.cublas));
+  set_own(object, "compiled", true);
+  set_own(object, "available", info.available);
+  set_own(object, "reason", info.reason);
+  if (info.driver) set_own(object, "driver", *info.driver);
+  if (info.cudnn) set_own(object, "cudnn", to_object(env, info.cudnn));
+  if (info.cublas) set_own(object, "cublas", to_object(env, info.cublas));
   Napi::Array devices = Napi::Array::New(env, info.devices.size());
   for (std::size_t i = 0; i < info.devices.size(); ++i) {
     const cuda::CudaDevice& device = info.devices[i];
     Napi::Object entry = Napi::Object::New(env);
-    entry.Set("ordinal", device.ordinal);
-    entry.Set("name", device.name);
-    entry.Set("memoryBytes", static_cast<double>(device.memory_bytes));
-    entry.Set("freeBytes", static_cast<double>(device.free_bytes));
-    entry.Set("computeCapability", device.compute_capability);
-    devices.Set(static_cast<std::uint32_t>(i), entry);
+    set_own(entry, "ordinal", device.ordinal);
+    set_own(entry, "name", device.name);
+    set_own(entry, "memoryBytes", static_cast<double>(device.memory_bytes));
+    set_own(entry, "freeBytes", static_cast<double>(device.free_bytes));
+    set_own(entry, "computeCapability", device.compute_capability);
+    set_own(devices, i, entry);
   }
-  object.Set("devices", devices);
+  set_own(object, "devices", devices);
   Napi::Array searched = Napi::Array::New(env, info.searched.size());
-  for (std::size_t i = 0; i < info.searched.size(); ++i) searched.Set(static_cast<std::uint32_t>(i), info.searched[i]);
-  object.Set("searched", searched);
+  for (std::size_t i = 0; i < info.searched.size(); ++i) set_own(searched, i, info.searched[i]);
+  set_own(object, "searched", searched);
   return object;
 }
 
 Napi::Value to_object(Napi::Env env, const std::optional<cuda::GpuUsage>& usage) {
   if (!usage) return env.Null();
   Napi::Object object = Napi::Object::New(env);
-  object.Set("name", usage->name);
-  object.Set("gpuPercent", usage->gpu_percent);
-  object.Set("memoryPercent", usage->memory_percent);
-  object.Set("memoryUsedBytes", static_cast<double>(usage->memory_used_bytes));
-  object.Set("memoryTotalBytes", static_cast<double>(usage->memory_total_bytes));
+  set_own(object, "name", usage->name);
+  set_own(object, "gpuPercent", usage->gpu_percent);
+  set_own(object, "memoryPercent", usage->memory_percent);
+  set_own(object, "memoryUsedBytes", static_cast<double>(usage->memory_used_bytes));
+  set_own(object, "memoryTotalBytes", static_cast<double>(usage->memory_total_bytes));
   return object;
 }
 
@@ -98,7 +99,7 @@ Napi::Value start_cuda_info(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value read_gpu_usage(const Napi::CallbackInfo& info) {
-  const int ordinal = info.Length() > 0 && info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : 0;
+  const int ordinal = info[0].IsUndefined() ? 0 : to_int(info[0], "ordinal", 0, 1023);
   auto result = std::make_shared<std::optional<cuda::GpuUsage>>();
   return Task::start(
       info.Env(), [result, ordinal] { *result = cuda::gpu_usage(ordinal); },

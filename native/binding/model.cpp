@@ -4,6 +4,7 @@
 
 #include "binding/convert.h"
 #include "binding/sampling.h"
+#include "binding/set_own.h"
 #include "binding/task.h"
 #include "core/initialize.h"
 
@@ -11,6 +12,9 @@ namespace cudnn_lstm::binding {
 namespace {
 
 constexpr int kMost = 1 << 28;  // no single extent is larger: products of two stay far inside 64 bits
+
+// Marks the objects that this class made. A method may be called on any object, another addon's included.
+constexpr napi_type_tag kModelTag = {0x3f0c9d1e6b7a4c58, 0x9a41e27d5f8b0c63};
 
 InputCoding to_coding(const std::string& name) {
   if (name == "scalar") return InputCoding::scalar;
@@ -25,7 +29,9 @@ Target to_target(const std::string& name) {
   throw Error(kInvalidArgument, "target must be every or last");
 }
 
-Slot to_slot(const std::string& name) {
+Slot to_slot(const Napi::Value& value) {
+  if (!value.IsString()) throw Error(kInvalidArgument, "the slot must be a string");
+  const std::string name = value.As<Napi::String>().Utf8Value();
   if (name == "parameters") return Slot::parameters;
   if (name == "gradients") return Slot::gradients;
   if (name == "firstMoments") return Slot::first_moments;
@@ -37,16 +43,11 @@ Slot to_slot(const std::string& name) {
 
 // A place in a slot, or a number of its values.
 std::size_t to_size(const Napi::Value& value, const char* name, std::size_t otherwise) {
-  if (value.IsUndefined()) return otherwise;
-  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-  if (!(number >= 0 && number <= 9007199254740991.0) || number != std::floor(number)) {
-    throw Error(kInvalidArgument, std::string(name) + " must be a non-negative safe integer");
-  }
-  return static_cast<std::size_t>(number);
+  return value.IsUndefined() ? otherwise : static_cast<std::size_t>(to_uint64(to_number(value, name), name));
 }
 
 Napi::Object only_argument(const Napi::CallbackInfo& info) {
-  if (info.Length() < 1 || !info[0].IsObject()) throw Error(kInvalidArgument, "an object is wanted");
+  if (info.Length() < 1 || !info[0].IsObject()) throw Error(kInvalidArgument, "the argument must be an object");
   return info[0].As<Napi::Object>();
 }
 
@@ -89,10 +90,12 @@ Napi::Function Model::define(Napi::Env env) {
 }
 
 Model::Model(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Model>(info), state_(std::make_shared<ModelState>()) {
+  info.This().As<Napi::Object>().TypeTag(&kModelTag);
   state_->disposed = true;
 }
 
 void Model::adopt(Napi::Env env, std::unique_ptr<Backend> backend, std::shared_ptr<LivingModels> living) {
+  vocabulary_ = backend->spec().vocabulary;
   state_->backend = std::move(backend);
   state_->disposed = false;
   living_ = std::move(living);
@@ -114,78 +117,106 @@ void Model::report_memory(Napi::Env env) {
   reported_bytes_ = bytes;
 }
 
-Backend& Model::living_backend(Napi::Env env) {
-  if (state_->disposed) throw make_error(env, "ERR_DISPOSED", "the model has been disposed");
+template <typename Body>
+Napi::Value Model::enter(const Napi::CallbackInfo& info, Body body) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    if (!info.This().IsObject() || !info.This().As<Napi::Object>().CheckTypeTag(&kModelTag)) {
+      throw Error(kInvalidArgument, "this is not a model");
+    }
+    return body();
+  });
+}
+
+Backend& Model::living_backend() {
+  if (state_->disposed) throw Error("ERR_DISPOSED", "the model has been disposed");
   return *state_->backend;
 }
 
-Backend& Model::idle_backend(Napi::Env env) {
-  Backend& backend = living_backend(env);
-  if (state_->busy) throw make_error(env, "ERR_BUSY", "the model is in another call: await it first");
+Backend& Model::idle_backend() {
+  Backend& backend = living_backend();
+  if (state_->busy) throw Error("ERR_BUSY", "the model is in another call: await it first");
   return backend;
 }
 
-Napi::Promise Model::start(Napi::Env env, std::function<void()> execution,
+Napi::Promise Model::start(Napi::Env env, std::function<void(Backend&, const std::atomic<bool>&)> execution,
                            std::function<Napi::Value(Napi::Env)> completion) {
+  idle_backend();
   state_->stop.store(false);
-  const Napi::Promise promise = Task::start(env, std::move(execution), std::move(completion), [this](Napi::Env inner) {
+  state_->busy = true;
+  Ref();  // the object lives while its call does
+  const auto end = [this](Napi::Env inner) {
     state_->busy = false;
     if (state_->disposed) state_->backend.reset();
     report_memory(inner);
     Unref();
-  });
-  state_->busy = true;
-  Ref();  // the object lives while its call does
-  return promise;
+  };
+  auto execute = [state = state_, execution = std::move(execution)] { execution(*state->backend, state->stop); };
+  try {
+    // To make a promise runs the hooks of async_hooks: the model is busy already.
+    return Task::start(env, std::move(execute), std::move(completion), end);
+  } catch (...) {
+    end(env);
+    throw;
+  }
 }
 
 Napi::Value Model::parameter_count(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(living_backend(info.Env()).layout().size()));
+  return enter(info, [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(living_backend().layout().size()));
+  });
 }
 
 Napi::Value Model::parameters(const Napi::CallbackInfo& info) {
-  const auto& parameters = living_backend(info.Env()).layout().parameters();
-  Napi::Array list = Napi::Array::New(info.Env(), parameters.size());
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    Napi::Object item = Napi::Object::New(info.Env());
-    Napi::Array shape = Napi::Array::New(info.Env(), parameters[i].shape.size());
-    for (std::size_t j = 0; j < parameters[i].shape.size(); ++j)
-      shape.Set(static_cast<std::uint32_t>(j), parameters[i].shape[j]);
-    item.Set("name", parameters[i].name);
-    item.Set("shape", shape);
-    item.Set("offset", static_cast<double>(parameters[i].offset));
-    item.Set("size", static_cast<double>(parameters[i].size));
-    list.Set(static_cast<std::uint32_t>(i), item);
-  }
-  return list;
+  return enter(info, [&]() -> Napi::Value {
+    const std::vector<Parameter>& parameters = living_backend().layout().parameters();
+    Napi::Array list = Napi::Array::New(info.Env(), parameters.size());
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      Napi::Object item = Napi::Object::New(info.Env());
+      Napi::Array shape = Napi::Array::New(info.Env(), parameters[i].shape.size());
+      for (std::size_t j = 0; j < parameters[i].shape.size(); ++j) set_own(shape, j, parameters[i].shape[j]);
+      set_own(item, "name", parameters[i].name);
+      set_own(item, "shape", shape);
+      set_own(item, "offset", static_cast<double>(parameters[i].offset));
+      set_own(item, "size", static_cast<double>(parameters[i].size));
+      set_own(list, i, item);
+    }
+    return list;
+  });
 }
 
 Napi::Value Model::description(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), living_backend(info.Env()).description());
+  return enter(info, [&]() -> Napi::Value { return Napi::String::New(info.Env(), living_backend().description()); });
 }
 
 Napi::Value Model::host_bytes(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(living_backend(info.Env()).host_bytes()));
+  return enter(info, [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(living_backend().host_bytes()));
+  });
 }
 
 Napi::Value Model::device_bytes(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(living_backend(info.Env()).device_bytes()));
+  return enter(info, [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(living_backend().device_bytes()));
+  });
 }
 
 Napi::Value Model::step_count(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(living_backend(info.Env()).step_count()));
+  return enter(info, [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(living_backend().step_count()));
+  });
 }
 
 void Model::set_step_count(const Napi::CallbackInfo& info, const Napi::Value& value) {
-  const double steps = value.As<Napi::Number>().DoubleValue();
-  if (!(steps >= 0)) throw make_error(info.Env(), kInvalidArgument, "stepCount must not be negative");
-  idle_backend(info.Env()).set_step_count(static_cast<std::uint64_t>(steps));
+  enter(info, [&]() -> Napi::Value {
+    const std::uint64_t steps = to_uint64(to_number(value, "stepCount"), "stepCount");
+    idle_backend().set_step_count(steps);
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value Model::initialize(const Napi::CallbackInfo& info) {
-  Backend& backend = idle_backend(info.Env());
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    initialize_parameters(backend);
+  return enter(info, [&]() -> Napi::Value {
+    initialize_parameters(idle_backend());
     return info.Env().Undefined();
   });
 }
@@ -199,35 +230,35 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
     int completed = 0;
     bool stopped = false;
   };
-  Backend& backend = idle_backend(info.Env());
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return enter(info, [&]() -> Napi::Value {
+    idle_backend();  // first, since this is what matters most of two errors; start() looks again
     const Napi::Object options = only_argument(info);
     auto call = std::make_shared<Call>();
     const int count = get_int(options, "count", 1, kMost);
     call->batch = {nullptr, get_int(options, "steps", 1, kMost), get_int(options, "batch", 1, kMost),
                    to_target(get_string(options, "target")), get_bool(options, "carryState")};
-    call->ids = get_ids(options, "ids", backend.spec().vocabulary, std::move(state_->ids));
+    call->ids = get_ids(options, "ids", vocabulary_, std::move(state_->ids));
     require_size(
         call->ids.size(),
         static_cast<std::size_t>(count) * (static_cast<std::size_t>(call->batch.steps) + 1) * call->batch.batch, "ids");
     call->batch.ids = call->ids.data();
-    const Napi::Value rates = get(options, "learningRates");
-    if (!is_typed(rates, napi_float64_array)) throw Error(kInvalidArgument, "learningRates must be a Float64Array");
-    require_size(rates.As<Napi::Float64Array>().ElementLength(), count, "learningRates");
-    for (int i = 0; i < count; ++i) {
-      call->optimizers.push_back({rates.As<Napi::Float64Array>()[i], get_number(options, "beta1"),
-                                  get_number(options, "beta2"), get_number(options, "epsilon"),
-                                  get_number(options, "clip")});
-    }
+    const std::vector<double> rates = get_doubles(options, "learningRates");
+    require_size(rates.size(), count, "learningRates");
+    OptimizerStep optimizer{};
+    optimizer.beta1 = get_number(options, "beta1");
+    optimizer.beta2 = get_number(options, "beta2");
+    optimizer.epsilon = get_number(options, "epsilon");
+    optimizer.clip = get_number(options, "clip");
+    call->optimizers.assign(count, optimizer);
+    for (int i = 0; i < count; ++i) call->optimizers[i].learning_rate = rates[i];
     call->results.assign(count, {std::nan(""), std::nan(""), false});
     auto state = state_;
     return start(
         info.Env(),
-        [call, state] {
-          call->completed =
-              state->backend->train_steps(call->batch, call->optimizers.data(),
-                                          static_cast<int>(call->optimizers.size()), call->results.data(), state->stop);
-          call->stopped = state->stop.load();
+        [call](Backend& backend, const std::atomic<bool>& stop) {
+          call->completed = backend.train_steps(call->batch, call->optimizers.data(),
+                                                static_cast<int>(call->optimizers.size()), call->results.data(), stop);
+          call->stopped = stop.load();
         },
         [call, state](Napi::Env env) -> Napi::Value {
           if (!state->disposed) state->ids = std::move(call->ids);
@@ -238,10 +269,10 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
             norms[i] = call->results[i].gradient_norm;
           }
           Napi::Object result = Napi::Object::New(env);
-          result.Set("losses", to_typed_array<Napi::Float64Array>(env, losses));
-          result.Set("norms", to_typed_array<Napi::Float64Array>(env, norms));
-          result.Set("completed", call->completed);
-          result.Set("stopped", call->stopped);
+          set_own(result, "losses", to_typed_array<Napi::Float64Array>(env, losses));
+          set_own(result, "norms", to_typed_array<Napi::Float64Array>(env, norms));
+          set_own(result, "completed", call->completed);
+          set_own(result, "stopped", call->stopped);
           return result;
         });
   });
@@ -255,37 +286,40 @@ Napi::Value Model::evaluate(const Napi::CallbackInfo& info) {
     std::uint64_t mask_step;
     std::vector<float> losses;
   };
-  Backend& backend = idle_backend(info.Env());
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return enter(info, [&]() -> Napi::Value {
+    idle_backend();
     const Napi::Object options = only_argument(info);
     auto call = std::make_shared<Call>();
     call->batch = {nullptr, get_int(options, "steps", 1, kMost), get_int(options, "batch", 1, kMost),
                    to_target(get_string(options, "target")), get_bool(options, "carryState")};
-    call->ids = get_ids(options, "ids", backend.spec().vocabulary);
+    call->ids = get_ids(options, "ids", vocabulary_);
     require_size(call->ids.size(), (static_cast<std::size_t>(call->batch.steps) + 1) * call->batch.batch, "ids");
     call->batch.ids = call->ids.data();
     call->dropout = get_bool(options, "dropout");
     call->mask_step = get_uint64(options, "maskStep", 0);
     const std::size_t positions = call->batch.target == Target::last ? 1 : call->batch.steps;
     call->losses.assign(positions * call->batch.batch, std::nanf(""));
-    auto state = state_;
     return start(
         info.Env(),
-        [call, state] {
-          state->backend->evaluate(call->batch, call->dropout, call->mask_step, call->losses.data(), state->stop);
+        [call](Backend& backend, const std::atomic<bool>& stop) {
+          backend.evaluate(call->batch, call->dropout, call->mask_step, call->losses.data(), stop);
         },
         [call](Napi::Env env) -> Napi::Value { return to_typed_array<Napi::Float32Array>(env, call->losses); });
   });
 }
 
 Napi::Value Model::reset_evaluation_state(const Napi::CallbackInfo& info) {
-  idle_backend(info.Env()).reset_evaluation_state();
-  return info.Env().Undefined();
+  return enter(info, [&]() -> Napi::Value {
+    idle_backend().reset_evaluation_state();
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value Model::reset_training_state(const Napi::CallbackInfo& info) {
-  idle_backend(info.Env()).reset_training_state();
-  return info.Env().Undefined();
+  return enter(info, [&]() -> Napi::Value {
+    idle_backend().reset_training_state();
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value Model::sample(const Napi::CallbackInfo& info) {
@@ -294,16 +328,14 @@ Napi::Value Model::sample(const Napi::CallbackInfo& info) {
     std::vector<std::int32_t> out, rival_ids;
     std::vector<float> state, log_probabilities, rival_log_probabilities;
   };
-  Backend& backend = idle_backend(info.Env());
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return enter(info, [&]() -> Napi::Value {
+    const ModelSpec spec = idle_backend().spec();
     auto call = std::make_shared<Call>();
-    call->arguments = read_sample_arguments(only_argument(info), backend.spec());
+    call->arguments = read_sample_arguments(only_argument(info), spec);
     call->out.assign(call->arguments.streams.size() * call->arguments.count, 0);
-    auto state = state_;
     return start(
         info.Env(),
-        [call, state] {
-          Backend& backend = *state->backend;
+        [call](Backend& backend, const std::atomic<bool>& stop) {
           const SampleArguments& arguments = call->arguments;
           if (arguments.state.empty()) {
             backend.reset_stream_state(static_cast<int>(arguments.streams.size()));
@@ -323,7 +355,7 @@ Napi::Value Model::sample(const Napi::CallbackInfo& info) {
             sample.rival_ids = call->rival_ids.data();
             sample.rival_log_probabilities = call->rival_log_probabilities.data();
           }
-          const int drawn = cudnn_lstm::sample(backend, sample, call->out.data(), state->stop);
+          const int drawn = cudnn_lstm::sample(backend, sample, call->out.data(), stop);
           call->out.resize(streams * drawn);
           if (arguments.log_probabilities) {
             call->log_probabilities.resize(call->out.size());
@@ -335,12 +367,13 @@ Napi::Value Model::sample(const Napi::CallbackInfo& info) {
         },
         [call](Napi::Env env) -> Napi::Value {
           Napi::Object result = Napi::Object::New(env);
-          result.Set("ids", to_typed_array<Napi::Int32Array>(env, call->out));
-          result.Set("state", to_typed_array<Napi::Float32Array>(env, call->state));
+          set_own(result, "ids", to_typed_array<Napi::Int32Array>(env, call->out));
+          set_own(result, "state", to_typed_array<Napi::Float32Array>(env, call->state));
           if (call->arguments.log_probabilities) {
-            result.Set("logProbabilities", to_typed_array<Napi::Float32Array>(env, call->log_probabilities));
-            result.Set("rivals", to_typed_array<Napi::Int32Array>(env, call->rival_ids));
-            result.Set("rivalLogProbabilities", to_typed_array<Napi::Float32Array>(env, call->rival_log_probabilities));
+            set_own(result, "logProbabilities", to_typed_array<Napi::Float32Array>(env, call->log_probabilities));
+            set_own(result, "rivals", to_typed_array<Napi::Int32Array>(env, call->rival_ids));
+            set_own(result, "rivalLogProbabilities",
+                    to_typed_array<Napi::Float32Array>(env, call->rival_log_probabilities));
           }
           return result;
         });
@@ -353,29 +386,26 @@ Napi::Value Model::logits(const Napi::CallbackInfo& info) {
     std::vector<float> state, out;
     int streams;
   };
-  Backend& backend = idle_backend(info.Env());
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return enter(info, [&]() -> Napi::Value {
+    const ModelSpec spec = idle_backend().spec();
     const Napi::Object options = only_argument(info);
     auto call = std::make_shared<Call>();
-    call->ids = get_ids(options, "ids", backend.spec().vocabulary);
+    call->ids = get_ids(options, "ids", vocabulary_);
     call->state = get_floats(options, "state");
     call->streams = get_int(options, "streams", 1, 1 << 20);
     if (call->ids.size() % call->streams != 0)
       throw Error(kInvalidArgument, "ids must hold whole rows of `streams` ids");
     if (!call->state.empty()) {
-      require_size(call->state.size(),
-                   static_cast<std::size_t>(backend.spec().layers) * 2 * call->streams * backend.spec().hidden,
+      require_size(call->state.size(), static_cast<std::size_t>(spec.layers) * 2 * call->streams * spec.hidden,
                    "state");
     }
-    call->out.resize(call->ids.size() * backend.spec().vocabulary);
-    auto state = state_;
+    call->out.resize(call->ids.size() * spec.vocabulary);
     return start(
         info.Env(),
-        [call, state] {
-          Backend& backend = *state->backend;
+        [call](Backend& backend, const std::atomic<bool>& stop) {
           backend.reset_stream_state(call->streams);
           if (!call->state.empty()) backend.write(Slot::stream_state, call->state.data(), call->state.size());
-          for (std::size_t row = 0; row < call->ids.size() && !state->stop.load(); row += call->streams) {
+          for (std::size_t row = 0; row < call->ids.size() && !stop.load(); row += call->streams) {
             backend.next_logits(call->ids.data() + row, 1, call->streams,
                                 call->out.data() + row * backend.spec().vocabulary);
           }
@@ -385,13 +415,12 @@ Napi::Value Model::logits(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Model::read(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    // The arguments first: to read them may run JavaScript.
-    const Slot slot = to_slot(info[0].ToString().Utf8Value());
+  return enter(info, [&]() -> Napi::Value {
+    const Slot slot = to_slot(info[0]);
     const std::size_t offset = to_size(info[1], "offset", 0);
     const bool whole = info[2].IsUndefined();
     const std::size_t wanted = to_size(info[2], "count", 0);
-    Backend& backend = idle_backend(info.Env());
+    const Backend& backend = idle_backend();
     const std::size_t size = backend.slot_size(slot);
     if (offset > size || wanted > size - offset) {
       throw Error(kInvalidArgument, "there are " + std::to_string(size) + " values");
@@ -404,13 +433,12 @@ Napi::Value Model::read(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Model::write(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const Slot slot = to_slot(info[0].ToString().Utf8Value());
+  return enter(info, [&]() -> Napi::Value {
+    const Slot slot = to_slot(info[0]);
     const bool whole = info[2].IsUndefined();
     const std::size_t offset = to_size(info[2], "offset", 0);
-    if (info.Length() < 2 || !is_typed(info[1], napi_float32_array))
-      throw Error(kInvalidArgument, "values must be a Float32Array");
-    Backend& backend = idle_backend(info.Env());
+    if (!is_typed(info[1], napi_float32_array)) throw Error(kInvalidArgument, "values must be a Float32Array");
+    Backend& backend = idle_backend();
     const auto values = info[1].As<Napi::Float32Array>();
     if (whole) {
       backend.write(slot, values.Data(), values.ElementLength());
@@ -422,19 +450,23 @@ Napi::Value Model::write(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Model::stop(const Napi::CallbackInfo& info) {
-  state_->stop.store(true);
-  return info.Env().Undefined();
+  return enter(info, [&]() -> Napi::Value {
+    state_->stop.store(true);
+    return info.Env().Undefined();
+  });
 }
 
 Napi::Value Model::dispose(const Napi::CallbackInfo& info) {
-  state_->stop.store(true);
-  state_->disposed = true;
-  state_->ids = {};
-  if (!state_->busy) {
-    state_->backend.reset();
-    report_memory(info.Env());
-  }
-  return info.Env().Undefined();
+  return enter(info, [&]() -> Napi::Value {
+    state_->stop.store(true);
+    state_->disposed = true;
+    state_->ids = {};
+    if (!state_->busy) {
+      state_->backend.reset();
+      report_memory(info.Env());
+    }
+    return info.Env().Undefined();
+  });
 }
 
 }  // namespace cudnn_lstm::binding

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <set>
 #include <vector>
@@ -52,13 +53,21 @@ class Model final : public Napi::ObjectWrap<Model> {
   Napi::Value stop(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
-  Backend& idle_backend(Napi::Env env);
-  Backend& living_backend(Napi::Env env);
-  Napi::Promise start(Napi::Env env, std::function<void()> execution, std::function<Napi::Value(Napi::Env)> completion);
+  // Runs an entry point's body where it was called on a model, and throws its errors to JavaScript.
+  template <typename Body>
+  Napi::Value enter(const Napi::CallbackInfo& info, Body body);
+  // The backend, of a model that no call is at work on, or that was not disposed of. Any JavaScript may change either:
+  // none may run between this and the backend's use, so arguments are read before.
+  Backend& idle_backend();
+  Backend& living_backend();
+  // Starts the call in flight: `execution` gets the backend, and the flag that asks it to end.
+  Napi::Promise start(Napi::Env env, std::function<void(Backend&, const std::atomic<bool>& stop)> execution,
+                      std::function<Napi::Value(Napi::Env)> completion);
   void report_memory(Napi::Env env);
 
   std::shared_ptr<ModelState> state_;
   std::shared_ptr<LivingModels> living_;
+  int vocabulary_ = 0;
   std::int64_t reported_bytes_ = 0;
 };
 

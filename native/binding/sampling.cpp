@@ -69,7 +69,7 @@ SampleArguments read_sample_arguments(const Napi::Object& object, const ModelSpe
   arguments.window = get_int(object, "window", 0, kMost, 0);
   arguments.rivals = get_int(object, "rivals", 0, spec.vocabulary, 0);
   arguments.log_probabilities = arguments.rivals > 0 || object.Get("logProbabilities").ToBoolean().Value();
-  if (static_cast<double>(streams) * arguments.count * arguments.rivals > kMost) {
+  if (static_cast<double>(streams) * arguments.count * std::max(1, arguments.rivals) > kMost) {
     throw Error(kInvalidArgument, "streams times count times rivals must be at most " + std::to_string(kMost));
   }
   arguments.ids = get_ids(object, "ids", spec.vocabulary);

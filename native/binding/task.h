@@ -3,18 +3,43 @@
 
 #include <napi.h>
 
+#include <exception>
 #include <functional>
 #include <new>
+#include <stdexcept>
 #include <string>
+#include <utility>
 
+#include "binding/set_own.h"
 #include "core/error.h"
 
 namespace cudnn_lstm::binding {
 
 inline Napi::Error make_error(Napi::Env env, const std::string& code, const std::string& message) {
   Napi::Error error = Napi::Error::New(env, message);
-  error.Set("code", Napi::String::New(env, code));
+  set_own(error.Value(), "code", code);
   return error;
+}
+
+// An exception as JavaScript gets it.
+struct Failure {
+  std::string code;
+  std::string message;
+};
+
+// Of the exception that is being handled; it is not one of JavaScript's.
+inline Failure current_failure() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return {error.code(), error.what()};
+  } catch (const std::bad_alloc&) {
+    return {kOutOfMemory, "not enough memory"};
+  } catch (const std::length_error&) {
+    return {kOutOfMemory, "not enough memory"};  // more than any machine could have
+  } catch (const std::exception& error) {
+    return {kDeviceFailed, error.what()};
+  }
 }
 
 // Runs a synchronous entry point's body; the one place where C++ exceptions become JavaScript's.
@@ -22,10 +47,11 @@ template <typename Body>
 auto guarded(Napi::Env env, Body body) -> decltype(body()) {
   try {
     return body();
-  } catch (const Error& error) {
-    throw make_error(env, error.code(), error.what());
-  } catch (const std::bad_alloc&) {
-    throw make_error(env, kOutOfMemory, "not enough memory");
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception&) {
+    const Failure failure = current_failure();
+    throw make_error(env, failure.code, failure.message);
   }
 }
 
@@ -53,14 +79,10 @@ class Task final : public Napi::AsyncWorker {
   void Execute() override {
     try {
       execution_();
-    } catch (const Error& error) {
-      code_ = error.code();
-      SetError(error.what());
-    } catch (const std::bad_alloc&) {
-      code_ = kOutOfMemory;
-      SetError("not enough memory");
-    } catch (const std::exception& error) {
-      SetError(error.what());
+    } catch (const std::exception&) {
+      const Failure failure = current_failure();
+      code_ = failure.code;
+      SetError(failure.message);
     }
   }
   void OnOK() override {
@@ -70,14 +92,15 @@ class Task final : public Napi::AsyncWorker {
       deferred_.Resolve(completion_(Env()));
     } catch (const Napi::Error& error) {
       deferred_.Reject(error.Value());
-    } catch (const std::exception& error) {
-      deferred_.Reject(make_error(Env(), kInvalidArgument, error.what()).Value());
+    } catch (const std::exception&) {
+      const Failure failure = current_failure();
+      deferred_.Reject(make_error(Env(), failure.code, failure.message).Value());
     }
   }
   void OnError(const Napi::Error& error) override {
     Napi::HandleScope scope(Env());
     if (always_) always_(Env());
-    if (!code_.empty()) error.Set("code", Napi::String::New(Env(), code_));
+    set_own(error.Value(), "code", code_);
     deferred_.Reject(error.Value());
   }
 

@@ -1,5 +1,7 @@
 #include "core/backend.h"
 
+#include <limits>
+
 #include "core/error.h"
 
 namespace cudnn_lstm {
@@ -40,7 +42,7 @@ void Backend::check_range(Slot slot, std::size_t offset, std::size_t count, bool
       throw Error(kInvalidArgument, "a state is read and written as a whole");
     }
     const std::size_t each = static_cast<std::size_t>(spec().layers) * 2 * spec().hidden;
-    if (count % each != 0) {
+    if (count % each != 0 || count / each > static_cast<std::size_t>(std::numeric_limits<int>::max())) {
       throw Error(kInvalidArgument, "a state must hold a multiple of " + std::to_string(each) + " values");
     }
     return;

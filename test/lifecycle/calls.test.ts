@@ -1,7 +1,7 @@
 /** What a program may ask of a model while it is at work, and when it is gone. */
 import { setTimeout } from 'node:timers/promises';
 import { Vocabulary } from '../../lib/corpus/vocabulary';
-import type { NativeModel } from '../../lib/device/native';
+import { loadNative, type NativeModel } from '../../lib/device/native';
 import { LanguageModel } from '../../lib/model';
 import { sampleCall } from '../fixtures/sample-call';
 import { countTurns } from '../fixtures/turns';
@@ -84,6 +84,22 @@ describe.each(devices)('$name', (device) => {
     model.dispose();
   });
 
+  it('takes no step count but a whole one that a double can count', async () => {
+    const model = await createModel(spec, device);
+    for (const steps of [0, 1, 2 ** 53 - 1]) {
+      model.stepCount = steps;
+      expect(model.stepCount).toBe(steps);
+    }
+    for (const steps of [-1, 0.5, 2 ** 53, 1e30, Number.POSITIVE_INFINITY, Number.NaN, '3' as unknown as number]) {
+      const set = (model: NativeModel) => {
+        model.stepCount = steps;
+      };
+      expect([steps, await refusal(set, model)]).toEqual([steps, 'ERR_INVALID_ARGUMENT']);
+      expect(model.stepCount).toBe(2 ** 53 - 1);
+    }
+    model.dispose();
+  });
+
   it('is disposed of in the middle of a call, which ends early', async () => {
     const model = await createModel(spec, device);
     model.initialize();
@@ -107,6 +123,17 @@ describe.each(devices)('$name', (device) => {
     expect(turnsOfTraining()).toBeGreaterThan(10);
     model.dispose();
   });
+});
+
+it('measures the peak within bounds alone', async () => {
+  const measure = async (threads: number, milliseconds: number) => loadNative().measurePeak(threads, milliseconds);
+  expect(await measure(1, 1)).toBeGreaterThan(0);
+  for (const [threads, milliseconds] of [
+    ...[0, -1, 1025, 1e9, 1.5, Number.NaN].map((wrong) => [wrong, 1] as const),
+    ...[0, -1, 60_001, 1e9, 1.5, Number.NaN].map((wrong) => [1, wrong] as const),
+  ]) {
+    await expect(measure(threads, milliseconds)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' });
+  }
 });
 
 describe('a language model', () => {
