@@ -1,18 +1,22 @@
 /** Files that are either whole or not there: written beside their place, flushed, then renamed into it. */
 import { randomBytes } from 'node:crypto';
+import { fsync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import * as fs from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import { DiskError } from '../errors';
 
 /** The calls that can fail; tests put failures in their place. */
 export interface DiskCalls {
-  open: (path: string, flags: string) => Promise<Pick<FileHandle, 'write' | 'sync' | 'close'>>;
+  open: (path: string, flags: string) => Promise<Pick<FileHandle, 'write' | 'fd' | 'close'>>;
+  /** Flushes a file to the disk. By its number: the file handles of Yarn's Plug'n'Play have no `sync`. */
+  sync: (fd: number) => Promise<void>;
   rename: (from: string, to: string) => Promise<void>;
   unlink: (path: string) => Promise<void>;
 }
 
-const realCalls: DiskCalls = { open: fs.open, rename: fs.rename, unlink: fs.unlink };
+export const realCalls: DiskCalls = { open: fs.open, sync: promisify(fsync), rename: fs.rename, unlink: fs.unlink };
 
 const remedies: Record<string, string> = {
   ENOSPC: 'no space is left on the disk; free some, or choose another --out',
@@ -85,7 +89,7 @@ async function syncDirectory(directory: string): Promise<void> {
     return;
   }
   try {
-    await handle.sync();
+    await realCalls.sync(handle.fd);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EIO') throw error;
   } finally {
@@ -115,7 +119,7 @@ export async function writeFileAtomically(
             done += (await handle.write(piece, done, Math.min(piece.length - done, 1 << 22))).bytesWritten;
           }
         }
-        await handle.sync();
+        await calls.sync(handle.fd);
       } finally {
         await handle.close();
       }

@@ -1,22 +1,10 @@
 /** Atomic writes, with calls that fail in place of the system's, and on disks that are really full, read-only or not there. */
 import { createHash } from 'node:crypto';
-import {
-  chmod,
-  mkdir,
-  mkdtemp,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  symlink,
-  unlink,
-  writeFile,
-} from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, open, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
-import { type DiskCalls, makeDirectory, writeFileAtomically } from '../../../lib/checkpoint/disk';
+import { type DiskCalls, makeDirectory, realCalls, writeFileAtomically } from '../../../lib/checkpoint/disk';
 import { canRun, compiled, itWhere, node, run } from '../../fixtures/child';
 
 let folder: string;
@@ -28,7 +16,6 @@ afterEach(() => rm(folder, { recursive: true }));
 const failure = (code: string) => Object.assign(new Error(code), { code, syscall: 'test' });
 
 describe('an atomic write', () => {
-  const real: DiskCalls = { open, rename, unlink };
   /** Calls of which the one named fails. */
   function failing(call: 'open' | 'write' | 'sync' | 'close' | 'rename', code: string, after = 0): DiskCalls {
     let left = after;
@@ -44,15 +31,16 @@ describe('an atomic write', () => {
             if (call === 'write') await fail();
             return (handle.write as (...a: unknown[]) => Promise<never>)(...args);
           },
-          sync: async () => (call === 'sync' ? fail() : handle.sync()),
+          fd: handle.fd,
           close: async () => {
             await handle.close();
             if (call === 'close') await fail();
           },
         } as unknown as Awaited<ReturnType<DiskCalls['open']>>;
       },
-      rename: async (from, to) => (call === 'rename' ? fail() : rename(from, to)),
-      unlink,
+      sync: async (fd) => (call === 'sync' ? fail() : realCalls.sync(fd)),
+      rename: async (from, to) => (call === 'rename' ? fail() : realCalls.rename(from, to)),
+      unlink: realCalls.unlink,
     };
   }
   const bytes = (text: string) => [Buffer.from(text.slice(0, 3)), Buffer.from(text.slice(3))];
@@ -61,12 +49,12 @@ describe('an atomic write', () => {
     const path = join(folder, 'file');
     await writeFile(path, 'old and longer than new');
     const stingy: DiskCalls = {
-      ...real,
+      ...realCalls,
       open: async (p, flags) => {
         const handle = await open(p, flags);
         const write = (piece: Uint8Array, offset: number) =>
           handle.write(piece, offset, Math.min(2, piece.length - offset));
-        return { write, sync: () => handle.sync(), close: () => handle.close() } as unknown as Awaited<
+        return { write, fd: handle.fd, close: () => handle.close() } as unknown as Awaited<
           ReturnType<DiskCalls['open']>
         >;
       },
