@@ -186,6 +186,10 @@ class Loader {
       }
     }
     note("NVRTC: not found (optional; cuDNN's persist-dynamic algorithm needs it)");
+      if (!open_nvrtc_builtins(folder.path)) {
+        note("NVRTC: " + path + " has no libnvrtc-builtins beside it, without which it compiles nothing");
+        continue;
+      }
     return false;
   }
 
@@ -193,6 +197,20 @@ class Loader {
   void resolve(void* library, const char* name, const char* title, Function& function) {
     function = reinterpret_cast<Function>(dlsym(library, name));
     if (function == nullptr) fail(std::string(title) + " has no function " + name + ": another version is needed");
+  }
+
+  // NVRTC opens its builtins by name when it first compiles, and looks in the system's folders alone: every compilation
+  // fails where it lies in a wheel's, unless they are in the process already.
+  static bool open_nvrtc_builtins(const std::string& folder) {
+    const std::string prefix = "libnvrtc-builtins.so.";
+    bool opened = false;
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+      const std::string name = entry.path().filename().string();
+      if (name.rfind(prefix, 0) != 0 || !shared_library_fault(entry.path().string(), "").empty()) continue;
+      opened = dlopen(entry.path().c_str(), RTLD_NOW | RTLD_LOCAL) != nullptr || opened;
+    }
+    return opened;
   }
 
   void check_cudnn_version(Libraries& libraries, const std::string& path) {

@@ -1,5 +1,7 @@
-// What of cuDNN needs no handle and so no GPU, against the real library: the descriptors with the very arguments that
-// the backend uses. argv[1]: where the libraries are.
+// What of NVIDIA's libraries needs no GPU, against the real ones: cuDNN's descriptors with the very arguments that the
+// backend uses, and a compilation by NVRTC as the loader has opened it. argv[1]: where the libraries are.
+#include <dlfcn.h>
+
 #include <vector>
 
 #include "check.h"
@@ -7,6 +9,37 @@
 
 using namespace cudnn_lstm;
 using namespace cudnn_lstm::cuda;
+
+namespace {
+
+// cuDNN compiles its persist-dynamic kernels with the NVRTC that is in the process.
+void nvrtc_compiles(const Libraries& libraries, const std::vector<std::string>& searched) {
+  begin_case("NVRTC compiles");
+  for (const std::string& line : searched) {
+    if (line.rfind("NVRTC", 0) == 0) std::printf("  %s\n", line.c_str());
+  }
+  expect(libraries.nvrtc, "not found");
+  void* library = nullptr;
+  for (const char* soname : {"libnvrtc.so.13", "libnvrtc.so.12"}) {
+    if (library == nullptr) library = dlopen(soname, RTLD_NOW | RTLD_NOLOAD);
+  }
+  if (library == nullptr) return expect(false, "not opened");
+  // Signatures as NVIDIA's documentation gives them: the header is not among what the build needs. 0 is success.
+  const auto create = reinterpret_cast<int (*)(void**, const char*, const char*, int, const char* const*,
+                                               const char* const*)>(dlsym(library, "nvrtcCreateProgram"));
+  const auto compile = reinterpret_cast<int (*)(void*, int, const char* const*)>(dlsym(library, "nvrtcCompileProgram"));
+  const auto log = reinterpret_cast<int (*)(void*, char*)>(dlsym(library, "nvrtcGetProgramLog"));
+  void* program = nullptr;
+  expect(create(&program, "__global__ void one(float* x) { x[threadIdx.x] = tanhf(x[threadIdx.x]); }", "one.cu", 0,
+                nullptr, nullptr) == 0,
+         "nvrtcCreateProgram");
+  const int status = compile(program, 0, nullptr);
+  std::vector<char> text(1 << 16);
+  log(program, text.data());
+  expect(status == 0, "nvrtcCompileProgram gave " + std::to_string(status) + ": " + text.data());
+}
+
+}  // namespace
 
 int main(int, char** arguments) {
   try {
@@ -48,6 +81,7 @@ int main(int, char** arguments) {
       const int sizes[] = {2, 64, 256}, strides[] = {64 * 256, 256, 1};
       CHECK_CUDNN(*libraries, cudnnSetTensorNdDescriptor(state, numerics.type, 3, sizes, strides));
     }
+    nvrtc_compiles(*libraries, searched);
     cudnn.cudnnDestroyTensorDescriptor(state);
     cudnn.cudnnDestroyRNNDataDescriptor(data);
     cudnn.cudnnDestroyRNNDescriptor(rnn);
