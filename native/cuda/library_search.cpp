@@ -67,14 +67,32 @@ class PlanBuilder {
     for (const fs::path& package : entries_with_prefix(site / "nvidia", "cu")) add(package / "lib", source);
   }
 
-  void add_python(const fs::path& bin, const std::string& source) {
-    const fs::path prefix = bin.parent_path();
+  // The wheels of an installation of Python: `prefix` holds its lib folders.
+  void add_python(const fs::path& prefix, const std::string& source) {
     for (const char* library : {"lib", "lib64", "local/lib"}) {
       for (const fs::path& python : entries_with_prefix(prefix / library, "python3")) {
         add_wheels(python / "site-packages", source);
         add_wheels(python / "dist-packages", source);
       }
     }
+  }
+
+  // What each python3 on PATH, and a shim of pyenv's in its place, would import from.
+  void add_pythons_on_path() {
+    std::error_code error;
+    for (const std::string& bin : split(environment("PATH"), ':')) {
+      const fs::path python = fs::path(bin) / "python3";
+      if (!fs::exists(python, error)) continue;
+      const std::string source = "site-packages of " + python.string();
+      add_python(fs::path(bin).parent_path(), source);
+      add_python(fs::weakly_canonical(python, error).parent_path().parent_path(), source);
+      if (fs::path(bin).filename() == "shims")
+        add_pyenv(fs::path(bin).parent_path(), "pyenv's shim " + python.string());
+    }
+  }
+
+  void add_pyenv(const fs::path& root, const std::string& source) {
+    for (const fs::path& version : entries_with_prefix(root / "versions", "")) add_python(version, source);
   }
 
   void mark_explicit() { plan_.explicit_count = plan_.folders.size(); }
@@ -137,18 +155,19 @@ SearchPlan search_plan(const std::string& library_path) {
     if (!folder.empty()) plan.add(folder, "already loaded");
   }
   plan.add_wheels(own_wheels(), "the package's .nvidia");
-  for (const std::string& bin : split(environment("PATH"), ':')) {
-    std::error_code error;
-    const fs::path python = fs::path(bin) / "python3";
-    if (!fs::exists(python, error)) continue;
-    plan.add_python(bin, "site-packages of " + python.string());
-    plan.add_python(fs::weakly_canonical(python, error).parent_path(), "site-packages of " + python.string());
-    break;
-  }
+  const std::string environment_of_python = environment("VIRTUAL_ENV");
+  if (!environment_of_python.empty()) plan.add_python(environment_of_python, "VIRTUAL_ENV");
+  for (const std::string& site : split(environment("PYTHONPATH"), ':')) plan.add_wheels(site, "PYTHONPATH");
+  plan.add_pythons_on_path();
+  const std::string home = environment("HOME");
+  // Where pip installs for a user who may not write to the system.
+  if (!home.empty()) plan.add_python(fs::path(home) / ".local", "the user's site-packages");
+  const std::string pyenv = environment("PYENV_ROOT");
+  if (!pyenv.empty()) plan.add_pyenv(pyenv, "PYENV_ROOT");
   const std::string conda = environment("CONDA_PREFIX");
   if (!conda.empty()) {
     plan.add(fs::path(conda) / "lib", "CONDA_PREFIX");
-    plan.add_python(fs::path(conda) / "bin", "CONDA_PREFIX");
+    plan.add_python(conda, "CONDA_PREFIX");
   }
   for (const std::string& folder : split(environment("LD_LIBRARY_PATH"), ':')) plan.add(folder, "LD_LIBRARY_PATH");
   const std::string cuda = environment("CUDA_PATH");

@@ -13,9 +13,9 @@ struct SearchFolder {
 };
 
 // In order: `library_path`, CUDNN_LSTM_LIBRARY_PATH, the folder of a library of this name that the process has already
-// loaded, the package's own .nvidia, the site-packages of the python3 on PATH, CONDA_PREFIX, LD_LIBRARY_PATH,
-// CUDA_PATH, the system's folders with those of ld.so.conf, /usr/local/cuda*. Existing folders only, each once; the
-// first `explicit_count` are explicit.
+// loaded, the package's own .nvidia, then where Python would import NVIDIA's wheels from (VIRTUAL_ENV, PYTHONPATH,
+// every python3 on PATH, ~/.local, PYENV_ROOT), CONDA_PREFIX, LD_LIBRARY_PATH, CUDA_PATH, the system's folders with
+// those of ld.so.conf, /usr/local/cuda*. Existing folders only, each once; the first `explicit_count` are explicit.
 struct SearchPlan {
   std::vector<SearchFolder> folders;
   std::size_t explicit_count = 0;

@@ -7,11 +7,13 @@ import {
   closeSync,
   copyFileSync,
   cpSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -61,6 +63,37 @@ describeCuda('the addon with CUDA compiled in', () => {
       expect(info.cudnn).toEqual({ version: '9.24.0', path: expect.stringContaining('libcudnn.so.9') });
       expect(info.cublas?.path).toContain(folder);
     }
+  });
+
+  // What pip and its kin leave, under the environment that finds it.
+  test.each([
+    ['~/.local', 'home/.local/lib/python3.12/site-packages', { HOME: 'home' }],
+    ['PYTHONPATH', 'target', { PYTHONPATH: 'absent:target' }],
+    ['VIRTUAL_ENV', 'venv/lib/python3.13/site-packages', { VIRTUAL_ENV: 'venv' }],
+    ['PYENV_ROOT', 'pyenv/versions/3.11.7/lib/python3.11/site-packages', { PYENV_ROOT: 'pyenv' }],
+    ['a shim of pyenv', 'pyenv/versions/3.11.7/lib/python3.11/site-packages', { PATH: 'pyenv/shims' }],
+    ['the second python3 on PATH', 'venv/lib/python3.13/site-packages', { PATH: 'plain/bin:venv/bin' }],
+    ['a link to python3', 'real/lib/python3.9/site-packages', { PATH: 'links' }],
+    ['CONDA_PREFIX', 'conda/lib/python3.9/site-packages', { CONDA_PREFIX: 'conda' }],
+  ])('finds wheels by %s', (_, site, env) => {
+    const wheel = join(folder, site, 'nvidia', 'cudnn');
+    cpSync(inFolder(''), join(wheel, 'lib'), { recursive: true });
+    copyFileSync(join(standin, '..', 'libstandin_cudart.so'), join(wheel, 'libstandin_cudart.so'));
+    for (const bin of ['pyenv/shims', 'plain/bin', 'venv/bin', 'real/bin', 'links']) {
+      mkdirSync(join(folder, bin), { recursive: true });
+      if (bin !== 'links') writeFileSync(join(folder, bin, 'python3'), '');
+    }
+    symlinkSync(join(folder, 'real/bin/python3'), join(folder, 'links/python3'));
+    const absolute = Object.entries(env).map(([name, paths]) => [
+      name,
+      paths
+        .split(':')
+        .map((path) => join(folder, path))
+        .join(':'),
+    ]);
+    const found = cudaInfo('', { ...Object.fromEntries(absolute) }).searched.join('\n');
+    expect(found).toContain(`cuDNN: found in ${join(wheel, 'lib')} (`);
+    expect(cudaInfo('', {}).searched.join('\n')).not.toContain(wheel);
   });
 
   test('says so where the folder that was named is not there', () => {
