@@ -44,6 +44,12 @@ describeCuda('the package on a stand-in for a GPU', () => {
     300_000,
   );
 
+  test('stays in the process after the last worker that has loaded it, and trains in the next', () => {
+    const mapped = JSON.parse(node(join('test', 'lifecycle', 'programs', 'worker-only.js'), addon, 'cuda')) as number[];
+    expect(mapped).toHaveLength(3);
+    for (const times of mapped) expect(times).toBeGreaterThan(0);
+  }, 60_000);
+
   test('times training and sampling as the GPU check does', () => {
     const report = JSON.parse(node(join('bench', 'gpu', 'step.js'), '--tiny', '--seconds', '0.05', '--addon', addon));
     expect(report.training).toHaveLength(8);

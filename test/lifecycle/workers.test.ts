@@ -22,3 +22,17 @@ it(`${count} worker threads are terminated, one exits by itself, and the process
   expect(exit.microseconds).toBeLessThan(step / 2); // Most of the step that it was in was not computed any more.
   expect(completed).toBe(8);
 }, 600_000);
+
+const onLinux = process.platform === 'linux' ? it : it.skip;
+
+onLinux(
+  'the addon stays in the process when the last worker that loaded it has ended',
+  async () => {
+    const program = join(__dirname, 'programs', 'worker-only.js');
+    const addon = require('node-gyp-build').resolve(join(__dirname, '..', '..')) as string;
+    const { code, signal, stdout, stderr } = await run(process.execPath, [program, addon, 'cpu'], { timeout: 60_000 });
+    expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' });
+    for (const times of JSON.parse(stdout) as number[]) expect(times).toBeGreaterThan(0);
+  },
+  60_000,
+);
