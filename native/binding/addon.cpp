@@ -1,6 +1,8 @@
 // The addon's module object: one a JavaScript environment, no globals, so every worker thread can load it.
 #include <napi.h>
 
+#include <mutex>
+
 #include "binding/convert.h"
 #include "binding/model.h"
 #include "binding/set_own.h"
@@ -9,6 +11,7 @@
 
 #ifdef CUDNN_LSTM_CUDA
 #include "binding/cuda_info.h"
+#include "cuda/cuda.h"
 #endif
 
 namespace cudnn_lstm::binding {
@@ -18,6 +21,10 @@ constexpr int kMostThreads = 1024;
 class LstmAddon final : public Napi::Addon<LstmAddon> {
  public:
   LstmAddon(Napi::Env env, Napi::Object exports) {
+#ifdef CUDNN_LSTM_CUDA
+    static std::once_flag prepared;
+    std::call_once(prepared, cuda::prepare_process);
+#endif
     model_ = Napi::Persistent(Model::define(env));
     stop_at_exit(env);
     DefineAddon(

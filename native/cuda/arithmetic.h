@@ -374,7 +374,7 @@ struct Update {  // elements: parameters
 
 // The state that the next step continues from, if the step is applied.
 template <class T>
-struct CommitState {  // elements: 2 x L x B x H
+struct CommitState {  // elements: of the state's buffer
   const Cursor* cursor;
   const T* next;
   T* state;

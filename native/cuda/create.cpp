@@ -24,6 +24,7 @@ std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOp
   std::vector<std::string> searched;
   const auto libraries = open_libraries(options.library_path, searched);
   use_device(options.ordinal);
+  wait_without_spinning();
   cudaDeviceProp properties{};
   CHECK_CUDA(cudaGetDeviceProperties(&properties, options.ordinal));
   const std::string fault = fault_of_device(properties);

@@ -62,6 +62,11 @@ struct GpuUsage {
 // kInvalidArgument (a precision or algorithm that this GPU or cuDNN does not have).
 std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOptions& options);
 
+// Sets CUBLAS_WORKSPACE_CONFIG, unless it is set, to what makes cuBLAS's results, those inside cuDNN included, the same
+// in every run on one architecture. To be called when the addon is loaded: no thread may read the environment
+// meanwhile.
+void prepare_process();
+
 // Never throws for a missing or broken part of the system; says so in `reason` and `searched`. Without a GPU the
 // libraries are opened, which takes a second, only if their folder was named or `open_always`.
 CudaInfo cuda_info(const std::string& library_path, bool open_always = false);

@@ -20,7 +20,8 @@ constexpr int kScaleRetries = 6;
 // The host draws for so many streams that the scratch memory would matter.
 constexpr std::size_t kDrawLogits = std::size_t{1} << 24;
 
-std::size_t aligned(std::size_t values) { return (values + 63) / 64 * 64; }
+constexpr const char* kDead =
+    "no model of this process can use the GPU any more: restart the process and resume from the last checkpoint";
 
 }  // namespace
 
@@ -85,6 +86,7 @@ void CudaBackend<T>::make_arena(const RnnDescriptor& descriptor) {
 
 template <class T>
 void CudaBackend<T>::require_whole() const {
+  if (dead_) throw Error(kDeviceFailed, "the model was lost when a GPU call failed (" + lost_ + "): " + kDead);
   if (!lost_.empty())
     throw Error(kDeviceFailed, "the model was lost when a GPU call failed (" + lost_ + "): load its last checkpoint");
 }
@@ -94,12 +96,17 @@ template <class Work>
 auto CudaBackend<T>::settled(const Work& work) -> decltype(work()) {
   require_whole();
   try {
+    use_device(options_.ordinal);
     return work();
-  } catch (const Error&) {
-    cudaStreamSynchronize(upload_stream_.get());
-    cudaStreamSynchronize(stream_.get());
+  } catch (const Error& error) {
+    const cudaError_t uploads = cudaStreamSynchronize(upload_stream_.get());
+    const cudaError_t steps = cudaStreamSynchronize(stream_.get());
     cudaGetLastError();
-    throw;
+    if (uploads == cudaSuccess && steps == cudaSuccess) throw;
+    // The streams do not work any more either. A fault of a kernel stays in the context until the process ends.
+    dead_ = true;
+    lost_ = error.what();
+    throw Error(kDeviceFailed, lost_ + "; " + kDead);
   }
 }
 
@@ -153,7 +160,7 @@ void CudaBackend<T>::evict_plans(std::size_t keep) {
 template <class T>
 void CudaBackend<T>::take_state(State& state, Plan<T>& plan) {
   if (state.resident == &plan && state.batch == plan.key().batch) return;
-  const std::size_t bytes = plan.state_values() * sizeof(T);
+  const std::size_t bytes = plan.state_layout().size() * sizeof(T);
   if (state.batch == plan.key().batch) {
     CHECK_CUDA(cudaMemcpyAsync(plan.state(), state.data(), bytes, cudaMemcpyDeviceToDevice, stream_.get()));
   } else {
@@ -165,7 +172,7 @@ void CudaBackend<T>::take_state(State& state, Plan<T>& plan) {
 
 template <class T>
 void CudaBackend<T>::store_state(State& state) {
-  const std::size_t bytes = state.resident->state_values() * sizeof(T);
+  const std::size_t bytes = state.resident->state_layout().size() * sizeof(T);
   if (state.stored.bytes() != bytes) state.stored = DeviceBuffer(account_, bytes, "the state");
   CHECK_CUDA(
       cudaMemcpyAsync(state.stored.data(), state.resident->state(), bytes, cudaMemcpyDeviceToDevice, stream_.get()));
@@ -196,7 +203,6 @@ StepResult CudaBackend<T>::train_step(const Batch& batch, const OptimizerStep& o
 template <class T>
 int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                                 const std::atomic<bool>& stop) {
-  use_device(options_.ordinal);
   return settled([&] {
     Plan<T>& plan =
         plan_for({PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
@@ -270,7 +276,6 @@ template <class T>
 void CudaBackend<T>::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
                               const std::atomic<bool>& stop) {
   if (stop.load(std::memory_order_relaxed)) return;
-  use_device(options_.ordinal);
   settled([&] {
     Plan<T>& plan = plan_for(
         {PlanKind::evaluate, batch.steps, batch.batch, batch.target, batch.carry_state, dropout && spec_.dropout > 0});
@@ -283,7 +288,6 @@ void CudaBackend<T>::evaluate(const Batch& batch, bool dropout, std::uint64_t ma
 
 template <class T>
 void CudaBackend<T>::reset_stream_state(int streams) {
-  use_device(options_.ordinal);
   settled([&] {
     streams_.clear();
     take_state(streams_, plan_for({PlanKind::sample, 1, streams, Target::every, true, false}));
@@ -292,7 +296,6 @@ void CudaBackend<T>::reset_stream_state(int streams) {
 
 template <class T>
 void CudaBackend<T>::next_logits(const std::int32_t* ids, int steps, int streams, float* logits) {
-  use_device(options_.ordinal);
   settled([&] {
     Plan<T>& plan = plan_for({PlanKind::sample, 1, streams, Target::every, true, false});
     take_state(streams_, plan);
@@ -305,7 +308,6 @@ int CudaBackend<T>::draw(const std::int32_t* ids, int streams, const SamplingOpt
                          std::int32_t* out, const std::atomic<bool>& stop) {
   const std::size_t logits = static_cast<std::size_t>(streams) * spec_.vocabulary;
   if (spec_.vocabulary > kMostDrawn || logits > kDrawLogits) return -1;
-  use_device(options_.ordinal);
   return settled([&] {
     Plan<T>& plan = plan_for({PlanKind::draw, 1, streams, Target::every, true, false});
     take_state(streams_, plan);
@@ -380,19 +382,18 @@ void CudaBackend<T>::write_range(Slot slot, std::size_t offset, const float* val
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
 }
 
-// Outside [L, 2, B, H], h and c of each layer; inside all h, then all c.
 template <class T>
 void CudaBackend<T>::read_state(const State& state, float* out) const {
   if (state.batch == 0) return;
-  std::vector<T> values(state_values(state.batch));
+  const StateLayout inside = state_layout(state.batch);
+  std::vector<T> values(inside.size());
   CHECK_CUDA(
       cudaMemcpyAsync(values.data(), state.data(), values.size() * sizeof(T), cudaMemcpyDeviceToHost, stream_.get()));
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
-  const std::size_t rows = static_cast<std::size_t>(state.batch) * spec_.hidden;
-  for (int layer = 0; layer < spec_.layers; ++layer) {
-    for (int which = 0; which < 2; ++which) {
-      const T* from = values.data() + (static_cast<std::size_t>(which) * spec_.layers + layer) * rows;
-      for (std::size_t i = 0; i < rows; ++i) *out++ = to_float(from[i]);
+  for (std::size_t layer = 0; layer < inside.layers; ++layer) {
+    for (std::size_t which = 0; which < 2; ++which) {
+      const T* from = values.data() + inside.offset(which, layer);
+      for (std::size_t i = 0; i < inside.rows; ++i) *out++ = to_float(from[i]);
     }
   }
 }
@@ -402,17 +403,17 @@ void CudaBackend<T>::write_state(State& state, const float* values, std::size_t 
   state.clear();
   if (count == 0) return;
   const int batch = static_cast<int>(count / state_values(1));
-  const std::size_t rows = static_cast<std::size_t>(batch) * spec_.hidden;
-  std::vector<T> inside(count);
-  for (int layer = 0; layer < spec_.layers; ++layer) {
-    for (int which = 0; which < 2; ++which) {
-      T* to = inside.data() + (static_cast<std::size_t>(which) * spec_.layers + layer) * rows;
-      for (std::size_t i = 0; i < rows; ++i) to[i] = from_float<T>(*values++);
+  const StateLayout inside = state_layout(batch);
+  std::vector<T> rounded(inside.size(), from_float<T>(0.0f));
+  for (std::size_t layer = 0; layer < inside.layers; ++layer) {
+    for (std::size_t which = 0; which < 2; ++which) {
+      T* to = rounded.data() + inside.offset(which, layer);
+      for (std::size_t i = 0; i < inside.rows; ++i) to[i] = from_float<T>(*values++);
     }
   }
-  if (state.stored.bytes() != count * sizeof(T)) state.stored = DeviceBuffer(account_, count * sizeof(T), "the state");
-  CHECK_CUDA(
-      cudaMemcpyAsync(state.stored.data(), inside.data(), count * sizeof(T), cudaMemcpyHostToDevice, stream_.get()));
+  const std::size_t bytes = rounded.size() * sizeof(T);
+  if (state.stored.bytes() != bytes) state.stored = DeviceBuffer(account_, bytes, "the state");
+  CHECK_CUDA(cudaMemcpyAsync(state.stored.data(), rounded.data(), bytes, cudaMemcpyHostToDevice, stream_.get()));
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
   state.batch = batch;
 }

@@ -42,7 +42,7 @@ class CudaBackend final : public Backend {
   std::string description() const override;
 
  private:
-  // A carried state, h [L, B, H] then c. It lies in the plan that last worked on it, or in `stored`; batch 0 is none.
+  // A carried state, as StateLayout says. It lies in the plan that last worked on it, or in `stored`; batch 0 is none.
   struct State {
     int batch = 0;
     Plan<T>* resident = nullptr;
@@ -55,9 +55,11 @@ class CudaBackend final : public Backend {
   };
 
   // Throws Error(kDeviceFailed) if a GPU call has failed in the middle of training steps: the parameters may then be
-  // those of any of them, so the model is of no more use.
+  // those of any of them, so the model is of no more use; or if the GPU takes no more calls of this process.
   void require_whole() const;
-  // Runs `work`; on an Error, waits for what is queued, so that no buffer is used when the next call starts.
+  // Runs `work` on the model's device; on an Error, waits for what is queued, so that no buffer is used when the next
+  // call starts. Where that fails too, the fault is in the device's context, which every model of the process shares,
+  // and the error says so.
   template <class Work>
   auto settled(const Work& work) -> decltype(work());
   int run_steps(Plan<T>& plan, const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
@@ -75,8 +77,12 @@ class CudaBackend final : public Backend {
   template <class Visit>
   void for_each_overlap(std::size_t offset, std::size_t count, const Visit& visit) const;
   StepInput step_input(const OptimizerStep& optimizer, std::uint64_t done, float loss_scale) const;
+  // Values of a state outside, [L, 2, B, H].
   std::size_t state_values(int batch) const {
     return static_cast<std::size_t>(2) * spec_.layers * batch * spec_.hidden;
+  }
+  StateLayout state_layout(int batch) const {
+    return {static_cast<std::size_t>(spec_.layers), static_cast<std::size_t>(batch) * spec_.hidden};
   }
 
   const ModelSpec spec_;
@@ -98,6 +104,7 @@ class CudaBackend final : public Backend {
   std::atomic<const char*> last_algorithm_{nullptr};  // of training; a string for good
   std::atomic<bool> without_graphs_{false};           // a pass could not be captured
   std::string lost_;                                  // the error that lost the model; empty while it is whole
+  bool dead_ = false;                                 // with it the device's context, for good
 };
 
 }  // namespace cudnn_lstm::cuda

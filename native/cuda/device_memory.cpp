@@ -14,11 +14,19 @@ Stream make_stream(bool urgent) {
 
 Event make_event(bool timing) {
   cudaEvent_t event = nullptr;
-  CHECK_CUDA(cudaEventCreateWithFlags(&event, timing ? cudaEventDefault : cudaEventDisableTiming));
+  CHECK_CUDA(
+      cudaEventCreateWithFlags(&event, cudaEventBlockingSync | (timing ? cudaEventDefault : cudaEventDisableTiming)));
   return {event, cudaEventDestroy};
 }
 
 void use_device(int ordinal) { CHECK_CUDA(cudaSetDevice(ordinal)); }
+
+void wait_without_spinning() {
+  unsigned flags = 0;
+  if (cudaGetDeviceFlags(&flags) == cudaSuccess)
+    cudaSetDeviceFlags((flags & ~static_cast<unsigned>(cudaDeviceScheduleMask)) | cudaDeviceScheduleBlockingSync);
+  cudaGetLastError();  // where it is refused, waiting costs a core and nothing else
+}
 
 template <MemoryKind kind>
 Memory<kind>::Memory(MemoryAccount& account, std::size_t bytes, const char* what) {

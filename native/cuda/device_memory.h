@@ -26,6 +26,10 @@ Event make_event(bool timing = false);
 // nobody asked for: half a gigabyte there, and an error where another process has it for itself.
 void use_device(int ordinal);
 
+// From now on a thread that waits for the current device sleeps: by default it spins, and one core is busy all through
+// training.
+void wait_without_spinning();
+
 // Bytes on the device and pinned on the host, counted by the buffers below; may be read from any thread.
 struct MemoryAccount {
   std::atomic<std::size_t> device{0};

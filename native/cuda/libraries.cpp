@@ -18,6 +18,9 @@ constexpr const char* kRemedy =
     "or name "
     "their folder with CUDNN_LSTM_LIBRARY_PATH, or use --device cpu";
 
+// cublasGemmEx_64 came with CUDA 12.
+constexpr int kOldestRelease = 12;
+
 // In the order in which they are opened: each finds what it needs in the process already, under its soname, and
 // libcudnn.so never has to look for a part (where one is missing it prints a line and aborts the process). The first
 // needs nothing but the C library, and knows which CUDA release all are built for.
@@ -66,9 +69,12 @@ class Loader {
     void* graph = open(cudnn_folder_ + "/" + kCudnnParts[0].soname);
     decltype(&::cudnnGetCudartVersion) cudart_version = nullptr;
     resolve(graph, "cudnnGetCudartVersion", "cuDNN", cudart_version);
-    find_cublas({std::to_string(cudart_version() / 1000)});
-    // Results are then the same in every run on one architecture; cuBLAS reads it when its first handle is made.
-    setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:2", 0);
+    const int release = static_cast<int>(cudart_version() / 1000);
+    if (release < kOldestRelease) {
+      fail("cuDNN in " + cudnn_folder_ + " is built for CUDA " + std::to_string(release) +
+           ", whose cuBLAS lacks what is needed: take cuDNN for CUDA 12 or 13");
+    }
+    find_cublas({std::to_string(release)});
     auto libraries = std::make_shared<Libraries>();
     open(cublas_folder_ + "/libcublasLt.so." + cublas_major_);
     const std::string cublas_path = cublas_folder_ + "/libcublas.so." + cublas_major_;
@@ -180,23 +186,17 @@ class Loader {
       const std::string soname = "libnvrtc.so." + cublas_major_;
       const std::string path = folder.path + "/" + soname;
       if (!exists(path) || !shared_library_fault(path, soname).empty()) continue;
+      if (!open_nvrtc_builtins(folder.path)) {
+        note("NVRTC: " + path + " has no libnvrtc-builtins beside it, without which it compiles nothing");
+        continue;
+      }
       if (dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) != nullptr) {
         note("NVRTC: " + path);
         return true;
       }
     }
     note("NVRTC: not found (optional; cuDNN's persist-dynamic algorithm needs it)");
-      if (!open_nvrtc_builtins(folder.path)) {
-        note("NVRTC: " + path + " has no libnvrtc-builtins beside it, without which it compiles nothing");
-        continue;
-      }
     return false;
-  }
-
-  template <class Function>
-  void resolve(void* library, const char* name, const char* title, Function& function) {
-    function = reinterpret_cast<Function>(dlsym(library, name));
-    if (function == nullptr) fail(std::string(title) + " has no function " + name + ": another version is needed");
   }
 
   // NVRTC opens its builtins by name when it first compiles, and looks in the system's folders alone: every compilation
@@ -211,6 +211,12 @@ class Loader {
       opened = dlopen(entry.path().c_str(), RTLD_NOW | RTLD_LOCAL) != nullptr || opened;
     }
     return opened;
+  }
+
+  template <class Function>
+  void resolve(void* library, const char* name, const char* title, Function& function) {
+    function = reinterpret_cast<Function>(dlsym(library, name));
+    if (function == nullptr) fail(std::string(title) + " has no function " + name + ": another version is needed");
   }
 
   void check_cudnn_version(Libraries& libraries, const std::string& path) {
@@ -250,6 +256,8 @@ class Loader {
 std::shared_ptr<const Libraries> open_libraries(const std::string& library_path, std::vector<std::string>& searched) {
   return Loader(library_path, searched).load();
 }
+
+void prepare_process() { setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:2", 0); }
 
 void find_libraries(const std::string& library_path, std::vector<std::string>& searched) {
   Loader(library_path, searched).find();

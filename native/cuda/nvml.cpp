@@ -2,6 +2,8 @@
 
 #include <dlfcn.h>
 
+#include <mutex>
+
 namespace cudnn_lstm::cuda {
 namespace {
 
@@ -17,7 +19,7 @@ struct MemoryInfo {
   unsigned long long used;
 };
 
-// One initialised session with the library; NVML counts them.
+// An initialised session with the library.
 class Nvml {
  public:
   Nvml() : library_(dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)) {
@@ -59,17 +61,30 @@ class Nvml {
   bool ready_ = false;
 };
 
+// One session for the process: a new one for each reading would look for every GPU of the machine again. Never
+// destroyed, since a reading may be under way when the process ends. Where there is none yet, each reading tries again.
+const Nvml& session() {
+  static std::mutex mutex;
+  static const Nvml* kept = nullptr;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (kept == nullptr || !*kept) {
+    delete kept;
+    kept = new Nvml;
+  }
+  return *kept;
+}
+
 }  // namespace
 
 std::optional<std::string> driver_version() {
-  const Nvml nvml;
+  const Nvml& nvml = session();
   char text[96] = {};
   if (!nvml || nvml.system_driver_version(text, sizeof text) != 0) return std::nullopt;
   return std::string(text);
 }
 
 std::optional<GpuUsage> usage_of(const std::string& pci_bus_id) {
-  const Nvml nvml;
+  const Nvml& nvml = session();
   Device device = nullptr;
   Utilization utilization{};
   MemoryInfo memory{};

@@ -30,7 +30,8 @@ Plan<T>::Plan(const Context<T>& context, const PlanKey& key)
       positions_(static_cast<std::size_t>(key.steps) * key.batch),
       targets_(key.target == Target::last ? key.batch : positions_),
       top_offset_((positions_ - targets_) * context.spec.hidden),
-      state_values_(static_cast<std::size_t>(2) * context.spec.layers * key.batch * context.spec.hidden),
+      state_layout_{static_cast<std::size_t>(context.spec.layers),
+                    static_cast<std::size_t>(key.batch) * context.spec.hidden},
       upload_steps_(static_cast<int>(
           std::clamp<std::size_t>(kUploadBytes / (ids_stride() * sizeof(std::int32_t)), 1, kUploadSteps))) {
   const cudnnRNNAlgo_t algorithm = training()
@@ -63,11 +64,12 @@ void Plan<T>::allocate() {
   if (key_.dropout) dropped_ = device(targets_ * hidden * sizeof(T), "the LSTM's output after dropout");
   logits_ = device(targets_ * vocabulary * sizeof(float), "logits");
   losses_ = device(targets_ * sizeof(float), "losses");
-  state_ = device(state_values_ * sizeof(T), "the state");
-  next_state_ = device(state_values_ * sizeof(T), "the state");
+  state_ = device(state_layout_.size() * sizeof(T), "the state");
+  next_state_ = device(state_layout_.size() * sizeof(T), "the state");
   CHECK_CUDA(cudaMemsetAsync(cursor_.data(), 0, cursor_.bytes(), context_.stream));
   CHECK_CUDA(cudaMemsetAsync(inputs_.data(), 0, inputs_.bytes(), context_.stream));
   CHECK_CUDA(cudaMemsetAsync(state_.data(), 0, state_.bytes(), context_.stream));
+  CHECK_CUDA(cudaMemsetAsync(next_state_.data(), 0, next_state_.bytes(), context_.stream));  // its gaps are copied too
   if (key_.kind == PlanKind::sample) pinned_logits_ = PinnedBuffer(account, logits_.bytes(), "logits");
   if (key_.kind == PlanKind::draw) {
     draw_options_ = device(targets_ * sizeof(SamplingOptions), "the sampling options");
@@ -179,7 +181,7 @@ void Plan<T>::enqueue_forward() {
                                   arena.weights() + arena.embedding, x_.as<T>()});
   T* next = next_state_.as<T>();
   pass_->forward(arena.weights(), x_.data(), y_.data(), key_.carry ? state() : nullptr, next,
-                 key_.carry ? state() + state_values_ / 2 : nullptr, next + state_values_ / 2);
+                 key_.carry ? state() + state_layout_.cell() : nullptr, next + state_layout_.cell());
   if (key_.dropout) {
     const int ticks = static_cast<int>(targets_ / key_.batch);
     for_each_element(
@@ -236,7 +238,7 @@ void Plan<T>::enqueue_backward() {
   // The layers. cuDNN adds to the weight gradients; BackwardData must come first, it prepares the reserve.
   CHECK_CUDA(cudaMemsetAsync(arena.lstm_gradients(), 0, arena.lstm * sizeof(T), context_.stream));
   const T* hx = key_.carry ? state() : nullptr;
-  const T* cx = key_.carry ? state() + state_values_ / 2 : nullptr;
+  const T* cx = key_.carry ? state() + state_layout_.cell() : nullptr;
   pass_->backward_data(arena.weights(), y_.data(), dy_.data(), dx_.data(), hx, cx);
   pass_->backward_weights(x_.data(), hx, y_.data(), arena.lstm_gradients());
   for (const Segment& segment : arena.frozen) {
@@ -275,7 +277,8 @@ void Plan<T>::enqueue_update() {
       context_.stream, arena.size,
       Update<T>{view(), gradients, arena.parameters.template as<float>(), arena.first_moments.template as<float>(),
                 arena.second_moments.template as<float>(), arena.rounded.template as<T>()});
-  for_each_element(context_.stream, state_values_, CommitState<T>{cursor_.as<Cursor>(), next_state_.as<T>(), state()});
+  for_each_element(context_.stream, state_layout_.size(),
+                   CommitState<T>{cursor_.as<Cursor>(), next_state_.as<T>(), state()});
   for_each_element(context_.stream, 1,
                    AdvanceCursor{cursor_.as<Cursor>(), static_cast<std::uint32_t>(upload_steps_ * kUploads)});
 }

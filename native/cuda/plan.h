@@ -32,6 +32,20 @@ struct PlanKey {
   }
 };
 
+// The first value at or after `values` whose address suits every kernel of cuDNN and cuBLAS, which want up to 128 bits;
+// counted from the start of a buffer.
+constexpr std::size_t aligned(std::size_t values) { return (values + 63) / 64 * 64; }
+
+// Where a recurrent state [L, 2, B, H] lies in a buffer: h of all layers, then c of all layers.
+struct StateLayout {
+  std::size_t layers = 0;
+  std::size_t rows = 0;  // B x H
+  std::size_t cell() const { return aligned(layers * rows); }
+  std::size_t size() const { return 2 * cell(); }
+  // which: 0 for h, 1 for c.
+  std::size_t offset(std::size_t which, std::size_t layer) const { return which * cell() + layer * rows; }
+};
+
 // The parameters in this backend's order: cuDNN's weight space, then the output weight [V, H], its bias [V] and the
 // embedding table [V, E]. Gradients and moments follow the same order; the gaps between the parts hold zeros and stay
 // so.
@@ -105,9 +119,9 @@ class Plan {
   int run_draw(const std::int32_t* ids, const SamplingOptions* options, int count, std::int32_t* out,
                const std::atomic<bool>& stop);
 
-  // h [L, B, H] then c [L, B, H]: where a pass starts and, after it, where the next one does.
+  // Where a pass starts and, after it, where the next one does: [state_layout().size()].
   T* state() const { return state_.as<T>(); }
-  std::size_t state_values() const { return state_values_; }
+  const StateLayout& state_layout() const { return state_layout_; }
   const PlanKey& key() const { return key_; }
   int upload_steps() const { return upload_steps_; }
   const char* algorithm() const { return algorithm_title(pass_->algorithm()); }
@@ -139,7 +153,7 @@ class Plan {
   const std::size_t positions_;   // N
   const std::size_t targets_;     // M
   const std::size_t top_offset_;  // of the first position with a target, in values of y
-  const std::size_t state_values_;
+  const StateLayout state_layout_;
   const int upload_steps_;
   std::size_t column_chunk_ = 0, loss_chunk_ = 0, scatter_chunk_ = 0;
 

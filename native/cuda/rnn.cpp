@@ -28,6 +28,7 @@ Owned<Handle, cudnnStatus_t> make(const Libraries& libraries, cudnnStatus_t (*cr
   make((libraries), (libraries).cudnn.cudnnCreate##What, (libraries).cudnn.cudnnDestroy##What, "cudnnCreate" #What)
 
 bool is_unsupported(cudnnStatus_t status) {
+  if (status == CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER) return false;  // a fault of this backend
   const int category = static_cast<int>(status) / 1000 * 1000;
   return category == 2000 || category == 3000;  // BAD_PARAM, NOT_SUPPORTED and their kinds
 }
@@ -37,7 +38,8 @@ bool is_unsupported(cudnnStatus_t status) {
 Numerics numerics_of(Precision precision, int compute_capability_major) {
   switch (precision) {
     case Precision::bf16:
-      return {CUDNN_DATA_BFLOAT16, CUDNN_TENSOR_OP_MATH, CUDA_R_16BF, CUBLAS_COMPUTE_32F, 2, "bf16"};
+      // bfloat16 products have no other units than tensor cores: the default is they.
+      return {CUDNN_DATA_BFLOAT16, CUDNN_DEFAULT_MATH, CUDA_R_16BF, CUBLAS_COMPUTE_32F, 2, "bf16"};
     case Precision::fp16:
       return {CUDNN_DATA_HALF, CUDNN_TENSOR_OP_MATH, CUDA_R_16F, CUBLAS_COMPUTE_32F, 2, "fp16"};
     case Precision::tf32:

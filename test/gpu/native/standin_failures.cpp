@@ -189,6 +189,42 @@ void a_failed_model_is_whole_or_says_so() {
   expect(whole > 20 && lost > 20, "both were met");
 }
 
+// A kernel's fault stays in the context: nothing in the process that could be tried again, and the words say so.
+void a_dead_context_is_said() {
+  begin_case("a fault that stays is told from one that passes");
+  const ModelSpec spec = make_spec(InputCoding::onehot, 2, 0);
+  const auto ids = make_ids(5 * 3, spec.vocabulary, 2);
+  const Batch whole{ids.data(), 4, 3, Target::every, true};
+  for (const bool training : {true, false}) {
+    for (const bool for_good : {true, false}) {
+      standin::reset();
+      auto gpu = make_cuda(spec);
+      initialize_one(*gpu);
+      std::vector<float> losses(12);
+      standin::fail_call("cudaMemcpyAsync", training ? 3 : 1, 700, for_good);
+      const auto run = [&] {
+        try {
+          if (training) {
+            gpu->train_step(whole, kOptimizer, kNeverStop);
+          } else {
+            gpu->evaluate(whole, false, 0, losses.data(), kNeverStop);
+          }
+          return std::string();
+        } catch (const Error& error) {
+          return std::string(error.what());
+        }
+      };
+      const bool dead = run().find("restart the process") != std::string::npos;
+      expect(dead == for_good, "the first error");
+      const std::string again = run();
+      expect((again.find("restart the process") != std::string::npos) == for_good, again);
+      if (!for_good) expect((again.find("load its last checkpoint") != std::string::npos) == training, again);
+    }
+    standin::reset();
+  }
+  expect_nothing_left();
+}
+
 // Memory runs out at each allocation in turn: a typed error, or other shapes make room; a smaller batch then works.
 void every_allocation_may_fail() {
   begin_case("every allocation may fail");
@@ -274,6 +310,10 @@ void check_failures() {
   out_of_memory_is_typed();
   memory_of_libraries_is_typed();
   old_gpus_are_passed_over();
+  a_dead_context_is_said();
+}
+
+void check_every_failure() {
   every_allocation_may_fail();
   a_failed_model_is_whole_or_says_so();
   every_failure_is_clean(false);

@@ -215,6 +215,45 @@ void mixed_precision_follows_cpu(cuda::Precision precision, double bound) {
   expect_nothing_left();
 }
 
+// States of every odd size, whose second half would not be aligned in 16 bits if it lay right behind the first.
+void odd_shapes_follow_cpu(cuda::Precision precision, int layers, int hidden, int batch) {
+  begin_case("odd shapes: layers " + std::to_string(layers) + ", H = " + std::to_string(hidden) +
+             ", B = " + std::to_string(batch));
+  standin::reset();
+  {
+    const ModelSpec spec{11, layers, hidden, InputCoding::onehot, 0, 0, 42};
+    auto cpu = cpu::create_cpu_backend(spec, 1);
+    auto gpu = make_cuda(spec, precision);
+    initialize_both(*cpu, *gpu);
+    const int steps = 5;
+    const auto ids = make_ids((steps + 1) * batch, spec.vocabulary, 1);
+    const Batch whole{ids.data(), steps, batch, Target::last, true};
+    std::vector<float> expected(batch), found(batch);
+    for (int i = 0; i < 3; ++i) {
+      const StepResult cpu_step = cpu->train_step(whole, kOptimizer, kNeverStop);
+      const StepResult gpu_step = gpu->train_step(whole, kOptimizer, kNeverStop);
+      expect(gpu_step.applied && std::fabs(cpu_step.loss - gpu_step.loss) < 0.02 * cpu_step.loss, "loss");
+      cpu->evaluate(whole, false, 0, expected.data(), kNeverStop);
+      gpu->evaluate(whole, false, 0, found.data(), kNeverStop);
+      expect_close(expected, found, 0.05, "losses");
+    }
+    const auto state = read(*gpu, Slot::training_state);
+    expect_close(read(*cpu, Slot::training_state), state, 0.05, "training state");
+    gpu->write(Slot::training_state, state.data(), state.size());
+    expect(read(*gpu, Slot::training_state) == state, "state written and read");
+    std::vector<float> logits(batch * spec.vocabulary), other(logits.size());
+    cpu->reset_stream_state(batch);
+    gpu->reset_stream_state(batch);
+    for (int i = 0; i < 2; ++i) {
+      cpu->next_logits(ids.data(), 1, batch, other.data());
+      gpu->next_logits(ids.data(), 1, batch, logits.data());
+      expect_close(other, logits, 0.05, "logits");
+    }
+    expect_clean("an odd shape");
+  }
+  expect_nothing_left();
+}
+
 void algorithms_are_tried_and_compared() {
   struct Expectation {
     bool supported, wrong;
@@ -271,5 +310,12 @@ void check_numbers() {
   draws_like_host(make_spec(InputCoding::scalar, 2, 0), true, cuda::Precision::fp16);
   mixed_precision_follows_cpu(cuda::Precision::bf16, 5e-2);
   mixed_precision_follows_cpu(cuda::Precision::fp16, 1e-2);
+  for (const cuda::Precision precision : {cuda::Precision::fp32, cuda::Precision::bf16, cuda::Precision::fp16}) {
+    for (const int layers : {1, 3}) {
+      for (const int hidden : {1, 7, 8}) {
+        for (const int batch : {1, 3}) odd_shapes_follow_cpu(precision, layers, hidden, batch);
+      }
+    }
+  }
   algorithms_are_tried_and_compared();
 }

@@ -213,6 +213,16 @@ void calls_are_in_order() {
   expect_nothing_left();
 }
 
+void waiting_threads_sleep() {
+  begin_case("a thread that waits for the GPU sleeps");
+  standin::reset();
+  make_cuda(make_spec(InputCoding::onehot, 1, 0));
+  expect(standin::calls_of("cudaSetDeviceFlags " +
+                           std::to_string(cudaDeviceMapHost | cudaDeviceScheduleBlockingSync)) == 1,
+         "blocking, beside the flags that were");
+  expect_nothing_left();
+}
+
 // On a machine with several GPUs: naming another one, even to put the thread back, would make a context there.
 void a_model_keeps_to_its_gpu() {
   begin_case("a model on the second GPU never touches the first");
@@ -277,6 +287,7 @@ void check_order() {
   shapes_are_kept_within_bounds();
   graphs_record_the_same_calls();
   calls_are_in_order();
+  waiting_threads_sleep();
   a_model_keeps_to_its_gpu();
   may_be_asked_while_it_works();
 }

@@ -4,3 +4,4 @@
 void check_numbers();
 void check_order();
 void check_failures();
+void check_every_failure();  // minutes

@@ -33,13 +33,15 @@ struct World {
   std::vector<std::string> calls, faults;
   std::string fail_function;
   int fail_at = 0, fail_status = 0;
+  bool fail_for_good = false;
   int objects = 0;
   std::map<const char*, std::size_t> device, pinned;
   std::size_t device_bytes = 0;
   std::vector<FakeStream*> streams;  // in order of creation
   double clock = 0;
   cudaError_t last = cudaSuccess;
-
+  unsigned device_flags = cudaDeviceMapHost;
+  int broken = 0;  // the status of every call from now on; 0 while the context works
 };
 
 // Captures under way; in thread-local mode they restrict their own thread alone.
@@ -122,11 +124,15 @@ int enter(const char* function, const std::string& detail) {
   const Lock lock;
   World& w = world();
   w.calls.push_back(detail.empty() ? function : function + (" " + detail));
-  if (w.fail_at > 0 && (w.fail_function.empty() || w.fail_function == function) && --w.fail_at == 0)
+  if (w.broken != 0) return w.broken;
+  if (w.fail_at > 0 && (w.fail_function.empty() || w.fail_function == function) && --w.fail_at == 0) {
+    if (w.fail_for_good) w.broken = w.fail_status;
     return w.fail_status;
+  }
   return 0;
 }
-void fail_call(const std::string& function, int nth, int status) {
+void fail_call(const std::string& function, int nth, int status, bool for_good) {
+  world().fail_for_good = for_good;
   world().fail_function = function;
   world().fail_at = nth;
   world().fail_status = status;
@@ -172,6 +178,7 @@ void reset() {
   w.calls.clear();
   w.faults.clear();
   w.fail_at = 0;
+  w.broken = 0;
   w.clock = 0;
   w.last = cudaSuccess;
 }
@@ -188,6 +195,16 @@ STANDIN_API cudaError_t cudaGetDeviceCount(int* count) {
 STANDIN_API cudaError_t cudaSetDevice(int device) {
   ENTER(std::to_string(device));
   return device < world().settings.devices ? cudaSuccess : cudaErrorInvalidDevice;
+}
+STANDIN_API cudaError_t cudaGetDeviceFlags(unsigned* flags) {
+  ENTER();
+  *flags = world().device_flags;
+  return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaSetDeviceFlags(unsigned flags) {
+  ENTER(std::to_string(flags));
+  world().device_flags = flags;
+  return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   ENTER();

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 
 #include "numbers.h"
@@ -268,6 +269,16 @@ void expect_device(const char* what, const void* data, std::size_t bytes) {
   if (bytes > 0 && !standin::is_device(data, bytes)) standin::fault(std::string(what) + " is not in device memory");
 }
 
+// Null is no tensor.
+bool all_aligned(const Rnn& rnn, std::initializer_list<const void*> tensors) {
+  for (const void* data : tensors) {
+    if (standin::is_aligned(rnn.type, data)) continue;
+    standin::fault("a tensor of cuDNN's is not aligned");
+    return false;
+  }
+  return true;
+}
+
 std::string shape_of(const Data& x) { return "T" + std::to_string(x.steps) + " B" + std::to_string(x.batch); }
 
 }  // namespace
@@ -435,6 +446,7 @@ STANDIN_API cudnnStatus_t cudnnRNNForward(cudnnHandle_t handle, cudnnRNNDescript
   const std::size_t state = static_cast<std::size_t>(rnn.layers) * xd.batch * rnn.hidden * each;
   if (lengths != nullptr || xd.width != rnn.in || as<Data>(y_desc)->width != rnn.hidden) return CUDNN_STATUS_BAD_PARAM;
   if (weight_bytes != WeightLayout(rnn).size() * each) return CUDNN_STATUS_BAD_PARAM;
+  if (!all_aligned(rnn, {x, y, hx, hy, cx, cy, weights, work, reserve})) return CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
   if (rnn.algorithm == CUDNN_RNN_ALGO_PERSIST_DYNAMIC && rnn.built_for != xd.batch) return CUDNN_STATUS_BAD_PARAM;
   expect_device("x", x, positions * rnn.in * each);
   expect_device("y", y, positions * rnn.hidden * each);
@@ -450,16 +462,17 @@ STANDIN_API cudnnStatus_t cudnnRNNForward(cudnnHandle_t handle, cudnnRNNDescript
   return CUDNN_STATUS_SUCCESS;
 }
 STANDIN_API cudnnStatus_t cudnnRNNBackwardData_v8(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor,
-                                                  const int32_t lengths[], cudnnRNNDataDescriptor_t, const void*,
+                                                  const int32_t lengths[], cudnnRNNDataDescriptor_t, const void* y,
                                                   const void* dy, cudnnRNNDataDescriptor_t x_desc, void* dx,
-                                                  cudnnTensorDescriptor_t, const void*, const void* dhy, void*,
+                                                  cudnnTensorDescriptor_t, const void* hx, const void* dhy, void*,
                                                   cudnnTensorDescriptor_t, const void* cx, const void* dcy, void*,
-                                                  std::size_t, const void* weights, std::size_t, void*, std::size_t,
+                                                  std::size_t, const void* weights, std::size_t, void* work, std::size_t,
                                                   void* reserve) {
   const Rnn rnn = *as<Rnn>(descriptor);
   const Data xd = *as<Data>(x_desc);
   ENTER(shape_of(xd));
   if (lengths != nullptr || dhy != nullptr || dcy != nullptr || dx == nullptr) return CUDNN_STATUS_BAD_PARAM;
+  if (!all_aligned(rnn, {y, dy, dx, hx, cx, weights, work, reserve})) return CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
   standin::submit(as<Handle>(handle)->stream,
                   [=] { backward_data(rnn, xd, dy, dx, cx, weights, static_cast<double*>(reserve)); });
   return CUDNN_STATUS_SUCCESS;
@@ -468,12 +481,13 @@ STANDIN_API cudnnStatus_t cudnnRNNBackwardWeights_v8(cudnnHandle_t handle, cudnn
                                                      cudnnWgradMode_t mode, const int32_t lengths[],
                                                      cudnnRNNDataDescriptor_t x_desc, const void* x,
                                                      cudnnTensorDescriptor_t, const void* hx, cudnnRNNDataDescriptor_t,
-                                                     const void*, std::size_t, void* dweights, std::size_t, void*,
-                                                     std::size_t, void* reserve) {
+                                                     const void* y, std::size_t, void* dweights, std::size_t,
+                                                     void* work, std::size_t, void* reserve) {
   const Rnn rnn = *as<Rnn>(descriptor);
   const Data xd = *as<Data>(x_desc);
   ENTER(shape_of(xd));
   if (lengths != nullptr || mode != CUDNN_WGRAD_MODE_ADD) return CUDNN_STATUS_BAD_PARAM;
+  if (!all_aligned(rnn, {x, hx, y, dweights, work, reserve})) return CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
   standin::submit(as<Handle>(handle)->stream,
                   [=] { backward_weights(rnn, xd, x, hx, dweights, static_cast<double*>(reserve)); });
   return CUDNN_STATUS_SUCCESS;

@@ -42,8 +42,9 @@ class STANDIN_API Lock {
 
 // Every entry point calls this: records the name and gives the status that fail_call() arranged, else 0.
 STANDIN_API int enter(const char* function, const std::string& detail = {});
-// Makes the nth call (from 1) from now on return `status`; of one function, or of any if empty. 0 clears.
-STANDIN_API void fail_call(const std::string& function, int nth, int status);
+// Makes the nth call (from 1) from now on return `status`; of one function, or of any if empty. 0 clears. for_good: and
+// every later call, as a kernel's fault does.
+STANDIN_API void fail_call(const std::string& function, int nth, int status, bool for_good = false);
 STANDIN_API std::vector<std::string>& calls();
 STANDIN_API std::size_t calls_of(const std::string& function);
 
