@@ -5,6 +5,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { DiskError } from '../errors';
+import { FileProblem, readSmallFile } from '../files';
 import { toDiskError } from './disk';
 
 interface Owner {
@@ -43,6 +44,20 @@ function parseOwner(text: string): Owner | undefined {
     // A lock that says nothing has no owner to wait for.
   }
   return undefined;
+}
+
+/** Bytes of a lock's text, far more than one takes. */
+const longestText = 4096;
+
+/** What a lock says; undefined if it is gone. @throws DiskError if it cannot be one, or cannot be read. */
+async function textOf(path: string): Promise<string | undefined> {
+  try {
+    return (await readSmallFile(path, longestText)).toString();
+  } catch (error) {
+    if (!(error instanceof FileProblem)) throw error;
+    if (error.kind === 'missing') return undefined;
+    throw new DiskError(`${error.message}, and no trainer's lock: remove it`, { cause: error });
+  }
 }
 
 const randomName = () => randomBytes(6).toString('hex');
@@ -107,7 +122,7 @@ export class DirectoryLock {
 
   /** Removes a dead owner's lock. @throws DiskError if the owner lives. */
   private static async reclaim(directory: string, path: string): Promise<void> {
-    const text = await readFile(path, 'utf8').catch(() => undefined);
+    const text = await textOf(path);
     if (text === undefined) return; // released meanwhile
     const owner = parseOwner(text);
     if (owner !== undefined && (await isAlive(owner))) {
@@ -124,12 +139,12 @@ export class DirectoryLock {
       throw error;
     }
     // Between reading and renaming, another starter may have put its own lock there: give it back.
-    if ((await readFile(aside, 'utf8')) !== text) await link(aside, path).catch(() => {});
+    if ((await textOf(aside)) !== text) await link(aside, path).catch(() => {});
     await unlink(aside).catch(() => {});
   }
 
   private async isHeld(): Promise<boolean> {
-    return (await readFile(this.path, 'utf8').catch(() => undefined)) === this.text;
+    return (await textOf(this.path).catch(() => undefined)) === this.text;
   }
 
   async release(): Promise<void> {

@@ -6,10 +6,11 @@
  *   lock                            the trainer at work
  */
 import type { Stats } from 'node:fs';
-import { appendFile, readdir, readFile, stat, unlink } from 'node:fs/promises';
+import { readdir, stat, unlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { NativeParameter } from '../device/native';
 import { CheckpointError, DiskError, UsageError } from '../errors';
+import { FileProblem, kindOf, openToAppend, readSmallFile } from '../files';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from './checkpoint';
 import { isTemporary, makeDirectory, toDiskError, writeFileAtomically } from './disk';
 import { DirectoryLock } from './lock';
@@ -34,9 +35,24 @@ export async function lookAt(path: string): Promise<Stats | undefined> {
   });
 }
 
-/** What `best` names. */
+/** Bytes of a pointer: it holds a file name. */
+const longestPointer = 1024;
+
+/** What a pointer holds; empty if there is none. @throws CheckpointError if it cannot be one. */
+async function readPointer(path: string): Promise<string> {
+  try {
+    return (await readSmallFile(path, longestPointer)).toString().trim();
+  } catch (error) {
+    if (!(error instanceof FileProblem)) throw error;
+    if (error.kind === 'missing') return '';
+    const remedy = error.kind === 'system' ? '' : ', and should hold the name of a checkpoint: remove it';
+    throw new CheckpointError(`${error.message}${remedy}`, { cause: error });
+  }
+}
+
+/** What `best` names; undefined if it names no checkpoint that is there. @throws CheckpointError if it cannot be read. */
 async function bestCheckpoint(directory: string): Promise<string | undefined> {
-  const name = (await readFile(join(directory, 'best'), 'utf8').catch(() => '')).trim();
+  const name = await readPointer(join(directory, 'best'));
   // A pointer is a file name, never a path.
   if (name === '' || basename(name) !== name) return undefined;
   const path = join(directory, name);
@@ -75,12 +91,13 @@ export class RunDirectory implements AsyncDisposable {
     await makeDirectory(directory);
     const run = new RunDirectory(directory, await DirectoryLock.take(directory));
     try {
+      await bestCheckpoint(directory); // What cannot be a pointer is refused now, not after an epoch's work.
       for (const name of await readdir(directory)) {
         if (isTemporary(name)) await unlink(join(directory, name)).catch(() => {});
       }
     } catch (error) {
       await run.close();
-      throw toDiskError(error, `read ${directory}`);
+      throw error instanceof CheckpointError ? error : toDiskError(error, `read ${directory}`);
     }
     return run;
   }
@@ -146,13 +163,22 @@ export class RunDirectory implements AsyncDisposable {
     return bestCheckpoint(this.path);
   }
 
-  /** Adds a line to metrics.jsonl. */
+  /** Adds a line to metrics.jsonl. @throws DiskError if that is no file, as where a link leads out of the directory. */
   async appendMetrics(record: object): Promise<void> {
     const path = join(this.path, 'metrics.jsonl');
     try {
-      await appendFile(path, `${JSON.stringify(record)}\n`);
+      const handle = await openToAppend(path);
+      try {
+        await handle.appendFile(`${JSON.stringify(record)}\n`);
+      } finally {
+        await handle.close();
+      }
     } catch (error) {
-      throw toDiskError(error, `write ${path}`);
+      if (!(error instanceof FileProblem)) throw toDiskError(error, `write ${path}`);
+      if (error.kind === 'system') throw toDiskError(error.cause, `write ${path}`);
+      throw new DiskError(`${error.message}; remove it, as a run's metrics are added to a file in its own directory`, {
+        cause: error,
+      });
     }
   }
 
@@ -178,7 +204,12 @@ export class RunDirectory implements AsyncDisposable {
 export async function resolveCheckpoint(pathOrDirectory: string): Promise<string> {
   const found = await lookAt(pathOrDirectory);
   if (found === undefined) throw new CheckpointError(`no checkpoint at ${pathOrDirectory}`);
-  if (!found.isDirectory()) return pathOrDirectory;
+  if (found.isFile()) return pathOrDirectory;
+  if (!found.isDirectory()) {
+    throw new CheckpointError(
+      `${pathOrDirectory} is ${kindOf(found)}, not a file: name a run's directory or a .safetensors file`,
+    );
+  }
   const best = await bestCheckpoint(pathOrDirectory);
   if (best !== undefined) return best;
   const [last] = await lastCheckpoints(pathOrDirectory);

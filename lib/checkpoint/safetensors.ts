@@ -4,10 +4,10 @@
  * tile the rest of the file without hole or overlap, and a tensor's bytes must be what its shape and type say.
  */
 import { createHash } from 'node:crypto';
-import { constants } from 'node:fs';
-import { type FileHandle, open as openFile } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import { CheckpointError, OutOfMemoryError, TrainingError } from '../errors';
+import { FileProblem, openFile } from '../files';
 import { toDiskError, writeFileAtomically } from './disk';
 import { parseStrictJson } from './strict-json';
 import { unusable } from './unusable';
@@ -184,12 +184,12 @@ export class SafetensorsFile {
   static async open(path: string): Promise<SafetensorsFile> {
     let handle: FileHandle;
     try {
-      // Not blocking: to open a pipe would wait for its writer.
-      handle = await openFile(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+      handle = await openFile(path);
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT') throw new CheckpointError(`no checkpoint at ${path}`, { cause: error });
-      throw new CheckpointError(`cannot read ${path}: ${describe(error)}`, { cause: error });
+      if (!(error instanceof FileProblem)) throw error;
+      if (error.kind === 'missing') throw new CheckpointError(`no checkpoint at ${path}`, { cause: error });
+      if (error.kind === 'other') throw unusable(path, `it ${error.problem}`, error);
+      throw new CheckpointError(error.message, { cause: error });
     }
     try {
       return await SafetensorsFile.check(path, handle);
@@ -204,7 +204,6 @@ export class SafetensorsFile {
       throw unusable(path, problem, cause);
     };
     const info = await handle.stat();
-    if (!info.isFile()) refuse('it is not a file');
     if (info.size < 8) refuse(`it is ${info.size} bytes long, too short for a safetensors file`);
     const headerLength = Number(Buffer.from(await readExactly(handle, path, 0, 8)).readBigUInt64LE());
     if (headerLength > info.size - 8) refuse('it is not a safetensors file, or it is cut short in the header');

@@ -7,6 +7,7 @@ import { Command } from 'commander';
 import { packageRoot } from '../device/native';
 import { CudnnLstmError, DiskError, exitCodes } from '../errors';
 import { type CommandIo, parseArguments, processIo } from './command';
+import { pass, say } from './output';
 import { findToolchain, type Toolchain } from './toolchain';
 
 const build = join(packageRoot, 'build');
@@ -27,9 +28,9 @@ export async function buildCommand(argv: string[], io: CommandIo = processIo): P
     );
   }
   requireWritable();
-  const toolchain = findToolchain((line) => io.stderr.write(`${line}\n`));
-  await buildAddon(toolchain, (chunk) => io.stderr.write(chunk));
-  io.stdout.write(`built ${join(release, 'cudnn_lstm.node')}\n`);
+  const toolchain = findToolchain((line) => say(io.stderr, line));
+  await buildAddon(toolchain, (chunk) => pass(io.stderr, chunk));
+  say(io.stdout, `built ${join(release, 'cudnn_lstm.node')}`);
   return exitCodes.ok;
 }
 

@@ -4,6 +4,7 @@
  */
 import { type Command, CommanderError, Option } from 'commander';
 import { CudnnLstmError, DataError, DiskError, exitCodes, UsageError } from '../errors';
+import { harmless, harmlessText } from '../harmless';
 import { nearest, optionSynonyms } from '../nearest';
 
 /** Where a command writes; the default is the process's own streams. Data goes to `stdout`, everything else to `stderr`. */
@@ -65,9 +66,10 @@ export function reportError(thrown: unknown, stderr: NodeJS.WritableStream = pro
   const known = asPackageError(error);
   if (known instanceof InterruptedError || known instanceof OutputClosedError) return known.exitCode;
   const message = known?.message ?? `Unexpected error: ${messageOf(error)} (set DEBUG=1 to see where)`;
-  stderr.write(`${message}\n`);
+  stderr.write(`${harmless(message)}\n`);
   if (process.env.DEBUG) {
-    for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) stderr.write(`${cause.stack}\n`);
+    for (let cause: unknown = error; cause instanceof Error; cause = cause.cause)
+      stderr.write(`${harmlessText(String(cause.stack))}\n`);
   }
   return known?.exitCode ?? exitCodes.runtime;
 }
@@ -141,7 +143,12 @@ export function abortOnSignals(io: CommandIo = processIo): SignalScope {
   let signalled = false;
   const onSignal = (name: NodeJS.Signals) => {
     const reason = new InterruptedError(name === 'SIGINT' ? 'SIGINT' : 'SIGTERM');
-    if (signalled) process.exit(reason.exitCode);
+    if (signalled) {
+      // A third would end the process even where leaving it has to wait, as for a disk that does not answer.
+      process.off('SIGINT', onSignal);
+      process.off('SIGTERM', onSignal);
+      process.exit(reason.exitCode);
+    }
     signalled = true;
     controller.abort(reason);
   };

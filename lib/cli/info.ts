@@ -3,12 +3,13 @@
 import { Command } from 'commander';
 import { type CheckpointInfo, inspectCheckpoint, inspectRun } from '../checkpoint/inspect';
 import { lookAt } from '../checkpoint/run-directory';
-import { harmless } from '../checkpoint/unusable';
 import type { DeviceName } from '../device/choose';
 import { inspectMachine, type MachineInfo } from '../device/machine';
 import { exitCodes } from '../errors';
+import { harmless } from '../harmless';
 import { addDeviceOptions, type CommandIo, parseArguments, processIo } from './command';
 import { columnsOf, plural, wrap } from './layout';
+import { printJson, say } from './output';
 
 /** The command; see `info --help`. */
 export async function infoCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
@@ -31,19 +32,19 @@ Examples:
     const run = (await lookAt(checkpoint))?.isDirectory()
       ? { directory: checkpoint, last: await inspectRun(checkpoint) }
       : undefined;
-    if (o.json) io.stdout.write(`${JSON.stringify({ ...info, ...(run ? { run: runFields(run) } : {}) })}\n`);
-    else printLines(checkpointLines(info, run).map(harmless), io);
+    if (o.json) await printJson(io.stdout, { ...info, ...(run ? { run: runFields(run) } : {}) });
+    else printLines(checkpointLines(info, run), io);
     return exitCodes.ok;
   }
   const info = await inspectMachine({ device: o.device, threads: o.threads });
-  if (o.json) io.stdout.write(`${JSON.stringify(info)}\n`);
+  if (o.json) await printJson(io.stdout, info);
   else printLines(machineLines(info), io);
   return info.device.chosen === null ? exitCodes.device : exitCodes.ok;
 }
 
 function printLines(lines: readonly string[], io: CommandIo): void {
   const columns = columnsOf(io.stdout);
-  for (const line of lines.flatMap((each) => wrap(each, columns))) io.stdout.write(`${line}\n`);
+  for (const line of lines.flatMap((each) => wrap(harmless(each), columns))) say(io.stdout, line);
 }
 
 function machineLines(info: MachineInfo): string[] {

@@ -2,11 +2,11 @@
 import { basename } from 'node:path';
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import { resolveCheckpoint } from '../checkpoint/run-directory';
-import { harmless } from '../checkpoint/unusable';
 import type { DeviceName } from '../device/choose';
 import { LanguageModel } from '../model';
 import type { CommandIo } from './command';
 import { plural } from './layout';
+import { say } from './output';
 
 /** Loads a checkpoint, or a run's best one, and says which it is and what computes. */
 export async function loadModel(
@@ -16,7 +16,8 @@ export async function loadModel(
 ): Promise<LanguageModel> {
   const path = await resolveCheckpoint(pathOrDirectory);
   const model = await LanguageModel.load(path, { device, threads });
-  io.stderr.write(`model: ${harmless(path)} (${provenance(path, model.metadata)})\ndevice: ${model.deviceReason}\n`);
+  say(io.stderr, `model: ${path} (${provenance(path, model.metadata)})`);
+  say(io.stderr, `device: ${model.deviceReason}`);
   return model;
 }
 

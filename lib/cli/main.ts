@@ -4,6 +4,7 @@ import { exitCodes, UsageError } from '../errors';
 import { commandSynonyms, nearest } from '../nearest';
 import { packageVersion } from '../version';
 import { type CommandIo, processIo, runCommand } from './command';
+import { pass, say } from './output';
 
 interface Subcommand {
   summary: string;
@@ -43,11 +44,11 @@ export async function main(argv: string[], io: CommandIo = processIo): Promise<n
   if (name === 'help' && rest[0] !== undefined) return main([rest[0], '--help'], io);
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
     // Without an argument it is a mistake, though a forgivable one: help on stderr, exit 2.
-    (name === undefined ? io.stderr : io.stdout).write(help());
+    pass(name === undefined ? io.stderr : io.stdout, help());
     return name === undefined ? exitCodes.usage : exitCodes.ok;
   }
   if (name === '--version' || name === '-V') {
-    io.stdout.write(`${packageVersion}\n`);
+    say(io.stdout, packageVersion);
     return exitCodes.ok;
   }
   const subcommand = Object.hasOwn(subcommands, name) ? subcommands[name] : undefined;

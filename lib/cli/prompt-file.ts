@@ -1,6 +1,6 @@
 /** A prompt that is too long for a command line, or has line breaks. */
-import { createReadStream } from 'node:fs';
 import { DataError } from '../errors';
+import { abortable, FileProblem, openInput, upTo } from '../files';
 
 /** Bytes; far more than a model remembers. */
 const longest = 16 << 20;
@@ -12,27 +12,21 @@ const longest = 16 << 20;
  */
 export async function readPrompt(path: string, signal: AbortSignal): Promise<string> {
   const name = path === '-' ? 'standard input' : path;
-  const input = path === '-' ? process.stdin : createReadStream(path);
-  const stop = () => input.destroy(signal.reason as Error);
-  signal.addEventListener('abort', stop);
-  const chunks: Buffer[] = [];
-  let bytes = 0;
+  let bytes: Buffer;
   try {
-    signal.throwIfAborted();
-    for await (const chunk of input as AsyncIterable<Buffer>) {
-      chunks.push(chunk);
-      bytes += chunk.length;
-      if (bytes > longest) throw new DataError(`the prompt in ${name} is longer than 16 MiB; give the end of it`);
-    }
+    const input = path === '-' ? abortable(process.stdin, signal) : await openInput(path, signal);
+    bytes = await upTo(name, input, longest);
   } catch (error) {
-    if (signal.aborted) throw signal.reason;
-    if (error instanceof DataError) throw error;
-    throw new DataError(`cannot read the prompt: ${(error as Error).message}`, { cause: error });
-  } finally {
-    signal.removeEventListener('abort', stop);
+    signal.throwIfAborted();
+    if (!(error instanceof FileProblem)) throw error;
+    if (error.kind === 'large')
+      throw new DataError(`the prompt in ${name} is longer than 16 MiB; give the end of it`, { cause: error });
+    throw new DataError(`cannot read the prompt: ${error.message}; give a text file, or - for standard input`, {
+      cause: error,
+    });
   }
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (error) {
     throw new DataError(`the prompt in ${name} is not UTF-8 text; convert it first`, { cause: error });
   }

@@ -9,15 +9,8 @@ import { renderMarkdown } from '../report/markdown';
 import { defaultRuns, type Reproduction, reproduce } from '../report/reproduction';
 import { parseDuration } from '../training/duration';
 import type { TrainingOptions } from '../training/options';
-import {
-  abortOnSignals,
-  addDeviceOptions,
-  type CommandIo,
-  numberOption,
-  parseArguments,
-  processIo,
-  writeAndDrain,
-} from './command';
+import { abortOnSignals, addDeviceOptions, type CommandIo, numberOption, parseArguments, processIo } from './command';
+import { printJson, printLine, say } from './output';
 import { ScoringProgress } from './scoring-progress';
 import { createPrinter } from './training-printer';
 
@@ -43,10 +36,10 @@ export async function reproduceCommand(
   using interrupt = abortOnSignals();
   const printer = createPrinter({ ...io, stdout: io.stderr }, false);
   let scoring: ScoringProgress | undefined;
-  const say = (line: string) => {
+  const note = (line: string) => {
     scoring?.clear();
     scoring = undefined;
-    io.stderr.write(`${line}\n`);
+    say(io.stderr, line);
   };
   let paths: string[] = [];
   try {
@@ -55,20 +48,21 @@ export async function reproduceCommand(
       corpus: command.args,
       overrides,
       signal: interrupt.signal,
-      onNote: say,
+      onNote: note,
       onScored: (done, total) => {
         scoring ??= new ScoringProgress(io.stderr);
         scoring.update(done, total);
       },
       onEvent: async (epochs, event) => {
-        if (event.type === 'start') say(`--- ${epochs} epochs ---`);
+        if (event.type === 'start') note(`--- ${epochs} epochs ---`);
         await printer.print(event);
       },
       onReport: async (report) => {
         paths = await writeReport(o.out, report);
       },
     });
-    await writeAndDrain(io.stdout, `${json ? JSON.stringify(report) : paths.join('\n')}\n`);
+    if (json) await printJson(io.stdout, report);
+    else for (const path of paths) await printLine(io.stdout, path);
   } finally {
     scoring?.clear();
     printer.close();

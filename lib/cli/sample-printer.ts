@@ -1,7 +1,7 @@
 /** Several texts that grow at once, printed one after another. */
 
 import type { GeneratedPiece } from '../sampling/generate';
-import { writeAndDrain } from './command';
+import { printText } from './output';
 
 /**
  * Shows the first unfinished text as it grows; those behind it wait for their turn. Each ends with a line break, and a separator
@@ -27,15 +27,15 @@ export class TextPrinter {
     while (this.#showing < this.#waiting.length) {
       const ready = this.#waiting[this.#showing] as string;
       this.#waiting[this.#showing] = '';
-      if (ready !== '') await writeAndDrain(this.#stdout, ready);
+      if (ready !== '') await printText(this.#stdout, ready);
       if (!this.#finished.has(this.#showing)) return;
       this.#showing++;
-      await writeAndDrain(this.#stdout, this.#showing < this.#waiting.length ? this.#between : '\n');
+      await printText(this.#stdout, this.#showing < this.#waiting.length ? this.#between : '\n');
     }
   }
 
   /** The generation was given up: ends the line that it stopped in. */
   async interrupt(): Promise<void> {
-    if (this.#showing < this.#waiting.length) await writeAndDrain(this.#stdout, '\n');
+    if (this.#showing < this.#waiting.length) await printText(this.#stdout, '\n');
   }
 }

@@ -15,9 +15,9 @@ import {
   parseArguments,
   processIo,
   repeatable,
-  writeAndDrain,
 } from './command';
 import { loadModel } from './load-model';
+import { printJson as printJsonLine, say } from './output';
 import { readPrompt } from './prompt-file';
 import { TextPrinter } from './sample-printer';
 
@@ -48,10 +48,10 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   const { signal } = interrupt;
   let prompt = o.promptFile === undefined ? (o.prompt ?? '') : await readPrompt(o.promptFile, signal);
   using model = await loadModel(command.args[0] as string, o, io);
-  io.stderr.write(`seed: ${seed}\n`);
+  say(io.stderr, `seed: ${seed}`);
   if (o.corpus !== undefined) {
     prompt = await randomWindow(model, o.corpus, seed, { unknown: o.unknown, signal }, io);
-    io.stderr.write(`prompt: ${JSON.stringify(prompt)}\n`);
+    say(io.stderr, `prompt: ${JSON.stringify(prompt)}`);
   }
 
   const pieces = begin(model, o.count, { ...o, prompt, seed, signal });
@@ -93,8 +93,7 @@ async function printJson(
   for await (const { stream, text, finished } of pieces) {
     texts[stream] += text;
     if (!finished) continue;
-    const line = { sample: stream, ...common, text: texts[stream], finished };
-    await writeAndDrain(io.stdout, `${JSON.stringify(line)}\n`);
+    await printJsonLine(io.stdout, { sample: stream, ...common, text: texts[stream], finished });
   }
 }
 
@@ -108,7 +107,7 @@ async function randomWindow(
 ): Promise<string> {
   const text = await openText(model, source, o);
   try {
-    for (const note of text.notes) io.stderr.write(`${note}\n`);
+    for (const note of text.notes) say(io.stderr, note);
     const length = Math.min(model.metadata.seqLength, text.ids.length);
     const hash = createHash('sha256').update(`seed window ${seed}`).digest();
     const start = Number(hash.readBigUInt64BE() % BigInt(text.ids.length - length + 1));

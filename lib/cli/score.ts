@@ -7,16 +7,9 @@ import type { LanguageModel } from '../model';
 import { type Score, scoreOf } from '../scoring/score';
 import { type OpenText, openText, readLines } from '../scoring/text';
 import type { WindowScore } from '../scoring/window-protocol';
-import {
-  abortOnSignals,
-  addDeviceOptions,
-  type CommandIo,
-  numberOption,
-  parseArguments,
-  processIo,
-  writeAndDrain,
-} from './command';
+import { abortOnSignals, addDeviceOptions, type CommandIo, numberOption, parseArguments, processIo } from './command';
 import { loadModel } from './load-model';
+import { printJson, printLine, printText, say } from './output';
 import { ScoringProgress } from './scoring-progress';
 
 interface ScoreCommandOptions {
@@ -99,8 +92,8 @@ async function printScore(
 ): Promise<void> {
   progress.clear();
   const named = texts.length > 1 ? { text: name ?? null } : {};
-  const line = o.json ? JSON.stringify({ ...score, ...named }) : `${scoreText(score)}  ${name ?? 'all of them'}`;
-  await writeAndDrain(io.stdout, `${line}\n`);
+  if (o.json) await printJson(io.stdout, { ...score, ...named });
+  else await printLine(io.stdout, `${scoreText(score)}  ${name ?? 'all of them'}`);
 }
 
 async function scoreByWindows(job: Job): Promise<void> {
@@ -111,8 +104,8 @@ async function scoreByWindows(job: Job): Promise<void> {
     progress.clear();
     const named = texts.length > 1 ? { text: name } : {};
     const fields = { ...windowFields(score), skipped: text.skipped, ...named };
-    const lines = o.json ? [JSON.stringify(fields)] : windowLines(score, name);
-    await writeAndDrain(io.stdout, `${lines.join('\n')}\n`);
+    if (o.json) await printJson(io.stdout, fields);
+    else for (const line of windowLines(score, name)) await printLine(io.stdout, line);
   });
 }
 
@@ -139,7 +132,7 @@ function windowLines({ window, windows, dropoutOff, dropoutOn }: WindowScore, te
 async function scoreLines({ model, texts, o, signal, progress, io }: Job): Promise<void> {
   for (const source of texts) {
     const { lines, notes } = await readLines(model, source, { ...o, signal });
-    for (const note of notes) io.stderr.write(`${note}\n`);
+    for (const note of notes) say(io.stderr, note);
     const scores = await model.scoreLines(lines, {
       unknown: o.unknown,
       signal,
@@ -148,16 +141,14 @@ async function scoreLines({ model, texts, o, signal, progress, io }: Job): Promi
     progress.clear();
     const skipped = lines.map((line) => unknownOf(model, line));
     const all = skipped.flat();
-    if (all.length > 0) io.stderr.write(`${leftOut(all.length, new Set(all))}\n`);
+    if (all.length > 0) say(io.stderr, leftOut(all.length, new Set(all)));
     for (const [i, line] of lines.entries()) {
       const score = scores[i];
       const figures = score ?? { bitsPerCharacter: null, loss: null, characters: 0 };
       const fields = { ...figures, skipped: skipped[i]?.length ?? 0 };
       const named = texts.length > 1 ? { text: source } : {};
-      const text = o.json
-        ? JSON.stringify({ line: i + 1, ...fields, content: line, ...named })
-        : `${(score?.bitsPerCharacter.toFixed(4) ?? '-').padStart(8)}  ${line}`;
-      await writeAndDrain(io.stdout, `${text}\n`);
+      if (o.json) await printJson(io.stdout, { line: i + 1, ...fields, content: line, ...named });
+      else await printText(io.stdout, `${(score?.bitsPerCharacter.toFixed(4) ?? '-').padStart(8)}  ${line}\n`);
     }
   }
 }
@@ -176,7 +167,7 @@ async function eachText<T>(
   for (const source of texts) {
     const text = await openText(model, source, { ...o, signal });
     try {
-      for (const note of text.notes) io.stderr.write(`${note}\n`);
+      for (const note of text.notes) say(io.stderr, note);
       scores.push(await score(text, source));
     } finally {
       progress.clear();

@@ -2,6 +2,7 @@
 
 import { formatDuration } from '../training/duration';
 import { columnsOf, fitParts, wholeNumber } from './layout';
+import { pass } from './output';
 
 /** Reports on work that is counted in characters. */
 export class ScoringProgress {
@@ -34,13 +35,13 @@ export class ScoringProgress {
       ],
       width && width - 1,
     );
-    this.#stderr.write(this.#terminal ? `\r${line}\u001b[K` : `${line}\n`);
+    pass(this.#stderr, this.#terminal ? `\r${line}\u001b[K` : `${line}\n`);
     this.#open = this.#terminal;
   }
 
   /** Wipes the line off a terminal. */
   clear(): void {
-    if (this.#open) this.#stderr.write('\r\u001b[K');
+    if (this.#open) pass(this.#stderr, '\r\u001b[K');
     this.#open = false;
   }
 }

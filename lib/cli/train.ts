@@ -17,7 +17,8 @@ import {
 import { describePlan, planTraining } from '../training/plan';
 import { configureTraining, openTraining, type Training, type TrainingRequest } from '../training/preparation';
 import { presetOptions } from '../training/presets';
-import { abortOnSignals, type CommandIo, parseArguments, processIo, writeAndDrain } from './command';
+import { abortOnSignals, type CommandIo, parseArguments, processIo } from './command';
+import { printJson, printLine, say } from './output';
 import { createPrinter } from './training-printer';
 
 /** Options of the command alone. */
@@ -69,7 +70,7 @@ async function train(request: TrainingRequest, json: boolean, io: CommandIo): Pr
 }
 
 async function opened(request: TrainingRequest, io: CommandIo, plan = false): Promise<Training> {
-  const timer = setTimeout(() => io.stderr.write('reading the text ...\n'), longReading);
+  const timer = setTimeout(() => say(io.stderr, 'reading the text ...'), longReading);
   try {
     return await openTraining(request, plan);
   } finally {
@@ -104,7 +105,7 @@ async function sampleOfBest(
   } catch (error) {
     // Training is done and saved: a checkpoint that somebody has moved, or memory that is gone, does not make it fail.
     if (signal?.aborted || !(error instanceof CudnnLstmError)) throw error;
-    io.stderr.write(`no sample of the best checkpoint: ${error.message}\n`);
+    say(io.stderr, `no sample of the best checkpoint: ${error.message}`);
     return undefined;
   }
 }
@@ -113,21 +114,20 @@ async function printConfiguration(request: TrainingRequest, json: boolean, io: C
   await using configured = await configureTraining(request);
   const { configuration } = configured;
   const { options, sources } = configuration;
-  const lines = json
-    ? [
-        JSON.stringify(
-          Object.fromEntries(optionNames.map((k) => [k, { value: options[k] ?? null, source: sources[k] }])),
-        ),
-      ]
-    : describeConfiguration(configuration);
-  await writeAndDrain(io.stdout, `${lines.join('\n')}\n`);
+  if (json) {
+    const entries = optionNames.map((name) => [name, { value: options[name] ?? null, source: sources[name] }]);
+    await printJson(io.stdout, Object.fromEntries(entries));
+  } else {
+    for (const line of describeConfiguration(configuration)) await printLine(io.stdout, line);
+  }
   return exitCodes.ok;
 }
 
 async function printPlan(request: TrainingRequest, json: boolean, io: CommandIo): Promise<number> {
   await using training = await opened(request, io, true);
   const plan = await planTraining(training, request.signal);
-  await writeAndDrain(io.stdout, `${json ? JSON.stringify(plan) : describePlan(plan).join('\n')}\n`);
+  if (json) await printJson(io.stdout, plan);
+  else for (const line of describePlan(plan)) await printLine(io.stdout, line);
   return exitCodes.ok;
 }
 

@@ -4,6 +4,7 @@
  */
 import { nameSome } from '../corpus/names';
 import type { GpuUsage } from '../device/native';
+import { harmless } from '../harmless';
 import { formatDuration } from '../training/duration';
 import type {
   EndEvent,
@@ -14,10 +15,11 @@ import type {
   TrainingEvent,
   ValidationEvent,
 } from '../training/events';
-import { type CommandIo, writeAndDrain } from './command';
+import type { CommandIo } from './command';
 import { commandLine, pathArgument } from './invocation';
 import { columnsOf, fitParts, type Part, plural, wholeNumber, wrap } from './layout';
 import { type LossPoint, lossChart } from './loss-chart';
+import { pass, printJson, printText, say } from './output';
 
 /** Shows events one by one; `close` leaves the terminal tidy whatever happened. */
 export interface EventPrinter {
@@ -49,7 +51,7 @@ class JsonPrinter implements EventPrinter {
       if (performance.now() < this.#next) return;
       this.#next = performance.now() + jsonInterval;
     }
-    await writeAndDrain(this.io.stdout, `${JSON.stringify(event)}\n`);
+    await printJson(this.io.stdout, event);
   }
 
   close(): void {}
@@ -82,7 +84,7 @@ class LinePrinter implements EventPrinter {
         this.parts(validationParts(event, this.style));
         break;
       case 'sample':
-        await writeAndDrain(this.io.stdout, sampleText(event, `sample, epoch ${event.epoch}`));
+        await printText(this.io.stdout, sampleText(event, `sample, epoch ${event.epoch}`));
         break;
       case 'checkpoint':
         break;
@@ -96,9 +98,9 @@ class LinePrinter implements EventPrinter {
 
   async conclude(end: EndEvent, sample: Pick<SampleEvent, 'prompt' | 'text'> | undefined): Promise<void> {
     if (sample && end.best) {
-      await writeAndDrain(this.io.stdout, sampleText(sample, `sample of the best, epoch ${end.best.epoch}`));
+      await printText(this.io.stdout, sampleText(sample, `sample of the best, epoch ${end.best.epoch}`));
     }
-    for (const line of hints(end)) this.io.stderr.write(`${line}\n`);
+    for (const line of hints(end)) say(this.io.stderr, line);
   }
 
   protected get width(): number | undefined {
@@ -117,12 +119,12 @@ class LinePrinter implements EventPrinter {
 
   /** A line of progress; the next step line is due some time after it. */
   protected parts(parts: readonly Part[]): void {
-    this.io.stderr.write(`${fitParts(parts, this.width)}\n`);
+    pass(this.io.stderr, `${fitParts(parts, this.width)}\n`); // Figures, and the styles around them.
     this.#next = performance.now() + lineInterval;
   }
 
   protected line(text: string, style: (text: string) => string = (plain) => plain): void {
-    for (const line of wrap(text, this.width)) this.io.stderr.write(`${style(line)}\n`);
+    for (const line of wrap(harmless(text), this.width)) say(this.io.stderr, line, style);
   }
 }
 
@@ -141,7 +143,7 @@ class BarPrinter extends LinePrinter {
   }
 
   override close(): void {
-    if (this.#visible) this.io.stderr.write(`\r\u001b[K${showCursor}`);
+    if (this.#visible) pass(this.io.stderr, `\r\u001b[K${showCursor}`);
     this.#visible = false;
   }
 
@@ -149,9 +151,9 @@ class BarPrinter extends LinePrinter {
     const now = performance.now();
     if (this.#visible && now - this.#drawn < redrawEvery) return;
     this.#drawn = now;
-    if (!this.#visible) this.io.stderr.write(hideCursor);
+    if (!this.#visible) pass(this.io.stderr, hideCursor);
     this.#visible = true;
-    this.io.stderr.write(`\r${barLine(event, event.step, this.width ?? 79)}\u001b[K`);
+    pass(this.io.stderr, `\r${barLine(event, event.step, this.width ?? 79)}\u001b[K`);
   }
 }
 

@@ -1,10 +1,11 @@
 /** The named corpus `alice`: fetched once, when asked for, and kept; its hash is kept beside it and checked at every use. */
 import { createHash } from 'node:crypto';
-import { readFile, rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cacheDirectory } from '../cache';
 import { makeDirectory, writeFileAtomically } from '../checkpoint/disk';
 import { DataError, DiskError } from '../errors';
+import { readSmallFile } from '../files';
 import { packageVersion } from '../version';
 
 const defaultUrl = 'https://www.gutenberg.org/cache/epub/11/pg11.txt';
@@ -85,17 +86,18 @@ export async function alicePath(signal?: AbortSignal, timeout = timeoutMilliseco
   const directory = cacheDirectory();
   const file = join(directory, 'alice.txt');
   const record = `${file}.sha256`;
-  const cached = await readFile(file).catch(() => undefined);
-  if (cached !== undefined) {
+  const cached = (await stat(file).catch(() => undefined))?.isFile() === true;
+  if (cached) {
     // Without a record the user has put the file there.
-    const expected = await readFile(record, 'utf8').catch(() => undefined);
-    if (expected === undefined || expected.trim() === sha256(cached)) return file;
+    const expected = await readSmallFile(record, 1024).catch(() => undefined);
+    if (expected === undefined) return file;
+    const book = await readSmallFile(file, sizeLimit).catch(() => undefined);
+    if (book && expected.toString().trim() === sha256(book)) return file;
   }
   const address = process.env.CUDNN_LSTM_ALICE_URL || defaultUrl;
-  const remedy =
-    cached === undefined
-      ? `check the network, or put the book's text at ${file}`
-      : `${file} is there, but not as it was fetched: check the network, or delete ${record} to use it as it is`;
+  const remedy = cached
+    ? `${file} is there, but not as it was fetched: check the network, or delete ${record} to use it as it is`
+    : `check the network, or put the book's text at ${file}`;
   const explain: Explain = (problem, cause) =>
     new DataError(`the corpus 'alice' could not be fetched from ${address}: ${problem}; ${remedy}`, { cause });
   const book = await fetchBook(address, explain, { signal, timeout });

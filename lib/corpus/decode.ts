@@ -1,8 +1,7 @@
 /** Bytes to text, strictly: what is not in the declared encoding is an error with its offset, never a replacement character. */
-import { createReadStream } from 'node:fs';
-import { addAbortSignal } from 'node:stream';
 import iconv from 'iconv-lite';
 import { DataError, UsageError } from '../errors';
+import { abortable, FileProblem, openInput } from '../files';
 import { explainUndecodable, sampleBytes } from './guess';
 import type { Source } from './sources';
 
@@ -221,6 +220,16 @@ export async function readHead(source: Source, signal?: AbortSignal): Promise<Ui
   return Buffer.concat(parts).subarray(0, sampleBytes);
 }
 
+/** The error of a text that is not to be had. */
+export function unreadable(name: string, error: FileProblem): DataError {
+  if (error.kind === 'missing') return new DataError(`no such file: ${name}`, { cause: error });
+  if (error.kind === 'system') return new DataError(`${name} ${error.problem}`, { cause: error });
+  return new DataError(
+    `cannot read ${name}: it ${error.problem}; name a text file, a directory, a glob, or - for standard input`,
+    { cause: error },
+  );
+}
+
 /** The bytes of a source, piece by piece. @throws DataError if it cannot be read. */
 export async function* readBytes(source: Source, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
   signal?.throwIfAborted();
@@ -228,15 +237,15 @@ export async function* readBytes(source: Source, signal?: AbortSignal): AsyncGen
     yield* source.bytes;
     return;
   }
-  const stream = source.path === undefined ? process.stdin : createReadStream(source.path, { highWaterMark: 1 << 18 });
-  // An abort must not wait for a terminal or a pipe to say something.
-  if (signal) addAbortSignal(signal, stream);
   try {
+    // An abort must not wait for a terminal or a pipe to say something.
+    const { path } = source;
+    const stream = path === undefined ? abortable(process.stdin, signal) : await openInput(path, signal);
     for await (const piece of stream) yield piece as Uint8Array;
   } catch (error) {
     signal?.throwIfAborted();
+    if (error instanceof FileProblem) throw unreadable(source.name, error);
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT') throw new DataError(`no such file: ${source.name}`, { cause: error });
     if (code === 'EACCES' || code === 'EPERM' || code === 'EISDIR' || code === 'EIO') {
       throw new DataError(`cannot read ${source.name}: ${message}`, { cause: error });
     }

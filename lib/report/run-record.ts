@@ -2,11 +2,12 @@
  * What is known of one run of a reproduction: the epochs that its metrics.jsonl holds, and record.json beside it, which keeps
  * what training does not write down. Neither is trusted: what does not fit is passed over.
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeFileAtomically } from '../checkpoint/disk';
 import type { GpuUsage } from '../device/native';
+import { DataError } from '../errors';
+import { FileProblem, linesOf, readSmallFile } from '../files';
 
 /** One epoch of a run. */
 export interface EpochRecord {
@@ -59,6 +60,10 @@ const evaluation = z.object({
 export type Evaluation = z.infer<typeof evaluation>;
 export type SampleRecord = z.infer<typeof sample>;
 
+/** Bytes of what is read back: a week of a run's metrics is a hundredth of it. */
+const metricsLimit = 256 << 20;
+const recordLimit = 1 << 20;
+
 /** What makes a run the one that it is; the rest is the recipe's. */
 const identity = z.object({
   /** Of its initial weights, dropout, order and samples. */
@@ -92,11 +97,15 @@ export type RunRecord = z.infer<typeof runRecord>;
  * after a crash counts as it was trained last.
  */
 export async function readEpochs(directory: string): Promise<{ epochs: EpochRecord[]; gpu?: GpuUsage }> {
-  const text = await readFile(join(directory, 'metrics.jsonl'), 'utf8').catch(() => '');
   const found = new Map<number, z.infer<typeof epochLine>>();
-  for (const line of text.split('\n')) {
-    const { data } = epochLine.safeParse(parseJson(line));
-    if (data) found.set(data.epoch, data);
+  try {
+    for await (const line of linesOf(join(directory, 'metrics.jsonl'), metricsLimit)) {
+      const { data } = epochLine.safeParse(parseJson(line));
+      if (data) found.set(data.epoch, data);
+    }
+  } catch (error) {
+    if (!(error instanceof FileProblem)) throw error;
+    if (error.kind !== 'missing') throw new DataError(`${error.message}; remove it`, { cause: error });
   }
   const lines = [...found.values()].sort((a, b) => a.epoch - b.epoch);
   const epochs = lines.map(({ epoch, loss, seconds, elapsedSeconds }) => ({ epoch, loss, seconds, elapsedSeconds }));
@@ -118,8 +127,11 @@ function meanUsage(usages: readonly GpuUsage[]): GpuUsage | undefined {
 
 /** The record of a run; undefined if there is none that can be read. */
 export async function readRunRecord(directory: string): Promise<RunRecord | undefined> {
-  const text = await readFile(recordPath(directory), 'utf8').catch(() => '');
-  return runRecord.safeParse(parseJson(text)).data;
+  const bytes = await readSmallFile(recordPath(directory), recordLimit).catch((error: unknown) => {
+    if (error instanceof FileProblem) return undefined;
+    throw error;
+  });
+  return bytes && runRecord.safeParse(parseJson(bytes.toString())).data;
 }
 
 /** Replaces the record of a run, whole or not at all. */

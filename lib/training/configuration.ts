@@ -2,8 +2,8 @@
  * Where each option's value comes from: flag (or the library's caller) > environment > configuration file > the checkpoint
  * being resumed > preset > default.
  */
-import { readFile } from 'node:fs/promises';
 import { CheckpointError, DataError, UsageError } from '../errors';
+import { FileProblem, readSmallInput } from '../files';
 import { levenshtein, nearest, optionSynonyms } from '../nearest';
 import {
   flagOf,
@@ -92,17 +92,24 @@ export function recordedConfiguration(options: TrainingOptions, corpus: readonly
   return { ...JSON.parse(JSON.stringify(kept)), corpus: [...corpus] };
 }
 
+/** Bytes; a configuration has fifty keys. */
+const configurationLimit = 1 << 20;
+
 /**
  * Reads a configuration file: one JSON object with option names as keys (`batchSize`), and optionally `corpus`.
  *
  * @throws DataError if it cannot be read or is not a JSON object.
  */
-export async function readConfigurationFile(path: string): Promise<NamedValues> {
+export async function readConfigurationFile(path: string, signal?: AbortSignal): Promise<NamedValues> {
   let content: string;
   try {
-    content = await readFile(path, 'utf8');
+    content = (await readSmallInput(path, configurationLimit, signal)).toString();
   } catch (cause) {
-    throw new DataError(`The configuration file ${path} cannot be read: ${(cause as Error).message}`, { cause });
+    signal?.throwIfAborted();
+    if (!(cause instanceof FileProblem)) throw cause;
+    throw new DataError(`The configuration file ${cause.message}; give a JSON file, such as a run's config.json.`, {
+      cause,
+    });
   }
   let values: unknown;
   try {

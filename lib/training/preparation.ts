@@ -61,7 +61,8 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
     flags: request.flags,
     options: request.options,
     env: request.env ?? process.env,
-    file: request.configFile === undefined ? undefined : await readConfigurationFile(request.configFile),
+    file:
+      request.configFile === undefined ? undefined : await readConfigurationFile(request.configFile, request.signal),
   };
   const configuration = resolveConfiguration(layers);
   checkEncoding(configuration.options.encoding);
@@ -119,7 +120,8 @@ async function newestRun(root: string): Promise<string> {
   let newest: { path: string; time: number } | undefined;
   for (const entry of entries) {
     const path = join(root, entry.name);
-    if (!entry.isDirectory() || !(await holdsRun(path))) continue;
+    // A run with something wrong is one too: what, is said when it is opened.
+    if (!entry.isDirectory() || !(await holdsRun(path).catch(() => true))) continue;
     const time = (await stat(path)).mtimeMs;
     if (!newest || time > newest.time) newest = { path, time };
   }

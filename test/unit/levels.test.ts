@@ -5,7 +5,7 @@ import { packageRoot } from '../../lib/device/native';
 
 /** Folders and files of `lib`, from the bottom. Those of one line may import one another. */
 const libLevels = [
-  ['errors.ts', 'nearest.ts', 'cache.ts', 'breather.ts'],
+  ['errors.ts', 'nearest.ts', 'cache.ts', 'breather.ts', 'files.ts', 'harmless.ts'],
   ['device', 'version.ts'],
   ['corpus', 'checkpoint'],
   ['sampling', 'scoring'],

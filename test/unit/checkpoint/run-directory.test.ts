@@ -1,11 +1,22 @@
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, truncate, unlink, writeFile } from 'node:fs/promises';
+import {
+  copyFile,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  truncate,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
 import { RunDirectory, resolveCheckpoint } from '../../../lib/checkpoint/run-directory';
 import { tinyCheckpoint, tinyLayout } from '../../fixtures/checkpoints';
-import { long, node } from '../../fixtures/child';
+import { canRun, long, node } from '../../fixtures/child';
 
 let folder: string;
 let out: string;
@@ -230,6 +241,63 @@ describe('resolveCheckpoint', () => {
       code: 'ERR_CHECKPOINT',
       message: expect.stringContaining('holds no checkpoint'),
     });
+  });
+});
+
+describe('what is no file where a run has its own', () => {
+  /** Ways to put something else there. */
+  const put: [string, (path: string) => Promise<unknown>][] = [
+    ['a directory', (path) => mkdir(path)],
+    ['a link to nothing', (path) => symlink(join(folder, 'nothing'), path)],
+    ['a link to a device', (path) => symlink('/dev/zero', path)],
+    ['a link to a file', (path) => symlink(join(folder, 'elsewhere'), path)],
+    ['a sparse file of 8 GiB', (path) => writeFile(path, '').then(() => truncate(path, 2 ** 33))],
+  ];
+  if (canRun('mkfifo', ['--version']))
+    put.push(['a pipe', async (path) => expect(canRun('mkfifo', [path])).toBe(true)]);
+
+  it.each(put.filter(([kind]) => kind !== 'a link to a file'))('best: %s', async (_, place) => {
+    await using run = await open();
+    await saveLast(run, 5);
+    await place(join(out, 'best'));
+    const refused = {
+      code: 'ERR_CHECKPOINT',
+      message: expect.stringMatching(new RegExp(`^${join(out, 'best')} is .*: remove it$`)),
+    };
+    await expect(resolveCheckpoint(out)).rejects.toMatchObject(refused);
+    await run.close();
+    await expect(open()).rejects.toMatchObject(refused);
+    expect(await names()).not.toContain('lock');
+    // The remedy works.
+    await rm(join(out, 'best'), { recursive: true });
+    expect(await resolveCheckpoint(out)).toBe(join(out, nameOf(5)));
+    await (await open()).close();
+  });
+
+  it.each(put.filter(([kind]) => kind !== 'a link to a file'))('lock: %s', async (_, place) => {
+    await mkdir(out);
+    await place(join(out, 'lock'));
+    await expect(open()).rejects.toMatchObject({
+      code: 'ERR_DISK',
+      message: expect.stringMatching(new RegExp(`^${join(out, 'lock')} is .*: remove it$`)),
+    });
+    await rm(join(out, 'lock'), { recursive: true });
+    await (await open()).close();
+  });
+
+  it.each(put.filter(([kind]) => kind !== 'a sparse file of 8 GiB'))('metrics.jsonl: %s', async (_, place) => {
+    await writeFile(join(folder, 'elsewhere'), 'mine');
+    await using run = await open();
+    await place(join(out, 'metrics.jsonl'));
+    await expect(run.appendMetrics({ a: 1 })).rejects.toMatchObject({
+      code: 'ERR_DISK',
+      message: expect.stringMatching(new RegExp(`^${join(out, 'metrics.jsonl')} is .*; remove it, as `)),
+    });
+    expect(await readFile(join(folder, 'elsewhere'), 'utf8')).toBe('mine');
+    expect(await readdir(folder)).not.toContain('nothing');
+    await rm(join(out, 'metrics.jsonl'), { recursive: true });
+    await run.appendMetrics({ a: 1 });
+    expect(await readFile(join(out, 'metrics.jsonl'), 'utf8')).toBe('{"a":1}\n');
   });
 });
 

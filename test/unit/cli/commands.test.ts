@@ -1,4 +1,4 @@
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { reportError } from '../../../lib/cli/command';
@@ -106,12 +106,15 @@ describe('sample', () => {
   });
 
   it.each([
-    ['none.txt', 'cannot read the prompt: ENOENT'],
-    ['.', 'cannot read the prompt: EISDIR'],
+    ['none.txt', 'none.txt is not there'],
+    ['.', 'is a directory, not a file'],
     ['latin1.txt', 'is not UTF-8 text'],
-    ['/dev/zero', 'longer than 16 MiB'],
+    ['endless.txt', 'longer than 16 MiB'],
+    ['/dev/zero', 'is a device, not a file'],
   ])('refuses the prompt file %s', async (name, message) => {
     writeFileSync(join(folder, 'latin1.txt'), Buffer.from([0x61, 0xe9]));
+    writeFileSync(join(folder, 'endless.txt'), '');
+    truncateSync(join(folder, 'endless.txt'), 2 ** 33);
     const path = name.startsWith('/') ? name : join(folder, name);
     const { code, err } = await run('sample', checkpoint, '--prompt-file', path, ...cpu);
     expect(code).toBe(3);

@@ -1,0 +1,36 @@
+/**
+ * All that the commands print goes through here, so that nothing that came from a file, a name or an argument reaches a terminal as
+ * an order to it, or makes two lines of one.
+ */
+import { harmless, harmlessText } from '../harmless';
+import { writeAndDrain } from './command';
+
+/** Writes a line for people, such as a note. `style` adds what only a terminal gets. */
+export function say(
+  stream: NodeJS.WritableStream,
+  line: string,
+  style: (text: string) => string = (text) => text,
+): void {
+  stream.write(`${style(harmless(line))}\n`);
+}
+
+/** The same to a reader who may be slow. */
+export async function printLine(stream: NodeJS.WritableStream, line: string): Promise<void> {
+  await writeAndDrain(stream, `${harmless(line)}\n`);
+}
+
+/** A line of JSON. It escapes by itself what is below U+0020; terminals obey U+0080 to U+009F too. */
+export async function printJson(stream: NodeJS.WritableStream, value: unknown): Promise<void> {
+  const line = JSON.stringify(value).replace(/[\x7f-\x9f]/g, (control) => `\\u00${control.charCodeAt(0).toString(16)}`);
+  await writeAndDrain(stream, `${line}\n`);
+}
+
+/** Text that a model has written, or a text's own: to a file or a pipe as it is. */
+export async function printText(stream: NodeJS.WritableStream, text: string): Promise<void> {
+  await writeAndDrain(stream, (stream as NodeJS.WriteStream).isTTY ? harmlessText(text) : text);
+}
+
+/** Orders to a terminal, and what another program says: as it is. */
+export function pass(stream: NodeJS.WritableStream, content: string | Uint8Array): void {
+  stream.write(content);
+}
