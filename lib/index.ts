@@ -32,6 +32,7 @@ export {
 } from './device/choose';
 export { inspectMachine, type MachineInfo } from './device/machine';
 export type {
+  GateActivation,
   GpuUsage,
   InputCoding,
   NativeAddon,
@@ -64,6 +65,9 @@ export {
   TrainingError,
   UsageError,
 } from './errors';
+export { type ImportedModel, type ImportOptions, importModel } from './import/import';
+export type { Proof } from './import/prove';
+export { saveImported } from './import/save';
 export {
   type CreateOptions,
   type Inspection,

@@ -159,6 +159,8 @@ export const commandSynonyms: Readonly<Record<string, readonly string[]>> = {
   show: ['info'],
   describe: ['info'],
   devices: ['info'],
+  convert: ['import'],
+  'load-model': ['import'],
   compile: ['build'],
   rebuild: ['build'],
 };

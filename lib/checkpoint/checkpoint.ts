@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { Normalization } from '../corpus/normalization';
 import { largestVocabulary, Vocabulary } from '../corpus/vocabulary';
-import type { NativeParameter, Target } from '../device/native';
+import { gateActivations, type NativeParameter, type Target } from '../device/native';
 import { canonicalLayout, layoutSize, type ModelShape } from './layout';
 import { allocateFloats, SafetensorsFile, type Tensor, writeSafetensors } from './safetensors';
 import { parseStrictJson } from './strict-json';
@@ -90,13 +90,19 @@ const metadataSchema = z.strictObject({
   format: z.literal('cudnn-lstm'),
   formatVersion: z.literal(1),
   vocabulary: z.array(z.string().max(2)).min(1).max(largestVocabulary),
-  normalization: z.strictObject({ lowercase: z.boolean(), form: z.enum(['nfc', 'nfkc']).optional() }),
+  normalization: z.strictObject({
+    lowercase: z.boolean(),
+    form: z.enum(['nfc', 'nfkc']).optional(),
+    lineBreaks: z.literal('keep').optional(),
+    byteOrderMark: z.literal('keep').optional(),
+  }),
   model: z.strictObject({
     layers: extent(64),
     hidden: extent(65_536),
     input: z.enum(['scalar', 'onehot', 'embedding']),
     embedding: z.number().int().min(0).max(65_536),
     dropout: z.number().min(0).lt(1),
+    gateActivation: z.enum(gateActivations).optional(),
   }),
   configuration: z.record(z.string(), z.unknown()),
   target: z.enum(['every', 'last']),

@@ -105,13 +105,14 @@ function runLines({ directory, last }: Run, best: CheckpointInfo): string[] {
 function checkpointLines(info: CheckpointInfo, run: Run | undefined): string[] {
   const { model } = info;
   const coding = model.input === 'embedding' ? `embedding of ${model.embedding}` : model.input;
+  const gates = (model.gateActivation ?? 'sigmoid') === 'sigmoid' ? '' : `, gates ${model.gateActivation}`;
   const lines = [
     ...(run ? runLines(run, info) : []),
     `${info.path} (${info.bytes.toLocaleString('en')} bytes, written by cudnn-lstm ${info.version})`,
-    `model:          LSTM, ${model.layers} × ${model.hidden}, input ${coding}, dropout ${model.dropout}`,
+    `model:          LSTM, ${model.layers} × ${model.hidden}, input ${coding}, dropout ${model.dropout}${gates}`,
     `parameters:     ${info.parameters.toLocaleString('en')}`,
     `vocabulary:     ${info.vocabulary.length} symbols: ${JSON.stringify(info.vocabulary.slice(0, 200).join(''))}${info.vocabulary.length > 200 ? ' …' : ''}`,
-    `normalisation:  ${info.normalization.lowercase ? 'lower-cased' : 'case kept'}${info.normalization.form ? `, ${info.normalization.form.toUpperCase()}` : ''}`,
+    `normalisation:  ${normalizationText(info.normalization)}`,
     `trained:        target ${info.target}, sequence length ${info.seqLength}, ${plural(info.epoch, 'epoch')}, ${plural(info.step, 'step')}`,
   ];
   if (info.loss !== undefined) lines.push(`loss:           ${lossText(info.loss)}`);
@@ -123,6 +124,14 @@ function checkpointLines(info: CheckpointInfo, run: Run | undefined): string[] {
   lines.push('configuration:');
   for (const [key, value] of Object.entries(info.configuration)) lines.push(`  ${key}: ${JSON.stringify(value)}`);
   return lines;
+}
+
+function normalizationText({ lowercase, form, lineBreaks, byteOrderMark }: CheckpointInfo['normalization']): string {
+  const parts = [lowercase ? 'lower-cased' : 'case kept'];
+  if (form) parts.push(form.toUpperCase());
+  if (lineBreaks) parts.push('CR and CRLF kept');
+  if (byteOrderMark) parts.push('byte order mark kept');
+  return parts.join(', ');
 }
 
 function lossText(loss: number): string {

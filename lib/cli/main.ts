@@ -24,6 +24,10 @@ const subcommands: Record<string, Subcommand> = {
     summary: 'bits per character of a text',
     load: () => (require('./score') as typeof import('./score')).scoreCommand,
   },
+  import: {
+    summary: 'a model that PyTorch trained, as a checkpoint',
+    load: () => (require('./import') as typeof import('./import')).importCommand,
+  },
   reproduce: {
     summary: "the reference's three runs, done again, with a report",
     load: () => (require('./reproduce') as typeof import('./reproduce')).reproduceCommand,

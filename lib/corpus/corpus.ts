@@ -22,6 +22,10 @@ export interface CorpusOptions {
   lowercase?: boolean;
   /** The Unicode normal form to bring the text into; 'none' unless said otherwise. */
   normalize?: NormalForm | 'none';
+  /** Leave CR and CRLF as they are. */
+  lineBreaks?: 'keep' | undefined;
+  /** Leave byte order marks at the beginning. */
+  byteOrderMark?: 'keep' | undefined;
   /** Of the files; 'utf8' unless said otherwise. */
   encoding?: string;
   /** 'auto' takes what stands between Project Gutenberg's start and end lines, of each book in a text. */
@@ -115,7 +119,12 @@ async function readCorpus(
   const what =
     sources.length === 1 ? (sources[0] as Source).name : `the corpus (${sources.length.toLocaleString('en')} files)`;
   const form = o.normalize === 'none' ? undefined : o.normalize;
-  const normalization: Normalization = { lowercase: o.lowercase ?? false, ...(form ? { form } : {}) };
+  const normalization: Normalization = {
+    lowercase: o.lowercase ?? false,
+    ...(form ? { form } : {}),
+    ...(o.lineBreaks ? { lineBreaks: o.lineBreaks } : {}),
+    ...(o.byteOrderMark ? { byteOrderMark: o.byteOrderMark } : {}),
+  };
   const limit = o.streamAbove ?? defaultStreamAbove;
   const { settled, bytes } = await settle(sources, folder, limit, o.signal);
   const streamed = bytes > limit;

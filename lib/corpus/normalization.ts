@@ -4,6 +4,10 @@ export interface Normalization {
   lowercase: boolean;
   /** The Unicode normal form that the text is brought into; without one, accents stay in the form in which they are written. */
   form?: NormalForm | undefined;
+  /** `'keep'`: CR and CRLF stay what they are, as a model that was trained elsewhere may know them; else they become LF. */
+  lineBreaks?: 'keep' | undefined;
+  /** `'keep'`: byte order marks at the beginning are characters of the text; else they are dropped. */
+  byteOrderMark?: 'keep' | undefined;
 }
 
 export type NormalForm = 'nfc' | 'nfkc';
@@ -19,19 +23,20 @@ function toForm(text: string, form: NormalForm | undefined): string {
 }
 
 /** Line ends, normal form and case of a text or of a part that nothing outside of it composes with. */
-function normalizePart(text: string, { lowercase, form }: Normalization): string {
-  const lines = text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text;
+function normalizePart(text: string, { lowercase, form, lineBreaks }: Normalization): string {
+  const lines = lineBreaks !== 'keep' && text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text;
   const formed = toForm(lines, form);
   // Lower-casing İ leaves a dot above that may have to change places with the marks after it.
   return lowercase ? toForm(lowerCodePoints(formed), form) : formed;
 }
 
 /**
- * Drops byte order marks at the beginning, turns CRLF and CR into LF, brings into a normal form and lower-cases if asked.
- * Idempotent.
+ * Drops byte order marks at the beginning and turns CRLF and CR into LF, unless they are to be kept; brings into a normal form and
+ * lower-cases if asked. Idempotent.
  */
 export function normalizeText(text: string, normalization: Normalization): string {
-  return normalizePart(text.startsWith('\uFEFF') ? text.replace(/^\uFEFF+/, '') : text, normalization);
+  const marked = normalization.byteOrderMark !== 'keep' && text.startsWith('\uFEFF');
+  return normalizePart(marked ? text.replace(/^\uFEFF+/, '') : text, normalization);
 }
 
 /**
@@ -55,9 +60,11 @@ function beginsAnew(unit: number): boolean {
  */
 export class StreamNormalizer {
   #held: string[] = [];
-  #started = false;
+  #started: boolean;
 
-  constructor(private readonly normalization: Normalization) {}
+  constructor(private readonly normalization: Normalization) {
+    this.#started = normalization.byteOrderMark === 'keep';
+  }
 
   push(piece: string): string {
     let text = piece;
@@ -92,6 +99,8 @@ export class StreamNormalizer {
       return undefined;
     }
     const last = text.charCodeAt(text.length - 1);
-    return last === 0x0d || (last >= 0xd800 && last <= 0xdbff) ? text.length - 1 : text.length;
+    return (last === 0x0d && this.normalization.lineBreaks !== 'keep') || (last >= 0xd800 && last <= 0xdbff)
+      ? text.length - 1
+      : text.length;
   }
 }

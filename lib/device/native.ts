@@ -8,6 +8,12 @@ import { join, resolve } from 'node:path';
 import { CudnnLstmError, DeviceError, exitCodes, OutOfMemoryError } from '../errors';
 
 export type InputCoding = 'scalar' | 'onehot' | 'embedding';
+/**
+ * What opens and closes the gates i, f and o: `'sigmoid'`, or a straight line that approximates it: `'hard_sigmoid'`,
+ * min(max(0.2 x + 0.5, 0), 1), of Keras before 3 and TensorFlow.js, and `'hard_sigmoid_relu6'`, min(max(x + 3, 0), 6) / 6, of Keras 3.
+ */
+export type GateActivation = (typeof gateActivations)[number];
+export const gateActivations = ['sigmoid', 'hard_sigmoid', 'hard_sigmoid_relu6'] as const;
 export type Target = 'every' | 'last';
 export type Precision = 'fp32' | 'tf32' | 'bf16' | 'fp16';
 export type Slot = 'parameters' | 'gradients' | 'firstMoments' | 'secondMoments' | 'trainingState' | 'streamState';
@@ -20,6 +26,8 @@ export interface NativeModelSpec {
   /** Embedding size; 0 unless input is 'embedding'. */
   embedding: number;
   dropout: number;
+  /** Default 'sigmoid'. A GPU has no other. */
+  gateActivation?: GateActivation | undefined;
   /** A non-negative safe integer; keys initialisation and dropout masks. */
   seed: number;
 }

@@ -47,6 +47,8 @@ export async function openText(
     vocabulary: model.vocabulary,
     lowercase: model.metadata.normalization.lowercase,
     normalize: model.metadata.normalization.form ?? 'none',
+    lineBreaks: model.metadata.normalization.lineBreaks,
+    byteOrderMark: model.metadata.normalization.byteOrderMark,
     ...(o.unknown === undefined ? {} : { unknown: o.unknown }),
     ...(o.encoding === undefined ? {} : { encoding: o.encoding }),
     ...(o.gutenberg === undefined ? {} : { gutenberg: o.gutenberg }),

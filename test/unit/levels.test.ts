@@ -10,7 +10,7 @@ const libLevels = [
   ['corpus', 'checkpoint'],
   ['sampling', 'scoring'],
   ['model.ts'],
-  ['training'],
+  ['training', 'import'],
   ['report'],
   ['index.ts'],
   ['cli'],

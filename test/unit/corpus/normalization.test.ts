@@ -34,6 +34,12 @@ it('brings into a normal form, before and after lower-casing', () => {
   expect(normalizeText('İ\u0316', { lowercase: true, form: 'nfc' })).toBe('i\u0316\u0307');
 });
 
+it('keeps line breaks and a byte order mark if asked', () => {
+  const text = '\uFEFFA\r\nb\rc\n';
+  expect(normalizeText(text, { lowercase: true, lineBreaks: 'keep' })).toBe('a\r\nb\rc\n');
+  expect(normalizeText(text, { lowercase: true, byteOrderMark: 'keep' })).toBe('\uFEFFa\nb\nc\n');
+});
+
 /** Texts rich in what normalisation touches. */
 const texts = fc.string({
   unit: fc.oneof(
@@ -64,6 +70,8 @@ const texts = fc.string({
 const normalizations = fc.record({
   lowercase: fc.boolean(),
   form: fc.constantFrom(undefined, 'nfc' as const, 'nfkc' as const),
+  lineBreaks: fc.constantFrom(undefined, 'keep' as const),
+  byteOrderMark: fc.constantFrom(undefined, 'keep' as const),
 });
 
 it('is idempotent', () => {

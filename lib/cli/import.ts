@@ -1,0 +1,91 @@
+/** `import`: a model that another program trained. */
+import { Command, Option } from 'commander';
+import type { DeviceName } from '../device/choose';
+import { exitCodes } from '../errors';
+import { harmless } from '../harmless';
+import { type ImportedModel, importModel } from '../import/import';
+import { checkFree, saveImported } from '../import/save';
+import { abortOnSignals, addDeviceOptions, type CommandIo, numberOption, parseArguments, processIo } from './command';
+import { commandLine, pathArgument } from './invocation';
+
+interface ImportCommandOptions {
+  out: string;
+  vocabulary?: string;
+  corpus?: string;
+  text?: string;
+  encoding?: string;
+  window?: number;
+  device?: DeviceName;
+  threads?: number;
+  json?: boolean;
+}
+
+/** The command; see `import --help`. */
+export async function importCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
+  const command = parseArguments(syntax(), argv);
+  const { out, json, ...o } = command.opts<ImportCommandOptions>();
+  const [file] = command.args as [string];
+  await checkFree(out);
+  using interrupt = abortOnSignals(io);
+  const imported = await importModel(file, { ...o, signal: interrupt.signal });
+  const path = await saveImported(imported, out);
+  if (json) io.stdout.write(`${JSON.stringify(fields(imported, path))}\n`);
+  else {
+    for (const line of lines(imported)) io.stderr.write(`${harmless(line)}\n`);
+    io.stdout.write(`${path}\n`);
+    io.stderr.write(`try it: ${commandLine(['sample', pathArgument(out)])}\n`);
+  }
+  return exitCodes.ok;
+}
+
+function fields({ kind, vocabularySource, proof, notes, checkpoint }: ImportedModel, path: string) {
+  const { model, vocabulary, normalization } = checkpoint.metadata;
+  return { path, kind, model, vocabulary: vocabulary.join(''), vocabularySource, normalization, proof, notes };
+}
+
+function lines({ kind, vocabularySource, proof, notes, checkpoint }: ImportedModel): string[] {
+  const { model, vocabulary } = checkpoint.metadata;
+  const gates = model.gateActivation === undefined ? '' : `, gates ${model.gateActivation}`;
+  return [
+    `model: ${kind}, LSTM, ${model.layers} × ${model.hidden}, input ${model.input}${gates}`,
+    `vocabulary: ${vocabulary.length} symbols, from ${vocabularySource}`,
+    ...notes,
+    `proof: ${proof.loss.toFixed(4)} nats a character on ${proof.characters.toLocaleString('en')} characters of ${proof.text}; ` +
+      `counting letters: ${proof.letterLoss.toFixed(4)}`,
+  ];
+}
+
+function syntax(): Command {
+  const command = new Command('import')
+    .description(
+      'Import a character model that another program trained: PyTorch (a state dict or a whole module). The file is read as data, ' +
+        'nothing in it is run. The model is proved by scoring a piece of text, and refused if it does no better than counting ' +
+        'letters. The path of the checkpoint goes to stdout, everything else to stderr.',
+    )
+    .argument('<file>', 'the file; what it is is seen by its content')
+    .requiredOption('--out <path>', 'FILE.safetensors, or a directory to make')
+    .option('--json', 'one JSON object')
+    .optionsGroup('The vocabulary, if the file does not hold it:')
+    .addOption(
+      new Option(
+        '--vocabulary <file>',
+        'a JSON file or a pickle: a list in id order, {"symbol": id} or {"id": "symbol"}; or python-printable',
+      ),
+    )
+    .option('--corpus <file>', 'the text it was trained on, whose sorted characters are the vocabulary')
+    .optionsGroup('The proof:')
+    .option('--text <file>', 'a text to score (default: the corpus, else the bundled tale, which is English)')
+    .option('--encoding <name>', 'of corpus and text (default: utf-8)')
+    .option(
+      '--window <n>',
+      'it was trained on windows of n characters, each from zero state (default: what the file says)',
+      numberOption('--window', { integer: true }),
+    );
+  return addDeviceOptions(command).addHelpText(
+    'after',
+    `
+Examples:
+  cudnn-lstm import rnn_20_epoch.net --out runs/anna
+  cudnn-lstm import model.pt --corpus shakespeare.txt --out runs/shakespeare`,
+  );
+}

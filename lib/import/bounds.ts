@@ -1,0 +1,55 @@
+/** What a foreign file may make this program hold and do; every reader of lib/import keeps to these. */
+import { open } from 'node:fs/promises';
+import { CheckpointError } from '../errors';
+import { harmless } from '../harmless';
+
+/** Of a file, and of what is unpacked from it. A character model is a thousandth of it. */
+export const largestFile = 2 ** 30;
+/** Numbers in one tensor. */
+export const largestTensor = 2 ** 28;
+
+const longest = 400;
+
+/**
+ * The error of a file that cannot be imported. What the file says of itself is shown on one line of bounded length, with nothing
+ * in it that a terminal would obey.
+ */
+export function foreign(path: string, problem: string, cause?: unknown): CheckpointError {
+  const short = problem.length > longest ? `${problem.slice(0, longest)}…` : problem;
+  return new CheckpointError(`cannot import ${harmless(path)}: ${harmless(short)}`, { cause });
+}
+
+/** A refusal that does not know the file's name yet: readers throw it, and `importModel` makes a CheckpointError of it. */
+export class Refusal extends Error {}
+
+/** All bytes of a file. @throws CheckpointError if it is missing, no file, or beyond 1 GiB. */
+export async function readWhole(path: string, limit = largestFile): Promise<Buffer> {
+  try {
+    const handle = await open(path, 'r');
+    try {
+      const info = await handle.stat();
+      if (!info.isFile())
+        throw foreign(path, 'it is not a file; of a folder name the file in it (manifest.json, model.json)');
+      if (info.size > limit) throw foreign(path, `it is ${info.size} bytes long, more than the ${limit} that are read`);
+      return await handle.readFile();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    if (error instanceof CheckpointError) throw error;
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw foreign(path, code === 'ENOENT' ? 'there is no such file' : message, error);
+  }
+}
+
+/** Product of extents. @throws Refusal if one is no whole number, or it is more than a tensor may hold. */
+export function sizeOf(shape: readonly number[], name: string): number {
+  if (shape.length > 8) throw new Refusal(`tensor '${name}' has ${shape.length} dimensions`);
+  let product = 1;
+  for (const extent of shape) {
+    if (!Number.isSafeInteger(extent) || extent < 0) throw new Refusal(`tensor '${name}' has the extent ${extent}`);
+    product *= extent;
+    if (product > largestTensor) throw new Refusal(`tensor '${name}' is larger than ${largestTensor} numbers`);
+  }
+  return product;
+}

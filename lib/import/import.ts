@@ -1,0 +1,276 @@
+/**
+ * Models that other programs trained: PyTorch, Keras, ml5 and char-rnn-tensorflow, TensorFlow.js. A file is recognised by its
+ * content, read as data, brought into this package's layout, given a vocabulary, and proved on a piece of text.
+ */
+import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
+import type { Checkpoint, CheckpointMetadata, ModelShape } from '../checkpoint/checkpoint';
+import { canonicalLayout, layoutSize } from '../checkpoint/layout';
+import { parseStrictJson } from '../checkpoint/strict-json';
+import { bundledCorpusPath } from '../corpus/sources';
+import { largestVocabulary } from '../corpus/vocabulary';
+import type { NativeParameter } from '../device/native';
+import { type CheckpointError, CudnnLstmError, DataError, UsageError } from '../errors';
+import { LanguageModel, type ModelOptions } from '../model';
+import { packageVersion } from '../version';
+import { foreign, Refusal, readWhole } from './bounds';
+import type { ForeignModel } from './foreign';
+import { PickleReader } from './pickle';
+import { type Proof, type Reading, readingsOfText, readRaw, tryReading } from './prove';
+import { isTorchStream, readTorchStream, readTorchZip } from './torch';
+import { torchModel } from './torch-model';
+import { normalizationFor, pythonPrintable, symbolsOf, toVocabulary, vocabulariesIn } from './vocabularies';
+import { ZipArchive } from './zip';
+
+/** How a foreign model is imported. */
+export interface ImportOptions extends Pick<ModelOptions, 'device' | 'threads' | 'nativeBinding'> {
+  /**
+   * A JSON file or a pickle with the symbols: a list in id order, `{symbol: id}` or `{id: symbol}`; or `'python-printable'`, Python's
+   * string.printable. Default: what the file itself holds.
+   */
+  vocabulary?: string | undefined;
+  /** The text it was trained on, whose characters in the order of their code points are the vocabulary. */
+  corpus?: string | undefined;
+  /** A text to prove the model on. Default: the corpus, else the bundled tale, which is English. */
+  text?: string | undefined;
+  /** Of corpus and text. Default 'utf8'. */
+  encoding?: string | undefined;
+  /** It was trained on windows of so many characters, each from zero state. Default: what the file says. */
+  window?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** A model that was imported and proved; `saveCheckpoint` writes its checkpoint. */
+export interface ImportedModel {
+  /** What the file is, for a person. */
+  kind: string;
+  checkpoint: Checkpoint;
+  layout: NativeParameter[];
+  /** Where the vocabulary is from. */
+  vocabularySource: string;
+  proof: Proof;
+  /** Lines worth telling the user. */
+  notes: string[];
+}
+
+/**
+ * Reads a model that another program trained. The file is untrusted: nothing in it is run.
+ *
+ * @throws CheckpointError if the file is none that is known, is damaged, cannot be represented, or predicts no text; the message says
+ * which. DataError for a vocabulary or text that cannot be used.
+ */
+export async function importModel(file: string, o: ImportOptions = {}): Promise<ImportedModel> {
+  if (o.window !== undefined && (!Number.isInteger(o.window) || o.window < 1 || o.window > 1 << 24)) {
+    throw new UsageError(`window must be a whole number from 1 to ${1 << 24}, not ${o.window}.`);
+  }
+  const bytes = await readWhole(file);
+  try {
+    const found = await readForeign(bytes, file);
+    return await prove(found, bytes, file, o);
+  } catch (error) {
+    if (error instanceof Refusal) throw foreign(file, error.message, error);
+    if (error instanceof RangeError) throw foreign(file, `there is no memory for it (${error.message})`, error);
+    throw error;
+  }
+}
+
+/** Recognised in this order: PyTorch's zip, other zips, HDF5, PyTorch's stream, JSON. */
+async function readForeign(bytes: Buffer, file: string): Promise<ForeignModel> {
+  if (bytes.length === 0) throw new Refusal('it is empty');
+  const head = bytes.toString('latin1', 0, 8);
+  if (head.startsWith('PK\x03\x04')) {
+    const zip = await ZipArchive.open(bytes);
+    const root = await readTorchZip(zip);
+    if (root !== undefined) return torchModel(root);
+    throw new Refusal('it is a zip archive, but not one of PyTorch');
+  }
+  if (isTorchStream(bytes)) return torchModel(readTorchStream(bytes));
+  throw unknownFormat(bytes, head, file);
+}
+
+function unknownFormat(bytes: Buffer, head: string, file: string): Refusal {
+  if (/^.{8}\{"/s.test(bytes.toString('latin1', 0, 10))) {
+    return new Refusal(
+      'it is a safetensors file: if cudnn-lstm wrote it, it can be used as it is (cudnn-lstm info shows what it holds)',
+    );
+  }
+  if (/\.t7$/.test(file))
+    return new Refusal('Torch 7 files (.t7) are not read: read it with torchfile in Python and save a state dict');
+  if (head.startsWith('\x80')) {
+    return new Refusal(
+      'it is a pickle, but not one of torch.save; save it anew with torch.save(model.state_dict(), FILE)',
+    );
+  }
+  return new Refusal('its content is neither PyTorch, nor Keras (HDF5, .keras), nor JSON of ml5 or TensorFlow.js');
+}
+
+function shapeOf(found: ForeignModel): ModelShape {
+  return {
+    vocabulary: found.vocabulary,
+    layers: found.layers.length,
+    hidden: found.hidden,
+    input: found.input,
+    embedding: found.embedding,
+    dropout: found.dropout,
+    ...(found.gateActivation === 'sigmoid' ? {} : { gateActivation: found.gateActivation }),
+  };
+}
+
+/** The weights in the canonical layout. */
+function flatten(found: ForeignModel, layout: readonly NativeParameter[]): Float32Array {
+  const flat = new Float32Array(layoutSize(layout));
+  const tensors = new Map<string, Float32Array>();
+  if (found.embeddingWeights) tensors.set('embedding.weight', found.embeddingWeights);
+  for (const [i, layer] of found.layers.entries()) {
+    tensors.set(`lstm.weight_ih_l${i}`, layer.inputWeights);
+    tensors.set(`lstm.weight_hh_l${i}`, layer.recurrentWeights);
+    tensors.set(`lstm.bias_ih_l${i}`, layer.bias);
+  }
+  tensors.set('output.weight', found.outputWeights);
+  tensors.set('output.bias', found.outputBias);
+  for (const { name, offset, size } of layout) {
+    const data = tensors.get(name);
+    if (data?.length !== size) throw new Refusal(`'${name}' has ${data?.length ?? 0} numbers where ${size} are needed`);
+    for (let i = 0; i < size; i++)
+      if (!Number.isFinite(data[i])) throw new Refusal(`'${name}' holds ${data[i]} at index ${i}`);
+    flat.set(data, offset);
+  }
+  return flat;
+}
+
+/** The ways in which the model may have been taught to read, from what the user named, else from the file. */
+async function readingsFor(found: ForeignModel, o: ImportOptions): Promise<Reading[]> {
+  const size = found.vocabulary;
+  const named = (symbols: readonly string[], where: string): Reading => {
+    const { vocabulary, notes } = toVocabulary(symbols);
+    return { where, vocabulary, normalization: normalizationFor(vocabulary), notes };
+  };
+  if (o.vocabulary === 'python-printable') {
+    if (size !== pythonPrintable.length) {
+      throw new DataError(`python-printable has ${pythonPrintable.length} symbols, and the model ${size}`);
+    }
+    return [named(pythonPrintable, "Python's string.printable")];
+  }
+  if (o.vocabulary !== undefined) {
+    const all = await readVocabularyFile(o.vocabulary, size);
+    return all.map(({ symbols, where }) => named(symbols, where));
+  }
+  if (found.vocabularies.length > 0)
+    return found.vocabularies.slice(0, 8).map(({ symbols, where }) => named(symbols, where));
+  if (o.corpus === undefined) {
+    throw new Refusal(
+      `its vocabulary of ${size} symbols is not in it: name the text it was trained on, --corpus FILE, or its symbols in id order, ` +
+        `--vocabulary FILE.json${size === pythonPrintable.length ? ' (100 symbols may be --vocabulary python-printable)' : ''}`,
+    );
+  }
+  const { readings, sizes } = readingsOfText(await readRaw(o.corpus, o.encoding ?? 'utf8', o.signal), o.corpus, size);
+  if (readings.length === 0) {
+    const listed = [...sizes].map(([how, count]) => `${count} (${how})`).join(', ');
+    throw new DataError(
+      `${o.corpus} does not have the model's ${size} symbols, but ${listed}: is it the text the model was trained on, in the right ` +
+        '--encoding? Otherwise name the symbols with --vocabulary FILE.json',
+    );
+  }
+  return readings;
+}
+
+async function readVocabularyFile(path: string, size: number): Promise<{ symbols: string[]; where: string }[]> {
+  const bytes = await readWhole(path, 64 << 20);
+  try {
+    if (bytes[0] === 0x80) {
+      const inPickle = vocabulariesIn(new PickleReader(bytes).read(), size);
+      if (inPickle.length > 0) return inPickle.map(({ symbols }) => ({ symbols, where: path }));
+    } else {
+      const value = parseStrictJson(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+      const symbols = symbolsOf(value, size);
+      if (symbols !== undefined) return [{ symbols, where: path }];
+    }
+  } catch (error) {
+    throw new DataError(`cannot read the vocabulary ${path}: ${(error as Error).message}`, { cause: error });
+  }
+  throw new DataError(
+    `${path} is no vocabulary of the model's ${size} symbols: a list in id order, {"symbol": id} or {"id": "symbol"} is needed`,
+  );
+}
+
+/** Makes the model, tries each reading on a piece of text, and takes the best. */
+async function prove(found: ForeignModel, bytes: Buffer, file: string, o: ImportOptions): Promise<ImportedModel> {
+  if (found.vocabulary < 2 || found.vocabulary > largestVocabulary) {
+    throw new Refusal(`it has ${found.vocabulary} symbols; from 2 to ${largestVocabulary} can be represented`);
+  }
+  const readings = await readingsFor(found, o);
+  const shape = shapeOf(found);
+  const layout = canonicalLayout(shape);
+  const parameters = flatten(found, layout);
+  const source = o.text ?? o.corpus ?? bundledCorpusPath;
+  const name = o.text ?? o.corpus ?? 'the bundled tale';
+  const text = await readRaw(source, o.encoding ?? 'utf8', o.signal);
+  const seqLength = o.window ?? found.seqLength ?? 100;
+  const target = o.window !== undefined ? 'last' : (found.target ?? 'every');
+  // Any vocabulary of its size will do: texts are encoded by each reading.
+  const stand = (readings[0] as Reading).vocabulary;
+  using model = await LanguageModel.create(shape, stand, {
+    device: o.device,
+    threads: o.threads,
+    nativeBinding: o.nativeBinding,
+    target,
+    seqLength,
+  });
+  model.native.write('parameters', parameters);
+  let best: { reading: Reading; proof: Proof } | undefined;
+  for (const reading of readings) {
+    const proof = await tryReading(model, text, name, reading, o.signal).catch((error: unknown) => {
+      // Weights so large that nothing finite comes of them.
+      if (error instanceof CudnnLstmError && error.code === 'ERR_STOPPED') return undefined;
+      throw error;
+    });
+    if (proof !== undefined && (best === undefined || proof.loss < best.proof.loss)) best = { reading, proof };
+  }
+  if (best === undefined) {
+    throw new Refusal(
+      `${name} has too few of its characters to prove the model on; name a text like those it was trained on: --text FILE`,
+    );
+  }
+  const { reading, proof } = best;
+  if (!(proof.loss < proof.letterLoss)) throw unproved(found, proof, reading, o);
+  const { vocabulary: _, ...modelShape } = shape;
+  const metadata: CheckpointMetadata = {
+    format: 'cudnn-lstm',
+    formatVersion: 1,
+    vocabulary: [...reading.vocabulary.symbols],
+    normalization: reading.normalization,
+    model: modelShape,
+    configuration: {
+      importedFrom: basename(file),
+      importedKind: found.kind,
+      importedSha256: createHash('sha256').update(bytes).digest('hex'),
+      importedVocabulary: reading.where,
+      importedProof: proof,
+    },
+    target,
+    seqLength,
+    epoch: 0,
+    step: 0,
+    version: packageVersion,
+  };
+  return {
+    kind: found.kind,
+    checkpoint: { metadata, parameters },
+    layout,
+    vocabularySource: reading.where,
+    proof,
+    notes: [...found.notes, ...reading.notes],
+  };
+}
+
+function unproved(found: ForeignModel, proof: Proof, reading: Reading, o: ImportOptions): CheckpointError | Refusal {
+  const own = o.text === undefined && o.corpus === undefined;
+  const remedy = own
+    ? 'if its language is not English, name a text like those it was trained on: --text FILE'
+    : 'the symbols may have another order (--vocabulary FILE.json), the text another encoding (--encoding), or windows may have been ' +
+      'learned from zero state (--window N)';
+  return new Refusal(
+    `with the vocabulary of ${reading.where} it predicts ${proof.text} at ${proof.loss.toFixed(3)} nats a character, no better than the ` +
+      `${proof.letterLoss.toFixed(3)} of counting letters, so ${found.kind} and vocabulary do not belong together; ${remedy}`,
+  );
+}

@@ -1,0 +1,149 @@
+/**
+ * Whether weights and vocabulary belong together: they predict a text better than its letters' frequencies do, or they do not. A
+ * wrong gate order, a vocabulary in another order or an activation that is not the model's all show here and nowhere else.
+ */
+import { readText } from '../corpus/decode';
+import { stripGutenberg } from '../corpus/gutenberg';
+import { type Normalization, normalizeText } from '../corpus/normalization';
+import { resolveSources } from '../corpus/sources';
+import { Vocabulary } from '../corpus/vocabulary';
+import type { LanguageModel } from '../model';
+import { Refusal } from './bounds';
+
+/** How a model did on a piece of text. */
+export interface Proof {
+  /** Of the text: a file's name, or the bundled tale. */
+  text: string;
+  /** Mean nats a character. */
+  loss: number;
+  /** The entropy of the characters' frequencies in the same piece, in nats: what counting letters would score. */
+  letterLoss: number;
+  /** Characters counted. */
+  characters: number;
+}
+
+/** A vocabulary that a model may have, and how its texts would be read. */
+export interface Reading {
+  /** Where it is from, for a person. */
+  where: string;
+  vocabulary: Vocabulary;
+  normalization: Normalization;
+  notes: string[];
+}
+
+/** Characters that are scored, at most. */
+const scored = 8192;
+const streams = 8;
+/** Below this many nothing is proved. */
+const fewest = 100;
+const windowsScored = 256;
+const longestText = 1 << 28;
+
+/** A text as it stands in a file: line breaks, byte order mark and frame kept. */
+export async function readRaw(source: string, encoding: string, signal?: AbortSignal): Promise<string> {
+  const parts: string[] = [];
+  let length = 0;
+  for (const file of await resolveSources([source], signal)) {
+    for await (const part of readText(file, encoding, signal)) {
+      parts.push(part);
+      length += part.length;
+      if (length > longestText)
+        throw new Refusal(`${source} is longer than the ${longestText} characters that are read`);
+    }
+  }
+  return parts.join('');
+}
+
+/** A part of the middle of a text, which is neither contents nor appendix. */
+function middle(text: string): string {
+  const span = 2 * scored;
+  const start = Math.max(0, Math.floor((text.length - span) / 2));
+  // A surrogate pair is not cut: half of one is no character of any vocabulary, and is left out.
+  return text.slice(start, start + span);
+}
+
+/** The ids of a piece of text, and what share of it the vocabulary does not hold. */
+export function idsOf(text: string, { vocabulary, normalization }: Reading): { ids: Int32Array; unknown: number } {
+  const piece = normalizeText(middle(text), normalization);
+  const symbols = [...piece].length;
+  const ids = vocabulary.encode(piece, { unknown: 'skip' }).slice(0, scored);
+  const known = vocabulary.encode(piece, { unknown: 'skip' }).length;
+  return { ids, unknown: symbols === 0 ? 1 : 1 - known / symbols };
+}
+
+/** Entropy in nats of the frequencies of ids. */
+function entropy(ids: Int32Array): number {
+  const counts = new Map<number, number>();
+  for (const id of ids) counts.set(id, (counts.get(id) ?? 0) + 1);
+  let nats = 0;
+  for (const count of counts.values()) nats -= (count / ids.length) * Math.log(count / ids.length);
+  return nats;
+}
+
+/** What a piece of text says of a reading; undefined: too little of it is in the vocabulary to say anything. */
+export async function tryReading(
+  model: LanguageModel,
+  text: string,
+  name: string,
+  reading: Reading,
+  signal?: AbortSignal,
+): Promise<Proof | undefined> {
+  const { ids, unknown } = idsOf(text, reading);
+  if (ids.length < fewest || unknown > 0.2) return undefined;
+  const letterLoss = entropy(ids);
+  const source = { length: ids.length, read: (start: number, count: number) => ids.subarray(start, start + count) };
+  const { target, seqLength } = model.metadata;
+  if (target === 'last' && ids.length > seqLength + fewest) {
+    const stride = Math.max(1, Math.floor((ids.length - seqLength - 1) / windowsScored));
+    const { dropoutOff, windows } = await model.scoreWindows(source, { window: seqLength, stride, signal });
+    return { text: name, loss: dropoutOff.loss, letterLoss, characters: windows };
+  }
+  const parts = Math.max(1, Math.min(streams, Math.floor(ids.length / 256)));
+  const { loss, characters } = await model.score(source, { streams: parts, signal });
+  return { text: name, loss, letterLoss, characters };
+}
+
+/**
+ * The vocabularies of `size` symbols that a script may have made of a text: its characters in the order of their code points,
+ * with line breaks and byte order mark as they are or as Python's text mode has them, in either case, with Project Gutenberg's frame or
+ * without. `sizes`: how many symbols each way of reading gives.
+ */
+export function readingsOfText(
+  text: string,
+  name: string,
+  size: number,
+): { readings: Reading[]; sizes: Map<string, number> } {
+  const readings: Reading[] = [];
+  const sizes = new Map<string, number>();
+  const known = new Set<string>();
+  const book = stripGutenberg(text);
+  for (const [body, of] of [[text, ''], ...(book === undefined ? [] : [[book, ', without its frame']])] as [
+    string,
+    string,
+  ][]) {
+    for (const lowercase of [false, true]) {
+      for (const lineBreaks of [undefined, 'keep'] as const) {
+        for (const byteOrderMark of [undefined, 'keep'] as const) {
+          const normalization: Normalization = {
+            lowercase,
+            ...(lineBreaks ? { lineBreaks } : {}),
+            ...(byteOrderMark ? { byteOrderMark } : {}),
+          };
+          const vocabulary = Vocabulary.of([normalizeText(body, normalization)]);
+          const key = `${lowercase}${vocabulary.symbols.join('')}`;
+          const how = [
+            lowercase ? 'lower-cased' : 'as it is',
+            ...(lineBreaks && vocabulary.idOf('\r') !== undefined ? ['CR kept'] : []),
+            ...(byteOrderMark && vocabulary.idOf('\uFEFF') !== undefined ? ['byte order mark kept'] : []),
+          ].join(', ');
+          if (known.has(key)) continue;
+          known.add(key);
+          sizes.set(`${how}${of}`, vocabulary.size);
+          if (vocabulary.size === size)
+            readings.push({ where: `${name} (${how}${of})`, vocabulary, normalization, notes: [] });
+        }
+      }
+    }
+  }
+  return { readings, sizes };
+}

@@ -1,0 +1,31 @@
+/** Where an imported model goes: a file, or a directory that `sample`, `score` and `info` take as they take a run's. */
+import { stat } from 'node:fs/promises';
+import { saveCheckpoint } from '../checkpoint/checkpoint';
+import { holdsRun, RunDirectory } from '../checkpoint/run-directory';
+import { UsageError } from '../errors';
+import type { ImportedModel } from './import';
+
+/** @throws UsageError if something is there already: an import replaces nothing. */
+export async function checkFree(out: string): Promise<void> {
+  const found = await stat(out).catch(() => undefined);
+  if (found === undefined) return;
+  if (out.endsWith('.safetensors') || !found.isDirectory())
+    throw new UsageError(`${out} is there already: name another --out.`);
+  if (await holdsRun(out)) throw new UsageError(`${out} holds a run already: name another --out.`);
+}
+
+/**
+ * Writes an imported model to a .safetensors file, or to any other name as a directory with one checkpoint in it.
+ *
+ * @returns The checkpoint's path.
+ * @throws UsageError if something is there already; DiskError without space or permission.
+ */
+export async function saveImported({ checkpoint, layout, proof }: ImportedModel, out: string): Promise<string> {
+  await checkFree(out);
+  if (out.endsWith('.safetensors')) {
+    await saveCheckpoint(out, checkpoint, layout);
+    return out;
+  }
+  await using run = await RunDirectory.open(out, { create: true });
+  return run.saveBest(checkpoint, layout, `imported-${proof.loss.toFixed(4)}.safetensors`);
+}

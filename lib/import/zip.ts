@@ -1,0 +1,64 @@
+/** Zip archives in memory: names and, when asked for, contents. Nothing is written anywhere. */
+import type { Entry, ZipFile } from 'yauzl';
+import * as yauzl from 'yauzl';
+import { largestFile, Refusal } from './bounds';
+
+const mostEntries = 20_000;
+
+export class ZipArchive {
+  #unpacked = 0;
+
+  private constructor(
+    private readonly zip: ZipFile,
+    private readonly entries: ReadonlyMap<string, Entry>,
+  ) {}
+
+  /** @throws Refusal if the bytes are no zip archive, or name a file twice. */
+  static async open(bytes: Buffer): Promise<ZipArchive> {
+    const entries = new Map<string, Entry>();
+    try {
+      const zip = await yauzl.fromBufferPromise(bytes, { lazyEntries: true, strictFileNames: false });
+      if (zip.entryCount > mostEntries) throw new Refusal(`its archive has ${zip.entryCount} entries`);
+      for await (const entry of zip.eachEntry()) {
+        if (entries.has(entry.fileName)) throw new Refusal(`its archive holds '${entry.fileName}' twice`);
+        entries.set(entry.fileName, entry);
+      }
+      return new ZipArchive(zip, entries);
+    } catch (error) {
+      if (error instanceof Refusal) throw error;
+      throw new Refusal(`its zip archive is damaged (${(error as Error).message})`, { cause: error });
+    }
+  }
+
+  get names(): string[] {
+    return [...this.entries.keys()];
+  }
+
+  has(name: string): boolean {
+    return this.entries.has(name);
+  }
+
+  /** @throws Refusal if it is not there, damaged, encrypted, or would unpack to more than a file may have. */
+  async read(name: string, limit = largestFile): Promise<Buffer> {
+    const entry = this.entries.get(name);
+    if (entry === undefined) throw new Refusal(`its archive has no '${name}'`);
+    this.#unpacked += entry.uncompressedSize;
+    if (entry.uncompressedSize > limit || this.#unpacked > 4 * largestFile)
+      throw new Refusal(`'${name}' in its archive unpacks to ${entry.uncompressedSize} bytes`);
+    try {
+      const parts: Buffer[] = [];
+      let length = 0;
+      for await (const part of await this.zip.openReadStreamPromise(entry)) {
+        length += (part as Buffer).length;
+        // The library holds the sizes against the archive's own statement, whichever way they differ.
+        if (length > entry.uncompressedSize) throw new Refusal('more bytes than it says');
+        parts.push(part as Buffer);
+      }
+      const bytes = Buffer.concat(parts, length);
+      if (length !== entry.uncompressedSize) throw new Refusal('fewer bytes than it says');
+      return bytes;
+    } catch (error) {
+      throw new Refusal(`'${name}' in its archive cannot be read (${(error as Error).message})`, { cause: error });
+    }
+  }
+}
