@@ -53,6 +53,26 @@ class AlignedBuffer {
     size_ = size;
   }
 
+  // Whether discard gives memory back.
+  static constexpr bool discards() {
+#if defined(CUDNN_LSTM_MAPPED_BUFFERS)
+    return true;
+#else
+    return false;
+#endif
+  }
+
+  // Gives the memory of elements [first, first + count) back to the system, as far as it is whole pages. They may hold
+  // anything then, and can be written again.
+  void discard([[maybe_unused]] std::size_t first, [[maybe_unused]] std::size_t count) {
+#if defined(CUDNN_LSTM_MAPPED_BUFFERS)
+    if (!guarded() && bytes() < kMapped) return;
+    const std::uintptr_t page = page_size(0), start = reinterpret_cast<std::uintptr_t>(data_ + first);
+    const std::uintptr_t begin = round_up(start, page), end = (start + count * sizeof(T)) / page * page;
+    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+#endif
+  }
+
   void zero() {
     if (data_ != nullptr) std::memset(static_cast<void*>(data_), 0, size_ * sizeof(T));
   }

@@ -19,6 +19,9 @@ void ensure(AlignedBuffer<T>& buffer, std::size_t size) {
 // Logits are kept for a run of pairs of at most this size, so a large vocabulary does not multiply by T.
 constexpr std::size_t kLogitsBytes = std::size_t{8} << 20;
 
+// A model of at most this size keeps all forms of its weights: changing between them would cost more than they take.
+constexpr std::size_t kKeptBytes = std::size_t{4} << 20;
+
 const char* isa_title(const std::string& name) {
   if (name == "avx512") return "AVX-512";
   if (name == "avx2") return "AVX2";
@@ -33,7 +36,7 @@ CpuBackend::CpuBackend(const ModelSpec& spec, int threads)
       layout_(spec_),
       kernels_(choose_kernels()),
       team_(std::max(1, threads)),
-      weights_(spec_, layout_, kernels_),
+      weights_(spec_, layout_, kernels_, parameters_, team_),
       units_padded_(static_cast<int>(round_up(spec.hidden, 16))),
       unit_stride_(static_cast<std::size_t>(units_padded_) * kLanes),
       input_stride_(round_up(spec.input_size(), 16) * kLanes),
@@ -93,7 +96,7 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
       ensure(onehot_gradient_, static_cast<std::size_t>(spec_.vocabulary) * weights_.gate_rows_padded());
     }
   }
-  if (weights_.shape(pass_.partition)) weights_stale_ = true;
+  weights_.prepare_lanes(pass_.partition, pass_.gradient, lean());
 }
 
 void CpuBackend::end_pass(LaneState& to) const {
@@ -107,12 +110,9 @@ void CpuBackend::end_pass(LaneState& to) const {
   }
 }
 
-void CpuBackend::pack_weights() {
-  if (!weights_stale_) return;
-  const int threads = team_.size();
-  team_.run(threads, [&](int thread) { weights_.pack(parameters_.data(), thread, threads); });
-  weights_.mark_stale();
-  weights_stale_ = false;
+bool CpuBackend::lean() const {
+  return layout_.size() * sizeof(float) > kKeptBytes && gradients_.size() == 0 && first_moments_.size() == 0 &&
+         second_moments_.size() == 0;
 }
 
 StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optimizer, const std::atomic<bool>& stop) {
@@ -129,7 +129,6 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   gradients_.resize(layout_.size());
   make_slots(optimizer.optimizer);
   begin_pass(pass, batch.carry_state ? &training_state_ : nullptr);
-  pack_weights();
   const int threads = pass_.partition.threads;
   norm_parts_.assign((layout_.size() + 8191) / 8192, 0.0);
   double norm = 0;
@@ -162,7 +161,7 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   if (stopped()) return {std::nan(""), std::nan(""), false};
   if (!applied) return {loss, norm, false};
   ++step_count_;
-  weights_stale_ = true;
+  weights_.changed();
   end_pass(training_state_);
   return {loss, norm, true};
 }
@@ -179,7 +178,6 @@ void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_s
   pass.mask_step = mask_step;
   pass.stop = &stop;
   begin_pass(pass, batch.carry_state ? &evaluation_state_ : nullptr);
-  pack_weights();
   run_team([&](int thread) {
     encode_input(thread);
     team_.barrier();
@@ -244,7 +242,7 @@ void CpuBackend::read_range(Slot slot, std::size_t offset, std::size_t count, fl
   };
   switch (slot) {
     case Slot::parameters:
-      return copy(parameters_);
+      return weights_.read(offset, count, out);
     case Slot::gradients:
       return copy(gradients_);
     case Slot::first_moments:
@@ -274,11 +272,10 @@ void CpuBackend::write_range(Slot slot, std::size_t offset, const float* values,
                                  : slot == Slot::gradients     ? gradients_
                                  : slot == Slot::first_moments ? first_moments_
                                                                : second_moments_;
+  if (slot == Slot::parameters) weights_.restore();
   target.resize(layout_.size());
   std::copy_n(values, count, target.data() + offset);
-  if (slot != Slot::parameters) return;
-  weights_stale_ = true;
-  weights_.mark_stale();
+  if (slot == Slot::parameters) weights_.changed();
 }
 
 std::size_t CpuBackend::host_bytes() const {

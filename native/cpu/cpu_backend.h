@@ -80,7 +80,8 @@ class CpuBackend final : public Backend {
   void begin_pass(const Pass& pass, const LaneState* from);
   void end_pass(LaneState& to) const;
   void run_team(const std::function<void(int)>& work);
-  void pack_weights();
+  // Large, and only sampled from or scored so far: see Weights.
+  bool lean() const;
   bool stopped() const { return aborted_.load(std::memory_order_relaxed); }
   void poll_stop();
 
@@ -161,14 +162,13 @@ class CpuBackend final : public Backend {
   const Layout layout_;
   const KernelTable& kernels_;
   ThreadTeam team_;
+  AlignedBuffer<float> parameters_, gradients_, first_moments_, second_moments_;
   Weights weights_;
-  bool weights_stale_ = true;
 
   int units_padded_;          // H rounded up to 16
   std::size_t unit_stride_;   // floats of a lane block of units
   std::size_t input_stride_;  // floats of a lane block of input features
 
-  AlignedBuffer<float> parameters_, gradients_, first_moments_, second_moments_;
   std::vector<double> norm_parts_;
   std::uint64_t step_count_ = 0;
 

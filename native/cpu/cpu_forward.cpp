@@ -70,10 +70,11 @@ void CpuBackend::input_products(const Domain& domain, int layer, int first_step,
       const std::int32_t* ids = pass_.ids + static_cast<std::size_t>(step) * pass_.batch;
       for (int block = domain.first_block; block < domain.last_block; ++block) {
         for (int row = 4 * domain.first_unit; row < 4 * domain.last_unit; row += 16) {
+          const float* bias = weights.bias.data() + row;
           for (int lane = 0; lane < kLanes; ++lane) {
             const int b = block * kLanes + lane;
             const float* column = weights.table.data() + (b < pass_.batch ? ids[b] : 0) * row_stride + row;
-            std::copy(column, column + 16, lanes + lane * kLanes);
+            for (int r = 0; r < 16; ++r) lanes[lane * kLanes + r] = bias[r] + column[r];
           }
           kernels_.transpose_block(lanes, gates(layer, step, block) + row * kLanes, kLanes);
         }

@@ -54,12 +54,7 @@ void CpuBackend::next_logits(const std::int32_t* ids, int steps, int streams, fl
 // from `first` on; of different ticks, maybe on different threads at once.
 void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, int streams, int first,
                               const std::function<void(int step, const float* logits)>& consume) {
-  // The packed bias and one-hot table are shared with the products.
-  if (weights_stale_) {
-    weights_.shape(make_partition(team_.size(), 1, spec_.hidden, kernels_.tile_blocks));
-    pack_weights();
-  }
-  weights_.pack_single(parameters_.data());
+  weights_.prepare_single(lean());
   const int worth = static_cast<int>(4LL * spec_.hidden * spec_.hidden / kWorthSharing);
   const int threads = std::clamp(std::min(worth, units_padded_ / 16), 1, team_.size());
   const std::size_t most = std::min(steps, kSequenceSteps);
@@ -75,7 +70,7 @@ void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, in
                       static_cast<std::size_t>(thread) * weights_.vocabulary_padded();
       const float* top = sequence_output(sequence, spec_.layers - 1);
       for (int step = std::max(0, sequence.first) + thread; step < count; step += threads) {
-        kernels_.matrix_vector(weights_.single().output.data(), spec_.vocabulary, spec_.hidden,
+        kernels_.matrix_vector(weights_.output_panels().panel(0), spec_.vocabulary, spec_.hidden,
                                top + static_cast<std::size_t>(step) * spec_.hidden, weights_.output_bias(), logits);
         consume(from + step, logits);
       }
@@ -96,23 +91,25 @@ void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread,
   const int end = std::min(spec_.hidden, 16 * share_begin(units_padded_ / 16, threads, thread + 1));
   const std::size_t row = 4 * static_cast<std::size_t>(begin);
   const int rows = 4 * (end - begin);
-  const LayerWeights& shared = weights_.layers()[layer];
-  const SingleWeights& weights = weights_.single();
+  const LayerWeights& weights = weights_.layers()[layer];
+  const float* bias = weights.bias.data() + row;
   float* gates = sequence_scratch_.data();
   float* out = sequence_output(sequence, layer);
-  const auto id = [&](int step) { return sequence.ids[static_cast<std::size_t>(step) * sequence.streams]; };
-  const auto table_row = [&](int step) { return shared.table.data() + id(step) * padded + row; };
-  if (shared.table.size() == 0) {
-    const int in = layer == 0 ? spec_.input_size() : spec_.hidden;
-    for (int step = 0; step < sequence.steps; ++step) {
-      const float scalar = static_cast<float>(id(step)) * (1.0f / static_cast<float>(spec_.vocabulary));
-      const float* x = layer > 0 ? sequence_output(sequence, layer - 1) + step * hidden
-                       : spec_.coding == InputCoding::embedding
-                           ? parameters_.data() + layout_.embedding().offset + static_cast<std::size_t>(id(step)) * in
-                           : &scalar;
-      kernels_.matrix_vector(weights.input[layer].data() + row * in, rows, in, x, shared.bias.data() + row,
-                             gates + step * padded + row);
+  for (int step = 0; step < sequence.steps; ++step) {
+    const std::size_t id = sequence.ids[static_cast<std::size_t>(step) * sequence.streams];
+    float* to = gates + step * padded + row;
+    if (layer == 0 && spec_.coding == InputCoding::onehot) {
+      const float* column = weights.table.data() + id * padded + row;
+      for (int r = 0; r < rows; ++r) to[r] = bias[r] + column[r];
+      continue;
     }
+    const int in = layer == 0 ? spec_.input_size() : spec_.hidden;
+    const float scalar = static_cast<float>(id) * (1.0f / static_cast<float>(spec_.vocabulary));
+    const float* x = layer > 0 ? sequence_output(sequence, layer - 1) + step * hidden
+                     : spec_.coding == InputCoding::embedding
+                         ? parameters_.data() + layout_.embedding().offset + id * in
+                         : &scalar;
+    kernels_.matrix_vector(weights.input_panels.panel(4 * begin), rows, in, x, bias, to);
   }
   float* state =
       stream_rows_.data() + (static_cast<std::size_t>(layer) * 2 * sequence.streams + sequence.stream) * hidden;
@@ -120,8 +117,7 @@ void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread,
   for (int step = 0; step < sequence.steps; ++step) {
     const float* h = step == 0 ? state : out + (step - 1) * hidden;
     float* to = gates + step * padded + row;
-    kernels_.matrix_vector(weights.recurrent[layer].data() + row * hidden, rows, spec_.hidden, h,
-                           shared.table.size() > 0 ? table_row(step) : to, to);
+    kernels_.matrix_vector(weights.recurrent_panels.panel(4 * begin), rows, spec_.hidden, h, to, to);
     kernels_.gate_single(end - begin, to, c + begin, out + step * hidden + begin);
     team_.barrier();
   }
@@ -165,7 +161,6 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int strea
   pass.batch = streams;
   pass.target = Target::last;
   begin_pass(pass, &stream_lanes_);
-  pack_weights();
   run_team([&](int thread) {
     encode_input(thread);
     team_.barrier();

@@ -10,8 +10,8 @@ namespace {
 
 typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
 
-// out[k][r] = rows[r][k]: four rows and four columns at a time, what is left one by one.
-void pack_rows(const float* const* rows, int tile_rows, int depth, float* out) {
+// out[k * stride + r] = rows[r][k]: four rows and four columns at a time, what is left one by one.
+void pack_rows(const float* const* rows, int tile_rows, int stride, int depth, float* out) {
   const int whole = depth / 4 * 4;
   int r = 0;
   for (; r + 4 <= tile_rows; r += 4) {
@@ -24,17 +24,17 @@ void pack_rows(const float* const* rows, int tile_rows, int depth, float* out) {
       const Four b = SHUFFLE_FOUR(r0, r1, 2, 6, 3, 7);
       const Four c = SHUFFLE_FOUR(r2, r3, 0, 4, 1, 5);
       const Four d = SHUFFLE_FOUR(r2, r3, 2, 6, 3, 7);
-      float* to = out + static_cast<std::size_t>(k) * tile_rows + r;
+      float* to = out + static_cast<std::size_t>(k) * stride + r;
       *reinterpret_cast<Four*>(to) = SHUFFLE_FOUR(a, c, 0, 1, 4, 5);
-      *reinterpret_cast<Four*>(to + tile_rows) = SHUFFLE_FOUR(a, c, 2, 3, 6, 7);
-      *reinterpret_cast<Four*>(to + 2 * tile_rows) = SHUFFLE_FOUR(b, d, 0, 1, 4, 5);
-      *reinterpret_cast<Four*>(to + 3 * tile_rows) = SHUFFLE_FOUR(b, d, 2, 3, 6, 7);
+      *reinterpret_cast<Four*>(to + stride) = SHUFFLE_FOUR(a, c, 2, 3, 6, 7);
+      *reinterpret_cast<Four*>(to + 2 * stride) = SHUFFLE_FOUR(b, d, 0, 1, 4, 5);
+      *reinterpret_cast<Four*>(to + 3 * stride) = SHUFFLE_FOUR(b, d, 2, 3, 6, 7);
     }
     for (int k = whole; k < depth; ++k)
-      for (int i = r; i < r + 4; ++i) out[static_cast<std::size_t>(k) * tile_rows + i] = rows[i][k];
+      for (int i = r; i < r + 4; ++i) out[static_cast<std::size_t>(k) * stride + i] = rows[i][k];
   }
   for (; r < tile_rows; ++r)
-    for (int k = 0; k < depth; ++k) out[static_cast<std::size_t>(k) * tile_rows + r] = rows[r][k];
+    for (int k = 0; k < depth; ++k) out[static_cast<std::size_t>(k) * stride + r] = rows[r][k];
 }
 
 // A copy whose length the compiler knows for the tables there are: called once a column, a library call would cost more
@@ -105,7 +105,7 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
       for (int r = 0; r < tile_rows; ++r) from[r] = rows[r];
       if (rows_together) {
         for (int r = 0; r < tile_rows; ++r) from[r] += chunk;
-        pack_rows(from, tile_rows, depth, out);
+        pack_rows(from, tile_rows, tile_rows, depth, out);
         continue;
       }
       for (int k = 0; k < depth; ++k) {
@@ -126,6 +126,64 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
       }
     }
   }
+}
+
+int PackedMatrix::first_row(int part, int parts) const {
+  const int tile = static_cast<int>(static_cast<long long>(segment_tiles_.back()) * part / parts);
+  int segment = 0;
+  while (segment + 1 < segments() && tile >= segment_tiles_[segment + 1]) ++segment;
+  return std::min(segment_begin(segment) + (tile - segment_tiles_[segment]) * kernels_->tile_rows,
+                  segment_end(segment));
+}
+
+void PackedMatrix::read(int row, int first, int count, float* out) const {
+  int segment = 0;
+  while (row >= segment_end(segment)) ++segment;
+  const int tile_rows = kernels_->tile_rows;
+  const int in_segment = row - segment_begin(segment);
+  const std::size_t tiles = segment_tiles_[segment + 1] - segment_tiles_[segment];
+  const float* segment_data = data_.data() + static_cast<std::size_t>(segment_tiles_[segment]) * tile_rows * depth_;
+  for (int k = first; k < first + count; ++k) {
+    const int chunk = k / kDepthChunk * kDepthChunk;
+    const int depth = std::min(kDepthChunk, depth_ - chunk);
+    const float* tile =
+        segment_data + (tiles * chunk + static_cast<std::size_t>(in_segment / tile_rows) * depth) * tile_rows;
+    *out++ = tile[static_cast<std::size_t>(k - chunk) * tile_rows + in_segment % tile_rows];
+  }
+}
+
+void PanelMatrix::shape(int rows, int depth) {
+  rows_ = rows;
+  depth_ = depth;
+  data_.resize(static_cast<std::size_t>(panels()) * kPanelRows * depth);
+}
+
+int PanelMatrix::first_row(int part, int parts) const {
+  return std::min(rows_, static_cast<int>(static_cast<long long>(panels()) * part / parts) * kPanelRows);
+}
+
+void PanelMatrix::pack(const float* source, int hidden, int part, int parts) {
+  constexpr int kRun = 64;  // columns: 16 KB of a panel, which stay in the first-level cache while its rows pass
+  const int end = first_row(part + 1, parts);
+  for (int row = first_row(part, parts); row < end; row += kPanelRows) {
+    const int valid = std::min(kPanelRows, rows_ - row);
+    const float* rows[kPanelRows];
+    for (int r = 0; r < valid; ++r) {
+      rows[r] = source + static_cast<std::size_t>(canonical_row(row + r, hidden)) * depth_;
+    }
+    float* out = data_.data() + static_cast<std::size_t>(row) * depth_;
+    for (int k = 0; k < depth_; k += kRun) {
+      const int run = std::min(kRun, depth_ - k);
+      pack_rows(rows, valid, kPanelRows, run, out + static_cast<std::size_t>(k) * kPanelRows);
+      for (int r = 0; r < valid; ++r) rows[r] += run;
+    }
+  }
+}
+
+void PanelMatrix::read(int row, int first, int count, float* out) const {
+  const float* from = data_.data() + static_cast<std::size_t>(row / kPanelRows) * kPanelRows * depth_ +
+                      static_cast<std::size_t>(first) * kPanelRows + row % kPanelRows;
+  for (int k = 0; k < count; ++k) out[k] = from[static_cast<std::size_t>(k) * kPanelRows];
 }
 
 void PackedMatrix::multiply(int segment, int first, int last, int blocks, const float* const* b, float* const* c,

@@ -30,7 +30,14 @@ class PackedMatrix {
   };
   // Packs the share of `part` of `parts`.
   void pack(const Source& source, int part, int parts);
+  // The first row of that share; of part `parts`, the number of rows.
+  int first_row(int part, int parts) const;
+  // Gives back what was packed: out[k] = element (row, first + k), for `count` columns.
+  void read(int row, int first, int count, float* out) const;
+  // Frees the memory; shape comes before the next use.
+  void release() { *this = PackedMatrix(); }
 
+  bool empty() const { return rows_ == 0; }
   int rows() const { return rows_; }
   int depth() const { return depth_; }
   int depth_chunks() const { return (depth_ + kDepthChunk - 1) / kDepthChunk; }
@@ -52,5 +59,35 @@ class PackedMatrix {
   std::vector<int> segment_tiles_;  // tiles before each segment, and in all
   AlignedBuffer<float> data_;
 };
+
+inline constexpr int kPanelRows = 64;
+
+// A weight matrix as matrix-vector products read it: panels of 64 rows, each [depth][64], the last filled up with
+// zeros.
+class PanelMatrix {
+ public:
+  void shape(int rows, int depth);
+  // Packs the share of `part` of `parts` from rows of the source one behind the other; hidden: as
+  // PackedMatrix::Source::hidden_rows, 0 for none.
+  void pack(const float* source, int hidden, int part, int parts);
+  int first_row(int part, int parts) const;
+  void read(int row, int first, int count, float* out) const;
+  void release() { *this = PanelMatrix(); }
+
+  int depth() const { return depth_; }
+  // The panel that begins at `row`, a multiple of 64.
+  const float* panel(int row) const { return data_.data() + static_cast<std::size_t>(row) * depth_; }
+  std::size_t bytes() const { return data_.bytes(); }
+
+ private:
+  int panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
+
+  int rows_ = 0;
+  int depth_ = 0;
+  AlignedBuffer<float> data_;
+};
+
+// Row `row` of interleaved gates, as the canonical layout numbers it.
+inline int canonical_row(int row, int hidden) { return hidden > 0 ? row % 4 * hidden + row / 4 : row; }
 
 }  // namespace cudnn_lstm::cpu

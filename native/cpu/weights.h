@@ -1,4 +1,9 @@
 // The packed copies of the parameters that the products read, made again after each change of the parameters.
+//
+// There are three forms: tiles for lane blocks (forward), their transposes (backward, for training alone) and panels
+// for one sequence at a time. Each is made when a call first needs it. A model that is large and not trained is kept
+// *lean*: the form in use holds its matrices alone, and the canonical parameters are given up matrix by matrix as they
+// are packed, so that its memory is once its parameters, and never above twice.
 #pragma once
 
 #include <vector>
@@ -6,60 +11,98 @@
 #include "core/layout.h"
 #include "cpu/packed_matrix.h"
 #include "cpu/partition.h"
+#include "cpu/thread_team.h"
 
 namespace cudnn_lstm::cpu {
 
 // in: features into the layer; gate rows interleaved (kernels.h).
 struct LayerWeights {
-  PackedMatrix input;           // [4H, in]; unused for one-hot input
-  PackedMatrix recurrent;       // [4H, H]
-  PackedMatrix input_back;      // [in, 4H]: gradient to the layer below; unused where nothing below learns
-  PackedMatrix recurrent_back;  // [H, 4H]
-  AlignedBuffer<float> bias;    // [4H], padded to 64
-  AlignedBuffer<float> table;   // one-hot: [V][4H] padded to 64, weight column plus bias
-};
-
-// For one sequence at a time: panels of 64 rows, [panel][depth][64].
-struct SingleWeights {
-  std::vector<AlignedBuffer<float>> input;
-  std::vector<AlignedBuffer<float>> recurrent;
-  AlignedBuffer<float> output;
-  bool fresh = false;
+  PackedMatrix input;            // [4H, in]; unused for one-hot input
+  PackedMatrix recurrent;        // [4H, H]
+  PackedMatrix input_back;       // [in, 4H]: gradient to the layer below; unused where nothing below learns
+  PackedMatrix recurrent_back;   // [H, 4H]
+  PanelMatrix input_panels;      // [4H, in]; unused for one-hot input
+  PanelMatrix recurrent_panels;  // [4H, H]
+  AlignedBuffer<float> bias;     // [4H], padded to 64
+  AlignedBuffer<float> table;    // one-hot: [V][4H], each row padded to 64: the columns of the input weights
 };
 
 class Weights {
  public:
-  Weights(const ModelSpec& spec, const Layout& layout, const KernelTable& kernels);
+  // parameters: in the canonical layout; written from outside, after restore() and before changed().
+  Weights(const ModelSpec& spec, const Layout& layout, const KernelTable& kernels, AlignedBuffer<float>& parameters,
+          ThreadTeam& team);
 
-  // Shapes the packs for this partition if they are not. Returns true if they must be packed anew.
-  bool shape(const Partition& partition);
-  // Packs the share of `part` of `parts` from the canonical parameters.
-  void pack(const float* parameters, int part, int parts);
-  // The panels for a single sequence, made when first asked for after a change.
-  void pack_single(const float* parameters);
-  const SingleWeights& single() const { return single_; }
-  void mark_stale() { single_.fresh = false; }
+  // Packs what a pass over lane blocks reads, where it is not up to date.
+  void prepare_lanes(const Partition& partition, bool backward, bool lean);
+  // Packs what single sequences read.
+  void prepare_single(bool lean);
+  // Makes the canonical parameters whole again.
+  void restore();
+  // The canonical parameters have changed.
+  void changed();
+  // Canonical parameters [offset, offset + count), whoever holds them.
+  void read(std::size_t offset, std::size_t count, float* out) const;
 
   const std::vector<LayerWeights>& layers() const { return layers_; }
-  const PackedMatrix& output() const { return output_; }            // [V, H]
-  const PackedMatrix& output_back() const { return output_back_; }  // [H, V]
-  const float* output_bias() const { return output_bias_.data(); }  // [V], padded to 64
+  const PackedMatrix& output() const { return output_; }               // [V, H]
+  const PackedMatrix& output_back() const { return output_back_; }     // [H, V]
+  const PanelMatrix& output_panels() const { return output_panels_; }  // [V, H]
+  const float* output_bias() const { return output_bias_.data(); }     // [V], padded to 64
   int gate_rows_padded() const { return gate_rows_padded_; }
   int vocabulary_padded() const { return vocabulary_padded_; }
+  // Of the packed copies, less what was given up for them.
   std::size_t bytes() const;
 
  private:
+  enum class Form { tiles, panels };
+
+  // A matrix that both forms hold.
+  struct Matrix {
+    const Parameter& parameter;
+    int hidden;  // of interleaved gates; else 0
+    PackedMatrix& tiles;
+    PanelMatrix& panels;
+
+    int rows() const { return parameter.shape[0]; }
+    int depth() const { return parameter.shape[1]; }
+    void read(Form form, int row, int first, int count, float* out) const;
+  };
+
+  bool holds(Form form) const { return given_up_ && holder_ == form; }
+  bool one_hot() const { return spec_.coding == InputCoding::onehot; }
+  void shape_table();
+  void shape_tiles(const Partition& partition, bool backward);
+  void pack_biases();
+  void pack_shared(int part, int parts);
+  void pack_table(int part, int parts);
+  void pack_tiles(int part, int parts, bool forward, bool backward);
+  void pack_panels(int part, int parts);
+  template <class Pack>
+  void move(Form form, const Pack& pack);
+  void discard_rows(const Parameter& parameter, int hidden, int rows);
+  void read_matrix(const Matrix& matrix, std::size_t first, std::size_t count, float* out) const;
+  void read_table(std::size_t first, std::size_t count, float* out) const;
+  const float* canonical(const Parameter& parameter) const { return parameters_.data() + parameter.offset; }
+
   const ModelSpec& spec_;
   const Layout& layout_;
   const KernelTable& kernels_;
+  AlignedBuffer<float>& parameters_;
+  ThreadTeam& team_;
   int gate_rows_padded_;
   int vocabulary_padded_;
   std::vector<LayerWeights> layers_;
   PackedMatrix output_;
   PackedMatrix output_back_;
+  PanelMatrix output_panels_;
   AlignedBuffer<float> output_bias_;
-  SingleWeights single_;
+  std::vector<Matrix> matrices_;
   std::vector<int> shaped_for_;
+  bool shaped_back_ = false;
+  bool shared_fresh_ = false, tiles_fresh_ = false, back_fresh_ = false, panels_fresh_ = false;
+  bool given_up_ = false;  // the canonical matrices, to:
+  Form holder_ = Form::tiles;
 };
 
 }  // namespace cudnn_lstm::cpu
