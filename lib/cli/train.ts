@@ -134,7 +134,7 @@ async function printPlan(request: TrainingRequest, json: boolean, io: CommandIo)
 /** The options in the order in which one thinks of them. */
 const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
   'The model:': ['preset', 'layers', 'hidden', 'input', 'embeddingSize', 'dropout', 'seed'],
-  'How it learns:': ['epochs', 'batchSize', 'seqLength', 'target', 'learningRate', 'schedule', 'warmup'],
+  'How it learns:': ['epochs', 'batchSize', 'seqLength', 'target', 'optimizer', 'learningRate', 'schedule', 'warmup'],
   'How it learns, in detail:': [
     'finalLearningRate',
     'decayEvery',
@@ -143,6 +143,7 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
     'beta1',
     'beta2',
     'epsilon',
+    'weightDecay',
     'clip',
   ],
   'Validation, and when to stop:': ['validation', 'validationEvery', 'patience', 'maxTime'],

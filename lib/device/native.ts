@@ -15,6 +15,7 @@ export type InputCoding = 'scalar' | 'onehot' | 'embedding';
 export type GateActivation = (typeof gateActivations)[number];
 export const gateActivations = ['sigmoid', 'hard_sigmoid', 'hard_sigmoid_relu6'] as const;
 export type Target = 'every' | 'last';
+export type Optimizer = 'adam';
 export type Precision = 'fp32' | 'tf32' | 'bf16' | 'fp16';
 export type Slot = 'parameters' | 'gradients' | 'firstMoments' | 'secondMoments' | 'trainingState' | 'streamState';
 
@@ -71,6 +72,10 @@ export interface NativeTrainCall {
   epsilon: number;
   /** Global-norm limit; 0 for none. */
   clip: number;
+  /** The rule by which gradients change the parameters: native/core/optimizers.h. Default 'adam'. */
+  optimizer?: Optimizer;
+  /** Every parameter but the biases is scaled by 1 - rate * weightDecay before the rule. Default 0. */
+  weightDecay?: number;
 }
 
 export interface NativeTrainResult {

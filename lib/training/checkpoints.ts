@@ -5,6 +5,7 @@ import type { NativeModel } from '../device/native';
 import type { QueuedModel } from '../device/queue';
 import { CheckpointError } from '../errors';
 import type { CheckpointEvent } from './events';
+import { type MomentSlot, optimizers } from './optimizers';
 import type { TrainingOptions } from './options';
 import { type RunIdentity, type TrainingState, toResumeState } from './state';
 
@@ -17,6 +18,7 @@ export class CheckpointKeeper {
 
   /**
    * @param carried Whether the recurrent state is carried, and so belongs to a checkpoint in mid-epoch.
+   * @param slots What the optimiser keeps, and a resumed run needs.
    * @param every Seconds between two checkpoints in mid-epoch; 0: none.
    * @param state Where the run stands.
    * @param saved Whether that is the state of a checkpoint, being resumed; of a new run nothing is saved.
@@ -25,6 +27,7 @@ export class CheckpointKeeper {
     readonly native: QueuedModel,
     readonly run: CheckpointDirectory | undefined,
     readonly carried: boolean,
+    readonly slots: readonly MomentSlot[],
     readonly every: number,
     state: TrainingState,
     saved: boolean,
@@ -59,8 +62,7 @@ export class CheckpointKeeper {
       const checkpoint = await this.native.whenIdle((native) => ({
         metadata: { ...metadata, training: toResumeState(state, { ...identity, stepCount: native.stepCount }) },
         parameters: native.read('parameters'),
-        firstMoments: native.read('firstMoments'),
-        secondMoments: native.read('secondMoments'),
+        ...Object.fromEntries(this.slots.map((slot) => [slot, native.read(slot)])),
         ...(withState ? { trainingState: native.read('trainingState') } : {}),
       }));
       const path = await run.saveLast(checkpoint, this.native.parameters);
@@ -90,17 +92,17 @@ function savedAt({ epoch, batchInEpoch }: TrainingState) {
  * @throws CheckpointError if it lacks what training needs to resume.
  */
 export function restore(native: NativeModel, checkpoint: Checkpoint, path: string, o: TrainingOptions): void {
-  const { parameters, firstMoments, secondMoments, trainingState, metadata } = checkpoint;
+  const { parameters, trainingState, metadata } = checkpoint;
+  const { slots } = optimizers[o.optimizer];
   const training = metadata.training;
   const midEpoch = o.target === 'every' && (training?.batchInEpoch ?? 0) > 0;
-  if (!training || !firstMoments || !secondMoments || (midEpoch && !trainingState)) {
+  if (!training || slots.some((slot) => !checkpoint[slot]) || (midEpoch && !trainingState)) {
     throw new CheckpointError(
       `${path} cannot be resumed: it holds no training state (a best checkpoint has none; resume the run's directory).`,
     );
   }
   native.write('parameters', parameters);
-  native.write('firstMoments', firstMoments);
-  native.write('secondMoments', secondMoments);
+  for (const slot of slots) native.write(slot, checkpoint[slot] as Float32Array);
   native.stepCount = training.stepCount;
   if (midEpoch && trainingState) native.write('trainingState', trainingState);
 }

@@ -5,6 +5,7 @@
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { FileProblem, readSmallInput } from '../files';
 import { levenshtein, nearest, optionSynonyms } from '../nearest';
+import { optimizers } from './optimizers';
 import {
   flagOf,
   type OptionDefinition,
@@ -72,9 +73,14 @@ export function resolveConfiguration(request: ConfigurationRequest): Configurati
     | undefined;
   const options: Record<string, unknown> = presetOptions(preset ?? 'fast');
   const own = presets[preset ?? 'fast'];
-  const sources = Object.fromEntries(
-    optionNames.map((name) => [name, name in own ? `preset ${preset ?? 'fast'}` : 'default']),
-  ) as Record<OptionName, string>;
+  const optimizer = layers.find((layer) => layer.values.optimizer !== undefined)?.values.optimizer as
+    | TrainingOptions['optimizer']
+    | undefined;
+  const ofOptimizer = optimizer === undefined ? {} : optimizers[optimizer].defaults;
+  Object.assign(options, ofOptimizer);
+  const sourceOf = (name: OptionName) =>
+    name in ofOptimizer ? `optimizer ${optimizer}` : name in own ? `preset ${preset ?? 'fast'}` : 'default';
+  const sources = Object.fromEntries(optionNames.map((name) => [name, sourceOf(name)])) as Record<OptionName, string>;
   for (const layer of [...layers].reverse()) {
     for (const name of optionNames) {
       if (layer.values[name] === undefined) continue;
@@ -168,10 +174,11 @@ function fileLayer(file: NamedValues): Layer {
 
 function checkpointLayer({ name: path, values: recorded }: NamedValues): Layer {
   const values: Partial<Record<OptionName, unknown>> = {};
+  const all: Readonly<Record<string, unknown>> = { optimizer: 'adam', ...recorded }; // Once there was no other.
   for (const name of optionNames) {
-    if (recorded[name] === undefined || optionDefinitions[name].resume === 'fresh') continue;
+    if (all[name] === undefined || optionDefinitions[name].resume === 'fresh') continue;
     try {
-      values[name] = check(name, recorded[name], name);
+      values[name] = check(name, all[name], name);
     } catch (cause) {
       throw new CheckpointError(`${path} cannot be resumed: in its configuration, ${(cause as Error).message}`, {
         cause,

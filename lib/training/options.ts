@@ -51,7 +51,7 @@ function fromBelow(low: number, high: number, placeholder: string, help: string,
 }
 
 function choice<const C extends readonly [string, ...string[]]>(choices: C, help: string, resume: Resume) {
-  const expects = `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}`;
+  const expects = choices.length === 1 ? choices[0] : `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}`;
   return { schema: z.enum(choices), expects, placeholder: choices.join('|'), help, fromText: text, resume };
 }
 
@@ -113,7 +113,8 @@ export const optionDefinitions = {
   ),
   input: choice(['scalar', 'onehot', 'embedding'], 'coding of a character', 'fixed'),
   embeddingSize: whole(1, 16_384, 'N', 'features of a character with --input embedding', 'fixed'),
-  learningRate: above(0, 10, 'RATE', "Adam's step size, at its highest", 'changeable'),
+  optimizer: choice(['adam'], 'the rule by which gradients change the weights', 'fixed'),
+  learningRate: above(0, 10, 'RATE', "the optimiser's step size, at its highest", 'changeable'),
   schedule: choice(
     ['constant', 'cosine', 'step', 'wsd'],
     'how the learning rate changes after the warm-up; wsd: stable, then down in a straight line',
@@ -133,6 +134,13 @@ export const optionDefinitions = {
   beta1: fromBelow(0, 1, 'B', "Adam's decay of the first moment", 'changeable'),
   beta2: fromBelow(0, 1, 'B', "Adam's decay of the second moment", 'changeable'),
   epsilon: above(0, 1, 'E', "Adam's epsilon, outside the root", 'changeable'),
+  weightDecay: from(
+    0,
+    100,
+    'D',
+    'a step shrinks the weights, not the biases, by this times the learning rate, apart from the rule; 0: none',
+    'changeable',
+  ),
   clip: from(0, 1e9, 'NORM', "limit of the gradient's global norm; 0: none", 'changeable'),
   validation: fromBelow(0, 0.9, 'FRACTION', 'share of the text, its tail, kept for validation; 0: none', 'fixed'),
   validationEvery: interval('how often the validation text is scored: epochs, or steps like 500steps', 'changeable'),
@@ -215,9 +223,11 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   decayEvery: 10,
   decayFactor: 0.5,
   decayShare: 0.5,
+  optimizer: 'adam',
   beta1: 0.9,
   beta2: 0.999,
   epsilon: 1e-7,
+  weightDecay: 0,
   validationEvery: 1,
   seed: 1,
   precision: 'tf32',

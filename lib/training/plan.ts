@@ -2,6 +2,7 @@
 import { nameSome } from '../corpus/names';
 import type { InputCoding, Target } from '../device/native';
 import { formatDuration } from './duration';
+import { updateNumbers } from './optimizers';
 import type { Training } from './preparation';
 
 /** What a run would do. */
@@ -118,10 +119,7 @@ async function measureStep({ trainer, model }: Training, signal?: AbortSignal): 
       target: batches.target,
       carryState: batches.carryState,
       learningRates: Float64Array.of(0),
-      beta1: o.beta1,
-      beta2: o.beta2,
-      epsilon: o.epsilon,
-      clip: o.clip,
+      ...updateNumbers(o),
     });
     if (batch === o.batchSize || batches.stepsPerEpoch === 1) times.push(performance.now() - from);
   }

@@ -10,6 +10,7 @@ import { CheckpointKeeper, restore } from './checkpoints';
 import { drawSample } from './epoch-sample';
 import type { CheckpointEvent, EndReason, StepEvent, TrainingEvent } from './events';
 import { GpuMonitor } from './gpu-monitor';
+import { optimizers, updateNumbers } from './optimizers';
 import { stepsOf, type TrainingOptions } from './options';
 import { Pacer } from './pacer';
 import type { TrainedModel, TrainerParts } from './parts';
@@ -75,6 +76,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       model.native,
       parts.run,
       this.batches.carryState,
+      optimizers[options.optimizer].slots,
       options.saveEvery,
       this.#state,
       resume !== undefined,
@@ -212,7 +214,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   }
 
   async #callDevice(cut: BatchCut, rates: Float64Array): Promise<NativeTrainResult> {
-    const { seqLength: steps, beta1, beta2, epsilon, clip } = this.options;
+    const { seqLength: steps } = this.options;
     const { target, carryState } = this.batches;
     const { ids, count, batch } = cut;
     this.#calling = true;
@@ -225,10 +227,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
         target,
         carryState,
         learningRates: rates,
-        beta1,
-        beta2,
-        epsilon,
-        clip,
+        ...updateNumbers(this.options),
       });
     } finally {
       this.#calling = false;

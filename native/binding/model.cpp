@@ -23,6 +23,15 @@ InputCoding to_coding(const std::string& name) {
   throw Error(kInvalidArgument, "input must be scalar, onehot or embedding");
 }
 
+Optimizer to_optimizer(const std::string& name) {
+  for (const Optimizer optimizer : kOptimizers) {
+    bool found = false;
+    with_rule(optimizer, [&](auto rule) { found = name == rule.kName; });
+    if (found) return optimizer;
+  }
+  throw Error(kInvalidArgument, "no optimizer named " + name);
+}
+
 Target to_target(const std::string& name) {
   if (name == "every") return Target::every;
   if (name == "last") return Target::last;
@@ -249,6 +258,8 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
     optimizer.beta2 = get_number(options, "beta2");
     optimizer.epsilon = get_number(options, "epsilon");
     optimizer.clip = get_number(options, "clip");
+    if (options.Has("optimizer")) optimizer.optimizer = to_optimizer(get_string(options, "optimizer"));
+    optimizer.weight_decay = get_number(options, "weightDecay", optimizer.weight_decay);
     call->optimizers.assign(count, optimizer);
     for (int i = 0; i < count; ++i) call->optimizers[i].learning_rate = rates[i];
     call->results.assign(count, {std::nan(""), std::nan(""), false});

@@ -30,9 +30,10 @@ struct ModelSpec {
 
 struct Parameter {
   std::string name;
-  std::vector<int> shape;  // row-major
-  std::size_t offset;      // in floats
-  std::size_t size;        // in floats
+  std::vector<int> shape;                           // row-major
+  std::size_t offset;                               // in floats
+  std::size_t size;                                 // in floats
+  bool decays() const { return shape.size() > 1; }  // weights do under weight decay, biases do not
 };
 
 // Order: [embedding.weight [V, E]], then for each layer weight_ih [4H, in], weight_hh [4H, H], bias_ih [4H], then

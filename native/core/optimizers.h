@@ -16,8 +16,9 @@ namespace cudnn_lstm {
 enum class Optimizer : int { adam };
 inline constexpr Optimizer kOptimizers[] = {Optimizer::adam};
 
-// What the caller says of one step. clip: the gradient g is scaled by clip / norm where its global L2 norm is above it;
-// 0 for none.
+// What the caller says of one step. Before the rule, with every optimiser: the gradient g is scaled by clip / norm
+// where its global L2 norm is above clip (0: never), and every parameter but the biases is scaled by 1 - learning_rate
+// * weight_decay (Loshchilov & Hutter 2019: the decay does not pass through the rule).
 struct OptimizerStep {
   double learning_rate;
   double beta1 = 0.9;
@@ -25,11 +26,13 @@ struct OptimizerStep {
   double epsilon = 1e-7;
   double clip = 0;
   Optimizer optimizer = Optimizer::adam;
+  double weight_decay = 0;
 };
 
 // The numbers of one step as rules read them.
 struct UpdateConstants {
   Optimizer optimizer;
+  float keep;  // the factor of the weight decay, of parameters that decay
   float rate;
   float beta1;
   float beta2;

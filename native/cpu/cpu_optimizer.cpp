@@ -39,6 +39,13 @@ void CpuBackend::update_share(int thread, int threads, const OptimizerStep& opti
   const float scale = optimizer.clip > 0 && norm > optimizer.clip ? static_cast<float>(optimizer.clip / norm) : 1.0f;
   const std::size_t begin = layout_.size() * thread / threads / 16 * 16;
   const std::size_t end = thread + 1 == threads ? layout_.size() : layout_.size() * (thread + 1) / threads / 16 * 16;
+  if (constants.keep != 1.0f) {
+    for (const Parameter& parameter : layout_.parameters()) {
+      if (!parameter.decays()) continue;
+      const std::size_t last = std::min(end, parameter.offset + parameter.size);
+      for (std::size_t i = std::max(begin, parameter.offset); i < last; ++i) parameters_[i] *= constants.keep;
+    }
+  }
   const auto part = [&](AlignedBuffer<float>& slot) { return slot.size() > 0 ? slot.data() + begin : nullptr; };
   kernels_.update(constants, scale, gradients_.data() + begin, part(first_moments_), part(second_moments_),
                   parameters_.data() + begin, end - begin);

@@ -349,6 +349,22 @@ struct DecideStep {
   }
 };
 
+// Runs of the arena, ascending.
+struct Span {
+  std::size_t begin, end;
+};
+struct Spans {
+  const Span* spans;
+  int count;
+
+  CUDNN_LSTM_HD bool hold(std::size_t i) const {
+    for (int span = 0; span < count; ++span) {
+      if (i >= spans[span].begin && i < spans[span].end) return true;
+    }
+    return false;
+  }
+};
+
 // The step's optimiser on every parameter: nothing where the step is not applied. `copy` is the 16-bit copy of the
 // parameters that the products read, nullptr in fp32.
 template <class T>
@@ -359,12 +375,14 @@ struct Update {  // elements: parameters
   float* first_moments;
   float* second_moments;
   T* copy;
+  Spans biases;  // a few: one a layer or so
 
   CUDNN_LSTM_HD void operator()(std::size_t i) const {
     const Cursor& cursor = *step.cursor;
     if (cursor.apply == 0) return;
     const UpdateConstants& constants = step.input().update;
     const float gradient = gradients[i] * cursor.gradient_scale;
+    if (constants.keep != 1.0f && !biases.hold(i)) parameters[i] *= constants.keep;
     with_rule(constants.optimizer, [&](auto rule) {
       update_parameter<decltype(rule)>(constants, gradient, first_moments + i, second_moments + i, parameters + i);
     });

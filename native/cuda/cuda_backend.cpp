@@ -23,6 +23,28 @@ constexpr std::size_t kDrawLogits = std::size_t{1} << 24;
 constexpr const char* kDead =
     "no model of this process can use the GPU any more: restart the process and resume from the last checkpoint";
 
+// Where `segments` put the parameters that do not decay, merged where they adjoin.
+std::vector<Span> bias_spans(const Layout& layout, const std::vector<Segment>& segments) {
+  std::vector<Span> spans;
+  for (const Segment& segment : segments) {
+    for (const Parameter& parameter : layout.parameters()) {
+      const bool inside =
+          segment.canonical >= parameter.offset && segment.canonical < parameter.offset + parameter.size;
+      if (inside && !parameter.decays()) spans.push_back({segment.arena, segment.arena + segment.size});
+    }
+  }
+  std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return a.begin < b.begin; });
+  std::vector<Span> merged;
+  for (const Span& span : spans) {
+    if (!merged.empty() && merged.back().end == span.begin) {
+      merged.back().end = span.end;
+    } else {
+      merged.push_back(span);
+    }
+  }
+  return merged;
+}
+
 }  // namespace
 
 template <class T>
@@ -79,6 +101,10 @@ void CudaBackend<T>::make_arena(const RnnDescriptor& descriptor) {
   if (spec_.coding == InputCoding::embedding) {
     arena_.segments.push_back({layout_.embedding().offset, arena_.embedding, layout_.embedding().size});
   }
+  const std::vector<Span> biases = bias_spans(layout_, arena_.segments);
+  arena_.bias_spans = DeviceBuffer(account_, biases.size() * sizeof(Span), "the places of the biases");
+  CHECK_CUDA(cudaMemcpyAsync(arena_.bias_spans.data(), biases.data(), biases.size() * sizeof(Span),
+                             cudaMemcpyHostToDevice, stream_.get()));
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
 }
 

@@ -276,7 +276,7 @@ void Plan<T>::enqueue_update() {
   for_each_element(
       context_.stream, arena.size,
       Update<T>{view(), gradients, arena.parameters.template as<float>(), arena.first_moments.template as<float>(),
-                arena.second_moments.template as<float>(), arena.rounded.template as<T>()});
+                arena.second_moments.template as<float>(), arena.rounded.template as<T>(), arena.biases()});
   for_each_element(context_.stream, state_layout_.size(),
                    CommitState<T>{cursor_.as<Cursor>(), next_state_.as<T>(), state()});
   for_each_element(context_.stream, 1,

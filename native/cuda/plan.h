@@ -62,7 +62,9 @@ struct Arena {
   DeviceBuffer parameters, gradients, first_moments, second_moments;  // float32 [size]
   DeviceBuffer rounded;                                               // T [size]; unused for float
   DeviceBuffer rounded_gradients;                                     // T [lstm]: cuDNN's gradients; unused for float
+  DeviceBuffer bias_spans;                                            // Span [...]: where the biases are
 
+  Spans biases() const { return {bias_spans.as<Span>(), static_cast<int>(bias_spans.bytes() / sizeof(Span))}; }
   // What the products read.
   T* weights() const { return rounded.data() != nullptr ? rounded.as<T>() : reinterpret_cast<T*>(parameters.data()); }
   // Where cuDNN adds its gradients.

@@ -215,29 +215,3 @@ export function run(
   for (const row of losses) for (const value of row) total += value;
   return { loss: total * scale, losses, gradient, state };
 }
-
-export interface Moments {
-  first: Float64Array;
-  second: Float64Array;
-  step: number;
-}
-
-/** One step of Adam as Keras writes it, after clipping to a global norm (0: none). Changes `parameters` and `moments`. */
-export function adam(
-  parameters: Float64Array,
-  gradient: Float64Array,
-  moments: Moments,
-  o: { learningRate: number; beta1: number; beta2: number; epsilon: number; clip: number },
-): number {
-  const norm = Math.sqrt(gradient.reduce((sum, value) => sum + value * value, 0));
-  const scale = o.clip > 0 && norm > o.clip ? o.clip / norm : 1;
-  moments.step++;
-  const rate = (o.learningRate * Math.sqrt(1 - o.beta2 ** moments.step)) / (1 - o.beta1 ** moments.step);
-  for (let k = 0; k < parameters.length; k++) {
-    const g = gradient[k]! * scale;
-    moments.first[k]! += (1 - o.beta1) * (g - moments.first[k]!);
-    moments.second[k]! += (1 - o.beta2) * (g * g - moments.second[k]!);
-    parameters[k]! -= (rate * moments.first[k]!) / (Math.sqrt(moments.second[k]!) + o.epsilon);
-  }
-  return norm;
-}

@@ -59,6 +59,40 @@ void train_like_cpu(const ModelSpec& spec, Target target, bool carry, bool lazy,
   expect_nothing_left();
 }
 
+void optimizes_like_cpu(Optimizer optimizer, cuda::Algorithm algorithm) {
+  begin_case("optimizes like the CPU: " + std::to_string(static_cast<int>(optimizer)) +
+             (algorithm == cuda::Algorithm::standard ? "" : ", two biases a layer"));
+  standin::reset();
+  standin::settings().persist_supported = true;
+  {
+    const ModelSpec spec = make_spec(InputCoding::embedding, 2, 0);
+    const int steps = 6, batch = 19, count = 12;
+    auto cpu = cpu::create_cpu_backend(spec, 1);
+    auto gpu = make_cuda(spec, cuda::Precision::fp32, algorithm);
+    initialize_both(*cpu, *gpu);
+    const auto ids = make_ids(count * (steps + 1) * batch, spec.vocabulary, 1);
+    std::vector<OptimizerStep> optimizers(count, kOptimizer);
+    for (int i = 0; i < count; ++i) {
+      optimizers[i].optimizer = optimizer;
+      optimizers[i].learning_rate = 1e-2 / (1 + i % 5);
+      optimizers[i].epsilon = 1e-4;
+      optimizers[i].weight_decay = i % 4;
+    }
+    std::vector<StepResult> results(count);
+    const Batch first{ids.data(), steps, batch, Target::every, true};
+    const auto start = read(*cpu, Slot::parameters);
+    expect(cpu->train_steps(first, optimizers.data(), count, results.data(), kNeverStop) == count, "CPU steps");
+    expect(gpu->train_steps(first, optimizers.data(), count, results.data(), kNeverStop) == count, "GPU steps");
+    const auto expected = read(*cpu, Slot::parameters);
+    expect(expected != start, "nothing moved");
+    expect_close(expected, read(*gpu, Slot::parameters), 1e-4, "parameters");
+    expect_close(read(*cpu, Slot::first_moments), read(*gpu, Slot::first_moments), 1e-3, "first moments");
+    expect_close(read(*cpu, Slot::second_moments), read(*gpu, Slot::second_moments), 1e-3, "second moments");
+    expect_clean("optimizing");
+  }
+  expect_nothing_left();
+}
+
 void evaluate_like_cpu(const ModelSpec& spec, Target target, bool dropout) {
   begin_case("evaluates like the CPU: coding " + std::to_string(static_cast<int>(spec.coding)) +
              (target == Target::last ? ", last" : ", every") + (dropout ? ", dropout" : ""));
@@ -304,6 +338,10 @@ void check_numbers() {
     // Two biases a layer in cuDNN, one in the model.
     train_like_cpu(make_spec(coding, 2, 0), Target::every, true, false, cuda::Algorithm::persist_static);
     sample_like_cpu(make_spec(coding, 2, 0.3f), coding == InputCoding::onehot);
+  }
+  for (const Optimizer optimizer : kOptimizers) {
+    optimizes_like_cpu(optimizer, cuda::Algorithm::standard);
+    optimizes_like_cpu(optimizer, cuda::Algorithm::persist_static);
   }
   draws_like_host(make_spec(InputCoding::onehot, 2, 0.3f), false, cuda::Precision::fp32);
   draws_like_host(make_spec(InputCoding::embedding, 1, 0), true, cuda::Precision::tf32);

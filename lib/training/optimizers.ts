@@ -1,0 +1,24 @@
+/** The optimisers as training sees them: what each keeps, and what is its own default. The rules: native/core/optimizers.h. */
+import type { NativeTrainCall, Optimizer, Slot } from '../device/native';
+import type { TrainingOptions } from './options';
+
+/** Arrays as long as the parameters that an optimiser may keep from step to step, and that a resumed run needs. */
+export type MomentSlot = Extract<Slot, 'firstMoments' | 'secondMoments'>;
+
+interface OptimizerDefinition {
+  readonly slots: readonly MomentSlot[];
+  /** What an option is with this optimiser where the user says nothing; above presets. */
+  readonly defaults: Partial<TrainingOptions>;
+}
+
+export const optimizers: Readonly<Record<Optimizer, OptimizerDefinition>> = {
+  adam: { slots: ['firstMoments', 'secondMoments'], defaults: {} },
+};
+
+/** What of the options a train call needs for its updates. */
+export function updateNumbers(
+  options: TrainingOptions,
+): Pick<NativeTrainCall, 'optimizer' | 'beta1' | 'beta2' | 'epsilon' | 'clip' | 'weightDecay'> {
+  const { optimizer, beta1, beta2, epsilon, clip, weightDecay } = options;
+  return { optimizer, beta1, beta2, epsilon, clip, weightDecay };
+}

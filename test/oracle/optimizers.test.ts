@@ -1,0 +1,53 @@
+/** The oracle's optimisers against PyTorch's own, in float64. CUDNN_LSTM_PYTHON names the interpreter; default python3. */
+import { canRun, itWhere, run } from '../fixtures/child';
+import { OracleOptimizer, type RuleName, ruleNames, type StepNumbers } from './optimizers';
+
+const python = process.env.CUDNN_LSTM_PYTHON || 'python3';
+const itWithTorch = itWhere(canRun(python, ['-c', 'import torch']), `${python} has no torch: name one that has`);
+
+/** PyTorch's optimiser of the parameters p, and its epsilon in step t. */
+const spelled: Readonly<Record<RuleName, string>> = {
+  adam: 'torch.optim.Adam(p, lr=lr, betas=(b1, b2)), lambda t: eps / (1 - b2 ** t) ** 0.5',
+};
+
+const script = (cases: readonly { rule: RuleName }[]) => `
+import json, sys, torch
+cases, start, gradients = json.loads(sys.argv[1])
+makers = [${cases.map(({ rule }) => `lambda p: (${spelled[rule]})`)}]
+results = []
+for make, o in zip(makers, cases):
+    lr, b1, b2, eps = o["learningRate"], o["beta1"], o["beta2"], o["epsilon"]
+    weights = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
+    optimizer, epsilon_of = make([weights])
+    for t, gradient in enumerate(gradients, 1):
+        for group in optimizer.param_groups:
+            if "eps" in group: group["eps"] = epsilon_of(t)
+        with torch.no_grad(): weights.mul_(1 - lr * o["weightDecay"])
+        weights.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+    results.append(weights.tolist())
+print(json.dumps(results))
+`;
+
+const numbers: StepNumbers = { learningRate: 0.03, beta1: 0.8, beta2: 0.95, epsilon: 1e-4, clip: 0, weightDecay: 0 };
+
+itWithTorch(
+  "are PyTorch's",
+  async () => {
+    const cases = ruleNames.flatMap((rule) => [0, 0.5].map((weightDecay) => ({ rule, ...numbers, weightDecay })));
+    const start = [0.5, -1, 2, 0, 1e-3];
+    const gradients = Array.from({ length: 7 }, (_, t) => start.map((_, k) => Math.sin(3 * t + k) * 10 ** (k - 3)));
+    const { stdout } = await run(python, ['-c', script(cases), JSON.stringify([cases, start, gradients])]);
+    const expected = JSON.parse(stdout) as number[][];
+    for (const [i, { rule, ...o }] of cases.entries()) {
+      const parameters = Float64Array.from(start);
+      const optimizer = new OracleOptimizer(rule, start.length, () => true);
+      for (const gradient of gradients) optimizer.step(parameters, gradient, o);
+      for (const [k, value] of expected[i]!.entries()) {
+        if (Math.abs(parameters[k]! - value) > 1e-12)
+          throw new Error(`${rule}: ${parameters[k]} where PyTorch has ${value}`);
+      }
+    }
+  },
+  120_000,
+);

@@ -1,0 +1,66 @@
+/**
+ * The optimisers in float64, written to be read: what their papers say, a parameter at a time. `t` counts steps from 1; `first` and
+ * `second` are what each remembers of a parameter, zero at first.
+ */
+
+export interface StepNumbers {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** Global-norm limit of the gradient; 0: none. */
+  clip: number;
+  /** Apart from the rule, on all but the biases. */
+  weightDecay: number;
+}
+
+interface Memory {
+  first: number;
+  second: number;
+}
+
+/** How much a parameter moves against its gradient `g`. */
+type Rule = (o: StepNumbers, t: number, g: number, memory: Memory) => number;
+
+export const rules: Readonly<Record<'adam', Rule>> = {
+  /** Kingma & Ba 2015, section 2, the form that Keras has too: epsilon is added to the root before its correction. */
+  adam: (o, t, g, memory) => {
+    memory.first = o.beta1 * memory.first + (1 - o.beta1) * g;
+    memory.second = o.beta2 * memory.second + (1 - o.beta2) * g ** 2;
+    const rate = (o.learningRate * Math.sqrt(1 - o.beta2 ** t)) / (1 - o.beta1 ** t);
+    return (rate * memory.first) / (Math.sqrt(memory.second) + o.epsilon);
+  },
+};
+
+export type RuleName = keyof typeof rules;
+export const ruleNames = Object.keys(rules) as RuleName[];
+
+export class OracleOptimizer {
+  readonly first: Float64Array;
+  readonly second: Float64Array;
+  #steps = 0;
+
+  /** @param decays Whether weight decay acts on a parameter. */
+  constructor(
+    readonly rule: RuleName,
+    size: number,
+    readonly decays: (k: number) => boolean,
+  ) {
+    this.first = new Float64Array(size);
+    this.second = new Float64Array(size);
+  }
+
+  /** One step; changes `parameters`. */
+  step(parameters: Float64Array, gradient: ArrayLike<number>, o: StepNumbers): void {
+    const norm = Math.sqrt(Array.from(gradient).reduce((sum, value) => sum + value * value, 0));
+    const scale = o.clip > 0 && norm > o.clip ? o.clip / norm : 1;
+    this.#steps++;
+    for (let k = 0; k < parameters.length; k++) {
+      const memory = { first: this.first[k]!, second: this.second[k]! };
+      const kept = parameters[k]! * (this.decays(k) ? 1 - o.learningRate * o.weightDecay : 1);
+      parameters[k] = kept - rules[this.rule](o, this.#steps, gradient[k]! * scale, memory);
+      this.first[k] = memory.first;
+      this.second[k] = memory.second;
+    }
+  }
+}
