@@ -1,0 +1,231 @@
+// Takes the code blocks out of the Markdown files and runs them as they are printed, a file's blocks in order and in a folder of their own.
+// CONTRIBUTING.md, "Documents", says what a block may be and how one is marked that cannot run.
+//
+//   node scripts/run-docs.js                    README.md and docs/*.md in a clone, and in a project that has the package installed
+//   node scripts/run-docs.js --in clone         in one of the two: clone or project
+//   node scripts/run-docs.js docs/texts.md:20   one file, or one block: that of line 20, after the file's blocks before it
+//   node scripts/run-docs.js --list             what there is, and what is not run, with the reason
+//   TARBALL=cudnn-lstm-0.1.0.tgz …              a package that was packed before; otherwise one is packed, without CUDA if need be
+const { spawn, spawnSync } = require('node:child_process');
+const { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } = require('node:fs');
+const { globSync } = require('tinyglobby');
+const os = require('node:os');
+const path = require('node:path');
+const { parseArgs } = require('node:util');
+
+const root = path.join(__dirname, '..');
+const places = ['clone', 'project'];
+/** Beyond this a block is too long for a reader, too; generous, since the machine may have other work. */
+const limitSeconds = 300;
+
+/** The reader's own text, where a document speaks of it: a part of the bundled tale, so that training on it takes seconds. */
+const readersFile = 'mybook.txt';
+
+const languages = {
+  sh: runShell,
+  js: runJavaScript,
+  ts: runTypeScript,
+  python: runPython,
+  json: checkJson,
+  text: () => {},
+};
+
+/** The blocks of a Markdown file: where each begins, its language and text, and what the comments right above it say. */
+function blocksOf(file) {
+  const blocks = [];
+  let marks = [];
+  let block;
+  readFileSync(path.resolve(root, file), 'utf8')
+    .split('\n')
+    .forEach((line, i) => {
+      const place = `${file}:${i + 1}`;
+      if (block !== undefined) {
+        if (line.trimEnd() === block.fence) {
+          blocks.push({ ...block, text: `${block.lines.join('\n')}\n` });
+          block = undefined;
+        } else block.lines.push(line.slice(block.indent));
+        return;
+      }
+      const opening = /^( *)(`{3,})(.*)$/.exec(line);
+      if (opening) {
+        const [, spaces, ticks, language] = opening;
+        block = { file, line: i + 1, place, fence: spaces + ticks, indent: spaces.length, language, lines: [], marks };
+        marks = [];
+      } else if (/^ *<!-- .* -->$/.test(line)) marks.push(line.trim().slice(5, -4));
+      else marks = [];
+    });
+  if (block !== undefined) throw new Error(`${block.place}: the block does not end`);
+  return blocks.map(checkBlock);
+}
+
+function checkBlock({ place, language, marks, ...rest }) {
+  if (languages[language] === undefined)
+    throw new Error(`${place}: a block's language is one of ${Object.keys(languages).join(', ')}, not '${language}'`);
+  const block = { ...rest, place, language, in: places };
+  for (const mark of marks) {
+    const [, kind, value] = /^(not run|only in a|file):? (.+)$/.exec(mark) ?? [];
+    if (kind === 'not run') block.reason = value;
+    else if (kind === 'only in a' && places.includes(value)) block.in = [value];
+    else if (kind === 'file') block.name = value;
+    else throw new Error(`${place}: no such mark: <!-- ${mark} -->`);
+  }
+  return block;
+}
+
+/** Runs a program of a block; throws what it printed if it fails. After the limit it ends with all that it started. */
+async function run(program, args, folder, input = '') {
+  const env = { ...process.env, npm_config_update_notifier: 'false' };
+  const child = spawn(program, args, { cwd: folder, env, detached: true });
+  let printed = '';
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (printed += text));
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    process.kill(-child.pid, 'SIGKILL');
+  }, limitSeconds * 1000);
+  // Without input, a command that waits for its reader ends.
+  child.stdin.on('error', () => {}).end(input);
+  const status = await new Promise((done, fail) =>
+    child.on('error', fail).on('close', (code, signal) => done(code ?? signal)),
+  );
+  clearTimeout(timer);
+  if (status === 0) return;
+  const why = late ? `not done after ${limitSeconds} s` : `exit code ${status}`;
+  throw new Error(`${why}\n${printed.trimEnd().split('\n').slice(-25).join('\n')}`);
+}
+
+/** Every command must end with 0, but for one whose line says `# refused`, which must not. */
+async function runShell(block, folder) {
+  const script = block.text
+    .split('\n')
+    .map((line) => (/ # refused\b/.test(line) ? `if\n${line}\nthen echo 'this was not refused' >&2; exit 1; fi` : line))
+    .join('\n');
+  await run('bash', ['-euo', 'pipefail', '-c', script], folder);
+}
+
+async function runJavaScript(block, folder) {
+  const file = block.name ?? `block-${block.line}.${/\brequire\(/.test(block.text) ? 'cjs' : 'mjs'}`;
+  writeFileSync(path.join(folder, file), block.text);
+  await run(process.execPath, block.name === undefined ? [file] : ['--check', file], folder);
+}
+
+/** Compiled with all checks, then run. */
+async function runTypeScript(block, folder) {
+  const file = block.name ?? `block-${block.line}.mts`;
+  writeFileSync(path.join(folder, file), block.text);
+  const compilerOptions = {
+    strict: true,
+    skipLibCheck: true,
+    target: 'es2022',
+    module: 'nodenext',
+    typeRoots: [path.join(root, 'node_modules', '@types')],
+    types: ['node'],
+  };
+  writeFileSync(path.join(folder, 'tsconfig.block.json'), JSON.stringify({ compilerOptions, files: [file] }));
+  await run(process.execPath, [require.resolve('typescript/bin/tsc'), '-p', 'tsconfig.block.json'], folder);
+  if (block.name === undefined) await run(process.execPath, [file.replace(/ts$/, 'js')], folder);
+}
+
+async function runPython(block, folder) {
+  const python = process.env.CUDNN_LSTM_PYTHON;
+  if (python === undefined) return 'CUDNN_LSTM_PYTHON names no Python that has the packages';
+  await run(python, ['-'], folder, block.text);
+}
+
+function checkJson(block, folder) {
+  JSON.parse(block.text);
+  if (block.name !== undefined) writeFileSync(path.join(folder, block.name), block.text);
+}
+
+/** A fresh clone with what `npm install` puts there, or an empty project that has the package. */
+async function makeFolder(kind, place, tarball) {
+  const folder = mkdtempSync(path.join(place, `${kind}-`));
+  if (kind === 'clone') {
+    await run('git', ['clone', '--quiet', root, '.'], folder);
+    symlinkSync(path.join(root, 'node_modules'), path.join(folder, 'node_modules'));
+    for (const name of ['dist', 'build/Release', 'build/sources.sha256'])
+      cpSync(path.join(root, name), path.join(folder, name), { recursive: true });
+  } else {
+    writeFileSync(path.join(folder, 'package.json'), '{ "name": "user", "version": "1.0.0", "private": true }\n');
+    await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', tarball], folder);
+  }
+  const tale = readFileSync(path.join(root, 'corpora', 'the-lamplighters-road.txt'), 'utf8');
+  writeFileSync(path.join(folder, readersFile), tale.slice(0, 20_000));
+  return folder;
+}
+
+function pack(place) {
+  if (process.env.TARBALL) return path.resolve(process.env.TARBALL);
+  const env = { ...process.env, ALLOW_CPU_ONLY: '1' };
+  for (const args of [
+    ['run', '--silent', 'prebuilds'],
+    ['pack', '--silent', '--pack-destination', place],
+    ['run', 'build'],
+  ]) {
+    const result = spawnSync('npm', args, { cwd: root, env, encoding: 'utf8' });
+    if (result.status !== 0) throw new Error(`npm ${args.join(' ')}: ${result.stderr}`);
+  }
+  return globSync('*.tgz', { cwd: place, absolute: true })[0];
+}
+
+async function runFile(file, last, kind, place, tarball) {
+  const blocks = blocksOf(file).filter((block) => block.in.includes(kind) && block.line <= last);
+  if (!blocks.some((block) => block.reason === undefined)) return 0;
+  const folder = await makeFolder(kind, place, tarball);
+  let failed = 0;
+  for (const block of blocks) {
+    if (block.reason !== undefined) continue;
+    const began = Date.now();
+    try {
+      const skipped = await languages[block.language](block, folder);
+      const seconds = ((Date.now() - began) / 1000).toFixed(1);
+      console.log(
+        `${skipped ? 'skipped' : 'ok'} ${block.place} ${block.language} in a ${kind} ${skipped ?? `(${seconds} s)`}`,
+      );
+    } catch (error) {
+      console.log(`FAILED ${block.place} ${block.language} in a ${kind}: ${error.message}`);
+      failed++;
+    }
+  }
+  rmSync(folder, { recursive: true });
+  return failed;
+}
+
+async function main() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { in: { type: 'string', multiple: true, default: places }, list: { type: 'boolean', default: false } },
+  });
+  const every = globSync(['*.md', 'docs/**/*.md', 'bench/**/*.md', '!docs/api/**', '!**/node_modules/**'], {
+    cwd: root,
+  }).sort();
+  const wanted = positionals.length > 0 ? positionals : every;
+  const files = wanted
+    .map((each) => /^(.*?)(?::(\d+))?$/.exec(each).slice(1))
+    .map(([file, line]) => [file, line ?? Infinity]);
+  const blocks = files.flatMap(([file]) => blocksOf(file));
+  for (const { place, language, reason, in: kinds } of blocks) {
+    if (values.list && reason === undefined)
+      console.log(`${place}: ${language}${kinds.length === 1 ? `, only in a ${kinds[0]}` : ''}`);
+    if (reason !== undefined) console.log(`not run ${place}: ${reason}`);
+  }
+  if (values.list) return;
+
+  if (!existsSync(path.join(root, 'build', 'Release'))) throw new Error('nothing is built: npm install');
+  const place = mkdtempSync(path.join(os.tmpdir(), 'docs-'));
+  let failed = 0;
+  try {
+    const tarball = values.in.includes('project') ? pack(place) : undefined;
+    for (const kind of values.in)
+      for (const [file, line] of files) failed += await runFile(file, Number(line), kind, place, tarball);
+  } finally {
+    rmSync(place, { recursive: true });
+  }
+  if (failed > 0) console.log(`${failed} blocks failed`);
+  process.exitCode = failed > 0 ? 1 : 0;
+}
+
+main().catch((error) => {
+  console.error(error.message);
+  process.exitCode = 1;
+});

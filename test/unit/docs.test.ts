@@ -1,0 +1,109 @@
+/** The documents' code blocks: what marks they have, and that the program which runs them finds what is wrong. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { packageRoot } from '../../lib/device/native';
+import { run } from '../fixtures/child';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'docs-test-'));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+const runDocs = (...args: string[]) =>
+  run(process.execPath, [join(packageRoot, 'scripts', 'run-docs.js'), ...args], { timeout: 170_000 });
+
+async function document(...lines: string[]): Promise<string> {
+  const file = join(folder, 'page.md');
+  await writeFile(file, `${lines.join('\n')}\n`);
+  return file;
+}
+
+it('every block of every document has a language, and those that are not run have a reason', async () => {
+  const { code, stdout, stderr } = await runDocs('--list');
+  expect(stderr).toBe('');
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^README\.md:\d+: sh$/m);
+  expect(stdout).toMatch(/^not run README\.md:\d+: .+/m);
+});
+
+it.each([
+  ['a block without a language', ['```', 'ls', '```'], "page.md:1: a block's language is one of"],
+  [
+    'a mark that is none',
+    ['<!-- not ran: why -->', '```sh', 'ls', '```'],
+    'page.md:2: no such mark: <!-- not ran: why -->',
+  ],
+  ['a block without an end', ['```sh', 'ls'], 'page.md:1: the block does not end'],
+])('%s is an error', async (_what, lines, message) => {
+  const { code, stderr } = await runDocs('--list', await document(...lines));
+  expect(stderr).toContain(message);
+  expect(code).toBe(1);
+});
+
+it('blocks run in order in one folder; each that fails is named', async () => {
+  const file = await document(
+    '```sh',
+    'echo one > file',
+    'false # refused: as it should be',
+    '```',
+    '- an indented one',
+    '  ```sh',
+    '  test "$(cat file)" = one',
+    '  ```',
+    '```sh',
+    'true # refused: but it was not',
+    '```',
+    '```sh',
+    'false',
+    'true',
+    '```',
+    '<!-- file: options.json -->',
+    '```json',
+    '{ "hidden": 8 }',
+    '```',
+    '```js',
+    "import { readFileSync } from 'node:fs';",
+    "if (JSON.parse(readFileSync('options.json', 'utf8')).hidden !== 8) throw new Error('not written');",
+    '```',
+    '```ts',
+    "import { LanguageModel } from 'cudnn-lstm';",
+    'const load: number = LanguageModel.load;',
+    '```',
+    '```ts',
+    "import { LanguageModel } from 'cudnn-lstm';",
+    'const load: string = typeof LanguageModel.load;',
+    "if (load !== 'function') throw new Error(load);",
+    '```',
+    '```json',
+    '{ hidden: 8 }',
+    '```',
+    '<!-- not run: it would never end -->',
+    '```sh',
+    'sleep infinity',
+    '```',
+    '<!-- only in a project -->',
+    '```sh',
+    'false',
+    '```',
+  );
+  const { code, stdout } = await runDocs('--in', 'clone', file);
+  const said = stdout
+    .split('\n')
+    .flatMap((line) => /^(ok|FAILED|not run) \S*page\.md:(\d+)/.exec(line)?.slice(1).join(' ') ?? []);
+  expect(said).toEqual([
+    'not run 37',
+    'ok 1',
+    'ok 6',
+    'FAILED 9',
+    'FAILED 12',
+    'ok 17',
+    'ok 20',
+    'FAILED 24',
+    'ok 28',
+    'FAILED 33',
+  ]);
+  expect(stdout).toMatch(/page\.md:24.*: exit code \d\n.*TS2322/);
+  expect(code).toBe(1);
+}, 180_000);
