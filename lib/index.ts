@@ -9,6 +9,7 @@
 export {
   type Checkpoint,
   type CheckpointMetadata,
+  type CorpusRecord,
   loadCheckpoint,
   type ModelShape,
   type ResumeState,

@@ -2,7 +2,13 @@
  * A character-level LSTM language model: its weights on a device, its vocabulary, and what can be done with them. The commands
  * are thin layers over this class and the trainer.
  */
-import { type CheckpointMetadata, loadCheckpoint, type ModelShape, saveCheckpoint } from './checkpoint/checkpoint';
+import {
+  type CheckpointMetadata,
+  type CorpusRecord,
+  loadCheckpoint,
+  type ModelShape,
+  saveCheckpoint,
+} from './checkpoint/checkpoint';
 import { resolveCheckpoint } from './checkpoint/run-directory';
 import { type Normalization, normalizeText } from './corpus/normalization';
 
@@ -35,6 +41,8 @@ export interface CreateOptions extends ModelOptions {
   target?: Target | undefined;
   /** Length of the windows it is trained on. Default 100. */
   seqLength?: number | undefined;
+  /** What it is trained on, for the record. */
+  corpus?: CorpusRecord | undefined;
   /** The effective training configuration, for the record. */
   configuration?: Record<string, unknown> | undefined;
 }
@@ -123,6 +131,7 @@ export class LanguageModel implements Disposable {
       vocabulary: [...vocabulary.symbols],
       normalization: o.normalization ?? { lowercase: false },
       model,
+      ...(o.corpus ? { corpus: o.corpus } : {}),
       configuration: o.configuration ?? {},
       target: o.target ?? 'every',
       seqLength: o.seqLength ?? 100,

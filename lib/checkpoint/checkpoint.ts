@@ -1,5 +1,6 @@
 /** What a checkpoint holds, and how it lies in a safetensors file (docs/checkpoint-format.md). */
 import { z } from 'zod';
+import { corpusName } from '../corpus/names';
 import type { Normalization } from '../corpus/normalization';
 import { largestVocabulary, Vocabulary } from '../corpus/vocabulary';
 import { gateActivations, type NativeParameter, type Target } from '../device/native';
@@ -30,6 +31,14 @@ export interface ResumeState {
   extra: Record<string, unknown>;
 }
 
+/** What a model was trained on, for people to know: no program finds the text by it. */
+export interface CorpusRecord {
+  /** Of the text's file or files, without their folders: a model that is given away does not tell where its author keeps them. */
+  name: string;
+  /** Of the normalised text as UTF-8. */
+  sha256?: string | undefined;
+}
+
 export interface CheckpointMetadata {
   format: 'cudnn-lstm';
   formatVersion: 1;
@@ -37,7 +46,8 @@ export interface CheckpointMetadata {
   vocabulary: string[];
   normalization: Normalization;
   model: Omit<ModelShape, 'vocabulary'>;
-  /** The effective options of the run. */
+  corpus?: CorpusRecord | undefined;
+  /** The effective options of the run. A `corpus` in them is not saved. */
   configuration: Record<string, unknown>;
   /** What it was trained for: windows ('last') are sampled by sliding a window, 'every' by carrying the state. */
   target: Target;
@@ -80,7 +90,13 @@ const resumeSchema = z.looseObject({
   corpusLength: count,
   scheduleSteps: count,
   best: z
-    .strictObject({ epoch: count, step: count.optional(), loss: z.number(), file: z.string().max(255) })
+    .strictObject({
+      epoch: count,
+      step: count.optional(),
+      loss: z.number(),
+      // A name in the run's directory, never a path out of it.
+      file: z.string().regex(/^(?!\.)[^/\\\0]{1,255}$/, 'it is no file name'),
+    })
     .optional(),
   elapsedSeconds: z.number().min(0),
   extra: z.record(z.string(), z.unknown()),
@@ -89,6 +105,7 @@ const resumeSchema = z.looseObject({
 const metadataSchema = z.strictObject({
   format: z.literal('cudnn-lstm'),
   formatVersion: z.literal(1),
+  formatMinorVersion: count.optional(),
   vocabulary: z.array(z.string().max(2)).min(1).max(largestVocabulary),
   normalization: z.strictObject({
     lowercase: z.boolean(),
@@ -104,6 +121,7 @@ const metadataSchema = z.strictObject({
     dropout: z.number().min(0).lt(1),
     gateActivation: z.enum(gateActivations).optional(),
   }),
+  corpus: z.looseObject({ name: z.string().max(1000), sha256: z.string().max(128).optional() }).optional(),
   configuration: z.record(z.string(), z.unknown()),
   target: z.enum(['every', 'last']),
   seqLength: extent(1 << 24),
@@ -120,9 +138,25 @@ const knownKeys = new Set(Object.keys(metadataSchema.shape));
 /** Metadata values are strings: plain ones as they are, all else as JSON. */
 const plainStrings = new Set(['format', 'version', 'target']);
 
+/**
+ * Says what this version adds to format 1, which no reader need know: 1: `corpus`. Before, `configuration` had a list of absolute
+ * paths of that name.
+ */
+const formatMinorVersion = 1;
+
+/** Puts a name in the place of the paths that a configuration may have. */
+function withoutPaths(metadata: CheckpointMetadata): CheckpointMetadata {
+  const { corpus: sources, ...configuration } = metadata.configuration;
+  if (sources === undefined) return metadata;
+  const named = Array.isArray(sources) && sources.every((source) => typeof source === 'string');
+  const sha256 = metadata.training?.corpusSha256;
+  const corpus = metadata.corpus ?? (named ? { name: corpusName(sources), ...(sha256 ? { sha256 } : {}) } : undefined);
+  return { ...metadata, configuration, ...(corpus ? { corpus } : {}) };
+}
+
 function encodeMetadata(metadata: CheckpointMetadata): Record<string, string> {
-  const { others, ...known } = metadata;
-  const encoded: Record<string, string> = { ...others };
+  const { others, ...known } = withoutPaths(metadata);
+  const encoded: Record<string, string> = { ...others, formatMinorVersion: JSON.stringify(formatMinorVersion) };
   for (const [key, value] of Object.entries(known)) {
     if (value === undefined) continue;
     encoded[key] = plainStrings.has(key) ? (value as string) : JSON.stringify(value);
@@ -150,13 +184,14 @@ function decodeMetadata(path: string, encoded: Record<string, string>): Checkpoi
     }
   }
   if (raw.formatVersion !== 1)
-    refuse(`it has format version ${String(raw.formatVersion)}; this package reads 1: update it`);
+    refuse(`it has format version ${JSON.stringify(raw.formatVersion)}; this package reads 1: update it`);
   const parsed = metadataSchema.safeParse(raw);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     refuse(`its metadata '${issue?.path.join('.')}' is wrong: ${issue?.message}`, parsed.error);
   }
-  const metadata = parsed.data as CheckpointMetadata;
+  const { formatMinorVersion: _, ...known } = parsed.data as CheckpointMetadata & { formatMinorVersion?: number };
+  const metadata = withoutPaths(known);
   try {
     new Vocabulary(metadata.vocabulary);
   } catch (error) {

@@ -121,6 +121,10 @@ function checkpointLines(info: CheckpointInfo, run: Run | undefined): string[] {
     const no = 'no: weights only (train --resume takes the directory of a run)';
     lines.push(`resumable:      ${info.training ? "yes: train --resume takes its run's directory" : no}`);
   }
+  if (info.corpus) {
+    const { name, sha256 } = info.corpus;
+    lines.push(`corpus:         ${name}${sha256 === undefined ? '' : ` (SHA-256 ${sha256})`}`);
+  }
   lines.push('configuration:');
   for (const [key, value] of Object.entries(info.configuration)) lines.push(`  ${key}: ${JSON.stringify(value)}`);
   return lines;

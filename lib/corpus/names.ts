@@ -6,6 +6,11 @@ export function nameSome(names: readonly string[]): string {
   return names.slice(0, 3).join(', ') + (more > 0 ? ` and ${more.toLocaleString('en')} more` : '');
 }
 
+/** A corpus as a file that is given away may call it: the names of its files, without the folders that they are in. */
+export function corpusName(sources: readonly string[]): string {
+  return nameSome(sources.map((source) => source.split(/[\\/]/).findLast((part) => part !== '') ?? source));
+}
+
 /** Numbers of any length, and what stands between them. */
 const parts = (name: string) => name.split(/(\d+)/);
 

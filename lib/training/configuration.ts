@@ -3,7 +3,7 @@
  * being resumed > preset > default.
  */
 import { CheckpointError, DataError, UsageError } from '../errors';
-import { FileProblem, readSmallInput } from '../files';
+import { FileProblem, readSmallFile, readSmallInput } from '../files';
 import { levenshtein, nearest, optionSynonyms } from '../nearest';
 import { optimizers } from './optimizers';
 import {
@@ -23,7 +23,7 @@ export interface Configuration {
   readonly options: TrainingOptions;
   /** Where each value comes from: 'flag --hidden', 'CUDNN_LSTM_HIDDEN', 'my.json', 'checkpoint', 'preset fast' or 'default'. */
   readonly sources: Readonly<Record<OptionName, string>>;
-  /** The corpus that a configuration file or the checkpoint names, for when none is given as an argument. */
+  /** The corpus that a configuration file names, for when none is given as an argument. */
   readonly corpus?: readonly string[];
 }
 
@@ -88,14 +88,14 @@ export function resolveConfiguration(request: ConfigurationRequest): Configurati
       sources[name] = layer.place(name);
     }
   }
-  const corpus = corpusOf(request.file) ?? corpusOf(request.checkpoint);
+  const corpus = corpusOf(request.file);
   return { options: options as unknown as TrainingOptions, sources, ...(corpus ? { corpus } : {}) };
 }
 
-/** The part of a configuration that config.json and checkpoints record; it can be read back as a configuration file. */
-export function recordedConfiguration(options: TrainingOptions, corpus: readonly string[]): Record<string, unknown> {
+/** The options that config.json and checkpoints record; they can be read back as a configuration file. */
+export function recordedOptions(options: TrainingOptions): Record<string, unknown> {
   const { out: _, ...kept } = options;
-  return { ...JSON.parse(JSON.stringify(kept)), corpus: [...corpus] };
+  return JSON.parse(JSON.stringify(kept)) as Record<string, unknown>;
 }
 
 /** Bytes; a configuration has fifty keys. */
@@ -117,6 +117,29 @@ export async function readConfigurationFile(path: string, signal?: AbortSignal):
       cause,
     });
   }
+  return parseConfiguration(path, content);
+}
+
+/**
+ * The corpus that the config.json of a run's directory names: what a resumed run reads when it is given no other. Somebody else may
+ * have written it, so it is no more than looked into.
+ *
+ * @throws DataError if it cannot be read, or names none.
+ */
+export async function readRecordedCorpus(path: string): Promise<readonly string[]> {
+  let content: Buffer;
+  try {
+    content = await readSmallFile(path, configurationLimit);
+  } catch (cause) {
+    if (cause instanceof FileProblem) throw new DataError(cause.message, { cause });
+    throw cause;
+  }
+  const corpus = corpusOf(parseConfiguration(path, content.toString()));
+  if (corpus === undefined) throw new DataError(`${path} names no corpus`);
+  return corpus;
+}
+
+function parseConfiguration(path: string, content: string): NamedValues {
   let values: unknown;
   try {
     values = JSON.parse(content);
@@ -239,5 +262,5 @@ function corpusOf(named: NamedValues | undefined): readonly string[] | undefined
   const corpus = named?.values.corpus;
   if (corpus === undefined) return undefined;
   if (Array.isArray(corpus) && corpus.every((source) => typeof source === 'string')) return corpus;
-  throw new UsageError(`corpus in ${named?.name} must be a list of files.`);
+  throw new DataError(`corpus in ${named?.name} must be a list of files, such as ["book.txt"].`);
 }

@@ -7,16 +7,19 @@ import { makeDirectory, toDiskError } from '../checkpoint/disk';
 import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
 import { type Corpus, openCorpus } from '../corpus/corpus';
 import { checkEncoding } from '../corpus/decode';
+import { corpusName } from '../corpus/names';
 import { Vocabulary } from '../corpus/vocabulary';
 import type { DeviceName } from '../device/choose';
 import { loadNative } from '../device/native';
 import { CheckpointError, DataError, UsageError } from '../errors';
+import { kindOf } from '../files';
 import { LanguageModel } from '../model';
 import { createBatches } from './batches';
 import {
   type Configuration,
   readConfigurationFile,
-  recordedConfiguration,
+  readRecordedCorpus,
+  recordedOptions,
   resolveConfiguration,
 } from './configuration';
 import type { TrainingEvent } from './events';
@@ -171,14 +174,12 @@ export async function openTraining(request: TrainingRequest = {}, plan = false):
   const { options } = configuration;
   const undo: (() => unknown)[] = [() => configured[Symbol.asyncDispose]()];
   try {
-    const sources = request.corpus?.length ? request.corpus : (configuration.corpus ?? []);
-    const corpus = await openTrainingCorpus(sources, options, resumed, request.signal).catch((error) => {
-      throw request.corpus?.length || !resumed ? error : movedCorpus(error, sources, resumed);
-    });
+    const named = request.corpus?.length ? request.corpus : configuration.corpus;
+    const sources = named ?? (resumed ? await recordedSources(resumed) : []);
+    const corpus = await openTrainingCorpus(sources, options, resumed, request.signal);
     undo.push(() => corpus.close());
     checkCorpus(corpus, options, resumed);
-    const recorded = recordedConfiguration(options, sources.map(absolute));
-    const model = await createModel(corpus, options, recorded);
+    const model = await createModel(corpus, options);
     undo.push(() => model.dispose());
     const run = plan || resumed ? undefined : await createRun(options.out ?? (await newDirectory(sources)));
     if (run) undo.push(() => run.close());
@@ -191,7 +192,7 @@ export async function openTraining(request: TrainingRequest = {}, plan = false):
       ...(resumed ? { resume: resumed } : {}),
       signal: request.signal,
     });
-    await writable?.writeConfiguration(recorded);
+    await writable?.writeConfiguration({ ...recordedOptions(options), corpus: sources.map(absolute) });
     return new Training(configuration, corpus, model, trainer, run ?? resumed?.run);
   } catch (error) {
     for (const step of undo.reverse()) await step();
@@ -216,22 +217,46 @@ function openTrainingCorpus(
   });
 }
 
-/** The error of a run whose corpus, which nobody named this time, is not where it was. */
-function movedCorpus(error: unknown, sources: readonly string[], { run }: ResumedRun): unknown {
-  const gone = sources.find((source) => isAbsolute(source) && !existsSync(source));
-  if (!(error instanceof DataError) || gone === undefined) return error;
-  return new DataError(
-    `${gone} is not there, which the run in ${run.path} was trained on; name its new place: train FILE --resume ${run.path}`,
-    { cause: error },
-  );
+/**
+ * The corpus of a run, where nobody names it anew: what the config.json of its directory says, never its checkpoint. Of the places
+ * named there only files and directories are read: whoever wrote it may not be the one who resumes the run.
+ *
+ * @throws DataError that says how to name the text, if it does not say which it is, or that is not where it was.
+ */
+async function recordedSources({ run, checkpoint }: ResumedRun): Promise<readonly string[]> {
+  const what = `the run in ${run.path} was trained on`;
+  const remedy = (place: string) => `name ${place}: train FILE --resume ${run.path}`;
+  const sources = await readRecordedCorpus(join(run.path, 'config.json')).catch((error: unknown) => {
+    if (!(error instanceof DataError)) throw error;
+    const { name } = checkpoint.metadata.corpus ?? {};
+    const text = `the text that ${what}${name === undefined ? '' : ` (${name})`}`;
+    throw new DataError(`${error.message}, so where ${text} lies is not known; ${remedy('its place')}`, {
+      cause: error,
+    });
+  });
+  for (const source of sources) {
+    if (source === '-') {
+      throw new DataError(
+        `standard input, which ${what}, is another now; give it again, train - --resume ${run.path}, or ${remedy('a file')}`,
+      );
+    }
+    const found = await lookAt(source);
+    if (found === undefined && isAbsolute(source)) {
+      throw new DataError(`${source} is not there, which ${what}; ${remedy('its new place')}`);
+    }
+    if (found && !found.isFile() && !found.isDirectory()) {
+      throw new DataError(`${source}, which ${what}, is ${kindOf(found)}, not a file; ${remedy('its place')}`);
+    }
+  }
+  return sources;
 }
 
 /** Everything that can be wrong with a corpus, before a device is asked for memory. */
 function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedRun | undefined): void {
-  const training = resumed?.checkpoint.metadata.training;
+  const { training, corpus: recorded } = resumed?.checkpoint.metadata ?? {};
   if (training && (training.corpusSha256 !== corpus.sha256 || training.corpusLength !== corpus.length)) {
     throw new DataError(
-      `The corpus is not the one that ${resumed?.path} was trained on (${training.corpusLength.toLocaleString('en')} characters ` +
+      `The corpus is not the one that ${resumed?.path} was trained on (${recorded ? `${recorded.name}, ` : ''}${training.corpusLength.toLocaleString('en')} characters ` +
         `then, ${corpus.length.toLocaleString('en')} now, or others): give that corpus, or start a new run without --resume.`,
     );
   }
@@ -243,11 +268,7 @@ function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedR
   createBatches(corpus.ids, splitCorpus(corpus.length, options).training, options);
 }
 
-function createModel(
-  corpus: Corpus,
-  o: TrainingOptions,
-  configuration: Record<string, unknown>,
-): Promise<LanguageModel> {
+function createModel(corpus: Corpus, o: TrainingOptions): Promise<LanguageModel> {
   const shape: ModelShape = {
     vocabulary: corpus.vocabulary.size,
     layers: o.layers,
@@ -264,7 +285,8 @@ function createModel(
     normalization: corpus.normalization,
     target: o.target,
     seqLength: o.seqLength,
-    configuration,
+    corpus: { name: corpusName(corpus.sources), sha256: corpus.sha256 },
+    configuration: recordedOptions(o),
   });
 }
 

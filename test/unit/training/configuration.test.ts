@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import {
   describeConfiguration,
   readConfigurationFile,
-  recordedConfiguration,
+  recordedOptions,
   resolveConfiguration,
 } from '../../../lib/training/configuration';
 import { formatDuration, parseDuration } from '../../../lib/training/duration';
@@ -74,16 +74,14 @@ describe('resolveConfiguration', () => {
   });
 
   describe('of a resumed run', () => {
-    const recorded = recordedConfiguration({ ...presetOptions('proj-basic'), hidden: 48, maxTime: 9, out: 'runs/x' }, [
-      'a.txt',
-    ]);
-    const checkpoint = { name: 'last.safetensors', values: recorded };
+    const recorded = recordedOptions({ ...presetOptions('proj-basic'), hidden: 48, maxTime: 9, out: 'runs/x' });
+    const checkpoint = { name: 'last.safetensors', values: { ...recorded, corpus: ['a.txt'] } };
 
     it('keeps what the checkpoint has, except what belongs to one invocation', () => {
       const { options, sources, corpus } = resolveConfiguration({ checkpoint, flags: { epochs: '99' } });
       expect([options.hidden, options.target, options.epochs, options.maxTime]).toEqual([48, 'last', 99, undefined]);
       expect([sources.hidden, sources.epochs]).toEqual(['checkpoint', 'flag --epochs']);
-      expect(corpus).toEqual(['a.txt']);
+      expect(corpus).toBeUndefined(); // A checkpoint chooses no file to read.
     });
 
     it('refuses to change what the model and the order of the data depend on', () => {
@@ -108,7 +106,7 @@ describe('configuration files', () => {
     try {
       const path = join(folder, 'config.json');
       const options = { ...presetOptions('fast'), hidden: 77 };
-      await writeFile(path, JSON.stringify(recordedConfiguration(options, ['alice'])));
+      await writeFile(path, JSON.stringify({ ...recordedOptions(options), corpus: ['alice'] }));
       const file = await readConfigurationFile(path);
       const configuration = resolveConfiguration({ file });
       expect(configuration.options).toEqual(options);
@@ -135,7 +133,7 @@ describe('--validation-every', () => {
     expect([typed(3), typed('7steps')]).toEqual([3, '7steps']);
     const env = { CUDNN_LSTM_VALIDATION_EVERY: '9steps' };
     expect(resolveConfiguration({ env }).options.validationEvery).toBe('9steps');
-    const recorded = recordedConfiguration(resolveConfiguration({ env }).options, []);
+    const recorded = recordedOptions(resolveConfiguration({ env }).options);
     expect(resolveConfiguration({ file: { name: 'config.json', values: recorded } }).options.validationEvery).toBe(
       '9steps',
     );

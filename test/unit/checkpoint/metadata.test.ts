@@ -1,0 +1,85 @@
+/** Every key of a checkpoint's metadata, with a value of every JSON type: it loads, or the error is the package's own. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadCheckpoint, readCheckpointMetadata, saveCheckpoint } from '../../../lib/checkpoint/checkpoint';
+import { CheckpointError } from '../../../lib/errors';
+import { fileOf, partsOf, tinyCheckpoint, tinyLayout } from '../../fixtures/checkpoints';
+
+let folder: string;
+let path: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'metadata-'));
+  path = join(folder, 'file.safetensors');
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** At least one of each type, and what lies at the ends of numbers and depths. */
+const values = [
+  ...[
+    'null',
+    'true',
+    'false',
+    '0',
+    '-0',
+    '1',
+    '-1',
+    '1.5',
+    '1e400',
+    '9007199254740993',
+    '""',
+    '"x"',
+    '"\\u0000"',
+    '"\\ud800"',
+  ],
+  ...['[]', '[null]', '[[[]]]', '{}', '{"a":{"b":{}}}', '{"toString":1}', '{"constructor":null,"valueOf":{}}'],
+  ...[
+    '{"__proto__":{}}',
+    `${'['.repeat(40)}${']'.repeat(40)}`,
+    '',
+    ' ',
+    'undefined',
+    'NaN',
+    '{',
+    "'x'",
+    '1 2',
+    '\u001b[2J',
+  ],
+];
+
+it('of any type, at any key, or below one', async () => {
+  await saveCheckpoint(path, tinyCheckpoint(), tinyLayout);
+  const { header, data } = partsOf(path);
+  const metadata = header.__metadata__ as Record<string, string>;
+  const changes: [string, Record<string, string | undefined>][] = [];
+  for (const key of [...Object.keys(metadata), 'unheard of']) {
+    for (const value of values) changes.push([`${key} = ${value}`, { ...metadata, [key]: value }]);
+    changes.push([`no ${key}`, { ...metadata, [key]: undefined }]);
+    const whole: unknown = metadata[key]?.startsWith('{') ? JSON.parse(metadata[key]) : undefined;
+    for (const below of Object.keys(whole ?? {})) {
+      for (const value of [...values, undefined]) {
+        const others = Object.entries(whole as object).filter(([name]) => name !== below);
+        const parts = others.map(([name, other]) => `${JSON.stringify(name)}:${JSON.stringify(other)}`);
+        if (value !== undefined) parts.push(`${JSON.stringify(below)}:${value}`);
+        changes.push([`${key}.${below} = ${value}`, { ...metadata, [key]: `{${parts.join()}}` }]);
+      }
+    }
+  }
+  expect(changes.length).toBeGreaterThan(1000);
+  const tally = { loaded: 0, refused: 0 };
+  for (const [what, changed] of changes) {
+    await writeFile(path, fileOf({ ...header, __metadata__: changed }, data));
+    for (const read of [readCheckpointMetadata, loadCheckpoint]) {
+      try {
+        await read(path);
+        tally.loaded++;
+      } catch (error) {
+        expect([what, error]).toEqual([what, expect.any(CheckpointError)]);
+        expect([what, (error as Error).message]).toEqual([what, expect.stringMatching(/^[^\p{Cc}]{20,900}$/u)]);
+        tally.refused++;
+      }
+    }
+  }
+  expect(tally.refused).toBeGreaterThan(1000);
+  expect(tally.loaded).toBeGreaterThan(20);
+}, 120_000);
