@@ -17,7 +17,7 @@ import { chooseDevice, type DeviceRequest } from './device/choose';
 import { fromNative, type GpuUsage, loadNative, type NativeAddon, type Precision, type Target } from './device/native';
 import { type QueuedModel, queued } from './device/queue';
 import { DataError, UsageError } from './errors';
-import { type GeneratedPiece, generatePieces } from './sampling/generate';
+import { type GeneratedPiece, generatePieces, startId } from './sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
 import { checkStops } from './sampling/stop';
 import { type InspectedIds, type InspectionOptions, inspectIds } from './scoring/inspect';
@@ -301,12 +301,7 @@ export class LanguageModel implements Disposable {
 
   #promptIds(o: GenerateOptions): Int32Array {
     const ids = o.prompt ? this.#encode(o.prompt, o.unknown, 'the prompt') : new Int32Array(0);
-    return ids.length > 0 ? ids : Int32Array.of(this.#startId());
-  }
-
-  /** What a text without a prompt follows: a line break, or a space, or whatever symbol is first. */
-  #startId(): number {
-    return this.vocabulary.idOf('\n') ?? this.vocabulary.idOf(' ') ?? 0;
+    return ids.length > 0 ? ids : Int32Array.of(startId(this.vocabulary));
   }
 
   #idsOf(text: string | ReadableIds, unknown?: 'error' | 'skip'): ReadableIds {

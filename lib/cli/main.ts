@@ -28,6 +28,10 @@ const subcommands: Record<string, Subcommand> = {
     summary: 'a model that PyTorch trained, as a checkpoint',
     load: () => (require('./import') as typeof import('./import')).importCommand,
   },
+  serve: {
+    summary: "models over HTTP, in the form of OpenAI's API",
+    load: () => (require('./serve') as typeof import('./serve')).serveCommand,
+  },
   reproduce: {
     summary: "the reference's three runs, done again, with a report",
     load: () => (require('./reproduce') as typeof import('./reproduce')).reproduceCommand,

@@ -76,6 +76,11 @@ export async function* generatePieces(
   if (length === 0) for (const stream of running) yield { stream, text: '', finished: 'length' };
 }
 
+/** What a text without a prompt follows: a line break, or a space, or whatever symbol is first. */
+export function startId(vocabulary: Vocabulary): number {
+  return vocabulary.idOf('\n') ?? vocabulary.idOf(' ') ?? 0;
+}
+
 /** Keeps what one chunk needs to know of those before it. */
 class Drawer {
   readonly #native: Pick<NativeModel, 'sample'>;

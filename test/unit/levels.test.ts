@@ -11,7 +11,7 @@ const libLevels = [
   ['sampling', 'scoring'],
   ['model.ts'],
   ['training', 'import'],
-  ['report'],
+  ['report', 'serve'],
   ['index.ts'],
   ['cli'],
   ['train.ts'],

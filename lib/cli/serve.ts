@@ -1,0 +1,155 @@
+/** `serve`: models over HTTP, in the form of OpenAI's API. */
+import { readFile } from 'node:fs/promises';
+import { Command, Option } from 'commander';
+import { harmless } from '../checkpoint/unusable';
+import type { DeviceName } from '../device/choose';
+import { exitCodes, UsageError } from '../errors';
+import { defaultLimits, type Limits } from '../serve/limits';
+import { serveModels } from '../serve/server';
+import {
+  abortOnSignals,
+  addDeviceOptions,
+  type CommandIo,
+  numberOption,
+  parseArguments,
+  processIo,
+  repeatable,
+} from './command';
+
+interface ServeCommandOptions {
+  host: string;
+  port: number;
+  keyFile?: string;
+  allowHost?: string[];
+  cors?: string[];
+  watch?: boolean;
+  memory?: number;
+  grace: number;
+  maxBody: number;
+  maxPrompt: number;
+  maxTokens: number;
+  maxTexts: number;
+  maxQueue: number;
+  device?: DeviceName;
+  threads?: number;
+}
+
+/** The command; see `serve --help`. */
+export async function serveCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
+  const command = parseArguments(syntax(), argv);
+  const o = command.opts<ServeCommandOptions>();
+  using interrupt = abortOnSignals(io);
+  const server = await serveModels(command.args, {
+    host: o.host,
+    port: checkPort(o.port),
+    key: await readKey(o.keyFile),
+    hosts: o.allowHost,
+    origins: (o.cors ?? []).map(checkOrigin),
+    watch: o.watch,
+    memory: o.memory,
+    grace: o.grace * 1000,
+    limits: limitsOf(o),
+    device: o.device,
+    threads: o.threads,
+    log: (line) => io.stderr.write(`${harmless(line)}\n`),
+  });
+  try {
+    await server.models.preload();
+    io.stderr.write(`serving ${server.models.names.map(harmless).join(', ')} at ${server.url}/v1/completions\n`);
+    if (!interrupt.signal.aborted) {
+      await new Promise<void>((resolve) => interrupt.signal.addEventListener('abort', () => resolve(), { once: true }));
+    }
+    io.stderr.write('closing: running answers may end; a second signal ends them at once\n');
+  } finally {
+    await server.close();
+  }
+  return exitCodes.ok;
+}
+
+function limitsOf(o: ServeCommandOptions): Limits {
+  return { body: o.maxBody, prompt: o.maxPrompt, tokens: o.maxTokens, texts: o.maxTexts, queue: o.maxQueue };
+}
+
+async function readKey(file: string | undefined): Promise<string | undefined> {
+  const name = file === undefined ? 'CUDNN_LSTM_KEY' : file;
+  const key = (file === undefined ? process.env.CUDNN_LSTM_KEY : await readFile(file, 'utf8'))?.trim();
+  if (key === undefined) return undefined;
+  if (!/^[\x21-\x7e]{8,1000}$/.test(key)) {
+    throw new UsageError(`${name} must hold a key of 8 to 1,000 visible ASCII characters, without spaces.`);
+  }
+  return key;
+}
+
+function checkPort(port: number): number {
+  if (port >= 0 && port <= 65_535) return port;
+  throw new UsageError(`--port must be from 0 to 65,535, not ${port}.`);
+}
+
+function checkOrigin(origin: string): string {
+  if (URL.canParse(origin) && new URL(origin).origin === origin) return origin;
+  throw new UsageError(`--cors takes an origin such as https://example.org, not '${origin}'.`);
+}
+
+/** `512M`, `2G`, or bytes. */
+function sizeOption(name: string): (value: string) => number {
+  return (value) => {
+    const match = /^(\d+(?:\.\d+)?)([KMGT]?)i?B?$/i.exec(value.trim());
+    const bytes = match ? Math.floor(Number(match[1]) * 1024 ** ' KMGT'.indexOf(match[2]?.toUpperCase() || ' ')) : 0;
+    if (bytes >= 1 && Number.isSafeInteger(bytes)) return bytes;
+    throw new UsageError(`${name} takes a size such as 512M or 2G, not '${value}'.`);
+  };
+}
+
+function limitOption(flag: string, help: string, value: number): Option {
+  const name = flag.replace(/ .*/, '');
+  const whole = numberOption(name, { integer: true });
+  return new Option(flag, help)
+    .default(value)
+    .argParser((text) => {
+      const parsed = whole(text);
+      if (parsed < 1) throw new UsageError(`${name} must be at least 1, not ${parsed}.`);
+      return parsed;
+    })
+    .helpGroup('Limits:');
+}
+
+function syntax(): Command {
+  const command = new Command('serve')
+    .description("Serve models over HTTP: OpenAI's completions API, where a token is a character.")
+    .argument('<run...>', "checkpoints, or runs' directories; NAME=RUN gives a model another name")
+    .addOption(
+      new Option('--host <address>', 'where to listen; any but this machine itself needs a key').default('127.0.0.1'),
+    )
+    .addOption(
+      new Option('--port <n>', '0: any that is free')
+        .default(8080)
+        .argParser(numberOption('--port', { integer: true })),
+    )
+    .option('--key-file <file>', 'holds the key that every request must bring (default: $CUDNN_LSTM_KEY)')
+    .option('--allow-host <name>', 'a name that the server is reached by, besides localhost; repeatable', repeatable)
+    .option('--cors <origin>', 'a web origin whose pages may ask; repeatable', repeatable)
+    .option('--watch', 'serve a newer checkpoint of a run as soon as there is one')
+    .addOption(
+      new Option('--memory <size>', 'of all models together, such as 2G; idle ones make room').argParser(
+        sizeOption('--memory'),
+      ),
+    )
+    .addOption(
+      new Option('--grace <seconds>', 'that running answers get when the server is ended')
+        .default(10)
+        .argParser(numberOption('--grace')),
+    )
+    .addOption(limitOption('--max-body <bytes>', 'of a request', defaultLimits.body))
+    .addOption(limitOption('--max-prompt <n>', 'characters of all prompts of a request', defaultLimits.prompt))
+    .addOption(limitOption('--max-tokens <n>', 'characters of a text', defaultLimits.tokens))
+    .addOption(limitOption('--max-texts <n>', 'texts of a request', defaultLimits.texts))
+    .addOption(limitOption('--max-queue <n>', 'texts of all requests at once', defaultLimits.queue));
+  return addDeviceOptions(command).addHelpText(
+    'after',
+    `
+Examples:
+  cudnn-lstm serve runs/book
+  curl localhost:8080/v1/completions -H 'Content-Type: application/json' \\
+    -d '{"prompt": "It was", "max_tokens": 200}'`,
+  );
+}

@@ -1,0 +1,186 @@
+/** The models that a server has: loaded when they are asked for, evicted when memory is short, reloaded when they change. */
+import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import { resolveCheckpoint } from '../checkpoint/run-directory';
+import { UsageError } from '../errors';
+import { LanguageModel, type ModelOptions } from '../model';
+import { SharedSampler } from '../sampling/shared';
+import { ApiError } from './errors';
+
+export interface ModelsOptions extends ModelOptions {
+  /** Bytes that all loaded models may take; those used least recently go first. Default: no bound. */
+  memory?: number | undefined;
+  /** Look for a newer checkpoint of a run at each request, and serve that. Default false. */
+  watch?: boolean | undefined;
+  /** What happens to the models, a line each. */
+  log?: ((line: string) => void) | undefined;
+}
+
+/** A loaded model. */
+export interface Served {
+  readonly name: string;
+  readonly model: LanguageModel;
+  readonly sampler: SharedSampler;
+  /** Which file's: changes with it. */
+  readonly version: string;
+}
+
+interface Entry {
+  readonly name: string;
+  readonly path: string;
+  loading: Promise<Loaded> | undefined;
+  loaded: Loaded | undefined;
+}
+
+class Loaded implements Served {
+  users = 0;
+  retired = false;
+  lastUsed = 0;
+  constructor(
+    readonly name: string,
+    readonly model: LanguageModel,
+    readonly sampler: SharedSampler,
+    readonly version: string,
+  ) {}
+
+  get bytes(): number {
+    return this.model.native.hostBytes + this.model.native.deviceBytes;
+  }
+
+  /** It is freed when its last user has gone. */
+  retire(): void {
+    this.retired = true;
+    if (this.users === 0) this.model.dispose();
+  }
+}
+
+export class Models {
+  readonly #entries = new Map<string, Entry>();
+  readonly #options: ModelsOptions;
+  #uses = 0;
+
+  /** @param paths Checkpoints or run directories; a model's name is that of its directory or file, or what stands before a `=`. */
+  constructor(paths: readonly string[], options: ModelsOptions = {}) {
+    this.#options = options;
+    for (const given of paths) {
+      const named = /^([\w.-]+)=(.+)$/s.exec(given);
+      const path = named?.[2] ?? given;
+      const name = named?.[1] ?? basename(resolve(path)).replace(/\.safetensors$/, '');
+      if (this.#entries.has(name)) {
+        throw new UsageError(`Two models are called '${name}': name one of them, as in other=${path}.`);
+      }
+      this.#entries.set(name, { name, path, loading: undefined, loaded: undefined });
+    }
+  }
+
+  get names(): string[] {
+    return [...this.#entries.keys()];
+  }
+
+  /** Models in memory now. */
+  get loaded(): Served[] {
+    return [...this.#entries.values()].flatMap(({ loaded }) => loaded ?? []);
+  }
+
+  /** Texts being drawn or waiting, of all models. */
+  get active(): number {
+    return this.loaded.reduce((sum, { sampler }) => sum + sampler.active, 0);
+  }
+
+  /** The path of a model, for this process alone: no client is told of it. */
+  pathOf(name: string): string | undefined {
+    return this.#entries.get(name)?.path;
+  }
+
+  /**
+   * Runs `job` with a model; it stays in memory for as long.
+   *
+   * @param name Absent: the first one.
+   * @throws ApiError 404 if there is none of that name, 503 if it cannot be loaded.
+   */
+  async use<T>(name: string | null | undefined, job: (served: Served) => Promise<T>): Promise<T> {
+    const entry = this.#entries.get(name ?? (this.names[0] as string));
+    if (!entry) {
+      const message = `The model '${String(name).slice(0, 100)}' does not exist; there are: ${this.names.join(', ')}.`;
+      throw new ApiError(404, message, { param: 'model', code: 'model_not_found' });
+    }
+    let loaded = await this.#current(entry);
+    while (loaded.model.disposed) loaded = await this.#current(entry); // Evicted for another before it could be taken.
+    loaded.users++;
+    loaded.lastUsed = ++this.#uses;
+    try {
+      return await job(loaded);
+    } finally {
+      loaded.users--;
+      if (loaded.retired && loaded.users === 0) loaded.model.dispose();
+    }
+  }
+
+  /** Loads every model, or as many as the memory is for. @throws What is wrong with one, as the library says it. */
+  async preload(): Promise<void> {
+    for (const entry of this.#entries.values()) {
+      await this.#load(entry);
+      if (this.#options.memory !== undefined && this.loaded.length < this.names.indexOf(entry.name) + 1) return;
+    }
+  }
+
+  /** Frees all of them, each when its last user has gone. */
+  close(): void {
+    for (const entry of this.#entries.values()) {
+      entry.loaded?.retire();
+      entry.loaded = undefined;
+    }
+  }
+
+  /** A model that is there already is served on where its file cannot be read. */
+  async #current(entry: Entry): Promise<Loaded> {
+    if (!entry.loading && entry.loaded && !this.#options.watch) return entry.loaded;
+    entry.loading ??= this.#load(entry).finally(() => {
+      entry.loading = undefined;
+    });
+    try {
+      return await entry.loading;
+    } catch (error) {
+      this.#options.log?.(`${entry.name}: ${error instanceof Error ? error.message : String(error)}`);
+      if (entry.loaded) return entry.loaded;
+      throw new ApiError(503, `The model '${entry.name}' cannot be loaded now; the server's log says why.`, {
+        code: 'model_unavailable',
+        retryAfter: 5,
+      });
+    }
+  }
+
+  async #load(entry: Entry): Promise<Loaded> {
+    const path = await resolveCheckpoint(entry.path);
+    const { ino, size, mtimeMs } = await stat(path);
+    // Says of a file only whether it is the same.
+    const version = createHash('sha256').update(`${path} ${ino} ${size} ${mtimeMs}`).digest('hex').slice(0, 16);
+    if (entry.loaded?.version === version) return entry.loaded;
+    const model = await LanguageModel.load(path, this.#options);
+    const loaded = new Loaded(entry.name, model, new SharedSampler(model.native, model.shape), version);
+    this.#options.log?.(`${entry.loaded ? 'reloaded' : 'loaded'} ${entry.name}: ${path}, ${model.deviceReason}`);
+    entry.loaded?.retire();
+    entry.loaded = loaded;
+    loaded.lastUsed = ++this.#uses;
+    this.#evict(loaded);
+    return loaded;
+  }
+
+  /** Idle models go, those used least recently first, until the rest fits. */
+  #evict(keep: Loaded): void {
+    const { memory = Number.POSITIVE_INFINITY } = this.#options;
+    const entries = [...this.#entries.values()].filter(({ loaded }) => loaded !== undefined);
+    let bytes = entries.reduce((sum, { loaded }) => sum + (loaded as Loaded).bytes, 0);
+    entries.sort((a, b) => (a.loaded as Loaded).lastUsed - (b.loaded as Loaded).lastUsed);
+    for (const entry of entries) {
+      const loaded = entry.loaded as Loaded;
+      if (bytes <= memory) return;
+      if (loaded === keep || loaded.users > 0) continue;
+      bytes -= loaded.bytes;
+      entry.loaded = undefined;
+      loaded.retire();
+      this.#options.log?.(`evicted ${entry.name}: ${this.loaded.length} left in memory`);
+    }
+  }
+}

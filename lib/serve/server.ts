@@ -1,0 +1,317 @@
+/**
+ * An HTTP server in the form of OpenAI's API over one or several models. Requests share the models' calls (lib/sampling/shared.ts);
+ * a client that goes away ends its work in whatever phase it is.
+ */
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { UsageError } from '../errors';
+import { chat, complete, type Output, type Usage } from './completions';
+import { ApiError, asApiError } from './errors';
+import { Guard, type GuardOptions, isLoopback } from './guard';
+import { defaultLimits, type Limits } from './limits';
+import { Metrics } from './metrics';
+import { Models, type ModelsOptions, type Served } from './models';
+import { readChat, readCompletion } from './schema';
+
+export interface ServeOptions extends ModelsOptions, GuardOptions {
+  /** Address to listen at; any but a loopback one needs a `key`. Default 127.0.0.1. */
+  host?: string | undefined;
+  /** Default 8080; 0: any that is free. */
+  port?: number | undefined;
+  limits?: Partial<Limits> | undefined;
+  /** Milliseconds that running answers get to end when the server is closed. Default 10,000. */
+  grace?: number | undefined;
+}
+
+/** A running server. */
+export interface ModelServer {
+  readonly url: string;
+  readonly models: Models;
+  /** Takes no more requests, lets those that run end within the grace period, then aborts them and frees the models. */
+  close(): Promise<void>;
+}
+
+/** Milliseconds between two comments in a stream, which keep proxies from closing it. */
+const heartbeat = 15_000;
+
+/**
+ * Serves checkpoints or run directories.
+ *
+ * @throws UsageError where others could reach the server without a key; the system's error if it cannot listen there.
+ */
+export async function serveModels(paths: readonly string[], o: ServeOptions = {}): Promise<ModelServer> {
+  const { host = '127.0.0.1', port = 8080 } = o;
+  if (!isLoopback(host) && !o.key) {
+    throw new UsageError(
+      `At ${host} others can reach the server: a key is needed (--key-file FILE, or CUDNN_LSTM_KEY).`,
+    );
+  }
+  const models = new Models(paths, o);
+  const app = new App(models, o);
+  const server = createServer((request, response) => {
+    // A connection that becomes idle while the server closes would keep it open.
+    response.on('close', () => setImmediate(() => app.closing && server.closeIdleConnections()));
+    void app.answer(request, response);
+  });
+  // Above what proxies keep a connection for, so that none is closed under a request that is on its way.
+  server.keepAliveTimeout = 65_000;
+  server.headersTimeout = 66_000;
+  try {
+    server.listen(port, host);
+    await once(server, 'listening');
+  } catch (error) {
+    models.close();
+    throw error;
+  }
+  const address = server.address() as AddressInfo;
+  const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
+  return {
+    url: `http://${name}:${address.port}`,
+    models,
+    close: async () => {
+      await closeServer(server, app, o.grace ?? 10_000);
+      models.close();
+    },
+  };
+}
+
+async function closeServer(server: Server, app: App, grace: number): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  app.closing = true;
+  server.closeIdleConnections();
+  const timer = setTimeout(() => {
+    app.abort();
+    // Those that do not end by themselves now.
+    setTimeout(() => server.closeAllConnections(), 500).unref();
+  }, grace);
+  await closed;
+  clearTimeout(timer);
+}
+
+type Handler = (
+  body: unknown,
+  served: Served,
+  signal: AbortSignal,
+  output: Output,
+) => Promise<{ answer?: object; usage: Usage }>;
+
+class App {
+  closing = false;
+  readonly #models: Models;
+  readonly #limits: Limits;
+  readonly #guard: Guard;
+  readonly #metrics = new Metrics();
+  readonly #running = new Set<AbortController>();
+  readonly #log: (line: string) => void;
+
+  constructor(models: Models, o: ServeOptions) {
+    this.#models = models;
+    this.#limits = { ...defaultLimits, ...o.limits };
+    this.#guard = new Guard({ ...o, hosts: [...(o.hosts ?? []), ...(o.host && !o.key ? [o.host] : [])] });
+    this.#log = o.log ?? (() => {});
+  }
+
+  /** Ends all that run. */
+  abort(): void {
+    for (const controller of this.#running)
+      controller.abort(new ApiError(503, 'The server is shutting down.', { retryAfter: 5 }));
+  }
+
+  async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const controller = new AbortController();
+    this.#running.add(controller);
+    response.on('close', () => {
+      if (response.writableFinished) return;
+      this.#metrics.aborted();
+      controller.abort(new Error('the client went away'));
+    });
+    response.on('error', () => {});
+    const path = (request.url ?? '').replace(/[?#].*$/s, '');
+    try {
+      this.#secure(response);
+      this.#guard.checkHost(request);
+      if (this.#guard.answerPreflight(request, response)) return;
+      await this.#route(path, request, response, controller.signal);
+    } catch (error) {
+      if (!controller.signal.aborted || !response.destroyed) this.#refuse(error, request, response);
+    } finally {
+      this.#running.delete(controller);
+      this.#metrics.request(known.has(path) ? path : 'other', response.statusCode);
+    }
+  }
+
+  #secure(response: ServerResponse): void {
+    response.setHeader('X-Content-Type-Options', 'nosniff');
+    response.setHeader('Cache-Control', 'no-store');
+    if (this.closing) response.setHeader('Connection', 'close');
+  }
+
+  async #route(path: string, request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
+    if (path === '/health') {
+      allow(request, 'GET');
+      return sendJson(response, 200, { status: this.closing ? 'closing' : 'ok' });
+    }
+    this.#guard.checkKey(request);
+    if (path === '/metrics') {
+      allow(request, 'GET');
+      response.writeHead(200, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' });
+      response.end(this.#metrics.text(this.#models));
+      return;
+    }
+    if (path === '/v1/models' || path.startsWith('/v1/models/')) {
+      allow(request, 'GET');
+      return sendJson(response, 200, this.#describeModels(path.slice('/v1/models/'.length)));
+    }
+    if (path === '/v1/completions') {
+      return this.#generate(request, response, signal, (body, served, ended, output) =>
+        complete(served, readCompletion(body), this.#limits, ended, output),
+      );
+    }
+    if (path === '/v1/chat/completions') {
+      return this.#generate(request, response, signal, (body, served, ended, output) =>
+        chat(served, readChat(body), this.#limits, ended, output),
+      );
+    }
+    throw new ApiError(404, `There is nothing at ${request.method} ${path.slice(0, 200)}.`, { code: 'unknown_url' });
+  }
+
+  #describeModels(name: string): object {
+    const describe = (id: string) => ({ id, object: 'model', created: 0, owned_by: 'cudnn-lstm' });
+    if (name === '') return { object: 'list', data: this.#models.names.map(describe) };
+    const found = this.#models.names.find((each) => encodeURIComponent(each) === name || each === name);
+    if (found !== undefined) return describe(found);
+    throw new ApiError(404, `The model '${name.slice(0, 100)}' does not exist.`, {
+      param: 'model',
+      code: 'model_not_found',
+    });
+  }
+
+  async #generate(
+    request: IncomingMessage,
+    response: ServerResponse,
+    signal: AbortSignal,
+    handler: Handler,
+  ): Promise<void> {
+    allow(request, 'POST');
+    const body = await readBody(request, this.#limits.body);
+    const began = performance.now();
+    if (this.#models.active >= this.#limits.queue) {
+      throw new ApiError(429, 'Too many texts are being written: try again soon.', {
+        code: 'rate_limit_exceeded',
+        type: 'rate_limit_error',
+        retryAfter: 1,
+      });
+    }
+    const named = (body as { model?: unknown } | null)?.model;
+    const { answer, usage } = await this.#models.use(typeof named === 'string' ? named : undefined, async (served) => {
+      signal.throwIfAborted();
+      const stream = new EventStream(response, signal, () =>
+        this.#metrics.firstPiece((performance.now() - began) / 1000),
+      );
+      try {
+        return await handler(body, served, signal, stream);
+      } finally {
+        stream.end();
+      }
+    });
+    this.#metrics.usage(usage.prompt_tokens, usage.completion_tokens);
+    if (answer) sendJson(response, 200, answer);
+    else {
+      response.write('data: [DONE]\n\n');
+      response.end();
+    }
+  }
+
+  #refuse(thrown: unknown, request: IncomingMessage, response: ServerResponse): void {
+    const error = asApiError(thrown);
+    if (error.status >= 500 && !(thrown instanceof ApiError))
+      this.#log(thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown));
+    if (response.headersSent) {
+      // In the middle of a stream, an event is all that can still be said.
+      if (!response.destroyed) response.end(`data: ${JSON.stringify(error.body)}\n\n`);
+      return;
+    }
+    if (error.retryAfter !== undefined) response.setHeader('Retry-After', String(error.retryAfter));
+    if (error.status === 401) response.setHeader('WWW-Authenticate', 'Bearer');
+    // What of the body has not been read is not waited for.
+    if (!request.complete) response.setHeader('Connection', 'close');
+    sendJson(response, error.status, error.body);
+    if (!request.complete) response.once('finish', () => request.destroy());
+  }
+}
+
+const known = new Set(['/health', '/metrics', '/v1/models', '/v1/completions', '/v1/chat/completions', '/']);
+
+/** Server-sent events, begun with the first. */
+class EventStream implements Output {
+  readonly #response: ServerResponse;
+  readonly #signal: AbortSignal;
+  readonly #first: () => void;
+  #timer: NodeJS.Timeout | undefined;
+  #room: Promise<void> | undefined;
+
+  constructor(response: ServerResponse, signal: AbortSignal, first: () => void) {
+    this.#response = response;
+    this.#signal = signal;
+    this.#first = first;
+  }
+
+  async send(chunk: object): Promise<void> {
+    this.#signal.throwIfAborted();
+    if (!this.#timer) {
+      this.#response.writeHead(200, { 'Content-Type': 'text/event-stream; charset=utf-8', 'X-Accel-Buffering': 'no' });
+      this.#response.socket?.setNoDelay(true);
+      this.#timer = setInterval(() => this.#response.write(': \n\n'), heartbeat);
+      this.#first();
+    }
+    if (this.#response.write(`data: ${JSON.stringify(chunk)}\n\n`)) return;
+    // Until the client has room, or has gone; all texts of the answer wait for the same.
+    this.#room ??= once(this.#response, 'drain', { signal: this.#signal }).then(() => {
+      this.#room = undefined;
+    });
+    await this.#room.catch(() => {});
+    this.#signal.throwIfAborted();
+  }
+
+  end(): void {
+    clearInterval(this.#timer);
+  }
+}
+
+function allow(request: IncomingMessage, method: 'GET' | 'POST'): void {
+  if (request.method === method || (method === 'GET' && request.method === 'HEAD')) return;
+  throw new ApiError(405, `Only ${method} is understood here.`, { code: 'method_not_allowed' });
+}
+
+/** JSON only: a browser sends no other site's form with that content type without asking first. */
+async function readBody(request: IncomingMessage, limit: number): Promise<unknown> {
+  const type = request.headers['content-type'] ?? '';
+  if (!/^application\/json\s*(;|$)/i.test(type)) {
+    throw new ApiError(415, 'The Content-Type must be application/json.', { code: 'unsupported_media_type' });
+  }
+  const tooLarge = () => new ApiError(413, `The body may have ${limit} bytes here.`, { code: 'request_too_large' });
+  if (Number(request.headers['content-length'] ?? 0) > limit) throw tooLarge();
+  const parts: Buffer[] = [];
+  let length = 0;
+  // The iterator must not destroy the request: the answer goes out by the same socket.
+  for await (const part of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    length += part.length;
+    if (length > limit) throw tooLarge();
+    parts.push(part);
+  }
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(parts)));
+  } catch (error) {
+    throw new ApiError(400, `The body is not JSON: ${(error as Error).message.replaceAll('\n', ' ')}`);
+  }
+}
+
+function sendJson(response: ServerResponse, status: number, body: object): void {
+  const text = JSON.stringify(body);
+  response.writeHead(status, {
+    'Content-Type': 'application/json; charset=utf-8',
+    'Content-Length': Buffer.byteLength(text),
+  });
+  response.end(text);
+}
