@@ -1,9 +1,9 @@
 /** `serve`: models over HTTP, in the form of OpenAI's API. */
 import { readFile } from 'node:fs/promises';
 import { Command, Option } from 'commander';
-import { harmless } from '../checkpoint/unusable';
 import type { DeviceName } from '../device/choose';
 import { exitCodes, UsageError } from '../errors';
+import { harmless } from '../harmless';
 import { defaultLimits, type Limits } from '../serve/limits';
 import { serveModels } from '../serve/server';
 import {

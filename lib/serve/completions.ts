@@ -227,7 +227,8 @@ function planCompletion(
       });
       return { text: model.vocabulary.decode(ids), ids, tokens: [] };
     } catch (error) {
-      throw asApiError(error, 'prompt');
+      const { status, message, param } = asApiError(error, 'prompt');
+      throw new ApiError(status, message.replace('--unknown skip', '"unknown": "skip"'), { param: param ?? 'prompt' });
     }
   });
   const stop = request.stop.map((text) => model.normalize(text));
