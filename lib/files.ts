@@ -86,14 +86,23 @@ export async function openFile(path: string): Promise<FileHandle> {
  *
  * @throws FileProblem if something else than a file is there, or it cannot be written to.
  */
-export async function openToAppend(path: string): Promise<FileHandle> {
+export function openToAppend(path: string): Promise<FileHandle> {
+  return openToWrite(path, constants.O_WRONLY | constants.O_APPEND);
+}
+
+/** Opens a file to lock it, and to read and write what it says, as {@link openToAppend} does. */
+export function openToLock(path: string): Promise<FileHandle> {
+  return openToWrite(path, constants.O_RDWR);
+}
+
+async function openToWrite(path: string, flags: number): Promise<FileHandle> {
   try {
     const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return undefined;
       throw error;
     });
     if (found) refuseOther(path, found);
-    return await checked(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | O_NOFOLLOW);
+    return await checked(path, flags | constants.O_CREAT | O_NOFOLLOW);
   } catch (error) {
     throw await problemOf(path, error, 'written');
   }

@@ -72,8 +72,8 @@ async function isDirectory(path: string, doing: string): Promise<boolean> {
   return found !== undefined;
 }
 
-/** Names of writeFileAtomically, and of the lock's drafts. */
-const temporaryName = /^\..+\.tmp-(\d+-[\da-f]{8}|(stale-)?[\da-f]{12})$/;
+/** Names of writeFileAtomically. */
+const temporaryName = /^\..+\.tmp-\d+-[\da-f]{8}$/;
 
 /** Whether a file name is that of an unfinished write, which the next run in the directory removes. */
 export function isTemporary(name: string): boolean {

@@ -77,19 +77,24 @@ export class RunDirectory implements AsyncDisposable {
 
   private constructor(
     readonly path: string,
-    private readonly lock: DirectoryLock,
+    private readonly lock: DirectoryLock | undefined,
   ) {}
 
   /**
    * Takes the directory, makes it if asked, and removes what a killed trainer left half-written.
    *
-   * @throws DiskError if another trainer has it, or it cannot be written to; CheckpointError if it is not there.
+   * @param options `create` makes it where it is not there. `lock`, by default true, keeps other trainers out; without it, see to it
+   * that there is no other.
+   * @throws DiskError if another trainer has it, it cannot be locked, or it cannot be written to; CheckpointError if it is not there.
    */
-  static async open(directory: string, { create }: { create: boolean }): Promise<RunDirectory> {
+  static async open(
+    directory: string,
+    { create, lock = true }: { create: boolean; lock?: boolean },
+  ): Promise<RunDirectory> {
     const found = await lookAt(directory);
     if (found === undefined && !create) throw new CheckpointError(`there is no run at ${directory}`);
     await makeDirectory(directory);
-    const run = new RunDirectory(directory, await DirectoryLock.take(directory));
+    const run = new RunDirectory(directory, lock ? await DirectoryLock.take(directory) : undefined);
     try {
       await bestCheckpoint(directory); // What cannot be a pointer is refused now, not after an epoch's work.
       for (const name of await readdir(directory)) {
@@ -187,8 +192,8 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /** Gives the directory back. */
-  close(): Promise<void> {
-    return this.lock.release();
+  async close(): Promise<void> {
+    await this.lock?.release();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

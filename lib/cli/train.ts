@@ -148,7 +148,7 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
   ],
   'Validation, and when to stop:': ['validation', 'validationEvery', 'patience', 'maxTime'],
   'The text:': ['lowercase', 'normalize', 'encoding', 'gutenberg'],
-  'What is kept and shown:': ['out', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
+  'What is kept and shown:': ['out', 'lock', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
   'The machine:': ['device', 'threads', 'precision'],
 };
 
@@ -172,9 +172,13 @@ function syntax(): Command {
     const initial = initialOptions[name] === undefined ? '' : ` (default: ${showValue(name, initialOptions[name])})`;
     const value = definition.placeholder === undefined ? '' : ` <${definition.placeholder}>`;
     const help = `${definition.help}${initial}`;
-    command.addOption(new Option(`${flagOf(name)}${value}`, help).helpGroup(helpGroupOf(name)));
-    if (value === '')
-      command.addOption(new Option(flagOf(name).replace('--', '--no-'), `not: ${definition.help}`).hideHelp());
+    const { helpOfNo } = definition;
+    command.addOption(
+      new Option(`${flagOf(name)}${value}`, help).helpGroup(helpGroupOf(name)).hideHelp(helpOfNo !== undefined),
+    );
+    if (value !== '') continue;
+    const no = new Option(flagOf(name).replace('--', '--no-'), helpOfNo ?? `not: ${definition.help}`);
+    command.addOption(no.helpGroup(helpGroupOf(name)).hideHelp(helpOfNo === undefined));
   }
   return command.addHelpText(
     'after',

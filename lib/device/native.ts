@@ -252,6 +252,11 @@ export interface NativeAddon {
   gpuUsage(ordinal?: number): Promise<GpuUsage | null>;
   /** Fused multiply-adds in registers, GFLOP/s over `threads` (1..1024): the ceiling that the benchmark divides by. Takes 1..60,000 ms. */
   measurePeak(threads: number, milliseconds: number): Promise<number>;
+  /**
+   * Takes the kernel's lock on an open file, which goes to one opening of it and ends when that is closed, or its process dies.
+   * False if another has it. Rejects with ERR_CANNOT_LOCK where the file system cannot lock.
+   */
+  lockFile(descriptor: number): Promise<boolean>;
 }
 
 /** Where the package's root is, seen from dist/ and from lib/ alike. */

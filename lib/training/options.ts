@@ -13,6 +13,8 @@ export interface OptionDefinition<S extends z.ZodType = z.ZodType> {
   /** Stands for the value in the help; none for a switch. */
   readonly placeholder?: string;
   readonly help: string;
+  /** Of a switch that is on by default: the help of its other form, --no-NAME, which is the one that is listed. */
+  readonly helpOfNo?: string;
   /** A value given as text, in a flag or the environment; undefined if it is none. */
   readonly fromText: (text: string) => unknown;
   /**
@@ -57,6 +59,10 @@ function choice<const C extends readonly [string, ...string[]]>(choices: C, help
 
 function toggle(help: string, resume: Resume) {
   return { schema: z.boolean(), expects: 'true or false', help, fromText: boolean, resume };
+}
+
+function toggleOff(help: string, helpOfNo: string, resume: Resume) {
+  return { ...toggle(help, resume), helpOfNo };
 }
 
 function duration(help: string, resume: Resume) {
@@ -180,6 +186,11 @@ export const optionDefinitions = {
     'file name of the best checkpoint; fields {epoch} {loss} {epochs}',
     'changeable',
   ),
+  lock: toggleOff(
+    "let one trainer at a time into the run's directory",
+    "train where the file system cannot lock the run's directory: see to it yourself that one trainer at a time is in it",
+    'fresh',
+  ),
   out: string(/^[^\0]+$/, 'a directory', 'DIR', "the run's directory (default: runs/<corpus>-<date>)", 'fresh'),
 } as const satisfies Record<string, OptionDefinition>;
 
@@ -240,6 +251,7 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   sampleLength: 200,
   sampleTemperature: 0.8,
   checkpointName: 'weights-improvement-{epoch}-{loss}',
+  lock: true,
 };
 
 /** `batchSize` as a flag: `--batch-size`. */

@@ -89,7 +89,7 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
 
 async function openResumedRun(
   resume: string | true,
-  { options: { out }, sources }: Configuration,
+  { options: { out, lock }, sources }: Configuration,
 ): Promise<ResumedRun> {
   const directory = resume === true ? (out ?? (await newestRun('runs'))) : resume;
   if (out !== undefined && resolve(out) !== resolve(directory)) {
@@ -104,7 +104,7 @@ async function openResumedRun(
       `--resume takes a run's directory, and ${directory} is a file (give the CORPUS before --resume).`,
     );
   }
-  const run = await RunDirectory.open(directory, { create: false });
+  const run = await RunDirectory.open(directory, { create: false, lock });
   try {
     const path = await run.newest();
     if (path === undefined) {
@@ -181,7 +181,8 @@ export async function openTraining(request: TrainingRequest = {}, plan = false):
     checkCorpus(corpus, options, resumed);
     const model = await createModel(corpus, options);
     undo.push(() => model.dispose());
-    const run = plan || resumed ? undefined : await createRun(options.out ?? (await newDirectory(sources)));
+    const run =
+      plan || resumed ? undefined : await createRun(options.out ?? (await newDirectory(sources)), options.lock);
     if (run) undo.push(() => run.close());
     const writable = plan ? undefined : (run ?? resumed?.run);
     const trainer = new Trainer({
@@ -291,8 +292,8 @@ function createModel(corpus: Corpus, o: TrainingOptions): Promise<LanguageModel>
 }
 
 /** A damaged checkpoint, or a best one alone, is somebody's work too: a new run would soon delete it. */
-async function createRun(directory: string): Promise<RunDirectory> {
-  const run = await RunDirectory.open(directory, { create: true });
+async function createRun(directory: string, lock: boolean): Promise<RunDirectory> {
+  const run = await RunDirectory.open(directory, { create: true, lock });
   if (!(await holdsRun(directory))) return run;
   await run.close();
   throw new UsageError(

@@ -1,9 +1,11 @@
 // The addon's module object: one a JavaScript environment, no globals, so every worker thread can load it.
 #include <napi.h>
 
+#include <limits>
 #include <mutex>
 
 #include "binding/convert.h"
+#include "binding/file_lock.h"
 #include "binding/model.h"
 #include "binding/set_own.h"
 #include "binding/task.h"
@@ -31,7 +33,7 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
         exports,
         {InstanceMethod("createModel", &LstmAddon::create_model), InstanceMethod("cpuInfo", &LstmAddon::cpu_info),
          InstanceMethod("cudaInfo", &LstmAddon::cuda_info), InstanceMethod("gpuUsage", &LstmAddon::gpu_usage),
-         InstanceMethod("measurePeak", &LstmAddon::measure_peak)});
+         InstanceMethod("measurePeak", &LstmAddon::measure_peak), InstanceMethod("lockFile", &LstmAddon::lock_file)});
   }
 
  private:
@@ -133,6 +135,16 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
       return Task::start(
           info.Env(), [=] { *peak = cpu::measure_peak(threads, milliseconds); },
           [peak](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, *peak); });
+    });
+  }
+
+  Napi::Value lock_file(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const int descriptor = to_int(info[0], "descriptor", 0, std::numeric_limits<int>::max());
+      auto taken = std::make_shared<bool>(false);
+      return Task::start(
+          info.Env(), [=] { *taken = binding::lock_file(descriptor); },
+          [taken](Napi::Env env) -> Napi::Value { return Napi::Boolean::New(env, *taken); });
     });
   }
 
