@@ -1,4 +1,5 @@
 // The CPU's inner loops as a table of functions, one table for each instruction set, chosen once at run time.
+// docs/cpu-kernels.md explains the layout with drawings.
 //
 // Activations are kept in *lane blocks*: the batch is cut into blocks of 16 sequences, and a block of a tensor with U
 // units is [U][16] floats, the 16 lanes of a unit together. So a unit's lanes are whole vectors, the gate stage needs
