@@ -23,6 +23,7 @@ export { bundledCorpusPath, type Corpus, type CorpusOptions, openCorpus } from '
 export type { IdArray, IdSource } from './corpus/ids';
 export { type NormalForm, type Normalization, normalizeText } from './corpus/normalization';
 export { type EncodeOptions, Vocabulary } from './corpus/vocabulary';
+export type { CheckKey, CheckReport } from './device/check-record';
 export {
   chooseDevice,
   chooseThreads,
@@ -31,6 +32,7 @@ export {
   type DeviceRequest,
   type ThreadChoice,
 } from './device/choose';
+export type { CheckDifference, CheckedCase } from './device/comparison';
 export { inspectMachine, type MachineInfo } from './device/machine';
 export type {
   GateActivation,

@@ -13,7 +13,9 @@ import { resolveCheckpoint } from './checkpoint/run-directory';
 import { type Normalization, normalizeText } from './corpus/normalization';
 
 import { Vocabulary } from './corpus/vocabulary';
-import { chooseDevice, type DeviceRequest } from './device/choose';
+import { chooseCheckedDevice } from './device/check';
+import type { DeviceRequest } from './device/choose';
+import type { CheckSubject } from './device/comparison';
 import { fromNative, type GpuUsage, loadNative, type NativeAddon, type Precision, type Target } from './device/native';
 import { type QueuedModel, queued } from './device/queue';
 import { DataError, UsageError } from './errors';
@@ -41,6 +43,8 @@ export interface CreateOptions extends ModelOptions {
   target?: Target | undefined;
   /** Length of the windows it is trained on. Default 100. */
   seqLength?: number | undefined;
+  /** Sequences a step, for the self-check of a GPU. Default 64. */
+  batchSize?: number | undefined;
   /** What it is trained on, for the record. */
   corpus?: CorpusRecord | undefined;
   /** The effective training configuration, for the record. */
@@ -123,7 +127,9 @@ export class LanguageModel implements Disposable {
         `The model's vocabulary size is ${shape.vocabulary}, but the vocabulary has ${vocabulary.size} symbols.`,
       );
     }
-    const { native, device } = await createNative(shape, o, o.seed ?? 0, true);
+    const { target = 'every', seqLength = 100, batchSize = 64 } = o;
+    const subject = { shape, target, steps: seqLength, batch: batchSize };
+    const { native, device } = await createNative(subject, o, o.seed ?? 0, true);
     const { vocabulary: _, ...model } = shape;
     const metadata: CheckpointMetadata = {
       format: 'cudnn-lstm',
@@ -133,8 +139,8 @@ export class LanguageModel implements Disposable {
       model,
       ...(o.corpus ? { corpus: o.corpus } : {}),
       configuration: o.configuration ?? {},
-      target: o.target ?? 'every',
-      seqLength: o.seqLength ?? 100,
+      target,
+      seqLength,
       epoch: 0,
       step: 0,
       version: packageVersion,
@@ -151,7 +157,8 @@ export class LanguageModel implements Disposable {
     const { metadata, parameters } = await loadCheckpoint(await resolveCheckpoint(pathOrDirectory));
     const vocabulary = new Vocabulary(metadata.vocabulary);
     const shape = { ...metadata.model, vocabulary: vocabulary.size };
-    const { native, device } = await createNative(shape, o, o.seed ?? metadata.training?.seed ?? 0, false);
+    const subject = { shape, target: metadata.target, steps: metadata.seqLength, batch: 64 };
+    const { native, device } = await createNative(subject, o, o.seed ?? metadata.training?.seed ?? 0, false);
     try {
       native.write('parameters', parameters);
     } catch (error) {
@@ -355,7 +362,7 @@ interface ChosenDevice {
 }
 
 async function createNative(
-  shape: ModelShape,
+  subject: CheckSubject,
   o: ModelOptions,
   seed: number,
   initialize: boolean,
@@ -363,7 +370,10 @@ async function createNative(
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new UsageError(`seed must be a whole number from 0 to 2^53 - 1, not ${seed}.`);
   }
-  const { device, ordinal, threads, libraryPath, reason } = await chooseDevice(o);
+  const { device, ordinal, threads, libraryPath, reason } = await chooseCheckedDevice(o, {
+    ...subject,
+    precision: o.precision,
+  });
   const options: Parameters<NativeAddon['createModel']>[1] = {
     device,
     ordinal,
@@ -373,7 +383,7 @@ async function createNative(
     ...(libraryPath ? { libraryPath } : {}),
   };
   try {
-    const native = queued(await loadNative(o.nativeBinding).createModel({ ...shape, seed }, options));
+    const native = queued(await loadNative(o.nativeBinding).createModel({ ...subject.shape, seed }, options));
     return { native, device: { device, ordinal, reason } };
   } catch (error) {
     throw fromNative(error);

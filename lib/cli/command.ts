@@ -3,6 +3,7 @@
  * reader of its output goes away.
  */
 import { type Command, CommanderError, Option } from 'commander';
+import type { DeviceName } from '../device/choose';
 import { CudnnLstmError, DataError, DiskError, exitCodes, UsageError } from '../errors';
 import { harmless, harmlessText } from '../harmless';
 import { nearest, optionSynonyms } from '../nearest';
@@ -214,7 +215,11 @@ export function numberOption(name: string, o: { integer?: boolean } = {}): (valu
 }
 
 /** Where a command runs: the options that several of them take. */
-export function addDeviceOptions(command: Command): Command {
+export function addDeviceOptions(
+  command: Command,
+  // Without it, commander would take check for true where nothing is said, and the environment would not count.
+  checkOption = new Option('--check').hideHelp(),
+): Command {
   return command
     .addOption(
       new Option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)').helpGroup(
@@ -225,7 +230,16 @@ export function addDeviceOptions(command: Command): Command {
       new Option('--threads <n>', 'CPU threads (default: $CUDNN_LSTM_THREADS, else one a core)')
         .argParser(numberOption('--threads', { integer: true }))
         .helpGroup('The machine:'),
-    );
+    )
+    .addOption(checkOption)
+    .addOption(new Option('--no-check', 'use a GPU without comparing it with the CPU first').helpGroup('The machine:'));
+}
+
+/** What {@link addDeviceOptions} gives. */
+export interface DeviceOptions {
+  device?: DeviceName;
+  threads?: number;
+  check?: boolean;
 }
 
 /** Collects an option that may be given several times. */

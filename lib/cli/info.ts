@@ -1,13 +1,19 @@
 /** `info`: this machine and the backend that would run on it, or what a checkpoint holds. */
 
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { type CheckpointInfo, inspectCheckpoint, inspectRun } from '../checkpoint/inspect';
 import { lookAt } from '../checkpoint/run-directory';
-import type { DeviceName } from '../device/choose';
 import { inspectMachine, type MachineInfo } from '../device/machine';
 import { exitCodes } from '../errors';
 import { harmless } from '../harmless';
-import { addDeviceOptions, type CommandIo, parseArguments, processIo } from './command';
+import {
+  abortOnSignals,
+  addDeviceOptions,
+  type CommandIo,
+  type DeviceOptions,
+  parseArguments,
+  processIo,
+} from './command';
 import { columnsOf, plural, wrap } from './layout';
 import { printJson, say } from './output';
 
@@ -17,15 +23,17 @@ export async function infoCommand(argv: string[], io: CommandIo = processIo): Pr
     .description('Show this machine, what would compute on it and why; or what a run or a checkpoint holds.')
     .argument('[checkpoint]', "a checkpoint, or a run's directory")
     .option('--json', 'one JSON object');
-  addDeviceOptions(command).addHelpText(
+  const check = new Option('--check', 'compare the GPU with the CPU now; exit code 4 if it fails or there is none');
+  addDeviceOptions(command, check).addHelpText(
     'after',
     `
 Examples:
   cudnn-lstm info
+  cudnn-lstm info --check
   cudnn-lstm info runs/book`,
   );
   parseArguments(command, argv);
-  const o = command.opts<{ device?: DeviceName; threads?: number; json?: boolean }>();
+  const o = command.opts<DeviceOptions & { json?: boolean }>();
   const [checkpoint] = command.args;
   if (checkpoint !== undefined) {
     const info = await inspectCheckpoint(checkpoint);
@@ -36,10 +44,18 @@ Examples:
     else printLines(checkpointLines(info, run), io);
     return exitCodes.ok;
   }
-  const info = await inspectMachine({ device: o.device, threads: o.threads });
+  using interrupt = o.check ? abortOnSignals(io) : undefined;
+  const info = await inspectMachine({
+    device: o.device,
+    threads: o.threads,
+    check: o.check === true,
+    onNote: (line) => say(io.stderr, line),
+    signal: interrupt?.signal,
+  });
   if (o.json) await printJson(io.stdout, info);
-  else printLines(machineLines(info), io);
-  return info.device.chosen === null ? exitCodes.device : exitCodes.ok;
+  else printLines(machineLines(info, o.check === true), io);
+  const failed = o.check === true && info.check?.passed !== true;
+  return info.device.chosen === null || failed ? exitCodes.device : exitCodes.ok;
 }
 
 function printLines(lines: readonly string[], io: CommandIo): void {
@@ -47,7 +63,7 @@ function printLines(lines: readonly string[], io: CommandIo): void {
   for (const line of lines.flatMap((each) => wrap(harmless(each), columns))) say(io.stdout, line);
 }
 
-function machineLines(info: MachineInfo): string[] {
+function machineLines(info: MachineInfo, checked: boolean): string[] {
   const lines = [
     `cudnn-lstm ${info.package.version}, Node ${info.node.version}, ${info.node.platform}-${info.node.architecture}`,
     `machine:  ${info.cpu.model}, ${info.cpu.count} logical CPUs, ${gibibytes(info.memory.totalBytes)} memory (${gibibytes(info.memory.freeBytes)} free)`,
@@ -67,8 +83,27 @@ function machineLines(info: MachineInfo): string[] {
     if (cuda.cublas) lines.push(`  cuBLAS   ${cuda.cublas.version} (${cuda.cublas.path})`);
     lines.push(...cuda.searched.map((entry) => `  - ${entry}`));
   }
+  lines.push(...checkLines(info, checked));
   lines.push(`device:   ${info.device.chosen === null ? `none: ${info.device.reason}` : info.device.reason}`);
   return lines;
+}
+
+function checkLines({ check, device }: MachineInfo, checked: boolean): string[] {
+  if (!check) {
+    if (checked) return ['check:    no GPU to check'];
+    return device.chosen?.startsWith('cuda')
+      ? ["check:    not yet made: the GPU's first use makes it, or --check"]
+      : [];
+  }
+  const { passed, summary, seconds, date, cases } = check;
+  const compared = plural(
+    cases.reduce((sum, each) => sum + each.compared, 0),
+    'comparison',
+  );
+  return [
+    `check:    ${passed ? 'passed' : 'FAILED'}, ${compared} in ${seconds} s (${date.slice(0, 10)}): ${summary}`,
+    ...(passed || !check.file ? [] : [`  - please send ${check.file} to the authors`]),
+  ];
 }
 
 /** A run's directory, and the checkpoint that it would be resumed from. */

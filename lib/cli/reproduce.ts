@@ -2,26 +2,31 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { makeDirectory, writeFileAtomically } from '../checkpoint/disk';
-import type { DeviceName } from '../device/choose';
 import { exitCodes, UsageError } from '../errors';
 import { renderHtml } from '../report/html';
 import { renderMarkdown } from '../report/markdown';
 import { defaultRuns, type Reproduction, reproduce } from '../report/reproduction';
 import { parseDuration } from '../training/duration';
 import type { TrainingOptions } from '../training/options';
-import { abortOnSignals, addDeviceOptions, type CommandIo, numberOption, parseArguments, processIo } from './command';
+import {
+  abortOnSignals,
+  addDeviceOptions,
+  type CommandIo,
+  type DeviceOptions,
+  numberOption,
+  parseArguments,
+  processIo,
+} from './command';
 import { printJson, printLine, say } from './output';
 import { ScoringProgress } from './scoring-progress';
 import { createPrinter } from './training-printer';
 
-interface ReproduceCommandOptions {
+interface ReproduceCommandOptions extends DeviceOptions {
   runs: number[];
   out: string;
   maxTime?: number;
   seed: number;
   scoreEvery?: number;
-  device?: DeviceName;
-  threads?: number;
   json?: boolean;
 }
 

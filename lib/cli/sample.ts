@@ -1,7 +1,6 @@
 /** `sample`: prints text that a model writes. */
 import { createHash, randomInt } from 'node:crypto';
 import { Command, Option } from 'commander';
-import type { DeviceName } from '../device/choose';
 import { DataError, exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
 import type { GeneratedPiece } from '../sampling/generate';
@@ -11,6 +10,7 @@ import {
   abortOnSignals,
   addDeviceOptions,
   type CommandIo,
+  type DeviceOptions,
   numberOption,
   parseArguments,
   processIo,
@@ -21,15 +21,13 @@ import { printJson as printJsonLine, say } from './output';
 import { readPrompt } from './prompt-file';
 import { TextPrinter } from './sample-printer';
 
-interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop'> {
+interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop'>, DeviceOptions {
   stop?: string[];
   promptFile?: string;
   corpus?: string;
   count: number;
   echo?: boolean;
   separator: string;
-  device?: DeviceName;
-  threads?: number;
   json?: boolean;
 }
 
@@ -47,7 +45,7 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   using interrupt = abortOnSignals();
   const { signal } = interrupt;
   let prompt = o.promptFile === undefined ? (o.prompt ?? '') : await readPrompt(o.promptFile, signal);
-  using model = await loadModel(command.args[0] as string, o, io);
+  using model = await loadModel(command.args[0] as string, o, signal, io);
   say(io.stderr, `seed: ${seed}`);
   if (o.corpus !== undefined) {
     prompt = await randomWindow(model, o.corpus, seed, { unknown: o.unknown, signal }, io);

@@ -1,18 +1,25 @@
 /** `score`: how well a model predicts texts. */
 import { Command, Option } from 'commander';
 import { leftOut } from '../corpus/encoder';
-import type { DeviceName } from '../device/choose';
 import { exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
 import { type Score, scoreOf } from '../scoring/score';
 import { type OpenText, openText, readLines } from '../scoring/text';
 import type { WindowScore } from '../scoring/window-protocol';
-import { abortOnSignals, addDeviceOptions, type CommandIo, numberOption, parseArguments, processIo } from './command';
+import {
+  abortOnSignals,
+  addDeviceOptions,
+  type CommandIo,
+  type DeviceOptions,
+  numberOption,
+  parseArguments,
+  processIo,
+} from './command';
 import { loadModel } from './load-model';
 import { printJson, printLine, printText, say } from './output';
 import { ScoringProgress } from './scoring-progress';
 
-interface ScoreCommandOptions {
+interface ScoreCommandOptions extends DeviceOptions {
   lines?: boolean;
   protocol: 'stream' | 'window';
   window?: number;
@@ -21,8 +28,6 @@ interface ScoreCommandOptions {
   unknown?: 'error' | 'skip';
   encoding?: string;
   gutenberg?: 'auto' | 'keep';
-  device?: DeviceName;
-  threads?: number;
   json?: boolean;
 }
 
@@ -44,7 +49,7 @@ export async function scoreCommand(argv: string[], io: CommandIo = processIo): P
   checkCombination(o);
 
   using interrupt = abortOnSignals();
-  using model = await loadModel(checkpoint, o, io);
+  using model = await loadModel(checkpoint, o, interrupt.signal, io);
   const progress = new ScoringProgress(io.stderr);
   const job: Job = { model, texts, o, signal: interrupt.signal, io, progress };
   try {

@@ -43,6 +43,7 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
     configFile: config,
     resume,
     signal: interrupt.signal,
+    onNote: (line) => say(io.stderr, line),
   };
   const run = printConfig ? printConfiguration : dryRun ? printPlan : train;
   return await run(request, json === true, io); // Awaited, or the signals would have their default handling back.
@@ -91,8 +92,9 @@ async function sampleOfBest(
   training.model.dispose(); // Its memory is free for the other one.
   const longer = { ...options, sampleLength: 2 * options.sampleLength };
   try {
-    const { threads, precision } = options;
-    using model = await LanguageModel.load(best.path, { device: options.device as DeviceName, threads, precision });
+    const { threads, precision, check } = options;
+    const device = options.device as DeviceName;
+    using model = await LanguageModel.load(best.path, { device, threads, precision, check, signal });
     return await drawSample(
       model.native,
       model.vocabulary,
@@ -149,7 +151,7 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
   'Validation, and when to stop:': ['validation', 'validationEvery', 'patience', 'maxTime'],
   'The text:': ['lowercase', 'normalize', 'encoding', 'gutenberg'],
   'What is kept and shown:': ['out', 'lock', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
-  'The machine:': ['device', 'threads', 'precision'],
+  'The machine:': ['device', 'threads', 'precision', 'check'],
 };
 
 function helpGroupOf(name: OptionName): string {

@@ -20,6 +20,16 @@ export interface DeviceRequest {
   nativeBinding?: string | undefined;
   /** Folder searched first for NVIDIA's libraries; default: the environment's CUDNN_LSTM_LIBRARY_PATH. */
   libraryPath?: string | undefined;
+  /**
+   * Compare a GPU with the CPU, in a child process, before its first use with this driver, cuDNN, card and build of the package; what
+   * passed is remembered in the user's cache directory. Default: the environment's CUDNN_LSTM_CHECK, else true. {@link chooseDevice}
+   * alone does not check; models do.
+   */
+  check?: boolean | undefined;
+  /** Hears of the self-check: a line when it begins, one or two when it has ended. Default: nobody does. */
+  onNote?: ((line: string) => void) | undefined;
+  /** Gives a self-check up. */
+  signal?: AbortSignal | undefined;
 }
 
 /** A device that was chosen. */
@@ -30,6 +40,8 @@ export interface DeviceChoice {
   /** CPU threads (the CPU backend's; a GPU model uses them for sampling and reading corpora only). */
   threads: number;
   libraryPath?: string;
+  /** Whether the choice was left to `auto`. */
+  automatic: boolean;
   /** One line: what was chosen and why. */
   reason: string;
 }
@@ -51,12 +63,8 @@ export async function chooseDevice(
   const threads = chooseThreads(request.threads, env);
   const libraryPath = request.libraryPath ?? env.CUDNN_LSTM_LIBRARY_PATH;
   const library = libraryPath ? { libraryPath } : {};
-  const cpu = (why: string): DeviceChoice => ({
-    device: 'cpu',
-    ordinal: 0,
-    threads: threads.threads,
-    reason: `CPU, ${isaNames[addon().cpuInfo().isa] ?? addon().cpuInfo().isa}, ${threads.threads} thread${threads.threads === 1 ? '' : 's'} (${why})`,
-  });
+  const automatic = name.kind === 'auto';
+  const cpu = (why: string) => ({ ...chosenCpu(request, why, env, addon), automatic });
   if (name.kind === 'cpu') return cpu(asked);
 
   const info = await addon()
@@ -84,7 +92,26 @@ export async function chooseDevice(
     ordinal: gpu.ordinal,
     threads: threads.threads,
     ...library,
+    automatic,
     reason: `${gpu.name}, cuda:${gpu.ordinal}${cudnn} (${name.kind === 'auto' ? 'a usable GPU was found' : asked})`,
+  };
+}
+
+/** The CPU, whatever was asked for; `why` ends the reason. */
+export function chosenCpu(
+  request: DeviceRequest,
+  why: string,
+  env: NodeJS.ProcessEnv = process.env,
+  addon: () => Pick<NativeAddon, 'cpuInfo'> = () => loadNative(request.nativeBinding),
+): DeviceChoice {
+  const { threads } = chooseThreads(request.threads, env);
+  const { isa } = addon().cpuInfo();
+  return {
+    device: 'cpu',
+    ordinal: 0,
+    threads,
+    automatic: true,
+    reason: `CPU, ${isaNames[isa] ?? isa}, ${threads} thread${threads === 1 ? '' : 's'} (${why})`,
   };
 }
 

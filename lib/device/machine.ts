@@ -2,7 +2,9 @@
 import { cpus, freemem, totalmem } from 'node:os';
 import { UsageError } from '../errors';
 import { packageVersion } from '../version';
-import { chooseDevice, chooseThreads, type DeviceRequest } from './choose';
+import { checkDevice, rememberedOf } from './check';
+import type { CheckReport } from './check-record';
+import { chooseDevice, chooseThreads, chosenCpu, type DeviceRequest } from './choose';
 import { loadNative, type NativeCpuInfo, type NativeCudaInfo } from './native';
 
 /** A machine, as far as it matters here. */
@@ -15,11 +17,14 @@ export interface MachineInfo {
   native?: { cpu: NativeCpuInfo; cuda: NativeCudaInfo };
   /** What a model would run on, or why none can. */
   device: { chosen: string | null; reason: string };
+  /** The self-check of the GPU that was chosen: made now, or what is remembered of it. Absent where there is neither. */
+  check?: CheckReport;
 }
 
 /**
  * Looks at this machine. What cannot be had is said in the answer.
  *
+ * @param request With `check: true` the GPU's self-check is made, whatever is remembered.
  * @throws UsageError on a device or number of threads that there cannot be.
  */
 export async function inspectMachine(request: DeviceRequest = {}): Promise<MachineInfo> {
@@ -49,8 +54,19 @@ export async function inspectMachine(request: DeviceRequest = {}): Promise<Machi
       chosen: choice.device === 'cuda' ? `cuda:${choice.ordinal}` : 'cpu',
       reason: choice.reason,
     };
+    if (choice.device === 'cpu') return info;
+    const report = request.check
+      ? await checkDevice(choice, request, { always: true })
+      : await rememberedOf(choice, request);
+    if (!report) return info;
+    info.check = report;
+    if (report.passed) return info;
+    const why = `the GPU failed its self-check: ${report.summary}`;
+    info.device = choice.automatic
+      ? { chosen: 'cpu', reason: chosenCpu(request, why).reason }
+      : { chosen: null, reason: why };
   } catch (error) {
-    if (error instanceof UsageError) throw error;
+    if (error instanceof UsageError || request.signal?.aborted) throw error;
     info.device.reason = (error as Error).message;
   }
   return info;

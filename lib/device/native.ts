@@ -264,6 +264,13 @@ export const packageRoot = join(__dirname, '..', '..');
 
 let loaded: { addon: NativeAddon; path: string | undefined } | undefined;
 
+/** The binary that was loaded, or would be. */
+export function nativePath(): string {
+  const named = loaded?.path ?? process.env.CUDNN_LSTM_NATIVE_BINDING;
+  if (named) return resolve(named);
+  return (require('node-gyp-build') as { resolve: (root: string) => string }).resolve(packageRoot);
+}
+
 /**
  * Loads the addon, once a process.
  *

@@ -51,7 +51,7 @@ export async function evaluateRun(
 }
 
 async function evaluate(
-  { directory, identity, device, threads, signal }: PlannedRun,
+  { directory, identity, device, threads, check, signal }: PlannedRun,
   corpus: Corpus,
   path: string,
   stride: number,
@@ -63,6 +63,9 @@ async function evaluate(
   using model = await LanguageModel.load(path, {
     device,
     threads,
+    check,
+    onNote,
+    signal,
     precision: optionDefinitions.precision.schema.safeParse(precision).data,
   });
   let { evaluation } = record;

@@ -5,7 +5,7 @@
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { type Corpus, openCorpus } from '../corpus/corpus';
-import type { DeviceName } from '../device/choose';
+import type { DeviceName, DeviceRequest } from '../device/choose';
 import type { GpuUsage } from '../device/native';
 import { UsageError } from '../errors';
 import type { TrainingEvent } from '../training/events';
@@ -31,6 +31,8 @@ export interface ReproductionOptions extends EvaluationListener {
   seed?: number | undefined;
   device?: DeviceName | undefined;
   threads?: number | undefined;
+  /** See {@link DeviceRequest.check}. */
+  check?: boolean | undefined;
   /** The window protocol takes every nth window. Default: every one for a finished run, every 50th for an unfinished one. */
   scoreEvery?: number | undefined;
   /** Other sizes than the recipe's, for a trial of the machinery. */
@@ -134,7 +136,7 @@ function checkOptions({ runs = defaultRuns, seed = 0, scoreEvery = 1 }: Reproduc
 }
 
 function plan(o: ReproductionOptions, epochs: number, sources: readonly string[], corpus: Corpus): PlannedRun {
-  const { out, seed = 0, overrides = {}, device, threads, signal } = o;
+  const { out, seed = 0, overrides = {}, device, threads, check, onNote, signal } = o;
   return {
     epochs,
     directory: join(out, `epochs-${epochs}`),
@@ -143,6 +145,8 @@ function plan(o: ReproductionOptions, epochs: number, sources: readonly string[]
     overrides,
     device,
     threads,
+    check,
+    onNote,
     signal,
   };
 }

@@ -17,12 +17,14 @@ export interface PlannedRun {
   readonly overrides: Partial<TrainingOptions>;
   readonly device: DeviceName | undefined;
   readonly threads: number | undefined;
+  readonly check: boolean | undefined;
+  readonly onNote: ((line: string) => void) | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
 /** What may be set from outside; anything else in the environment would make it another recipe. */
 function permittedEnvironment(): NodeJS.ProcessEnv {
-  const names = ['CUDNN_LSTM_DEVICE', 'CUDNN_LSTM_THREADS', 'CUDNN_LSTM_PRECISION'];
+  const names = ['CUDNN_LSTM_DEVICE', 'CUDNN_LSTM_THREADS', 'CUDNN_LSTM_PRECISION', 'CUDNN_LSTM_CHECK'];
   return Object.fromEntries(names.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])));
 }
 
@@ -71,11 +73,13 @@ export async function trainRun(
       sampleLength: 0,
       ...(run.device === undefined ? {} : { device: run.device }),
       ...(run.threads === undefined ? {} : { threads: run.threads }),
+      ...(run.check === undefined ? {} : { check: run.check }),
       ...(seconds === undefined ? {} : { maxTime: seconds }),
     },
     env: permittedEnvironment(),
     ...((await holdsRun(directory)) ? { resume: directory } : {}),
     signal: run.signal,
+    onNote: run.onNote,
   });
   try {
     for await (const event of training) {

@@ -167,6 +167,7 @@ export const optionDefinitions = {
     'fresh',
   ),
   threads: whole(1, 1024, 'N', 'CPU threads; the result does not depend on it', 'fresh'),
+  check: toggle('compare a GPU with the CPU before its first use', 'fresh'),
   lowercase: toggle('lower-case the text', 'fixed'),
   normalize: choice(
     ['none', 'nfc', 'nfkc'],
@@ -243,6 +244,7 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   seed: 1,
   precision: 'tf32',
   device: 'auto',
+  check: true,
   lowercase: false,
   normalize: 'none',
   encoding: 'utf-8',

@@ -43,6 +43,8 @@ export interface TrainingRequest {
   readonly signal?: AbortSignal | undefined;
   /** The addon's binary; see {@link DeviceRequest.nativeBinding}. */
   readonly nativeBinding?: string | undefined;
+  /** Hears of a GPU's self-check; see {@link DeviceRequest.onNote}. */
+  readonly onNote?: ((line: string) => void) | undefined;
 }
 
 /** A run being resumed. The directory is locked until the run is closed. */
@@ -179,7 +181,7 @@ export async function openTraining(request: TrainingRequest = {}, plan = false):
     const corpus = await openTrainingCorpus(sources, options, resumed, request.signal);
     undo.push(() => corpus.close());
     checkCorpus(corpus, options, resumed);
-    const model = await createModel(corpus, options);
+    const model = await createModel(corpus, options, request);
     undo.push(() => model.dispose());
     const run =
       plan || resumed ? undefined : await createRun(options.out ?? (await newDirectory(sources)), options.lock);
@@ -269,7 +271,7 @@ function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedR
   createBatches(corpus.ids, splitCorpus(corpus.length, options).training, options);
 }
 
-function createModel(corpus: Corpus, o: TrainingOptions): Promise<LanguageModel> {
+function createModel(corpus: Corpus, o: TrainingOptions, { onNote, signal }: TrainingRequest): Promise<LanguageModel> {
   const shape: ModelShape = {
     vocabulary: corpus.vocabulary.size,
     layers: o.layers,
@@ -281,11 +283,15 @@ function createModel(corpus: Corpus, o: TrainingOptions): Promise<LanguageModel>
   return LanguageModel.create(shape, corpus.vocabulary, {
     device: o.device as DeviceName,
     threads: o.threads,
+    check: o.check,
+    onNote,
+    signal,
     precision: o.precision,
     seed: o.seed,
     normalization: corpus.normalization,
     target: o.target,
     seqLength: o.seqLength,
+    batchSize: o.batchSize,
     corpus: { name: corpusName(corpus.sources), sha256: corpus.sha256 },
     configuration: recordedOptions(o),
   });

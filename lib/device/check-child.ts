@@ -1,0 +1,54 @@
+/**
+ * The program of the self-check's child process: compares and reports, a JSON object a line on stdout. A cuDNN that aborts its
+ * process ends this one. The request is the only argument; standard input is open for as long as the parent lives.
+ */
+import { type CheckedCase, type CheckSubject, caseOf, compareCase, smallCases } from './comparison';
+import { loadNative, type NativeModelOptions } from './native';
+
+/** What the parent asks for. */
+export interface CheckRequest {
+  readonly nativeBinding?: string | undefined;
+  readonly gpu: Pick<NativeModelOptions, 'ordinal' | 'libraryPath'>;
+  readonly computeCapability: string;
+  readonly threads: number;
+  readonly subject?: CheckSubject | undefined;
+}
+
+/** A line of the child. */
+export type CheckMessage =
+  | { begin: string }
+  | { end: CheckedCase }
+  /** The model that is about to run was not compared. */
+  | { skipped: string }
+  | { error: string }
+  | { done: true };
+
+function tell(message: CheckMessage): void {
+  process.stdout.write(`${JSON.stringify(message)}\n`);
+}
+
+async function main(request: CheckRequest): Promise<void> {
+  const addon = loadNative(request.nativeBinding);
+  const gpu: NativeModelOptions = { ...request.gpu, device: 'cuda', algorithm: 'standard' };
+  for (const each of smallCases(request.computeCapability)) {
+    tell({ begin: each.name });
+    tell({ end: await compareCase(addon, each, gpu, request.threads) });
+  }
+  if (!request.subject) return;
+  const own = caseOf(request.subject, request.threads);
+  if (!own) return tell({ skipped: 'the model is too large to compare' });
+  tell({ begin: own.name });
+  try {
+    tell({ end: await compareCase(addon, own, gpu, request.threads) });
+  } catch (error) {
+    // Whether the model fits is not for the check to say.
+    if ((error as { code?: string }).code !== 'ERR_OUT_OF_MEMORY') throw error;
+    tell({ skipped: (error as Error).message });
+  }
+}
+
+// Its parent is gone: also in the midst of a call that never returns, for which an exit would wait.
+process.stdin.on('close', () => process.kill(process.pid, 'SIGKILL')).resume();
+main(JSON.parse(process.argv[2] ?? '{}') as CheckRequest)
+  .catch((error: Error) => tell({ error: error.message }))
+  .finally(() => process.stdout.write(`${JSON.stringify({ done: true })}\n`, () => process.exit(0)));

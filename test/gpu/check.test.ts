@@ -1,0 +1,229 @@
+/**
+ * The self-check through the commands and the library, on the tests' stand-in for a GPU: right, wrong by half a percent, aborting and
+ * hanging; remembered, and made again where what is remembered cannot be used.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { CheckReport } from '../../lib/device/check-record';
+import type { MachineInfo } from '../../lib/device/machine';
+import { buildFolder, buildNativeTests, describeCuda } from './cuda-build';
+
+const root = join(__dirname, '..', '..');
+const standin = join(buildFolder, 'gpu-tests');
+const main = join(root, 'dist', 'cli', 'main.js');
+
+describeCuda('the self-check on a stand-in for a GPU', () => {
+  let folder: string;
+  let cache: string;
+  let corpus: string;
+
+  beforeAll(buildNativeTests, 300_000);
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'cudnn-lstm-check-'));
+    cache = join(folder, 'cache');
+    corpus = join(folder, 'corpus.txt');
+    writeFileSync(corpus, 'a rose is a rose is a rose\n'.repeat(20));
+  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  const environment = (more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => ({
+    ...process.env,
+    CUDNN_LSTM_PREBUILD: join(standin, 'addon'),
+    CUDNN_LSTM_LIBRARY_PATH: join(standin, 'nvidia'),
+    LD_LIBRARY_PATH: join(standin, 'nvml'),
+    XDG_CACHE_HOME: cache,
+    TMPDIR: folder,
+    ...more,
+  });
+  const run = (args: string[], more: NodeJS.ProcessEnv = {}) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, {
+      encoding: 'utf8',
+      env: environment(more),
+      cwd: folder,
+    });
+    return { status, stdout, stderr, checks: stderr.split('\n').filter((line) => line.startsWith('self-check: ')) };
+  };
+  const train = (args: string[], more: NodeJS.ProcessEnv = {}) => {
+    const size = ['--hidden', '8', '--batch-size', '4', '--seq-length', '7', '--epochs', '1', '--sample-length', '0'];
+    const end = run([main, 'train', corpus, '--json', ...size, ...args], more);
+    const [start] = end.stdout.split('\n');
+    return { ...end, device: start ? ((JSON.parse(start) as { device?: string }).device ?? '') : '' };
+  };
+  const kept = () => join(cache, 'cudnn-lstm', 'self-check');
+  const reportsOf = (directory: string) => readdirSync(directory).map((name) => join(directory, name));
+  const read = (file: string) => JSON.parse(readFileSync(file, 'utf8')) as CheckReport;
+
+  test('passes before the first use, is remembered with its figures, and is made again where that is damaged', () => {
+    expect(run([main, 'info']).stdout).toContain("check:    not yet made: the GPU's first use makes it, or --check");
+    const first = train(['--out', 'first']);
+    expect(first.status).toBe(0);
+    expect(first.device).toMatch(/^Stand-in GPU/);
+    expect(first.checks).toEqual([
+      'self-check: comparing Stand-in GPU with the CPU, as before its first use; some seconds ...',
+      expect.stringMatching(
+        /^self-check: passed in [\d.]+ s: fp32 within \S+e-\d+, tf32 within \S+, fp16 within \S+, bf16 within \S+$/,
+      ),
+    ]);
+    const [file] = reportsOf(kept()) as [string];
+    expect(reportsOf(kept())).toEqual([file]); // No temporary file is left.
+    const report = read(file);
+    expect(report.passed).toBe(true);
+    const names = report.cases.map((each) => each.name);
+    for (const kind of ['scalar', 'onehot', 'embedding', 'tf32', 'fp16', 'bf16', '2 layers', 'dropout']) {
+      expect(names.join()).toContain(kind);
+    }
+    expect(names.at(-1)).toMatch(/^tf32, this model: 2 x 8, .*, 4 x 7$/);
+    expect(report.cases.reduce((sum, each) => sum + each.compared, 0)).toBeGreaterThan(500);
+
+    expect(train(['--out', 'second'])).toMatchObject({ status: 0, checks: [] });
+    expect(run([main, 'info']).stdout).toMatch(
+      /check: {4}passed, \d+ comparisons in [\d.]+ s \(\d{4}-\d\d-\d\d\): fp32/,
+    );
+
+    for (const damaged of ['', '{"passed": true}', '\0'.repeat(100), JSON.stringify({ ...report, passed: false })]) {
+      writeFileSync(file, damaged);
+      expect(run([main, 'info']).stdout).toContain('check:    not yet made');
+    }
+    expect(train(['--out', 'third']).checks).toHaveLength(2);
+    expect(read(file).passed).toBe(true);
+  }, 300_000);
+
+  test('info --check makes it whatever is remembered, and has exit code 4 where there is no GPU to check', () => {
+    for (const _ of [1, 2]) {
+      const { status, stdout } = run([main, 'info', '--check', '--json']);
+      expect(status).toBe(0);
+      const { check } = JSON.parse(stdout) as MachineInfo;
+      expect(check).toMatchObject({ passed: true, file: expect.stringContaining(kept()) });
+    }
+    const none = run([main, 'info', '--check', '--device', 'cpu']);
+    expect(none.status).toBe(4);
+    expect(none.stdout).toContain('check:    no GPU to check');
+  }, 300_000);
+
+  test('a GPU that computes wrong numbers is left alone, or used if that is what was asked for', () => {
+    const wrong = { STANDIN_FAULT: 'wrong' };
+    const automatic = train(['--out', 'automatic'], wrong);
+    expect(automatic.status).toBe(0);
+    expect(automatic.device).toMatch(/^CPU/);
+    const [file] = reportsOf(kept()) as [string];
+    expect(automatic.checks.slice(1)).toEqual([
+      expect.stringMatching(
+        /^self-check: the GPU failed, the CPU goes on: .+ differs by \S+e-\d+, allowed \S+ \(fp32, .+, and \d+ more\)$/,
+      ),
+      `self-check: please send ${file} to the authors; --no-check uses the GPU all the same, --device cpu ends this message`,
+    ]);
+    const report = read(file);
+    expect(report.passed).toBe(false);
+    expect(report.cases.some((each) => each.failed.length > 0)).toBe(true);
+
+    const named = train(['--out', 'named', '--device', 'cuda'], wrong);
+    expect(named.status).toBe(4);
+    expect(named.stderr).toMatch(
+      /\nthe GPU failed its self-check: .* differs by .*; --no-check \(check: false\) uses it/,
+    );
+    for (const [args, more] of [
+      [['--no-check'], {}],
+      [[], { CUDNN_LSTM_CHECK: 'no' }],
+    ] as const) {
+      const unchecked = train(['--out', `unchecked-${args.length}`, '--device', 'cuda', ...args], {
+        ...wrong,
+        ...more,
+      });
+      expect(unchecked).toMatchObject({ status: 0, checks: [] });
+      expect(unchecked.device).toMatch(/^Stand-in GPU/);
+    }
+    const info = run([main, 'info', '--check'], wrong);
+    expect(info.status).toBe(4);
+    expect(info.stdout).toMatch(/check: {4}FAILED, \d+ comparisons .* differs by /);
+    expect(info.stdout).toMatch(/device: {3}CPU, .*the GPU failed its self-check/);
+  }, 300_000);
+
+  test.each([
+    ['abort', /ended by SIGABRT at fp32, scalar, 1 layer, dropout: stand-in: an assertion failed/],
+    ['hang', /no answer for 5 s, at /],
+  ])(
+    'a cuDNN that makes its process %s ends the child alone',
+    (fault, summary) => {
+      const broken = { STANDIN_FAULT: fault, CUDNN_LSTM_CHECK_TIMEOUT: '5' };
+      const automatic = train(['--out', 'automatic'], broken);
+      expect(automatic.status).toBe(0);
+      expect(automatic.device).toMatch(/^CPU/);
+      expect(automatic.checks).toHaveLength(3);
+      expect(automatic.checks[1]).toMatch(summary);
+      expect(read((reportsOf(kept()) as [string])[0])).toMatchObject({ passed: false, cases: [] });
+      const named = run([main, 'sample', 'automatic', '--device', 'cuda', '--length', '3'], broken);
+      expect(named.status).toBe(4);
+      expect(named.stderr).toMatch(summary);
+      const { status } = run([main, 'sample', 'automatic', '--length', '3'], broken);
+      expect(status).toBe(0);
+    },
+    120_000,
+  );
+
+  test('a cache that cannot be written to costs the memory alone', () => {
+    mkdirSync(cache);
+    writeFileSync(join(cache, 'cudnn-lstm'), 'a file where the directory should be');
+    const right = train(['--out', 'right', '--device', 'cuda']);
+    expect(right.status).toBe(0);
+    expect(right.checks).toHaveLength(2);
+    const wrong = train(['--out', 'wrong'], { STANDIN_FAULT: 'abort' });
+    expect(wrong.status).toBe(0);
+    const [, file] = /please send (\S+)/.exec(wrong.stderr) as unknown as [string, string];
+    expect(file).toMatch(/cudnn-lstm-self-check-\w+\.failed\.json$/);
+    expect(read(file).passed).toBe(false);
+  }, 120_000);
+
+  test('models made side by side in a worker share one check, and nothing is written unasked', () => {
+    const program = `
+      const { Worker, isMainThread } = require('node:worker_threads');
+      if (isMainThread) {
+        new Worker(__filename).on('error', (error) => { throw error; });
+      } else {
+        const { LanguageModel, Vocabulary } = require(${JSON.stringify(join(root, 'dist', 'index.js'))});
+        const shape = { vocabulary: 3, layers: 1, hidden: 4, input: 'onehot', embedding: 0, dropout: 0 };
+        const make = (onNote) => LanguageModel.create(shape, new Vocabulary(['a', 'b', 'c']), { device: 'cuda', onNote });
+        const notes = [];
+        Promise.all([make((line) => notes.push(line)), make((line) => notes.push(line)), make()]).then((models) => {
+          for (const model of models) model.dispose();
+          console.log(JSON.stringify({ notes: notes.length, devices: models.map((model) => model.device) }));
+        });
+      }`;
+    const file = join(folder, 'worker.js');
+    writeFileSync(file, program);
+    const { status, stdout, stderr } = run([file]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(JSON.parse(stdout)).toEqual({ notes: 2, devices: ['cuda', 'cuda', 'cuda'] });
+  }, 120_000);
+
+  test('is given up with its caller: by a signal, and when the caller is killed', async () => {
+    const hang = { STANDIN_FAULT: 'hang' };
+    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+      const caller = spawn(process.execPath, [main, 'info', '--check'], { env: environment(hang), cwd: folder });
+      const child = await childOf(caller.pid as number);
+      const ended = new Promise<number | null>((resolve) => caller.on('close', resolve));
+      caller.kill(signal);
+      expect(await ended).toBe(signal === 'SIGTERM' ? 143 : null);
+      while (isAlive(child)) await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(existsSync(kept())).toBe(false);
+  }, 60_000);
+});
+
+/** The child's process, once there is one and it has left its program's beginning behind. */
+async function childOf(parent: number): Promise<number> {
+  for (;;) {
+    const [child] = readFileSync(`/proc/${parent}/task/${parent}/children`, 'utf8').trim().split(' ');
+    if (child && readFileSync(`/proc/${child}/maps`, 'utf8').includes('libcudnn.so.9')) return Number(child);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+function isAlive(process: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${process}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
