@@ -63,17 +63,24 @@ function checkBlock({ place, language, marks, ...rest }) {
     throw new Error(`${place}: a block's language is one of ${Object.keys(languages).join(', ')}, not '${language}'`);
   const block = { ...rest, place, language, in: places };
   for (const mark of marks) {
-    const [, kind, value] = /^(not run|only in a|file):? (.+)$/.exec(mark) ?? [];
+    const [, kind, value] = /^(not run|only in a|file|in the background until):? (.+)$/.exec(mark) ?? [];
     if (kind === 'not run') block.reason = value;
     else if (kind === 'only in a' && places.includes(value)) block.in = [value];
     else if (kind === 'file') block.name = value;
+    else if (kind === 'in the background until' && language === 'sh') block.until = value;
     else throw new Error(`${place}: no such mark: <!-- ${mark} -->`);
   }
   return block;
 }
 
-/** Runs a program of a block; throws what it printed if it fails. After the limit it ends with all that it started. */
-async function run(program, args, folder, input = '') {
+/** What blocks left running in the background. */
+const background = [];
+
+/**
+ * Runs a program of a block; throws what it printed if it fails. After the limit it ends with all that it started. With `until` it
+ * is left running once it has printed that.
+ */
+async function run(program, args, folder, { input = '', until } = {}) {
   const env = { ...process.env, npm_config_update_notifier: 'false' };
   const child = spawn(program, args, { cwd: folder, env, detached: true });
   let printed = '';
@@ -85,11 +92,18 @@ async function run(program, args, folder, input = '') {
   }, limitSeconds * 1000);
   // Without input, a command that waits for its reader ends.
   child.stdin.on('error', () => {}).end(input);
-  const status = await new Promise((done, fail) =>
-    child.on('error', fail).on('close', (code, signal) => done(code ?? signal)),
-  );
+  const status = await new Promise((done, fail) => {
+    child.on('error', fail).on('close', (code, signal) => done(code ?? signal));
+    if (until === undefined) return;
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', () => printed.includes(until) && done('running'));
+  });
   clearTimeout(timer);
-  if (status === 0) return;
+  if (status === 'running') {
+    background.push(child);
+    return;
+  }
+  if (status === 0 && until === undefined) return;
   const why = late ? `not done after ${limitSeconds} s` : `exit code ${status}`;
   throw new Error(`${why}\n${printed.trimEnd().split('\n').slice(-25).join('\n')}`);
 }
@@ -100,7 +114,7 @@ async function runShell(block, folder) {
     .split('\n')
     .map((line) => (/ # refused\b/.test(line) ? `if\n${line}\nthen echo 'this was not refused' >&2; exit 1; fi` : line))
     .join('\n');
-  await run('bash', ['-euo', 'pipefail', '-c', script], folder);
+  await run('bash', ['-euo', 'pipefail', '-c', script], folder, { until: block.until });
 }
 
 async function runJavaScript(block, folder) {
@@ -129,7 +143,7 @@ async function runTypeScript(block, folder) {
 async function runPython(block, folder) {
   const python = process.env.CUDNN_LSTM_PYTHON;
   if (python === undefined) return 'CUDNN_LSTM_PYTHON names no Python that has the packages';
-  await run(python, ['-'], folder, block.text);
+  await run(python, ['-'], folder, { input: block.text });
 }
 
 function checkJson(block, folder) {
@@ -186,6 +200,11 @@ async function runFile(file, last, kind, place, tarball) {
       console.log(`FAILED ${block.place} ${block.language} in a ${kind}: ${error.message}`);
       failed++;
     }
+  }
+  for (const child of background.splice(0)) {
+    const ended = new Promise((done) => child.on('close', done));
+    process.kill(-child.pid, 'SIGTERM');
+    await ended;
   }
   rmSync(folder, { recursive: true });
   return failed;

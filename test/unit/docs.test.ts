@@ -79,6 +79,14 @@ it('blocks run in order in one folder; each that fails is named', async () => {
     '```json',
     '{ hidden: 8 }',
     '```',
+    '<!-- in the background until: ready -->',
+    '```sh',
+    'echo ready; touch up; sleep infinity',
+    '```',
+    '<!-- in the background until: ready -->',
+    '```sh',
+    'test -f up',
+    '```',
     '<!-- not run: it would never end -->',
     '```sh',
     'sleep infinity',
@@ -93,7 +101,7 @@ it('blocks run in order in one folder; each that fails is named', async () => {
     .split('\n')
     .flatMap((line) => /^(ok|FAILED|not run) \S*page\.md:(\d+)/.exec(line)?.slice(1).join(' ') ?? []);
   expect(said).toEqual([
-    'not run 37',
+    'not run 45',
     'ok 1',
     'ok 6',
     'FAILED 9',
@@ -103,6 +111,8 @@ it('blocks run in order in one folder; each that fails is named', async () => {
     'FAILED 24',
     'ok 28',
     'FAILED 33',
+    'ok 37',
+    'FAILED 41',
   ]);
   expect(stdout).toMatch(/page\.md:24.*: exit code \d\n.*TS2322/);
   expect(code).toBe(1);
