@@ -67,7 +67,8 @@ export function reportError(thrown: unknown, stderr: NodeJS.WritableStream = pro
   const known = asPackageError(error);
   if (known instanceof InterruptedError || known instanceof OutputClosedError) return known.exitCode;
   const message = known?.message ?? `Unexpected error: ${messageOf(error)} (set DEBUG=1 to see where)`;
-  stderr.write(`${harmless(message)}\n`);
+  // What to do about a missing addon is a list, and of this package's own making.
+  stderr.write(`${known?.code === 'ERR_NATIVE_MISSING' ? harmlessText(message) : harmless(message)}\n`);
   if (process.env.DEBUG) {
     for (let cause: unknown = error; cause instanceof Error; cause = cause.cause)
       stderr.write(`${harmlessText(String(cause.stack))}\n`);

@@ -2,11 +2,11 @@
 import { Command, Option } from 'commander';
 import type { DeviceName } from '../device/choose';
 import { exitCodes } from '../errors';
-import { harmless } from '../harmless';
 import { type ImportedModel, importModel } from '../import/import';
 import { checkFree, saveImported } from '../import/save';
 import { abortOnSignals, addDeviceOptions, type CommandIo, numberOption, parseArguments, processIo } from './command';
 import { commandLine, pathArgument } from './invocation';
+import { printJson, printLine, say } from './output';
 
 interface ImportCommandOptions {
   out: string;
@@ -29,11 +29,11 @@ export async function importCommand(argv: string[], io: CommandIo = processIo): 
   using interrupt = abortOnSignals(io);
   const imported = await importModel(file, { ...o, signal: interrupt.signal });
   const path = await saveImported(imported, out);
-  if (json) io.stdout.write(`${JSON.stringify(fields(imported, path))}\n`);
+  if (json) await printJson(io.stdout, fields(imported, path));
   else {
-    for (const line of lines(imported)) io.stderr.write(`${harmless(line)}\n`);
-    io.stdout.write(`${path}\n`);
-    io.stderr.write(`try it: ${commandLine(['sample', pathArgument(out)])}\n`);
+    for (const line of lines(imported)) say(io.stderr, line);
+    await printLine(io.stdout, path);
+    say(io.stderr, `try it: ${commandLine(['sample', pathArgument(out)])}`);
   }
   return exitCodes.ok;
 }

@@ -1,9 +1,8 @@
 /** `serve`: models over HTTP, in the form of OpenAI's API. */
-import { readFile } from 'node:fs/promises';
 import { Command, Option } from 'commander';
 import type { DeviceName } from '../device/choose';
-import { exitCodes, UsageError } from '../errors';
-import { harmless } from '../harmless';
+import { DataError, exitCodes, UsageError } from '../errors';
+import { FileProblem, readSmallInput } from '../files';
 import { defaultLimits, type Limits } from '../serve/limits';
 import { serveModels } from '../serve/server';
 import {
@@ -15,6 +14,7 @@ import {
   processIo,
   repeatable,
 } from './command';
+import { say } from './output';
 
 interface ServeCommandOptions {
   host: string;
@@ -51,15 +51,15 @@ export async function serveCommand(argv: string[], io: CommandIo = processIo): P
     limits: limitsOf(o),
     device: o.device,
     threads: o.threads,
-    log: (line) => io.stderr.write(`${harmless(line)}\n`),
+    log: (line) => say(io.stderr, line),
   });
   try {
     await server.models.preload();
-    io.stderr.write(`serving ${server.models.names.map(harmless).join(', ')} at ${server.url}/v1/completions\n`);
+    say(io.stderr, `serving ${server.models.names.join(', ')} at ${server.url}/v1/completions`);
     if (!interrupt.signal.aborted) {
       await new Promise<void>((resolve) => interrupt.signal.addEventListener('abort', () => resolve(), { once: true }));
     }
-    io.stderr.write('closing: running answers may end; a second signal ends them at once\n');
+    say(io.stderr, 'closing: running answers may end; a second signal ends them at once');
   } finally {
     await server.close();
   }
@@ -70,9 +70,21 @@ function limitsOf(o: ServeCommandOptions): Limits {
   return { body: o.maxBody, prompt: o.maxPrompt, tokens: o.maxTokens, texts: o.maxTexts, queue: o.maxQueue };
 }
 
+/** Bytes of a file with a key, its line break included. */
+const longestKeyFile = 4096;
+
+async function readKeyFile(path: string): Promise<string> {
+  try {
+    return (await readSmallInput(path, longestKeyFile)).toString();
+  } catch (error) {
+    if (!(error instanceof FileProblem)) throw error;
+    throw new DataError(`cannot read the key: ${error.message}; give a file with the key in it`, { cause: error });
+  }
+}
+
 async function readKey(file: string | undefined): Promise<string | undefined> {
   const name = file === undefined ? 'CUDNN_LSTM_KEY' : file;
-  const key = (file === undefined ? process.env.CUDNN_LSTM_KEY : await readFile(file, 'utf8'))?.trim();
+  const key = (file === undefined ? process.env.CUDNN_LSTM_KEY : await readKeyFile(file))?.trim();
   if (key === undefined) return undefined;
   if (!/^[\x21-\x7e]{8,1000}$/.test(key)) {
     throw new UsageError(`${name} must hold a key of 8 to 1,000 visible ASCII characters, without spaces.`);

@@ -6,6 +6,7 @@
  */
 import { join, resolve } from 'node:path';
 import { CudnnLstmError, DeviceError, exitCodes, OutOfMemoryError } from '../errors';
+import { harmless } from '../harmless';
 
 export type InputCoding = 'scalar' | 'onehot' | 'embedding';
 /**
@@ -281,7 +282,7 @@ export function loadNative(path?: string): NativeAddon {
   const wanted = path === undefined ? undefined : resolve(path);
   if (loaded) {
     if (wanted === undefined || wanted === loaded.path) return loaded.addon;
-    throw new DeviceError(`nativeBinding '${wanted}' comes too late: the native addon is loaded already`, {
+    throw new DeviceError(`nativeBinding '${harmless(wanted)}' comes too late: the native addon is loaded already`, {
       code: 'ERR_NATIVE_MISSING',
     });
   }
@@ -292,7 +293,7 @@ export function loadNative(path?: string): NativeAddon {
     const [problem] = (cause as Error).message.split('\n');
     throw new DeviceError(
       named
-        ? `the native addon could not be loaded from '${named}': ${problem}`
+        ? `the native addon could not be loaded from '${harmless(named)}': ${problem}`
         : `the native addon could not be loaded for ${process.platform}-${process.arch}: ${problem}\n${remedies(problem ?? '')}`,
       { cause, code: 'ERR_NATIVE_MISSING' },
     );

@@ -1,6 +1,6 @@
 /** What a foreign file may make this program hold and do; every reader of lib/import keeps to these. */
-import { open } from 'node:fs/promises';
 import { CheckpointError } from '../errors';
+import { FileProblem, openFile } from '../files';
 import { harmless } from '../harmless';
 
 /** Of a file, and of what is unpacked from it. A character model is a thousandth of it. */
@@ -25,11 +25,9 @@ export class Refusal extends Error {}
 /** All bytes of a file. @throws CheckpointError if it is missing, no file, or beyond 1 GiB. */
 export async function readWhole(path: string, limit = largestFile): Promise<Buffer> {
   try {
-    const handle = await open(path, 'r');
+    const handle = await openFile(path);
     try {
       const info = await handle.stat();
-      if (!info.isFile())
-        throw foreign(path, 'it is not a file; of a folder name the file in it (manifest.json, model.json)');
       if (info.size > limit) throw foreign(path, `it is ${info.size} bytes long, more than the ${limit} that are read`);
       return await handle.readFile();
     } finally {
@@ -37,8 +35,10 @@ export async function readWhole(path: string, limit = largestFile): Promise<Buff
     }
   } catch (error) {
     if (error instanceof CheckpointError) throw error;
-    const { code, message } = error as NodeJS.ErrnoException;
-    throw foreign(path, code === 'ENOENT' ? 'there is no such file' : message, error);
+    if (!(error instanceof FileProblem)) throw foreign(path, (error as Error).message, error);
+    if (error.kind === 'missing') throw foreign(path, 'there is no such file', error);
+    const remedy = '; of a folder name the file in it (manifest.json, model.json)';
+    throw foreign(path, `it ${error.problem}${error.kind === 'other' ? remedy : ''}`, error);
   }
 }
 

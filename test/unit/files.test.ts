@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -13,6 +14,7 @@ import {
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { packageRoot } from '../../lib/device/native';
 import {
   FileProblem,
   linesOf,
@@ -77,6 +79,25 @@ it('nothing, and a link that leads round in a circle', async () => {
   await expect(openFile(join(at('file'), 'below'))).rejects.toMatchObject({ kind: 'missing' });
   await expect(openFile(at('loop'))).rejects.toMatchObject({ kind: 'system' });
   await expect(openFile('a\0b')).rejects.toBeInstanceOf(FileProblem);
+});
+
+it('opens all that is read', () => {
+  // What the package writes itself, its own parts, /proc and /sys, and a directory to be flushed.
+  const own = ['checkpoint/disk.ts', 'corpus/ids.ts', 'corpus/temporary.ts', 'device/threads.ts', 'report/html.ts'];
+  const folder = join(packageRoot, 'lib');
+  const opening = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts') && name !== 'files.ts')
+    .filter((name) => {
+      const imports = readFileSync(join(folder, name), 'utf8').matchAll(
+        /import ([^;]*) from 'node:fs(?:\/promises)?'/g,
+      );
+      return [...imports].some(([, names]) =>
+        /\* as|\b(readFile|readFileSync|createReadStream|appendFile|appendFileSync|open|openSync)\b/.test(
+          names as string,
+        ),
+      );
+    });
+  expect(opening.sort()).toEqual(own);
 });
 
 describe('readSmallFile', () => {

@@ -9,7 +9,7 @@ import { shellQuote } from '../../../lib/cli/invocation';
 import { main } from '../../../lib/cli/main';
 import { printJson, printLine, printText, say } from '../../../lib/cli/output';
 import { packageRoot } from '../../../lib/device/native';
-import { CheckpointError } from '../../../lib/errors';
+import { CheckpointError, DeviceError } from '../../../lib/errors';
 import { harmless, harmlessText } from '../../../lib/harmless';
 import { canRun } from '../../fixtures/child';
 import { Sink, sinks } from '../../fixtures/sink';
@@ -53,6 +53,12 @@ describe('what is printed', () => {
     const lines = io.stderr.text.split('\n');
     expect(lines).toHaveLength(5);
     for (const line of lines) expect(line).not.toMatch(orders);
+  });
+
+  it('of several lines, where they are a list of remedies', () => {
+    const io = sinks();
+    reportError(new DeviceError('gone\u001b:\n  - build it\n  - name it', { code: 'ERR_NATIVE_MISSING' }), io.stderr);
+    expect(io.stderr.text).toBe('gone\\u{1b}:\n  - build it\n  - name it\n');
   });
 
   it('JSON without the controls that JSON.stringify leaves, with the same value', async () => {
