@@ -67,7 +67,7 @@ export class DiskError extends CudnnLstmError {
   }
 }
 
-/** Training cannot go on: a loss or gradient that is not finite, or an explosion. */
+/** Training cannot continue: a loss or gradient that is not finite, or an explosion. */
 export class TrainingError extends CudnnLstmError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_TRAINING', message, exitCodes.runtime, options);

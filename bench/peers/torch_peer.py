@@ -54,7 +54,7 @@ class Training:
             yield self.ids[torch.arange(steps + 1).unsqueeze(1) + each]
 
     def streams(self, count):
-        """B contiguous streams: `count` matrices [T + 1, B], each going on where the one before ended."""
+        """B contiguous streams: `count` matrices [T + 1, B], each beginning where the one before ended."""
         steps, batch = self.job["steps"], self.job["batch"]
         length = len(self.ids) // batch
         columns = self.ids[: length * batch].view(batch, length).t()

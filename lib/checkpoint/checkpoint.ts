@@ -35,7 +35,7 @@ export interface ResumeState {
 export interface CorpusRecord {
   /** Of the text's file or files, without their folders: a model that is given away does not tell where its author keeps them. */
   name: string;
-  /** Of the normalised text as UTF-8. */
+  /** SHA-256 of the normalised text as UTF-8. */
   sha256?: string | undefined;
 }
 
@@ -59,7 +59,7 @@ export interface CheckpointMetadata {
   /** Mean nats a character of the last epoch, dropout on. */
   loss?: number | undefined;
   validationLoss?: number | undefined;
-  /** Of the package that wrote it. */
+  /** Version of the package that wrote it. */
   version: string;
   training?: ResumeState | undefined;
   /** Keys that this version does not know, with their text as it stands in the file: kept when it is saved, and not read. */
@@ -281,8 +281,9 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
     }
     if (names.includes('training.state'))
       checkShape(file, 'training.state', [layers, 2, metadata.training?.batch ?? 0, hidden]);
-    const stranger = names.find((name) => !known.has(name));
-    if (stranger !== undefined) throw unusable(path, `it holds a tensor '${stranger}' that this format does not know`);
+    const unexpected = names.find((name) => !known.has(name));
+    if (unexpected !== undefined)
+      throw unusable(path, `it holds a tensor '${unexpected}' that this format does not know`);
     const parameters = allocateFloats(size, path);
     for (const { name, offset, size: length } of layout) {
       const part = parameters.subarray(offset, offset + length);

@@ -70,7 +70,7 @@ const isBest = (path: string) => path.endsWith('.safetensors') && !lastPattern.t
 
 /** A directory that one trainer writes to. */
 export class RunDirectory implements AsyncDisposable {
-  /** What open and newest had to pass over or clean up: lines worth telling the user. */
+  /** What open and newest had to pass over or clean up: lines for the user. */
   readonly notes: string[] = [];
   /** Names of last checkpoints that could not be loaded. */
   private readonly damaged = new Set<string>();

@@ -54,7 +54,7 @@ function* tensorBytes(path: string, tensors: readonly (Tensor & { name: string }
         (i) =>
           new TrainingError(
             `${path} is not written: '${name}' holds ${piece[i]} at index ${begin + i}, so the numbers have exploded; ` +
-              'go on from the checkpoint before, with a lower --learning-rate or a --clip',
+              'continue from the checkpoint before, with a lower --learning-rate or a --clip',
           ),
       );
       yield new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);

@@ -1,4 +1,4 @@
-/** JSON from a stranger: no duplicate keys, no __proto__, no deep nesting. What JSON.parse would quietly accept is an error here. */
+/** JSON that may be hostile: no duplicate keys, no __proto__, no deep nesting. What JSON.parse would quietly accept is an error here. */
 
 const maximumDepth = 16;
 /** Values and keys in all. A vocabulary of 65,536 symbols is the largest thing that is kept as JSON. */

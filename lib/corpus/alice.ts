@@ -31,7 +31,7 @@ function webAddress(address: string, base: URL | undefined, explain: Explain): U
 async function readBody(response: Response, explain: Explain): Promise<Buffer> {
   if (!response.ok) throw explain(`the server answered ${response.status}`);
   if (response.headers.get('content-type')?.startsWith('text/html'))
-    throw explain('the answer is a web page, perhaps of a network that wants a login');
+    throw explain('the answer is a web page, perhaps of a network that requires a login');
   const pieces: Uint8Array[] = [];
   let size = 0;
   for await (const piece of response.body ?? []) {

@@ -1,4 +1,4 @@
-/** From files to one sequence of ids. */
+/** Reads files into one sequence of ids. */
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -26,7 +26,7 @@ export interface CorpusOptions {
   lineBreaks?: 'keep' | undefined;
   /** Leave byte order marks at the beginning. */
   byteOrderMark?: 'keep' | undefined;
-  /** Of the files; 'utf8' unless said otherwise. */
+  /** Encoding of the files. Default 'utf8'. */
   encoding?: string;
   /** 'auto' takes what stands between Project Gutenberg's start and end lines, of each book in a text. */
   gutenberg?: 'auto' | 'keep';
@@ -43,14 +43,14 @@ export interface Corpus {
   vocabulary: Vocabulary;
   normalization: Normalization;
   ids: IdSource;
-  /** In characters (code points). */
+  /** Length in characters (code points). */
   length: number;
-  /** Of the normalised text as UTF-8. */
+  /** SHA-256 of the normalised text as UTF-8, in hexadecimal. */
   sha256: string;
   sources: string[];
   /** Characters left out because the given vocabulary does not hold them. */
   skipped: number;
-  /** Lines worth telling the user. */
+  /** Lines for the user, such as what was left out. */
   notes: string[];
   /** Frees the ids, and what is left of a temporary id file. */
   close(): void;

@@ -50,7 +50,7 @@ interface PieceDecoder {
 /** Thrown by the UTF-8 decoder; `readText` makes an error of it that says what the text looks like. */
 class NotUtf8 extends Error {
   constructor(
-    /** Of the first byte that is wrong. */
+    /** Offset of the first wrong byte. */
     readonly offset: number,
     /** What is there of the text from that byte on. */
     readonly after: Uint8Array,

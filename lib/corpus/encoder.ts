@@ -1,9 +1,9 @@
-/** From pieces of text to symbols and ids. A piece never splits a surrogate pair. */
+/** Turns pieces of text into symbols and ids. A piece never splits a surrogate pair. */
 import type { IdArray } from './ids';
 import { nameCharacters, unknownCharacters, Vocabulary } from './vocabulary';
 
 const unseen = -1;
-/** Of unknown characters, how many are told apart. */
+/** How many different unknown characters are counted one by one. */
 const unknownKept = 1000;
 
 const isHighSurrogate = (unit: number) => unit >= 0xd800 && unit <= 0xdbff;

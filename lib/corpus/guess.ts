@@ -6,7 +6,7 @@ export const sampleBytes = 1 << 16;
 
 /** Where a text stops being UTF-8. */
 export interface Undecodable {
-  /** Of the first byte that is wrong. */
+  /** Offset of the first wrong byte. */
   readonly offset: number;
   /** The text's first bytes, up to `sampleBytes` and not beyond `offset`. */
   readonly before: Uint8Array;
@@ -53,7 +53,7 @@ const wideEncodings = ['utf-32le', 'utf-32be', 'utf-16le', 'utf-16be'] as const;
  * with ASCII among them (at least spaces and line ends), as the wrong byte order has not.
  */
 export function guessWide(bytes: Uint8Array): (typeof wideEncodings)[number] | undefined {
-  // Of UTF-16 about half the bytes look like ASCII, whatever the script: more is a text of single bytes with NULs in it.
+  // In UTF-16 about half the bytes look like ASCII, whatever the script: more is a text of single bytes with NULs in it.
   const printable = bytes.filter((byte) => byte === 10 || (byte >= 0x20 && byte <= 0x7e)).length;
   if (printable > 0.7 * bytes.length) return undefined;
   let best: { name: (typeof wideEncodings)[number]; ascii: number } | undefined;

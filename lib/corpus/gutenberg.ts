@@ -1,7 +1,7 @@
 /** Project Gutenberg's licence text around a book is not the book. */
 
 const marker = /^\*\*\* ?(START|END) OF (?:THE|THIS) PROJECT GUTENBERG EBOOK/i;
-/** Of a line, what is looked at: a marker's fixed part is shorter. */
+/** How many characters of a line are looked at: a marker's fixed part is shorter. */
 const headLength = 64;
 
 /** Where a book stands in a text: code units begin .. end - 1. */

@@ -10,7 +10,7 @@ import { compareNaturally, nameSome } from './names';
 
 /** One text to read: a file, or standard input. */
 export interface Source {
-  /** As the user would name it. */
+  /** The name that messages show. */
   name: string;
   /** Undefined for standard input. */
   path?: string;

@@ -17,7 +17,7 @@ export interface CheckKey {
   readonly cublas: string;
   /** The GPU's name, compute capability and memory. */
   readonly card: string;
-  /** Of this package. */
+  /** Version of this package. */
   readonly version: string;
   /** SHA-256 of the addon's binary. */
   readonly build: string;

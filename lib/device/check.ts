@@ -37,7 +37,7 @@ export async function chooseCheckedDevice(request: DeviceRequest, subject?: Chec
       { code: 'ERR_DEVICE_CHECK' },
     );
   }
-  request.onNote?.(`self-check: the GPU failed, the CPU goes on: ${report.summary}`);
+  request.onNote?.(`self-check: the GPU failed, so the CPU is used: ${report.summary}`);
   request.onNote?.(`self-check: ${advice}; --no-check uses the GPU all the same, --device cpu ends this message`);
   return chosenCpu(request, `the GPU failed its self-check: ${report.summary}`);
 }

@@ -20,7 +20,7 @@ export interface CheckSubject {
   /** Characters a sequence. */
   readonly steps: number;
   readonly target: Target;
-  /** Of the GPU's arithmetic. Default `'tf32'`. */
+  /** The GPU's arithmetic. Default `'tf32'`. */
   readonly precision?: Precision | undefined;
 }
 

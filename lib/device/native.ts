@@ -52,7 +52,7 @@ export interface NativeModelOptions {
 export interface NativeParameter {
   name: string;
   shape: number[];
-  /** In floats, into the flat array of read('parameters'). */
+  /** Index of the first value in the flat array of read('parameters'). */
   offset: number;
   size: number;
 }
@@ -126,9 +126,9 @@ export interface NativeSamplingOptions {
   penaltyWindow?: number;
   /** Keys the coins: draw n of a call has the coin Philox(seed; stream, position + n). Default 0. */
   seed?: number;
-  /** Of the coins. Default 0. Where one object serves all streams of a call, the first one's; the others' follow. */
+  /** Stream of the coins. Default 0. Where one object serves all streams of a call, the first one's; the others' follow. */
   stream?: number;
-  /** Of the coins: index of the call's first draw, so that chunked calls draw what one long call would. Default 0. */
+  /** Index of the call's first draw among the coins, so that chunked calls draw what one long call would. Default 0. */
   position?: number;
   /** Ids before the call's, which the repetition penalty looks back on. */
   history?: Int32Array;
@@ -235,9 +235,9 @@ export interface NativeCudaInfo {
 /** What the driver's management library (NVML) says of one GPU. Percentages are of its last sample period, up to a second. */
 export interface GpuUsage {
   name: string;
-  /** Of the time, with a kernel running. */
+  /** Share of the time with a kernel running. */
   gpuPercent: number;
-  /** Of the time, with memory read or written. */
+  /** Share of the time with memory being read or written. */
   memoryPercent: number;
   /** By all processes. */
   memoryUsedBytes: number;

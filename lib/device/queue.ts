@@ -25,14 +25,14 @@ export class SerialQueue {
         this.#pending--;
       }
     });
-    this.#last = result.catch(() => {}); // A failed job is its caller's business; the queue goes on.
+    this.#last = result.catch(() => {}); // A failed job is its caller's business; the next one runs.
     return result;
   }
 }
 
 /** A native model whose calls are queued. */
 export interface QueuedModel extends NativeModel {
-  /** Runs `job` between two calls, where the model may be read and written, whatever else goes on. */
+  /** Runs `job` between two calls, where the model may be read and written, whatever else is queued. */
   whenIdle<T>(job: (model: NativeModel) => T): Promise<T>;
   /** Runs a sequence of calls that share the evaluation state, when every such sequence before it has ended. Do not nest them. */
   evaluationSequence<T>(job: () => Promise<T>): Promise<T>;

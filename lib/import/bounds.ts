@@ -3,7 +3,7 @@ import { CheckpointError } from '../errors';
 import { FileProblem, openFile } from '../files';
 import { harmless } from '../harmless';
 
-/** Of a file, and of what is unpacked from it. A character model is a thousandth of it. */
+/** Bytes of a file, and of what is unpacked from it. A character model is a thousandth of it. */
 export const largestFile = 2 ** 30;
 /** Numbers in one tensor. */
 export const largestTensor = 2 ** 28;

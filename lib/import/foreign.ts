@@ -39,7 +39,7 @@ export interface ForeignModel {
   seqLength?: number | undefined;
   /** Vocabularies that the file holds, the likeliest first; entry i is the symbol of id i, which need not be one character. */
   vocabularies: { where: string; symbols: string[] }[];
-  /** Lines worth telling the user. */
+  /** Lines for the user. */
   notes: string[];
 }
 

@@ -33,7 +33,7 @@ export interface ImportOptions extends Pick<ModelOptions, 'device' | 'threads' |
   corpus?: string | undefined;
   /** A text to prove the model on. Default: the corpus, else the bundled tale, which is English. */
   text?: string | undefined;
-  /** Of corpus and text. Default 'utf8'. */
+  /** Encoding of corpus and text. Default 'utf8'. */
   encoding?: string | undefined;
   /** It was trained on windows of so many characters, each from zero state. Default: what the file says. */
   window?: number | undefined;
@@ -49,7 +49,7 @@ export interface ImportedModel {
   /** Where the vocabulary is from. */
   vocabularySource: string;
   proof: Proof;
-  /** Lines worth telling the user. */
+  /** Lines for the user. */
   notes: string[];
 }
 

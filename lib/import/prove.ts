@@ -12,7 +12,7 @@ import { Refusal } from './bounds';
 
 /** How a model did on a piece of text. */
 export interface Proof {
-  /** Of the text: a file's name, or the bundled tale. */
+  /** The text's name: a file's, or the bundled tale. */
   text: string;
   /** Mean nats a character. */
   loss: number;

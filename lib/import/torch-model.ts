@@ -87,7 +87,7 @@ function candidatesIn(root: Pickled): Candidate[] {
 const recurrent = /^(.*?)(?:^|\.)?(weight|bias)_(ih|hh|hr)(?:_l(\d+))?(_reverse)?$/;
 
 interface LayerNames {
-  /** Of the module, with its dot. */
+  /** Name of the module, with its dot. */
   prefix: string;
   suffix: string;
 }
@@ -198,7 +198,7 @@ async function assemble(candidate: Candidate, root: Pickled): Promise<ForeignMod
     );
   }
   const left = [...tensors.keys()].filter((name) => !used.has(name));
-  if (left.length > 0) throw strangers(left);
+  if (left.length > 0) throw unexpected(left);
   const { dropout } = moduleAttributes(candidate);
   return {
     kind: candidate.whole ? 'a PyTorch module' : 'a PyTorch state dict',
@@ -260,7 +260,7 @@ function outerMatrices(
   return { head, embedding };
 }
 
-function strangers(names: readonly string[]): Refusal {
+function unexpected(names: readonly string[]): Refusal {
   const listed = names.slice(0, 5).map((name) => `'${name}'`);
   const norm = names.some((name) => /running_mean|running_var|norm/i.test(name));
   const what = norm ? 'normalisation layers' : 'further layers';

@@ -58,7 +58,7 @@ async function evaluate(
   record: RunRecord,
   { onNote, onScored }: EvaluationListener,
 ): Promise<void> {
-  // In the arithmetic that it was trained in.
+  // A run is evaluated in the arithmetic that it was trained in.
   const { precision } = (await readCheckpointMetadata(path)).configuration;
   using model = await LanguageModel.load(path, {
     device,

@@ -44,10 +44,10 @@ export const referenceRuns: readonly ReferenceRun[] = [
   },
 ];
 
-/** Of every generated text that it prints. */
+/** What every text that it prints looks like. */
 export const referenceSample = "loops: the sea. 'it it it ...";
 
-/** Of its model, and of its recipe on its text. */
+/** Its model, and the steps of its recipe on its text. */
 export const referenceModel = { device: 'a GPU', parameters: 801_583, stepsPerEpoch: 2_256 };
 
 /** The text it was trained on, lower-cased. */

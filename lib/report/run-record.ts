@@ -14,9 +14,9 @@ export interface EpochRecord {
   epoch: number;
   /** Mean training loss, dropout on, nats a character. */
   loss: number;
-  /** Of its steps. */
+  /** Time in training steps. */
   seconds: number;
-  /** Of the run up to its end. */
+  /** Time since the run began. */
   elapsedSeconds: number;
 }
 
@@ -66,7 +66,7 @@ const recordLimit = 1 << 20;
 
 /** What makes a run the one that it is; the rest is the recipe's. */
 const identity = z.object({
-  /** Of its initial weights, dropout, order and samples. */
+  /** Keys its initial weights, dropout, order and samples. */
   seed: number,
   corpusSha256: z.string(),
   /** Sizes other than the recipe's, as JSON. */

@@ -261,7 +261,7 @@ class Prompt {
     return this.#done === this.#ends.length;
   }
 
-  /** Goes on from the longest beginning whose state is known. */
+  /** Starts from the longest beginning whose state is known. */
   takeKnown(prefixes: PrefixCache): void {
     for (let i = this.#ends.length; i > this.#done; i--) {
       const state = prefixes.get(this.#keys[i - 1] as string);

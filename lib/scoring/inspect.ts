@@ -118,7 +118,7 @@ function likeliest(logits: Float32Array, count: number): number[] {
   return best;
 }
 
-/** Of a state [L, 2, 1, H], the second half of each layer. */
+/** The cell state of a state [L, 2, 1, H]: the second half of each layer. */
 function copyCells(state: Float32Array, to: Float32Array, at: number, layers: number, hidden: number): void {
   for (let layer = 0; layer < layers; layer++) {
     for (let unit = 0; unit < hidden; unit++) {

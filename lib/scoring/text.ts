@@ -20,7 +20,7 @@ export interface OpenText {
   ids: ReadableIds;
   /** Characters left out because the model does not know them. */
   skipped: number;
-  /** Lines worth telling the user, e.g. that a Project Gutenberg header was left out. */
+  /** Lines for the user, e.g. that a Project Gutenberg header was left out. */
   notes: string[];
   close(): void;
 }

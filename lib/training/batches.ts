@@ -26,7 +26,7 @@ export interface BatchCut {
 /** The order of the data. */
 export interface BatchSource {
   readonly target: Target;
-  /** Whether a step goes on from the state that the step before it in the epoch left; the first starts from zero. */
+  /** Whether a step starts from the state that the step before it in the epoch left; the first starts from zero. */
   readonly carryState: boolean;
   readonly stepsPerEpoch: number;
   /** Losses that an epoch is the mean of. */

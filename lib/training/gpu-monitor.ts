@@ -40,7 +40,7 @@ export class GpuMonitor {
     return readings.summary();
   }
 
-  /** Of the whole run so far. */
+  /** Usage over the whole run so far. */
   summary(): GpuUsage | undefined {
     return this.#run.summary();
   }

@@ -16,7 +16,7 @@ export interface TrainerParts {
   readonly options: TrainingOptions;
   /** Where checkpoints and metrics go; without one nothing is written. */
   readonly run?: CheckpointDirectory;
-  /** What to go on from. */
+  /** What to continue from. */
   readonly resume?: { readonly path: string; readonly checkpoint: Checkpoint };
   readonly signal?: AbortSignal | undefined;
 }

@@ -38,7 +38,7 @@ export interface TrainingRequest {
   readonly env?: NodeJS.ProcessEnv | undefined;
   /** A JSON file of options. */
   readonly configFile?: string | undefined;
-  /** Goes on with a run: its directory, or `true` for the `out` directory, else the newest one in runs/. */
+  /** Continues a run: its directory, or `true` for the `out` directory, else the newest one in runs/. */
   readonly resume?: string | boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   /** The addon's binary; see {@link DeviceRequest.nativeBinding}. */
@@ -60,7 +60,7 @@ export interface ConfiguredTraining extends AsyncDisposable {
   readonly resumed: ResumedRun | undefined;
 }
 
-/** Resolves the configuration; a run to resume is opened, because its checkpoint has a say in it. */
+/** Resolves the configuration; a run to resume is opened, because its checkpoint fixes some of the options. */
 export async function configureTraining(request: TrainingRequest): Promise<ConfiguredTraining> {
   const layers = {
     flags: request.flags,

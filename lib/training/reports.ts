@@ -109,7 +109,7 @@ export class Reporter {
     };
   }
 
-  /** Of an epoch in progress. */
+  /** The event of a score within an epoch. */
   validation(state: TrainingState, validationLoss: number, best: boolean): ValidationEvent {
     const { epoch, batchInEpoch, sums, elapsedSeconds } = state;
     this.#validationLoss = validationLoss;

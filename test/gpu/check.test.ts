@@ -110,7 +110,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     const [file] = reportsOf(kept()) as [string];
     expect(automatic.checks.slice(1)).toEqual([
       expect.stringMatching(
-        /^self-check: the GPU failed, the CPU goes on: .+ differs by \S+e-\d+, allowed \S+ \(fp32, .+, and \d+ more\)$/,
+        /^self-check: the GPU failed, so the CPU is used: .+ differs by \S+e-\d+, allowed \S+ \(fp32, .+, and \d+ more\)$/,
       ),
       `self-check: please send ${file} to the authors; --no-check uses the GPU all the same, --device cpu ends this message`,
     ]);

@@ -63,7 +63,7 @@ async function inMidCall() {
   const result = await running;
   expect(result.stopped && result.completed < long, `stopped after ${result.completed} steps`);
   expect(model.stepCount === result.completed, 'the steps completed are counted');
-  expect((await model.trainSteps(trainCall(3))).completed === 3, 'a stopped model goes on');
+  expect((await model.trainSteps(trainCall(3))).completed === 3, 'a stopped model trains again');
 
   const given = model.trainSteps(trainCall(long));
   await pause(50);
@@ -96,7 +96,7 @@ async function inWorkers() {
   await worker.terminate();
   expect(Date.now() - end < 10_000, `a worker was terminated in mid-call, in ${Date.now() - end} ms`);
   const model = await makeModel();
-  expect((await model.trainSteps(trainCall(3))).completed === 3, 'other threads go on');
+  expect((await model.trainSteps(trainCall(3))).completed === 3, 'other threads train');
   model.dispose();
 }
 

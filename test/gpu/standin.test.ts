@@ -1,6 +1,6 @@
 /**
  * The whole package on the tests' stand-in for a GPU: the scripts that check a real one, the parity suite against the float64
- * oracle, and the commands, from training on the "GPU" to going on with it on the CPU.
+ * oracle, and the commands, from training on the "GPU" to resuming on the CPU.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -69,7 +69,7 @@ describeCuda('the package on a stand-in for a GPU', () => {
     expect(report.numPassedTests).toBeGreaterThan(50);
   }, 300_000);
 
-  test('trains with the GPU’s defaults, records its use, and goes on and samples on the CPU', () => {
+  test('trains with the GPU’s defaults, records its use, and resumes and samples on the CPU', () => {
     const corpus = join(folder, 'corpus.txt');
     const run = join(folder, 'run');
     writeFileSync(corpus, 'a rose is a rose is a rose\n'.repeat(20));

@@ -1,4 +1,4 @@
-/** The trainer is told to end, by a signal or by whoever reads its output: it saves first, and can be gone on with. */
+/** The trainer is told to end, by a signal or by whoever reads its output: it saves first, and can be resumed. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -40,7 +40,7 @@ function inTraining(child: ChildProcess, callback: () => void): void {
 
 const signalInTraining = (name: NodeJS.Signals) => (child: ChildProcess) => inTraining(child, () => child.kill(name));
 
-/** What the run that was ended left can be gone on with: gives the step that it goes on from. */
+/** Resumes the run that was ended; gives the step at which it starts. */
 async function resume(): Promise<number> {
   const names = await readdir(out);
   expect(names.filter((name) => name === 'lock' || name.startsWith('.'))).toEqual([]);
@@ -92,7 +92,7 @@ it('ends at once on a second SIGINT, whatever it is doing', async () => {
   });
   expect({ ...ended, stdout: '' }).toEqual({ code: 130, signal: null, stdout: '', stderr: '' });
   expect(ended.stdout).toContain('stuck');
-  // What was saved before is whole, and the next trainer clears up and goes on.
+  // What was saved before is whole, and the next trainer clears up and continues.
   const { code } = await node('train.js', ['--resume', out, '--max-time', '100ms']);
   expect(code).toBe(0);
 });

@@ -1,4 +1,4 @@
-/** Training that is given up, or that cannot go on: what is left is a whole step's, and can be gone on with. */
+/** Training that is given up, or that cannot continue: what is left is a whole step's, and can be resumed. */
 import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -47,13 +47,13 @@ describe('an abort', () => {
     await expect(iterate()).rejects.toThrow('enough');
     expect(native.stepCount).toBe(0); // A step that had been waited for would count.
     expect(Buffer.from(native.read('parameters').buffer).equals(before)).toBe(true);
-    // What it began with: the run can be gone on with.
+    // What it began with: the run can be resumed.
     expect((await readdir(out)).filter((name) => name.endsWith('.safetensors'))).toEqual([
       'checkpoint-00000000.safetensors',
     ]);
   });
 
-  it('at any moment leaves the model at a whole step: gone on with, it ends with the bits of a run without aborts', async () => {
+  it('at any moment leaves the model at a whole step: resumed, it ends with the bits of a run without aborts', async () => {
     const options = { ...small, hidden: 32, epochs: 3 };
     const result = async (out: string) => {
       const { parameters, secondMoments, metadata } = await loadCheckpoint(
@@ -125,7 +125,7 @@ describe('a run whose numbers go wrong', () => {
       /^Training stopped at step \d+ \(epoch 3\): the loss exploded \(loss \d[\d.e+]*, gradient norm \d[\d.e+]*\); .*--learning-rate/,
     );
     expect(await contents()).toEqual(before);
-    // And it can be gone on with at a better rate.
+    // And it can be resumed at a better rate.
     expect(await node('train.js', ['--resume', out, '--epochs', '3', ...cpu])).toMatchObject({ code: 0 });
   });
 

@@ -4,7 +4,7 @@ import { long, run } from '../fixtures/child';
 
 const count = long ? 200 : 20;
 
-it(`${count} worker threads are terminated, one exits by itself, and the process goes on`, async () => {
+it(`${count} worker threads are terminated, one exits by itself, and the process keeps running`, async () => {
   const { code, signal, stdout, stderr } = await run(
     process.execPath,
     [join(__dirname, 'programs', 'workers.js'), String(count)],

@@ -33,7 +33,7 @@ export interface Result {
   loss: number;
   /** Nats of each target, [T][B] or, for the last position alone, [1][B]. */
   losses: number[][];
-  /** In the layout of the parameters. */
+  /** Laid out as the parameters are. */
   gradient: Float64Array;
   state: State;
 }

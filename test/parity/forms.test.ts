@@ -47,7 +47,7 @@ const calls: Record<string, (model: NativeModel, spec: NativeModelSpec) => Promi
   'a step of training': (model, spec) => model.trainSteps(trainCall(ids(spec, 4 * 17), 3, 17)),
 };
 
-/** Of the arrays in what a call gives. */
+/** A hash of the arrays in what a call gives. */
 function hashOf(value: unknown): string {
   const hash = createHash('sha256');
   const add = (part: unknown): void => {

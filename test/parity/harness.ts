@@ -9,7 +9,7 @@ export interface Device {
   tolerance: number;
 }
 
-/** The CPU always; a GPU where the addon finds one. Jest wants the list before it can wait: the GPU is asked for by environment. */
+/** The CPU always; a GPU where the addon finds one. Jest needs the list before it can wait: the GPU is asked for by environment. */
 export const devices: Device[] = [{ name: 'cpu', device: 'cpu', tolerance: 1e-5 }];
 if (process.env.REQUIRE_GPU === '1') devices.push({ name: 'cuda', device: 'cuda', tolerance: 1e-4 });
 

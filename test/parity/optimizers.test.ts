@@ -30,7 +30,7 @@ describe.each(devices)('$name', (device) => {
         for (let step = 0; step < 10; step++) {
           const batch = step === 9 ? 3 : 6;
           const ids = randomIds(5 * batch, 9, step + 1);
-          // Another batch size cannot go on from the state of the one before: it starts from zero.
+          // Another batch size cannot continue from the state of the one before: it starts from zero.
           if (batch !== 6) state = zeroState(spec, batch);
           const expected = run(spec, parameters, ids, 4, batch, 'every', state);
           state = expected.state;

@@ -32,7 +32,7 @@ void unapplied_step_changes_nothing() {
     expect(std::all_of(state.begin(), state.end(), [](float value) { return std::isfinite(value); }),
            "the state is that of step 1");
     initialize_one(*gpu);
-    expect(gpu->train_step(first, kOptimizer, kNeverStop).applied, "a mended model goes on");
+    expect(gpu->train_step(first, kOptimizer, kNeverStop).applied, "a repaired model trains");
     const std::atomic<bool> stop{true};
     expect(gpu->train_steps(first, optimizers, 4, results, stop) == 0 && !results[0].applied,
            "stop before the first step");
@@ -147,7 +147,7 @@ void every_failure_is_clean(bool lazy) {
   expect(failed > 100, "too few calls failed: " + std::to_string(failed));
 }
 
-// After any failure a model either goes on as if nothing had been, or says that it is lost.
+// After any failure a model either continues as if nothing had been, or says that it is lost.
 void a_failed_model_is_whole_or_says_so() {
   begin_case("after a failure a model is whole or says that it is not");
   const ModelSpec spec = make_spec(InputCoding::onehot, 2, 0.25f);

@@ -1,4 +1,4 @@
-/** A trainer that saves as often as it can, killed again and again: what is on the disk is whole, and training goes on from it. */
+/** A trainer that saves as often as it can, killed again and again: what is on the disk is whole, and training continues from it. */
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -236,7 +236,7 @@ it('names the directory and the remedy where it cannot be written', async () => 
 });
 
 itWhere(process.platform === 'linux' && canRun('cc', ['--version']), 'needs Linux and a C compiler')(
-  'is refused by name on a file system that cannot lock, where --no-lock goes on',
+  'is refused by name on a file system that cannot lock, where --no-lock trains',
   async () => {
     const source = join(folder, 'flock.c');
     const library = join(folder, 'flock.so');

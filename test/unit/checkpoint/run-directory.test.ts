@@ -151,7 +151,7 @@ it('is whole after any sequence of saves and damages: the newest is the last sav
       let whole: number[] = [];
       for (const { kind, by } of actions) {
         if (kind === 'save') {
-          const step = (whole.at(-1) ?? 0) + by; // Training goes on from the newest whole one.
+          const step = (whole.at(-1) ?? 0) + by; // Training continues from the newest whole one.
           await saveLast(run, step);
           whole = [...whole, step].slice(-2);
         } else if (whole.length > 0) {

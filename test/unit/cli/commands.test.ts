@@ -317,7 +317,7 @@ describe('info', () => {
     expect((await run('info', '--device', 'cuda:99')).code).toBe(4);
   });
 
-  it("shows nothing of a stranger's checkpoint that a terminal would obey", async () => {
+  it('shows nothing of a foreign checkpoint that a terminal would obey', async () => {
     const path = join(folder, 'strange.safetensors');
     const vocabulary = new Vocabulary(['\u009b', 'a']);
     const shape = { vocabulary: 2, layers: 1, hidden: 4, input: 'onehot', embedding: 0, dropout: 0 } as const;

@@ -59,7 +59,7 @@ it('trains nothing with --max-time 0, and prints the report with --json', async 
   expect((await readdir(out)).sort()).toEqual(['REPORT.md', 'report.html', 'report.json']);
 });
 
-it('saves on SIGINT, reports what there is, exits with 130, and goes on from there', async () => {
+it('saves on SIGINT, reports what there is, exits with 130, and continues from there', async () => {
   const out = join(place, 'interrupted');
   const short = join(place, 'short.txt');
   await writeFile(short, 'The cat sat on the mat, and the dog saw the cat. '.repeat(3)); // One step an epoch.

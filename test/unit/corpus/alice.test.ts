@@ -184,7 +184,7 @@ describe('is refused, and not kept, where', () => {
     ],
     ['it is not there', (response: ServerResponse) => response.writeHead(404).end('gone'), /answered 404/],
     [
-      'a network wants a login first',
+      'a network requires a login first',
       (response: ServerResponse) => response.writeHead(200, { 'content-type': 'text/html' }).end('<html>'),
       /web page/,
     ],

@@ -19,7 +19,7 @@ describe('queued', () => {
     expect(losses[0]).toEqual(losses[2]);
   });
 
-  it('goes on after a call that failed, and gives the failure the package’s class', async () => {
+  it('runs the next call after one that failed, and gives the failure the package’s class', async () => {
     const fake = new FakeNativeModel(3);
     const model = queued(fake);
     const failed = model.trainSteps({} as never);

@@ -38,6 +38,6 @@ test('sees a loop at the end, and none in running text', () => {
     period: 7,
     text: 'it was ',
   });
-  expect(findLoop('a plain sentence that goes on and does not come back to where it began')).toBeUndefined();
+  expect(findLoop('a plain sentence that walks away and does not come back to where it began')).toBeUndefined();
   expect(findLoop('short short short')).toBeUndefined();
 });

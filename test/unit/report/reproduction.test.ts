@@ -53,7 +53,7 @@ describe('reproduce', () => {
     expect(again.runs).toEqual(first.runs);
   });
 
-  it('goes on where it was stopped, with the same losses as if it never had been', async () => {
+  it('continues where it was stopped, with the same losses as if it never had been', async () => {
     const controller = new AbortController();
     const stopped = await reproduce(
       options('stopped', {
@@ -74,7 +74,7 @@ describe('reproduce', () => {
     expect(resumed.runs[0]?.record?.evaluation).toEqual(unbroken.runs[0]?.record?.evaluation);
   });
 
-  it('is killed at any point and goes on as if it never had been', async () => {
+  it('is killed at any point and continues as if it never had been', async () => {
     const out = join(place, 'killed');
     const metrics = join(out, 'epochs-6', 'metrics.jsonl');
     const given = { ...options('killed'), runs: [6] };
@@ -159,7 +159,7 @@ describe('reproduce', () => {
     expect(both.runs[0]?.records[0]?.loss).not.toBe(both.runs[1]?.records[0]?.loss);
   });
 
-  it('refuses to go on with a run of another seed, corpus or size', async () => {
+  it('refuses to continue a run of another seed, corpus or size', async () => {
     const other = join(place, 'other.txt');
     await writeFile(other, 'Another text about another cat. '.repeat(20));
     await reproduce(options('mine', { runs: [1] }));

@@ -33,7 +33,7 @@ async function alone(request: SharedRequest, sampling: NativeSamplingOptions): P
   return { ids, ...(logProbabilities ? { logProbabilities } : {}), ...(rivals ? { rivals } : {}) };
 }
 
-/** All that a reader gets of a text, at most `most` ids of it; `pause` lets the others go on meanwhile. */
+/** All that a reader gets of a text, at most `most` ids of it; `pause` lets the others run meanwhile. */
 async function read(text: AsyncIterable<Drawn>, most = Number.POSITIVE_INFINITY, pause = 0): Promise<Required<Drawn>> {
   const all = { ids: [] as number[], logProbabilities: [] as number[], rivals: [] as number[] };
   for await (const drawn of text) {

@@ -36,7 +36,7 @@ describe('streams (target every)', () => {
     }
   });
 
-  it('goes on along each stream from step to step', async () => {
+  it('follows each stream from step to step', async () => {
     const source = createBatches(arrayIds(text), text.length, o);
     const { ids, count } = await source.cut(0, 0, 100);
     expect(count).toBe(source.stepsPerEpoch);

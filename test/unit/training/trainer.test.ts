@@ -130,7 +130,7 @@ describe('a whole run', () => {
     expect(reads.busy).toBeGreaterThan(4 * reads.idle);
   });
 
-  it('can be gone on with when it is killed as it saves its first best checkpoint', async () => {
+  it('can be resumed when it is killed as it saves its first best checkpoint', async () => {
     const expected = epochsOf(await collect(make(small).trainer)).map((event) => event.loss);
     const killed = make(small);
     killed.run.saveBest = () => Promise.reject(new Error('killed'));
@@ -259,7 +259,7 @@ describe('a whole run', () => {
       validationLoss: endOf(events).best?.loss,
     });
     expect(run.last?.metadata.training?.best).toMatchObject({ ...best, file });
-    // It stays stopped until it is told to go on.
+    // It stays stopped until it is told to continue.
     const again = await collect(make({ ...small, epochs: 50, patience: 3 }, undefined, run.last).trainer);
     expect(endOf(again)).toMatchObject({ reason: 'early-stopping', newSteps: 0 });
     const more = await collect(make({ ...small, epochs: 5, patience: 0 }, undefined, run.last).trainer);
@@ -389,7 +389,7 @@ describe('interruptions', () => {
     const { trainer, native, run } = make(small, undefined, undefined, AbortSignal.abort(new Error('never')));
     await expect(collect(trainer)).rejects.toThrow('never');
     expect(native.trainCalls).toHaveLength(0);
-    // It can be gone on with, as its last line says.
+    // It can be resumed, as its last line says.
     expect(epochsOf(await collect(make(small, undefined, run.last).trainer))).toHaveLength(4);
   });
 
