@@ -1,22 +1,27 @@
 /** `import`: a model that another program trained. */
 import { Command, Option } from 'commander';
-import type { DeviceName } from '../device/choose';
 import { exitCodes } from '../errors';
 import { type ImportedModel, importModel } from '../import/import';
 import { checkFree, saveImported } from '../import/save';
-import { abortOnSignals, addDeviceOptions, type CommandIo, numberOption, parseArguments, processIo } from './command';
+import {
+  abortOnSignals,
+  addDeviceOptions,
+  type CommandIo,
+  type DeviceOptions,
+  numberOption,
+  parseArguments,
+  processIo,
+} from './command';
 import { commandLine, pathArgument } from './invocation';
 import { printJson, printLine, say } from './output';
 
-interface ImportCommandOptions {
+interface ImportCommandOptions extends DeviceOptions {
   out: string;
   vocabulary?: string;
   corpus?: string;
   text?: string;
   encoding?: string;
   window?: number;
-  device?: DeviceName;
-  threads?: number;
   json?: boolean;
 }
 
@@ -27,7 +32,11 @@ export async function importCommand(argv: string[], io: CommandIo = processIo): 
   const [file] = command.args as [string];
   await checkFree(out);
   using interrupt = abortOnSignals(io);
-  const imported = await importModel(file, { ...o, signal: interrupt.signal });
+  const imported = await importModel(file, {
+    ...o,
+    signal: interrupt.signal,
+    onNote: (line) => say(io.stderr, line),
+  });
   const path = await saveImported(imported, out);
   if (json) await printJson(io.stdout, fields(imported, path));
   else {

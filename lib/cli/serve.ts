@@ -1,6 +1,5 @@
 /** `serve`: models over HTTP, in the form of OpenAI's API. */
 import { Command, Option } from 'commander';
-import type { DeviceName } from '../device/choose';
 import { DataError, exitCodes, UsageError } from '../errors';
 import { FileProblem, readSmallInput } from '../files';
 import { defaultLimits, type Limits } from '../serve/limits';
@@ -9,6 +8,7 @@ import {
   abortOnSignals,
   addDeviceOptions,
   type CommandIo,
+  type DeviceOptions,
   numberOption,
   parseArguments,
   processIo,
@@ -16,7 +16,7 @@ import {
 } from './command';
 import { say } from './output';
 
-interface ServeCommandOptions {
+interface ServeCommandOptions extends DeviceOptions {
   host: string;
   port: number;
   keyFile?: string;
@@ -30,8 +30,6 @@ interface ServeCommandOptions {
   maxTokens: number;
   maxTexts: number;
   maxQueue: number;
-  device?: DeviceName;
-  threads?: number;
 }
 
 /** The command; see `serve --help`. */
@@ -39,6 +37,7 @@ export async function serveCommand(argv: string[], io: CommandIo = processIo): P
   const command = parseArguments(syntax(), argv);
   const o = command.opts<ServeCommandOptions>();
   using interrupt = abortOnSignals(io);
+  const log = (line: string) => say(io.stderr, line);
   const server = await serveModels(command.args, {
     host: o.host,
     port: checkPort(o.port),
@@ -51,7 +50,10 @@ export async function serveCommand(argv: string[], io: CommandIo = processIo): P
     limits: limitsOf(o),
     device: o.device,
     threads: o.threads,
-    log: (line) => say(io.stderr, line),
+    check: o.check,
+    onNote: log,
+    signal: interrupt.signal,
+    log,
   });
   try {
     await server.models.preload();

@@ -23,7 +23,7 @@ import { normalizationFor, pythonPrintable, symbolsOf, toVocabulary, vocabularie
 import { ZipArchive } from './zip';
 
 /** How a foreign model is imported. */
-export interface ImportOptions extends Pick<ModelOptions, 'device' | 'threads' | 'nativeBinding'> {
+export interface ImportOptions extends Pick<ModelOptions, 'device' | 'threads' | 'nativeBinding' | 'check' | 'onNote'> {
   /**
    * A JSON file or a pickle with the symbols: a list in id order, `{symbol: id}` or `{id: symbol}`; or `'python-printable'`, Python's
    * string.printable. Default: what the file itself holds.
@@ -213,6 +213,9 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, o: Import
     device: o.device,
     threads: o.threads,
     nativeBinding: o.nativeBinding,
+    check: o.check,
+    onNote: o.onNote,
+    signal: o.signal,
     target,
     seqLength,
   });
