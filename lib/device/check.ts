@@ -26,7 +26,10 @@ const defaultPatience = 60;
  * @throws DeviceError if a GPU was asked for by name and fails.
  */
 export async function chooseCheckedDevice(request: DeviceRequest, subject?: CheckSubject): Promise<DeviceChoice> {
-  const choice = await chooseDevice(request);
+  const { gateActivation = 'sigmoid' } = subject?.shape ?? {};
+  const cpuOnly =
+    gateActivation === 'sigmoid' ? undefined : `cuDNN has sigmoid gates only, and the model's are ${gateActivation}`;
+  const choice = await chooseDevice(request, undefined, undefined, cpuOnly);
   if (choice.device === 'cpu' || !wantsCheck(request)) return choice;
   const report = await checkDevice(choice, request, { subject });
   if (report.passed) return choice;

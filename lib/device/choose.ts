@@ -49,6 +49,7 @@ export interface DeviceChoice {
 /**
  * Decides on the device: the request, else CUDNN_LSTM_DEVICE, else `auto`.
  *
+ * @param cpuOnly Why only the CPU will do, for a model that a GPU cannot compute.
  * @throws UsageError if the name is not one of `auto`, `cpu`, `cuda`, `cuda:N`.
  * @throws DeviceError if a GPU was asked for by name and cannot be used; the message says why.
  */
@@ -56,6 +57,7 @@ export async function chooseDevice(
   request: DeviceRequest = {},
   env: NodeJS.ProcessEnv = process.env,
   addon: () => Pick<NativeAddon, 'cpuInfo' | 'cudaInfo'> = () => loadNative(request.nativeBinding),
+  cpuOnly?: string,
 ): Promise<DeviceChoice> {
   const fromEnv = request.device === undefined && env.CUDNN_LSTM_DEVICE ? env.CUDNN_LSTM_DEVICE : undefined;
   const name = parseDevice(request.device ?? fromEnv ?? 'auto', fromEnv === undefined ? 'device' : 'CUDNN_LSTM_DEVICE');
@@ -66,6 +68,10 @@ export async function chooseDevice(
   const automatic = name.kind === 'auto';
   const cpu = (why: string) => ({ ...chosenCpu(request, why, env, addon), automatic });
   if (name.kind === 'cpu') return cpu(asked);
+  if (cpuOnly !== undefined) {
+    if (name.kind === 'auto') return cpu(cpuOnly);
+    throw new DeviceError(`device '${name.text}' cannot be used: ${cpuOnly}; --device cpu works.`);
+  }
 
   const info = await addon()
     .cudaInfo(library)

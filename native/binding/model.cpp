@@ -32,6 +32,13 @@ Optimizer to_optimizer(const std::string& name) {
   throw Error(kInvalidArgument, "no optimizer named " + name);
 }
 
+GateActivation to_gates(const std::string& name) {
+  if (name == "sigmoid") return GateActivation::sigmoid;
+  if (name == "hard_sigmoid") return GateActivation::hard_sigmoid;
+  if (name == "hard_sigmoid_relu6") return GateActivation::hard_sigmoid_relu6;
+  throw Error(kInvalidArgument, "gateActivation must be sigmoid, hard_sigmoid or hard_sigmoid_relu6");
+}
+
 Target to_target(const std::string& name) {
   if (name == "every") return Target::every;
   if (name == "last") return Target::last;
@@ -73,6 +80,7 @@ ModelSpec to_spec(const Napi::Object& object) {
   if (!(dropout >= 0 && dropout < 1)) throw Error(kInvalidArgument, "dropout must be at least 0 and below 1");
   spec.dropout = static_cast<float>(dropout);
   spec.seed = get_uint64(object, "seed");
+  if (!object.Get("gateActivation").IsUndefined()) spec.gates = to_gates(get_string(object, "gateActivation"));
   return spec;
 }
 

@@ -15,16 +15,26 @@ namespace cudnn_lstm {
 // scalar: one feature, id / V (the reference's). onehot: V features. embedding: a learned [V, E] table.
 enum class InputCoding { scalar, onehot, embedding };
 
+// What opens and closes the gates i, f and o: the logistic function, or a straight line between 0 and 1 of slope 0.2
+// (Keras before 3, TensorFlow.js) or 1/6 (Keras 3: relu6(x + 3) / 6). Models trained elsewhere have them; cuDNN has
+// not.
+enum class GateActivation { sigmoid, hard_sigmoid, hard_sigmoid_relu6 };
+
 struct ModelSpec {
   int vocabulary;  // V
   int layers;      // L
   int hidden;      // H
   InputCoding coding;
-  int embedding;            // E, 0 unless coding is embedding
-  float dropout;            // after every layer: between layers and above the top one; 0 <= dropout < 1
-  std::uint64_t seed;       // of initialisation and dropout masks
+  int embedding;       // E, 0 unless coding is embedding
+  float dropout;       // after every layer: between layers and above the top one; 0 <= dropout < 1
+  std::uint64_t seed;  // of initialisation and dropout masks
+  GateActivation gates = GateActivation::sigmoid;
   int input_size() const {  // features into layer 0
     return coding == InputCoding::scalar ? 1 : coding == InputCoding::onehot ? vocabulary : embedding;
+  }
+  // Of the straight line through (0, 0.5); 0 where there is none.
+  float gate_slope() const {
+    return gates == GateActivation::sigmoid ? 0.0f : gates == GateActivation::hard_sigmoid ? 0.2f : 1.0f / 6.0f;
   }
 };
 

@@ -104,6 +104,7 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
         const std::size_t at = static_cast<std::size_t>(unit) * kLanes;
         GateBackward stage{};
         stage.units = end - unit;
+        stage.slope = spec_.gate_slope();
         stage.gates = gates(layer, step, block) + 4 * at;
         stage.c_before = unit_row(activations.c, step, block) + at;
         stage.c = unit_row(activations.c, step + 1, block) + at;

@@ -118,7 +118,7 @@ void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread,
     const float* h = step == 0 ? state : out + (step - 1) * hidden;
     float* to = gates + step * padded + row;
     kernels_.matrix_vector(weights.recurrent_panels.panel(4 * begin), rows, spec_.hidden, h, to, to);
-    kernels_.gate_single(end - begin, to, c + begin, out + step * hidden + begin);
+    kernels_.gate_single(end - begin, spec_.gate_slope(), to, c + begin, out + step * hidden + begin);
     team_.barrier();
   }
   std::copy(out + (sequence.steps - 1) * hidden + begin, out + (sequence.steps - 1) * hidden + end, state + begin);

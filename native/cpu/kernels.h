@@ -61,6 +61,7 @@ struct GradientTile {
 // Forward gate stage of `units` units in one lane block.
 struct GateForward {
   int units;
+  float slope;                // of ModelSpec::gate_slope
   float* gates;               // [4 units][16]: pre-activations in, activations out
   const float* c_before;      // [units][16]
   float* c;                   // [units][16]
@@ -72,6 +73,7 @@ struct GateForward {
 
 struct GateBackward {
   int units;
+  float slope;   // of ModelSpec::gate_slope
   float* gates;  // [4 units][16]: activations in, gradients of the pre-activations out
   const float* c_before;
   const float* c;
@@ -115,8 +117,8 @@ struct KernelTable {
                        float* loss);
   // out[rows] = initial[rows] + A x for one vector; A in panels of 64 rows, [panel][depth][64].
   void (*matrix_vector)(const float* a, int rows, int depth, const float* x, const float* initial, float* out);
-  // Gates [4 units] of a single sequence, interleaved.
-  void (*gate_single)(int units, const float* gates, float* c, float* h);
+  // Gates [4 units] of a single sequence, interleaved; slope: of ModelSpec::gate_slope.
+  void (*gate_single)(int units, float slope, const float* gates, float* c, float* h);
   double (*sum_of_squares)(const float* x, std::size_t count);
   // One step of an optimiser on `count` parameters p, their gradients g times `scale` and their places in the slots;
   // a slot that the rule does not keep may be nullptr.

@@ -85,6 +85,12 @@ INLINE vf exponential_of_bounded(vf x) {
 
 INLINE vf exponential(vf x) { return exponential_of_bounded(min(splat(88.0f), x)); }
 
+// min(max(slope x + 0.5, 0), 1); the order of the operands lets a NaN through.
+INLINE vf hard_sigmoid(vf x, vf slope) { return min(splat(1.0f), max(splat(0.0f), x * slope + splat(0.5f))); }
+
+// Its derivative, by its value: zero where it is cut off.
+INLINE vf hard_sigmoid_slope(vf y, vf slope) { return (vf)((vi)slope & (y > splat(0.0f)) & (y < splat(1.0f))); }
+
 INLINE vf sigmoid(vf x) { return splat(1.0f) / (splat(1.0f) + exponential(-x)); }
 
 // tanh(x), after Cephes' tanhf: an odd polynomial near zero, where the quotient would cancel; else (1 - e) / (1 + e), e
@@ -267,27 +273,30 @@ INLINE vi keep_lanes(std::uint16_t keep, int j) {
 }
 
 // One LSTM cell (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000):
-//   c = f * c_before + i * g,  h = o * tanh(c),  i, f, o = sigmoid, g = tanh of their pre-activations.
-// This is all but h. Gives c.
-INLINE vf open_gates(vf& i, vf& f, vf& g, vf& o, vf c_before) {
-  i = sigmoid(i);
-  f = sigmoid(f);
+//   c = f * c_before + i * g,  h = o * tanh(c),  i, f, o = sigmoid, g = tanh of their pre-activations;
+// where Hard, a straight line between 0 and 1 stands for the sigmoid. This is all but h. Gives c.
+template <bool Hard>
+INLINE vf open_gates(vf& i, vf& f, vf& g, vf& o, vf c_before, vf slope) {
+  i = Hard ? hard_sigmoid(i, slope) : sigmoid(i);
+  f = Hard ? hard_sigmoid(f, slope) : sigmoid(f);
   g = hyperbolic_tangent(g);
-  o = sigmoid(o);
+  o = Hard ? hard_sigmoid(o, slope) : sigmoid(o);
   const vf written = i * g;
   return f * c_before + written;
 }
 
 // In two passes, c and then h: in one, each unit's chain of dependent operations is too long for the next unit's to
 // hide it.
-void gate_forward(const GateForward& s) {
+template <bool Hard>
+INLINE void gate_forward_of(const GateForward& s) {
+  const vf slope = splat(s.slope);
   for (int u = 0; u < s.units; ++u) {
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) {
       const int at = u * kLanes + j * VW;
       float* gates = s.gates + u * 4 * kLanes + j * VW;
       vf i = load(gates), f = load(gates + kLanes), g = load(gates + 2 * kLanes), o = load(gates + 3 * kLanes);
-      const vf c = open_gates(i, f, g, o, load(s.c_before + at));
+      const vf c = open_gates<Hard>(i, f, g, o, load(s.c_before + at), slope);
       store(gates, i);
       store(gates + kLanes, f);
       store(gates + 2 * kLanes, g);
@@ -307,7 +316,17 @@ void gate_forward(const GateForward& s) {
   }
 }
 
-void gate_backward(const GateBackward& s) {
+void gate_forward(const GateForward& s) {
+  if (s.slope == 0) {
+    gate_forward_of<false>(s);
+  } else {
+    gate_forward_of<true>(s);
+  }
+}
+
+template <bool Hard>
+INLINE void gate_backward_of(const GateBackward& s) {
+  const vf slope = splat(s.slope);
   const vf one = splat(1.0f);
   const vf scale = splat(s.keep_scale);
   for (int u = 0; u < s.units; ++u) {
@@ -323,9 +342,9 @@ void gate_backward(const GateBackward& s) {
       const vf through = one - c_tanh * c_tanh;
       const vf dh_o = dh * o;
       const vf dc = dh_o * through + load(s.dc + at);
-      const vf i_slope = i - i * i;
-      const vf f_slope = f - f * f;
-      const vf o_slope = o - o * o;
+      const vf i_slope = Hard ? hard_sigmoid_slope(i, slope) : i - i * i;
+      const vf f_slope = Hard ? hard_sigmoid_slope(f, slope) : f - f * f;
+      const vf o_slope = Hard ? hard_sigmoid_slope(o, slope) : o - o * o;
       const vf g_slope = one - g * g;
       store(gates, dc * g * i_slope);
       store(gates + kLanes, dc * load(s.c_before + at) * f_slope);
@@ -333,6 +352,14 @@ void gate_backward(const GateBackward& s) {
       store(gates + 3 * kLanes, dh * c_tanh * o_slope);
       store(s.dc + at, dc * f);
     }
+  }
+}
+
+void gate_backward(const GateBackward& s) {
+  if (s.slope == 0) {
+    gate_backward_of<false>(s);
+  } else {
+    gate_backward_of<true>(s);
   }
 }
 
@@ -494,7 +521,9 @@ void matrix_vector(const float* a, int rows, int depth, const float* x, const fl
   }
 }
 
-void gate_single(int units, const float* gates, float* c, float* h) {
+template <bool Hard>
+INLINE void gate_single_of(int units, float line, const float* gates, float* c, float* h) {
+  const vf slope = splat(line);
   for (int u = 0; u < units; u += VW) {
     vf i = {}, f = {}, g = {}, o = {}, c_before = {};
     const int count = units - u < VW ? units - u : VW;
@@ -506,12 +535,20 @@ void gate_single(int units, const float* gates, float* c, float* h) {
       o[n] = unit[3];
       c_before[n] = c[u + n];
     }
-    const vf c_after = open_gates(i, f, g, o, c_before);
+    const vf c_after = open_gates<Hard>(i, f, g, o, c_before, slope);
     const vf h_after = o * hyperbolic_tangent(c_after);
     for (int n = 0; n < count; ++n) {
       c[u + n] = c_after[n];
       h[u + n] = h_after[n];
     }
+  }
+}
+
+void gate_single(int units, float slope, const float* gates, float* c, float* h) {
+  if (slope == 0) {
+    gate_single_of<false>(units, slope, gates, c, h);
+  } else {
+    gate_single_of<true>(units, slope, gates, c, h);
   }
 }
 

@@ -56,6 +56,48 @@ void check_philox() {
   check(ok, "-", "philox known answers", ok ? 0 : 1, 0);
 }
 
+// The straight line in place of the sigmoid, in all three kernels that have it: its values, cut off at 0 and 1, and its
+// slope, zero where it is cut off.
+void check_hard_gates(const KernelTable& table, float slope) {
+  double value_worst = 0, slope_worst = 0;
+  for (int i = 0; i < 200; ++i) {
+    alignas(64) float gates[64] = {}, c_before[16] = {}, c[16], h[16], dh[16] = {}, dc[16];
+    float at[16];
+    for (int lane = 0; lane < 16; ++lane) {
+      at[lane] = static_cast<float>(-4.0 + (i * 16 + lane) * (8.0 / 3200));
+      gates[lane] = at[lane];
+      gates[32 + lane] = 0.5f;
+      dc[lane] = 1;
+    }
+    float single[64] = {}, single_c[16] = {}, single_h[16];
+    for (int unit = 0; unit < 16; ++unit) {
+      single[4 * unit] = at[unit];
+      single[4 * unit + 2] = 0.5f;
+    }
+    GateForward forward{1, slope, gates, c_before, c, h, nullptr, nullptr, 0};
+    table.gate_forward(forward);
+    table.gate_single(16, slope, single, single_c, single_h);
+    for (int lane = 0; lane < 16; ++lane) {
+      const double line = std::fmin(1, std::fmax(0, static_cast<double>(slope) * at[lane] + 0.5));
+      value_worst = std::fmax(value_worst, std::fabs(gates[lane] - line));
+      value_worst = std::fmax(value_worst, std::fabs(c[lane] - line * std::tanh(0.5)));
+      value_worst = std::fmax(value_worst, std::fabs(single_c[lane] - c[lane]));
+      value_worst = std::fmax(value_worst, std::fabs(h[lane] - 0.5 * std::tanh(line * std::tanh(0.5))));
+    }
+    GateBackward backward{1, slope, gates, c_before, c, nullptr, dh, dc, nullptr, 0};
+    table.gate_backward(backward);
+    for (int lane = 0; lane < 16; ++lane) {
+      const double line = static_cast<double>(slope) * at[lane] + 0.5;
+      if (std::fabs(line) < 1e-6 || std::fabs(line - 1) < 1e-6)
+        continue;  // Which side it is on is rounding's business.
+      const double expected = line > 0 && line < 1 ? std::tanh(0.5) * slope : 0;
+      slope_worst = std::fmax(slope_worst, std::fabs(gates[lane] - expected));
+    }
+  }
+  check(value_worst <= 2e-7, table.name, "hard sigmoid", value_worst, 2e-7);
+  check(slope_worst <= 2e-7, table.name, "hard sigmoid's slope", slope_worst, 2e-7);
+}
+
 // The gate stage with one gate probed at a time gives sigmoid and tanh over a dense grid.
 void check_gates(const KernelTable& table) {
   double sigmoid_worst = 0, tanh_worst = 0;
@@ -80,6 +122,7 @@ void check_gates(const KernelTable& table) {
     }
   }
   check(sigmoid_worst <= 4, table.name, "sigmoid, ulp", sigmoid_worst, 4);
+  for (const float slope : {0.2f, 1.0f / 6.0f}) check_hard_gates(table, slope);
   check(tanh_worst <= 4, table.name, "tanh, ulp", tanh_worst, 4);
 }
 

@@ -5,6 +5,10 @@
 namespace cudnn_lstm::cuda {
 
 std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOptions& options) {
+  if (spec.gates != GateActivation::sigmoid) {
+    throw Error(kDeviceUnavailable,
+                "cuDNN's LSTM has sigmoid gates only, and this model's are hard_sigmoid: use --device cpu");
+  }
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   cudaGetLastError();

@@ -4,7 +4,7 @@
  * Shapes: B batch, T steps, H hidden, V vocabulary, L layers, E embedding size; in = input features of a layer.
  * Per layer, with gates i, f, g, o stacked in this order in the 4H rows:
  *   a_t = W_ih x_t + b + W_hh h_{t-1}
- *   i, f, o = sigmoid(a), g = tanh(a);  c_t = f * c_{t-1} + i * g;  h_t = o * tanh(c_t)
+ *   i, f, o = sigmoid(a) or a straight line for it, g = tanh(a);  c_t = f * c_{t-1} + i * g;  h_t = o * tanh(c_t)
  * The loss is the mean over targets of -log softmax(W_out h + b_out)[target].
  */
 
@@ -14,6 +14,8 @@ export interface Spec {
   hidden: number;
   input: 'scalar' | 'onehot' | 'embedding';
   embedding: number;
+  /** What the gates i, f and o are made by; sigmoid if absent. */
+  gateActivation?: 'sigmoid' | 'hard_sigmoid' | 'hard_sigmoid_relu6';
 }
 
 export interface Part {
@@ -65,6 +67,17 @@ export function zeroState(spec: Spec, batch: number): State {
 }
 
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+const hardSlopes = { hard_sigmoid: 0.2, hard_sigmoid_relu6: 1 / 6 };
+
+/** The gates' function, and its derivative by its value. */
+function gateOf({ gateActivation = 'sigmoid' }: Spec): {
+  open: (x: number) => number;
+  derivative: (y: number) => number;
+} {
+  if (gateActivation === 'sigmoid') return { open: sigmoid, derivative: (y) => y * (1 - y) };
+  const slope = hardSlopes[gateActivation];
+  return { open: (x) => Math.min(1, Math.max(0, slope * x + 0.5)), derivative: (y) => (y > 0 && y < 1 ? slope : 0) };
+}
 
 /** y = W x (+ start), W row-major [rows, columns] at `offset`. */
 function product(
@@ -130,6 +143,7 @@ export function run(
   const first = target === 'every' ? 0 : steps - 1;
   const losses = Array.from({ length: steps - first }, () => new Array<number>(batch).fill(0));
   const scale = 1 / (losses.length * batch);
+  const { open, derivative } = gateOf(spec);
 
   const encode = (id: number): Float64Array => {
     if (spec.input === 'scalar') return Float64Array.of(id / V);
@@ -149,10 +163,10 @@ export function run(
         const bias = Float64Array.from({ length: 4 * H }, (_, r) => parameters[at(`lstm.bias_ih_l${l}`) + r]!);
         const ofInput = product(parameters, at(`lstm.weight_ih_l${l}`), 4 * H, x, bias);
         const a = product(parameters, at(`lstm.weight_hh_l${l}`), 4 * H, before.h, ofInput);
-        const i = a.slice(0, H).map(sigmoid);
-        const f = a.slice(H, 2 * H).map(sigmoid);
+        const i = a.slice(0, H).map(open);
+        const f = a.slice(H, 2 * H).map(open);
         const g = a.slice(2 * H, 3 * H).map(Math.tanh);
-        const o = a.slice(3 * H).map(sigmoid);
+        const o = a.slice(3 * H).map(open);
         const c = before.c.map((value, u) => f[u]! * value + i[u]! * g[u]!);
         const h = c.map((value, u) => o[u]! * Math.tanh(value));
         column.push({ x, hBefore: before.h, cBefore: before.c, i, f, g, o, c, h });
@@ -192,10 +206,10 @@ export function run(
           const tanhC = Math.tanh(cell.c[u]!);
           const dhu = fromAbove[u]! + dh[l]![u]!;
           const dcu = dc[l]![u]! + dhu * cell.o[u]! * (1 - tanhC * tanhC);
-          da[u] = dcu * cell.g[u]! * cell.i[u]! * (1 - cell.i[u]!);
-          da[H + u] = dcu * cell.cBefore[u]! * cell.f[u]! * (1 - cell.f[u]!);
+          da[u] = dcu * cell.g[u]! * derivative(cell.i[u]!);
+          da[H + u] = dcu * cell.cBefore[u]! * derivative(cell.f[u]!);
           da[2 * H + u] = dcu * cell.i[u]! * (1 - cell.g[u]! * cell.g[u]!);
-          da[3 * H + u] = dhu * tanhC * cell.o[u]! * (1 - cell.o[u]!);
+          da[3 * H + u] = dhu * tanhC * derivative(cell.o[u]!);
           dc[l]![u] = dcu * cell.f[u]!;
         }
         for (let r = 0; r < 4 * H; r++) gradient[at(`lstm.bias_ih_l${l}`) + r]! += da[r]!;

@@ -41,6 +41,22 @@ describe('chooseDevice', () => {
     await expect(chooseDevice({ device: 'cuda:0' }, {}, addon(second))).rejects.toThrow("'cuda:0' is not there");
   });
 
+  it('takes the CPU for a model that a GPU cannot compute, and refuses a GPU that was asked for', async () => {
+    const why = 'cuDNN has sigmoid gates only';
+    const { device, reason } = await chooseDevice({ threads: 1 }, {}, addon(twoGpus), why);
+    expect([device, reason]).toEqual(['cpu', `CPU, AVX2, 1 thread (${why})`]);
+    expect((await chooseDevice({ device: 'cpu', threads: 1 }, {}, addon(twoGpus), why)).reason).toContain('asked for');
+    for (const [request, env] of [
+      [{ device: 'cuda:1' }, {}],
+      [{}, { CUDNN_LSTM_DEVICE: 'cuda:1' }],
+    ] as const) {
+      await expect(chooseDevice(request, env, addon(twoGpus), why)).rejects.toMatchObject({
+        exitCode: 4,
+        message: `device 'cuda:1' cannot be used: ${why}; --device cpu works.`,
+      });
+    }
+  });
+
   it('takes the CPU where there is none, and says why', async () => {
     const choice = await chooseDevice({ threads: 2 }, {}, addon(noGpu));
     expect(choice).toMatchObject({ device: 'cpu', threads: 2 });
