@@ -1,5 +1,6 @@
 /** `import`: a model that another program trained. */
 import { Command, Option } from 'commander';
+import { type GateActivation, gateActivations } from '../device/native';
 import { exitCodes } from '../errors';
 import { type ImportedModel, importModel } from '../import/import';
 import { checkFree, saveImported } from '../import/save';
@@ -21,6 +22,7 @@ interface ImportCommandOptions extends DeviceOptions {
   corpus?: string;
   text?: string;
   encoding?: string;
+  gates?: GateActivation;
   window?: number;
   json?: boolean;
 }
@@ -67,7 +69,7 @@ function lines({ kind, vocabularySource, proof, notes, checkpoint }: ImportedMod
 function syntax(): Command {
   const command = new Command('import')
     .description(
-      'Import a character model that another program trained: PyTorch (a state dict or a whole module). The file is read as data, ' +
+      'Import a character model that another program trained: PyTorch (a state dict or a whole module), Keras (.keras, .h5, or weights alone). The file is read as data, ' +
         'nothing in it is run. The model is proved by scoring a piece of text, and refused if it does no better than counting ' +
         'letters. The path of the checkpoint goes to stdout, everything else to stderr.',
     )
@@ -85,6 +87,12 @@ function syntax(): Command {
     .optionsGroup('The proof:')
     .option('--text <file>', 'a text to score (default: the corpus, else the bundled tale, which is English)')
     .option('--encoding <name>', 'of corpus and text (default: utf-8)')
+    .addOption(
+      new Option(
+        '--gates <name>',
+        'of weights whose file does not say it: what the gates are made by (default: what scores best)',
+      ).choices(gateActivations),
+    )
     .option(
       '--window <n>',
       'it was trained on windows of n characters, each from zero state (default: what the file says)',

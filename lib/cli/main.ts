@@ -25,7 +25,7 @@ const subcommands: Record<string, Subcommand> = {
     load: () => (require('./score') as typeof import('./score')).scoreCommand,
   },
   import: {
-    summary: 'a model that PyTorch trained, as a checkpoint',
+    summary: 'a model that PyTorch or Keras trained, as a checkpoint',
     load: () => (require('./import') as typeof import('./import')).importCommand,
   },
   serve: {

@@ -32,7 +32,8 @@ export interface ForeignModel {
   /** [V, H] and [V] */
   outputWeights: Float32Array;
   outputBias: Float32Array;
-  gateActivation: GateActivation;
+  /** What the gates' function may be: one where the file says it, several where scoring must. */
+  gateActivations: readonly GateActivation[];
   dropout: number;
   /** Where the file says so. */
   target?: Target | undefined;

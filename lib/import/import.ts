@@ -9,12 +9,14 @@ import { canonicalLayout, layoutSize } from '../checkpoint/layout';
 import { parseStrictJson } from '../checkpoint/strict-json';
 import { bundledCorpusPath } from '../corpus/sources';
 import { largestVocabulary } from '../corpus/vocabulary';
-import type { NativeParameter } from '../device/native';
+import type { GateActivation, NativeParameter } from '../device/native';
 import { type CheckpointError, CudnnLstmError, DataError, UsageError } from '../errors';
 import { LanguageModel, type ModelOptions } from '../model';
 import { packageVersion } from '../version';
 import { foreign, Refusal, readWhole } from './bounds';
 import type { ForeignModel } from './foreign';
+import { isHdf5, readHdf5 } from './hdf5';
+import { kerasModel } from './keras';
 import { PickleReader } from './pickle';
 import { type Proof, type Reading, readingsOfText, readRaw, tryReading } from './prove';
 import { isTorchStream, readTorchStream, readTorchZip } from './torch';
@@ -35,6 +37,8 @@ export interface ImportOptions extends Pick<ModelOptions, 'device' | 'threads' |
   text?: string | undefined;
   /** Encoding of corpus and text. Default 'utf8'. */
   encoding?: string | undefined;
+  /** What its gates are made by, for weights whose file does not say it. Default: what scores best. */
+  gates?: GateActivation | undefined;
   /** It was trained on windows of so many characters, each from zero state. Default: what the file says. */
   window?: number | undefined;
   signal?: AbortSignal | undefined;
@@ -65,7 +69,7 @@ export async function importModel(file: string, o: ImportOptions = {}): Promise<
   }
   const bytes = await readWhole(file);
   try {
-    const found = await readForeign(bytes, file);
+    const found = await readForeign(bytes, file, o.signal);
     return await prove(found, bytes, file, o);
   } catch (error) {
     if (error instanceof Refusal) throw foreign(file, error.message, error);
@@ -75,17 +79,59 @@ export async function importModel(file: string, o: ImportOptions = {}): Promise<
 }
 
 /** Recognised in this order: PyTorch's zip, other zips, HDF5, PyTorch's stream, JSON. */
-async function readForeign(bytes: Buffer, file: string): Promise<ForeignModel> {
+async function readForeign(bytes: Buffer, file: string, signal: AbortSignal | undefined): Promise<ForeignModel> {
   if (bytes.length === 0) throw new Refusal('it is empty');
   const head = bytes.toString('latin1', 0, 8);
   if (head.startsWith('PK\x03\x04')) {
     const zip = await ZipArchive.open(bytes);
     const root = await readTorchZip(zip);
     if (root !== undefined) return torchModel(root);
-    throw new Refusal('it is a zip archive, but not one of PyTorch');
+    if (zip.has('model.weights.h5')) return kerasArchive(zip, signal);
+    throw new Refusal('it is a zip archive, but neither one of PyTorch nor one of Keras');
   }
+  if (isHdf5(bytes)) return kerasHdf5(bytes, signal);
   if (isTorchStream(bytes)) return torchModel(readTorchStream(bytes));
   throw unknownFormat(bytes, head, file);
+}
+
+/** A `.keras` archive: configuration, metadata and weights. */
+async function kerasArchive(zip: ZipArchive, signal: AbortSignal | undefined): Promise<ForeignModel> {
+  const json = async (name: string) => parsed((await zip.read(name, 16 << 20)).toString('utf8'), name);
+  const metadata = zip.has('metadata.json') ? await json('metadata.json') : undefined;
+  const version = (metadata as { keras_version?: unknown } | undefined)?.keras_version;
+  const { tensors } = await readHdf5(await zip.read('model.weights.h5'), signal);
+  return kerasModel({
+    config: zip.has('config.json') ? await json('config.json') : undefined,
+    version: typeof version === 'string' ? version : undefined,
+    tensors,
+    kind: 'a Keras model (.keras)',
+  });
+}
+
+/** Keras' HDF5: a whole model, or weights alone. */
+async function kerasHdf5(bytes: Buffer, signal: AbortSignal | undefined): Promise<ForeignModel> {
+  const { tensors, attributes } = await readHdf5(bytes, signal);
+  const text = (name: string) => {
+    const value = attributes[name] ?? attributes[`model_weights/${name}`];
+    return typeof value === 'string' ? value : undefined;
+  };
+  const config = text('model_config');
+  const order = attributes.layer_names ?? attributes['model_weights/layer_names'];
+  return kerasModel({
+    config: config === undefined ? undefined : parsed(config, 'model_config'),
+    version: text('keras_version'),
+    tensors,
+    order: Array.isArray(order) ? order : undefined,
+    kind: config === undefined ? 'Keras weights (HDF5)' : 'a Keras model (HDF5)',
+  });
+}
+
+function parsed(text: string, what: string): unknown {
+  try {
+    return parseStrictJson(text);
+  } catch (error) {
+    throw new Refusal(`its ${what} is not JSON (${(error as Error).message})`, { cause: error });
+  }
 }
 
 function unknownFormat(bytes: Buffer, head: string, file: string): Refusal {
@@ -104,7 +150,7 @@ function unknownFormat(bytes: Buffer, head: string, file: string): Refusal {
   return new Refusal('its content is neither PyTorch, nor Keras (HDF5, .keras), nor JSON of ml5 or TensorFlow.js');
 }
 
-function shapeOf(found: ForeignModel): ModelShape {
+function shapeOf(found: ForeignModel, gateActivation: GateActivation): ModelShape {
   return {
     vocabulary: found.vocabulary,
     layers: found.layers.length,
@@ -112,7 +158,7 @@ function shapeOf(found: ForeignModel): ModelShape {
     input: found.input,
     embedding: found.embedding,
     dropout: found.dropout,
-    ...(found.gateActivation === 'sigmoid' ? {} : { gateActivation: found.gateActivation }),
+    ...(gateActivation === 'sigmoid' ? {} : { gateActivation }),
   };
 }
 
@@ -199,42 +245,41 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, o: Import
     throw new Refusal(`it has ${found.vocabulary} symbols; from 2 to ${largestVocabulary} can be represented`);
   }
   const readings = await readingsFor(found, o);
-  const shape = shapeOf(found);
-  const layout = canonicalLayout(shape);
+  const layout = canonicalLayout(shapeOf(found, 'sigmoid'));
   const parameters = flatten(found, layout);
-  const source = o.text ?? o.corpus ?? bundledCorpusPath;
   const name = o.text ?? o.corpus ?? 'the bundled tale';
-  const text = await readRaw(source, o.encoding ?? 'utf8', o.signal);
+  const text = await readRaw(o.text ?? o.corpus ?? bundledCorpusPath, o.encoding ?? 'utf8', o.signal);
   const seqLength = o.window ?? found.seqLength ?? 100;
   const target = o.window !== undefined ? 'last' : (found.target ?? 'every');
   // Any vocabulary of its size will do: texts are encoded by each reading.
   const stand = (readings[0] as Reading).vocabulary;
-  using model = await LanguageModel.create(shape, stand, {
-    device: o.device,
-    threads: o.threads,
-    nativeBinding: o.nativeBinding,
-    check: o.check,
-    onNote: o.onNote,
-    signal: o.signal,
-    target,
-    seqLength,
-  });
-  model.native.write('parameters', parameters);
-  let best: { reading: Reading; proof: Proof } | undefined;
-  for (const reading of readings) {
-    const proof = await tryReading(model, text, name, reading, o.signal).catch((error: unknown) => {
-      // Weights so large that nothing finite comes of them.
-      if (error instanceof CudnnLstmError && error.code === 'ERR_STOPPED') return undefined;
-      throw error;
-    });
-    if (proof !== undefined && (best === undefined || proof.loss < best.proof.loss)) best = { reading, proof };
+  const { device, threads, nativeBinding, check, onNote, signal } = o;
+  const options = { device, threads, nativeBinding, check, onNote, signal, target, seqLength };
+  if (o.gates !== undefined && found.gateActivations.length === 1 && o.gates !== found.gateActivations[0]) {
+    throw new UsageError(`its gates are ${found.gateActivations[0]}, as the file says; leave --gates out.`);
+  }
+  const tried = new Map<GateActivation, number>();
+  let best: { reading: Reading; proof: Proof; shape: ModelShape } | undefined;
+  for (const gates of o.gates === undefined ? found.gateActivations : [o.gates]) {
+    const shape = shapeOf(found, gates);
+    using model = await LanguageModel.create(shape, stand, options);
+    model.native.write('parameters', parameters);
+    for (const reading of readings) {
+      const proof = await tryReading(model, text, name, reading, o.signal).catch((error: unknown) => {
+        // Weights so large that nothing finite comes of them.
+        if (error instanceof CudnnLstmError && error.code === 'ERR_STOPPED') return undefined;
+        throw error;
+      });
+      if (proof !== undefined) tried.set(gates, Math.min(proof.loss, tried.get(gates) ?? Number.POSITIVE_INFINITY));
+      if (proof !== undefined && (best === undefined || proof.loss < best.proof.loss)) best = { reading, proof, shape };
+    }
   }
   if (best === undefined) {
     throw new Refusal(
       `${name} has too few of its characters to prove the model on; name a text like those it was trained on: --text FILE`,
     );
   }
-  const { reading, proof } = best;
+  const { reading, proof, shape } = best;
   if (!(proof.loss < proof.letterLoss)) throw unproved(found, proof, reading, o);
   const { vocabulary: _, ...modelShape } = shape;
   const metadata: CheckpointMetadata = {
@@ -262,8 +307,17 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, o: Import
     layout,
     vocabularySource: reading.where,
     proof,
-    notes: [...found.notes, ...reading.notes],
+    notes: [
+      ...found.notes,
+      ...reading.notes,
+      ...(o.gates === undefined && found.gateActivations.length > 1 ? [gatesNote(tried)] : []),
+    ],
   };
+}
+
+function gatesNote(tried: ReadonlyMap<GateActivation, number>): string {
+  const scores = [...tried].map(([gates, loss]) => `${gates} ${loss.toFixed(4)}`);
+  return `its gates were chosen by their score (${scores.join(', ')} nats a character); where two are close, name them: --gates NAME`;
 }
 
 function unproved(found: ForeignModel, proof: Proof, reading: Reading, o: ImportOptions): CheckpointError | Refusal {

@@ -210,7 +210,7 @@ async function assemble(candidate: Candidate, root: Pickled): Promise<ForeignMod
     layers: read,
     outputWeights,
     outputBias,
-    gateActivation: 'sigmoid',
+    gateActivations: ['sigmoid'],
     dropout,
     vocabularies: vocabulariesIn(root, vocabulary),
     notes: [],

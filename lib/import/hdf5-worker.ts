@@ -1,0 +1,85 @@
+/**
+ * The worker thread that reads an HDF5 file. The HDF5 library is a large parser of untrusted bytes: here it can abort, and be ended
+ * when it does not come to an end. Its file system is its own memory, so that a file's links to other files lead nowhere.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import type { Hdf5Contents, Hdf5Request, Hdf5Tensor } from './hdf5';
+
+const deepest = 12;
+const mostObjects = 20_000;
+
+/** What of h5wasm is used. */
+interface Entity {
+  type?: string;
+  attrs: Record<string, { value: unknown }>;
+  keys?(): string[];
+  get?(name: string): Entity | null;
+  shape?: number[] | null;
+  metadata?: { size: number; type: number };
+  value?: unknown;
+}
+
+async function read({ bytes, mostBytes }: Hdf5Request): Promise<Hdf5Contents> {
+  const { default: h5wasm, File } = await import('h5wasm');
+  const { FS, deactivate_error_stack_printing: silence } = (await h5wasm.ready) as unknown as {
+    FS: { writeFile(path: string, data: Uint8Array): void };
+    deactivate_error_stack_printing?: () => void;
+  };
+  silence?.();
+  FS.writeFile('model.h5', bytes);
+  const file = new File('model.h5', 'r');
+  const tensors: Hdf5Tensor[] = [];
+  const attributes: Record<string, string | string[]> = {};
+  let objects = 0;
+  let total = 0;
+  const keep = (entity: Entity, path: string) => {
+    for (const name of ['model_config', 'keras_version', 'backend', 'layer_names']) {
+      const value = Object.hasOwn(entity.attrs, name) ? entity.attrs[name]?.value : undefined;
+      if (typeof value === 'string') attributes[`${path}${name}`] = value;
+      else if (Array.isArray(value) && value.every((item) => typeof item === 'string'))
+        attributes[`${path}${name}`] = value as string[];
+    }
+  };
+  const walk = (group: Entity, path: string, depth: number): void => {
+    if (depth > deepest) throw new Error('its groups lie too deep in one another');
+    for (const name of group.keys?.() ?? []) {
+      if (++objects > mostObjects) throw new Error(`it holds more than ${mostObjects} objects`);
+      const entity = group.get?.(name);
+      if (!entity) continue;
+      const at = `${path}${name.replaceAll('\\', '/')}`;
+      if (/optimizer/.test(at)) continue;
+      if (entity.type === 'Group') {
+        if (depth === 0) keep(entity, `${at}/`);
+        walk(entity, `${at}/`, depth + 1);
+      } else if (entity.type === 'Dataset') {
+        const shape = entity.shape ?? [];
+        // 1: floating-point numbers.
+        if (entity.metadata?.type !== 1 || shape.length > 3) continue;
+        total += shape.reduce((product, extent) => product * extent, entity.metadata.size);
+        // What takes more than this is not in the file: it is filled in, or packed beyond all weights.
+        if (!(total <= mostBytes)) throw new Error(`its tensors take more than ${mostBytes} bytes`);
+        const { value } = entity;
+        if (value instanceof Float32Array || value instanceof Float64Array) {
+          tensors.push({ path: at, shape: [...shape], data: Float32Array.from(value) });
+        }
+      }
+    }
+  };
+  const root = file as unknown as Entity;
+  keep(root, '');
+  walk(root, '', 0);
+  return { tensors, attributes };
+}
+
+void (async () => {
+  try {
+    const contents = await read(workerData as Hdf5Request);
+    parentPort?.postMessage(
+      contents,
+      contents.tensors.map(({ data }) => data.buffer as ArrayBuffer),
+    );
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    parentPort?.postMessage({ error: message, missing: code === 'ERR_MODULE_NOT_FOUND' });
+  }
+})();
