@@ -3,9 +3,9 @@
  * are thin layers over this class and the trainer.
  */
 import {
+  CheckpointFile,
   type CheckpointMetadata,
   type CorpusRecord,
-  loadCheckpoint,
   type ModelShape,
   saveCheckpoint,
 } from './checkpoint/checkpoint';
@@ -17,6 +17,7 @@ import { chooseCheckedDevice } from './device/check';
 import type { DeviceRequest } from './device/choose';
 import type { CheckSubject } from './device/comparison';
 import { fromNative, type GpuUsage, loadNative, type NativeAddon, type Precision, type Target } from './device/native';
+import { readSlot } from './device/pieces';
 import { type QueuedModel, queued } from './device/queue';
 import { DataError, UsageError } from './errors';
 import { type GeneratedPiece, generatePieces, startId } from './sampling/generate';
@@ -154,18 +155,24 @@ export class LanguageModel implements Disposable {
    * @throws CheckpointError if it is missing, truncated, altered or not one of this package's.
    */
   static async load(pathOrDirectory: string, o: ModelOptions = {}): Promise<LanguageModel> {
-    const { metadata, parameters } = await loadCheckpoint(await resolveCheckpoint(pathOrDirectory));
-    const vocabulary = new Vocabulary(metadata.vocabulary);
-    const shape = { ...metadata.model, vocabulary: vocabulary.size };
-    const subject = { shape, target: metadata.target, steps: metadata.seqLength, batch: 64 };
-    const { native, device } = await createNative(subject, o, o.seed ?? metadata.training?.seed ?? 0, false);
+    const file = await CheckpointFile.open(await resolveCheckpoint(pathOrDirectory));
     try {
-      native.write('parameters', parameters);
-    } catch (error) {
-      native.dispose(); // Frees the device's memory now, not when it is collected.
-      throw error;
+      const { metadata } = file;
+      const vocabulary = new Vocabulary(metadata.vocabulary);
+      const shape = { ...metadata.model, vocabulary: vocabulary.size };
+      const subject = { shape, target: metadata.target, steps: metadata.seqLength, batch: 64 };
+      const { native, device } = await createNative(subject, o, o.seed ?? metadata.training?.seed ?? 0, false);
+      try {
+        // Straight into the model, so that no second copy of it is made.
+        await file.read((_, values, offset) => native.write('parameters', values, offset), { parametersOnly: true });
+      } catch (error) {
+        native.dispose(); // Frees the device's memory now, not when it is collected.
+        throw error;
+      }
+      return new LanguageModel(native, vocabulary, metadata, device);
+    } finally {
+      await file.close();
     }
-    return new LanguageModel(native, vocabulary, metadata, device);
   }
 
   /** How busy this model's GPU is now, with everything that runs on it; null on a CPU and where NVML is missing. */
@@ -283,9 +290,9 @@ export class LanguageModel implements Disposable {
 
   /** Writes weights and metadata as a checkpoint, atomically. For moments and training state see the trainer. */
   async save(path: string): Promise<void> {
-    const checkpoint = await this.native.whenIdle((native) => ({
+    const checkpoint = await this.native.whenIdle(async (native) => ({
       metadata: this.metadata,
-      parameters: native.read('parameters'),
+      parameters: await readSlot(native, 'parameters'),
     }));
     await saveCheckpoint(path, checkpoint, this.native.parameters);
   }

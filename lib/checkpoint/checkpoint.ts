@@ -261,47 +261,142 @@ function checkShape(file: SafetensorsFile, name: string, expected: readonly numb
  * @throws CheckpointError if the file is missing, truncated, damaged, altered or foreign, or a weight is not finite.
  */
 export async function loadCheckpoint(path: string): Promise<Checkpoint> {
-  const file = await SafetensorsFile.open(path);
+  const file = await CheckpointFile.open(path);
   try {
-    const metadata = decodeMetadata(path, file.metadata);
-    const layout = canonicalLayout(shapeOf(metadata));
-    const known = new Set(['training.first_moments', 'training.second_moments', 'training.state']);
-    for (const { name, shape } of layout) {
-      checkShape(file, name, shape);
-      known.add(name);
-      if (!name.includes('bias_ih')) continue;
-      known.add(recurrentBias(name));
-      if (file.shapeOf(recurrentBias(name))) checkShape(file, recurrentBias(name), shape);
-    }
-    const size = layoutSize(layout);
-    const { layers, hidden } = metadata.model;
-    const { names } = file;
-    for (const name of ['training.first_moments', 'training.second_moments']) {
-      if (names.includes(name)) checkShape(file, name, [size]);
-    }
-    if (names.includes('training.state'))
-      checkShape(file, 'training.state', [layers, 2, metadata.training?.batch ?? 0, hidden]);
-    const unexpected = names.find((name) => !known.has(name));
-    if (unexpected !== undefined)
-      throw unusable(path, `it holds a tensor '${unexpected}' that this format does not know`);
-    const parameters = allocateFloats(size, path);
-    for (const { name, offset, size: length } of layout) {
-      const part = parameters.subarray(offset, offset + length);
-      await file.read(name, part);
-      const second = recurrentBias(name);
-      if (second !== name && names.includes(second)) await file.read(second, part, { add: true });
-    }
-    const checkpoint: Checkpoint = { metadata, parameters };
-    const optional = async (name: string) => (names.includes(name) ? (await file.tensor(name)).data : undefined);
-    const firstMoments = await optional('training.first_moments');
-    const secondMoments = await optional('training.second_moments');
-    const trainingState = await optional('training.state');
-    if (firstMoments) checkpoint.firstMoments = firstMoments;
-    if (secondMoments) checkpoint.secondMoments = secondMoments;
-    if (trainingState) checkpoint.trainingState = trainingState;
-    await file.verify(); // After the tensors: an error that names one says more.
+    const checkpoint: Checkpoint = { metadata: file.metadata, parameters: allocateFloats(file.parameterCount, path) };
+    await file.read((slot, values, offset) => {
+      const whole = checkpoint[slot] ?? allocateFloats(file.sizeOf(slot), path);
+      checkpoint[slot] = whole;
+      whole.set(values, offset);
+    });
     return checkpoint;
   } finally {
     await file.close();
   }
 }
+
+/** The arrays that a checkpoint may hold. */
+export type CheckpointSlot = 'parameters' | 'firstMoments' | 'secondMoments' | 'trainingState';
+
+const trainingTensors: Readonly<Record<string, CheckpointSlot>> = {
+  'training.first_moments': 'firstMoments',
+  'training.second_moments': 'secondMoments',
+  'training.state': 'trainingState',
+};
+
+/** An open checkpoint, whose numbers are read piece by piece: memory for them is the caller's business. */
+export class CheckpointFile {
+  readonly #file: SafetensorsFile;
+  readonly #layout: readonly NativeParameter[];
+  readonly metadata: CheckpointMetadata;
+
+  private constructor(file: SafetensorsFile, metadata: CheckpointMetadata, layout: readonly NativeParameter[]) {
+    this.#file = file;
+    this.#layout = layout;
+    this.metadata = metadata;
+  }
+
+  /**
+   * Opens a checkpoint and checks all shapes against the model that the metadata describes.
+   *
+   * @throws CheckpointError if the file is missing, truncated, altered or foreign.
+   */
+  static async open(path: string): Promise<CheckpointFile> {
+    const file = await SafetensorsFile.open(path);
+    try {
+      const metadata = decodeMetadata(path, file.metadata);
+      const layout = canonicalLayout(shapeOf(metadata));
+      const known = new Set(Object.keys(trainingTensors));
+      for (const { name, shape } of layout) {
+        checkShape(file, name, shape);
+        known.add(name);
+        if (!name.includes('bias_ih')) continue;
+        known.add(recurrentBias(name));
+        if (file.shapeOf(recurrentBias(name))) checkShape(file, recurrentBias(name), shape);
+      }
+      const size = layoutSize(layout);
+      const { layers, hidden } = metadata.model;
+      for (const name of ['training.first_moments', 'training.second_moments']) {
+        if (file.shapeOf(name)) checkShape(file, name, [size]);
+      }
+      if (file.shapeOf('training.state'))
+        checkShape(file, 'training.state', [layers, 2, metadata.training?.batch ?? 0, hidden]);
+      const unexpected = file.names.find((name) => !known.has(name));
+      if (unexpected !== undefined)
+        throw unusable(path, `it holds a tensor '${unexpected}' that this format does not know`);
+      return new CheckpointFile(file, metadata, layout);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  get parameterCount(): number {
+    return layoutSize(this.#layout);
+  }
+
+  /** Floats in an array. */
+  sizeOf(slot: CheckpointSlot): number {
+    if (slot !== 'trainingState') return this.parameterCount;
+    const { layers, hidden } = this.metadata.model;
+    return layers * 2 * (this.metadata.training?.batch ?? 0) * hidden;
+  }
+
+  /**
+   * Reads the numbers, each array in pieces that together are all of it.
+   *
+   * @param write Gets the values at `offset` of an array, in the canonical layout; they are good for the call alone.
+   * @param parametersOnly Leave out what only training reads.
+   * @throws CheckpointError if a number is not finite, or the numbers are not those that were written: after all were given.
+   */
+  async read(
+    write: (slot: CheckpointSlot, values: Float32Array, offset: number) => void,
+    { parametersOnly = false } = {},
+  ): Promise<void> {
+    const file = this.#file;
+    const parameters = new Map(this.#layout.map((parameter) => [parameter.name, parameter]));
+    const secondOf = new Map(this.#layout.map(({ name }) => [recurrentBias(name), name] as const));
+    // bias_hh comes before bias_ih, to which it is added.
+    const second = new Map<string, Float32Array>();
+    await file.readAll((name) => {
+      const slot = trainingTensors[name];
+      if (slot) return parametersOnly ? undefined : (values, index) => write(slot, values, index);
+      const first = secondOf.get(name);
+      if (first !== undefined && first !== name) {
+        const bias = new Float32Array(parameters.get(first)?.size ?? 0);
+        second.set(first, bias);
+        return (values, index) => bias.set(values, index);
+      }
+      const offset = parameters.get(name)?.offset ?? 0;
+      return (values, index) => write('parameters', this.#sum(name, values, index, second.get(name)), offset + index);
+    });
+  }
+
+  #sum(name: string, values: Float32Array, index: number, second: Float32Array | undefined): Float32Array {
+    if (!second) return values;
+    return values.map((value, i) => {
+      const sum = value + (second[index + i] as number);
+      if (Math.abs(sum) <= largestFloat) return sum;
+      throw unusable(
+        this.#file.path,
+        `tensor '${recurrentBias(name)}' adds up to ${Math.fround(sum)} at index ${index + i}`,
+      );
+    });
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+}
+
+/** Reads a checkpoint through. @throws CheckpointError as loadCheckpoint does. */
+export async function verifyCheckpoint(path: string): Promise<void> {
+  const file = await CheckpointFile.open(path);
+  try {
+    await file.read(() => {});
+  } finally {
+    await file.close();
+  }
+}
+
+const largestFloat = (2 - 2 ** -23) * 2 ** 127;

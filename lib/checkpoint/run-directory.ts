@@ -11,7 +11,7 @@ import { basename, join } from 'node:path';
 import type { NativeParameter } from '../device/native';
 import { CheckpointError, DiskError, UsageError } from '../errors';
 import { FileProblem, kindOf, openToAppend, readSmallFile } from '../files';
-import { type Checkpoint, loadCheckpoint, saveCheckpoint } from './checkpoint';
+import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint';
 import { isTemporary, makeDirectory, toDiskError, writeFileAtomically } from './disk';
 import { DirectoryLock } from './lock';
 
@@ -151,7 +151,7 @@ export class RunDirectory implements AsyncDisposable {
     const candidates = (await lastCheckpoints(this.path)).map((name) => join(this.path, name));
     for (const path of candidates) {
       try {
-        await loadCheckpoint(path);
+        await verifyCheckpoint(path);
         return path;
       } catch (error) {
         // A DiskError: a part of the file that the disk does not give back.

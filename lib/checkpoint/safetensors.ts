@@ -67,9 +67,9 @@ function byName<T extends { name: string }>(tensors: readonly T[]): T[] {
 }
 
 /** The hash of the pieces, with a turn of the event loop after each. */
-async function sha256(pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<string> {
+async function sha256(pieces: Iterable<Uint8Array>): Promise<string> {
   const hash = createHash('sha256');
-  for await (const piece of pieces) {
+  for (const piece of pieces) {
     hash.update(piece);
     await setImmediate();
   }
@@ -275,41 +275,31 @@ export class SafetensorsFile {
 
   /** @throws CheckpointError if there is no such tensor, or a value in it is not finite. */
   async tensor(name: string): Promise<Tensor> {
-    const { shape } = this.entry(name);
+    const { shape, ...entry } = this.entry(name);
     const data = allocateFloats(elements(shape) as number, this.path);
-    await this.read(name, data);
+    for await (const { bytes, from } of this.pieces([{ name, shape, ...entry }])) {
+      data.set(this.floats(name, entry.dtype, bytes, from), from / bytesOf[entry.dtype]);
+    }
     return { shape, data };
   }
 
   /**
-   * Reads a tensor into `out`, which has its size, or adds it to what is there.
+   * Reads all tensors, in the order of their names, once, and holds them against the checksum that the file was written with; one
+   * without a checksum passes.
    *
-   * @throws CheckpointError if there is no such tensor, or a value in it, or a sum, is not finite.
+   * @param take Gives what takes a tensor's values, from `index` on, piece by piece, each good for the call alone; or undefined
+   * where the tensor's values are not needed.
+   * @throws CheckpointError if a value that is taken is not finite, or the tensors are not what was written: after all were given.
    */
-  async read(name: string, out: Float32Array, { add = false } = {}): Promise<void> {
-    const { dtype, begin, end } = this.entry(name);
-    let index = 0;
-    for (let from = begin; from < end; from += pieceBytes) {
-      const length = Math.min(pieceBytes, end - from);
-      const values = toFloats(dtype, await readExactly(this.handle, this.path, this.dataStart + from, length));
-      if (add) for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) + (out[index + i] as number);
-      checkFinite(values, (i) => {
-        const what = add ? 'adds up to' : 'holds';
-        return unusable(this.path, `tensor '${name}' ${what} ${values[i]} at index ${index + i}`);
-      });
-      out.set(values, index);
-      index += values.length;
+  async readAll(take: (name: string) => ((values: Float32Array, index: number) => void) | undefined): Promise<void> {
+    const hash = this.checksum === undefined ? undefined : createHash('sha256');
+    const tensors = byName([...this.entries].map(([name, entry]) => ({ name, ...entry, taker: take(name) })));
+    for await (const { tensor, bytes, from } of this.pieces(tensors.filter(({ taker }) => taker || hash))) {
+      const { name, dtype, taker } = tensor;
+      taker?.(this.floats(name, dtype, bytes, from), from / bytesOf[dtype]);
+      hash?.update(bytes);
     }
-  }
-
-  /**
-   * Reads all tensors and holds them against the checksum that the file was written with; one without a checksum passes.
-   *
-   * @throws CheckpointError if they are not what was written.
-   */
-  async verify(): Promise<void> {
-    if (this.checksum === undefined) return;
-    if ((await sha256(this.pieces())) === this.checksum) return;
+    if (hash === undefined || hash.digest('hex') === this.checksum) return;
     throw unusable(
       this.path,
       `its tensors are not those that were written (their SHA-256 is not the metadata's ${checksumKey}): it is damaged; if a ` +
@@ -317,12 +307,40 @@ export class SafetensorsFile {
     );
   }
 
-  private async *pieces(): AsyncGenerator<Uint8Array> {
-    for (const { begin, end } of byName([...this.entries].map(([name, entry]) => ({ name, ...entry })))) {
-      for (let from = begin; from < end; from += pieceBytes) {
-        const length = Math.min(pieceBytes, end - from);
-        yield await readExactly(this.handle, this.path, this.dataStart + from, length);
+  /** A piece of a tensor, at byte `from` of it. @throws CheckpointError if a value is not finite. */
+  private floats(name: string, dtype: Dtype, bytes: Uint8Array, from: number): Float32Array {
+    const values = toFloats(dtype, bytes);
+    checkFinite(values, (i) =>
+      unusable(this.path, `tensor '${name}' holds ${values[i]} at index ${from / bytesOf[dtype] + i}`),
+    );
+    return values;
+  }
+
+  /** The tensors' bytes, one tensor behind the other. A piece is good until the next is asked for, which is being read meanwhile. */
+  private async *pieces<T extends Entry>(
+    tensors: Iterable<T>,
+  ): AsyncGenerator<{ tensor: T; from: number; bytes: Uint8Array }> {
+    const buffers = [new Uint8Array(pieceBytes), new Uint8Array(pieceBytes)] as const;
+    let reads = 0;
+    const read = async (tensor: T, from: number) => {
+      const length = Math.min(pieceBytes, tensor.end - tensor.begin - from);
+      const bytes = buffers[reads++ % 2 === 0 ? 0 : 1].subarray(0, length);
+      await fill(this.handle, this.path, this.dataStart + tensor.begin + from, bytes);
+      return { tensor, from, bytes };
+    };
+    let ahead: ReturnType<typeof read> | undefined;
+    try {
+      for (const tensor of tensors) {
+        for (let from = 0; from < tensor.end - tensor.begin; from += pieceBytes) {
+          const piece = ahead;
+          ahead = read(tensor, from);
+          ahead.catch(() => {}); // It may fail before it is waited for.
+          if (piece) yield await piece;
+        }
       }
+      if (ahead) yield await ahead;
+    } finally {
+      await ahead?.catch(() => {}); // The file is not closed under it.
     }
   }
 
@@ -339,14 +357,20 @@ export class SafetensorsFile {
 
 async function readExactly(handle: FileHandle, path: string, position: number, length: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
-  for (let done = 0; done < length; ) {
-    const { bytesRead } = await handle.read(bytes, done, length - done, position + done).catch((error: unknown) => {
-      throw toDiskError(error, `read ${path}`);
-    });
+  await fill(handle, path, position, bytes);
+  return bytes;
+}
+
+async function fill(handle: FileHandle, path: string, position: number, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesRead } = await handle
+      .read(bytes, done, bytes.length - done, position + done)
+      .catch((error: unknown) => {
+        throw toDiskError(error, `read ${path}`);
+      });
     if (bytesRead === 0) throw unusable(path, `it ends at byte ${position + done}, in the middle of its data`);
     done += bytesRead;
   }
-  return bytes;
 }
 
 /** Everything in a file at once. @throws CheckpointError as SafetensorsFile does. */
@@ -356,8 +380,11 @@ export async function readSafetensors(
   const file = await SafetensorsFile.open(path);
   try {
     const tensors = new Map<string, Tensor>();
-    for (const name of file.names) tensors.set(name, await file.tensor(name));
-    await file.verify();
+    for (const name of file.names) {
+      const shape = [...(file.shapeOf(name) as readonly number[])];
+      tensors.set(name, { shape, data: allocateFloats(elements(shape) as number, path) });
+    }
+    await file.readAll((name) => (values, index) => tensors.get(name)?.data.set(values, index));
     return { tensors, metadata: file.metadata };
   } finally {
     await file.close();

@@ -32,8 +32,8 @@ export class SerialQueue {
 
 /** A native model whose calls are queued. */
 export interface QueuedModel extends NativeModel {
-  /** Runs `job` between two calls, where the model may be read and written, whatever else is queued. */
-  whenIdle<T>(job: (model: NativeModel) => T): Promise<T>;
+  /** Runs `job` between two calls, where the model may be read and written, whatever else is queued; none runs until it has settled. */
+  whenIdle<T>(job: (model: NativeModel) => T | Promise<T>): Promise<T>;
   /** Runs a sequence of calls that share the evaluation state, when every such sequence before it has ended. Do not nest them. */
   evaluationSequence<T>(job: () => Promise<T>): Promise<T>;
 }

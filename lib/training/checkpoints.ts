@@ -2,6 +2,7 @@
 import type { Checkpoint, CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { RunDirectory } from '../checkpoint/run-directory';
 import type { NativeModel } from '../device/native';
+import { readSlot, writeSlot } from '../device/pieces';
 import type { QueuedModel } from '../device/queue';
 import { CheckpointError } from '../errors';
 import type { CheckpointEvent } from './events';
@@ -59,10 +60,10 @@ export class CheckpointKeeper {
     const events: CheckpointEvent[] = [];
     if (run) {
       const withState = this.carried && state.batchInEpoch > 0;
-      const checkpoint = await this.native.whenIdle((native) => ({
+      const checkpoint = await this.native.whenIdle(async (native) => ({
         metadata: { ...metadata, training: toResumeState(state, { ...identity, stepCount: native.stepCount }) },
-        parameters: native.read('parameters'),
-        ...Object.fromEntries(this.slots.map((slot) => [slot, native.read(slot)])),
+        parameters: await readSlot(native, 'parameters'),
+        ...(await this.#readSlots(native)),
         ...(withState ? { trainingState: native.read('trainingState') } : {}),
       }));
       const path = await run.saveLast(checkpoint, this.native.parameters);
@@ -72,11 +73,17 @@ export class CheckpointKeeper {
     return events;
   }
 
+  async #readSlots(native: NativeModel): Promise<Partial<Checkpoint>> {
+    const read: Partial<Checkpoint> = {};
+    for (const slot of this.slots) read[slot] = await readSlot(native, slot);
+    return read;
+  }
+
   /** Saves the weights, to sample from. */
   async saveBest(file: string, metadata: CheckpointMetadata): Promise<CheckpointEvent[]> {
     const { native, run } = this;
     if (!run) return [];
-    const parameters = await native.whenIdle((idle) => idle.read('parameters'));
+    const parameters = await native.whenIdle((idle) => readSlot(idle, 'parameters'));
     const path = await run.saveBest({ metadata, parameters }, native.parameters, file);
     return [{ type: 'checkpoint', kind: 'best', path, totalSteps: metadata.step }];
   }
@@ -87,11 +94,16 @@ function savedAt({ epoch, batchInEpoch }: TrainingState) {
 }
 
 /**
- * Puts a checkpoint back on the device.
+ * What puts a checkpoint back on the device.
  *
  * @throws CheckpointError if it lacks what training needs to resume.
  */
-export function restore(native: NativeModel, checkpoint: Checkpoint, path: string, o: TrainingOptions): void {
+export function restorer(
+  native: NativeModel,
+  checkpoint: Checkpoint,
+  path: string,
+  o: TrainingOptions,
+): () => Promise<void> {
   const { parameters, trainingState, metadata } = checkpoint;
   const { slots } = optimizers[o.optimizer];
   const training = metadata.training;
@@ -101,8 +113,10 @@ export function restore(native: NativeModel, checkpoint: Checkpoint, path: strin
       `${path} cannot be resumed: it holds no training state (a best checkpoint has none; resume the run's directory).`,
     );
   }
-  native.write('parameters', parameters);
-  for (const slot of slots) native.write(slot, checkpoint[slot] as Float32Array);
-  native.stepCount = training.stepCount;
-  if (midEpoch && trainingState) native.write('trainingState', trainingState);
+  return async () => {
+    await writeSlot(native, 'parameters', parameters);
+    for (const slot of slots) await writeSlot(native, slot, checkpoint[slot] as Float32Array);
+    native.stepCount = training.stepCount;
+    if (midEpoch && trainingState) native.write('trainingState', trainingState);
+  };
 }

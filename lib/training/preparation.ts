@@ -195,6 +195,7 @@ export async function openTraining(request: TrainingRequest = {}, plan = false):
       ...(resumed ? { resume: resumed } : {}),
       signal: request.signal,
     });
+    await trainer.restore();
     await writable?.writeConfiguration({ ...recordedOptions(options), corpus: sources.map(absolute) });
     return new Training(configuration, corpus, model, trainer, run ?? resumed?.run);
   } catch (error) {

@@ -6,7 +6,7 @@ import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { NativeTrainResult } from '../device/native';
 import { TrainingError } from '../errors';
 import { type BatchCut, type BatchSource, createBatches } from './batches';
-import { CheckpointKeeper, restore } from './checkpoints';
+import { CheckpointKeeper, restorer } from './checkpoints';
 import { drawSample } from './epoch-sample';
 import type { CheckpointEvent, EndReason, StepEvent, TrainingEvent } from './events';
 import { GpuMonitor } from './gpu-monitor';
@@ -50,6 +50,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   readonly #reporter: Reporter;
   readonly #monitor: GpuMonitor;
   #calling = false;
+  #restore: (() => Promise<void>) | undefined;
   /** The last step event, and when one was last written to metrics.jsonl. */
   #step: StepEvent | undefined;
   #recordedAt = 0;
@@ -68,7 +69,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#pacer = new Pacer((options.seqLength + 1) * options.batchSize);
     this.#state = newState();
     if (resume) {
-      restore(model.native, resume.checkpoint, resume.path, options);
+      this.#restore = restorer(model.native, resume.checkpoint, resume.path, options);
       const training = resume.checkpoint.metadata.training;
       if (training) this.#state = fromResumeState(training, this.batches.stepsPerEpoch, resume.path);
     }
@@ -95,6 +96,13 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     return this.#state.epoch * this.batches.stepsPerEpoch + this.#state.batchInEpoch;
   }
 
+  /** Puts what is resumed on the device; the iterator does it where nobody has. */
+  async restore(): Promise<void> {
+    const restore = this.#restore;
+    this.#restore = undefined;
+    await restore?.();
+  }
+
   async *[Symbol.asyncIterator](): AsyncGenerator<TrainingEvent, void, undefined> {
     if (this.#iterated) throw new TrainingError('This trainer has run already; make a new one.');
     this.#iterated = true;
@@ -106,6 +114,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#signal?.addEventListener('abort', stop);
     let healthy = true;
     try {
+      await this.restore();
       yield* this.#run();
     } catch (error) {
       healthy = error === this.#signal?.reason;

@@ -1,0 +1,32 @@
+/** Whole slots of a model moved in pieces, between which the event loop has its turns: a large model's take most of a second. */
+import { Breather } from '../breather';
+import type { NativeModel, Slot } from './native';
+
+/** Floats that are moved at once: 1 MiB. */
+const pieceFloats = 1 << 18;
+
+/** A copy of a slot. The model must stay as it is until that is there: in {@link QueuedModel.whenIdle}. */
+export async function readSlot(native: NativeModel, slot: Exclude<Slot, `${string}State`>): Promise<Float32Array> {
+  const values = new Float32Array(native.parameterCount);
+  const breather = new Breather();
+  for (let from = 0; from < values.length; from += pieceFloats) {
+    values.set(native.read(slot, from, Math.min(pieceFloats, values.length - from)), from);
+    if (breather.due()) await breather.rest();
+  }
+  return values;
+}
+
+/** Writes a slot. @param values As many as the model has parameters. */
+export async function writeSlot(
+  native: NativeModel,
+  slot: Exclude<Slot, `${string}State`>,
+  values: Float32Array,
+): Promise<void> {
+  // Of the wrong number nothing is written.
+  if (values.length !== native.parameterCount) native.write(slot, values);
+  const breather = new Breather();
+  for (let from = 0; from < values.length; from += pieceFloats) {
+    native.write(slot, values.subarray(from, from + pieceFloats), from);
+    if (breather.due()) await breather.rest();
+  }
+}
