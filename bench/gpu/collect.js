@@ -55,6 +55,9 @@ async function main() {
       precision: entry.precision,
       batch: entry.batch,
       ofRawGraph: ceiling && entry.millisecondsPerStep / ceiling.graphMilliseconds,
+      // With the masks between the layers, as the package runs it: a call a layer, T in one piece.
+      ofRawMaskedGraph:
+        ceiling?.maskedGraphMilliseconds && entry.millisecondsPerStep / ceiling.maskedGraphMilliseconds[1],
       ofRawEager: ceiling && entry.millisecondsPerStep / ceiling.eagerMilliseconds,
       fasterThanTorchEager: over(peer(false)),
       fasterThanTorchCompiled: over(peer(true)),

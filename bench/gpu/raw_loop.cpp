@@ -1,12 +1,13 @@
-// The ceiling: cuDNN's and cuBLAS's calls of a training step in a C++ loop, and nothing else (no encoding, loss, norm
-// or Adam), queued call by call and as a CUDA graph; and the cost of seeding cuDNN's dropout. One JSON object on
-// stdout.
+// The ceiling: cuDNN's and cuBLAS's calls of a training step in a C++ loop, and nothing else (no encoding, loss, norm or
+// update), queued call by call and as a CUDA graph: all layers in one call, which is a step without dropout, and a call a
+// layer with the masks between them, T in 1 to 8 pieces. One JSON object on stdout.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <functional>
 
-#include "cuda/rnn.h"
+#include "cuda/graph.h"
+#include "cuda/layers.h"
 
 using namespace cudnn_lstm;
 using namespace cudnn_lstm::cuda;
@@ -29,73 +30,112 @@ double seconds_each(cudaStream_t stream, const std::function<void()>& work) {
   return times[times.size() / 2];
 }
 
+// One model's buffers and calls. T: the storage type of weights and activations.
+template <class T>
+class RawStep {
+ public:
+  // pieces: 0 for all layers in one call, without masks.
+  RawStep(const std::shared_ptr<const Libraries>& libraries, const Numerics& numerics, int batch, int pieces)
+      : libraries_(*libraries),
+        numerics_(numerics),
+        batch_(batch),
+        spec_{47, 2, 256, InputCoding::scalar, 0, pieces == 0 ? 0.0f : 0.2f, 1},
+        layout_(spec_),
+        stream_(make_stream(true)),
+        rnn_(libraries, spec_, numerics, false, pieces > 1, stream_.get()) {
+    cublasHandle_t blas = nullptr;
+    CHECK_CUBLAS(libraries_, cublasCreate_v2(&blas));
+    blas_ = CublasHandle(blas, libraries_.cublas.cublasDestroy_v2);
+    CHECK_CUBLAS(libraries_, cublasSetStream_v2(blas, stream_.get()));
+    workspace_ = DeviceBuffer(account_, std::size_t{32} << 20, "cuBLAS's workspace");
+    CHECK_CUBLAS(libraries_, cublasSetWorkspace_v2(blas, workspace_.data(), workspace_.bytes()));
+    for (int layer = 0; layer < (pieces == 0 ? 1 : spec_.layers); ++layer) {
+      const LayerRange range = pieces == 0 ? rnn_.all_layers() : LayerRange{layer, 1};
+      if (pieces > 0) arena_.layers.push_back(arena_.lstm);
+      arena_.lstm += aligned(rnn_.weight_elements(rnn_.make_descriptor(CUDNN_RNN_ALGO_STANDARD, range).get()));
+    }
+    arena_.parameters = buffer(arena_.lstm * sizeof(float));
+    if (sizeof(T) != sizeof(float)) arena_.rounded = buffer(arena_.lstm * sizeof(T));
+    gradients_ = buffer(arena_.lstm * sizeof(T));
+    const std::size_t positions = static_cast<std::size_t>(kSteps) * batch;
+    x_ = buffer(positions * sizeof(T));
+    dx_ = buffer(positions * sizeof(T));
+    next_ = buffer(state_layout_of(spec_, batch, pieces > 0).size() * sizeof(T));
+    out_ = buffer(47 * 256 * sizeof(float));
+    dout_ = buffer(47 * 256 * sizeof(float));
+    logits_ = buffer(47 * batch * sizeof(float));
+    top_ = buffer(256 * batch * sizeof(float));
+    cursor_ = buffer(sizeof(Cursor));
+    inputs_ = buffer(sizeof(StepInput));
+    const Context<T> context{spec_,         layout_,  rnn_,    arena_, blas_.get(),    stream_.get(),
+                             stream_.get(), account_, choice_, pieces, without_graphs_};
+    layers_ = make_layers(context, LayersShape{kSteps, batch, true, pieces > 0},
+                          StepView{cursor_.as<Cursor>(), inputs_.as<StepInput>(), nullptr, 0}, CUDNN_RNN_ALGO_STANDARD);
+  }
+
+  // Seconds of a step, call by call and as a graph.
+  std::pair<double, double> seconds() {
+    const double eager = seconds_each(stream_.get(), [this] { step(); });
+    const GraphExec graph = capture_graph(stream_.get(), [this] { step(); });
+    if (!graph) throw Error(kDeviceFailed, "the step could not be recorded");
+    return {eager, seconds_each(stream_.get(), [&] { CHECK_CUDA(cudaGraphLaunch(graph.get(), stream_.get())); })};
+  }
+
+ private:
+  DeviceBuffer buffer(std::size_t bytes) {
+    DeviceBuffer made(account_, bytes, "the benchmark");
+    CHECK_CUDA(cudaMemsetAsync(made.data(), 0, made.bytes(), stream_.get()));
+    return made;
+  }
+
+  void product(cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const DeviceBuffer& a, int lda,
+               const DeviceBuffer& b, int ldb, const DeviceBuffer& c, cudaDataType_t c_type, int ldc) const {
+    const float one = 1, zero = 0;
+    CHECK_CUBLAS(libraries_, cublasGemmEx_64(blas_.get(), ta, tb, m, n, k, &one, a.data(), numerics_.blas_type, lda,
+                                             b.data(), numerics_.blas_type, ldb, &zero, c.data(), c_type, ldc,
+                                             numerics_.blas_compute, CUBLAS_GEMM_DEFAULT));
+  }
+
+  void step() {
+    const T* x = x_.as<T>();
+    layers_->forward(x, nullptr, next_.as<T>());
+    product(CUBLAS_OP_T, CUBLAS_OP_N, 47, batch_, 256, out_, 256, top_, 256, logits_, CUDA_R_32F, 47);
+    product(CUBLAS_OP_N, CUBLAS_OP_T, 256, 47, batch_, top_, 256, logits_, 47, dout_, CUDA_R_32F, 256);
+    product(CUBLAS_OP_N, CUBLAS_OP_N, 256, batch_, 47, out_, 256, logits_, 47, top_, numerics_.blas_type, 256);
+    CHECK_CUDA(cudaMemsetAsync(gradients_.data(), 0, gradients_.bytes(), stream_.get()));
+    layers_->backward(x, nullptr, dx_.as<T>(), gradients_.as<T>());
+  }
+
+  const Libraries& libraries_;
+  const Numerics numerics_;
+  const int batch_;
+  const ModelSpec spec_;
+  const Layout layout_;
+  MemoryAccount account_;
+  Stream stream_;
+  Rnn rnn_;
+  CublasHandle blas_;
+  Arena<T> arena_;
+  AlgorithmChoice choice_;
+  std::atomic<bool> without_graphs_{false};
+  DeviceBuffer workspace_, gradients_, x_, dx_, next_, out_, dout_, logits_, top_, cursor_, inputs_;
+  std::unique_ptr<Layers<T>> layers_;
+};
+
+template <class T>
 void measure(const std::shared_ptr<const Libraries>& libraries, Precision precision, int compute_capability, int batch,
              bool first) {
-  const ModelSpec spec{47, 2, 256, InputCoding::scalar, 0, 0.2f, 1};
   const Numerics numerics = numerics_of(precision, compute_capability);
-  MemoryAccount account;
-  const Stream stream = make_stream(true);
-  Rnn rnn(libraries, spec, numerics, false, stream.get(), account);
-  cublasHandle_t blas = nullptr;
-  CHECK_CUBLAS(*libraries, cublasCreate_v2(&blas));
-  const Owned<cublasHandle_t, cublasStatus_t> owned(blas, libraries->cublas.cublasDestroy_v2);
-  CHECK_CUBLAS(*libraries, cublasSetStream_v2(blas, stream.get()));
-  const DeviceBuffer workspace(account, std::size_t{32} << 20, "cuBLAS's workspace");
-  CHECK_CUBLAS(*libraries, cublasSetWorkspace_v2(blas, workspace.data(), workspace.bytes()));
-
-  const RnnPass pass(rnn, CUDNN_RNN_ALGO_STANDARD, rnn.make_descriptor(CUDNN_RNN_ALGO_STANDARD, true), kSteps, batch,
-                     true, account);
-  const std::size_t weights = rnn.weight_elements(pass.descriptor()) * numerics.bytes;
-  auto buffer = [&](std::size_t values) {
-    DeviceBuffer made(account, values * 4, "the benchmark");
-    CHECK_CUDA(cudaMemsetAsync(made.data(), 0, made.bytes(), stream.get()));
-    return made;
-  };
-  const std::size_t positions = static_cast<std::size_t>(kSteps) * batch;
-  const DeviceBuffer w = buffer(weights / numerics.bytes), dw = buffer(weights / numerics.bytes);
-  const DeviceBuffer x = buffer(positions), dx = buffer(positions), y = buffer(positions * 256),
-                     dy = buffer(positions * 256);
-  const DeviceBuffer out = buffer(47 * 256), dout = buffer(47 * 256), logits = buffer(47 * batch),
-                     top = buffer(256 * batch);
-  const float one = 1, zero = 0;
-  auto product = [&](cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const void* a, int lda,
-                     const void* b, int ldb, void* c, cudaDataType_t c_type, int ldc) {
-    CHECK_CUBLAS(*libraries,
-                 cublasGemmEx_64(blas, ta, tb, m, n, k, &one, a, numerics.blas_type, lda, b, numerics.blas_type, ldb,
-                                 &zero, c, c_type, ldc, numerics.blas_compute, CUBLAS_GEMM_DEFAULT));
-  };
-  const auto step = [&] {
-    pass.forward(w.data(), x.data(), y.data(), nullptr, nullptr, nullptr, nullptr);
-    product(CUBLAS_OP_T, CUBLAS_OP_N, 47, batch, 256, out.data(), 256, top.data(), 256, logits.data(), CUDA_R_32F, 47);
-    product(CUBLAS_OP_N, CUBLAS_OP_T, 256, 47, batch, top.data(), 256, logits.data(), 47, dout.data(), CUDA_R_32F, 256);
-    product(CUBLAS_OP_N, CUBLAS_OP_N, 256, batch, 47, out.data(), 256, logits.data(), 47, top.data(),
-            numerics.blas_type, 256);
-    CHECK_CUDA(cudaMemsetAsync(dw.data(), 0, weights, stream.get()));
-    pass.backward_data(w.data(), y.data(), dy.data(), dx.data(), nullptr, nullptr);
-    pass.backward_weights(x.data(), nullptr, y.data(), dw.data());
-  };
-  const double eager = seconds_each(stream.get(), step);
-  cudaGraph_t captured = nullptr;
-  CHECK_CUDA(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
-  step();
-  CHECK_CUDA(cudaStreamEndCapture(stream.get(), &captured));
-  const Graph graph(captured, cudaGraphDestroy);
-  cudaGraphExec_t executable = nullptr;
-  CHECK_CUDA(cudaGraphInstantiate(&executable, captured, 0));
-  const GraphExec exec(executable, cudaGraphExecDestroy);
-  const double replayed = seconds_each(stream.get(), [&] { CHECK_CUDA(cudaGraphLaunch(executable, stream.get())); });
-  std::uint64_t mask_step = 0;
-  const double seeding = seconds_each(stream.get(), [&] { rnn.use_masks(++mask_step); });
-  // As the package runs it: the masks of the next step are seeded while this one runs.
-  const double seeded = seconds_each(stream.get(), [&] {
-    rnn.use_masks(++mask_step);
-    CHECK_CUDA(cudaGraphLaunch(executable, stream.get()));
-    rnn.prepare_masks(mask_step + 1);
-  });
+  const auto [eager, graph] = RawStep<T>(libraries, numerics, batch, 0).seconds();
   std::printf(
       "%s{\"precision\":\"%s\",\"batch\":%d,\"eagerMilliseconds\":%.6f,\"graphMilliseconds\":%.6f,"
-      "\"dropoutSeedMilliseconds\":%.6f,\"seededGraphMilliseconds\":%.6f}",
-      first ? "" : ",", numerics.title, batch, eager * 1e3, replayed * 1e3, seeding * 1e3, seeded * 1e3);
+      "\"maskedGraphMilliseconds\":{",
+      first ? "" : ",", numerics.title, batch, eager * 1e3, graph * 1e3);
+  for (const int pieces : {1, 2, 4, 8}) {
+    const double masked = RawStep<T>(libraries, numerics, batch, pieces).seconds().second;
+    std::printf("%s\"%d\":%.6f", pieces == 1 ? "" : ",", pieces, masked * 1e3);
+  }
+  std::printf("}}");
 }
 
 }  // namespace
@@ -110,7 +150,10 @@ int main() {
     bool first = true;
     for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16}) {
       for (const int batch : {64, 128, 512, 2048}) {
-        measure(libraries, precision, properties.major, batch, first);
+        const auto run = precision == Precision::bf16   ? measure<BFloat16>
+                         : precision == Precision::fp16 ? measure<Half>
+                                                        : measure<float>;
+        run(libraries, precision, properties.major, batch, first);
         first = false;
       }
     }

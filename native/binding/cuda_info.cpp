@@ -79,7 +79,7 @@ std::function<std::unique_ptr<Backend>()> cuda_factory(const ModelSpec& spec, co
   cuda::CudaOptions cuda;
   if (!options.Get("ordinal").IsUndefined()) cuda.ordinal = get_int(options, "ordinal", 0, 1023);
   cuda.precision = to_precision(string_or(options, "precision", "tf32"));
-  cuda.algorithm = to_algorithm(string_or(options, "algorithm", "auto"));
+  cuda.algorithm = to_algorithm(string_or(options, "algorithm", "standard"));
   cuda.library_path = string_or(options, "libraryPath", "");
   return [spec, cuda] { return cuda::create_cuda_backend(spec, cuda); };
 }

@@ -1,11 +1,10 @@
-// Which of cuDNN's algorithms a training shape runs with. The persistent ones are faster where they apply, have
-// conditions that no query tells, and have been wrong on GPUs with few multiprocessors; so each is tried, compared and
-// timed, never assumed.
+#include "cuda/algorithm_choice.h"
+
 #include <algorithm>
 #include <cmath>
 
 #include "cuda/graph.h"
-#include "cuda/plan.h"
+#include "cuda/kernels.h"
 
 namespace cudnn_lstm::cuda {
 namespace {
@@ -15,170 +14,221 @@ constexpr int kTimedPasses = 5;
 // from one run to the next.
 constexpr double kClearlyFaster = 0.85;
 
-// Forward, gradient and weights of one shape on inputs of its own, without dropout, whose masks depend on the
-// algorithm.
+// float32 products in fp32 are fused multiply-adds: an algorithm that rounds to TF32 inside differs by more.
+double tolerance(const Numerics& numerics) {
+  if (numerics.type != CUDNN_DATA_FLOAT) return 5e-2;
+  return numerics.math == CUDNN_FMA_MATH ? 1e-4 : 1e-2;
+}
+
+template <class T>
+using Tensors = std::vector<std::vector<T>>;
+
+// The largest difference in any tensor, relative to its largest value; infinite where a value is not finite or the
+// tensors are not alike.
+template <class T>
+double relative_difference(const Tensors<T>& a, const Tensors<T>& b) {
+  if (a.size() != b.size()) return INFINITY;
+  double most = 0;
+  for (std::size_t tensor = 0; tensor < a.size(); ++tensor) {
+    double worst = 0, largest = 0;
+    for (std::size_t i = 0; i < a[tensor].size(); ++i) {
+      const double left = to_float(a[tensor][i]), right = to_float(b[tensor][i]);
+      if (!std::isfinite(left - right)) return INFINITY;
+      worst = std::fmax(worst, std::fabs(left - right));
+      largest = std::fmax(largest, std::fabs(left));
+    }
+    most = std::fmax(most, largest > 0 ? worst / largest : worst);
+  }
+  return most;
+}
+
+// Forward, gradient and weights of one shape, on inputs of its own.
+template <class T>
 class Trial {
  public:
-  Trial(const Rnn& rnn, const Layout& layout, const void* weights, int steps, int batch, cudaStream_t stream)
-      : rnn_(rnn), layout_(layout), weights_(weights), steps_(steps), batch_(batch), stream_(stream) {
-    const std::size_t positions = static_cast<std::size_t>(steps) * batch;
-    const std::size_t bytes = rnn.numerics().bytes;
-    standard_ = rnn.make_descriptor(CUDNN_RNN_ALGO_STANDARD, false);
-    gradient_bytes_ = rnn.weight_elements(standard_.get()) * bytes;
-    x_ = DeviceBuffer(account_, positions * rnn.spec().input_size() * bytes, "timing cuDNN's algorithms");
-    dx_ = DeviceBuffer(account_, x_.bytes(), "timing cuDNN's algorithms");
-    y_ = DeviceBuffer(account_, positions * rnn.spec().hidden * bytes, "timing cuDNN's algorithms");
-    dy_ = DeviceBuffer(account_, y_.bytes(), "timing cuDNN's algorithms");
-    gradients_ = DeviceBuffer(account_, gradient_bytes_, "timing cuDNN's algorithms");
-    // Every byte 0x3c is about 0.0115 in float32 and bfloat16 and 1.06 in half precision: harmless numbers in each
-    // type.
-    CHECK_CUDA(cudaMemsetAsync(x_.data(), 0x3c, x_.bytes(), stream));
-    CHECK_CUDA(cudaMemsetAsync(dy_.data(), 0x3c, dy_.bytes(), stream));
+  Trial(const Context<T>& context, const LayersShape& shape, const StepView& view, bool carry)
+      : context_(context), shape_(shape), view_(view) {
+    const ModelSpec& spec = context.spec;
+    const std::size_t positions = static_cast<std::size_t>(shape.steps) * shape.batch;
+    const auto buffer = [&](std::size_t values) {
+      DeviceBuffer made(account_, values * sizeof(T), "comparing cuDNN's algorithms");
+      CHECK_CUDA(cudaMemsetAsync(made.data(), 0, made.bytes(), context.stream));
+      return made;
+    };
+    x_ = buffer(positions * spec.input_size());
+    dx_ = buffer(positions * spec.input_size());
+    dy_ = buffer(positions * spec.hidden);
+    gradients_ = buffer(context.arena.lstm);
+    const StateLayout state = state_layout_of(spec, shape.batch, shape.masked);
+    if (carry) state_ = buffer(state.size());
+    next_ = buffer(state.size());
+    fill(x_, shape.steps, shape.batch, spec.input_size());
+    fill(dy_, shape.steps, shape.batch, spec.hidden);
+    if (carry) fill(state_, 1, 8, static_cast<int>(state.size() / 8));
   }
 
   struct Outcome {
-    double milliseconds = 0;
-    std::vector<char> y;
-    std::vector<char> gradients;
+    std::unique_ptr<Layers<T>> layers;  // empty where cuDNN does not have the algorithm
+    Tensors<T> eager, replayed;         // y, the state, dx and the weights' gradients; `replayed` empty without a graph
+    double milliseconds = INFINITY;     // of a replay
   };
 
-  // Throws Error where cuDNN refuses the algorithm.
-  Outcome run(cudnnRNNAlgo_t algorithm) {
-    RnnDescriptor descriptor = rnn_.make_descriptor(algorithm, false);
-    if (!descriptor) throw Error(kDeviceFailed, "not supported");
-    if (!same_layout(descriptor.get())) throw Error(kDeviceFailed, "another weight layout");
-    const RnnPass pass(rnn_, algorithm, std::move(descriptor), steps_, batch_, true, account_);
-    once(pass);
+  // passes: replays, of which the fastest counts. Throws Error where cuDNN refuses a call.
+  Outcome run(cudnnRNNAlgo_t algorithm, int passes) {
     Outcome outcome;
-    outcome.y = fetch(y_);
-    outcome.gradients = fetch(gradients_);
-    // Timed as it will run: queued one by one, the many small kernels of the standard algorithm would cost the host's
-    // launches, and a persistent one would seem faster than it is.
-    const GraphExec graph = capture_graph(stream_, [&] { once(pass); });
-    const Event before = make_event(true), after = make_event(true);
-    outcome.milliseconds = INFINITY;
-    for (int i = 0; i < kTimedPasses; ++i) {
-      CHECK_CUDA(cudaEventRecord(before.get(), stream_));
-      if (graph) {
-        CHECK_CUDA(cudaGraphLaunch(graph.get(), stream_));
-      } else {
-        once(pass);
+    outcome.layers = make_layers(context_, shape_, view_, algorithm);
+    if (!outcome.layers) return outcome;
+    Layers<T>& layers = *outcome.layers;
+    CHECK_CUDA(cudaMemcpyAsync(layers.dy().data(), dy_.data(), dy_.bytes(), cudaMemcpyDeviceToDevice, context_.stream));
+    once(layers);
+    outcome.eager = results(layers);
+    // What will run is the graph: queued one by one, the many small kernels of the standard algorithm would cost the
+    // host's launches, and a persistent one would seem faster than it is.
+    const GraphExec graph = capture_graph(context_.stream, [&] { once(layers); });
+    if (graph) {
+      const Event before = make_event(true), after = make_event(true);
+      for (int i = 0; i < passes; ++i) {
+        CHECK_CUDA(cudaEventRecord(before.get(), context_.stream));
+        CHECK_CUDA(cudaGraphLaunch(graph.get(), context_.stream));
+        CHECK_CUDA(cudaEventRecord(after.get(), context_.stream));
+        CHECK_CUDA(cudaEventSynchronize(after.get()));
+        float milliseconds = 0;
+        CHECK_CUDA(cudaEventElapsedTime(&milliseconds, before.get(), after.get()));
+        outcome.milliseconds = std::fmin(outcome.milliseconds, static_cast<double>(milliseconds));
       }
-      CHECK_CUDA(cudaEventRecord(after.get(), stream_));
-      CHECK_CUDA(cudaEventSynchronize(after.get()));
-      float milliseconds = 0;
-      CHECK_CUDA(cudaEventElapsedTime(&milliseconds, before.get(), after.get()));
-      outcome.milliseconds = std::fmin(outcome.milliseconds, static_cast<double>(milliseconds));
+      outcome.replayed = results(layers);
     }
+    // As the plan expects it.
+    CHECK_CUDA(cudaMemsetAsync(layers.dy().data(), 0, layers.dy().bytes(), context_.stream));
+    CHECK_CUDA(cudaStreamSynchronize(context_.stream));
     return outcome;
   }
 
-  double difference(const std::vector<char>& a, const std::vector<char>& b) const {
-    switch (rnn_.numerics().type) {
-      case CUDNN_DATA_HALF:
-        return relative_difference<Half>(a, b);
-      case CUDNN_DATA_BFLOAT16:
-        return relative_difference<BFloat16>(a, b);
-      default:
-        return relative_difference<float>(a, b);
-    }
-  }
-
  private:
-  void once(const RnnPass& pass) const {
-    CHECK_CUDA(cudaMemsetAsync(gradients_.data(), 0, gradients_.bytes(), stream_));
-    pass.forward(weights_, x_.data(), y_.data(), nullptr, nullptr, nullptr, nullptr);
-    pass.backward_data(weights_, y_.data(), dy_.data(), dx_.data(), nullptr, nullptr);
-    pass.backward_weights(x_.data(), nullptr, y_.data(), gradients_.data());
+  // Small harmless numbers, half of them zero by a mask, so that no two places hold the same by design.
+  void fill(const DeviceBuffer& buffer, int ticks, int batch, int width) {
+    // Every byte 0x3c is about 0.0115 in float32 and bfloat16 and 1.06 in half precision.
+    CHECK_CUDA(cudaMemsetAsync(buffer.data(), 0x3c, buffer.bytes(), context_.stream));
+    for_each_element(context_.stream, static_cast<std::size_t>(ticks) * ((batch + 7) / 8) * width,
+                     Dropout<T>{view_, buffer.as<T>(), buffer.as<T>(), batch, width, 0, filled_++,
+                                dropout_threshold(0.5f), context_.spec.seed});
   }
 
-  // All plans of a model share one weight space, so the algorithm must lay it out as the standard one does.
-  bool same_layout(cudnnRNNDescriptor_t descriptor) const {
-    if (rnn_.weight_elements(descriptor) != rnn_.weight_elements(standard_.get())) return false;
-    const WeightMap expected = rnn_.weight_map(standard_.get(), layout_, weights_);
-    const WeightMap found = rnn_.weight_map(descriptor, layout_, weights_);
-    return same_segments(expected.parameters, found.parameters) && same_segments(expected.frozen, found.frozen);
+  void once(Layers<T>& layers) const {
+    const T* state = state_.data() != nullptr ? state_.template as<T>() : nullptr;
+    CHECK_CUDA(cudaMemsetAsync(gradients_.data(), 0, gradients_.bytes(), context_.stream));
+    layers.forward(x_.template as<T>(), state, next_.template as<T>());
+    layers.backward(x_.template as<T>(), state, dx_.template as<T>(), gradients_.template as<T>());
   }
 
-  static bool same_segments(const std::vector<Segment>& a, const std::vector<Segment>& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Segment& left, const Segment& right) {
-      return left.arena == right.arena && left.size == right.size;
-    });
+  Tensors<T> results(const Layers<T>& layers) const {
+    Tensors<T> all;
+    const auto fetch = [&](const void* data, std::size_t bytes) {
+      all.emplace_back(bytes / sizeof(T));
+      CHECK_CUDA(cudaMemcpyAsync(all.back().data(), data, bytes, cudaMemcpyDeviceToHost, context_.stream));
+      CHECK_CUDA(cudaStreamSynchronize(context_.stream));
+    };
+    fetch(layers.y(), dy_.bytes());
+    for (const DeviceBuffer* buffer : {&next_, &dx_, &gradients_}) fetch(buffer->data(), buffer->bytes());
+    return all;
   }
 
-  std::vector<char> fetch(const DeviceBuffer& buffer) const {
-    std::vector<char> bytes(buffer.bytes());
-    CHECK_CUDA(cudaMemcpyAsync(bytes.data(), buffer.data(), bytes.size(), cudaMemcpyDeviceToHost, stream_));
-    CHECK_CUDA(cudaStreamSynchronize(stream_));
-    return bytes;
-  }
-
-  template <class T>
-  static double relative_difference(const std::vector<char>& a, const std::vector<char>& b) {
-    double worst = 0, largest = 0;
-    const T* left = reinterpret_cast<const T*>(a.data());
-    const T* right = reinterpret_cast<const T*>(b.data());
-    for (std::size_t i = 0; i < a.size() / sizeof(T); ++i) {
-      const double l = to_float(left[i]), r = to_float(right[i]);
-      if (!std::isfinite(l - r)) return INFINITY;
-      worst = std::fmax(worst, std::fabs(l - r));
-      largest = std::fmax(largest, std::fabs(l));
-    }
-    return largest > 0 ? worst / largest : worst;
-  }
-
-  const Rnn& rnn_;
-  const Layout& layout_;
-  const void* weights_;
-  const int steps_, batch_;
-  const cudaStream_t stream_;
+  const Context<T>& context_;
+  const LayersShape shape_;
+  const StepView view_;
   MemoryAccount account_;  // of the trial alone: freed before the run begins
-  RnnDescriptor standard_;
-  std::size_t gradient_bytes_ = 0;
-  DeviceBuffer x_, dx_, y_, dy_, gradients_;
+  DeviceBuffer x_, dx_, dy_, gradients_, state_, next_;
+  std::uint32_t filled_ = 0;
 };
 
-double tolerance(cudnnDataType_t type) { return type == CUDNN_DATA_FLOAT ? 1e-2 : 5e-2; }
-
-}  // namespace
-
-cudnnRNNAlgo_t choose_algorithm(const Rnn& rnn, const Layout& layout, const void* weights, int steps, int batch,
-                                cudaStream_t stream, Algorithm asked) {
-  if (asked == Algorithm::standard) return CUDNN_RNN_ALGO_STANDARD;
+// In the order in which they are tried.
+std::vector<cudnnRNNAlgo_t> candidates_for(const Rnn& rnn, const AlgorithmChoice& choice) {
   std::vector<cudnnRNNAlgo_t> candidates;
-  if (asked != Algorithm::persist_dynamic) candidates.push_back(CUDNN_RNN_ALGO_PERSIST_STATIC);
-  if (asked == Algorithm::automatic && rnn.spec().hidden <= 192)
-    candidates.push_back(CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H);
-  // Without NVRTC it is not even asked for: cuDNN ends the process where it does not find a part that it wants.
-  if (asked != Algorithm::persist_static && rnn.libraries().nvrtc) candidates.push_back(CUDNN_RNN_ALGO_PERSIST_DYNAMIC);
+  const auto add = [&](cudnnRNNAlgo_t algorithm) {
+    // Without NVRTC it is not even asked for: cuDNN ends the process where it does not find a part that it wants.
+    if (algorithm == CUDNN_RNN_ALGO_PERSIST_DYNAMIC && !rnn.libraries().nvrtc) return;
+    if (algorithm != CUDNN_RNN_ALGO_STANDARD) candidates.push_back(algorithm);
+  };
+  if (choice.chosen) {
+    add(*choice.chosen);
+  } else if (choice.asked == Algorithm::persist_static) {
+    add(CUDNN_RNN_ALGO_PERSIST_STATIC);
+  } else if (choice.asked == Algorithm::persist_dynamic) {
+    add(CUDNN_RNN_ALGO_PERSIST_DYNAMIC);
+  } else if (choice.asked == Algorithm::automatic) {
+    add(CUDNN_RNN_ALGO_PERSIST_STATIC);
+    if (rnn.spec().hidden <= 192) add(CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H);
+    add(CUDNN_RNN_ALGO_PERSIST_DYNAMIC);
+  }
+  return candidates;
+}
 
-  cudnnRNNAlgo_t best = CUDNN_RNN_ALGO_STANDARD;
-  try {
-    Trial trial(rnn, layout, weights, steps, batch, stream);
-    const Trial::Outcome standard = trial.run(CUDNN_RNN_ALGO_STANDARD);
-    double fastest = asked == Algorithm::automatic ? kClearlyFaster * standard.milliseconds : INFINITY;
-    for (const cudnnRNNAlgo_t algorithm : candidates) {
-      try {
-        const Trial::Outcome outcome = trial.run(algorithm);
-        const double limit = tolerance(rnn.numerics().type);
-        if (trial.difference(standard.y, outcome.y) > limit ||
-            trial.difference(standard.gradients, outcome.gradients) > limit) {
-          continue;
-        }
-        if (outcome.milliseconds < fastest) {
-          fastest = outcome.milliseconds;
-          best = algorithm;
-        }
-      } catch (const Error&) {
-        // Not for this shape or GPU. An error that broke the context shows here and is the caller's to see.
-        CHECK_CUDA(cudaStreamSynchronize(stream));
-      }
+// The candidate to take, empty for the standard algorithm.
+template <class T>
+std::unique_ptr<Layers<T>> best_of(const std::vector<cudnnRNNAlgo_t>& candidates, const Context<T>& context,
+                                   const LayersShape& shape, const StepView& view, bool carry, bool timed,
+                                   cudnnRNNAlgo_t& algorithm) {
+  Trial<T> trial(context, shape, view, carry);
+  const int passes = timed ? kTimedPasses : 1;
+  auto standard = trial.run(CUDNN_RNN_ALGO_STANDARD, passes);
+  standard.layers.reset();
+  const bool graphs = !standard.replayed.empty();
+  const Tensors<T>& expected = graphs ? standard.replayed : standard.eager;
+  const double limit = tolerance(context.rnn.numerics());
+  double fastest = timed ? kClearlyFaster * standard.milliseconds : INFINITY;
+  std::unique_ptr<Layers<T>> best;
+  for (const cudnnRNNAlgo_t candidate : candidates) {
+    try {
+      auto outcome = trial.run(candidate, passes);
+      if (!outcome.layers) continue;
+      // What cannot be recorded would make the whole plan run call by call.
+      if (graphs && outcome.replayed.empty()) continue;
+      if (relative_difference(expected, outcome.eager) > limit) continue;
+      if (graphs && relative_difference(expected, outcome.replayed) > limit) continue;
+      if (timed && !(outcome.milliseconds < fastest)) continue;
+      fastest = outcome.milliseconds;
+      best = std::move(outcome.layers);
+      algorithm = candidate;
+    } catch (const Error& error) {
+      // Not for this shape or GPU, or no memory for it beside the best so far. An error that broke the context shows
+      // here and is the caller's to see.
+      CHECK_CUDA(cudaStreamSynchronize(context.stream));
     }
-  } catch (const Error& error) {
-    // No memory for a trial beside the model: the standard algorithm needs none.
-    if (error.code() != kOutOfMemory) throw;
   }
   return best;
 }
+
+}  // namespace
+
+template <class T>
+std::unique_ptr<Layers<T>> choose_layers(const Context<T>& context, const LayersShape& shape, const StepView& view,
+                                         bool carry, cudnnRNNAlgo_t& algorithm) {
+  algorithm = CUDNN_RNN_ALGO_STANDARD;
+  AlgorithmChoice& choice = context.choice;
+  const bool timed = choice.asked == Algorithm::automatic && !choice.chosen;
+  const std::vector<cudnnRNNAlgo_t> candidates = candidates_for(context.rnn, choice);
+  std::unique_ptr<Layers<T>> layers;
+  if (!candidates.empty()) {
+    try {
+      layers = best_of(candidates, context, shape, view, carry, timed, algorithm);
+    } catch (const Error& error) {
+      // No memory for a trial beside the model: the standard algorithm needs none.
+      if (error.code() != kOutOfMemory) throw;
+    }
+  }
+  if (!layers) {
+    algorithm = CUDNN_RNN_ALGO_STANDARD;
+    layers = make_layers(context, shape, view, algorithm);
+  }
+  if (timed) choice.chosen = algorithm;
+  return layers;
+}
+
+template std::unique_ptr<Layers<float>> choose_layers(const Context<float>&, const LayersShape&, const StepView&, bool,
+                                                      cudnnRNNAlgo_t&);
+template std::unique_ptr<Layers<Half>> choose_layers(const Context<Half>&, const LayersShape&, const StepView&, bool,
+                                                     cudnnRNNAlgo_t&);
+template std::unique_ptr<Layers<BFloat16>> choose_layers(const Context<BFloat16>&, const LayersShape&, const StepView&,
+                                                         bool, cudnnRNNAlgo_t&);
 
 }  // namespace cudnn_lstm::cuda

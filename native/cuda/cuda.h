@@ -15,13 +15,17 @@ namespace cudnn_lstm::cuda {
 // and above; fp32 elsewhere). bf16, fp16: 16-bit storage with float32 master weights and moments; fp16 scales the loss.
 enum class Precision { fp32, tf32, bf16, fp16 };
 
-// automatic: the fast algorithms are timed against the standard one when a training shape is first used.
+// automatic: the fast algorithms are timed against the standard one when the first training shape is used.
 enum class Algorithm { automatic, standard, persist_static, persist_dynamic };
 
 struct CudaOptions {
   int ordinal = 0;
   Precision precision = Precision::tf32;
-  Algorithm algorithm = Algorithm::automatic;
+  Algorithm algorithm = Algorithm::standard;
+  // Into how many pieces T is cut where masks between the layers make training a call a layer: a layer's piece then
+  // runs beside the next piece of the layer below. 1: one after the other, until a GPU has shown which number is
+  // better.
+  int pieces = 1;
   std::string library_path;  // folder searched first for NVIDIA's libraries; may be empty
 };
 

@@ -58,7 +58,9 @@ CudaBackend<T>::CudaBackend(const ModelSpec& spec, const CudaOptions& options,
       libraries_(std::move(libraries)),
       stream_(make_stream(true)),
       upload_stream_(make_stream()),
-      rnn_(libraries_, spec_, numerics, options.algorithm != Algorithm::standard, stream_.get(), account_) {
+      rnn_(libraries_, spec_, numerics, options.algorithm != Algorithm::standard, masked_layers() && options.pieces > 1,
+           stream_.get()),
+      choice_{options.algorithm, std::nullopt} {
   cublasHandle_t handle = nullptr;
   CHECK_CUBLAS(*libraries_, cublasCreate_v2(&handle));
   blas_ = CublasHandle(handle, libraries_->cublas.cublasDestroy_v2);
@@ -66,7 +68,7 @@ CudaBackend<T>::CudaBackend(const ModelSpec& spec, const CudaOptions& options,
   // A workspace of our own: cuBLAS allocates none inside a capture, and its results do not depend on what ran before.
   blas_workspace_ = DeviceBuffer(account_, kBlasWorkspace, "cuBLAS's workspace");
   CHECK_CUBLAS(*libraries_, cublasSetWorkspace_v2(handle, blas_workspace_.data(), blas_workspace_.bytes()));
-  make_arena(rnn_.make_descriptor(CUDNN_RNN_ALGO_STANDARD, false));
+  make_arena();
 }
 
 template <class T>
@@ -78,24 +80,51 @@ CudaBackend<T>::~CudaBackend() {
 }
 
 template <class T>
-void CudaBackend<T>::make_arena(const RnnDescriptor& descriptor) {
-  arena_.lstm = aligned(rnn_.weight_elements(descriptor.get()));
+void CudaBackend<T>::make_arena() {
+  // One weight space, or one a layer where training runs layer by layer.
+  std::vector<LayerRange> ranges;
+  if (masked_layers()) {
+    for (int layer = 0; layer < spec_.layers; ++layer) ranges.push_back({layer, 1});
+  } else {
+    ranges.push_back(rnn_.all_layers());
+  }
+  std::vector<RnnDescriptor> descriptors;
+  std::vector<std::size_t> begins;
+  for (const LayerRange& range : ranges) {
+    descriptors.push_back(rnn_.make_descriptor(CUDNN_RNN_ALGO_STANDARD, range));
+    begins.push_back(arena_.lstm);
+    arena_.lstm += aligned(rnn_.weight_elements(descriptors.back().get()));
+  }
   arena_.output = arena_.lstm;
   arena_.output_bias = arena_.output + aligned(layout_.output_weight().size);
   arena_.embedding = arena_.output_bias + aligned(layout_.output_bias().size);
   arena_.size = arena_.embedding + (spec_.coding == InputCoding::embedding ? aligned(layout_.embedding().size) : 0);
-  for (DeviceBuffer* buffer : {&arena_.parameters, &arena_.gradients, &arena_.first_moments, &arena_.second_moments}) {
-    *buffer = DeviceBuffer(account_, arena_.size * sizeof(float), "the parameters, their gradients and moments");
-    CHECK_CUDA(cudaMemsetAsync(buffer->data(), 0, buffer->bytes(), stream_.get()));
-  }
+  const auto zeroed = [&](std::size_t bytes, const char* what) {
+    DeviceBuffer buffer(account_, bytes, what);
+    CHECK_CUDA(cudaMemsetAsync(buffer.data(), 0, buffer.bytes(), stream_.get()));
+    return buffer;
+  };
+  for (DeviceBuffer* buffer : {&arena_.parameters, &arena_.gradients, &arena_.first_moments, &arena_.second_moments})
+    *buffer = zeroed(arena_.size * sizeof(float), "the parameters, their gradients and moments");
   if (sizeof(T) != sizeof(float)) {
-    arena_.rounded = DeviceBuffer(account_, arena_.size * sizeof(T), "the 16-bit parameters");
+    arena_.rounded = zeroed(arena_.size * sizeof(T), "the 16-bit parameters");
     arena_.rounded_gradients = DeviceBuffer(account_, arena_.lstm * sizeof(T), "the 16-bit gradients");
-    CHECK_CUDA(cudaMemsetAsync(arena_.rounded.data(), 0, arena_.rounded.bytes(), stream_.get()));
   }
-  WeightMap map = rnn_.weight_map(descriptor.get(), layout_, arena_.weights());
-  arena_.frozen = std::move(map.frozen);
-  arena_.segments = std::move(map.parameters);
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const WeightMap map = rnn_.weight_map(descriptors[i].get(), ranges[i], layout_, arena_.weights() + begins[i]);
+    for (const Segment& segment : map.parameters)
+      arena_.segments.push_back({segment.canonical, begins[i] + segment.arena, segment.size});
+    for (const Segment& segment : map.frozen) arena_.frozen.push_back({0, begins[i] + segment.arena, segment.size});
+  }
+  if (masked_layers()) {
+    arena_.layers = begins;
+    const RnnDescriptor all = rnn_.make_descriptor(CUDNN_RNN_ALGO_STANDARD, rnn_.all_layers());
+    arena_.joined = zeroed(rnn_.weight_elements(all.get()) * sizeof(T), "the layers' weights side by side");
+    const WeightMap map = rnn_.weight_map(all.get(), rnn_.all_layers(), layout_, arena_.joined.data());
+    // Both maps go through the layers in one order.
+    for (std::size_t i = 0; i < map.parameters.size(); ++i)
+      arena_.joined_segments.push_back({arena_.segments[i].arena, map.parameters[i].arena, map.parameters[i].size});
+  }
   arena_.segments.push_back({layout_.output_weight().offset, arena_.output, layout_.output_weight().size});
   arena_.segments.push_back({layout_.output_bias().offset, arena_.output_bias, layout_.output_bias().size});
   if (spec_.coding == InputCoding::embedding) {
@@ -106,6 +135,16 @@ void CudaBackend<T>::make_arena(const RnnDescriptor& descriptor) {
   CHECK_CUDA(cudaMemcpyAsync(arena_.bias_spans.data(), biases.data(), biases.size() * sizeof(Span),
                              cudaMemcpyHostToDevice, stream_.get()));
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+}
+
+template <class T>
+void CudaBackend<T>::join_layers(const Plan<T>& plan) {
+  if (arena_.joined.data() == nullptr || plan.masked_layers() || !joined_stale_) return;
+  for (const Segment& segment : arena_.joined_segments) {
+    CHECK_CUDA(cudaMemcpyAsync(arena_.joined.template as<T>() + segment.arena, arena_.weights() + segment.canonical,
+                               segment.size * sizeof(T), cudaMemcpyDeviceToDevice, stream_.get()));
+  }
+  joined_stale_ = false;
 }
 
 // ---- Failures
@@ -143,16 +182,9 @@ Plan<T>& CudaBackend<T>::plan_for(const PlanKey& key) {
   auto found = plans_.find(key);
   if (found == plans_.end()) {
     evict_plans(kPlans - 1);
-    const Context<T> context{spec_,
-                             layout_,
-                             rnn_,
-                             arena_,
-                             blas_.get(),
-                             stream_.get(),
-                             upload_stream_.get(),
-                             account_,
-                             options_.algorithm,
-                             without_graphs_};
+    const Context<T> context{
+        spec_,   layout_,         rnn_,           arena_, blas_.get(), stream_.get(), upload_stream_.get(), account_,
+        choice_, options_.pieces, without_graphs_};
     std::unique_ptr<Plan<T>> plan;
     try {
       plan = std::make_unique<Plan<T>>(context, key);
@@ -186,11 +218,19 @@ void CudaBackend<T>::evict_plans(std::size_t keep) {
 template <class T>
 void CudaBackend<T>::take_state(State& state, Plan<T>& plan) {
   if (state.resident == &plan && state.batch == plan.key().batch) return;
-  const std::size_t bytes = plan.state_layout().size() * sizeof(T);
-  if (state.batch == plan.key().batch) {
-    CHECK_CUDA(cudaMemcpyAsync(plan.state(), state.data(), bytes, cudaMemcpyDeviceToDevice, stream_.get()));
+  const StateLayout to = plan.state_layout(), from = state.layout();
+  const auto copy = [&](std::size_t at, std::size_t source, std::size_t values) {
+    CHECK_CUDA(cudaMemcpyAsync(plan.state() + at, state.data() + source, values * sizeof(T), cudaMemcpyDeviceToDevice,
+                               stream_.get()));
+  };
+  if (state.batch != plan.key().batch) {
+    CHECK_CUDA(cudaMemsetAsync(plan.state(), 0, to.size() * sizeof(T), stream_.get()));
+  } else if (from.apart == to.apart) {
+    copy(0, 0, to.size());
   } else {
-    CHECK_CUDA(cudaMemsetAsync(plan.state(), 0, bytes, stream_.get()));
+    for (std::size_t layer = 0; layer < to.layers; ++layer) {
+      for (std::size_t which = 0; which < 2; ++which) copy(to.offset(which, layer), from.offset(which, layer), to.rows);
+    }
   }
   state.batch = plan.key().batch;
   state.resident = &plan;
@@ -198,11 +238,13 @@ void CudaBackend<T>::take_state(State& state, Plan<T>& plan) {
 
 template <class T>
 void CudaBackend<T>::store_state(State& state) {
-  const std::size_t bytes = state.resident->state_layout().size() * sizeof(T);
+  const StateLayout layout = state.resident->state_layout();
+  const std::size_t bytes = layout.size() * sizeof(T);
   if (state.stored.bytes() != bytes) state.stored = DeviceBuffer(account_, bytes, "the state");
   CHECK_CUDA(
       cudaMemcpyAsync(state.stored.data(), state.resident->state(), bytes, cudaMemcpyDeviceToDevice, stream_.get()));
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+  state.stored_layout = layout;
   state.resident = nullptr;
 }
 
@@ -233,6 +275,7 @@ int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimiz
     Plan<T>& plan =
         plan_for({PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
     last_algorithm_ = plan.algorithm();
+    joined_stale_ = true;
     try {
       return run_steps(plan, first, optimizers, count, results, stop);
     } catch (const Error& error) {
@@ -269,7 +312,7 @@ int CudaBackend<T>::run_steps(Plan<T>& plan, const Batch& first, const Optimizer
         inputs[i] = step_input(optimizers[step], step_count_ + queued + i, scale);
       }
       plan.upload(first.ids + static_cast<std::size_t>(completed + queued) * stride, inputs, some);
-      plan.run_train(inputs, some);
+      plan.run_train(some);
       queued += some;
     }
     std::vector<StepOutput> outputs(queued);
@@ -306,6 +349,7 @@ void CudaBackend<T>::evaluate(const Batch& batch, bool dropout, std::uint64_t ma
     Plan<T>& plan = plan_for(
         {PlanKind::evaluate, batch.steps, batch.batch, batch.target, batch.carry_state, dropout && spec_.dropout > 0});
     if (batch.carry_state) take_state(evaluation_, plan);
+    join_layers(plan);
     plan.run_evaluate(batch.ids, mask_step, losses);
   });
 }
@@ -325,6 +369,7 @@ void CudaBackend<T>::next_logits(const std::int32_t* ids, int steps, int streams
   settled([&] {
     Plan<T>& plan = plan_for({PlanKind::sample, 1, streams, Target::every, true, false});
     take_state(streams_, plan);
+    join_layers(plan);
     for (int step = 0; step < steps; ++step) plan.run_sample(ids + static_cast<std::size_t>(step) * streams, logits);
   });
 }
@@ -337,6 +382,7 @@ int CudaBackend<T>::draw(const std::int32_t* ids, int streams, const SamplingOpt
   return settled([&] {
     Plan<T>& plan = plan_for({PlanKind::draw, 1, streams, Target::every, true, false});
     take_state(streams_, plan);
+    join_layers(plan);
     return plan.run_draw(ids, options, count, out, stop);
   });
 }
@@ -397,6 +443,7 @@ void CudaBackend<T>::write_range(Slot slot, std::size_t offset, const float* val
   if (slot == Slot::training_state) return write_state(training_, values, count);
   if (slot == Slot::stream_state) return write_state(streams_, values, count);
   float* const to = arena_slot(slot).template as<float>();
+  if (slot == Slot::parameters) joined_stale_ = true;
   const bool rounds = slot == Slot::parameters && arena_.rounded.data() != nullptr;
   for_each_overlap(offset, count, [&](std::size_t inside, std::size_t outside, std::size_t size) {
     CHECK_CUDA(
@@ -411,7 +458,7 @@ void CudaBackend<T>::write_range(Slot slot, std::size_t offset, const float* val
 template <class T>
 void CudaBackend<T>::read_state(const State& state, float* out) const {
   if (state.batch == 0) return;
-  const StateLayout inside = state_layout(state.batch);
+  const StateLayout& inside = state.layout();
   std::vector<T> values(inside.size());
   CHECK_CUDA(
       cudaMemcpyAsync(values.data(), state.data(), values.size() * sizeof(T), cudaMemcpyDeviceToHost, stream_.get()));
@@ -429,7 +476,7 @@ void CudaBackend<T>::write_state(State& state, const float* values, std::size_t 
   state.clear();
   if (count == 0) return;
   const int batch = static_cast<int>(count / state_values(1));
-  const StateLayout inside = state_layout(batch);
+  const StateLayout inside = state_layout_of(spec_, batch, false);
   std::vector<T> rounded(inside.size(), from_float<T>(0.0f));
   for (std::size_t layer = 0; layer < inside.layers; ++layer) {
     for (std::size_t which = 0; which < 2; ++which) {
@@ -441,6 +488,7 @@ void CudaBackend<T>::write_state(State& state, const float* values, std::size_t 
   if (state.stored.bytes() != bytes) state.stored = DeviceBuffer(account_, bytes, "the state");
   CHECK_CUDA(cudaMemcpyAsync(state.stored.data(), rounded.data(), bytes, cudaMemcpyHostToDevice, stream_.get()));
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+  state.stored_layout = inside;
   state.batch = batch;
 }
 

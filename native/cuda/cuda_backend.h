@@ -47,11 +47,13 @@ class CudaBackend final : public Backend {
     int batch = 0;
     Plan<T>* resident = nullptr;
     DeviceBuffer stored;
+    StateLayout stored_layout;
     void clear() {
       batch = 0;
       resident = nullptr;
     }
     const T* data() const { return resident != nullptr ? resident->state() : stored.as<T>(); }
+    const StateLayout& layout() const { return resident != nullptr ? resident->state_layout() : stored_layout; }
   };
 
   // Throws Error(kDeviceFailed) if a GPU call has failed in the middle of training steps: the parameters may then be
@@ -64,7 +66,9 @@ class CudaBackend final : public Backend {
   auto settled(const Work& work) -> decltype(work());
   int run_steps(Plan<T>& plan, const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                 const std::atomic<bool>& stop);
-  void make_arena(const RnnDescriptor& descriptor);
+  void make_arena();
+  // Makes the copy that passes without masks read what the parameters are now.
+  void join_layers(const Plan<T>& plan);
   Plan<T>& plan_for(const PlanKey& key);
   void evict_plans(std::size_t keep);
   // Makes `plan` hold the state: a copy of it, or zero where there is none or B changed.
@@ -81,9 +85,8 @@ class CudaBackend final : public Backend {
   std::size_t state_values(int batch) const {
     return static_cast<std::size_t>(2) * spec_.layers * batch * spec_.hidden;
   }
-  StateLayout state_layout(int batch) const {
-    return {static_cast<std::size_t>(spec_.layers), static_cast<std::size_t>(batch) * spec_.hidden};
-  }
+  // Masks between the layers in training, which is then a call a layer.
+  bool masked_layers() const { return spec_.dropout > 0 && spec_.layers > 1; }
 
   const ModelSpec spec_;
   const Layout layout_;
@@ -96,6 +99,8 @@ class CudaBackend final : public Backend {
   CublasHandle blas_;
   DeviceBuffer blas_workspace_;
   Arena<T> arena_;
+  bool joined_stale_ = true;  // arena_.joined is not of these parameters
+  AlgorithmChoice choice_;
   State training_, evaluation_, streams_;
   std::map<PlanKey, std::unique_ptr<Plan<T>>> plans_;
   std::uint64_t plan_uses_ = 0;

@@ -30,7 +30,6 @@ namespace cudnn_lstm::cuda {
   X(cudnnGetTensorNdDescriptor) \
   X(cudnnCreateDropoutDescriptor) \
   X(cudnnDestroyDropoutDescriptor) \
-  X(cudnnDropoutGetStatesSize) \
   X(cudnnSetDropoutDescriptor) \
   X(cudnnCreateRNNDescriptor) \
   X(cudnnDestroyRNNDescriptor) \

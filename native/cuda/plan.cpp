@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/random.h"
+#include "cuda/algorithm_choice.h"
 #include "cuda/graph.h"
 #include "cuda/kernels.h"
 
@@ -30,19 +31,13 @@ Plan<T>::Plan(const Context<T>& context, const PlanKey& key)
       positions_(static_cast<std::size_t>(key.steps) * key.batch),
       targets_(key.target == Target::last ? key.batch : positions_),
       top_offset_((positions_ - targets_) * context.spec.hidden),
-      state_layout_{static_cast<std::size_t>(context.spec.layers),
-                    static_cast<std::size_t>(key.batch) * context.spec.hidden},
+      state_layout_(state_layout_of(context.spec, key.batch, key.dropout)),
       upload_steps_(static_cast<int>(
           std::clamp<std::size_t>(kUploadBytes / (ids_stride() * sizeof(std::int32_t)), 1, kUploadSteps))) {
-  const cudnnRNNAlgo_t algorithm = training()
-                                       ? choose_algorithm(context.rnn, context.layout, context.arena.weights(),
-                                                          key.steps, key.batch, context.stream, context.algorithm)
-                                       : CUDNN_RNN_ALGO_STANDARD;
-  // First: a shape whose output alone is too large for the GPU then runs out of memory here, and cuDNN is not asked
-  // about sizes that it may not count.
   allocate();
-  pass_ = std::make_unique<RnnPass>(context.rnn, algorithm, context.rnn.make_descriptor(algorithm, key.dropout),
-                                    key.steps, key.batch, training() || key.dropout, context.account);
+  const LayersShape shape{key.steps, key.batch, training(), masked_layers()};
+  layers_ = training() ? choose_layers(context_, shape, view(), key.carry, algorithm_)
+                       : make_layers(context_, shape, view(), algorithm_);
   CHECK_CUDA(cudaStreamSynchronize(context.stream));  // uploads, on another stream, must not come before the zeros
 }
 
@@ -60,7 +55,6 @@ void Plan<T>::allocate() {
   pinned_inputs_ = PinnedBuffer(account, ring * sizeof(StepInput), "step inputs");
   cursor_ = device(sizeof(Cursor), "the step cursor");
   x_ = device(positions_ * features * sizeof(T), "the network's input");
-  y_ = device(positions_ * hidden * sizeof(T), "the LSTM's output");
   if (key_.dropout) dropped_ = device(targets_ * hidden * sizeof(T), "the LSTM's output after dropout");
   logits_ = device(targets_ * vocabulary * sizeof(float), "logits");
   losses_ = device(targets_ * sizeof(float), "losses");
@@ -81,9 +75,6 @@ void Plan<T>::allocate() {
   if (!training()) return;
 
   dx_ = device(positions_ * features * sizeof(T), "the gradient of the network's input");
-  dy_ = device(positions_ * hidden * sizeof(T), "the gradient of the LSTM's output");
-  // Target::last writes the last tick alone; the rest is zero for good, since cuDNN only reads it.
-  CHECK_CUDA(cudaMemsetAsync(dy_.data(), 0, dy_.bytes(), context_.stream));
   if (sizeof(T) != sizeof(float))
     logits_gradient_ = device(targets_ * vocabulary * sizeof(T), "the gradient of the logits");
   column_chunk_ = std::max<std::size_t>(64, chunks(targets_, 256));
@@ -179,14 +170,12 @@ void Plan<T>::enqueue_forward() {
   for_each_element(context_.stream, positions_ * spec.input_size(),
                    EncodeInput<T>{view(), encoding_of(spec.coding), spec.vocabulary, spec.input_size(),
                                   arena.weights() + arena.embedding, x_.as<T>()});
-  T* next = next_state_.as<T>();
-  pass_->forward(arena.weights(), x_.data(), y_.data(), key_.carry ? state() : nullptr, next,
-                 key_.carry ? state() + state_layout_.cell() : nullptr, next + state_layout_.cell());
+  layers_->forward(x_.as<T>(), key_.carry ? state() : nullptr, next_state_.as<T>());
   if (key_.dropout) {
     const int ticks = static_cast<int>(targets_ / key_.batch);
     for_each_element(
         context_.stream, static_cast<std::size_t>(ticks) * ((key_.batch + 7) / 8) * spec.hidden,
-        Dropout<T>{view(), y_.as<T>() + top_offset_, dropped_.as<T>(), key_.batch, spec.hidden, key_.steps - ticks,
+        Dropout<T>{view(), layers_->y() + top_offset_, dropped_.as<T>(), key_.batch, spec.hidden, key_.steps - ticks,
                    static_cast<std::uint32_t>(spec.layers - 1), dropout_threshold(spec.dropout), spec.seed});
   }
   // logits [M, V] = top [M, H] x weight^T
@@ -224,7 +213,8 @@ void Plan<T>::enqueue_backward() {
   for_each_element(context_.stream, static_cast<std::size_t>(spec.vocabulary),
                    SumPartials{column_partials_.as<float>(), static_cast<std::size_t>(spec.vocabulary), column_chunks,
                                gradients + arena.output_bias});
-  T* dtop = dy_.as<T>() + top_offset_;
+  // Target::last writes the last tick alone; the rest is zero for good.
+  T* dtop = layers_->dy().template as<T>() + top_offset_;
   product(false, false, hidden, targets, vocabulary, arena.weights() + arena.output, hidden, dlogits, vocabulary, dtop,
           context_.rnn.numerics().blas_type, hidden);
   if (key_.dropout) {
@@ -235,12 +225,8 @@ void Plan<T>::enqueue_backward() {
                    static_cast<std::uint32_t>(spec.layers - 1), dropout_threshold(spec.dropout), spec.seed});
   }
 
-  // The layers. cuDNN adds to the weight gradients; BackwardData must come first, it prepares the reserve.
   CHECK_CUDA(cudaMemsetAsync(arena.lstm_gradients(), 0, arena.lstm * sizeof(T), context_.stream));
-  const T* hx = key_.carry ? state() : nullptr;
-  const T* cx = key_.carry ? state() + state_layout_.cell() : nullptr;
-  pass_->backward_data(arena.weights(), y_.data(), dy_.data(), dx_.data(), hx, cx);
-  pass_->backward_weights(x_.data(), hx, y_.data(), arena.lstm_gradients());
+  layers_->backward(x_.as<T>(), key_.carry ? state() : nullptr, dx_.as<T>(), arena.lstm_gradients());
   for (const Segment& segment : arena.frozen) {
     CHECK_CUDA(cudaMemsetAsync(arena.lstm_gradients() + segment.arena, 0, segment.size * sizeof(T), context_.stream));
   }
@@ -329,12 +315,8 @@ void Plan<T>::upload(const std::int32_t* ids, const StepInput* inputs, int count
 }
 
 template <class T>
-void Plan<T>::run_train(const StepInput* inputs, int count) {
-  for (int i = 0; i < count; ++i) {
-    if (key_.dropout) context_.rnn.use_masks(inputs[i].mask_step);
-    launch();
-    if (key_.dropout) context_.rnn.prepare_masks(inputs[i].mask_step + 1);
-  }
+void Plan<T>::run_train(int count) {
+  for (int i = 0; i < count; ++i) launch();
   CHECK_CUDA(cudaEventRecord(consumed_[uploads_ % kUploads].get(), context_.stream));
   ++uploads_;
   queued_ += count;
@@ -360,7 +342,6 @@ void Plan<T>::run_evaluate(const std::int32_t* ids, std::uint64_t mask_step, flo
   CHECK_CUDA(cudaMemcpyAsync(ids_.data(), pinned_ids_.data(), ids_.bytes(), cudaMemcpyHostToDevice, context_.stream));
   CHECK_CUDA(
       cudaMemcpyAsync(inputs_.data(), pinned_inputs_.data(), sizeof input, cudaMemcpyHostToDevice, context_.stream));
-  if (key_.dropout) context_.rnn.use_masks(mask_step);
   launch();
   CHECK_CUDA(cudaMemcpyAsync(losses, losses_.data(), losses_.bytes(), cudaMemcpyDeviceToHost, context_.stream));
   CHECK_CUDA(cudaStreamSynchronize(context_.stream));

@@ -3,13 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/random.h"
-
 namespace cudnn_lstm::cuda {
 namespace {
-
-// Random site of cuDNN's masks between the layers, apart from those of core/random.h.
-constexpr std::uint32_t kBetweenLayersSite = 0x63756464u;
 
 template <class Handle>
 Owned<Handle, cudnnStatus_t> make(const Libraries& libraries, cudnnStatus_t (*create)(Handle*),
@@ -69,68 +64,39 @@ const char* algorithm_title(cudnnRNNAlgo_t algorithm) {
 }
 
 Rnn::Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics, bool persistent,
-         cudaStream_t stream, MemoryAccount& account)
+         bool two_streams, cudaStream_t stream)
     : libraries_(std::move(libraries)),
       spec_(spec),
       numerics_(numerics),
-      // One bias vector a layer is the model. With two, the second stays zero: its gradient is cleared before Adam sees
-      // it (were both trained, Adam would move their sum twice as far).
+      // One bias vector a layer is the model. With two, the second stays zero: its gradient is cleared before the
+      // optimiser sees it (were both trained, Adam would move their sum twice as far).
       bias_mode_(persistent ? CUDNN_RNN_DOUBLE_BIAS : CUDNN_RNN_SINGLE_INP_BIAS),
-      stream_(stream) {
-  handle_ = make(*libraries_, libraries_->cudnn.cudnnCreate, libraries_->cudnn.cudnnDestroy, "cudnnCreate");
-  CHECK_CUDNN(*libraries_, cudnnSetStream(handle_.get(), stream));
+      stream_(stream),
+      handle_(make_handle(stream)) {
+  if (two_streams) {
+    side_stream_ = make_stream(true);
+    side_handle_ = make_handle(side_stream_.get());
+  }
   no_dropout_ = MAKE(*libraries_, DropoutDescriptor);
   CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(no_dropout_.get(), handle_.get(), 0.0f, nullptr, 0, 0));
-  if (spec_.dropout > 0 && spec_.layers > 1) {
-    std::size_t bytes = 0;
-    CHECK_CUDNN(*libraries_, cudnnDropoutGetStatesSize(handle_.get(), &bytes));
-    dropout_states_ = DeviceBuffer(account, bytes, "the dropout state");
-    dropout_ = MAKE(*libraries_, DropoutDescriptor);
-    CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(dropout_.get(), handle_.get(), spec_.dropout,
-                                                       dropout_states_.data(), bytes, spec_.seed));
-    seeding_.stream = make_stream();
-    seeding_.handle = make(*libraries_, libraries_->cudnn.cudnnCreate, libraries_->cudnn.cudnnDestroy, "cudnnCreate");
-    CHECK_CUDNN(*libraries_, cudnnSetStream(seeding_.handle.get(), seeding_.stream.get()));
-    seeding_.states = DeviceBuffer(account, bytes, "the dropout state");
-    seeding_.descriptor = MAKE(*libraries_, DropoutDescriptor);
-    seeding_.seeded = make_event();
-    seeding_.taken = make_event();
-  }
-  if (!make_descriptor(CUDNN_RNN_ALGO_STANDARD, true)) {
+  if (!make_descriptor(CUDNN_RNN_ALGO_STANDARD, all_layers())) {
     throw Error(kInvalidArgument, std::string("cuDNN ") + libraries_->cudnn_version.version + " has no LSTM in " +
                                       numerics_.title + " of this shape: choose another precision");
   }
 }
 
-void Rnn::prepare_masks(std::uint64_t mask_step) {
-  if (!dropout_ || seeding_.mask_step == mask_step) return;
-  seeding_.mask_step.reset();
-  const auto words = philox4x32(
-      {static_cast<std::uint32_t>(mask_step), static_cast<std::uint32_t>(mask_step >> 32), kBetweenLayersSite, 0},
-      philox_key(spec_.seed));
-  const unsigned long long seed = (static_cast<unsigned long long>(words[1]) << 32) | words[0];
-  CHECK_CUDA(cudaStreamWaitEvent(seeding_.stream.get(), seeding_.taken.get(), 0));
-  CHECK_CUDNN(*libraries_, cudnnSetDropoutDescriptor(seeding_.descriptor.get(), seeding_.handle.get(), spec_.dropout,
-                                                     seeding_.states.data(), seeding_.states.bytes(), seed));
-  CHECK_CUDA(cudaEventRecord(seeding_.seeded.get(), seeding_.stream.get()));
-  seeding_.mask_step = mask_step;
+CudnnHandle Rnn::make_handle(cudaStream_t stream) const {
+  CudnnHandle handle = make(*libraries_, libraries_->cudnn.cudnnCreate, libraries_->cudnn.cudnnDestroy, "cudnnCreate");
+  CHECK_CUDNN(*libraries_, cudnnSetStream(handle.get(), stream));
+  return handle;
 }
 
-void Rnn::use_masks(std::uint64_t mask_step) {
-  if (!dropout_) return;
-  prepare_masks(mask_step);
-  CHECK_CUDA(cudaStreamWaitEvent(stream_, seeding_.seeded.get(), 0));
-  CHECK_CUDA(cudaMemcpyAsync(dropout_states_.data(), seeding_.states.data(), dropout_states_.bytes(),
-                             cudaMemcpyDeviceToDevice, stream_));
-  CHECK_CUDA(cudaEventRecord(seeding_.taken.get(), stream_));
-}
-
-RnnDescriptor Rnn::make_descriptor(cudnnRNNAlgo_t algorithm, bool dropout) const {
+RnnDescriptor Rnn::make_descriptor(cudnnRNNAlgo_t algorithm, const LayerRange& range) const {
   RnnDescriptor descriptor = MAKE(*libraries_, RNNDescriptor);
   const cudnnStatus_t status = libraries_->cudnn.cudnnSetRNNDescriptor_v8(
       descriptor.get(), algorithm, CUDNN_LSTM, bias_mode_, CUDNN_UNIDIRECTIONAL, CUDNN_LINEAR_INPUT, numerics_.type,
-      CUDNN_DATA_FLOAT, numerics_.math, spec_.input_size(), spec_.hidden, spec_.hidden, spec_.layers,
-      dropout && dropout_ ? dropout_.get() : no_dropout_.get(), CUDNN_RNN_PADDED_IO_ENABLED);
+      CUDNN_DATA_FLOAT, numerics_.math, features(range), spec_.hidden, spec_.hidden, range.count, no_dropout_.get(),
+      CUDNN_RNN_PADDED_IO_ENABLED);
   if (is_unsupported(status)) return {};
   if (status != CUDNN_STATUS_SUCCESS) {
     fail_library("cuDNN", static_cast<int>(status), libraries_->cudnn.cudnnGetErrorString(status), false,
@@ -145,7 +111,8 @@ std::size_t Rnn::weight_elements(cudnnRNNDescriptor_t descriptor) const {
   return (bytes + numerics_.bytes - 1) / numerics_.bytes;
 }
 
-WeightMap Rnn::weight_map(cudnnRNNDescriptor_t descriptor, const Layout& layout, const void* weights) const {
+WeightMap Rnn::weight_map(cudnnRNNDescriptor_t descriptor, const LayerRange& range, const Layout& layout,
+                          const void* weights) const {
   const std::size_t hidden = static_cast<std::size_t>(spec_.hidden);
   const std::size_t space = weight_elements(descriptor);
   const TensorDescriptor matrix = MAKE(*libraries_, TensorDescriptor);
@@ -169,9 +136,9 @@ WeightMap Rnn::weight_map(cudnnRNNDescriptor_t descriptor, const Layout& layout,
     return Segment{canonical, bytes / numerics_.bytes, size};
   };
   WeightMap map;
-  for (int layer = 0; layer < spec_.layers; ++layer) {
-    const Parameter& input = layout.weight_ih(layer);
-    const Parameter& recurrent = layout.weight_hh(layer);
+  for (int layer = 0; layer < range.count; ++layer) {
+    const Parameter& input = layout.weight_ih(range.first + layer);
+    const Parameter& recurrent = layout.weight_hh(range.first + layer);
     const std::size_t features = input.size / (4 * hidden);
     // 0..3: the input matrices i, f, g, o with their biases; 4..7: the recurrent ones.
     for (int part = 0; part < 8; ++part) {
@@ -183,7 +150,8 @@ WeightMap Rnn::weight_map(cudnnRNNDescriptor_t descriptor, const Layout& layout,
       if (part < 4) {
         map.parameters.push_back(
             segment(input.offset + gate * hidden * features, matrix_at, matrix, hidden * features));
-        map.parameters.push_back(segment(layout.bias(layer).offset + gate * hidden, bias_at, bias, hidden));
+        map.parameters.push_back(
+            segment(layout.bias(range.first + layer).offset + gate * hidden, bias_at, bias, hidden));
       } else {
         map.parameters.push_back(
             segment(recurrent.offset + gate * hidden * hidden, matrix_at, matrix, hidden * hidden));
@@ -204,13 +172,20 @@ WeightMap Rnn::weight_map(cudnnRNNDescriptor_t descriptor, const Layout& layout,
   return map;
 }
 
-RnnPass::RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descriptor, int steps, int batch,
-                 bool training, MemoryAccount& account)
+void Workspace::require(std::size_t bytes) {
+  if (bytes <= buffer_.bytes()) return;
+  buffer_ = {};
+  buffer_ = DeviceBuffer(*account_, bytes, "cuDNN's workspace");
+}
+
+RnnPass::RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descriptor, const LayerRange& range, int steps,
+                 int batch, bool training, int lane, Workspace& workspace, MemoryAccount& account)
     : rnn_(&rnn),
-      algorithm_(algorithm),
       mode_(training ? CUDNN_FWD_MODE_TRAINING : CUDNN_FWD_MODE_INFERENCE),
       weight_bytes_(rnn.weight_elements(descriptor.get()) * rnn.numerics().bytes),
-      descriptor_(std::move(descriptor)) {
+      descriptor_(std::move(descriptor)),
+      lane_(lane),
+      workspace_(&workspace) {
   const Libraries& libraries = rnn.libraries();
   const ModelSpec& spec = rnn.spec();
   const cudnnDataType_t type = rnn.numerics().type;
@@ -223,43 +198,44 @@ RnnPass::RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descrip
   x_ = MAKE(libraries, RNNDataDescriptor);
   y_ = MAKE(libraries, RNNDataDescriptor);
   CHECK_CUDNN(libraries, cudnnSetRNNDataDescriptor(x_.get(), type, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, steps,
-                                                   batch, spec.input_size(), lengths.data(), nullptr));
+                                                   batch, rnn.features(range), lengths.data(), nullptr));
   CHECK_CUDNN(libraries, cudnnSetRNNDataDescriptor(y_.get(), type, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, steps,
                                                    batch, spec.hidden, lengths.data(), nullptr));
   state_ = MAKE(libraries, TensorDescriptor);
-  const int sizes[] = {spec.layers, batch, spec.hidden};
+  const int sizes[] = {range.count, batch, spec.hidden};
   const int strides[] = {batch * spec.hidden, spec.hidden, 1};
   CHECK_CUDNN(libraries, cudnnSetTensorNdDescriptor(state_.get(), type, 3, sizes, strides));
-  if (algorithm_ == CUDNN_RNN_ALGO_PERSIST_DYNAMIC) {
-    CHECK_CUDNN(libraries, cudnnBuildRNNDynamic(rnn.handle(), descriptor_.get(), batch));
+  if (algorithm == CUDNN_RNN_ALGO_PERSIST_DYNAMIC) {
+    CHECK_CUDNN(libraries, cudnnBuildRNNDynamic(rnn.handle(lane), descriptor_.get(), batch));
   }
   std::size_t work = 0, reserve = 0;
-  CHECK_CUDNN(libraries, cudnnGetRNNTempSpaceSizes(rnn.handle(), descriptor_.get(), mode_, x_.get(), &work, &reserve));
-  work_ = DeviceBuffer(account, work, "cuDNN's workspace");
+  CHECK_CUDNN(libraries,
+              cudnnGetRNNTempSpaceSizes(rnn.handle(lane), descriptor_.get(), mode_, x_.get(), &work, &reserve));
+  workspace.require(work);
   reserve_ = DeviceBuffer(account, reserve, "cuDNN's reserve (the activations kept for the gradient)");
 }
 
-void RnnPass::forward(const void* weights, const void* x, void* y, const void* hx, void* hy, const void* cx,
-                      void* cy) const {
+void RnnPass::forward(const void* weights, const void* x, void* y, const From& start, const Into& end) const {
   CHECK_CUDNN(rnn_->libraries(),
-              cudnnRNNForward(rnn_->handle(), descriptor_.get(), mode_, nullptr, x_.get(), x, y_.get(), y, state_.get(),
-                              hx, hy, state_.get(), cx, cy, weight_bytes_, weights, work_.bytes(), work_.data(),
-                              reserve_.bytes(), reserve_.data()));
+              cudnnRNNForward(rnn_->handle(lane_), descriptor_.get(), mode_, nullptr, x_.get(), x, y_.get(), y,
+                              state_.get(), start.h, end.h, state_.get(), start.c, end.c, weight_bytes_, weights,
+                              workspace_->bytes(), workspace_->data(), reserve_.bytes(), reserve_.data()));
 }
 
-void RnnPass::backward_data(const void* weights, const void* y, const void* dy, void* dx, const void* hx,
-                            const void* cx) const {
-  CHECK_CUDNN(rnn_->libraries(), cudnnRNNBackwardData_v8(rnn_->handle(), descriptor_.get(), nullptr, y_.get(), y, dy,
-                                                         x_.get(), dx, state_.get(), hx, nullptr, nullptr, state_.get(),
-                                                         cx, nullptr, nullptr, weight_bytes_, weights, work_.bytes(),
-                                                         work_.data(), reserve_.bytes(), reserve_.data()));
+void RnnPass::backward_data(const void* weights, const void* y, const void* dy, void* dx, const From& start,
+                            const From& end_gradient, const Into& start_gradient) const {
+  CHECK_CUDNN(rnn_->libraries(),
+              cudnnRNNBackwardData_v8(rnn_->handle(lane_), descriptor_.get(), nullptr, y_.get(), y, dy, x_.get(), dx,
+                                      state_.get(), start.h, end_gradient.h, start_gradient.h, state_.get(), start.c,
+                                      end_gradient.c, start_gradient.c, weight_bytes_, weights, workspace_->bytes(),
+                                      workspace_->data(), reserve_.bytes(), reserve_.data()));
 }
 
-void RnnPass::backward_weights(const void* x, const void* hx, const void* y, void* dweights) const {
+void RnnPass::backward_weights(const void* x, const From& start, const void* y, void* dweights) const {
   CHECK_CUDNN(rnn_->libraries(),
-              cudnnRNNBackwardWeights_v8(rnn_->handle(), descriptor_.get(), CUDNN_WGRAD_MODE_ADD, nullptr, x_.get(), x,
-                                         state_.get(), hx, y_.get(), y, weight_bytes_, dweights, work_.bytes(),
-                                         work_.data(), reserve_.bytes(), reserve_.data()));
+              cudnnRNNBackwardWeights_v8(rnn_->handle(lane_), descriptor_.get(), CUDNN_WGRAD_MODE_ADD, nullptr,
+                                         x_.get(), x, state_.get(), start.h, y_.get(), y, weight_bytes_, dweights,
+                                         workspace_->bytes(), workspace_->data(), reserve_.bytes(), reserve_.data()));
 }
 
 }  // namespace cudnn_lstm::cuda

@@ -1,9 +1,8 @@
-// cuDNN's LSTM: descriptors, the weight space and the three calls. One multi-layer descriptor, so that cuDNN can
-// overlap the layers; its own dropout between them.
+// cuDNN's LSTM: descriptors, weight spaces and the three calls, for all layers at once or for one. Never with cuDNN's
+// own dropout (docs/adr/0007-cuda-graphs.md).
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "core/layout.h"
@@ -44,90 +43,108 @@ struct WeightMap {
   std::vector<Segment> frozen;  // merged where they adjoin; `canonical` has no meaning
 };
 
-// What every pass of one model shares: the handle, the dropout state, the shape.
+// Neighbouring layers that cuDNN runs in one call.
+struct LayerRange {
+  int first;
+  int count;
+};
+
+// What every pass of one model shares: the shape, the streams, and a handle for each, since a handle keeps scratch
+// memory that two streams must not use at once.
 class Rnn {
  public:
   // persistent: leave room for the persistent algorithms, which cuDNN has with two bias vectors a layer only.
+  // two_streams: passes of which parts may run beside one another, on a stream of the backend's own.
   // Throws Error(kInvalidArgument) for a precision that this cuDNN does not have.
   Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics, bool persistent,
-      cudaStream_t stream, MemoryAccount& account);
+      bool two_streams, cudaStream_t stream);
 
-  // cudnnSetRNNDescriptor_v8; empty where cuDNN says that it has no such algorithm for this model.
-  // dropout: with the model's dropout between the layers, which acts in training passes alone.
-  RnnDescriptor make_descriptor(cudnnRNNAlgo_t algorithm, bool dropout) const;
+  // cudnnSetRNNDescriptor_v8; empty where cuDNN says that it has no such algorithm for these layers.
+  RnnDescriptor make_descriptor(cudnnRNNAlgo_t algorithm, const LayerRange& range) const;
 
   // Elements of the weight space of a descriptor.
   std::size_t weight_elements(cudnnRNNDescriptor_t descriptor) const;
   // Where the canonical parameters of the layers lie in a weight space at `weights`. Throws Error(kDeviceFailed) if
   // cuDNN's matrices are not of the documented shapes.
-  WeightMap weight_map(cudnnRNNDescriptor_t descriptor, const Layout& layout, const void* weights) const;
+  WeightMap weight_map(cudnnRNNDescriptor_t descriptor, const LayerRange& range, const Layout& layout,
+                       const void* weights) const;
 
-  // The masks between the layers are a function of (seed, step) alone: cuDNN's generator is seeded for every step. That
-  // takes as long as a small step does, so it happens on a stream of its own, while the step before runs.
-  // Both do nothing for a model without such masks, and must not be called inside a capture.
+  LayerRange all_layers() const { return {0, spec_.layers}; }
+  int features(const LayerRange& range) const { return range.first == 0 ? spec_.input_size() : spec_.hidden; }
 
-  // The next training pass queued on the model's stream has the masks of `mask_step`.
-  void use_masks(std::uint64_t mask_step);
-  // Starts on the masks that will be asked for next.
-  void prepare_masks(std::uint64_t mask_step);
-
+  // lane: 0 for the model's stream, 1 for the one beside it.
+  cudaStream_t stream(int lane = 0) const { return lane == 0 ? stream_ : side_stream_.get(); }
+  cudnnHandle_t handle(int lane = 0) const { return (lane == 0 ? handle_ : side_handle_).get(); }
   const Libraries& libraries() const { return *libraries_; }
-  cudnnHandle_t handle() const { return handle_.get(); }
   const Numerics& numerics() const { return numerics_; }
   const ModelSpec& spec() const { return spec_; }
 
  private:
+  CudnnHandle make_handle(cudaStream_t stream) const;
+
   const std::shared_ptr<const Libraries> libraries_;
   const ModelSpec spec_;
   const Numerics numerics_;
   const cudnnRNNBiasMode_t bias_mode_;
   const cudaStream_t stream_;
   CudnnHandle handle_;
+  Stream side_stream_;
+  CudnnHandle side_handle_;
   DropoutDescriptor no_dropout_;
-
-  // Seeded on a second stream, by a handle of its own, into `states`; copied from there into the state that the passes
-  // work on.
-  struct Seeding {
-    Stream stream;
-    CudnnHandle handle;
-    DeviceBuffer states;
-    DropoutDescriptor descriptor;
-    Event seeded, taken;
-    std::optional<std::uint64_t> mask_step;  // that `states` is for
-  };
-  DeviceBuffer dropout_states_;
-  DropoutDescriptor dropout_;
-  Seeding seeding_;
 };
 
-// The descriptors and scratch memory of passes over one shape with one algorithm.
+// Scratch memory of the passes of one stream, which run one after another: as much as the one that asks for most.
+class Workspace {
+ public:
+  explicit Workspace(MemoryAccount& account) : account_(&account) {}
+  // To be called before any pass that uses it is queued.
+  void require(std::size_t bytes);
+  void* data() const { return buffer_.data(); }
+  std::size_t bytes() const { return buffer_.bytes(); }
+
+ private:
+  MemoryAccount* account_;
+  DeviceBuffer buffer_;
+};
+
+// Passes of one algorithm, range of layers and shape (T, B), with the reserve that connects their halves. F: the
+// features of the range's first layer; L its layers. All device pointers.
 class RnnPass {
  public:
-  // A pass of T = steps, B = batch. training: with a reserve for the gradient, and dropout.
-  RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descriptor, int steps, int batch, bool training,
-          MemoryAccount& account);
+  // workspace: of the lane's stream; outlives the pass. Throws Error(kOutOfMemory).
+  RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descriptor, const LayerRange& range, int steps,
+          int batch, bool training, int lane, Workspace& workspace, MemoryAccount& account);
 
-  // y [T, B, H], hy and cy [L, B, H] from x [T, B, in]; hx, cx nullptr for zero.
-  void forward(const void* weights, const void* x, void* y, const void* hx, void* hy, const void* cx, void* cy) const;
-  // dx from dy; no gradient comes in from behind the last tick. Changes the reserve: to be called before
-  // backward_weights.
-  void backward_data(const void* weights, const void* y, const void* dy, void* dx, const void* hx,
-                     const void* cx) const;
-  // Adds to dweights, which the caller has zeroed.
-  void backward_weights(const void* x, const void* hx, const void* y, void* dweights) const;
+  // A recurrent state or its gradient: h and c, each [L, B, H]; null for zero, or for none where it is a result.
+  template <class Pointer>
+  struct HidAndCell {
+    Pointer h = nullptr;
+    Pointer c = nullptr;
+  };
+  using From = HidAndCell<const void*>;
+  using Into = HidAndCell<void*>;
+
+  // y [T, B, H] and the state at the end from x [T, B, F] and the one at the start.
+  void forward(const void* weights, const void* x, void* y, const From& start, const Into& end) const;
+  // dx, and the gradient of the state at the start, from dy and the gradient of the state at the end. Changes the
+  // reserve: to be called before backward_weights.
+  void backward_data(const void* weights, const void* y, const void* dy, void* dx, const From& start,
+                     const From& end_gradient, const Into& start_gradient) const;
+  // Adds to dweights.
+  void backward_weights(const void* x, const From& start, const void* y, void* dweights) const;
 
   cudnnRNNDescriptor_t descriptor() const { return descriptor_.get(); }
-  cudnnRNNAlgo_t algorithm() const { return algorithm_; }
 
  private:
   const Rnn* rnn_;
-  cudnnRNNAlgo_t algorithm_;
   cudnnForwardMode_t mode_;
   std::size_t weight_bytes_;
   RnnDescriptor descriptor_;
   RnnDataDescriptor x_, y_;
   TensorDescriptor state_;
-  DeviceBuffer work_, reserve_;
+  int lane_;
+  Workspace* workspace_;
+  DeviceBuffer reserve_;
 };
 
 const char* algorithm_title(cudnnRNNAlgo_t algorithm);

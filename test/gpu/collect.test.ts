@@ -18,7 +18,15 @@ test('puts timings, peers and floors together', () => {
       secondsPerEpoch,
     });
     put('package', { training: [timing(64, 2, 6), timing(2048, 10, 4)] });
-    put('raw-loop', [{ precision: 'tf32', batch: 64, eagerMilliseconds: 4, graphMilliseconds: 1 }]);
+    put('raw-loop', [
+      {
+        precision: 'tf32',
+        batch: 64,
+        eagerMilliseconds: 4,
+        graphMilliseconds: 1,
+        maskedGraphMilliseconds: { 1: 1.6, 2: 1.25 },
+      },
+    ]);
     put('torch', { results: [{ precision: 'tf32', batch: 64, compiled: false, millisecondsPerStep: 6 }] });
     put('floors', {
       arithmeticFloorSecondsPerEpoch: { tf32: 2 },
@@ -33,6 +41,7 @@ test('puts timings, peers and floors together', () => {
         precision: 'tf32',
         batch: 64,
         ofRawGraph: 2,
+        ofRawMaskedGraph: 1.25,
         ofRawEager: 0.5,
         fasterThanTorchEager: 3,
         boundBy: 'latency',

@@ -75,9 +75,10 @@ async function parity() {
     for (const depth of layers) {
       for (const target of ['every', 'last']) {
         for (const carryState of [false, true]) {
-          // With one layer all dropout is the backend's own, with the CPU's masks.
-          const shape = spec(input, depth, depth === 1 ? 0.3 : 0);
-          const name = `${input}, ${depth} layers, ${target}${carryState ? ', carried' : ''}`;
+          // Dropout has the CPU's masks at every depth; without it cuDNN runs all layers in one call.
+          const dropout = carryState || depth === 1 ? 0.3 : 0;
+          const shape = spec(input, depth, dropout);
+          const name = `${input}, ${depth} layers, dropout ${dropout}, ${target}${carryState ? ', carried' : ''}`;
           const [cpu, gpu] = [await onCpu(shape), await onGpu(shape)];
           cpu.initialize();
           gpu.write('parameters', cpu.read('parameters'));

@@ -31,8 +31,9 @@ inline std::vector<std::int32_t> make_ids(int count, int vocabulary, std::uint32
 }
 
 inline std::unique_ptr<Backend> make_cuda(const ModelSpec& spec, cuda::Precision precision = cuda::Precision::fp32,
-                                          cuda::Algorithm algorithm = cuda::Algorithm::standard) {
+                                          cuda::Algorithm algorithm = cuda::Algorithm::standard, int pieces = 1) {
   cuda::CudaOptions options;
+  options.pieces = pieces;
   options.precision = precision;
   options.algorithm = algorithm;
   options.library_path = library_folder;

@@ -1,4 +1,5 @@
 // The same numbers as the CPU backend.
+#include <algorithm>
 #include <cstring>
 
 #include "core/sampler.h"
@@ -255,7 +256,8 @@ void odd_shapes_follow_cpu(cuda::Precision precision, int layers, int hidden, in
              ", B = " + std::to_string(batch));
   standin::reset();
   {
-    const ModelSpec spec{11, layers, hidden, InputCoding::onehot, 0, 0, 42};
+    // Without masks, and with: then every layer's state is a tensor of its own.
+    const ModelSpec spec{11, layers, hidden, InputCoding::onehot, 0, layers == 2 ? 0.25f : 0.0f, 42};
     auto cpu = cpu::create_cpu_backend(spec, 1);
     auto gpu = make_cuda(spec, precision);
     initialize_both(*cpu, *gpu);
@@ -288,6 +290,87 @@ void odd_shapes_follow_cpu(cuda::Precision precision, int layers, int hidden, in
   expect_nothing_left();
 }
 
+// T in pieces beside one another: the numbers of T in one, and as many calls as the pieces ask for. 8 ticks a block.
+void pieces_give_the_numbers_of_one(int layers, cuda::Precision precision, int steps, Target target) {
+  begin_case("pieces of T = " + std::to_string(steps) + ", layers " + std::to_string(layers) +
+             (target == Target::last ? ", last" : ", every"));
+  const ModelSpec spec = make_spec(InputCoding::scalar, layers, 0.3f);
+  const int batch = 3, count = 6;
+  const auto ids = make_ids(count * (steps + 1) * batch, spec.vocabulary, 1);
+  const std::vector<OptimizerStep> optimizers(count, kOptimizer);
+  const double bound = precision == cuda::Precision::fp32 ? 1e-4 : 5e-2;
+  std::vector<float> gradients, parameters, state, losses;
+  for (const int pieces : {1, 2, 4}) {
+    standin::reset();
+    {
+      auto gpu = make_cuda(spec, precision, cuda::Algorithm::standard, pieces);
+      initialize_one(*gpu);
+      std::vector<StepResult> results(count);
+      const Batch first{ids.data(), steps, batch, target, true};
+      standin::calls().clear();
+      gpu->train_step(first, kOptimizer, kNeverStop);
+      const int parts = std::min(pieces, (steps + 7) / 8);
+      expect(standin::calls_of("cudnnRNNForward") == static_cast<std::size_t>(layers * parts), "forward calls");
+      expect(standin::calls_of("cudnnRNNBackwardWeights_v8") == static_cast<std::size_t>(layers * parts), "backward calls");
+      const auto step_gradients = read(*gpu, Slot::gradients);
+      const std::size_t launched = standin::calls_of("cudaGraphLaunch");
+      expect(gpu->train_steps(first, optimizers.data(), count, results.data(), kNeverStop) == count, "steps");
+      expect(standin::calls_of("cudaGraphLaunch") - launched == static_cast<std::size_t>(count), "graphs");
+      std::vector<float> masked(target == Target::last ? batch : steps * batch);
+      gpu->evaluate({ids.data(), steps, batch, target, false}, true, 9, masked.data(), kNeverStop);
+      if (pieces == 1) {
+        gradients = step_gradients;
+        parameters = read(*gpu, Slot::parameters);
+        state = read(*gpu, Slot::training_state);
+        losses = masked;
+      } else {
+        expect_close(gradients, step_gradients, bound, "gradients");
+        expect_close(parameters, read(*gpu, Slot::parameters), 10 * bound, "parameters");
+        expect_close(state, read(*gpu, Slot::training_state), 10 * bound, "state");
+        expect_close(losses, masked, bound, "masked losses");
+      }
+      expect_clean("pieces");
+    }
+    expect_nothing_left();
+  }
+}
+
+// A carried evaluation with masks, then without, then with them again: the state goes from one form of the layers to the
+// other.
+void evaluation_changes_form() {
+  begin_case("a carried evaluation with masks and without");
+  standin::reset();
+  {
+    const ModelSpec spec{11, 3, 7, InputCoding::onehot, 0, 0.3f, 42};
+    const int steps = 4, batch = 3;
+    auto cpu = cpu::create_cpu_backend(spec, 1);
+    auto gpu = make_cuda(spec);
+    initialize_both(*cpu, *gpu);
+    const auto ids = make_ids((steps + 1) * batch, spec.vocabulary, 4);
+    std::vector<float> expected(steps * batch), found(steps * batch);
+    for (const bool dropout : {true, false, true, false, false, true}) {
+      const Batch whole{ids.data(), steps, batch, Target::every, true};
+      cpu->evaluate(whole, dropout, 5, expected.data(), kNeverStop);
+      gpu->evaluate(whole, dropout, 5, found.data(), kNeverStop);
+      expect_close(expected, found, 1e-5, "losses");
+    }
+    // After a step the passes without masks read the new weights, and so they do after a write.
+    for (int i = 0; i < 2; ++i) {
+      cpu->train_step({ids.data(), steps, batch, Target::every, true}, kOptimizer, kNeverStop);
+      gpu->train_step({ids.data(), steps, batch, Target::every, true}, kOptimizer, kNeverStop);
+      cpu->evaluate({ids.data(), steps, batch, Target::every, false}, false, 5, expected.data(), kNeverStop);
+      gpu->evaluate({ids.data(), steps, batch, Target::every, false}, false, 5, found.data(), kNeverStop);
+      expect_close(expected, found, 1e-4, "losses after a step");
+    }
+    initialize_both(*cpu, *gpu);
+    cpu->evaluate({ids.data(), steps, batch, Target::every, false}, false, 5, expected.data(), kNeverStop);
+    gpu->evaluate({ids.data(), steps, batch, Target::every, false}, false, 5, found.data(), kNeverStop);
+    expect_close(expected, found, 1e-5, "losses after a write");
+    expect_clean("evaluation");
+  }
+  expect_nothing_left();
+}
+
 void algorithms_are_tried_and_compared() {
   struct Expectation {
     bool supported, wrong;
@@ -316,8 +399,56 @@ void algorithms_are_tried_and_compared() {
       const auto ids = make_ids(5 * 3, spec.vocabulary, 2);
       gpu->train_step({ids.data(), 4, 3, Target::every, true}, kOptimizer, kNeverStop);
       expect(gpu->description().find(expectation.chosen) != std::string::npos, gpu->description());
+      // Another shape takes the same, by a comparison where it is not the standard one, untimed.
+      standin::settings().persist_speedup = 4;
+      const std::size_t timed = standin::calls_of("cudaEventElapsedTime");
+      gpu->train_step({ids.data(), 4, 2, Target::every, true}, kOptimizer, kNeverStop);
+      expect(gpu->description().find(expectation.chosen) != std::string::npos, gpu->description());
+      const bool compared = std::string(expectation.chosen) != "standard";
+      expect(standin::calls_of("cudaEventElapsedTime") - timed <= (compared ? 2u : expectation.supported ? 0u : 1u),
+             "timed again");
       expect_clean("choosing");
     }
+    expect_nothing_left();
+  }
+}
+
+// In fp32 an algorithm that rounds inside as TF32 does is no candidate; in tf32 it is.
+void fp32_means_fp32() {
+  begin_case("an algorithm that rounds inside");
+  for (const bool fp32 : {true, false}) {
+    standin::reset();
+    standin::settings().persist_supported = true;
+    standin::settings().persist_rounds = 1e-3;
+    {
+      auto gpu = make_cuda(make_spec(InputCoding::scalar, 2, 0.1f), fp32 ? cuda::Precision::fp32 : cuda::Precision::tf32,
+                           cuda::Algorithm::automatic);
+      initialize_one(*gpu);
+      const auto ids = make_ids(5 * 3, 11, 2);
+      gpu->train_step({ids.data(), 4, 3, Target::every, true}, kOptimizer, kNeverStop);
+      expect(gpu->description().find(fp32 ? "standard" : "persist") != std::string::npos, gpu->description());
+    }
+    expect_nothing_left();
+  }
+}
+
+// Right call by call and wrong in a replay, or not to be recorded at all: no candidate either.
+void what_runs_is_what_is_compared() {
+  for (const bool recordable : {true, false}) {
+    begin_case(recordable ? "an algorithm that is wrong in a graph" : "an algorithm that cannot be recorded");
+    standin::reset();
+    standin::settings().persist_supported = true;
+    standin::settings().persist_wrong_in_graphs = recordable;
+    standin::settings().persist_recordable = recordable;
+    {
+      auto gpu = make_cuda(make_spec(InputCoding::scalar, 2, 0.1f), cuda::Precision::tf32, cuda::Algorithm::automatic);
+      initialize_one(*gpu);
+      const auto ids = make_ids(5 * 3, 11, 2);
+      for (int i = 0; i < 3; ++i)
+        gpu->train_step({ids.data(), 4, 3, Target::every, true}, kOptimizer, kNeverStop);
+      expect(gpu->description().find("standard)") != std::string::npos, gpu->description());
+    }
+    standin::faults().clear();
     expect_nothing_left();
   }
 }
@@ -330,9 +461,10 @@ void check_numbers() {
       for (const bool carry : {false, true}) {
         train_like_cpu(make_spec(coding, carry ? 1 : 2, 0), target, carry, carry);
       }
-      // With one layer all dropout is the backend's own, whose masks are the CPU's.
-      train_like_cpu(make_spec(coding, 1, 0.3f), target, true, true);
-      evaluate_like_cpu(make_spec(coding, 1, 0.3f), target, true);
+      for (const int layers : {1, 2, 3}) {
+        train_like_cpu(make_spec(coding, layers, 0.3f), target, layers != 2, layers == 1);
+        evaluate_like_cpu(make_spec(coding, layers, 0.3f), target, true);
+      }
       evaluate_like_cpu(make_spec(coding, 2, 0.3f), target, false);
     }
     // Two biases a layer in cuDNN, one in the model.
@@ -349,11 +481,22 @@ void check_numbers() {
   mixed_precision_follows_cpu(cuda::Precision::bf16, 5e-2);
   mixed_precision_follows_cpu(cuda::Precision::fp16, 1e-2);
   for (const cuda::Precision precision : {cuda::Precision::fp32, cuda::Precision::bf16, cuda::Precision::fp16}) {
-    for (const int layers : {1, 3}) {
+    for (const int layers : {1, 2, 3}) {
       for (const int hidden : {1, 7, 8}) {
         for (const int batch : {1, 3}) odd_shapes_follow_cpu(precision, layers, hidden, batch);
       }
     }
   }
+  for (const int layers : {2, 3}) {
+    for (const int steps : {1, 8, 9, 33}) {
+      for (const Target target : {Target::every, Target::last}) {
+        pieces_give_the_numbers_of_one(layers, cuda::Precision::fp32, steps, target);
+      }
+    }
+    pieces_give_the_numbers_of_one(layers, cuda::Precision::bf16, 21, Target::every);
+  }
+  evaluation_changes_form();
   algorithms_are_tried_and_compared();
+  fp32_means_fp32();
+  what_runs_is_what_is_compared();
 }

@@ -52,12 +52,53 @@ void resumes_bit_equal(const ModelSpec& spec, cuda::Precision precision) {
   expect_nothing_left();
 }
 
+// The masks are the CPU's in every layer, so a run may change its device: the CPU goes on from what the GPU left as it
+// would have gone on from its own.
+void resumes_on_the_other_device(int layers) {
+  begin_case("resumes on the other device: layers " + std::to_string(layers));
+  standin::reset();
+  {
+    const ModelSpec spec = make_spec(InputCoding::embedding, layers, 0.3f);
+    const int steps = 4, batch = 9, count = 12, cut = 5;
+    const auto ids = make_ids(count * (steps + 1) * batch, spec.vocabulary, 6);
+    const std::vector<OptimizerStep> optimizers(count, kOptimizer);
+    std::vector<StepResult> expected(count), found(count);
+    const auto from = [&](int step) {
+      return Batch{ids.data() + step * (steps + 1) * batch, steps, batch, Target::every, true};
+    };
+    auto unbroken = cpu::create_cpu_backend(spec, 1);
+    initialize_one(*unbroken);
+    unbroken->train_steps(from(0), optimizers.data(), count, expected.data(), kNeverStop);
+    for (const bool cpu_first : {false, true}) {
+      auto gpu = make_cuda(spec);
+      auto cpu = cpu::create_cpu_backend(spec, 1);
+      Backend& before = cpu_first ? *cpu : *gpu;
+      Backend& after = cpu_first ? *gpu : *cpu;
+      initialize_one(before);
+      before.train_steps(from(0), optimizers.data(), cut, found.data(), kNeverStop);
+      for (const Slot slot : kAllSlots) {
+        if (slot == Slot::gradients) continue;
+        const auto values = read(before, slot);
+        after.write(slot, values.data(), values.size());
+      }
+      after.set_step_count(before.step_count());
+      after.train_steps(from(cut), optimizers.data(), count - cut, found.data() + cut, kNeverStop);
+      for (int i = 0; i < count; ++i)
+        expect(std::fabs(expected[i].loss - found[i].loss) <= 1e-4 * expected[i].loss, "loss of step " + std::to_string(i));
+      expect_close(read(*unbroken, Slot::parameters), read(after, Slot::parameters), 2e-3, "parameters");
+      expect_close(read(*unbroken, Slot::training_state), read(after, Slot::training_state), 2e-3, "training state");
+    }
+    expect_clean("resuming");
+  }
+  expect_nothing_left();
+}
+
 // Whatever order CUDA runs the streams in, the bits are the same: ids are not overwritten before their step has read
-// them, nor are the masks of one step by the seeding of the next.
+// them, and no layer's piece runs before what it reads is there.
 // steps, batch, count: 41 small steps are five uploads of eight and one of one; large ones are an upload each.
 void streams_may_run_in_any_order(cuda::Precision precision, const ModelSpec& spec, int steps, int batch, int count,
-                                  std::uint32_t orders) {
-  begin_case("streams in any order, T = " + std::to_string(steps));
+                                  std::uint32_t orders, int pieces = 1) {
+  begin_case("streams in any order, T = " + std::to_string(steps) + ", pieces " + std::to_string(pieces));
   const auto ids = make_ids(count * (steps + 1) * batch, spec.vocabulary, 6);
   std::vector<OptimizerStep> optimizers(count, kOptimizer);
   std::vector<float> expected, expected_losses;
@@ -65,7 +106,7 @@ void streams_may_run_in_any_order(cuda::Precision precision, const ModelSpec& sp
     standin::reset();
     standin::settings().shuffle = seed;
     standin::settings().eagerness = seed % 4 * 4;  // from far behind to close by
-    auto gpu = make_cuda(spec, precision);
+    auto gpu = make_cuda(spec, precision, cuda::Algorithm::standard, pieces);
     initialize_one(*gpu);
     std::vector<StepResult> results(count);
     std::vector<float> losses(steps * batch);
@@ -193,10 +234,12 @@ void calls_are_in_order() {
     for (const std::string& call : standin::calls()) {
       if (call.rfind("cudnn", 0) == 0 || call.rfind("cublas", 0) == 0) found.push_back(call);
     }
-    const std::vector<std::string> expected = {"cudnnSetDropoutDescriptor",       "cudnnRNNForward T4 B3 training",
+    // With masks between the layers, a call a layer.
+    const std::vector<std::string> expected = {"cudnnRNNForward T4 B3 training", "cudnnRNNForward T4 B3 training",
                                                "cublasGemmEx_64 11x3x9",          "cublasGemmEx_64 9x11x3",
                                                "cublasGemmEx_64 9x3x11",          "cudnnRNNBackwardData_v8 T4 B3",
-                                               "cudnnRNNBackwardWeights_v8 T4 B3", "cudnnSetDropoutDescriptor"};
+                                               "cudnnRNNBackwardData_v8 T4 B3", "cudnnRNNBackwardWeights_v8 T4 B3",
+                                               "cudnnRNNBackwardWeights_v8 T4 B3"};
     const auto start = std::find(found.begin(), found.end(), expected.front());
     expect(std::vector<std::string>(start, found.end()) == expected, "the record differs");
     if (std::vector<std::string>(start, found.end()) != expected) {
@@ -278,11 +321,15 @@ void check_order() {
   resumes_bit_equal(make_spec(InputCoding::onehot, 1, 0.3f), cuda::Precision::fp32);
   resumes_bit_equal(make_spec(InputCoding::embedding, 2, 0.3f), cuda::Precision::tf32);
   resumes_bit_equal(make_spec(InputCoding::embedding, 2, 0.3f), cuda::Precision::fp16);
+  for (const int layers : {1, 2, 3}) resumes_on_the_other_device(layers);
   const ModelSpec masked = make_spec(InputCoding::embedding, 2, 0.3f);
   streams_may_run_in_any_order(cuda::Precision::fp32, masked, 3, 5, 41, 60);
   streams_may_run_in_any_order(cuda::Precision::fp16, masked, 3, 5, 41, 60);
   const ModelSpec small{3, 1, 1, InputCoding::scalar, 0, 0, 42};
   streams_may_run_in_any_order(cuda::Precision::fp32, small, 257, 256, 7, 5);
+  for (const int layers : {2, 3}) {
+    streams_may_run_in_any_order(cuda::Precision::fp32, make_spec(InputCoding::embedding, layers, 0.3f), 27, 3, 6, 12, 3);
+  }
   capture_failure_falls_back();
   shapes_are_kept_within_bounds();
   graphs_record_the_same_calls();

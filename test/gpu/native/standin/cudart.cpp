@@ -14,18 +14,32 @@ namespace {
 
 using Work = std::function<void()>;
 
+// Work that a graph holds, and the pieces of it that come before.
+struct Node {
+  Work work;
+  std::vector<std::size_t> after;
+};
+struct FakeStream;
+struct Capture {
+  std::vector<Node> nodes;
+  std::vector<FakeStream*> streams;  // the first: where it began; then those that an event has brought in
+  bool invalid = false;              // a call in it was refused
+};
 struct FakeStream {
   std::deque<Work> queue;
   std::size_t submitted = 0, done = 0;
-  std::vector<Work>* capture = nullptr;
+  Capture* capture = nullptr;
+  std::vector<std::size_t> latest;  // in the capture: what the next piece of work comes after
 };
 struct FakeEvent {
   FakeStream* stream = nullptr;
   std::size_t position = 0;
   double time = 0;
+  Capture* capture = nullptr;  // that it was recorded in
+  std::vector<std::size_t> latest;
 };
 struct FakeGraph {
-  std::shared_ptr<std::vector<Work>> work;
+  std::shared_ptr<std::vector<Node>> nodes;
 };
 
 struct World {
@@ -41,11 +55,12 @@ struct World {
   double clock = 0;
   cudaError_t last = cudaSuccess;
   unsigned device_flags = cudaDeviceMapHost;
+  bool in_graph = false;
   int broken = 0;  // the status of every call from now on; 0 while the context works
 };
 
 // Captures under way; in thread-local mode they restrict their own thread alone.
-thread_local int captures_of_this_thread = 0;
+thread_local std::vector<Capture*> captures_of_this_thread;
 
 World& world() {
   static World value;
@@ -65,10 +80,14 @@ void drain_all() {
   for (FakeStream* stream : world().streams) drain(*stream, stream->submitted);
 }
 
+std::uint32_t next_random() {
+  std::uint32_t& state = world().settings.shuffle;
+  return (state = state * 1664525u + 1013904223u) >> 16;
+}
+
 // One piece of work of a random stream, then perhaps another.
 void run_some() {
-  std::uint32_t& state = world().settings.shuffle;
-  const auto next = [&] { return (state = state * 1664525u + 1013904223u) >> 16; };
+  const auto next = next_random;
   while (next() % 16 < world().settings.eagerness) {
     FakeStream& stream = *world().streams[next() % world().streams.size()];
     drain(stream, stream.done + 1);
@@ -91,9 +110,34 @@ bool inside(const std::map<const char*, std::size_t>& blocks, const void* data, 
   return static_cast<const char*>(data) + bytes <= it->first + it->second;
 }
 
-// What CUDA forbids, or what would wait for the device, while work is being recorded.
-void not_in_capture(const char* name) {
-  if (captures_of_this_thread > 0) standin::fault(std::string(name) + " inside a capture");
+// What CUDA forbids, or what would wait for the device, while work is being recorded: the call is refused, and the
+// capture is of no more use.
+bool refused_in_capture(const char* name) {
+  if (captures_of_this_thread.empty()) return false;
+  standin::fault(std::string(name) + " inside a capture");
+  for (Capture* capture : captures_of_this_thread) capture->invalid = true;
+  world().last = cudaErrorStreamCaptureUnsupported;
+  return true;
+}
+
+// A graph's work in any order that its dependencies allow, where streams are shuffled; in that of the calls otherwise.
+void run_graph(const std::vector<Node>& nodes) {
+  if (world().settings.shuffle == 0) {
+    for (const Node& node : nodes) node.work();
+    return;
+  }
+  std::vector<bool> done(nodes.size());
+  for (std::size_t left = nodes.size(); left > 0; --left) {
+    std::vector<std::size_t> ready;
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      const auto& after = nodes[i].after;
+      if (!done[i] && std::all_of(after.begin(), after.end(), [&](std::size_t before) { return done[before]; }))
+        ready.push_back(i);
+    }
+    const std::size_t chosen = ready[next_random() % ready.size()];
+    nodes[chosen].work();
+    done[chosen] = true;
+  }
 }
 
 // A call that frees something has done so even where it gives an error: of work that ran before, for one.
@@ -105,6 +149,8 @@ cudaError_t left(const char* name) { return entered(name); }
   const standin::Lock lock;                                              \
   const cudaError_t entry = entered(__func__, std::string{__VA_ARGS__}); \
   if (entry != cudaSuccess) return entry
+#define REFUSE_IN_CAPTURE() \
+  if (refused_in_capture(__func__)) return cudaErrorStreamCaptureUnsupported
 
 namespace standin {
 
@@ -118,8 +164,12 @@ std::recursive_mutex& mutex() {
 Lock::Lock() { mutex().lock(); }
 Lock::~Lock() { mutex().unlock(); }
 
-void forbid_in_capture(const char* function) { not_in_capture(function); }
+bool refuse_in_capture(const char* function) {
+  const Lock lock;
+  return refused_in_capture(function);
+}
 Settings& settings() { return world().settings; }
+bool in_graph() { return world().in_graph; }
 int enter(const char* function, const std::string& detail) {
   const Lock lock;
   World& w = world();
@@ -147,7 +197,8 @@ void submit(cudaStream_t stream, std::function<void()> work) {
   const Lock lock;
   FakeStream& queue = *of(stream);
   if (queue.capture != nullptr) {
-    queue.capture->push_back(std::move(work));
+    queue.capture->nodes.push_back({std::move(work), queue.latest});
+    queue.latest = {queue.capture->nodes.size() - 1};
     return;
   }
   queue.queue.push_back(std::move(work));
@@ -170,6 +221,15 @@ std::size_t live_bytes() {
   std::size_t pinned = 0;
   for (const auto& block : world().pinned) pinned += block.second;
   return world().device_bytes + pinned;
+}
+bool holds_unwritten(const void* data, std::size_t bytes) {
+  const auto* words = static_cast<const char*>(data);
+  for (std::size_t at = 0; at + 4 <= bytes; at += 4) {
+    std::uint32_t word;
+    std::memcpy(&word, words + at, 4);
+    if (word == kUnwritten) return true;
+  }
+  return false;
 }
 bool is_device(const void* data, std::size_t bytes) { return inside(world().device, data, bytes); }
 void reset() {
@@ -241,10 +301,10 @@ STANDIN_API cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   return cudaSuccess;
 }
 
-// Fresh memory holds NaN as float and -1 as int (the first of a large block: workspaces are not worth the time).
-constexpr std::size_t kFilled = 1u << 20;
+// Fresh memory holds a mark (standin.h), of a large block, a workspace, the first part.
+constexpr std::size_t kFilled = 1u << 22;
 STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
-  not_in_capture(__func__);
+  REFUSE_IN_CAPTURE();
   ENTER(std::to_string(bytes));
   if (world().device_bytes + bytes > world().settings.memory_limit) {
     world().last = cudaErrorMemoryAllocation;
@@ -258,7 +318,7 @@ STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
 }
 STANDIN_API cudaError_t cudaFree(void* data) {
   const standin::Lock freeing;
-  not_in_capture(__func__);
+  REFUSE_IN_CAPTURE();
   drain_all();
   const auto block = world().device.find(static_cast<char*>(data));
   if (block == world().device.end()) {
@@ -271,7 +331,7 @@ STANDIN_API cudaError_t cudaFree(void* data) {
   return left(__func__);
 }
 STANDIN_API cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) {
-  not_in_capture(__func__);
+  REFUSE_IN_CAPTURE();
   ENTER(std::to_string(bytes));
   *data = std::malloc(bytes);
   std::memset(*data, 0xff, bytes);
@@ -280,7 +340,7 @@ STANDIN_API cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) 
 }
 STANDIN_API cudaError_t cudaFreeHost(void* data) {
   const standin::Lock freeing;
-  not_in_capture(__func__);
+  REFUSE_IN_CAPTURE();
   drain_all();
   world().pinned.erase(static_cast<char*>(data));
   std::free(data);
@@ -297,13 +357,21 @@ STANDIN_API cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t 
     // From pageable memory CUDA takes the bytes before it returns.
     auto taken =
         std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
-    if (of(stream)->capture != nullptr) standin::fault("capture of a copy from pageable memory");
+    if (of(stream)->capture != nullptr && refused_in_capture("a copy from pageable memory"))
+      return cudaErrorStreamCaptureUnsupported;
     standin::submit(stream, [=] { std::memcpy(to, taken->data(), bytes); });
   } else {
-    standin::submit(stream, [=] { std::memmove(to, from, bytes); });
-    if (!to_device && !inside(world().pinned, to, bytes)) {
+    const bool pageable = !to_device && !inside(world().pinned, to, bytes);
+    if (pageable && of(stream)->capture != nullptr && refused_in_capture("a copy to pageable memory"))
+      return cudaErrorStreamCaptureUnsupported;
+    standin::submit(stream, [=] {
+      // Within the device any bytes may be copied.
+      if (!(to_device && from_device) && standin::holds_unwritten(from, bytes))
+        standin::fault(std::string(to_device ? "pinned" : "device") + " memory that nothing wrote is copied");
+      std::memmove(to, from, bytes);
+    });
+    if (pageable) {
       // To pageable memory CUDA returns once the copy is done.
-      if (of(stream)->capture != nullptr) standin::fault("capture of a copy to pageable memory");
       drain(*of(stream), of(stream)->submitted);
     }
   }
@@ -340,15 +408,37 @@ STANDIN_API cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return left(__func__);
 }
 STANDIN_API cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  not_in_capture(__func__);
+  REFUSE_IN_CAPTURE();
   ENTER();
   drain(*of(stream), of(stream)->submitted);
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   ENTER();
-  FakeStream* other = of(event)->stream;
-  const std::size_t position = of(event)->position;
+  FakeStream& waiting = *of(stream);
+  const FakeEvent& awaited = *of(event);
+  if (awaited.capture != nullptr) {
+    // The stream comes into the capture with it.
+    const auto& live = captures_of_this_thread;
+    if (std::find(live.begin(), live.end(), awaited.capture) == live.end()) {
+      standin::fault("a wait for an event of another capture");
+      return cudaErrorInvalidValue;
+    }
+    if (waiting.capture == nullptr) {
+      waiting.capture = awaited.capture;
+      waiting.latest.clear();
+      awaited.capture->streams.push_back(&waiting);
+    }
+    waiting.latest.insert(waiting.latest.end(), awaited.latest.begin(), awaited.latest.end());
+    return cudaSuccess;
+  }
+  if (waiting.capture != nullptr) {
+    standin::fault("a wait inside a capture for an event outside it");
+    waiting.capture->invalid = true;
+    return cudaErrorStreamCaptureIsolation;
+  }
+  FakeStream* other = awaited.stream;
+  const std::size_t position = awaited.position;
   if (other != nullptr) standin::submit(stream, [=] { drain(*other, position); });
   return cudaSuccess;
 }
@@ -368,19 +458,28 @@ STANDIN_API cudaError_t cudaEventDestroy(cudaEvent_t event) {
 STANDIN_API cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   ENTER();
   FakeEvent* record = of(event);
+  record->capture = of(stream)->capture;
+  if (record->capture != nullptr) {
+    record->latest = of(stream)->latest;
+    return cudaSuccess;
+  }
   standin::submit(stream, [=] { record->time = world().clock; });
   record->stream = of(stream);
   record->position = of(stream)->submitted;
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  not_in_capture(__func__);
+  REFUSE_IN_CAPTURE();
   ENTER();
+  if (of(event)->capture != nullptr) {
+    standin::fault("the host waits for an event of a capture");
+    return cudaErrorCapturedEvent;
+  }
   if (of(event)->stream != nullptr) drain(*of(event)->stream, of(event)->position);
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
-  not_in_capture(__func__);
+  REFUSE_IN_CAPTURE();
   ENTER();
   *milliseconds = static_cast<float>(of(to)->time - of(from)->time);
   return cudaSuccess;
@@ -388,16 +487,34 @@ STANDIN_API cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t fr
 
 STANDIN_API cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   ENTER();
-  ++captures_of_this_thread;
-  of(stream)->capture = new std::vector<Work>;
+  of(stream)->capture = new Capture;
+  of(stream)->capture->streams.push_back(of(stream));
+  of(stream)->latest.clear();
+  captures_of_this_thread.push_back(of(stream)->capture);
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const standin::Lock ending;
-  --captures_of_this_thread;
-  std::shared_ptr<std::vector<Work>> work(std::exchange(of(stream)->capture, nullptr));
+  const std::unique_ptr<Capture> capture(of(stream)->capture);
+  // What the stream comes after, which must be all there is.
+  std::vector<bool> before(capture->nodes.size());
+  std::vector<std::size_t> open = of(stream)->latest;
+  while (!open.empty()) {
+    const std::size_t node = open.back();
+    open.pop_back();
+    if (before[node]) continue;
+    before[node] = true;
+    open.insert(open.end(), capture->nodes[node].after.begin(), capture->nodes[node].after.end());
+  }
+  const bool joined = std::find(before.begin(), before.end(), false) == before.end();
+  for (FakeStream* each : capture->streams) each->capture = nullptr;
+  auto& live = captures_of_this_thread;
+  live.erase(std::remove(live.begin(), live.end(), capture.get()), live.end());
   ENTER();
-  *graph = reinterpret_cast<cudaGraph_t>(new FakeGraph{work});
+  if (capture->invalid) return cudaErrorStreamCaptureInvalidated;
+  if (!joined) return cudaErrorStreamCaptureUnjoined;
+  *graph = reinterpret_cast<cudaGraph_t>(
+      new FakeGraph{std::make_shared<std::vector<Node>>(std::move(capture->nodes))});
   standin::count_object(1);
   return cudaSuccess;
 }
@@ -408,7 +525,7 @@ STANDIN_API cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   return left(__func__);
 }
 STANDIN_API cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
-  not_in_capture(__func__);
+  REFUSE_IN_CAPTURE();
   ENTER();
   *executable = reinterpret_cast<cudaGraphExec_t>(new FakeGraph(*reinterpret_cast<FakeGraph*>(graph)));
   standin::count_object(1);
@@ -423,9 +540,11 @@ STANDIN_API cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
 }
 STANDIN_API cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   ENTER();
-  const auto work = reinterpret_cast<FakeGraph*>(executable)->work;
-  standin::submit(stream, [work] {
-    for (const Work& each : *work) each();
+  const auto nodes = reinterpret_cast<FakeGraph*>(executable)->nodes;
+  standin::submit(stream, [nodes] {
+    world().in_graph = true;
+    run_graph(*nodes);
+    world().in_graph = false;
   });
   return cudaSuccess;
 }

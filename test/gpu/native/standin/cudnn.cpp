@@ -1,8 +1,9 @@
 // cuDNN's calls that the backend uses: an LSTM in double on host memory, from the published equations, with a weight
-// layout, a dropout and a reserve of its own, so that a backend which assumes any of them fails. Order of calls is
-// checked as the work runs: forward, then BackwardData, then BackwardWeights.
+// layout and a reserve of its own, so that a backend which assumes any of them fails. Order of calls is checked as the
+// work runs: forward, then BackwardData, then BackwardWeights, each of the pass that the reserve is from.
 #include <cudnn.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -17,19 +18,22 @@
 namespace {
 
 struct Dropout {
-  float probability = 0;
-  std::uint64_t* states = nullptr;  // seed, draws
+  bool set = false;
 };
 struct Rnn {
   cudnnRNNAlgo_t algorithm = CUDNN_RNN_ALGO_STANDARD;
   standin::Type type = standin::Type::float32;
   int in = 0, hidden = 0, layers = 0, built_for = 0;
   int biases = 4;  // vectors of H a layer: 8 with a second bias for the recurrent matrices
-  Dropout* dropout = nullptr;
+  bool operator==(const Rnn& o) const {
+    return algorithm == o.algorithm && type == o.type && in == o.in && hidden == o.hidden && layers == o.layers &&
+           biases == o.biases;
+  }
 };
 struct Data {
   standin::Type type = standin::Type::float32;
   int steps = 0, batch = 0, width = 0;
+  bool is(standin::Type t, int s, int b, int w) const { return type == t && steps == s && batch == b && width == w; }
 };
 struct Tensor {
   cudnnDataType_t type = CUDNN_DATA_FLOAT;
@@ -78,31 +82,57 @@ struct WeightLayout {
   const Rnn& rnn_;
 };
 
-// The reserve: a mark of the last call, then for each layer, tick, sequence and unit: i f g o (later their gradients),
-// c, h, the mask of h's way up.
-constexpr int kPerUnit = 7;
+// The reserve: what it is from, then for each layer, tick, sequence and unit: i f g o (later their gradients), c, h.
+constexpr int kPerUnit = 6;
+struct ReserveHead {
+  std::uint64_t magic;  // kReserve in a reserve of a training pass
+  int last;             // the latest call: 1 forward, 2 BackwardData, 3 BackwardWeights
+  int steps, batch;
+  Rnn rnn;
+};
+constexpr std::uint64_t kReserve = 0x7265736572766521;
+constexpr std::size_t kHead = (sizeof(ReserveHead) + sizeof(double) - 1) / sizeof(double);
+
 struct Reserve {
   double* data;
   int steps, batch, hidden;
-  double& mark() const { return data[0]; }
   double* unit(int layer, int t, int b, int u) const {
-    return data + 1 + (((static_cast<std::size_t>(layer) * steps + t) * batch + b) * hidden + u) * kPerUnit;
+    return data + kHead + (((static_cast<std::size_t>(layer) * steps + t) * batch + b) * hidden + u) * kPerUnit;
   }
   static std::size_t bytes(const Rnn& rnn, const Data& x) {
-    return (1 + static_cast<std::size_t>(rnn.layers) * x.steps * x.batch * rnn.hidden * kPerUnit) * sizeof(double);
+    return (kHead + static_cast<std::size_t>(rnn.layers) * x.steps * x.batch * rnn.hidden * kPerUnit) * sizeof(double);
+  }
+  void begin(const Rnn& rnn) const { *reinterpret_cast<ReserveHead*>(data) = {kReserve, 1, steps, batch, rnn}; }
+  // The call `next` on this reserve. A fault unless the pass is this one and the call before it the right one.
+  bool go_on(const Rnn& rnn, int next) const {
+    ReserveHead& head = *reinterpret_cast<ReserveHead*>(data);
+    const char* name = next == 2 ? "BackwardData" : "BackwardWeights";
+    if (head.magic != kReserve) {
+      standin::fault(std::string(name) + " on a reserve of no training pass");
+    } else if (!(head.rnn == rnn) || head.steps != steps || head.batch != batch) {
+      standin::fault(std::string(name) + " on the reserve of another pass");
+    } else if (head.last != next - 1) {
+      standin::fault(std::string(name) + (next == 2 ? " without a forward pass" : " without BackwardData") + " before it");
+    } else {
+      head.last = next;
+      return true;
+    }
+    return false;
   }
 };
 
-double draw_mask(const Dropout& dropout) {
-  if (dropout.probability == 0) return 1;
-  std::uint64_t z = dropout.states[0] + ++dropout.states[1] * 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  const double uniform = static_cast<double>((z ^ (z >> 31)) >> 11) / 9007199254740992.0;
-  return uniform < dropout.probability ? 0 : 1 / (1.0 - dropout.probability);
+bool is_persistent(const Rnn& rnn) { return rnn.algorithm != CUDNN_RNN_ALGO_STANDARD; }
+
+double persistent_error() {
+  const standin::Settings& settings = standin::settings();
+  const bool wrong = settings.persist_wrong || (settings.persist_wrong_in_graphs && standin::in_graph());
+  return wrong ? 0.5 : settings.persist_rounds * 0.01;
 }
 
-bool is_persistent(const Rnn& rnn) { return rnn.algorithm != CUDNN_RNN_ALGO_STANDARD; }
+// Some algorithms launch in a way that a capture does not take.
+bool refused(const Rnn& rnn, const char* name) {
+  return is_persistent(rnn) && !standin::settings().persist_recordable && standin::refuse_in_capture(name);
+}
 
 void run_clock(const Rnn& rnn) {
   standin::advance_clock(is_persistent(rnn) ? 1.0 / standin::settings().persist_speedup : 1.0);
@@ -143,7 +173,7 @@ void forward(const Rnn& rnn, bool training, const Data& xd, const void* x, void*
             double sum = at(w, layout.bias(l, g) + u) + (rnn.biases == 8 ? at(w, layout.bias(l, 4 + g) + u) : 0);
             for (int k = 0; k < in; ++k) {
               const double* below = l > 0 ? reserve.unit(l - 1, t, b, k) : nullptr;
-              const double input = l == 0 ? at(x, (static_cast<std::size_t>(t) * B + b) * in + k) : below[5] * below[6];
+              const double input = l == 0 ? at(x, (static_cast<std::size_t>(t) * B + b) * in + k) : below[5];
               sum += at(w, layout.matrix(l, g) + static_cast<std::size_t>(u) * in + k) * input;
             }
             for (int k = 0; k < H; ++k) {
@@ -161,9 +191,8 @@ void forward(const Rnn& rnn, bool training, const Data& xd, const void* x, void*
           std::memcpy(cell, gates, sizeof gates);
           cell[4] = gates[1] * c_before + gates[0] * gates[2];
           cell[5] = gates[3] * std::tanh(cell[4]);
-          cell[6] = training && l + 1 < rnn.layers ? draw_mask(*rnn.dropout) : 1;
           if (l + 1 == rnn.layers) {
-            const double wrong = is_persistent(rnn) && standin::settings().persist_wrong ? 0.5 : 0;
+            const double wrong = is_persistent(rnn) ? persistent_error() : 0;
             standin::store(rnn.type, y, (static_cast<std::size_t>(t) * B + b) * H + u, factor * cell[5] + wrong);
           }
           if (t + 1 == T) {
@@ -172,22 +201,28 @@ void forward(const Rnn& rnn, bool training, const Data& xd, const void* x, void*
           }
         }
   }
-  reserve.mark() = 1;
+  if (training) reserve.begin(rnn);
 }
 
-void backward_data(const Rnn& rnn, const Data& xd, const void* dy, void* dx, const void* cx, const void* w,
-                   double* reserve_data) {
+void backward_data(const Rnn& rnn, const Data& xd, const void* y, const void* dy, void* dx, const void* cx,
+                   const void* dhy, const void* dcy, void* dhx, void* dcx, const void* w, double* reserve_data) {
   run_clock(rnn);
   const WeightLayout layout(rnn);
   const int H = rnn.hidden, T = xd.steps, B = xd.batch;
   const Reserve reserve{reserve_data, T, B, H};
-  if (reserve.mark() != 1) standin::fault("BackwardData without a forward pass before it");
+  if (!reserve.go_on(rnn, 2)) return;
   auto at = [&](const void* data, std::size_t i) { return standin::load(rnn.type, data, i); };
+  at(y, 0);
   std::vector<double> from_above(static_cast<std::size_t>(T) * B * H);
   for (std::size_t i = 0; i < from_above.size(); ++i) from_above[i] = at(dy, i);
   for (int l = rnn.layers - 1; l >= 0; --l) {
     const int in = layout.features(l);
-    std::vector<double> dh(static_cast<std::size_t>(B) * H), dc(static_cast<std::size_t>(B) * H);
+    const std::size_t rows = static_cast<std::size_t>(B) * H;
+    std::vector<double> dh(rows), dc(rows);
+    for (std::size_t i = 0; i < rows; ++i) {
+      if (dhy != nullptr) dh[i] = at(dhy, l * rows + i);
+      if (dcy != nullptr) dc[i] = at(dcy, l * rows + i);
+    }
     std::vector<double> below(static_cast<std::size_t>(T) * B * in);
     for (int t = T - 1; t >= 0; --t) {
       for (int b = 0; b < B; ++b)
@@ -221,14 +256,17 @@ void backward_data(const Rnn& rnn, const Data& xd, const void* dy, void* dx, con
             for (int g = 0; g < 4; ++g) {
               sum += at(w, layout.matrix(l, g) + static_cast<std::size_t>(u) * in + k) * reserve.unit(l, t, b, u)[g];
             }
-          below[(static_cast<std::size_t>(t) * B + b) * in + k] = l > 0 ? sum * reserve.unit(l - 1, t, b, k)[6] : sum;
+          below[(static_cast<std::size_t>(t) * B + b) * in + k] = sum;
         }
       }
+    }
+    for (std::size_t i = 0; i < rows; ++i) {
+      if (dhx != nullptr) standin::store(rnn.type, dhx, l * rows + i, dh[i]);
+      if (dcx != nullptr) standin::store(rnn.type, dcx, l * rows + i, dc[i]);
     }
     from_above = std::move(below);
   }
   for (std::size_t i = 0; i < from_above.size(); ++i) standin::store(rnn.type, dx, i, from_above[i]);
-  reserve.mark() = 2;
 }
 
 void backward_weights(const Rnn& rnn, const Data& xd, const void* x, const void* hx, void* dw, double* reserve_data) {
@@ -236,7 +274,7 @@ void backward_weights(const Rnn& rnn, const Data& xd, const void* x, const void*
   const WeightLayout layout(rnn);
   const int H = rnn.hidden, T = xd.steps, B = xd.batch;
   const Reserve reserve{reserve_data, T, B, H};
-  if (reserve.mark() != 2) standin::fault("BackwardWeights without BackwardData before it");
+  if (!reserve.go_on(rnn, 3)) return;
   auto at = [&](const void* data, std::size_t i) { return standin::load(rnn.type, data, i); };
   auto add = [&](std::size_t i, double value) { standin::store(rnn.type, dw, i, at(dw, i) + value); };
   for (int l = 0; l < rnn.layers; ++l) {
@@ -251,7 +289,7 @@ void backward_weights(const Rnn& rnn, const Data& xd, const void* x, const void*
             bias += d;
             for (int k = 0; k < in; ++k) {
               const double* below = l > 0 ? reserve.unit(l - 1, t, b, k) : nullptr;
-              input[k] += d * (l == 0 ? at(x, (static_cast<std::size_t>(t) * B + b) * in + k) : below[5] * below[6]);
+              input[k] += d * (l == 0 ? at(x, (static_cast<std::size_t>(t) * B + b) * in + k) : below[5]);
             }
             for (int k = 0; k < H; ++k) {
               recurrent[k] += d * (t > 0           ? reserve.unit(l, t - 1, b, k)[5]
@@ -265,7 +303,6 @@ void backward_weights(const Rnn& rnn, const Data& xd, const void* x, const void*
         for (int k = 0; k < H; ++k) add(layout.matrix(l, 4 + g) + static_cast<std::size_t>(u) * H + k, recurrent[k]);
       }
   }
-  reserve.mark() = 3;
 }
 
 template <class T, class Opaque>
@@ -285,6 +322,19 @@ cudnnStatus_t destroy(const char* name, Opaque opaque) {
 
 void expect_device(const char* what, const void* data, std::size_t bytes) {
   if (bytes > 0 && !standin::is_device(data, bytes)) standin::fault(std::string(what) + " is not in device memory");
+}
+
+constexpr std::size_t kWorkBytes = 1024;
+
+// What every call asks of its arguments' shapes.
+bool shapes_fit(const Rnn& rnn, const Data& x, const Data& y, const Tensor& h, std::size_t weight_bytes,
+                std::size_t work_bytes) {
+  const int state[] = {rnn.layers, x.batch, rnn.hidden};
+  const int strides[] = {x.batch * rnn.hidden, rnn.hidden, 1};
+  return x.is(rnn.type, x.steps, x.batch, rnn.in) && y.is(rnn.type, x.steps, x.batch, rnn.hidden) &&
+         type_of(h.type) == rnn.type && std::equal(state, state + 3, h.sizes) &&
+         std::equal(strides, strides + 3, h.strides) &&
+         weight_bytes == WeightLayout(rnn).size() * standin::size_of(rnn.type) && work_bytes >= kWorkBytes;
 }
 
 // Null is no tensor.
@@ -356,26 +406,12 @@ STANDIN_API cudnnStatus_t cudnnGetTensorNdDescriptor(const cudnnTensorDescriptor
   std::memcpy(strides, tensor.strides, sizeof tensor.strides);
   return CUDNN_STATUS_SUCCESS;
 }
-STANDIN_API cudnnStatus_t cudnnDropoutGetStatesSize(cudnnHandle_t, std::size_t* bytes) {
+// The backend's masks are its own.
+STANDIN_API cudnnStatus_t cudnnSetDropoutDescriptor(cudnnDropoutDescriptor_t descriptor, cudnnHandle_t,
+                                                    float probability, void* states, std::size_t, unsigned long long) {
   ENTER();
-  *bytes = 2 * sizeof(std::uint64_t);
-  return CUDNN_STATUS_SUCCESS;
-}
-STANDIN_API cudnnStatus_t cudnnSetDropoutDescriptor(cudnnDropoutDescriptor_t descriptor, cudnnHandle_t handle,
-                                                    float probability, void* states, std::size_t bytes,
-                                                    unsigned long long seed) {
-  ENTER();
-  if (states != nullptr) standin::forbid_in_capture(__func__);
-  Dropout& dropout = *as<Dropout>(descriptor);
-  dropout.probability = probability;
-  dropout.states = static_cast<std::uint64_t*>(states);
-  if (states == nullptr) return probability == 0 ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
-  if (bytes < 2 * sizeof(std::uint64_t)) return CUDNN_STATUS_BAD_PARAM;
-  std::uint64_t* target = dropout.states;
-  standin::submit(as<Handle>(handle)->stream, [=] {
-    target[0] = seed;
-    target[1] = 0;
-  });
+  if (probability != 0 || states != nullptr) return CUDNN_STATUS_NOT_SUPPORTED;
+  as<Dropout>(descriptor)->set = true;
   return CUDNN_STATUS_SUCCESS;
 }
 STANDIN_API cudnnStatus_t cudnnSetRNNDescriptor_v8(cudnnRNNDescriptor_t descriptor, cudnnRNNAlgo_t algorithm,
@@ -388,19 +424,18 @@ STANDIN_API cudnnStatus_t cudnnSetRNNDescriptor_v8(cudnnRNNDescriptor_t descript
   ENTER("algorithm " + std::to_string(algorithm) + " math " + std::to_string(math_type));
   if (cell != CUDNN_LSTM || (bias != CUDNN_RNN_SINGLE_INP_BIAS && bias != CUDNN_RNN_DOUBLE_BIAS) ||
       direction != CUDNN_UNIDIRECTIONAL || input != CUDNN_LINEAR_INPUT || math != CUDNN_DATA_FLOAT ||
-      projection != hidden || dropout == nullptr || flags != CUDNN_RNN_PADDED_IO_ENABLED) {
+      projection != hidden || dropout == nullptr || !as<Dropout>(dropout)->set || flags != CUDNN_RNN_PADDED_IO_ENABLED) {
     return CUDNN_STATUS_BAD_PARAM;
   }
   // As cuDNN 9.24 does: the persistent algorithms are for two bias vectors.
   const bool persistent = standin::settings().persist_supported && bias == CUDNN_RNN_DOUBLE_BIAS;
   if (algorithm != CUDNN_RNN_ALGO_STANDARD && !persistent) return CUDNN_STATUS_NOT_SUPPORTED;
-  *as<Rnn>(descriptor) = {
-      algorithm, type_of(type), in, hidden, layers, 0, bias == CUDNN_RNN_DOUBLE_BIAS ? 8 : 4, as<Dropout>(dropout)};
+  *as<Rnn>(descriptor) = {algorithm, type_of(type), in, hidden, layers, 0, bias == CUDNN_RNN_DOUBLE_BIAS ? 8 : 4};
   return CUDNN_STATUS_SUCCESS;
 }
 STANDIN_API cudnnStatus_t cudnnBuildRNNDynamic(cudnnHandle_t, cudnnRNNDescriptor_t descriptor, int batch) {
   ENTER();
-  standin::forbid_in_capture(__func__);
+  if (standin::refuse_in_capture(__func__)) return CUDNN_STATUS_EXECUTION_FAILED;
   as<Rnn>(descriptor)->built_for = batch;
   return CUDNN_STATUS_SUCCESS;
 }
@@ -444,7 +479,7 @@ STANDIN_API cudnnStatus_t cudnnGetRNNTempSpaceSizes(cudnnHandle_t, cudnnRNNDescr
                                                     cudnnForwardMode_t mode, cudnnRNNDataDescriptor_t x,
                                                     std::size_t* work, std::size_t* reserve) {
   ENTER();
-  *work = 1024;
+  *work = kWorkBytes;
   *reserve = mode == CUDNN_FWD_MODE_TRAINING ? Reserve::bytes(*as<Rnn>(descriptor), *as<Data>(x)) : 0;
   return CUDNN_STATUS_SUCCESS;
 }
@@ -452,7 +487,7 @@ STANDIN_API cudnnStatus_t cudnnGetRNNTempSpaceSizes(cudnnHandle_t, cudnnRNNDescr
 STANDIN_API cudnnStatus_t cudnnRNNForward(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor,
                                           cudnnForwardMode_t mode, const int32_t lengths[],
                                           cudnnRNNDataDescriptor_t x_desc, const void* x,
-                                          cudnnRNNDataDescriptor_t y_desc, void* y, cudnnTensorDescriptor_t,
+                                          cudnnRNNDataDescriptor_t y_desc, void* y, cudnnTensorDescriptor_t h_desc,
                                           const void* hx, void* hy, cudnnTensorDescriptor_t, const void* cx, void* cy,
                                           std::size_t weight_bytes, const void* weights, std::size_t work_bytes,
                                           void* work, std::size_t reserve_bytes, void* reserve) {
@@ -463,9 +498,13 @@ STANDIN_API cudnnStatus_t cudnnRNNForward(cudnnHandle_t handle, cudnnRNNDescript
   ENTER(shape_of(xd) + (training ? " training" : " inference"));
   const std::size_t each = standin::size_of(rnn.type), positions = static_cast<std::size_t>(xd.steps) * xd.batch;
   const std::size_t state = static_cast<std::size_t>(rnn.layers) * xd.batch * rnn.hidden * each;
-  if (lengths != nullptr || xd.width != rnn.in || as<Data>(y_desc)->width != rnn.hidden) return CUDNN_STATUS_BAD_PARAM;
-  if (weight_bytes != WeightLayout(rnn).size() * each) return CUDNN_STATUS_BAD_PARAM;
+  if (lengths != nullptr || !shapes_fit(rnn, xd, *as<Data>(y_desc), *as<Tensor>(h_desc), weight_bytes, work_bytes) ||
+      (training && reserve_bytes < Reserve::bytes(rnn, xd))) {
+    standin::fault("cudnnRNNForward with arguments of another shape");
+    return CUDNN_STATUS_BAD_PARAM;
+  }
   if (!all_aligned(rnn, {x, y, hx, hy, cx, cy, weights, work, reserve})) return CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
+  if (refused(rnn, __func__)) return CUDNN_STATUS_NOT_SUPPORTED;
   if (rnn.algorithm == CUDNN_RNN_ALGO_PERSIST_DYNAMIC && rnn.built_for != xd.batch) return CUDNN_STATUS_BAD_PARAM;
   expect_device("x", x, positions * rnn.in * each);
   expect_device("y", y, positions * rnn.hidden * each);
@@ -480,33 +519,55 @@ STANDIN_API cudnnStatus_t cudnnRNNForward(cudnnHandle_t handle, cudnnRNNDescript
                   [=] { forward(rnn, training, xd, x, y, hx, hy, cx, cy, weights, static_cast<double*>(reserve)); });
   return CUDNN_STATUS_SUCCESS;
 }
-STANDIN_API cudnnStatus_t cudnnRNNBackwardData_v8(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor,
-                                                  const int32_t lengths[], cudnnRNNDataDescriptor_t, const void* y,
-                                                  const void* dy, cudnnRNNDataDescriptor_t x_desc, void* dx,
-                                                  cudnnTensorDescriptor_t, const void* hx, const void* dhy, void*,
-                                                  cudnnTensorDescriptor_t, const void* cx, const void* dcy, void*,
-                                                  std::size_t, const void* weights, std::size_t, void* work, std::size_t,
-                                                  void* reserve) {
+STANDIN_API cudnnStatus_t cudnnRNNBackwardData_v8(
+    cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor, const int32_t lengths[], cudnnRNNDataDescriptor_t y_desc,
+    const void* y, const void* dy, cudnnRNNDataDescriptor_t x_desc, void* dx, cudnnTensorDescriptor_t h_desc,
+    const void* hx, const void* dhy, void* dhx, cudnnTensorDescriptor_t, const void* cx, const void* dcy, void* dcx,
+    std::size_t weight_bytes, const void* weights, std::size_t work_bytes, void* work, std::size_t reserve_bytes,
+    void* reserve) {
   const Rnn rnn = *as<Rnn>(descriptor);
   const Data xd = *as<Data>(x_desc);
   ENTER(shape_of(xd));
-  if (lengths != nullptr || dhy != nullptr || dcy != nullptr || dx == nullptr) return CUDNN_STATUS_BAD_PARAM;
-  if (!all_aligned(rnn, {y, dy, dx, hx, cx, weights, work, reserve})) return CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
-  standin::submit(as<Handle>(handle)->stream,
-                  [=] { backward_data(rnn, xd, dy, dx, cx, weights, static_cast<double*>(reserve)); });
+  if (lengths != nullptr || dx == nullptr ||
+      !shapes_fit(rnn, xd, *as<Data>(y_desc), *as<Tensor>(h_desc), weight_bytes, work_bytes) ||
+      reserve_bytes < Reserve::bytes(rnn, xd)) {
+    standin::fault("cudnnRNNBackwardData_v8 with arguments of another shape");
+    return CUDNN_STATUS_BAD_PARAM;
+  }
+  if (!all_aligned(rnn, {y, dy, dx, hx, dhy, dhx, cx, dcy, dcx, weights, work, reserve}))
+    return CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
+  const std::size_t each = standin::size_of(rnn.type), positions = static_cast<std::size_t>(xd.steps) * xd.batch;
+  expect_device("dy", dy, positions * rnn.hidden * each);
+  expect_device("dx", dx, positions * rnn.in * each);
+  for (const void* data : {dhy, static_cast<const void*>(dhx), dcy, static_cast<const void*>(dcx)}) {
+    if (data != nullptr)
+      expect_device("a state's gradient", data, static_cast<std::size_t>(rnn.layers) * xd.batch * rnn.hidden * each);
+  }
+  if ((dhx != nullptr && dhx == dhy) || (dcx != nullptr && dcx == dcy))
+    standin::fault("a state's gradient read and written in one call");
+  standin::submit(as<Handle>(handle)->stream, [=] {
+    backward_data(rnn, xd, y, dy, dx, cx, dhy, dcy, dhx, dcx, weights, static_cast<double*>(reserve));
+  });
   return CUDNN_STATUS_SUCCESS;
 }
 STANDIN_API cudnnStatus_t cudnnRNNBackwardWeights_v8(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor,
                                                      cudnnWgradMode_t mode, const int32_t lengths[],
                                                      cudnnRNNDataDescriptor_t x_desc, const void* x,
-                                                     cudnnTensorDescriptor_t, const void* hx, cudnnRNNDataDescriptor_t,
-                                                     const void* y, std::size_t, void* dweights, std::size_t,
-                                                     void* work, std::size_t, void* reserve) {
+                                                     cudnnTensorDescriptor_t h_desc, const void* hx,
+                                                     cudnnRNNDataDescriptor_t y_desc, const void* y,
+                                                     std::size_t weight_bytes, void* dweights, std::size_t work_bytes,
+                                                     void* work, std::size_t reserve_bytes, void* reserve) {
   const Rnn rnn = *as<Rnn>(descriptor);
   const Data xd = *as<Data>(x_desc);
   ENTER(shape_of(xd));
-  if (lengths != nullptr || mode != CUDNN_WGRAD_MODE_ADD) return CUDNN_STATUS_BAD_PARAM;
+  if (lengths != nullptr || mode != CUDNN_WGRAD_MODE_ADD ||
+      !shapes_fit(rnn, xd, *as<Data>(y_desc), *as<Tensor>(h_desc), weight_bytes, work_bytes) ||
+      reserve_bytes < Reserve::bytes(rnn, xd)) {
+    standin::fault("cudnnRNNBackwardWeights_v8 with arguments of another shape");
+    return CUDNN_STATUS_BAD_PARAM;
+  }
   if (!all_aligned(rnn, {x, hx, y, dweights, work, reserve})) return CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
+  expect_device("the weights' gradient", dweights, weight_bytes);
   standin::submit(as<Handle>(handle)->stream,
                   [=] { backward_weights(rnn, xd, x, hx, dweights, static_cast<double*>(reserve)); });
   return CUDNN_STATUS_SUCCESS;

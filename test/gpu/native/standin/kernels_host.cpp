@@ -1,10 +1,11 @@
-// kernels.h for host memory: the same bodies, one lane a row.
+// kernels.h for host memory: the same bodies, a row by 32 lanes.
 #include "cuda/kernels.h"
 
 #include "cuda/arithmetic.h"
 #include "cuda/check.h"
 #include "cuda/draw.h"
 #include "standin.h"
+#include "warp.h"
 
 namespace cudnn_lstm::cuda {
 
@@ -20,7 +21,15 @@ template <class Body>
 void for_each_row(cudaStream_t stream, std::size_t rows, const Body& body) {
   CHECK_CUDA(static_cast<cudaError_t>(standin::enter("for_each_row")));
   standin::submit(stream, [=] {
+#if defined(__SANITIZE_ADDRESS__)
+    // The sanitizer does not follow a thread from stack to stack.
     for (std::size_t row = 0; row < rows; ++row) body(row, SingleLane{});
+#else
+    standin::Warp& warp = standin::Warp::of_this_thread();
+    for (std::size_t row = 0; row < rows; ++row) {
+      warp.run([&](int lane) { body(row, standin::HostLanes(warp, lane)); });
+    }
+#endif
   });
 }
 

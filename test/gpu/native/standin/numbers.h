@@ -6,6 +6,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+
+#include "standin.h"
 
 namespace standin {
 
@@ -18,8 +21,17 @@ inline bool is_aligned(Type type, const void* data) {
   return reinterpret_cast<std::uintptr_t>(data) % (type == Type::float32 ? 4 : 16) == 0;
 }
 
+// A fault where nothing wrote the value.
 inline double load(Type type, const void* data, std::size_t i) {
-  if (type == Type::float32) return static_cast<const float*>(data)[i];
+  if (type == Type::float32) {
+    std::uint32_t bits;
+    std::memcpy(&bits, static_cast<const float*>(data) + i, sizeof bits);
+    if (bits == kUnwritten) fault("memory that nothing wrote is read");
+    return static_cast<const float*>(data)[i];
+  }
+  std::uint16_t bits;
+  std::memcpy(&bits, static_cast<const std::uint16_t*>(data) + i, sizeof bits);
+  if (bits == static_cast<std::uint16_t>(kUnwritten)) fault("memory that nothing wrote is read");
   if (type == Type::float16) return __half2float(static_cast<const __half*>(data)[i]);
   return __bfloat162float(static_cast<const __nv_bfloat16*>(data)[i]);
 }

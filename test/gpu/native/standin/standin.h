@@ -1,7 +1,8 @@
 // A stand-in for a GPU, for tests on machines without one: CUDA's run-time calls on host memory, and cuDNN and cuBLAS
-// libraries that compute what they record. It is strict where the real ones are silent: fresh memory holds NaN, calls
-// out of order, wrong sizes and what a capture forbids are faults, and queued work runs as late as CUDA allows, or in a
-// random order of the streams, so that a missing wait shows.
+// libraries that compute what they record. It is strict: it refuses what the real ones refuse (pointers that are not
+// aligned, shapes that do not fit, what a capture forbids), and where they are silent it makes a fault of memory that
+// nothing wrote and of calls out of order. Queued work runs as late as CUDA allows, or in a random order of the streams
+// and of a graph's branches, so that a missing wait shows. A row of a kernel is shared by 32 lanes.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -28,6 +29,9 @@ struct Settings {
   // wrong on purpose.
   bool persist_supported = std::getenv("STANDIN_PERSIST") != nullptr;
   bool persist_wrong = false;
+  double persist_rounds = 0;             // an error of this size, relative to 1, in y
+  bool persist_wrong_in_graphs = false;  // right where it is called, wrong where it is replayed
+  bool persist_recordable = true;        // refused in a capture where not
   double persist_speedup = 2;
 };
 
@@ -48,12 +52,22 @@ STANDIN_API void fail_call(const std::string& function, int nth, int status, boo
 STANDIN_API std::vector<std::string>& calls();
 STANDIN_API std::size_t calls_of(const std::string& function);
 
+// True while a graph runs.
+STANDIN_API bool in_graph();
+
 // Queues work on a stream, or into the graph that it captures.
 STANDIN_API void submit(cudaStream_t stream, std::function<void()> work);
 STANDIN_API void advance_clock(double milliseconds);
 
-// A fault if a capture is under way: for calls that wait, or that CUDA forbids there.
-STANDIN_API void forbid_in_capture(const char* function);
+// True, with a fault, if a capture is under way: for calls that wait, or that CUDA forbids there. The call must not do
+// its work, and the capture comes to nothing.
+STANDIN_API bool refuse_in_capture(const char* function);
+
+// What fresh memory holds everywhere: a NaN as float, Half or BFloat16, -1 as an id. No arithmetic makes this one, but
+// what is computed from it in float32 keeps it. So a fault is found where cuDNN or cuBLAS reads it, or it is copied to or
+// from the host.
+constexpr std::uint32_t kUnwritten = 0xffffffff;
+STANDIN_API bool holds_unwritten(const void* data, std::size_t bytes);
 
 // What went wrong while queued work ran.
 STANDIN_API void fault(const std::string& what);
