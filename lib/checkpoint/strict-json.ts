@@ -26,118 +26,121 @@ function isScalarPart(unit: number): boolean {
 }
 
 class Parser {
-  private at = 0;
-  private values = 0;
+  #at = 0;
+  #values = 0;
+  readonly #text: string;
 
-  constructor(private readonly text: string) {}
+  constructor(text: string) {
+    this.#text = text;
+  }
 
   parse(): unknown {
-    const value = this.value(0);
-    this.skip();
-    if (this.at !== this.text.length) this.fail('text after the end');
+    const value = this.#value(0);
+    this.#skip();
+    if (this.#at !== this.#text.length) this.#fail('text after the end');
     return value;
   }
 
-  private fail(problem: string): never {
-    throw new SyntaxError(`${problem} at character ${this.at}`);
+  #fail(problem: string): never {
+    throw new SyntaxError(`${problem} at character ${this.#at}`);
   }
 
-  private skip(): void {
-    while (isSpace(this.text.charCodeAt(this.at))) this.at++;
+  #skip(): void {
+    while (isSpace(this.#text.charCodeAt(this.#at))) this.#at++;
   }
 
-  private expect(character: string): void {
-    this.skip();
-    if (this.text[this.at] !== character) this.fail(`no '${character}'`);
-    this.at++;
+  #expect(character: string): void {
+    this.#skip();
+    if (this.#text[this.#at] !== character) this.#fail(`no '${character}'`);
+    this.#at++;
   }
 
-  private count(): void {
-    if (++this.values > maximumValues) this.fail(`more than ${maximumValues} values`);
+  #count(): void {
+    if (++this.#values > maximumValues) this.#fail(`more than ${maximumValues} values`);
   }
 
-  private string(): string {
-    if (this.text.charCodeAt(this.at) !== quote) this.fail('no string');
-    const begin = this.at;
+  #string(): string {
+    if (this.#text.charCodeAt(this.#at) !== quote) this.#fail('no string');
+    const begin = this.#at;
     let escaped = false;
     for (let i = begin + 1; ; i++) {
-      const unit = this.text.charCodeAt(i);
+      const unit = this.#text.charCodeAt(i);
       if (unit === quote) {
-        this.at = i + 1;
+        this.#at = i + 1;
         break;
       }
       if (unit === backslash) {
         escaped = true;
         i++;
       } else if (!(unit >= 0x20)) {
-        this.at = Math.min(i, this.text.length);
-        this.fail(Number.isNaN(unit) ? 'a string without an end' : 'a control character in a string');
+        this.#at = Math.min(i, this.#text.length);
+        this.#fail(Number.isNaN(unit) ? 'a string without an end' : 'a control character in a string');
       }
     }
-    if (!escaped) return this.text.slice(begin + 1, this.at - 1);
+    if (!escaped) return this.#text.slice(begin + 1, this.#at - 1);
     try {
-      return JSON.parse(this.text.slice(begin, this.at)) as string;
+      return JSON.parse(this.#text.slice(begin, this.#at)) as string;
     } catch {
-      this.at = begin;
-      return this.fail('an impossible escape in the string');
+      this.#at = begin;
+      return this.#fail('an impossible escape in the string');
     }
   }
 
-  private scalar(): unknown {
-    let end = this.at;
-    while (end - this.at <= longestScalar && isScalarPart(this.text.charCodeAt(end))) end++;
-    const token = this.text.slice(this.at, end);
-    if (!scalarToken.test(token)) this.fail('no value');
-    this.at = end;
+  #scalar(): unknown {
+    let end = this.#at;
+    while (end - this.#at <= longestScalar && isScalarPart(this.#text.charCodeAt(end))) end++;
+    const token = this.#text.slice(this.#at, end);
+    if (!scalarToken.test(token)) this.#fail('no value');
+    this.#at = end;
     return JSON.parse(token) as unknown;
   }
 
-  private value(depth: number): unknown {
-    if (depth > maximumDepth) this.fail('nested too deeply');
-    this.count();
-    this.skip();
-    const first = this.text[this.at];
-    if (first === '{') return this.object(depth);
-    if (first === '[') return this.array(depth);
-    if (first === '"') return this.string();
-    return this.scalar();
+  #value(depth: number): unknown {
+    if (depth > maximumDepth) this.#fail('nested too deeply');
+    this.#count();
+    this.#skip();
+    const first = this.#text[this.#at];
+    if (first === '{') return this.#object(depth);
+    if (first === '[') return this.#array(depth);
+    if (first === '"') return this.#string();
+    return this.#scalar();
   }
 
   /** What follows an item: true if there is another. */
-  private more(close: string): boolean {
-    this.skip();
-    if (this.text[this.at] !== ',') this.expect(close);
-    else this.at++;
-    return this.text[this.at - 1] === ',';
+  #more(close: string): boolean {
+    this.#skip();
+    if (this.#text[this.#at] !== ',') this.#expect(close);
+    else this.#at++;
+    return this.#text[this.#at - 1] === ',';
   }
 
-  private isEmpty(close: string): boolean {
-    this.at++;
-    this.skip();
-    if (this.text[this.at] !== close) return false;
-    this.at++;
+  #isEmpty(close: string): boolean {
+    this.#at++;
+    this.#skip();
+    if (this.#text[this.#at] !== close) return false;
+    this.#at++;
     return true;
   }
 
-  private object(depth: number): Record<string, unknown> {
+  #object(depth: number): Record<string, unknown> {
     const result: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
-    if (this.isEmpty('}')) return result;
+    if (this.#isEmpty('}')) return result;
     do {
-      this.skip();
-      const key = this.string();
-      if (key === '__proto__') this.fail('a key named __proto__');
-      if (key in result) this.fail(`the key ${JSON.stringify(key)} stands twice`);
-      this.expect(':');
-      result[key] = this.value(depth + 1);
-    } while (this.more('}'));
+      this.#skip();
+      const key = this.#string();
+      if (key === '__proto__') this.#fail('a key named __proto__');
+      if (key in result) this.#fail(`the key ${JSON.stringify(key)} stands twice`);
+      this.#expect(':');
+      result[key] = this.#value(depth + 1);
+    } while (this.#more('}'));
     return result;
   }
 
-  private array(depth: number): unknown[] {
+  #array(depth: number): unknown[] {
     const result: unknown[] = [];
-    if (this.isEmpty(']')) return result;
-    do result.push(this.value(depth + 1));
-    while (this.more(']'));
+    if (this.#isEmpty(']')) return result;
+    do result.push(this.#value(depth + 1));
+    while (this.#more(']'));
     return result;
   }
 }

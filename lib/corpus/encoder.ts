@@ -13,46 +13,48 @@ const isMark = (unit: number) => (unit >= 0x300 && unit <= 0x36f) || unit === 0x
 
 /** Ids by code point: a table for the first plane, a map above it. */
 export class Encoder {
-  private readonly table = new Int32Array(65_536).fill(unseen);
+  readonly #table = new Int32Array(65_536).fill(unseen);
   /** Characters that the vocabulary does not hold, each with the position of its first in its source. */
-  private unknown = new Map<string, number>();
-  private position = 0;
-  private source = '';
+  #unknown = new Map<string, number>();
+  #position = 0;
+  #source = '';
   /** Characters that the vocabulary does not hold, so far. */
   skipped = 0;
+  readonly #skip: boolean;
 
   constructor(
     readonly vocabulary: Vocabulary,
-    private readonly skip: boolean,
+    skip: boolean,
   ) {
+    this.#skip = skip;
     for (const [id, symbol] of vocabulary.symbols.entries())
-      if (symbol.length === 1) this.table[symbol.charCodeAt(0)] = id;
+      if (symbol.length === 1) this.#table[symbol.charCodeAt(0)] = id;
   }
 
   /** What is encoded from now on belongs to this source. @throws as `finish` does for the one before. */
   begin(source: string): void {
     this.finish();
-    this.source = source;
-    this.position = 0;
+    this.#source = source;
+    this.#position = 0;
   }
 
   /** Ids of a piece into `out`; returns how many. */
   encode(text: string, out: IdArray, at: number): number {
     const begin = at;
     for (let i = 0; i < text.length; i++) {
-      let id = this.table[text.charCodeAt(i)] as number;
+      let id = this.#table[text.charCodeAt(i)] as number;
       if (id === unseen) {
         const symbol = String.fromCodePoint(text.codePointAt(i) as number);
         if (symbol.length === 2) i++;
         id = this.vocabulary.idOf(symbol) ?? unseen;
         if (id === unseen) {
-          if (!this.unknown.has(symbol) && this.unknown.size < unknownKept) this.unknown.set(symbol, this.position);
+          if (!this.#unknown.has(symbol) && this.#unknown.size < unknownKept) this.#unknown.set(symbol, this.#position);
           this.skipped++;
-          this.position++;
+          this.#position++;
           continue;
         }
       }
-      this.position++;
+      this.#position++;
       out[at++] = id;
     }
     return at - begin;
@@ -60,12 +62,12 @@ export class Encoder {
 
   /** @throws DataError naming what was not in the vocabulary, unless it is to be skipped. */
   finish(): void {
-    if (!this.skip && this.unknown.size > 0) throw unknownCharacters(this.unknown, this.source, this.vocabulary);
+    if (!this.#skip && this.#unknown.size > 0) throw unknownCharacters(this.#unknown, this.#source, this.vocabulary);
   }
 
   /** What there is to tell about characters left out. */
   notes(): string[] {
-    return this.skipped === 0 ? [] : [leftOut(this.skipped, this.unknown.keys())];
+    return this.skipped === 0 ? [] : [leftOut(this.skipped, this.#unknown.keys())];
   }
 }
 
@@ -77,8 +79,8 @@ export function leftOut(count: number, symbols: Iterable<string>): string {
 
 /** Which symbols there are, and how many characters. */
 export class SymbolCounter {
-  private readonly seen = new Uint8Array(65_536);
-  private readonly above = new Set<string>();
+  readonly #seen = new Uint8Array(65_536);
+  readonly #above = new Set<string>();
   /** What was written as a letter and a mark and is one character in NFC. */
   readonly #composable = new Set<string>();
   #last = '';
@@ -89,10 +91,10 @@ export class SymbolCounter {
     for (let i = 0; i < text.length; i++) {
       const unit = text.charCodeAt(i);
       if (isHighSurrogate(unit)) {
-        this.above.add(String.fromCodePoint(text.codePointAt(i) as number));
+        this.#above.add(String.fromCodePoint(text.codePointAt(i) as number));
         i++;
       } else {
-        this.seen[unit] = 1;
+        this.#seen[unit] = 1;
         if (isMark(unit)) this.#compose(i > 0 ? (text[i - 1] as string) : this.#last, text[i] as string);
       }
       this.length++;
@@ -107,14 +109,14 @@ export class SymbolCounter {
 
   /** Characters that are there in both forms: as one, and as a letter with a mark. */
   get inBothForms(): string[] {
-    return [...this.#composable].filter((symbol) => this.seen[symbol.charCodeAt(0)] === 1).sort();
+    return [...this.#composable].filter((symbol) => this.#seen[symbol.charCodeAt(0)] === 1).sort();
   }
 
   /** @throws DataError if there are none, or too many. */
   vocabulary(): Vocabulary {
-    const symbols = [...this.above];
-    for (let unit = 0; unit < this.seen.length; unit++)
-      if (this.seen[unit] === 1) symbols.push(String.fromCharCode(unit));
+    const symbols = [...this.#above];
+    for (let unit = 0; unit < this.#seen.length; unit++)
+      if (this.#seen[unit] === 1) symbols.push(String.fromCharCode(unit));
     return Vocabulary.sorted(symbols);
   }
 }

@@ -21,42 +21,42 @@ export interface FoundBooks {
 
 /** Looks for the marker lines in a text that comes in pieces, its lines ended by LF. */
 export class BookFinder {
-  private seen = 0;
-  private lineBegin = 0;
+  #seen = 0;
+  #lineBegin = 0;
   /** The beginning of the line in progress, if it begins with an asterisk. */
-  private head = '';
+  #head = '';
   /** In order: where a book begins, after its start line, or ends, before its end line. */
-  private readonly markers: { kind: 'START' | 'END'; at: number }[] = [];
+  readonly #markers: { kind: 'START' | 'END'; at: number }[] = [];
 
   push(text: string): void {
     for (let from = 0; from < text.length; ) {
       const newline = text.indexOf('\n', from);
       const stop = newline < 0 ? text.length : newline;
-      if (this.head !== '' || (this.seen + from === this.lineBegin && text[from] === '*'))
-        this.head += text.slice(from, Math.min(stop, from + headLength - this.head.length));
-      if (newline >= 0) this.endLine(this.seen + newline);
+      if (this.#head !== '' || (this.#seen + from === this.#lineBegin && text[from] === '*'))
+        this.#head += text.slice(from, Math.min(stop, from + headLength - this.#head.length));
+      if (newline >= 0) this.#endLine(this.#seen + newline);
       from = stop + 1;
     }
-    this.seen += text.length;
+    this.#seen += text.length;
   }
 
-  private endLine(at: number): void {
-    const kind = marker.exec(this.head)?.[1]?.toUpperCase();
-    if (kind === 'START') this.markers.push({ kind, at: at + 1 });
-    else if (kind === 'END') this.markers.push({ kind, at: this.lineBegin });
-    this.lineBegin = at + 1;
-    this.head = '';
+  #endLine(at: number): void {
+    const kind = marker.exec(this.#head)?.[1]?.toUpperCase();
+    if (kind === 'START') this.#markers.push({ kind, at: at + 1 });
+    else if (kind === 'END') this.#markers.push({ kind, at: this.#lineBegin });
+    this.#lineBegin = at + 1;
+    this.#head = '';
   }
 
   /** What stands between each start line and its end line. Where they are no such pairs the text is not what it seems. */
   end(): FoundBooks {
-    this.endLine(this.seen);
-    const starts = this.markers.filter(({ kind }) => kind === 'START').length;
-    const ends = this.markers.length - starts;
-    const paired = starts === ends && this.markers.every(({ kind }, i) => kind === (i % 2 === 0 ? 'START' : 'END'));
+    this.#endLine(this.#seen);
+    const starts = this.#markers.filter(({ kind }) => kind === 'START').length;
+    const ends = this.#markers.length - starts;
+    const paired = starts === ends && this.#markers.every(({ kind }, i) => kind === (i % 2 === 0 ? 'START' : 'END'));
     const books: BookRange[] = [];
-    for (let i = 0; paired && i < this.markers.length; i += 2)
-      books.push({ begin: this.markers[i]?.at as number, end: this.markers[i + 1]?.at as number });
+    for (let i = 0; paired && i < this.#markers.length; i += 2)
+      books.push({ begin: this.#markers[i]?.at as number, end: this.#markers[i + 1]?.at as number });
     return { books, starts, ends };
   }
 }

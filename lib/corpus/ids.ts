@@ -28,15 +28,17 @@ function checkRange(start: number, count: number, length: number): void {
 export class MemoryIds implements IdSource {
   readonly length: number;
   readonly bytesPerId: 1 | 2;
+  #ids: IdArray;
 
-  constructor(private ids: IdArray) {
+  constructor(ids: IdArray) {
+    this.#ids = ids;
     this.length = ids.length;
     this.bytesPerId = ids instanceof Uint8Array ? 1 : 2;
   }
 
   read(start: number, count: number): IdArray {
     checkRange(start, count, this.length);
-    return this.ids.subarray(start, start + count);
+    return this.#ids.subarray(start, start + count);
   }
 
   close(): void {}
@@ -47,23 +49,27 @@ const pagesKept = 256; // 16 MB: streams of a batch each stay on their own page
 
 /** Ids in a file, little-endian, read through a small cache of pages; the least recently used page goes first. */
 export class FileIds implements IdSource {
-  private readonly pages = new Map<number, Uint8Array>();
-  private descriptor: number | undefined;
+  readonly #pages = new Map<number, Uint8Array>();
+  #descriptor: number | undefined;
+  readonly #path: string;
+  /** The file's folder is a temporary one and goes with it. */
+  readonly #temporary: boolean;
 
   constructor(
-    private readonly path: string,
+    path: string,
     readonly length: number,
     readonly bytesPerId: 1 | 2,
-    /** The file's folder is a temporary one and goes with it. */
-    private readonly temporary: boolean,
+    temporary: boolean,
   ) {
-    this.descriptor = openSync(path, 'r');
+    this.#path = path;
+    this.#temporary = temporary;
+    this.#descriptor = openSync(path, 'r');
     // A file that is open can be read without its name, so that even a killed process leaves nothing; not so on Windows.
-    if (temporary && process.platform !== 'win32') this.removeFolder();
+    if (temporary && process.platform !== 'win32') this.#removeFolder();
   }
 
-  private removeFolder(): void {
-    rmSync(dirname(this.path), { recursive: true, force: true });
+  #removeFolder(): void {
+    rmSync(dirname(this.#path), { recursive: true, force: true });
   }
 
   read(start: number, count: number): IdArray {
@@ -71,7 +77,7 @@ export class FileIds implements IdSource {
     const bytes = new Uint8Array(count * this.bytesPerId);
     let from = start * this.bytesPerId;
     for (let filled = 0; filled < bytes.length; ) {
-      const page = this.page(Math.floor(from / pageBytes));
+      const page = this.#page(Math.floor(from / pageBytes));
       const piece = page.subarray(from % pageBytes, (from % pageBytes) + bytes.length - filled);
       bytes.set(piece, filled);
       filled += piece.length;
@@ -80,26 +86,26 @@ export class FileIds implements IdSource {
     return this.bytesPerId === 1 ? bytes : new Uint16Array(bytes.buffer);
   }
 
-  private page(index: number): Uint8Array {
-    let page = this.pages.get(index);
+  #page(index: number): Uint8Array {
+    let page = this.#pages.get(index);
     if (page !== undefined) {
-      this.pages.delete(index);
+      this.#pages.delete(index);
     } else {
-      if (this.descriptor === undefined) throw new Error('the corpus is closed');
+      if (this.#descriptor === undefined) throw new Error('the corpus is closed');
       page = new Uint8Array(Math.min(pageBytes, this.length * this.bytesPerId - index * pageBytes));
-      const read = readSync(this.descriptor, page, 0, page.length, index * pageBytes);
-      if (read !== page.length) throw new Error(`${this.path} was cut short while it was in use`);
-      if (this.pages.size >= pagesKept) this.pages.delete(this.pages.keys().next().value as number);
+      const read = readSync(this.#descriptor, page, 0, page.length, index * pageBytes);
+      if (read !== page.length) throw new Error(`${this.#path} was cut short while it was in use`);
+      if (this.#pages.size >= pagesKept) this.#pages.delete(this.#pages.keys().next().value as number);
     }
-    this.pages.set(index, page);
+    this.#pages.set(index, page);
     return page;
   }
 
   close(): void {
-    if (this.descriptor === undefined) return;
-    closeSync(this.descriptor);
-    this.descriptor = undefined;
-    this.pages.clear();
-    if (this.temporary) this.removeFolder();
+    if (this.#descriptor === undefined) return;
+    closeSync(this.#descriptor);
+    this.#descriptor = undefined;
+    this.#pages.clear();
+    if (this.#temporary) this.#removeFolder();
   }
 }

@@ -61,8 +61,10 @@ function beginsAnew(unit: number): boolean {
 export class StreamNormalizer {
   #held: string[] = [];
   #started: boolean;
+  readonly #normalization: Normalization;
 
-  constructor(private readonly normalization: Normalization) {
+  constructor(normalization: Normalization) {
+    this.#normalization = normalization;
     this.#started = normalization.byteOrderMark === 'keep';
   }
 
@@ -80,18 +82,18 @@ export class StreamNormalizer {
     }
     const ready = this.#held.join('') + text.slice(0, border);
     this.#held = border < text.length ? [text.slice(border)] : [];
-    return normalizePart(ready, this.normalization);
+    return normalizePart(ready, this.#normalization);
   }
 
   end(): string {
     const text = this.#held.join('');
     this.#held = [];
-    return normalizePart(text, this.normalization);
+    return normalizePart(text, this.#normalization);
   }
 
   /** Where what is held, and what comes, begins; undefined: before this text. */
   #border(text: string): number | undefined {
-    if (this.normalization.form !== undefined) {
+    if (this.#normalization.form !== undefined) {
       for (let at = text.length - 1; at >= 0; at--) {
         // The LF of a CRLF stays with it.
         if (beginsAnew(text.charCodeAt(at)) && text[at] !== '\n') return at;
@@ -99,7 +101,7 @@ export class StreamNormalizer {
       return undefined;
     }
     const last = text.charCodeAt(text.length - 1);
-    return (last === 0x0d && this.normalization.lineBreaks !== 'keep') || (last >= 0xd800 && last <= 0xdbff)
+    return (last === 0x0d && this.#normalization.lineBreaks !== 'keep') || (last >= 0xd800 && last <= 0xdbff)
       ? text.length - 1
       : text.length;
   }

@@ -18,23 +18,22 @@ function makeIds(encoder: Encoder, length: number): IdArray {
 
 /** Ids in one array. */
 export class MemorySink implements IdSink {
-  private readonly all: IdArray;
-  private length = 0;
+  readonly #all: IdArray;
+  #length = 0;
+  readonly #encoder: Encoder;
 
   /** @param capacity Ids at most. */
-  constructor(
-    private readonly encoder: Encoder,
-    capacity: number,
-  ) {
-    this.all = makeIds(encoder, capacity);
+  constructor(encoder: Encoder, capacity: number) {
+    this.#encoder = encoder;
+    this.#all = makeIds(encoder, capacity);
   }
 
   async add(text: string): Promise<void> {
-    this.length += this.encoder.encode(text, this.all, this.length);
+    this.#length += this.#encoder.encode(text, this.#all, this.#length);
   }
 
   async finish(): Promise<IdSource> {
-    return new MemoryIds(this.length === this.all.length ? this.all : this.all.slice(0, this.length));
+    return new MemoryIds(this.#length === this.#all.length ? this.#all : this.#all.slice(0, this.#length));
   }
 
   async abandon(): Promise<void> {}
@@ -42,26 +41,28 @@ export class MemorySink implements IdSink {
 
 /** Ids in a temporary file. */
 export class FileSink implements IdSink {
-  private length = 0;
+  #length = 0;
+  readonly #encoder: Encoder;
+  readonly #file: TemporaryFile;
 
-  constructor(
-    private readonly encoder: Encoder,
-    private readonly file: TemporaryFile,
-  ) {}
+  constructor(encoder: Encoder, file: TemporaryFile) {
+    this.#encoder = encoder;
+    this.#file = file;
+  }
 
   async add(text: string): Promise<void> {
-    const ids = makeIds(this.encoder, text.length);
-    const count = this.encoder.encode(text, ids, 0);
-    this.length += count;
-    await this.file.write(new Uint8Array(ids.buffer, 0, count * ids.BYTES_PER_ELEMENT));
+    const ids = makeIds(this.#encoder, text.length);
+    const count = this.#encoder.encode(text, ids, 0);
+    this.#length += count;
+    await this.#file.write(new Uint8Array(ids.buffer, 0, count * ids.BYTES_PER_ELEMENT));
   }
 
   async finish(): Promise<IdSource> {
-    await this.file.close();
-    return new FileIds(this.file.path, this.length, bytesPerId(this.encoder.vocabulary.size), true);
+    await this.#file.close();
+    return new FileIds(this.#file.path, this.#length, bytesPerId(this.#encoder.vocabulary.size), true);
   }
 
   abandon(): Promise<void> {
-    return this.file.close();
+    return this.#file.close();
   }
 }

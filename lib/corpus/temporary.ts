@@ -20,18 +20,22 @@ async function onDisk<T>(doing: string, call: () => Promise<T>): Promise<T> {
 
 /** A file being written. */
 export class TemporaryFile {
+  readonly #handle: FileHandle;
+
   constructor(
     readonly path: string,
-    private readonly handle: FileHandle,
-  ) {}
+    handle: FileHandle,
+  ) {
+    this.#handle = handle;
+  }
 
   /** @throws DiskError */
   write(bytes: Uint8Array): Promise<void> {
-    return onDisk('write a temporary file', () => this.handle.writeFile(bytes));
+    return onDisk('write a temporary file', () => this.#handle.writeFile(bytes));
   }
 
   close(): Promise<void> {
-    return this.handle.close();
+    return this.#handle.close();
   }
 }
 

@@ -76,7 +76,7 @@ export function unknownCharacters(
 /** The symbols of a model in id order. A symbol is one Unicode code point, never half a surrogate pair. */
 export class Vocabulary {
   readonly symbols: readonly string[];
-  private readonly ids: Map<string, number>;
+  readonly #ids: Map<string, number>;
 
   /** @throws DataError if there are more than 65,536 symbols, none, a duplicate, or one that is not a single code point. */
   constructor(symbols: readonly string[]) {
@@ -88,8 +88,8 @@ export class Vocabulary {
       );
     }
     this.symbols = [...symbols];
-    this.ids = new Map(symbols.map((symbol, id) => [symbol, id]));
-    if (this.ids.size !== symbols.length) throw new DataError('the vocabulary names a symbol twice');
+    this.#ids = new Map(symbols.map((symbol, id) => [symbol, id]));
+    if (this.#ids.size !== symbols.length) throw new DataError('the vocabulary names a symbol twice');
     for (const symbol of symbols) {
       const code = symbol.codePointAt(0);
       const single = code !== undefined && String.fromCodePoint(code) === symbol;
@@ -116,7 +116,7 @@ export class Vocabulary {
   }
 
   idOf(symbol: string): number | undefined {
-    return this.ids.get(symbol);
+    return this.#ids.get(symbol);
   }
 
   /** @throws DataError naming the characters that are not in the vocabulary, unless they are to be skipped. */
@@ -126,7 +126,7 @@ export class Vocabulary {
     let count = 0;
     let position = 0;
     for (const symbol of text) {
-      const id = this.ids.get(symbol);
+      const id = this.#ids.get(symbol);
       if (id !== undefined) out[count++] = id;
       else if (!unknown.has(symbol)) unknown.set(symbol, position);
       position++;

@@ -96,14 +96,17 @@ export async function trainRun(
 class Recorder {
   readonly #cpu = process.cpuUsage();
   readonly #began = performance.now();
+  readonly #run: PlannedRun;
+  readonly #before: RunRecord | undefined;
 
-  constructor(
-    private readonly run: PlannedRun,
-    private readonly before: RunRecord | undefined,
-  ) {}
+  constructor(run: PlannedRun, before: RunRecord | undefined) {
+    this.#run = run;
+    this.#before = before;
+  }
 
   async write({ model, trainer, configuration }: Training): Promise<void> {
-    const { before, run } = this;
+    const before = this.#before;
+    const run = this.#run;
     const { user, system } = process.cpuUsage(this.#cpu);
     await writeRunRecord(run.directory, {
       ...before,
