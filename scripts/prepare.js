@@ -58,12 +58,35 @@ function copyHeaders() {
   cpSync(path.join(nodeApi, 'LICENSE'), path.join(target, 'LICENSE.node-api-headers'));
 }
 
+/** Where a package lies, also one that does not export its package.json. */
+function packageFolder(name) {
+  return require.resolve.paths(name).map((folder) => path.join(folder, name)).find(existsSync);
+}
+
 /** uPlot, which reports are drawn with; a page has it inlined. */
 function copyUplot() {
   const source = path.dirname(require.resolve('uplot/package.json'));
   for (const name of ['dist/uPlot.iife.min.js', 'dist/uPlot.min.css', 'LICENSE']) {
     cpSync(path.join(source, name), path.join(root, 'dist', 'uplot', path.basename(name)));
   }
+}
+
+/** The files of the page that are no TypeScript, and those of others that it imports: it is served without a bundler. */
+function copyPage() {
+  const target = path.join(root, 'dist', 'page');
+  for (const name of readdirSync(path.join(root, 'lib', 'page')).filter((each) => /\.(html|css|svg)$/.test(each))) {
+    cpSync(path.join(root, 'lib', 'page', name), path.join(target, name));
+  }
+  const others = [
+    ['htm', 'preact/standalone.module.js', 'preact.js'],
+    ['uplot', 'dist/uPlot.esm.js', 'uplot.js'],
+  ];
+  for (const [owner, file, name] of others) {
+    const folder = packageFolder(owner);
+    cpSync(path.join(folder, file), path.join(target, 'vendor', name));
+    cpSync(path.join(folder, 'LICENSE'), path.join(target, 'vendor', `LICENSE.${owner}`));
+  }
+  cpSync(require.resolve('uplot/dist/uPlot.min.css'), path.join(target, 'vendor', 'uplot.css'));
 }
 
 /** One file of types for each entry of the package, and one for what they share. */
@@ -98,6 +121,8 @@ async function main() {
   run([require.resolve('typescript/bin/tsc'), '-p', root]);
   copyHeaders();
   copyUplot();
+  run([require.resolve('typescript/bin/tsc'), '-p', path.join(root, 'tsconfig.page.json')]);
+  copyPage();
   process.chdir(root);
   await rollTypes();
   const wanted = sourcesHash();

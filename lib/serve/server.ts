@@ -12,7 +12,10 @@ import { Guard, type GuardOptions, isLoopback } from './guard';
 import { defaultLimits, type Limits } from './limits';
 import { Metrics } from './metrics';
 import { Models, type ModelsOptions, type Served } from './models';
+import { isPageFile, sendPageFile } from './page';
+import { followRun, hasMetrics } from './runs';
 import { readChat, readCompletion } from './schema';
+import { inspectCells, inspectText } from './views';
 
 export interface ServeOptions extends ModelsOptions, GuardOptions {
   /** Address to listen at; any but a loopback one needs a `key`. Default 127.0.0.1. */
@@ -78,7 +81,7 @@ export async function serveModels(paths: readonly string[], o: ServeOptions = {}
 
 async function closeServer(server: Server, app: App, grace: number): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  app.closing = true;
+  app.beginClosing();
   server.closeIdleConnections();
   const timer = setTimeout(() => {
     app.abort();
@@ -97,7 +100,8 @@ type Handler = (
 ) => Promise<{ answer?: object; usage: Usage }>;
 
 class App {
-  closing = false;
+  /** Streams without an end of their own end with it. */
+  readonly #closing = new AbortController();
   readonly #models: Models;
   readonly #limits: Limits;
   readonly #guard: Guard;
@@ -110,6 +114,14 @@ class App {
     this.#limits = { ...defaultLimits, ...o.limits };
     this.#guard = new Guard({ ...o, hosts: [...(o.hosts ?? []), ...(o.host && !o.key ? [o.host] : [])] });
     this.#log = o.log ?? (() => {});
+  }
+
+  get closing(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  beginClosing(): void {
+    this.#closing.abort();
   }
 
   /** Ends all that run. */
@@ -150,9 +162,15 @@ class App {
   async #route(path: string, request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
     if (path === '/health') {
       allow(request, 'GET');
-      return sendJson(response, 200, { status: this.closing ? 'closing' : 'ok' });
+      return sendJson(response, 200, { status: this.#closing.signal.aborted ? 'closing' : 'ok' });
+    }
+    if (isPageFile(path)) {
+      allow(request, 'GET');
+      return sendPageFile(path, response);
     }
     this.#guard.checkKey(request);
+    if (path.startsWith('/page/api/'))
+      return this.#answerPage(path.slice('/page/api/'.length), request, response, signal);
     if (path === '/metrics') {
       allow(request, 'GET');
       response.writeHead(200, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' });
@@ -174,6 +192,45 @@ class App {
       );
     }
     throw new ApiError(404, `There is nothing at ${request.method} ${path.slice(0, 200)}.`, { code: 'unknown_url' });
+  }
+
+  /** What the page asks for. */
+  async #answerPage(
+    path: string,
+    request: IncomingMessage,
+    response: ServerResponse,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (path === 'models') {
+      allow(request, 'GET');
+      const describe = async (name: string) => ({ name, run: await hasMetrics(this.#models.pathOf(name) as string) });
+      return sendJson(response, 200, await Promise.all(this.#models.names.map(describe)));
+    }
+    if (path === 'inspect' || path === 'cells') {
+      allow(request, 'POST');
+      const body = await readBody(request, this.#limits.body);
+      const answer = await this.#models.use(nameIn(body), (served) =>
+        path === 'inspect' ? inspectText(served, body, this.#limits, signal) : inspectCells(served, body, signal),
+      );
+      return sendJson(response, 200, answer);
+    }
+    if (path === 'events') {
+      allow(request, 'GET');
+      const query = new URLSearchParams((request.url ?? '').replace(/^[^?]*/, ''));
+      const run = this.#models.pathOf(query.get('run') ?? '');
+      if (run === undefined) throw new ApiError(404, 'There is no such run.', { param: 'run' });
+      const stream = new EventStream(response, signal, () => {});
+      try {
+        const until = AbortSignal.any([signal, this.#closing.signal]);
+        for await (const batch of followRun(run, Math.max(0, Number(query.get('from')) || 0), until))
+          await stream.send(batch);
+      } finally {
+        stream.end();
+      }
+      response.end();
+      return;
+    }
+    throw new ApiError(404, 'There is nothing there.', { code: 'unknown_url' });
   }
 
   #describeModels(name: string): object {
@@ -203,8 +260,7 @@ class App {
         retryAfter: 1,
       });
     }
-    const named = (body as { model?: unknown } | null)?.model;
-    const { answer, usage } = await this.#models.use(typeof named === 'string' ? named : undefined, async (served) => {
+    const { answer, usage } = await this.#models.use(nameIn(body), async (served) => {
       signal.throwIfAborted();
       const stream = new EventStream(response, signal, () =>
         this.#metrics.firstPiece((performance.now() - began) / 1000),
@@ -282,6 +338,12 @@ class EventStream implements Output {
 function allow(request: IncomingMessage, method: 'GET' | 'POST'): void {
   if (request.method === method || (method === 'GET' && request.method === 'HEAD')) return;
   throw new ApiError(405, `Only ${method} is understood here.`, { code: 'method_not_allowed' });
+}
+
+/** The model that a body names. */
+function nameIn(body: unknown): string | undefined {
+  const named = (body as { model?: unknown } | null)?.model;
+  return typeof named === 'string' ? named : undefined;
 }
 
 /** JSON only: a browser sends no other site's form with that content type without asking first. */

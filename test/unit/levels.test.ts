@@ -13,6 +13,7 @@ const libLevels = [
   ['training', 'import'],
   ['report', 'serve'],
   ['index.ts'],
+  ['page'],
   ['cli'],
   ['train.ts'],
 ];

@@ -1,0 +1,2 @@
+/** htm/preact/standalone.module.js, laid beside the page by scripts/prepare.js. */
+export * from 'htm/preact';

@@ -1,0 +1,93 @@
+/** What a run that is served tells of its training: its metrics.jsonl, without a path in it, and as it grows. */
+import { open, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { TrainingEvent } from '../training/events';
+
+/** Bytes read at once, and the longest line that is told. */
+const piece = 256 * 1024;
+/** Milliseconds between two looks for more. */
+const pause = 500;
+
+/** Whether there are metrics at a model's path. */
+export async function hasMetrics(path: string): Promise<boolean> {
+  return (await stat(join(path, 'metrics.jsonl')).catch(() => undefined))?.isFile() ?? false;
+}
+
+/** Some events of a run. */
+export interface RunEvents {
+  events: TrainingEvent[];
+  /** Where the next ones begin, in bytes. */
+  next: number;
+}
+
+/**
+ * The events of a run, a batch at a time, from byte `from` on; an empty batch when all that is there has been told. Then those to
+ * come, until the signal. A file that became shorter is told from its beginning.
+ */
+export async function* followRun(path: string, from: number, signal: AbortSignal): AsyncGenerator<RunEvents> {
+  let at = from;
+  while (!signal.aborted) {
+    const { text, size } = await readPiece(join(path, 'metrics.jsonl'), at);
+    if (size < at) {
+      at = 0;
+      continue;
+    }
+    const end = text.lastIndexOf(0x0a) + 1;
+    // A line that is longer than a piece is passed over.
+    const taken = end > 0 ? end : text.length === piece ? piece : 0;
+    at += taken;
+    if (end > 0) yield { events: eventsOf(text.subarray(0, end).toString('utf8')), next: at };
+    if (at < size && taken > 0) continue;
+    yield { events: [], next: at };
+    await sleep(pause, undefined, { signal }).catch(() => {});
+  }
+}
+
+async function readPiece(path: string, at: number): Promise<{ text: Buffer; size: number }> {
+  const file = await open(path, 'r').catch(() => undefined);
+  if (!file) return { text: Buffer.alloc(0), size: 0 };
+  try {
+    const { size } = await file.stat();
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(piece), 0, piece, at);
+    return { text: buffer.subarray(0, bytesRead), size };
+  } finally {
+    await file.close();
+  }
+}
+
+function eventsOf(lines: string): TrainingEvent[] {
+  return lines.split('\n').flatMap((line) => {
+    try {
+      return line === '' ? [] : withoutPaths(JSON.parse(line) as TrainingEvent);
+    } catch {
+      return []; // What a killed trainer left of a line.
+    }
+  });
+}
+
+/** Files by their names alone. */
+function withoutPaths(event: TrainingEvent): TrainingEvent {
+  switch (event.type) {
+    case 'start': {
+      const { out: _, resumed, ...rest } = event;
+      const corpus = { ...event.corpus, sources: event.corpus.sources.map((source) => basename(source)), notes: [] };
+      return {
+        ...rest,
+        corpus,
+        notes: [],
+        ...(resumed ? { resumed: { ...resumed, checkpoint: basename(resumed.checkpoint) } } : {}),
+      };
+    }
+    case 'checkpoint':
+      return { ...event, path: basename(event.path) };
+    case 'end': {
+      const { out: _, best, ...rest } = event;
+      if (!best) return rest;
+      const { path: __, ...scores } = best;
+      return { ...rest, best: scores };
+    }
+    default:
+      return event;
+  }
+}

@@ -1,0 +1,120 @@
+/** What the page's views ask of a model: a text's surprise, and its cells. */
+import { z } from 'zod';
+import { ApiError, asApiError } from './errors';
+import type { Limits } from './limits';
+import type { Served } from './models';
+
+const inspection = z.strictObject({
+  model: z.string().nullish(),
+  text: z.string(),
+  rivals: z.number().int().min(0).max(20).default(5),
+});
+
+const cells = z.strictObject({
+  model: z.string().nullish(),
+  text: z.string(),
+  /** The cell to give. */
+  layer: z.number().int().min(0).default(0),
+  unit: z.number().int().min(0).default(0),
+  /** A number for each character: cells that follow it are named. */
+  pattern: z.array(z.number().min(-1).max(1)).nullish(),
+});
+
+/** A call to the device for each character: a text for the cells is no longer than this. */
+export const longestForCells = 5000;
+
+function read<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
+  const result = schema.safeParse(body);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  throw new ApiError(400, `${issue?.path.join('.') || 'The request'}: ${issue?.message}.`);
+}
+
+/** Bits and rivals at each character of a text. */
+export async function inspectText(served: Served, body: unknown, limits: Limits, signal: AbortSignal): Promise<object> {
+  const { text, rivals } = read(inspection, body);
+  if (text.length > limits.prompt)
+    throw new ApiError(413, `A text may have ${limits.prompt} characters here.`, { param: 'text' });
+  try {
+    const found = await served.model.inspect(text, {
+      unknown: 'skip',
+      rivals: Math.min(rivals, served.model.vocabulary.size),
+      signal,
+    });
+    return {
+      ...found,
+      rivals: found.rivals.map((each) => each.map(({ character, probability }) => [character, probability])),
+    };
+  } catch (error) {
+    throw signal.aborted ? error : asApiError(error, 'text');
+  }
+}
+
+/** The cells of the last texts, [layer][unit] along the text: moving from cell to cell asks the model nothing. */
+const kept = new WeakMap<Served, Map<string, { characters: string[]; cells: Float32Array[][] }>>();
+const keptTexts = 2;
+
+/** One cell along a text, and the cells that follow a pattern most closely. */
+export async function inspectCells(served: Served, body: unknown, signal: AbortSignal): Promise<object> {
+  const { text, layer, unit, pattern } = read(cells, body);
+  if (text.length > longestForCells) {
+    throw new ApiError(413, `A text may have ${longestForCells} characters for its cells.`, { param: 'text' });
+  }
+  const { layers, hidden } = served.model.shape;
+  if (layer >= layers) throw new ApiError(400, `layer must be below ${layers}.`, { param: 'layer' });
+  if (unit >= hidden) throw new ApiError(400, `unit must be below ${hidden}.`, { param: 'unit' });
+  const texts = kept.get(served) ?? new Map<string, { characters: string[]; cells: Float32Array[][] }>();
+  kept.set(served, texts);
+  let found = texts.get(text);
+  if (!found) {
+    const { characters, cells: values } = await served.model.inspect(text, {
+      unknown: 'skip',
+      rivals: 0,
+      cells: true,
+      signal,
+    });
+    found = { characters, cells: values as Float32Array[][] };
+    texts.set(text, found);
+    for (const oldest of texts.keys()) if (texts.size > keptTexts) texts.delete(oldest);
+  }
+  if (pattern && pattern.length !== found.characters.length) {
+    throw new ApiError(400, `pattern must have a number for each of the ${found.characters.length} characters.`, {
+      param: 'pattern',
+    });
+  }
+  const values = found.cells[layer]?.[unit] as Float32Array;
+  return {
+    characters: found.characters,
+    values: Array.from(values, (value) => Math.round(value * 1000) / 1000),
+    layers,
+    hidden,
+    ...(pattern ? { followers: followers(found.cells, pattern) } : {}),
+  };
+}
+
+/** The ten cells whose values go with the pattern, or against it, most closely: by Pearson's correlation. */
+function followers(cells: readonly Float32Array[][], pattern: readonly number[]): object[] {
+  const all = cells.flatMap((units, layer) =>
+    units.map((values, unit) => ({ layer, unit, correlation: correlation(values, pattern) })),
+  );
+  return all.sort((a, b) => Math.abs(b.correlation) - Math.abs(a.correlation)).slice(0, 10);
+}
+
+/** 0 where one of the two does not vary. */
+function correlation(a: Float32Array, b: readonly number[]): number {
+  const count = b.length;
+  let [meanA, meanB] = [0, 0];
+  for (let i = 0; i < count; i++) {
+    meanA += (a[i] as number) / count;
+    meanB += (b[i] as number) / count;
+  }
+  let [both, varianceA, varianceB] = [0, 0, 0];
+  for (let i = 0; i < count; i++) {
+    const [x, y] = [(a[i] as number) - meanA, (b[i] as number) - meanB];
+    both += x * y;
+    varianceA += x * x;
+    varianceB += y * y;
+  }
+  const scale = Math.sqrt(varianceA * varianceB);
+  return scale > 1e-12 ? both / scale : 0;
+}
