@@ -60,7 +60,10 @@ function copyHeaders() {
 
 /** Where a package lies, also one that does not export its package.json. */
 function packageFolder(name) {
-  return require.resolve.paths(name).map((folder) => path.join(folder, name)).find(existsSync);
+  return require.resolve
+    .paths(name)
+    .map((folder) => path.join(folder, name))
+    .find(existsSync);
 }
 
 /** uPlot, which reports are drawn with; a page has it inlined. */

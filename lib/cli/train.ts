@@ -1,8 +1,9 @@
 /** `train`: trains a model on a text. */
 import { Command, Option } from 'commander';
 import type { DeviceName } from '../device/choose';
-import { CudnnLstmError, exitCodes } from '../errors';
+import { CudnnLstmError, exitCodes, UsageError } from '../errors';
 import { LanguageModel } from '../model';
+import type { ModelServer } from '../serve/server';
 import { describeConfiguration } from '../training/configuration';
 import { drawSample } from '../training/epoch-sample';
 import type { EndEvent } from '../training/events';
@@ -28,12 +29,13 @@ interface CommandOptions {
   json?: boolean;
   dryRun?: boolean;
   printConfig?: boolean;
+  page?: string | true;
 }
 
 /** The command; see `train --help`. */
 export async function trainCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const { resume, config, json, dryRun, printConfig, ...flags } = command.opts<
+  const { resume, config, json, dryRun, printConfig, page, ...flags } = command.opts<
     CommandOptions & Record<string, string | boolean>
   >();
   using interrupt = abortOnSignals(io);
@@ -45,21 +47,25 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
     signal: interrupt.signal,
     onNote: (line) => say(io.stderr, line),
   };
-  const run = printConfig ? printConfiguration : dryRun ? printPlan : train;
+  const port = page === undefined ? undefined : readPort(page);
+  const trainWithPage: typeof printPlan = (...args) => train(...args, port);
+  const run = printConfig ? printConfiguration : dryRun ? printPlan : trainWithPage;
   return await run(request, json === true, io); // Awaited, or the signals would have their default handling back.
 }
 
 /** Milliseconds of reading a corpus after which that is said. */
 const longReading = 2000;
 
-async function train(request: TrainingRequest, json: boolean, io: CommandIo): Promise<number> {
+async function train(request: TrainingRequest, json: boolean, io: CommandIo, port?: number): Promise<number> {
   await using training = await opened(request, io);
   const printer = createPrinter(io, json);
+  await using page = new TrainingPage(port, io);
   let end: EndEvent | undefined;
   let sample: { prompt: string; text: string } | undefined;
   try {
     for await (const event of training) {
       if (event.type === 'end') end = event;
+      if (event.type === 'start') await page.open(event.out, training.trainer.options.threads);
       await printer.print(event);
     }
     if (end && !json) sample = await sampleOfBest(training, end, request.signal, io);
@@ -68,6 +74,37 @@ async function train(request: TrainingRequest, json: boolean, io: CommandIo): Pr
     if (end) await printer.conclude(end, sample);
   }
   return exitCodes.ok;
+}
+
+/** The run's page while it is trained: it ends with the training, and `serve` shows it again. */
+class TrainingPage implements AsyncDisposable {
+  readonly #port: number | undefined;
+  readonly #io: CommandIo;
+  #server: ModelServer | undefined;
+
+  constructor(port: number | undefined, io: CommandIo) {
+    this.#port = port;
+    this.#io = io;
+  }
+
+  async open(run: string | undefined, threads: number | undefined): Promise<void> {
+    if (this.#port === undefined || run === undefined) return;
+    const { serveModels } = require('../serve/server') as typeof import('../serve/server');
+    // The CPU: a GPU is the training's, memory and all.
+    const o = { port: this.#port, device: 'cpu', threads, watch: true, grace: 0 } as const;
+    this.#server = await serveModels([run], { ...o, log: (line) => say(this.#io.stderr, line) });
+    say(this.#io.stderr, `page: ${this.#server.url}/`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server?.close();
+  }
+}
+
+function readPort(page: string | true): number {
+  const port = page === true ? 8080 : Number(page);
+  if (Number.isInteger(port) && port >= 0 && port <= 65_535) return port;
+  throw new UsageError(`--page takes a port from 0 to 65,535, not '${page}'.`);
 }
 
 async function opened(request: TrainingRequest, io: CommandIo, plan = false): Promise<Training> {
@@ -164,6 +201,7 @@ function syntax(): Command {
     .argument('[corpus...]', "files, directories, globs, '-' or 'alice'; none: the text that the package brings")
     .option('--resume [dir]', 'continue a run: its directory, or that of --out, or the newest one in runs/')
     .option('--config <file>', 'options from a JSON file, such as the config.json of a run')
+    .option('--page [port]', 'show the run in a browser while it is trained (default port: 8080)')
     .option('--json', 'one JSON object a line on stdout instead of progress and samples')
     .option('--dry-run', 'print what would be done, with a measured step, and end')
     .option('--print-config', 'print every option with its value and where that comes from, and end');
@@ -187,7 +225,7 @@ function syntax(): Command {
     `
 Examples:
   cudnn-lstm train book.txt --out runs/book
-  cudnn-lstm train book.txt --max-time 10m
+  cudnn-lstm train book.txt --max-time 10m --page
   cudnn-lstm train --resume runs/book --epochs 32
   cudnn-lstm train chapters/ --hidden 512 --dropout 0.4 --dry-run
 

@@ -5,7 +5,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { UsageError } from '../errors';
+import { CudnnLstmError, exitCodes, UsageError } from '../errors';
 import { chat, complete, type Output, type Usage } from './completions';
 import { ApiError, asApiError } from './errors';
 import { Guard, type GuardOptions, isLoopback } from './guard';
@@ -65,7 +65,7 @@ export async function serveModels(paths: readonly string[], o: ServeOptions = {}
     await once(server, 'listening');
   } catch (error) {
     models.close();
-    throw error;
+    throw listenError(error as NodeJS.ErrnoException, host, port);
   }
   const address = server.address() as AddressInfo;
   const name = address.family === 'IPv6' ? `[${address.address}]` : address.address;
@@ -77,6 +77,19 @@ export async function serveModels(paths: readonly string[], o: ServeOptions = {}
       models.close();
     },
   };
+}
+
+function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  const remedies: Record<string, string> = {
+    EADDRINUSE: 'another program listens there; --port takes another port, and 0 any that is free',
+    EACCES: 'that port is for the administrator; --port takes another port, such as 8080',
+    EADDRNOTAVAIL: 'this machine has no such address; --host takes 127.0.0.1 or one of its own',
+    ENOTFOUND: 'there is no such host; --host takes an address of this machine',
+  };
+  const remedy = remedies[error.code ?? ''];
+  if (remedy === undefined) return error;
+  const message = `cannot listen at ${host}, port ${port}: ${remedy}`;
+  return new CudnnLstmError('ERR_LISTEN', message, exitCodes.runtime, { cause: error });
 }
 
 async function closeServer(server: Server, app: App, grace: number): Promise<void> {

@@ -110,6 +110,43 @@ describeIn(title, () => {
     expect(errors).toEqual([]);
   });
 
+  test('train --page shows a run while it is trained', async () => {
+    await openPage(1440);
+    const args = [
+      join(folder, 'tale.txt'),
+      '--out',
+      join(folder, 'live'),
+      '--epochs',
+      '1000',
+      '--hidden',
+      '16',
+      '--page',
+      '0',
+    ];
+    let opened: Promise<void> | undefined;
+    const ended = await node('train.js', [...args, '--threads', '1'], {
+      timeout: 100_000,
+      onStart: (child) => {
+        let said = '';
+        child.stderr?.on('data', (piece: string) => {
+          said += piece;
+          const url = /page: (http:\S+)/.exec(said)?.[1];
+          if (url === undefined || opened) return;
+          opened = (async () => {
+            await page.goto(url);
+            await page.waitForSelector('.samples article');
+            const epoch = async () =>
+              Number(/(\d+) of 1000/.exec((await page.locator('.tiles').textContent()) ?? '')?.[1]);
+            const first = await epoch();
+            while ((await epoch()) <= first + 1) await new Promise((resolve) => setTimeout(resolve, 50));
+          })().finally(() => child.kill('SIGTERM'));
+        });
+      },
+    });
+    await opened;
+    expect([ended.code, errors]).toEqual([143, []]);
+  }, 120_000);
+
   test('playground: writes the text of its seed, and branches', async () => {
     await openPage(1440);
     await visit('playground');

@@ -218,6 +218,15 @@ test('metrics count what was done', async () => {
     expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{[^}]*\})? [\d.e+-]+)$/);
 });
 
+test('a port that is taken is said, with what to do', async () => {
+  const { url } = await start();
+  const port = Number(new URL(url).port);
+  await expect(serveModels(['x'], { port })).rejects.toMatchObject({
+    code: 'ERR_LISTEN',
+    message: expect.stringMatching(/another program listens there; --port/),
+  });
+});
+
 test('two models of one name need names of their own', async () => {
   await expect(serveModels(['a/book', 'b/book'], { port: 0 })).rejects.toThrow(/other=b\/book/);
 });
