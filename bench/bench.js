@@ -56,7 +56,7 @@ const createModel = (input) =>
 /** Steps of one shape, each beside a measurement of the peak: medians of both, so that a drifting clock hits both alike. */
 async function measureSteps({ input, target, carryState, batch, sequence }) {
   const model = await createModel(input);
-  model.initialize();
+  await model.initialize();
   const call = {
     ids: randomIds((sequence + 1) * batch),
     count: 1,
@@ -89,7 +89,7 @@ async function measureSteps({ input, target, carryState, batch, sequence }) {
 
 async function measureSampling(streams) {
   const model = await createModel('onehot');
-  model.initialize();
+  await model.initialize();
   const count = streams === 1 ? 1000 : 200;
   const call = {
     ids: new Int32Array(streams).fill(1),

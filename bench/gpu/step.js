@@ -40,7 +40,7 @@ function ids(count) {
 // Seconds a step: calls of about 50 ms until `seconds` have passed, the median call.
 async function timeTraining(precision, batch) {
   const model = await addon.createModel(shape, { device: 'cuda', precision, algorithm: 'auto' });
-  model.initialize();
+  await model.initialize();
   const call = (count) => ({
     ids: ids(count * (steps + 1) * batch),
     count,
@@ -83,7 +83,7 @@ async function timeTraining(precision, batch) {
 
 async function timeSampling(streams) {
   const model = await addon.createModel({ ...shape, input: 'onehot' }, { device: 'cuda', precision: 'tf32' });
-  model.initialize();
+  await model.initialize();
   const call = (count) => ({
     ids: ids(streams),
     streams,

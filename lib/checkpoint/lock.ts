@@ -1,6 +1,6 @@
 /**
  * One trainer a directory. The lock is the kernel's, on the file `lock`: it goes to one opening of that file, and ends by itself with
- * its process, however that ends (docs/adr/0010-kernel-lock.md). What the file says is for people, and for the message of who is refused.
+ * its process, however that ends (docs/adr/0012-kernel-lock.md). What the file says is for people, and for the message of who is refused.
  */
 import { type FileHandle, stat, unlink } from 'node:fs/promises';
 import { hostname } from 'node:os';

@@ -171,7 +171,7 @@ async function compareModels(check: CheckCase, cpu: NativeModel, gpu: NativeMode
   const compare = (what: string, allowed: number, expected: Values, actual: Values) => {
     found.push({ what, allowed, gap: difference(expected, actual) });
   };
-  cpu.initialize();
+  await cpu.initialize();
   const start = cpu.read('parameters');
   gpu.write('parameters', start);
 

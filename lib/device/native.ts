@@ -40,7 +40,7 @@ export interface NativeModelOptions {
   ordinal?: number;
   /** CPU threads. */
   threads?: number;
-  /** Fresh weights, as by {@link NativeModel.initialize}, but off the JavaScript thread: large ones take seconds. */
+  /** Fresh weights at once, as by {@link NativeModel.initialize}. */
   initialize?: boolean;
   precision?: Precision;
   /** cuDNN algorithm: 'auto' times the fast ones at creation. */
@@ -180,10 +180,10 @@ export interface NativeModel {
   readonly hostBytes: number;
   readonly deviceBytes: number;
   /**
-   * Glorot-uniform inputs and output, orthogonal recurrent, zero biases with forget bias 1, all from the seed. At once, on the
-   * calling thread: {@link NativeModelOptions.initialize} does it beside it.
+   * Glorot-uniform inputs and output, orthogonal recurrent, zero biases with forget bias 1, all from the seed. A large model's take
+   * seconds; ended by {@link stop} it rejects with ERR_STOPPED, and leaves the weights of no use.
    */
-  initialize(): void;
+  initialize(): Promise<void>;
   trainSteps(call: NativeTrainCall): Promise<NativeTrainResult>;
   /** Nats of each target: [T, B] or, for target 'last', [B]. */
   evaluate(call: NativeEvaluateCall): Promise<Float32Array>;
@@ -258,6 +258,11 @@ export interface NativeAddon {
    * False if another has it. Rejects with ERR_CANNOT_LOCK where the file system cannot lock.
    */
   lockFile(descriptor: number): Promise<boolean>;
+  /**
+   * Ends the process with that code after so many milliseconds, whatever it is doing then, unless it has ended before. For an end that
+   * must not wait, as `process.exit()` does for a disk that gives no answer.
+   */
+  exitWithin(code: number, milliseconds: number): void;
 }
 
 /** Where the package's root is, seen from dist/ and from lib/ alike. */
@@ -334,6 +339,7 @@ export function fromNative(error: unknown): unknown {
       return new DeviceError(message, { cause: error, code });
     case 'ERR_INVALID_ARGUMENT':
     case 'ERR_BUSY':
+    case 'ERR_STOPPED':
     case 'ERR_DISPOSED':
       return new CudnnLstmError(code, message, exitCodes.runtime, { cause: error });
     default:

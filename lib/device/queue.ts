@@ -83,7 +83,7 @@ export function queued(model: NativeModel): QueuedModel {
         model.stepCount = value;
       });
     },
-    initialize: () => now(() => model.initialize()),
+    initialize: () => call(() => model.initialize()),
     trainSteps: (args) => call(() => model.trainSteps(args)),
     evaluate: (args) => call(() => model.evaluate(args)),
     resetEvaluationState: () => inTurn(() => model.resetEvaluationState()),

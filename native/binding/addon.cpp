@@ -1,8 +1,13 @@
 // The addon's module object: one a JavaScript environment, no globals, so every worker thread can load it.
 #include <napi.h>
 
+#include <chrono>
+#include <cstdlib>
 #include <limits>
+#include <memory>
 #include <mutex>
+#include <system_error>
+#include <thread>
 
 #include "binding/convert.h"
 #include "binding/file_lock.h"
@@ -28,22 +33,24 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
     std::call_once(prepared, cuda::prepare_process);
 #endif
     model_ = Napi::Persistent(Model::define(env));
+    tasks_ = std::make_unique<Tasks>(env);
     stop_at_exit(env);
     DefineAddon(
         exports,
         {InstanceMethod("createModel", &LstmAddon::create_model), InstanceMethod("cpuInfo", &LstmAddon::cpu_info),
          InstanceMethod("cudaInfo", &LstmAddon::cuda_info), InstanceMethod("gpuUsage", &LstmAddon::gpu_usage),
-         InstanceMethod("measurePeak", &LstmAddon::measure_peak), InstanceMethod("lockFile", &LstmAddon::lock_file)});
+         InstanceMethod("measurePeak", &LstmAddon::measure_peak), InstanceMethod("lockFile", &LstmAddon::lock_file),
+         InstanceMethod("exitWithin", &LstmAddon::exit_within)});
   }
 
+  Tasks& tasks() { return *tasks_; }
+
  private:
-  // Node ends a process, or a worker that calls process.exit(), only when the calls that run have ended: ends them
-  // early. (A worker that is terminated from outside tells nobody, and waits for the step that it is in.)
+  // process.exit() of the main thread ends the process without the clean-up hooks of its environment: calls are ended
+  // before. (Those of a worker, also one that is terminated, end by a hook.)
   void stop_at_exit(Napi::Env env) {
     const Napi::Object process = env.Global().Get("process").As<Napi::Object>();
-    const Napi::Function stop = Napi::Function::New(env, [living = living_](const Napi::CallbackInfo&) {
-      for (ModelState* state : *living) state->stop.store(true);
-    });
+    const Napi::Function stop = Napi::Function::New(env, [this](const Napi::CallbackInfo&) { tasks_->stop(); });
     process.Get("on").As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), stop});
   }
 
@@ -73,15 +80,15 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
       }
       const bool initialized = options.Get("initialize").ToBoolean().Value();
       auto backend = std::make_shared<std::unique_ptr<Backend>>();
-      return Task::start(
-          env,
-          [backend, make, initialized] {
+      return tasks_->start(
+          env, std::make_shared<StopFlag>(false),
+          [backend, make, initialized](const StopFlag& stop) {
             *backend = make();
-            if (initialized) initialize_parameters(**backend);
+            if (initialized) initialize_parameters(**backend, stop);
           },
           [this, backend](Napi::Env inner) -> Napi::Value {
             const Napi::Object model = model_.New({});
-            Model::Unwrap(model)->adopt(inner, std::move(*backend), living_);
+            Model::Unwrap(model)->adopt(inner, std::move(*backend));
             return model;
           });
     });
@@ -103,8 +110,8 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
 #ifdef CUDNN_LSTM_CUDA
     return guarded(info.Env(), [&] { return start_cuda_info(info); });
 #else
-    return Task::start(
-        info.Env(), [] {},
+    return tasks_->start(
+        info.Env(), std::make_shared<StopFlag>(false), [](const StopFlag&) {},
         [](Napi::Env env) -> Napi::Value {
           Napi::Object result = Napi::Object::New(env);
           set_own(result, "compiled", false);
@@ -122,8 +129,9 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
 #ifdef CUDNN_LSTM_CUDA
     return guarded(info.Env(), [&] { return read_gpu_usage(info); });
 #else
-    return Task::start(
-        info.Env(), [] {}, [](Napi::Env env) -> Napi::Value { return env.Null(); });
+    return tasks_->start(
+        info.Env(), std::make_shared<StopFlag>(false), [](const StopFlag&) {},
+        [](Napi::Env env) -> Napi::Value { return env.Null(); });
 #endif
   }
 
@@ -132,8 +140,9 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
       const int threads = to_int(info[0], "threads", 1, kMostThreads);
       const int milliseconds = to_int(info[1], "milliseconds", 1, 60'000);
       auto peak = std::make_shared<double>(0);
-      return Task::start(
-          info.Env(), [=] { *peak = cpu::measure_peak(threads, milliseconds); },
+      return tasks_->start(
+          info.Env(), std::make_shared<StopFlag>(false),
+          [=](const StopFlag& stop) { *peak = cpu::measure_peak(threads, milliseconds, stop); },
           [peak](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, *peak); });
     });
   }
@@ -142,15 +151,34 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const int descriptor = to_int(info[0], "descriptor", 0, std::numeric_limits<int>::max());
       auto taken = std::make_shared<bool>(false);
-      return Task::start(
-          info.Env(), [=] { *taken = binding::lock_file(descriptor); },
+      return tasks_->start(
+          info.Env(), std::make_shared<StopFlag>(false),
+          [=](const StopFlag&) { *taken = binding::lock_file(descriptor); },
           [taken](Napi::Env env) -> Napi::Value { return Napi::Boolean::New(env, *taken); });
     });
   }
 
+  Napi::Value exit_within(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const int code = to_int(info[0], "code", 0, 255);
+      const int milliseconds = to_int(info[1], "milliseconds", 0, 60'000);
+      try {
+        std::thread([=] {
+          std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+          std::_Exit(code);
+        }).detach();
+      } catch (const std::system_error&) {
+        std::_Exit(code);  // no thread to wait in
+      }
+      return info.Env().Undefined();
+    });
+  }
+
   Napi::FunctionReference model_;
-  const std::shared_ptr<LivingModels> living_ = std::make_shared<LivingModels>();
+  std::unique_ptr<Tasks> tasks_;
 };
+
+Tasks& Tasks::of(Napi::Env env) { return env.GetInstanceData<LstmAddon>()->tasks(); }
 
 NODE_API_ADDON(LstmAddon)
 

@@ -93,17 +93,23 @@ Napi::Value start_cuda_info(const Napi::CallbackInfo& info) {
     if (!options.Get("openLibraries").IsUndefined()) open_always = get_bool(options, "openLibraries");
   }
   auto result = std::make_shared<cuda::CudaInfo>();
-  return Task::start(
-      info.Env(), [result, library_path, open_always] { *result = cuda::cuda_info(library_path, open_always); },
-      [result](Napi::Env env) { return to_object(env, *result); });
+  return Tasks::of(info.Env())
+      .start(
+          info.Env(), std::make_shared<StopFlag>(false),
+          [result, library_path, open_always](const StopFlag&) {
+            *result = cuda::cuda_info(library_path, open_always);
+          },
+          [result](Napi::Env env) { return to_object(env, *result); });
 }
 
 Napi::Value read_gpu_usage(const Napi::CallbackInfo& info) {
   const int ordinal = info[0].IsUndefined() ? 0 : to_int(info[0], "ordinal", 0, 1023);
   auto result = std::make_shared<std::optional<cuda::GpuUsage>>();
-  return Task::start(
-      info.Env(), [result, ordinal] { *result = cuda::gpu_usage(ordinal); },
-      [result](Napi::Env env) { return to_object(env, *result); });
+  return Tasks::of(info.Env())
+      .start(
+          info.Env(), std::make_shared<StopFlag>(false),
+          [result, ordinal](const StopFlag&) { *result = cuda::gpu_usage(ordinal); },
+          [result](Napi::Env env) { return to_object(env, *result); });
 }
 
 }  // namespace cudnn_lstm::binding

@@ -10,7 +10,8 @@
 
 namespace cudnn_lstm::binding {
 
-// What makes the backend on libuv's pool, from createModel's options: ordinal, precision, algorithm, libraryPath.
+// What makes the backend on a thread of the executor, from createModel's options: ordinal, precision, algorithm,
+// libraryPath.
 std::function<std::unique_ptr<Backend>()> cuda_factory(const ModelSpec& spec, const Napi::Object& options);
 
 // cudaInfo({ libraryPath, openLibraries }?): a promise of NativeCudaInfo (lib/native.ts).

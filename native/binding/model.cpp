@@ -1,5 +1,6 @@
 #include "binding/model.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "binding/convert.h"
@@ -84,10 +85,16 @@ ModelSpec to_spec(const Napi::Object& object) {
   return spec;
 }
 
-void initialize_parameters(Backend& backend) {
-  std::vector<float> values(backend.layout().size());
-  initialize(backend.spec(), backend.layout(), values.data());
-  backend.write(Slot::parameters, values.data(), values.size());
+void initialize_parameters(Backend& backend, const StopFlag& stop) {
+  constexpr std::size_t kPiece = std::size_t{1} << 20;  // written between two looks at the stop flag
+  const std::size_t size = backend.layout().size();
+  const std::unique_ptr<float[]> values(new float[size]);  // not zeroed: that alone takes long
+  bool whole = initialize(backend.spec(), backend.layout(), values.get(), stop);
+  for (std::size_t at = 0; at < size && whole; at += kPiece) {
+    whole = !stop.load(std::memory_order_relaxed);
+    if (whole) backend.write_range(Slot::parameters, at, values.get() + at, std::min(kPiece, size - at));
+  }
+  if (!whole) throw Error(kStopped, "stopped before all weights were made");
 }
 
 Napi::Function Model::define(Napi::Env env) {
@@ -111,17 +118,14 @@ Model::Model(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Model>(info), st
   state_->disposed = true;
 }
 
-void Model::adopt(Napi::Env env, std::unique_ptr<Backend> backend, std::shared_ptr<LivingModels> living) {
+void Model::adopt(Napi::Env env, std::unique_ptr<Backend> backend) {
   vocabulary_ = backend->spec().vocabulary;
   state_->backend = std::move(backend);
   state_->disposed = false;
-  living_ = std::move(living);
-  living_->insert(state_.get());
   report_memory(env);
 }
 
 Model::~Model() {
-  if (living_) living_->erase(state_.get());
   state_->stop.store(true);
   if (reported_bytes_ != 0) Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_bytes_);
 }
@@ -167,10 +171,13 @@ Napi::Promise Model::start(Napi::Env env, std::function<void(Backend&, const std
     report_memory(inner);
     Unref();
   };
-  auto execute = [state = state_, execution = std::move(execution)] { execution(*state->backend, state->stop); };
+  auto execute = [state = state_, execution = std::move(execution)](const StopFlag& stop) {
+    execution(*state->backend, stop);
+  };
   try {
     // To make a promise runs the hooks of async_hooks: the model is busy already.
-    return Task::start(env, std::move(execute), std::move(completion), end);
+    return Tasks::of(env).start(env, std::shared_ptr<StopFlag>(state_, &state_->stop), std::move(execute),
+                                std::move(completion), end);
   } catch (...) {
     end(env);
     throw;
@@ -233,8 +240,9 @@ void Model::set_step_count(const Napi::CallbackInfo& info, const Napi::Value& va
 
 Napi::Value Model::initialize(const Napi::CallbackInfo& info) {
   return enter(info, [&]() -> Napi::Value {
-    initialize_parameters(idle_backend());
-    return info.Env().Undefined();
+    return start(
+        info.Env(), [](Backend& backend, const StopFlag& stop) { initialize_parameters(backend, stop); },
+        [](Napi::Env env) -> Napi::Value { return env.Undefined(); });
   });
 }
 
@@ -274,7 +282,7 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
     auto state = state_;
     return start(
         info.Env(),
-        [call](Backend& backend, const std::atomic<bool>& stop) {
+        [call](Backend& backend, const StopFlag& stop) {
           call->completed = backend.train_steps(call->batch, call->optimizers.data(),
                                                 static_cast<int>(call->optimizers.size()), call->results.data(), stop);
           call->stopped = stop.load();
@@ -320,7 +328,7 @@ Napi::Value Model::evaluate(const Napi::CallbackInfo& info) {
     call->losses.assign(positions * call->batch.batch, std::nanf(""));
     return start(
         info.Env(),
-        [call](Backend& backend, const std::atomic<bool>& stop) {
+        [call](Backend& backend, const StopFlag& stop) {
           backend.evaluate(call->batch, call->dropout, call->mask_step, call->losses.data(), stop);
         },
         [call](Napi::Env env) -> Napi::Value { return to_typed_array<Napi::Float32Array>(env, call->losses); });
@@ -354,7 +362,7 @@ Napi::Value Model::sample(const Napi::CallbackInfo& info) {
     call->out.assign(call->arguments.streams.size() * call->arguments.count, 0);
     return start(
         info.Env(),
-        [call](Backend& backend, const std::atomic<bool>& stop) {
+        [call](Backend& backend, const StopFlag& stop) {
           const SampleArguments& arguments = call->arguments;
           if (arguments.state.empty()) {
             backend.reset_stream_state(static_cast<int>(arguments.streams.size()));
@@ -421,7 +429,7 @@ Napi::Value Model::logits(const Napi::CallbackInfo& info) {
     call->out.resize(call->ids.size() * spec.vocabulary);
     return start(
         info.Env(),
-        [call](Backend& backend, const std::atomic<bool>& stop) {
+        [call](Backend& backend, const StopFlag& stop) {
           backend.reset_stream_state(call->streams);
           if (!call->state.empty()) backend.write(Slot::stream_state, call->state.data(), call->state.size());
           for (std::size_t row = 0; row < call->ids.size() && !stop.load(); row += call->streams) {

@@ -6,7 +6,6 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <set>
 #include <vector>
 
 #include "core/backend.h"
@@ -22,16 +21,13 @@ struct ModelState {
   std::vector<std::int32_t> ids;  // likewise: memory of the last training call's, for the next one's (get_ids)
 };
 
-// The models of one JavaScript environment that are not collected yet.
-using LivingModels = std::set<ModelState*>;
-
 class Model final : public Napi::ObjectWrap<Model> {
  public:
   static Napi::Function define(Napi::Env env);
   // JavaScript can only make one that is as if disposed of; createModel lets it adopt a backend.
   explicit Model(const Napi::CallbackInfo& info);
   ~Model() override;
-  void adopt(Napi::Env env, std::unique_ptr<Backend> backend, std::shared_ptr<LivingModels> living);
+  void adopt(Napi::Env env, std::unique_ptr<Backend> backend);
 
  private:
   Napi::Value parameter_count(const Napi::CallbackInfo& info);
@@ -66,14 +62,13 @@ class Model final : public Napi::ObjectWrap<Model> {
   void report_memory(Napi::Env env);
 
   std::shared_ptr<ModelState> state_;
-  std::shared_ptr<LivingModels> living_;
   int vocabulary_ = 0;
   std::int64_t reported_bytes_ = 0;
 };
 
 ModelSpec to_spec(const Napi::Object& object);
 
-// Fresh weights, from the seed.
-void initialize_parameters(Backend& backend);
+// Fresh weights, from the seed. Throws Error(kStopped) if stopped, having written some of them or none.
+void initialize_parameters(Backend& backend, const std::atomic<bool>& stop);
 
 }  // namespace cudnn_lstm::binding

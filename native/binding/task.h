@@ -1,15 +1,19 @@
-// One asynchronous call: runs on libuv's pool, settles a promise. Errors carry their code across.
+// Asynchronous calls: each runs on a thread of the executor and settles a promise. Errors carry their code across.
 #pragma once
 
 #include <napi.h>
 
+#include <atomic>
 #include <exception>
 #include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
+#include "binding/executor.h"
 #include "binding/set_own.h"
 #include "core/error.h"
 
@@ -55,60 +59,46 @@ auto guarded(Napi::Env env, Body body) -> decltype(body()) {
   }
 }
 
-class Task final : public Napi::AsyncWorker {
+// Asks a call to end early; who runs it looks at it often.
+using StopFlag = std::atomic<bool>;
+
+// The calls of one JavaScript environment.
+class Tasks {
  public:
-  using Execution = std::function<void()>;                   // on the pool, no JavaScript
+  using Execution = std::function<void(const StopFlag&)>;    // on a thread, no JavaScript
   using Completion = std::function<Napi::Value(Napi::Env)>;  // on the JavaScript thread: makes the result
   using Always = std::function<void(Napi::Env)>;             // on the JavaScript thread, however it ended
 
-  static Napi::Promise start(Napi::Env env, Execution execution, Completion completion, Always always = {}) {
-    auto* task = new Task(env, std::move(execution), std::move(completion), std::move(always));
-    Napi::Promise promise = task->deferred_.Promise();
-    task->Queue();  // deletes itself when it has ended
-    return promise;
-  }
+  // Those of the addon that `env` has loaded.
+  static Tasks& of(Napi::Env env);
+
+  explicit Tasks(Napi::Env env);
+  Tasks(const Tasks&) = delete;
+  Tasks& operator=(const Tasks&) = delete;
+
+  Napi::Promise start(Napi::Env env, std::shared_ptr<StopFlag> stop, Execution execution, Completion completion,
+                      Always always = {});
+
+  // Stops all calls, and waits until they have ended, but not for one that cannot be stopped. For process.exit(), which
+  // would otherwise end the process under them.
+  void stop();
+  // The same for good: no JavaScript is run from here on.
+  void close();
 
  private:
-  Task(Napi::Env env, Execution execution, Completion completion, Always always)
-      : Napi::AsyncWorker(env, "cudnn-lstm"),
-        deferred_(Napi::Promise::Deferred::New(env)),
-        execution_(std::move(execution)),
-        completion_(std::move(completion)),
-        always_(std::move(always)) {}
+  struct Task;
+  // What a thread needs to hand back a task.
+  struct Return {
+    std::mutex mutex;
+    napi_threadsafe_function function = nullptr;  // nullptr: closed
+  };
 
-  void Execute() override {
-    try {
-      execution_();
-    } catch (const std::exception&) {
-      const Failure failure = current_failure();
-      code_ = failure.code;
-      SetError(failure.message);
-    }
-  }
-  void OnOK() override {
-    Napi::HandleScope scope(Env());
-    if (always_) always_(Env());
-    try {
-      deferred_.Resolve(completion_(Env()));
-    } catch (const Napi::Error& error) {
-      deferred_.Reject(error.Value());
-    } catch (const std::exception&) {
-      const Failure failure = current_failure();
-      deferred_.Reject(make_error(Env(), failure.code, failure.message).Value());
-    }
-  }
-  void OnError(const Napi::Error& error) override {
-    Napi::HandleScope scope(Env());
-    if (always_) always_(Env());
-    set_own(error.Value(), "code", code_);
-    deferred_.Reject(error.Value());
-  }
+  static void settle(napi_env env, napi_value callback, void* context, void* data);
+  void ask_to_stop();
 
-  Napi::Promise::Deferred deferred_;
-  Execution execution_;
-  Completion completion_;
-  Always always_;
-  std::string code_;
+  std::shared_ptr<Return> return_ = std::make_shared<Return>();
+  std::map<const Task*, std::shared_ptr<StopFlag>> running_;  // or waiting to
+  Executor executor_;
 };
 
 }  // namespace cudnn_lstm::binding

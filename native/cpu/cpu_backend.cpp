@@ -301,7 +301,7 @@ std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads) 
   return std::make_unique<CpuBackend>(spec, threads);
 }
 
-double measure_peak(int threads, int milliseconds) {
+double measure_peak(int threads, int milliseconds, const std::atomic<bool>& stop) {
   const KernelTable& kernels = choose_kernels();
   ThreadTeam team(threads);
   std::vector<AlignedBuffer<float>> sinks(team.size());
@@ -313,7 +313,7 @@ double measure_peak(int threads, int milliseconds) {
   const auto end = Clock::now() + std::chrono::milliseconds(milliseconds);
   double best = 0;
   // The best of many short bursts: a ceiling is what the machine can do, not what it did while something else ran.
-  while (Clock::now() < end) {
+  while (Clock::now() < end && !stop.load(std::memory_order_relaxed)) {
     std::vector<double> done(team.size());
     const auto start = Clock::now();
     team.run(team.size(), [&](int thread) { done[thread] = kernels.peak(400'000, sinks[thread].data()); });

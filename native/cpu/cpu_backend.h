@@ -197,6 +197,7 @@ class CpuBackend final : public Backend {
 std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads);
 
 // Fused multiply-adds in registers on `threads` threads for about `milliseconds`: GFLOP/s, the ceiling for any product.
-double measure_peak(int threads, int milliseconds);
+// Until `stop` is set.
+double measure_peak(int threads, int milliseconds, const std::atomic<bool>& stop);
 
 }  // namespace cudnn_lstm::cpu

@@ -21,7 +21,7 @@ using GraphExec = Owned<cudaGraphExec_t, cudaError_t>;
 Stream make_stream(bool urgent = false);
 Event make_event(bool timing = false);
 
-// Makes `ordinal` the thread's device: every call of a model starts with it, since a thread of libuv's pool serves all
+// Makes `ordinal` the thread's device: every call of a model starts with it, since a thread of the executor serves all
 // models. It stays so. Putting back what was there before, the default GPU 0 mostly, would make a context on a GPU that
 // nobody asked for: half a gigabyte there, and an error where another process has it for itself.
 void use_device(int ordinal);

@@ -22,7 +22,7 @@ function expect(ok, what) {
 
 async function makeModel() {
   const model = await addon.createModel(shape, { device, ...(device === 'cuda' ? { algorithm: 'standard' } : { threads: 1 }) });
-  model.initialize();
+  await model.initialize();
   return model;
 }
 
@@ -103,8 +103,8 @@ async function inWorkers() {
 function exitInMidCall() {
   const script = `
     const call = ${trainCall}; const [shape, steps, batch] = ${JSON.stringify([shape, steps, batch])};
-    require(process.argv[1]).createModel(shape, { device: process.argv[2] }).then((model) => {
-      model.initialize();
+    require(process.argv[1]).createModel(shape, { device: process.argv[2] }).then(async (model) => {
+      await model.initialize();
       (${trainForever})(model, call(8)).catch(() => {});
       setTimeout(() => process.exit(7), 100);
     });`;

@@ -80,7 +80,7 @@ async function parity() {
           const shape = spec(input, depth, dropout);
           const name = `${input}, ${depth} layers, dropout ${dropout}, ${target}${carryState ? ', carried' : ''}`;
           const [cpu, gpu] = [await onCpu(shape), await onGpu(shape)];
-          cpu.initialize();
+          await cpu.initialize();
           gpu.write('parameters', cpu.read('parameters'));
           const logits = { ids: makeIds(6 * 5, 3), streams: 5 };
           expect(difference(await cpu.logits(logits), await gpu.logits(logits)) <= 1e-5, `logits: ${name}`);
@@ -120,7 +120,7 @@ async function repeatAndResume(precision, algorithm) {
     };
   };
   const [once, twice, before] = [await onGpu(shape, options), await onGpu(shape, options), await onGpu(shape, options)];
-  for (const model of [once, twice, before]) model.initialize();
+  for (const model of [once, twice, before]) await model.initialize();
   const result = await once.trainSteps(call(0, all));
   expect(result.completed === all && result.losses.every(Number.isFinite), `${precision}, ${algorithm}: ${all} steps`);
   await twice.trainSteps(call(0, all));
@@ -152,7 +152,7 @@ async function repeatAndResume(precision, algorithm) {
 async function sampling() {
   const shape = spec('onehot', 2, 0.2);
   const [cpu, gpu] = [await onCpu(shape), await onGpu(shape)];
-  cpu.initialize();
+  await cpu.initialize();
   gpu.write('parameters', cpu.read('parameters'));
   const rules = { temperature: 0.8, topK: 20, topP: 0.95, minP: 0.001, penaltyWindow: 0, seed: 9, position: 5 };
   for (const streams of quick ? [1, 6] : [1, 64, 1024]) {
@@ -172,7 +172,7 @@ async function sampling() {
 async function memory() {
   const shape = spec('onehot', 2, 0, 256);
   const model = await onGpu(shape);
-  model.initialize();
+  await model.initialize();
   const info = await addon.cudaInfo();
   // The LSTM's output alone would take all the memory.
   const batch = Math.ceil(info.devices[0].memoryBytes / (100 * 256 * 4));
@@ -188,7 +188,7 @@ async function memory() {
   const freeOf = async () => (await addon.cudaInfo()).devices[0].freeBytes;
   const cycle = async () => {
     const made = await onGpu(spec('onehot', 2, 0.2));
-    made.initialize();
+    await made.initialize();
     await made.trainSteps(trainCall(8, 16, 2, 'every', true));
     made.dispose();
   };

@@ -139,7 +139,7 @@ describeCuda('the package on a stand-in for a GPU', () => {
       require(process.argv[1])
         .createModel(shape, { device: 'cuda', algorithm: 'persist-dynamic', libraryPath: process.argv[2] })
         .then(async (model) => {
-          model.initialize();
+          await model.initialize();
           await model.trainSteps(call);
           const { searched } = await require(process.argv[1]).cudaInfo({ libraryPath: process.argv[2] });
           console.log(model.description, searched.filter((line) => line.startsWith('NVRTC')).join());

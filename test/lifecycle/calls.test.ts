@@ -51,7 +51,7 @@ const longCall = () => trainCall(randomIds(count * 5 * 4, spec.vocabulary), 4, 4
 describe.each(devices)('$name', (device) => {
   it('refuses a second call, and everything that would disturb the first', async () => {
     const model = await createModel(spec, device);
-    model.initialize();
+    await model.initialize();
     const running = model.trainSteps(longCall());
     for (const [name, use] of Object.entries(uses)) {
       expect([name, await refusal(use, model)]).toEqual([name, 'ERR_BUSY']);
@@ -102,7 +102,7 @@ describe.each(devices)('$name', (device) => {
 
   it('is disposed of in the middle of a call, which ends early', async () => {
     const model = await createModel(spec, device);
-    model.initialize();
+    await model.initialize();
     const running = model.trainSteps(longCall());
     await setTimeout(30);
     model.dispose();

@@ -12,7 +12,7 @@ describe.each(devices)('$name', (device) => {
   test('starts as Keras does: Glorot limits, an orthogonal recurrent kernel, forget bias 1', async () => {
     const spec: Spec = { vocabulary: 47, layers: 2, hidden: 64, input: 'scalar', embedding: 0 };
     const model = await createModel(spec, device);
-    model.initialize();
+    await model.initialize();
     const values = model.read('parameters');
     const part = (name: string) => {
       const { offset, size } = model.parameters.find((p) => p.name === name)!;
@@ -52,7 +52,7 @@ describe.each(devices)('$name', (device) => {
 
   test('dropout: keyed by seed and step, and its gradient is that of its own loss', async () => {
     const model = await createModel(small, device, { dropout: 0.5 });
-    model.initialize();
+    await model.initialize();
     const ids = randomIds(7 * 20, 9);
     const masked = { ids, steps: 6, batch: 20, target: 'every' as const, carryState: false, dropout: true };
     const at = async (maskStep: number) => {
@@ -116,7 +116,7 @@ describe.each(devices)('$name', (device) => {
       const hashes = new Set<string>();
       for (const threads of device.device === 'cpu' ? [1, 2, 3, 8] : [1, 1]) {
         const model = await createModel(spec, device, { dropout: 0.2, threads });
-        model.initialize();
+        await model.initialize();
         const count = 3;
         await model.trainSteps(
           trainCall(randomIds(count * (steps + 1) * batch, spec.vocabulary), steps, batch, {
@@ -134,7 +134,7 @@ describe.each(devices)('$name', (device) => {
 
   test('one long window equals its pieces with the state carried', async () => {
     const model = await createModel(small, device);
-    model.initialize();
+    await model.initialize();
     const ids = randomIds(13 * 4, 9);
     const whole = await model.evaluate({
       ids,
@@ -159,7 +159,7 @@ describe.each(devices)('$name', (device) => {
 
   test('a step whose loss is not finite is not applied', async () => {
     const model = await createModel(small, device);
-    model.initialize();
+    await model.initialize();
     const values = model.read('parameters');
     values[3] = Number.NaN;
     model.write('parameters', values);
@@ -175,7 +175,7 @@ describe.each(devices)('$name', (device) => {
   test('stop() leaves the model at its last completed step', async () => {
     const spec: Spec = { vocabulary: 47, layers: 2, hidden: 128, input: 'onehot', embedding: 0 };
     const model = await createModel(spec, device);
-    model.initialize();
+    await model.initialize();
     const count = 200;
     const ids = randomIds(count * 51 * 16, 47);
     const call = trainCall(ids, 50, 16, { count, carryState: true });
@@ -187,7 +187,7 @@ describe.each(devices)('$name', (device) => {
     expect(completed).toBeLessThan(count);
     expect(model.stepCount).toBe(completed);
     const other = await createModel(spec, device);
-    other.initialize();
+    await other.initialize();
     if (completed > 0) {
       await other.trainSteps({
         ...call,
@@ -255,7 +255,7 @@ describe.each(devices)('$name', (device) => {
 
   test('64 streams draw what each draws alone, and chunks what one call draws', async () => {
     const model = await createModel(small, device);
-    model.initialize();
+    await model.initialize();
     const together = await model.sample(sampleCall(new Int32Array(64).fill(2), 20, sampling, { streams: 64 }));
     const first = await model.sample(sampleCall([2], 20, sampling));
     // Stream 0 has the coins of stream 0, alone or not.
@@ -270,7 +270,7 @@ describe.each(devices)('$name', (device) => {
 
   test('a sliding window is the logits of the window, run from zero state', async () => {
     const model = await createModel(small, device);
-    model.initialize();
+    await model.initialize();
     const prompt = [1, 5, 3, 2, 8, 0];
     const drawn = await model.sample(sampleCall(prompt, 5, { greedy: true }, { window: 4 }));
     const text = [...prompt];
@@ -317,7 +317,7 @@ describe.each(devices)('$name', (device) => {
 
   test('a second call, and a call after dispose, are refused by code', async () => {
     const model = await createModel(small, device);
-    model.initialize();
+    await model.initialize();
     const call = trainCall(randomIds(100 * 31 * 16, 9), 30, 16, { count: 100 });
     const running = model.trainSteps(call);
     expect(() => model.read('parameters')).toThrow(expect.objectContaining({ code: 'ERR_BUSY' }));

@@ -95,7 +95,7 @@ describe.each(devices)('$name', (device) => {
   test('draws each stream by its own options, whatever streams share the call', async () => {
     const spec = { vocabulary: 23, layers: 2, hidden: 20, input: 'onehot' as const, embedding: 0 };
     const model = await createModel(spec, device);
-    model.initialize();
+    await model.initialize();
     const all = Array.from({ length: 37 }, (_, s): NativeSamplingOptions => {
       const rule = Object.values(rules)[s % Object.keys(rules).length];
       const penalty = s % 3 === 0 ? { repetitionPenalty: 1.5, history: Int32Array.of(s % 23, 4) } : {};
@@ -175,7 +175,7 @@ describe.each(devices)('$name', (device) => {
     async (vocabulary) => {
       const spec = { vocabulary, layers: 1, hidden: 24, input: 'onehot' as const, embedding: 0 };
       const model = await createModel(spec, device);
-      model.initialize();
+      await model.initialize();
       const rivals = Math.min(5, vocabulary);
       const sampling = { temperature: 0.6, topK: 3, seed: 5, biasedIds: Int32Array.of(1), biases: Float32Array.of(1) };
       const plain = await model.sample(sampleCall([0, 1, 1], 12, sampling, { streams: 3 }));
@@ -205,7 +205,7 @@ describe.each(devices)('$name', (device) => {
   test('lets streams join and leave between calls, each with the text that it has alone', async () => {
     const [layers, hidden] = [2, 20];
     const model = await createModel({ vocabulary: 23, layers, hidden, input: 'onehot', embedding: 0 }, device);
-    model.initialize();
+    await model.initialize();
     const options = (s: number) => ({ temperature: 0.7 + 0.1 * s, seed: s, stream: 5 });
     const alone = [];
     for (let s = 0; s < 5; s++) alone.push([...(await model.sample(sampleCall([s], 24, options(s)))).ids]);

@@ -51,6 +51,7 @@ const entries = {
     call: (_, args) => addon.cudaInfo(...args),
   },
   gpuUsage: { alone: true, valid: () => [0], call: (_, args) => addon.gpuUsage(...args) },
+  lockFile: { alone: true, valid: () => [1e9], call: (_, args) => addon.lockFile(...args) }, // No such descriptor.
   measurePeak: { alone: true, valid: () => [1, 1], call: (_, args) => addon.measurePeak(...args) },
   constructor: { valid: () => [], call: (model, args) => new model.constructor(...args).dispose() },
   trainSteps: {
@@ -251,7 +252,8 @@ const count = (name, what) => {
   counts[name][what]++;
 };
 
-const codes = new Set(['ERR_INVALID_ARGUMENT', 'ERR_BUSY', 'ERR_DISPOSED', 'ERR_OUT_OF_MEMORY', 'ERR_DEVICE_UNAVAILABLE']);
+const codes = new Set(['ERR_INVALID_ARGUMENT', 'ERR_BUSY', 'ERR_DISPOSED', 'ERR_OUT_OF_MEMORY', 'ERR_DEVICE_UNAVAILABLE',
+  'ERR_STOPPED', 'ERR_CANNOT_LOCK']);
 /** Waits for a call; an error that is none of the addon's own is a failure. */
 async function attempt(call) {
   try {

@@ -26,7 +26,7 @@ async function refused(code, job) {
 async function useEverything(input) {
   const embedding = input === 'embedding' ? 5 : 0;
   const model = await loadNative().createModel({ ...shape, input, embedding }, cpu);
-  model.initialize();
+  await model.initialize();
   for (const target of ['every', 'last']) {
     await model.trainSteps({ ...trainCall({ count: 2 }), target });
     await model.trainSteps({ ...trainCall({ batch: 40 }), target });

@@ -50,7 +50,7 @@ async function make(
       { device: 'cpu', threads: o.threads ?? 2 },
     ),
   );
-  native.initialize();
+  await native.initialize();
   const run = new MemoryRun();
   const metadata = { format: 'cudnn-lstm', formatVersion: 1, epoch: 0, step: 0 } as unknown as CheckpointMetadata;
   const trainer = new Trainer({
