@@ -92,9 +92,8 @@ async function inWorkers() {
   const worker = new Worker(__filename, { argv: process.argv.slice(2) });
   await new Promise((started) => worker.once('message', started));
   await pause(50);
-  const end = Date.now();
+  // It trains for ever: that this ends is what is tried.
   await worker.terminate();
-  expect(Date.now() - end < 10_000, `a worker was terminated in mid-call, in ${Date.now() - end} ms`);
   const model = await makeModel();
   expect((await model.trainSteps(trainCall(3))).completed === 3, 'other threads train');
   model.dispose();
@@ -108,9 +107,8 @@ function exitInMidCall() {
       (${trainForever})(model, call(8)).catch(() => {});
       setTimeout(() => process.exit(7), 100);
     });`;
-  const start = Date.now();
   const result = spawnSync(process.execPath, ['-e', script, addonPath, device], { encoding: 'utf8', timeout: 60_000 });
-  expect(result.status === 7, `an exit in mid-call: ${result.signal ?? result.status} ${result.stderr}, ${Date.now() - start} ms`);
+  expect(result.status === 7, `an exit in mid-call: ${result.signal ?? result.status} ${result.stderr}`);
 }
 
 async function main() {

@@ -1,0 +1,35 @@
+/** Rules that hold for every file of the repository. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { globSync } from 'tinyglobby';
+import { packageRoot } from '../../lib/device/native';
+
+function files(...patterns: string[]): string[] {
+  const ignore = ['**/node_modules/**', 'docs/api/**'];
+  return globSync(patterns, { cwd: packageRoot, ignore }).sort();
+}
+
+/** `file:line: text` of each line that matches, in files other than those given. */
+function lines(pattern: RegExp, names: readonly string[], except: readonly string[] = []): string[] {
+  return names
+    .filter((name) => !except.includes(name))
+    .flatMap((name) =>
+      readFileSync(join(packageRoot, name), 'utf8')
+        .split('\n')
+        .flatMap((line, i) => (pattern.test(line) ? [`${name}:${i + 1}: ${line.trim()}`] : [])),
+    );
+}
+
+it('no test looks at the clock: on a busy machine it would fail', () => {
+  const except = [
+    'test/unit/rules.test.ts',
+    // Ends counting where a failed test forgot to; nothing is expected of it.
+    'test/fixtures/turns.ts',
+    // Only prints it.
+    'test/lifecycle/programs/loading.js',
+    // Runs for a given time, with LONG=1 only, and is judged by memory.
+    'test/lifecycle/programs/soak.js',
+  ];
+  const clock = /performance\.now|Date\.now|hrtime|monitorEventLoopDelay/;
+  expect(lines(clock, files('test/**/*.{ts,js}'), except)).toEqual([]);
+});
