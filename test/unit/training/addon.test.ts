@@ -3,10 +3,12 @@ import { createHash } from 'node:crypto';
 import type { Checkpoint, CheckpointMetadata } from '../../../lib/checkpoint/checkpoint';
 import { MemoryIds } from '../../../lib/corpus/ids';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
-import { loadNative, type Slot } from '../../../lib/device/native';
+import { loadNative, type Optimizer, type Slot } from '../../../lib/device/native';
 import { queued } from '../../../lib/device/queue';
+import { resolveConfiguration } from '../../../lib/training/configuration';
 import type { EpochEvent, TrainingEvent } from '../../../lib/training/events';
-import type { TrainingOptions } from '../../../lib/training/options';
+import { optimizers } from '../../../lib/training/optimizers';
+import type { OptionName, TrainingOptions } from '../../../lib/training/options';
 import { presetOptions } from '../../../lib/training/presets';
 import { Trainer } from '../../../lib/training/trainer';
 import { MemoryRun } from '../../fixtures/memory-run';
@@ -88,6 +90,43 @@ it('learns', async () => {
   const epochs = (await collect(trainer)).filter((event): event is EpochEvent => event.type === 'epoch');
   expect(epochs.at(-1)?.validationLoss).toBeLessThan(0.7 * (epochs[0]?.validationLoss as number));
   native.dispose();
+});
+
+describe.each(Object.keys(optimizers) as Optimizer[])('%s', (optimizer) => {
+  const { epochs, batchSize, seqLength, hidden, warmup, patience, saveEvery } = small;
+  const given = { epochs, batchSize, seqLength, hidden, warmup, patience, saveEvery, sampleLength: 0, optimizer };
+  const { options, sources } = resolveConfiguration({ options: given });
+
+  it('has its own defaults, below what is given', () => {
+    for (const [name, value] of Object.entries(optimizers[optimizer].defaults)) {
+      expect(options[name as OptionName]).toBe(value);
+      expect(sources[name as OptionName]).toBe(`optimizer ${optimizer}`);
+      const own = resolveConfiguration({ options: { ...given, [name]: (value as number) / 2 } });
+      expect(own.options[name as OptionName]).toBe((value as number) / 2);
+    }
+  });
+
+  it('learns, keeps its slots and no others, and resumes from them bit for bit', async () => {
+    const whole = await make(options);
+    const epochs = (await collect(whole.trainer)).filter((event): event is EpochEvent => event.type === 'epoch');
+    expect(epochs.at(-1)?.validationLoss).toBeLessThan(0.9 * (epochs[0]?.validationLoss as number));
+    const first = await make(options, { threads: 1 });
+    for await (const event of first.trainer) if (event.type === 'step' && event.totalSteps >= 17) break;
+    const { slots } = optimizers[optimizer];
+    const all = ['firstMoments', 'secondMoments'] as const;
+    const checkpoint = first.run.last as Checkpoint;
+    expect(all.filter((slot) => checkpoint[slot] !== undefined)).toEqual(slots);
+    for (const slot of slots) expect(checkpoint[slot]?.some((value) => value !== 0)).toBe(true);
+    for (const slot of all) if (!slots.includes(slot)) expect(first.native.read(slot).every((v) => v === 0)).toBe(true);
+    const second = await make(options, { checkpoint, threads: 3 });
+    await collect(second.trainer);
+    expect(hash(second)).toBe(hash(whole));
+    for (const slot of slots) {
+      const { [slot]: _, ...less } = checkpoint;
+      await expect(make(options, { checkpoint: less as Checkpoint })).rejects.toThrow('it holds no training state');
+    }
+    for (const { native } of [whole, first, second]) native.dispose();
+  });
 });
 
 describe.each(['every', 'last'] as const)('target %s', (target) => {
