@@ -119,7 +119,7 @@ export const optionDefinitions = {
   ),
   input: choice(['scalar', 'onehot', 'embedding'], 'coding of a character', 'fixed'),
   embeddingSize: whole(1, 16_384, 'N', 'features of a character with --input embedding', 'fixed'),
-  optimizer: choice(['adam'], 'the rule by which gradients change the weights', 'fixed'),
+  optimizer: choice(['adam', 'adamw'], 'the rule by which gradients change the weights', 'fixed'),
   learningRate: above(0, 10, 'RATE', "the optimiser's step size, at its highest", 'changeable'),
   schedule: choice(
     ['constant', 'cosine', 'step', 'wsd'],
@@ -144,7 +144,7 @@ export const optionDefinitions = {
     0,
     100,
     'D',
-    'a step shrinks the weights, not the biases, by this times the learning rate, apart from the rule; 0: none',
+    'a step shrinks the weights, not the biases, by this times the learning rate, apart from the rule; 0: none (with --optimizer adamw: 0.01)',
     'changeable',
   ),
   clip: from(0, 1e9, 'NORM', "limit of the gradient's global norm; 0: none", 'changeable'),

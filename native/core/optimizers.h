@@ -13,8 +13,8 @@
 
 namespace cudnn_lstm {
 
-enum class Optimizer : int { adam };
-inline constexpr Optimizer kOptimizers[] = {Optimizer::adam};
+enum class Optimizer : int { adam, adamw };
+inline constexpr Optimizer kOptimizers[] = {Optimizer::adam, Optimizer::adamw};
 
 // What the caller says of one step. Before the rule, with every optimiser: the gradient g is scaled by clip / norm
 // where its global L2 norm is above clip (0: never), and every parameter but the biases is scaled by 1 - learning_rate
@@ -59,12 +59,25 @@ struct Adam {
   }
 };
 
+// AdamW (Loshchilov & Hutter 2019), with the epsilon of PyTorch's: Adam whose root is corrected before epsilon is
+// added. That is Adam with epsilon * sqrt(1 - beta2^t).
+struct AdamW : Adam {
+  static constexpr const char* kName = "adamw";
+
+  static void prepare(const OptimizerStep& step, double t, UpdateConstants& constants) {
+    Adam::prepare(step, t, constants);
+    constants.epsilon = static_cast<float>(step.epsilon * std::sqrt(1.0 - std::pow(step.beta2, t)));
+  }
+};
+
 // work(rule) with the rule of `optimizer`.
 template <class Work>
 CUDNN_LSTM_HD void with_rule(Optimizer optimizer, const Work& work) {
   switch (optimizer) {
     case Optimizer::adam:
       return work(Adam{});
+    case Optimizer::adamw:
+      return work(AdamW{});
   }
 }
 

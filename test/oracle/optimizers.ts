@@ -22,13 +22,21 @@ interface Memory {
 /** How much a parameter moves against its gradient `g`. */
 type Rule = (o: StepNumbers, t: number, g: number, memory: Memory) => number;
 
-export const rules: Readonly<Record<'adam', Rule>> = {
+export const rules: Readonly<Record<'adam' | 'adamw', Rule>> = {
   /** Kingma & Ba 2015, section 2, the form that Keras has too: epsilon is added to the root before its correction. */
   adam: (o, t, g, memory) => {
     memory.first = o.beta1 * memory.first + (1 - o.beta1) * g;
     memory.second = o.beta2 * memory.second + (1 - o.beta2) * g ** 2;
     const rate = (o.learningRate * Math.sqrt(1 - o.beta2 ** t)) / (1 - o.beta1 ** t);
     return (rate * memory.first) / (Math.sqrt(memory.second) + o.epsilon);
+  },
+
+  /** Loshchilov & Hutter 2019, algorithm 2. */
+  adamw: (o, t, g, memory) => {
+    memory.first = o.beta1 * memory.first + (1 - o.beta1) * g;
+    memory.second = o.beta2 * memory.second + (1 - o.beta2) * g ** 2;
+    const [first, second] = [memory.first / (1 - o.beta1 ** t), memory.second / (1 - o.beta2 ** t)];
+    return (o.learningRate * first) / (Math.sqrt(second) + o.epsilon);
   },
 };
 
