@@ -16,7 +16,7 @@ export type InputCoding = 'scalar' | 'onehot' | 'embedding';
 export type GateActivation = (typeof gateActivations)[number];
 export const gateActivations = ['sigmoid', 'hard_sigmoid', 'hard_sigmoid_relu6'] as const;
 export type Target = 'every' | 'last';
-export type Optimizer = 'adam' | 'adamw';
+export type Optimizer = 'adam' | 'adamw' | 'sgd';
 export type Precision = 'fp32' | 'tf32' | 'bf16' | 'fp16';
 export type Slot = 'parameters' | 'gradients' | 'firstMoments' | 'secondMoments' | 'trainingState' | 'streamState';
 

@@ -14,6 +14,7 @@ interface OptimizerDefinition {
 export const optimizers: Readonly<Record<Optimizer, OptimizerDefinition>> = {
   adam: { slots: ['firstMoments', 'secondMoments'], defaults: {} },
   adamw: { slots: ['firstMoments', 'secondMoments'], defaults: { weightDecay: 0.01 } },
+  sgd: { slots: [], defaults: { learningRate: 3 } },
 };
 
 /** What of the options a train call needs for its updates. */

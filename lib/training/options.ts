@@ -119,7 +119,7 @@ export const optionDefinitions = {
   ),
   input: choice(['scalar', 'onehot', 'embedding'], 'coding of a character', 'fixed'),
   embeddingSize: whole(1, 16_384, 'N', 'features of a character with --input embedding', 'fixed'),
-  optimizer: choice(['adam', 'adamw'], 'the rule by which gradients change the weights', 'fixed'),
+  optimizer: choice(['adam', 'adamw', 'sgd'], 'the rule by which gradients change the weights', 'fixed'),
   learningRate: above(0, 10, 'RATE', "the optimiser's step size, at its highest", 'changeable'),
   schedule: choice(
     ['constant', 'cosine', 'step', 'wsd'],

@@ -13,8 +13,8 @@
 
 namespace cudnn_lstm {
 
-enum class Optimizer : int { adam, adamw };
-inline constexpr Optimizer kOptimizers[] = {Optimizer::adam, Optimizer::adamw};
+enum class Optimizer : int { adam, adamw, sgd };
+inline constexpr Optimizer kOptimizers[] = {Optimizer::adam, Optimizer::adamw, Optimizer::sgd};
 
 // What the caller says of one step. Before the rule, with every optimiser: the gradient g is scaled by clip / norm
 // where its global L2 norm is above clip (0: never), and every parameter but the biases is scaled by 1 - learning_rate
@@ -70,6 +70,18 @@ struct AdamW : Adam {
   }
 };
 
+// Gradient descent: p -= learning_rate * g.
+struct Sgd {
+  static constexpr const char* kName = "sgd";
+  static constexpr bool kFirst = false, kSecond = false;
+
+  static void prepare(const OptimizerStep& step, double, UpdateConstants& constants) {
+    constants.rate = static_cast<float>(step.learning_rate);
+  }
+
+  CUDNN_LSTM_HD static float next(const UpdateConstants& c, float g, float&, float&, float p) { return p - c.rate * g; }
+};
+
 // work(rule) with the rule of `optimizer`.
 template <class Work>
 CUDNN_LSTM_HD void with_rule(Optimizer optimizer, const Work& work) {
@@ -78,6 +90,8 @@ CUDNN_LSTM_HD void with_rule(Optimizer optimizer, const Work& work) {
       return work(Adam{});
     case Optimizer::adamw:
       return work(AdamW{});
+    case Optimizer::sgd:
+      return work(Sgd{});
   }
 }
 

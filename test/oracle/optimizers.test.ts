@@ -9,6 +9,7 @@ const itWithTorch = itWhere(canRun(python, ['-c', 'import torch']), `${python} h
 const spelled: Readonly<Record<RuleName, string>> = {
   adam: 'torch.optim.Adam(p, lr=lr, betas=(b1, b2)), lambda t: eps / (1 - b2 ** t) ** 0.5',
   adamw: 'torch.optim.AdamW(p, lr=lr, betas=(b1, b2), weight_decay=0), lambda t: eps',
+  sgd: 'torch.optim.SGD(p, lr=lr), None',
 };
 
 const script = (cases: readonly { rule: RuleName }[]) => `

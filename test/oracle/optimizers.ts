@@ -22,7 +22,7 @@ interface Memory {
 /** How much a parameter moves against its gradient `g`. */
 type Rule = (o: StepNumbers, t: number, g: number, memory: Memory) => number;
 
-export const rules: Readonly<Record<'adam' | 'adamw', Rule>> = {
+export const rules: Readonly<Record<'adam' | 'adamw' | 'sgd', Rule>> = {
   /** Kingma & Ba 2015, section 2, the form that Keras has too: epsilon is added to the root before its correction. */
   adam: (o, t, g, memory) => {
     memory.first = o.beta1 * memory.first + (1 - o.beta1) * g;
@@ -38,6 +38,8 @@ export const rules: Readonly<Record<'adam' | 'adamw', Rule>> = {
     const [first, second] = [memory.first / (1 - o.beta1 ** t), memory.second / (1 - o.beta2 ** t)];
     return (o.learningRate * first) / (Math.sqrt(second) + o.epsilon);
   },
+
+  sgd: (o, _t, g) => o.learningRate * g,
 };
 
 export type RuleName = keyof typeof rules;

@@ -4,7 +4,7 @@ import { OracleOptimizer, type RuleName, ruleNames, type StepNumbers } from '../
 import { createModel, devices, generator, randomIds, relativeError, trainCall } from './harness';
 
 /** Rates at which ten steps move the weights about as far with each. */
-const rates: Record<RuleName, number> = { adam: 1e-2, adamw: 1e-2 };
+const rates: Record<RuleName, number> = { adam: 1e-2, adamw: 1e-2, sgd: 2 };
 
 const spec: Spec = { vocabulary: 9, layers: 2, hidden: 12, input: 'embedding', embedding: 5 };
 const { parts, size } = layoutOf(spec);
@@ -16,40 +16,44 @@ const start = Float32Array.from({ length: size }, () => random() * 0.3);
 describe.each(devices)('$name', (device) => {
   describe.each(ruleNames)('%s', (rule) => {
     test.each([
-      { clip: 0, weightDecay: 0 },
-      { clip: 0.05, weightDecay: 0 },
-      { clip: 0, weightDecay: 2 },
-    ])('ten steps, clip $clip, weight decay $weightDecay, carried state, a smaller last batch', async (o) => {
-      const numbers: StepNumbers = { learningRate: rates[rule], beta1: 0.9, beta2: 0.99, epsilon: 1e-4, ...o };
-      const model = await createModel(spec, device);
-      try {
-        model.write('parameters', start);
-        const parameters = Float64Array.from(start);
-        const optimizer = new OracleOptimizer(rule, size, (k) => !isBias(k));
-        let state = zeroState(spec, 6);
-        for (let step = 0; step < 10; step++) {
-          const batch = step === 9 ? 3 : 6;
-          const ids = randomIds(5 * batch, 9, step + 1);
-          // Another batch size cannot continue from the state of the one before: it starts from zero.
-          if (batch !== 6) state = zeroState(spec, batch);
-          const expected = run(spec, parameters, ids, 4, batch, 'every', state);
-          state = expected.state;
-          optimizer.step(parameters, expected.gradient, numbers);
-          const { learningRate, ...given } = numbers;
-          const call = { carryState: true, optimizer: rule, ...given, learningRates: Float64Array.of(learningRate) };
-          const { losses } = await model.trainSteps(trainCall(ids, 4, batch, call));
-          expect(Math.abs(losses[0]! / expected.loss - 1)).toBeLessThan(1e-5);
+      { clip: 0, decay: 0 },
+      { clip: 0.05, decay: 0 },
+      { clip: 0, decay: 0.02 },
+    ])(
+      'ten steps, clip $clip, weights decaying by $decay, carried state, a smaller last batch',
+      async ({ clip, decay }) => {
+        const [learningRate, weightDecay] = [rates[rule], decay / rates[rule]];
+        const numbers: StepNumbers = { learningRate, beta1: 0.9, beta2: 0.99, epsilon: 1e-4, clip, weightDecay };
+        const model = await createModel(spec, device);
+        try {
+          model.write('parameters', start);
+          const parameters = Float64Array.from(start);
+          const optimizer = new OracleOptimizer(rule, size, (k) => !isBias(k));
+          let state = zeroState(spec, 6);
+          for (let step = 0; step < 10; step++) {
+            const batch = step === 9 ? 3 : 6;
+            const ids = randomIds(5 * batch, 9, step + 1);
+            // Another batch size cannot continue from the state of the one before: it starts from zero.
+            if (batch !== 6) state = zeroState(spec, batch);
+            const expected = run(spec, parameters, ids, 4, batch, 'every', state);
+            state = expected.state;
+            optimizer.step(parameters, expected.gradient, numbers);
+            const { learningRate: _, ...given } = numbers;
+            const call = { carryState: true, optimizer: rule, ...given, learningRates: Float64Array.of(learningRate) };
+            const { losses } = await model.trainSteps(trainCall(ids, 4, batch, call));
+            expect(Math.abs(losses[0]! / expected.loss - 1)).toBeLessThan(1e-5);
+          }
+          expect(model.stepCount).toBe(10);
+          // The steps moved the weights, so that what follows says something of them.
+          expect(relativeError(start, parameters)).toBeGreaterThan(0.02);
+          // A quotient of nearly nothing by nearly nothing is rounding: the bound is wider than the gradients' own.
+          expect(relativeError(model.read('parameters'), parameters)).toBeLessThan(1e-4);
+          expect(relativeError(model.read('firstMoments'), optimizer.first)).toBeLessThan(1e-3);
+          expect(relativeError(model.read('secondMoments'), optimizer.second)).toBeLessThan(1e-3);
+        } finally {
+          model.dispose();
         }
-        expect(model.stepCount).toBe(10);
-        // The steps moved the weights, so that what follows says something of them.
-        expect(relativeError(start, parameters)).toBeGreaterThan(0.02);
-        // A quotient of nearly nothing by nearly nothing is rounding: the bound is wider than the gradients' own.
-        expect(relativeError(model.read('parameters'), parameters)).toBeLessThan(1e-4);
-        expect(relativeError(model.read('firstMoments'), optimizer.first)).toBeLessThan(1e-3);
-        expect(relativeError(model.read('secondMoments'), optimizer.second)).toBeLessThan(1e-3);
-      } finally {
-        model.dispose();
-      }
-    });
+      },
+    );
   });
 });
