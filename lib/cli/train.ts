@@ -182,6 +182,7 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
     'beta1',
     'beta2',
     'epsilon',
+    'momentum',
     'weightDecay',
     'clip',
   ],

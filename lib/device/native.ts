@@ -75,6 +75,8 @@ export interface NativeTrainCall {
   clip: number;
   /** The rule by which gradients change the parameters: native/core/optimizers.h. Default 'adam'. */
   optimizer?: Optimizer;
+  /** Of 'sgd'. Default 0. */
+  momentum?: number;
   /** Every parameter but the biases is scaled by 1 - rate * weightDecay before the rule. Default 0. */
   weightDecay?: number;
 }

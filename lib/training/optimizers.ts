@@ -14,13 +14,13 @@ interface OptimizerDefinition {
 export const optimizers: Readonly<Record<Optimizer, OptimizerDefinition>> = {
   adam: { slots: ['firstMoments', 'secondMoments'], defaults: {} },
   adamw: { slots: ['firstMoments', 'secondMoments'], defaults: { weightDecay: 0.01 } },
-  sgd: { slots: [], defaults: { learningRate: 3 } },
+  sgd: { slots: ['firstMoments'], defaults: { learningRate: 1, momentum: 0.9 } },
 };
 
 /** What of the options a train call needs for its updates. */
 export function updateNumbers(
   options: TrainingOptions,
-): Pick<NativeTrainCall, 'optimizer' | 'beta1' | 'beta2' | 'epsilon' | 'clip' | 'weightDecay'> {
-  const { optimizer, beta1, beta2, epsilon, clip, weightDecay } = options;
-  return { optimizer, beta1, beta2, epsilon, clip, weightDecay };
+): Pick<NativeTrainCall, 'optimizer' | 'beta1' | 'beta2' | 'epsilon' | 'clip' | 'momentum' | 'weightDecay'> {
+  const { optimizer, beta1, beta2, epsilon, clip, momentum, weightDecay } = options;
+  return { optimizer, beta1, beta2, epsilon, clip, momentum, weightDecay };
 }

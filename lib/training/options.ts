@@ -140,6 +140,7 @@ export const optionDefinitions = {
   beta1: fromBelow(0, 1, 'B', "Adam's decay of the first moment", 'changeable'),
   beta2: fromBelow(0, 1, 'B', "Adam's decay of the second moment", 'changeable'),
   epsilon: above(0, 1, 'E', "Adam's epsilon, outside the root", 'changeable'),
+  momentum: fromBelow(0, 1, 'M', 'of --optimizer sgd: what a step keeps of the one before (sgd: 0.9)', 'changeable'),
   weightDecay: from(
     0,
     100,
@@ -239,6 +240,7 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   beta1: 0.9,
   beta2: 0.999,
   epsilon: 1e-7,
+  momentum: 0,
   weightDecay: 0,
   validationEvery: 1,
   seed: 1,

@@ -275,6 +275,7 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
     optimizer.epsilon = get_number(options, "epsilon");
     optimizer.clip = get_number(options, "clip");
     if (options.Has("optimizer")) optimizer.optimizer = to_optimizer(get_string(options, "optimizer"));
+    optimizer.momentum = get_number(options, "momentum", optimizer.momentum);
     optimizer.weight_decay = get_number(options, "weightDecay", optimizer.weight_decay);
     call->optimizers.assign(count, optimizer);
     for (int i = 0; i < count; ++i) call->optimizers[i].learning_rate = rates[i];

@@ -27,6 +27,7 @@ struct OptimizerStep {
   double clip = 0;
   Optimizer optimizer = Optimizer::adam;
   double weight_decay = 0;
+  double momentum = 0;
 };
 
 // The numbers of one step as rules read them.
@@ -37,6 +38,7 @@ struct UpdateConstants {
   float beta1;
   float beta2;
   float epsilon;
+  float momentum;
 };
 
 // Adam (Kingma & Ba 2015, the form at the end of its section 2, which is Keras'): with step t counted from 1,
@@ -70,16 +72,19 @@ struct AdamW : Adam {
   }
 };
 
-// Gradient descent: p -= learning_rate * g.
+// Gradient descent with a heavy ball (Polyak 1964), as PyTorch has it: m = momentum * m + g,  p -= learning_rate * m.
 struct Sgd {
   static constexpr const char* kName = "sgd";
-  static constexpr bool kFirst = false, kSecond = false;
+  static constexpr bool kFirst = true, kSecond = false;
 
   static void prepare(const OptimizerStep& step, double, UpdateConstants& constants) {
     constants.rate = static_cast<float>(step.learning_rate);
   }
 
-  CUDNN_LSTM_HD static float next(const UpdateConstants& c, float g, float&, float&, float p) { return p - c.rate * g; }
+  CUDNN_LSTM_HD static float next(const UpdateConstants& c, float g, float& m, float&, float p) {
+    m = c.momentum * m + g;
+    return p - c.rate * m;
+  }
 };
 
 // work(rule) with the rule of `optimizer`.

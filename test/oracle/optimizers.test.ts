@@ -1,6 +1,6 @@
 /** The oracle's optimisers against PyTorch's own, in float64. CUDNN_LSTM_PYTHON names the interpreter; default python3. */
 import { canRun, itWhere, run } from '../fixtures/child';
-import { OracleOptimizer, type RuleName, ruleNames, type StepNumbers } from './optimizers';
+import { OracleOptimizer, type RuleName, ruleNames } from './optimizers';
 
 const python = process.env.CUDNN_LSTM_PYTHON || 'python3';
 const itWithTorch = itWhere(canRun(python, ['-c', 'import torch']), `${python} has no torch: name one that has`);
@@ -9,7 +9,7 @@ const itWithTorch = itWhere(canRun(python, ['-c', 'import torch']), `${python} h
 const spelled: Readonly<Record<RuleName, string>> = {
   adam: 'torch.optim.Adam(p, lr=lr, betas=(b1, b2)), lambda t: eps / (1 - b2 ** t) ** 0.5',
   adamw: 'torch.optim.AdamW(p, lr=lr, betas=(b1, b2), weight_decay=0), lambda t: eps',
-  sgd: 'torch.optim.SGD(p, lr=lr), None',
+  sgd: 'torch.optim.SGD(p, lr=lr, momentum=mu), None',
 };
 
 const script = (cases: readonly { rule: RuleName }[]) => `
@@ -18,7 +18,7 @@ cases, start, gradients = json.loads(sys.argv[1])
 makers = [${cases.map(({ rule }) => `lambda p: (${spelled[rule]})`)}]
 results = []
 for make, o in zip(makers, cases):
-    lr, b1, b2, eps = o["learningRate"], o["beta1"], o["beta2"], o["epsilon"]
+    lr, b1, b2, eps, mu = o["learningRate"], o["beta1"], o["beta2"], o["epsilon"], o["momentum"]
     weights = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
     optimizer, epsilon_of = make([weights])
     for t, gradient in enumerate(gradients, 1):
@@ -31,12 +31,14 @@ for make, o in zip(makers, cases):
 print(json.dumps(results))
 `;
 
-const numbers: StepNumbers = { learningRate: 0.03, beta1: 0.8, beta2: 0.95, epsilon: 1e-4, clip: 0, weightDecay: 0 };
+const numbers = { learningRate: 0.03, beta1: 0.8, beta2: 0.95, epsilon: 1e-4, clip: 0 };
 
 itWithTorch(
   "are PyTorch's",
   async () => {
-    const cases = ruleNames.flatMap((rule) => [0, 0.5].map((weightDecay) => ({ rule, ...numbers, weightDecay })));
+    const cases = ruleNames.flatMap((rule) =>
+      [0, 0.5].map((weightDecay) => ({ rule, ...numbers, weightDecay, momentum: 1.6 * weightDecay })),
+    );
     const start = [0.5, -1, 2, 0, 1e-3];
     const gradients = Array.from({ length: 7 }, (_, t) => start.map((_, k) => Math.sin(3 * t + k) * 10 ** (k - 3)));
     const { stdout } = await run(python, ['-c', script(cases), JSON.stringify([cases, start, gradients])]);

@@ -10,6 +10,7 @@ export interface StepNumbers {
   epsilon: number;
   /** Global-norm limit of the gradient; 0: none. */
   clip: number;
+  momentum: number;
   /** Apart from the rule, on all but the biases. */
   weightDecay: number;
 }
@@ -39,7 +40,10 @@ export const rules: Readonly<Record<'adam' | 'adamw' | 'sgd', Rule>> = {
     return (o.learningRate * first) / (Math.sqrt(second) + o.epsilon);
   },
 
-  sgd: (o, _t, g) => o.learningRate * g,
+  sgd: (o, _t, g, memory) => {
+    memory.first = o.momentum * memory.first + g;
+    return o.learningRate * memory.first;
+  },
 };
 
 export type RuleName = keyof typeof rules;

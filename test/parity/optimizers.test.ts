@@ -4,7 +4,7 @@ import { OracleOptimizer, type RuleName, ruleNames, type StepNumbers } from '../
 import { createModel, devices, generator, randomIds, relativeError, trainCall } from './harness';
 
 /** Rates at which ten steps move the weights about as far with each. */
-const rates: Record<RuleName, number> = { adam: 1e-2, adamw: 1e-2, sgd: 2 };
+const rates: Record<RuleName, number> = { adam: 1e-2, adamw: 1e-2, sgd: 0.5 };
 
 const spec: Spec = { vocabulary: 9, layers: 2, hidden: 12, input: 'embedding', embedding: 5 };
 const { parts, size } = layoutOf(spec);
@@ -23,7 +23,15 @@ describe.each(devices)('$name', (device) => {
       'ten steps, clip $clip, weights decaying by $decay, carried state, a smaller last batch',
       async ({ clip, decay }) => {
         const [learningRate, weightDecay] = [rates[rule], decay / rates[rule]];
-        const numbers: StepNumbers = { learningRate, beta1: 0.9, beta2: 0.99, epsilon: 1e-4, clip, weightDecay };
+        const numbers: StepNumbers = {
+          learningRate,
+          beta1: 0.9,
+          beta2: 0.99,
+          epsilon: 1e-4,
+          clip,
+          momentum: 0.8,
+          weightDecay,
+        };
         const model = await createModel(spec, device);
         try {
           model.write('parameters', start);

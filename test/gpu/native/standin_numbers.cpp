@@ -78,6 +78,7 @@ void optimizes_like_cpu(Optimizer optimizer, cuda::Algorithm algorithm) {
       optimizers[i].learning_rate = 1e-2 / (1 + i % 5);
       optimizers[i].epsilon = 1e-4;
       optimizers[i].weight_decay = i % 4;
+      optimizers[i].momentum = 0.8;
     }
     std::vector<StepResult> results(count);
     const Batch first{ids.data(), steps, batch, Target::every, true};
