@@ -16,7 +16,7 @@ export type InputCoding = 'scalar' | 'onehot' | 'embedding';
 export type GateActivation = (typeof gateActivations)[number];
 export const gateActivations = ['sigmoid', 'hard_sigmoid', 'hard_sigmoid_relu6'] as const;
 export type Target = 'every' | 'last';
-export type Optimizer = 'adam' | 'adamw' | 'sgd';
+export type Optimizer = 'adam' | 'adamw' | 'sgd' | 'rmsprop';
 export type Precision = 'fp32' | 'tf32' | 'bf16' | 'fp16';
 export type Slot = 'parameters' | 'gradients' | 'firstMoments' | 'secondMoments' | 'trainingState' | 'streamState';
 
@@ -75,7 +75,7 @@ export interface NativeTrainCall {
   clip: number;
   /** The rule by which gradients change the parameters: native/core/optimizers.h. Default 'adam'. */
   optimizer?: Optimizer;
-  /** Of 'sgd'. Default 0. */
+  /** Of 'sgd' and 'rmsprop'. Default 0. */
   momentum?: number;
   /** Every parameter but the biases is scaled by 1 - rate * weightDecay before the rule. Default 0. */
   weightDecay?: number;

@@ -15,6 +15,7 @@ export const optimizers: Readonly<Record<Optimizer, OptimizerDefinition>> = {
   adam: { slots: ['firstMoments', 'secondMoments'], defaults: {} },
   adamw: { slots: ['firstMoments', 'secondMoments'], defaults: { weightDecay: 0.01 } },
   sgd: { slots: ['firstMoments'], defaults: { learningRate: 1, momentum: 0.9 } },
+  rmsprop: { slots: ['firstMoments', 'secondMoments'], defaults: { learningRate: 3e-3, beta2: 0.99 } },
 };
 
 /** What of the options a train call needs for its updates. */

@@ -119,7 +119,7 @@ export const optionDefinitions = {
   ),
   input: choice(['scalar', 'onehot', 'embedding'], 'coding of a character', 'fixed'),
   embeddingSize: whole(1, 16_384, 'N', 'features of a character with --input embedding', 'fixed'),
-  optimizer: choice(['adam', 'adamw', 'sgd'], 'the rule by which gradients change the weights', 'fixed'),
+  optimizer: choice(['adam', 'adamw', 'sgd', 'rmsprop'], 'the rule by which gradients change the weights', 'fixed'),
   learningRate: above(0, 10, 'RATE', "the optimiser's step size, at its highest", 'changeable'),
   schedule: choice(
     ['constant', 'cosine', 'step', 'wsd'],
@@ -138,9 +138,15 @@ export const optionDefinitions = {
     'changeable',
   ),
   beta1: fromBelow(0, 1, 'B', "Adam's decay of the first moment", 'changeable'),
-  beta2: fromBelow(0, 1, 'B', "Adam's decay of the second moment", 'changeable'),
+  beta2: fromBelow(0, 1, 'B', "Adam's and RMSprop's decay of the second moment (rmsprop: 0.99)", 'changeable'),
   epsilon: above(0, 1, 'E', "Adam's epsilon, outside the root", 'changeable'),
-  momentum: fromBelow(0, 1, 'M', 'of --optimizer sgd: what a step keeps of the one before (sgd: 0.9)', 'changeable'),
+  momentum: fromBelow(
+    0,
+    1,
+    'M',
+    'of --optimizer sgd and rmsprop: what a step keeps of the one before (sgd: 0.9)',
+    'changeable',
+  ),
   weightDecay: from(
     0,
     100,

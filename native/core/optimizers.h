@@ -13,8 +13,8 @@
 
 namespace cudnn_lstm {
 
-enum class Optimizer : int { adam, adamw, sgd };
-inline constexpr Optimizer kOptimizers[] = {Optimizer::adam, Optimizer::adamw, Optimizer::sgd};
+enum class Optimizer : int { adam, adamw, sgd, rmsprop };
+inline constexpr Optimizer kOptimizers[] = {Optimizer::adam, Optimizer::adamw, Optimizer::sgd, Optimizer::rmsprop};
 
 // What the caller says of one step. Before the rule, with every optimiser: the gradient g is scaled by clip / norm
 // where its global L2 norm is above clip (0: never), and every parameter but the biases is scaled by 1 - learning_rate
@@ -87,6 +87,24 @@ struct Sgd {
   }
 };
 
+// RMSprop (Tieleman & Hinton 2012), as PyTorch has it:
+//   v += (1 - beta2) (g^2 - v),  m = momentum * m + g / (sqrt(v) + epsilon),  p -= learning_rate * m.
+struct RmsProp {
+  static constexpr const char* kName = "rmsprop";
+  static constexpr bool kFirst = true, kSecond = true;
+
+  static void prepare(const OptimizerStep& step, double, UpdateConstants& constants) {
+    constants.rate = static_cast<float>(step.learning_rate);
+    constants.epsilon = static_cast<float>(step.epsilon);
+  }
+
+  CUDNN_LSTM_HD static float next(const UpdateConstants& c, float g, float& m, float& v, float p) {
+    v = v + (1.0f - c.beta2) * (g * g - v);
+    m = c.momentum * m + g / (sqrtf(v) + c.epsilon);
+    return p - c.rate * m;
+  }
+};
+
 // work(rule) with the rule of `optimizer`.
 template <class Work>
 CUDNN_LSTM_HD void with_rule(Optimizer optimizer, const Work& work) {
@@ -97,6 +115,8 @@ CUDNN_LSTM_HD void with_rule(Optimizer optimizer, const Work& work) {
       return work(AdamW{});
     case Optimizer::sgd:
       return work(Sgd{});
+    case Optimizer::rmsprop:
+      return work(RmsProp{});
   }
 }
 

@@ -10,6 +10,7 @@ const spelled: Readonly<Record<RuleName, string>> = {
   adam: 'torch.optim.Adam(p, lr=lr, betas=(b1, b2)), lambda t: eps / (1 - b2 ** t) ** 0.5',
   adamw: 'torch.optim.AdamW(p, lr=lr, betas=(b1, b2), weight_decay=0), lambda t: eps',
   sgd: 'torch.optim.SGD(p, lr=lr, momentum=mu), None',
+  rmsprop: 'torch.optim.RMSprop(p, lr=lr, alpha=b2, eps=eps, momentum=mu), lambda t: eps',
 };
 
 const script = (cases: readonly { rule: RuleName }[]) => `

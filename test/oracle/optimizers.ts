@@ -23,7 +23,7 @@ interface Memory {
 /** How much a parameter moves against its gradient `g`. */
 type Rule = (o: StepNumbers, t: number, g: number, memory: Memory) => number;
 
-export const rules: Readonly<Record<'adam' | 'adamw' | 'sgd', Rule>> = {
+export const rules: Readonly<Record<'adam' | 'adamw' | 'sgd' | 'rmsprop', Rule>> = {
   /** Kingma & Ba 2015, section 2, the form that Keras has too: epsilon is added to the root before its correction. */
   adam: (o, t, g, memory) => {
     memory.first = o.beta1 * memory.first + (1 - o.beta1) * g;
@@ -42,6 +42,12 @@ export const rules: Readonly<Record<'adam' | 'adamw' | 'sgd', Rule>> = {
 
   sgd: (o, _t, g, memory) => {
     memory.first = o.momentum * memory.first + g;
+    return o.learningRate * memory.first;
+  },
+
+  rmsprop: (o, _t, g, memory) => {
+    memory.second = o.beta2 * memory.second + (1 - o.beta2) * g ** 2;
+    memory.first = o.momentum * memory.first + g / (Math.sqrt(memory.second) + o.epsilon);
     return o.learningRate * memory.first;
   },
 };

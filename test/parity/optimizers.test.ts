@@ -4,7 +4,7 @@ import { OracleOptimizer, type RuleName, ruleNames, type StepNumbers } from '../
 import { createModel, devices, generator, randomIds, relativeError, trainCall } from './harness';
 
 /** Rates at which ten steps move the weights about as far with each. */
-const rates: Record<RuleName, number> = { adam: 1e-2, adamw: 1e-2, sgd: 0.5 };
+const rates: Record<RuleName, number> = { adam: 1e-2, adamw: 1e-2, sgd: 0.5, rmsprop: 1e-3 };
 
 const spec: Spec = { vocabulary: 9, layers: 2, hidden: 12, input: 'embedding', embedding: 5 };
 const { parts, size } = layoutOf(spec);
