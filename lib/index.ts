@@ -52,6 +52,7 @@ export type {
   NativeSamplingOptions,
   NativeTrainCall,
   NativeTrainResult,
+  Optimizer,
   Precision,
   Slot,
   Target,
