@@ -13,8 +13,12 @@ export type InputCoding = 'scalar' | 'onehot' | 'embedding';
  * What opens and closes the gates i, f and o: `'sigmoid'`, or a straight line that approximates it: `'hard_sigmoid'`,
  * min(max(0.2 x + 0.5, 0), 1), of Keras before 3 and TensorFlow.js, and `'hard_sigmoid_relu6'`, min(max(x + 3, 0), 6) / 6, of Keras 3.
  */
-export type GateActivation = (typeof gateActivations)[number];
-export const gateActivations = ['sigmoid', 'hard_sigmoid', 'hard_sigmoid_relu6'] as const;
+export type GateActivation = 'sigmoid' | 'hard_sigmoid' | 'hard_sigmoid_relu6';
+export const gateActivations = [
+  'sigmoid',
+  'hard_sigmoid',
+  'hard_sigmoid_relu6',
+] as const satisfies readonly GateActivation[];
 export type Target = 'every' | 'last';
 export type Optimizer = 'adam' | 'adamw' | 'sgd' | 'rmsprop';
 export type Precision = 'fp32' | 'tf32' | 'bf16' | 'fp16';
