@@ -2,17 +2,19 @@
 # Runs the test suite again and again beside busy loops, as many as there are cores: a test that fails only then is a wrong test.
 #
 #   scripts/stress.sh [times, 20] [jest's arguments]   for instance: scripts/stress.sh 5 test/lifecycle
+#   LOOPS=0 scripts/stress.sh                          another number of busy loops: none on a machine that is busy already
 set -euo pipefail
 cd "$(dirname "$0")/.."
 times=${1:-20}
 shift || true
 loops=()
-trap 'kill "${loops[@]}"' EXIT
-for ((i = 0; i < $(nproc); i++)); do
+trap '[[ ${#loops[@]} -eq 0 ]] || kill "${loops[@]}"' EXIT
+for ((i = 0; i < ${LOOPS:-$(nproc)}; i++)); do
   (while :; do :; done) &
   loops+=($!)
 done
 failed=0
+echo "$times times beside ${#loops[@]} busy loops, load $(cut -d' ' -f1-3 /proc/loadavg)"
 for ((i = 1; i <= times; i++)); do
   began=$SECONDS
   if npx jest --ci "$@" >"stress-$i.log" 2>&1; then
@@ -24,4 +26,5 @@ for ((i = 1; i <= times; i++)); do
     grep '●' "stress-$i.log" | sort -u || true
   fi
 done
+echo "$((times - failed)) of $times runs passed"
 [[ $failed -eq 0 ]]

@@ -20,33 +20,33 @@ export interface ReadOptions {
   onFound: (source: Source, books: FoundBooks) => void;
 }
 
-async function* normalized(source: Source, o: ReadOptions): AsyncGenerator<string> {
-  const normalizer = new StreamNormalizer(o.normalization);
-  for await (const piece of readText(source, o.encoding, o.signal)) yield normalizer.push(piece);
+async function* normalized(source: Source, options: ReadOptions): AsyncGenerator<string> {
+  const normalizer = new StreamNormalizer(options.normalization);
+  for await (const piece of readText(source, options.encoding, options.signal)) yield normalizer.push(piece);
   yield normalizer.end();
 }
 
 /** A source's text, read once and held in memory. */
-export async function* heldText(source: Source, o: ReadOptions): AsyncGenerator<string> {
-  const finder = o.gutenberg === 'keep' ? undefined : new BookFinder();
+export async function* heldText(source: Source, options: ReadOptions): AsyncGenerator<string> {
+  const finder = options.gutenberg === 'keep' ? undefined : new BookFinder();
   const pieces: string[] = [];
-  for await (const piece of normalized(source, o)) {
+  for await (const piece of normalized(source, options)) {
     finder?.push(piece);
     pieces.push(piece);
   }
-  yield* cut(pieces, found(finder, source, o));
+  yield* cut(pieces, found(finder, source, options));
 }
 
 /** A source's text in memory that does not grow with it: it is read through first to find the frame. */
-export async function* streamedText(source: Source, o: ReadOptions): AsyncGenerator<string> {
-  const finder = o.gutenberg === 'keep' ? undefined : new BookFinder();
-  if (finder) for await (const piece of normalized(source, o)) finder.push(piece);
-  yield* cut(normalized(source, o), found(finder, source, o));
+export async function* streamedText(source: Source, options: ReadOptions): AsyncGenerator<string> {
+  const finder = options.gutenberg === 'keep' ? undefined : new BookFinder();
+  if (finder) for await (const piece of normalized(source, options)) finder.push(piece);
+  yield* cut(normalized(source, options), found(finder, source, options));
 }
 
-function found(finder: BookFinder | undefined, source: Source, o: ReadOptions): readonly BookRange[] {
+function found(finder: BookFinder | undefined, source: Source, options: ReadOptions): readonly BookRange[] {
   const books = finder?.end();
-  if (books) o.onFound(source, books);
+  if (books) options.onFound(source, books);
   return books?.books ?? [];
 }
 

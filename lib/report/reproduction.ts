@@ -81,36 +81,37 @@ const partialStride = 50;
  *
  * @throws UsageError, DataError, CheckpointError, DeviceError, TrainingError or DiskError, as training does.
  */
-export async function reproduce(o: ReproductionOptions): Promise<Reproduction> {
-  const sources = o.corpus?.length ? o.corpus : ['alice'];
+export async function reproduce(options: ReproductionOptions): Promise<Reproduction> {
+  const sources = options.corpus?.length ? options.corpus : ['alice'];
   if (sources.includes('-')) throw new UsageError('reproduce reads its corpus more than once: give a file, not -.');
-  checkOptions(o);
+  checkOptions(options);
   const began = performance.now();
-  const timeLeft = () => (o.maxTime === undefined ? undefined : o.maxTime - (performance.now() - began) / 1000);
-  const corpus = await openCorpus(sources, { lowercase: true, ...(o.signal ? { signal: o.signal } : {}) });
+  const timeLeft = () =>
+    options.maxTime === undefined ? undefined : options.maxTime - (performance.now() - began) / 1000;
+  const corpus = await openCorpus(sources, { lowercase: true, ...(options.signal ? { signal: options.signal } : {}) });
   try {
-    const runs = (o.runs ?? defaultRuns).map((epochs) => plan(o, epochs, sources, corpus));
+    const runs = (options.runs ?? defaultRuns).map((epochs) => plan(options, epochs, sources, corpus));
     for (const run of runs) await checkIdentity(run);
     const publish = async () => {
-      const report = await describe(o, runs, corpus);
-      await o.onReport?.(report);
+      const report = await describe(options, runs, corpus);
+      await options.onReport?.(report);
       return report;
     };
     for (const run of runs) {
       const seconds = timeLeft();
-      if (o.signal?.aborted || (seconds !== undefined && seconds <= 0)) break;
+      if (options.signal?.aborted || (seconds !== undefined && seconds <= 0)) break;
       try {
-        await trainRun(run, seconds, (event) => o.onEvent?.(run.epochs, event));
-        if ((await stateOf(run)) === 'finished') await evaluateRun(run, corpus, o.scoreEvery ?? 1, o);
+        await trainRun(run, seconds, (event) => options.onEvent?.(run.epochs, event));
+        if ((await stateOf(run)) === 'finished') await evaluateRun(run, corpus, options.scoreEvery ?? 1, options);
       } catch (error) {
-        if (!o.signal?.aborted || error !== o.signal.reason) throw error;
+        if (!options.signal?.aborted || error !== options.signal.reason) throw error;
       } finally {
         await publish();
       }
     }
     for (const run of runs) {
       const stride = (await stateOf(run)) === 'finished' ? 1 : partialStride;
-      await evaluateRun(run, corpus, o.scoreEvery ?? stride, o);
+      await evaluateRun(run, corpus, options.scoreEvery ?? stride, options);
     }
     return await publish();
   } finally {
@@ -135,8 +136,8 @@ function checkOptions({ runs = defaultRuns, seed = 0, scoreEvery = 1 }: Reproduc
   }
 }
 
-function plan(o: ReproductionOptions, epochs: number, sources: readonly string[], corpus: Corpus): PlannedRun {
-  const { out, seed = 0, overrides = {}, device, threads, check, onNote, signal } = o;
+function plan(options: ReproductionOptions, epochs: number, sources: readonly string[], corpus: Corpus): PlannedRun {
+  const { out, seed = 0, overrides = {}, device, threads, check, onNote, signal } = options;
   return {
     epochs,
     directory: join(out, `epochs-${epochs}`),
@@ -157,7 +158,11 @@ async function stateOf({ directory, epochs }: PlannedRun): Promise<RunReport['st
   return records.length > 0 || (await readRunRecord(directory)) ? 'partial' : 'not begun';
 }
 
-async function describe(o: ReproductionOptions, runs: readonly PlannedRun[], corpus: Corpus): Promise<Reproduction> {
+async function describe(
+  options: ReproductionOptions,
+  runs: readonly PlannedRun[],
+  corpus: Corpus,
+): Promise<Reproduction> {
   const reports = await Promise.all(runs.map(describeRun));
   return {
     partial: reports.some((run) => run.state !== 'finished' || !run.record?.evaluation?.windows),
@@ -176,7 +181,7 @@ async function describe(o: ReproductionOptions, runs: readonly PlannedRun[], cor
       symbols: corpus.vocabulary.size,
       sha256: corpus.sha256,
     },
-    overrides: { ...o.overrides },
+    overrides: { ...options.overrides },
     runs: reports,
   };
 }

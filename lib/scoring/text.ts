@@ -41,20 +41,20 @@ export interface OpenTextOptions {
 export async function openText(
   model: Pick<Reader, 'vocabulary' | 'metadata'>,
   source: string,
-  o: OpenTextOptions = {},
+  options: OpenTextOptions = {},
 ): Promise<OpenText> {
-  const options: CorpusOptions = {
+  const reading: CorpusOptions = {
     vocabulary: model.vocabulary,
     lowercase: model.metadata.normalization.lowercase,
     normalize: model.metadata.normalization.form ?? 'none',
     lineBreaks: model.metadata.normalization.lineBreaks,
     byteOrderMark: model.metadata.normalization.byteOrderMark,
-    ...(o.unknown === undefined ? {} : { unknown: o.unknown }),
-    ...(o.encoding === undefined ? {} : { encoding: o.encoding }),
-    ...(o.gutenberg === undefined ? {} : { gutenberg: o.gutenberg }),
-    ...(o.signal === undefined ? {} : { signal: o.signal }),
+    ...(options.unknown === undefined ? {} : { unknown: options.unknown }),
+    ...(options.encoding === undefined ? {} : { encoding: options.encoding }),
+    ...(options.gutenberg === undefined ? {} : { gutenberg: options.gutenberg }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
-  const { ids, skipped, notes, close } = await openCorpus([source], options);
+  const { ids, skipped, notes, close } = await openCorpus([source], reading);
   return { ids, skipped, notes, close };
 }
 
@@ -62,15 +62,15 @@ export async function openText(
 export async function readLines(
   model: Pick<Reader, 'normalize'>,
   source: string,
-  o: Omit<OpenTextOptions, 'unknown'> = {},
+  options: Omit<OpenTextOptions, 'unknown'> = {},
 ): Promise<{ lines: string[]; notes: string[] }> {
   const lines: string[] = [];
   const notes: string[] = [];
-  for (const file of await resolveSources([source], o.signal, (note) => notes.push(note))) {
+  for (const file of await resolveSources([source], options.signal, (note) => notes.push(note))) {
     const pieces: string[] = [];
-    for await (const piece of readText(file, o.encoding ?? 'utf8', o.signal)) pieces.push(piece);
+    for await (const piece of readText(file, options.encoding ?? 'utf8', options.signal)) pieces.push(piece);
     const text = model.normalize(pieces.join(''));
-    for (const line of withoutFrames(file.name, text, o.gutenberg, notes).split('\n')) lines.push(line);
+    for (const line of withoutFrames(file.name, text, options.gutenberg, notes).split('\n')) lines.push(line);
     if (lines.at(-1) === '') lines.pop(); // What follows the last line break is no line.
   }
   return { lines, notes };

@@ -44,8 +44,8 @@ type BatchOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' |
  *
  * @throws DataError if they are too few for B and T; it names what would fit.
  */
-export function createBatches(ids: IdSource, length: number, o: BatchOptions): BatchSource {
-  return o.target === 'every' ? new StreamBatches(ids, length, o) : new WindowBatches(ids, length, o);
+export function createBatches(ids: IdSource, length: number, options: BatchOptions): BatchSource {
+  return options.target === 'every' ? new StreamBatches(ids, length, options) : new WindowBatches(ids, length, options);
 }
 
 /**

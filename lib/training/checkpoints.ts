@@ -102,12 +102,12 @@ export function restorer(
   native: NativeModel,
   checkpoint: Checkpoint,
   path: string,
-  o: TrainingOptions,
+  options: TrainingOptions,
 ): () => Promise<void> {
   const { parameters, trainingState, metadata } = checkpoint;
-  const { slots } = optimizers[o.optimizer];
+  const { slots } = optimizers[options.optimizer];
   const training = metadata.training;
-  const midEpoch = o.target === 'every' && (training?.batchInEpoch ?? 0) > 0;
+  const midEpoch = options.target === 'every' && (training?.batchInEpoch ?? 0) > 0;
   if (!training || slots.some((slot) => !checkpoint[slot]) || (midEpoch && !trainingState)) {
     throw new CheckpointError(
       `${path} cannot be resumed: it holds no training state (a best checkpoint has none; resume the run's directory).`,

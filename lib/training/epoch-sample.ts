@@ -17,25 +17,25 @@ export async function drawSample(
   ids: IdSource,
   trainingLength: number,
   epoch: number,
-  o: Pick<TrainingOptions, 'target' | 'seqLength' | 'seed' | 'sampleLength' | 'sampleTemperature'>,
+  options: Pick<TrainingOptions, 'target' | 'seqLength' | 'seed' | 'sampleLength' | 'sampleTemperature'>,
   signal?: AbortSignal,
 ): Promise<{ prompt: string; text: string }> {
-  const windowed = o.target === 'last';
-  const start = windowed ? keyedInteger(trainingLength - o.seqLength, 'sample', o.seed, epoch) : 0;
+  const windowed = options.target === 'last';
+  const start = windowed ? keyedInteger(trainingLength - options.seqLength, 'sample', options.seed, epoch) : 0;
   const prompt = windowed
-    ? Int32Array.from(ids.read(start, o.seqLength))
+    ? Int32Array.from(ids.read(start, options.seqLength))
     : Int32Array.of(vocabulary.idOf('\n') ?? vocabulary.idOf(' ') ?? 0);
   let text = '';
   for await (const piece of generatePieces(native, vocabulary, {
     prompt,
-    length: o.sampleLength,
+    length: options.sampleLength,
     streams: 1,
-    window: windowed ? o.seqLength : 0,
+    window: windowed ? options.seqLength : 0,
     stop: [],
     keepStop: false,
     sampling: checkSamplingOptions({
-      temperature: o.sampleTemperature,
-      seed: keyedInteger(2 ** 32, 'draws', o.seed, epoch),
+      temperature: options.sampleTemperature,
+      seed: keyedInteger(2 ** 32, 'draws', options.seed, epoch),
     }),
     signal,
   })) {

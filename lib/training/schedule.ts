@@ -14,35 +14,45 @@ export type ScheduleOptions = Pick<
  * epochs; or wsd (warm-up, stable, decay), constant until the last `decayShare` of all steps and then down to
  * `finalLearningRate` in a straight line (Hu et al. 2024; Hägele et al. 2024).
  */
-export function learningRateAt(o: ScheduleOptions, step: number, totalSteps: number, stepsPerEpoch: number): number {
-  const rate = scheduledRate(o, step, totalSteps, stepsPerEpoch);
-  return step < o.warmup ? (rate * (step + 1)) / o.warmup : rate;
+export function learningRateAt(
+  options: ScheduleOptions,
+  step: number,
+  totalSteps: number,
+  stepsPerEpoch: number,
+): number {
+  const rate = scheduledRate(options, step, totalSteps, stepsPerEpoch);
+  return step < options.warmup ? (rate * (step + 1)) / options.warmup : rate;
 }
 
-function scheduledRate(o: ScheduleOptions, step: number, totalSteps: number, stepsPerEpoch: number): number {
-  switch (o.schedule) {
+function scheduledRate(options: ScheduleOptions, step: number, totalSteps: number, stepsPerEpoch: number): number {
+  switch (options.schedule) {
     case 'constant':
-      return o.learningRate;
+      return options.learningRate;
     case 'cosine': {
-      const progress = Math.min(1, Math.max(0, step - o.warmup) / Math.max(1, totalSteps - o.warmup));
-      return o.finalLearningRate + (o.learningRate - o.finalLearningRate) * 0.5 * (1 + Math.cos(Math.PI * progress));
+      const progress = Math.min(1, Math.max(0, step - options.warmup) / Math.max(1, totalSteps - options.warmup));
+      return (
+        options.finalLearningRate +
+        (options.learningRate - options.finalLearningRate) * 0.5 * (1 + Math.cos(Math.PI * progress))
+      );
     }
     case 'wsd': {
-      const progress = Math.min(1, Math.max(0, 1 - (totalSteps - step) / (o.decayShare * totalSteps)));
-      return o.learningRate + (o.finalLearningRate - o.learningRate) * progress;
+      const progress = Math.min(1, Math.max(0, 1 - (totalSteps - step) / (options.decayShare * totalSteps)));
+      return options.learningRate + (options.finalLearningRate - options.learningRate) * progress;
     }
     case 'step':
-      return o.learningRate * o.decayFactor ** Math.floor(Math.floor(step / stepsPerEpoch) / o.decayEvery);
+      return (
+        options.learningRate * options.decayFactor ** Math.floor(Math.floor(step / stepsPerEpoch) / options.decayEvery)
+      );
   }
 }
 
 /** {@link learningRateAt} for `count` steps from `step` on. */
 export function learningRates(
-  o: ScheduleOptions,
+  options: ScheduleOptions,
   step: number,
   count: number,
   totalSteps: number,
   stepsPerEpoch: number,
 ): Float64Array {
-  return Float64Array.from({ length: count }, (_, i) => learningRateAt(o, step + i, totalSteps, stepsPerEpoch));
+  return Float64Array.from({ length: count }, (_, i) => learningRateAt(options, step + i, totalSteps, stepsPerEpoch));
 }

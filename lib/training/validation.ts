@@ -49,11 +49,11 @@ export async function scoreValidation(
   native: Evaluator,
   ids: IdSource,
   split: Split,
-  o: Pick<TrainingOptions, 'target' | 'seqLength'>,
+  options: Pick<TrainingOptions, 'target' | 'seqLength'>,
   signal?: AbortSignal,
 ): Promise<ValidationScore> {
-  const score = o.target === 'every' ? scoreStreams : scoreWindows;
-  return native.evaluationSequence(() => score(native, ids, split, o.seqLength, signal));
+  const score = options.target === 'every' ? scoreStreams : scoreWindows;
+  return native.evaluationSequence(() => score(native, ids, split, options.seqLength, signal));
 }
 
 async function scoreStreams(native: Evaluator, ids: IdSource, split: Split, T: number, signal?: AbortSignal) {

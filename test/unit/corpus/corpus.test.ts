@@ -41,9 +41,9 @@ const ways: [string, CorpusOptions][] = [
 
 describe.each(ways)('%s', (way, how) => {
   const streamed = way === 'streamed';
-  const open = (paths: string[], o: CorpusOptions = {}) => openCorpus(paths, { ...how, ...o });
-  async function read(texts: (string | Uint8Array)[], o: CorpusOptions = {}) {
-    const corpus = await open(await write(...texts), o);
+  const open = (paths: string[], options: CorpusOptions = {}) => openCorpus(paths, { ...how, ...options });
+  async function read(texts: (string | Uint8Array)[], options: CorpusOptions = {}) {
+    const corpus = await open(await write(...texts), options);
     const text = textOf(corpus);
     const notes = corpus.notes.filter((note) => !note.includes('temporary id file'));
     expect(corpus.notes.length - notes.length).toBe(streamed ? 1 : 0);
@@ -144,10 +144,10 @@ describe.each(ways)('%s', (way, how) => {
   it('is refused where it is empty, without a word about training', async () => {
     const vocabulary = new Vocabulary(['a', 'b']);
     for (const texts of [[''], ['\uFEFF'], ['', '']]) {
-      for (const o of [{}, { vocabulary }, { vocabulary, unknown: 'skip' as const }]) {
+      for (const options of [{}, { vocabulary }, { vocabulary, unknown: 'skip' as const }]) {
         const paths = await write(...texts);
         const what = paths.length > 1 ? 'the corpus (2 files)' : paths[0];
-        await expect(open(paths, o)).rejects.toMatchObject({
+        await expect(open(paths, options)).rejects.toMatchObject({
           code: 'ERR_DATA',
           message: `${what} is empty: a text of at least two characters is needed`,
         });
@@ -260,7 +260,7 @@ it('is the same streamed and in memory, whatever the texts', async () => {
       fc.boolean(),
       fc.constantFrom('none' as const, 'nfc' as const, 'nfkc' as const),
       async (all, lowercase, gutenberg, resumed, normalize) => {
-        const o: CorpusOptions = {
+        const options: CorpusOptions = {
           lowercase,
           gutenberg,
           normalize,
@@ -270,7 +270,9 @@ it('is the same streamed and in memory, whatever the texts', async () => {
         for (const [i, path] of paths.entries()) await writeFile(path, all[i] as string);
         const results = [];
         for (const [way, how] of ways) {
-          const corpus = await openCorpus(paths, { ...o, ...how }).catch((error: Error & { code?: string }) => error);
+          const corpus = await openCorpus(paths, { ...options, ...how }).catch(
+            (error: Error & { code?: string }) => error,
+          );
           if (corpus instanceof Error) {
             expect(corpus).toMatchObject({ code: 'ERR_DATA' });
             results.push({ error: corpus.message });

@@ -3,8 +3,8 @@ import { BookFinder, cutBooks, gutenbergNote, stripGutenberg } from '../../../li
 
 const start = '*** START OF THE PROJECT GUTENBERG EBOOK ALICE ***';
 const end = '*** END OF THE PROJECT GUTENBERG EBOOK ALICE ***';
-const book = (o: { before?: string; text?: string; after?: string; first?: string; last?: string } = {}) =>
-  `${o.before ?? 'The licence\n\n'}${o.first ?? start}\n${o.text ?? '\nDown the rabbit-hole.\n'}${o.last ?? end}\n${o.after ?? 'Donate\n'}`;
+const book = (options: { before?: string; text?: string; after?: string; first?: string; last?: string } = {}) =>
+  `${options.before ?? 'The licence\n\n'}${options.first ?? start}\n${options.text ?? '\nDown the rabbit-hole.\n'}${options.last ?? end}\n${options.after ?? 'Donate\n'}`;
 
 it.each([
   ['the usual form', book()],

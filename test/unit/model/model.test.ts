@@ -11,12 +11,12 @@ const shape: ModelShape = { vocabulary: 7, layers: 2, hidden: 24, input: 'onehot
 const text = 'abba cab\nbad dab \u{1F407}\nadd a cad '.repeat(60);
 
 const models: LanguageModel[] = [];
-async function create(o: CreateOptions = {}, changed: Partial<ModelShape> = {}): Promise<LanguageModel> {
+async function create(options: CreateOptions = {}, changed: Partial<ModelShape> = {}): Promise<LanguageModel> {
   const model = await LanguageModel.create({ ...shape, ...changed }, vocabulary, {
     device: 'cpu',
     threads: 1,
     seed: 5,
-    ...o,
+    ...options,
   });
   models.push(model);
   // Fresh weights give nearly uniform logits; larger ones make every draw and every score depend on the state.
@@ -64,10 +64,12 @@ describe('generate', () => {
   it('draws in chunks what one native call draws, with the state carried and with a window', async () => {
     const model = await create();
     for (const window of [0, 5]) {
-      const o = { prompt: 'abba cab', length: 150, seed: 3, temperature: 1, window, repetitionPenalty: 1.3 };
+      const options = { prompt: 'abba cab', length: 150, seed: 3, temperature: 1, window, repetitionPenalty: 1.3 };
       const sampling = { repetitionPenalty: 1.3, seed: 3 };
-      const { ids } = await model.native.sample(sampleCall(vocabulary.encode(o.prompt), 150, sampling, { window }));
-      expect(await collect(model.generate(o))).toBe(vocabulary.decode(ids));
+      const { ids } = await model.native.sample(
+        sampleCall(vocabulary.encode(options.prompt), 150, sampling, { window }),
+      );
+      expect(await collect(model.generate(options))).toBe(vocabulary.decode(ids));
     }
   });
 
@@ -83,18 +85,18 @@ describe('generate', () => {
   it('slides the window that a model for windows was trained on, unless told otherwise', async () => {
     const model = await create({ target: 'last', seqLength: 6 });
     expect(model.defaultWindow).toBe(6);
-    const o = { prompt: 'abba cab dab', length: 100, seed: 1, temperature: 1 };
-    expect(await collect(model.generate(o))).toBe(await collect(model.generate({ ...o, window: 6 })));
-    expect(await collect(model.generate(o))).not.toBe(await collect(model.generate({ ...o, window: 0 })));
+    const options = { prompt: 'abba cab dab', length: 100, seed: 1, temperature: 1 };
+    expect(await collect(model.generate(options))).toBe(await collect(model.generate({ ...options, window: 6 })));
+    expect(await collect(model.generate(options))).not.toBe(await collect(model.generate({ ...options, window: 0 })));
   });
 
   it('normalises prompts and stop strings as the corpus was', async () => {
     const model = await create({ normalization: { lowercase: true } });
-    const o = { length: 100, seed: 1, temperature: 1 };
-    const plain = await collect(model.generate({ ...o, prompt: 'abba\ncab' }));
-    expect(await collect(model.generate({ ...o, prompt: 'ABBA\r\nCAB' }))).toBe(plain);
+    const options = { length: 100, seed: 1, temperature: 1 };
+    const plain = await collect(model.generate({ ...options, prompt: 'abba\ncab' }));
+    expect(await collect(model.generate({ ...options, prompt: 'ABBA\r\nCAB' }))).toBe(plain);
     const stop = [...plain].slice(50, 54).join('');
-    const stopped = await collect(model.generate({ ...o, prompt: 'abba\ncab', stop: stop.toUpperCase() }));
+    const stopped = await collect(model.generate({ ...options, prompt: 'abba\ncab', stop: stop.toUpperCase() }));
     expect(stopped).toBe(plain.slice(0, plain.indexOf(stop)));
   });
 
@@ -102,12 +104,12 @@ describe('generate', () => {
     const model = await create();
     expect(() => model.generate({ prompt: 'abzba' })).toThrow(expect.objectContaining({ code: 'ERR_DATA' }));
     expect(() => model.generate({ prompt: 'abzba' })).toThrow(/z.*U\+007A/s);
-    const o = { length: 50, seed: 1 };
-    expect(await collect(model.generate({ ...o, prompt: 'azb', unknown: 'skip' }))).toBe(
-      await collect(model.generate({ ...o, prompt: 'ab' })),
+    const options = { length: 50, seed: 1 };
+    expect(await collect(model.generate({ ...options, prompt: 'azb', unknown: 'skip' }))).toBe(
+      await collect(model.generate({ ...options, prompt: 'ab' })),
     );
-    expect(await collect(model.generate({ ...o, prompt: 'zzz', unknown: 'skip' }))).toBe(
-      await collect(model.generate(o)),
+    expect(await collect(model.generate({ ...options, prompt: 'zzz', unknown: 'skip' }))).toBe(
+      await collect(model.generate(options)),
     );
   });
 

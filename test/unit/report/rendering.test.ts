@@ -6,7 +6,7 @@ import type { Reproduction, RunReport } from '../../../lib/report/reproduction';
 
 const hostile = '</script><img src=x onerror=alert(1)> ```` | # [a](b)\n```\n*not* markup \u001b[31mred\r';
 
-function run(o: Partial<RunReport> = {}): RunReport {
+function run(options: Partial<RunReport> = {}): RunReport {
   const records = [
     { epoch: 1, loss: 2.9, seconds: 330.04, elapsedSeconds: 331 },
     { epoch: 2, loss: 2.5, seconds: 325.96, elapsedSeconds: 657 },
@@ -34,11 +34,11 @@ function run(o: Partial<RunReport> = {}): RunReport {
         windows: { stride: 50, count: 2887, lossWithDropout: 2.41, loss: 2.35 },
       },
     },
-    ...o,
+    ...options,
   };
 }
 
-function report(runs: RunReport[], o: Partial<Reproduction> = {}): Reproduction {
+function report(runs: RunReport[], options: Partial<Reproduction> = {}): Reproduction {
   return {
     partial: true,
     date: '2026-01-02T03:04:05.000Z',
@@ -47,7 +47,7 @@ function report(runs: RunReport[], o: Partial<Reproduction> = {}): Reproduction 
     corpus: { sources: ['alice'], characters: 144_424, symbols: 47, sha256: 'ab' },
     overrides: {},
     runs,
-    ...o,
+    ...options,
   };
 }
 

@@ -20,8 +20,8 @@ afterAll(() => rm(place, { recursive: true, force: true }));
 
 const tiny = { hidden: 4, seqLength: 8, batchSize: 16 };
 
-function options(name: string, o: Partial<ReproductionOptions> = {}): ReproductionOptions {
-  return { corpus: [corpus], runs: [4, 2], out: join(place, name), overrides: tiny, threads: 1, ...o };
+function options(name: string, changed: Partial<ReproductionOptions> = {}): ReproductionOptions {
+  return { corpus: [corpus], runs: [4, 2], out: join(place, name), overrides: tiny, threads: 1, ...changed };
 }
 
 describe('reproduce', () => {
@@ -190,8 +190,8 @@ describe('reproduce', () => {
     ['half a stride', { scoreEvery: 0.5 }, /--score-every must be/],
     ['a negative seed', { seed: -1 }, /--seed must be/],
     ['standard input', { corpus: ['-'] }, /more than once/],
-  ])('refuses %s', async (_, o, message) => {
-    await expect(reproduce(options('refused', o))).rejects.toThrow(message);
+  ])('refuses %s', async (_, changed, message) => {
+    await expect(reproduce(options('refused', changed))).rejects.toThrow(message);
   });
 });
 

@@ -6,7 +6,7 @@ import { sampleCall } from '../../fixtures/sample-call';
 
 const vocabulary = new Vocabulary(['a', 'b', 'c', 'd', '\u{1F407}', '\u{1F408}']);
 
-function generation(o: Partial<Generation> = {}, sampling: SamplingOptions = {}): Generation {
+function generation(options: Partial<Generation> = {}, sampling: SamplingOptions = {}): Generation {
   return {
     length: 300,
     window: 0,
@@ -15,7 +15,7 @@ function generation(o: Partial<Generation> = {}, sampling: SamplingOptions = {})
     keepStop: false,
     prompt: vocabulary.encode('abcab'),
     sampling: checkSamplingOptions({ seed: 11, temperature: 1, ...sampling }),
-    ...o,
+    ...options,
   };
 }
 
@@ -60,8 +60,8 @@ describe('generatePieces', () => {
     ['a prompt of one character', { prompt: vocabulary.encode('a'), window: 10 }, {}],
   ];
 
-  it.each(cases)('draws in chunks what one call would draw: %s', async (_, o, sampling) => {
-    const g = generation(o, sampling);
+  it.each(cases)('draws in chunks what one call would draw: %s', async (_, options, sampling) => {
+    const g = generation(options, sampling);
     const { texts, finished } = await collect(new FakeNativeModel(vocabulary.size), g);
     expect(texts).toEqual(await reference(new FakeNativeModel(vocabulary.size), g));
     expect(texts.map((text) => [...text].length)).toEqual(texts.map(() => g.length));

@@ -119,12 +119,12 @@ test('a text does not depend on those that come, go and are drawn beside it', as
 }, 120_000);
 
 const prompt = Int32Array.from({ length: 300 }, (_, i) => i % vocabulary);
-const request = (o: Partial<SharedRequest> = {}): SharedRequest => ({
+const request = (options: Partial<SharedRequest> = {}): SharedRequest => ({
   prompt,
   length: 4,
   window: 0,
   sampling: [{ seed: 1 }],
-  ...o,
+  ...options,
 });
 
 test('a beginning that comes again is not computed again', async () => {

@@ -36,7 +36,7 @@ const small: TrainingOptions = {
 
 async function make(
   options: TrainingOptions,
-  o: { checkpoint?: Checkpoint | undefined; signal?: AbortSignal; threads?: number } = {},
+  given: { checkpoint?: Checkpoint | undefined; signal?: AbortSignal; threads?: number } = {},
 ) {
   const native = queued(
     await loadNative().createModel(
@@ -49,7 +49,7 @@ async function make(
         dropout: options.dropout,
         seed: options.seed,
       },
-      { device: 'cpu', threads: o.threads ?? 2 },
+      { device: 'cpu', threads: given.threads ?? 2 },
     ),
   );
   await native.initialize();
@@ -60,8 +60,8 @@ async function make(
     corpus,
     options,
     run,
-    ...(o.checkpoint ? { resume: { path: 'memory/last', checkpoint: o.checkpoint } } : {}),
-    signal: o.signal,
+    ...(given.checkpoint ? { resume: { path: 'memory/last', checkpoint: given.checkpoint } } : {}),
+    signal: given.signal,
   });
   return { trainer, native, run };
 }

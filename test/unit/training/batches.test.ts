@@ -23,10 +23,10 @@ async function wholeEpoch(source: BatchSource, epoch: number, perCall: number, s
 }
 
 describe('streams (target every)', () => {
-  const o = { target: 'every', batchSize: 3, seqLength: 7, seed: 11 } as const;
+  const options = { target: 'every', batchSize: 3, seqLength: 7, seed: 11 } as const;
 
   it('gives each character of the ring at most once a target, and all but the remainder', async () => {
-    const source = createBatches(arrayIds(text), text.length, o);
+    const source = createBatches(arrayIds(text), text.length, options);
     expect(source.stepsPerEpoch).toBe(Math.floor(200 / 21));
     for (const epoch of [0, 1, 2]) {
       const targets = (await wholeEpoch(source, epoch, 4, 7)).flatMap((ids) => ids.slice(1));
@@ -37,7 +37,7 @@ describe('streams (target every)', () => {
   });
 
   it('follows each stream from step to step', async () => {
-    const source = createBatches(arrayIds(text), text.length, o);
+    const source = createBatches(arrayIds(text), text.length, options);
     const { ids, count } = await source.cut(0, 0, 100);
     expect(count).toBe(source.stepsPerEpoch);
     for (let b = 0; b < 3; b++) {
@@ -48,7 +48,7 @@ describe('streams (target every)', () => {
   });
 
   it('moves the borders from epoch to epoch, so that no character is always left out', async () => {
-    const source = createBatches(arrayIds(text), text.length, o);
+    const source = createBatches(arrayIds(text), text.length, options);
     const first = new Set<number>();
     const trained = new Set<number>();
     for (let epoch = 0; epoch < 30; epoch++) {
@@ -61,28 +61,28 @@ describe('streams (target every)', () => {
   });
 
   it('never reads beyond the training part', async () => {
-    const source = createBatches(arrayIds(text), 150, o);
+    const source = createBatches(arrayIds(text), 150, options);
     for (let epoch = 0; epoch < 20; epoch++) {
       for (const ids of await wholeEpoch(source, epoch, 3, 7)) expect(Math.max(...ids)).toBeLessThan(150);
     }
   });
 
   it('says what would fit a text that is too short', () => {
-    const make = () => createBatches(arrayIds(text), 200, { ...o, batchSize: 16, seqLength: 50 });
+    const make = () => createBatches(arrayIds(text), 200, { ...options, batchSize: 16, seqLength: 50 });
     expect(make).toThrow(
       'The corpus is too short: 200 characters, and --batch-size 16 times --seq-length 50 takes 800 to train on; ' +
         'give a longer text, or --batch-size 1 --seq-length 25.',
     );
-    const fits = createBatches(arrayIds(text), 200, { ...o, batchSize: 1, seqLength: 25 });
+    const fits = createBatches(arrayIds(text), 200, { ...options, batchSize: 1, seqLength: 25 });
     expect(fits.stepsPerEpoch).toBe(8);
   });
 });
 
 describe('windows (target last)', () => {
-  const o = { target: 'last', batchSize: 8, seqLength: 10, seed: 3 } as const;
+  const options = { target: 'last', batchSize: 8, seqLength: 10, seed: 3 } as const;
 
   it('shows every window once an epoch, in another order each time, the last batch smaller', async () => {
-    const source = createBatches(arrayIds(text), text.length, o);
+    const source = createBatches(arrayIds(text), text.length, options);
     expect(source.targetsPerEpoch).toBe(190);
     expect(source.stepsPerEpoch).toBe(24);
     const orders = [];
@@ -99,13 +99,17 @@ describe('windows (target last)', () => {
   });
 
   it("has the reference's 2,256 steps for its 144,424 characters", () => {
-    const source = createBatches(arrayIds(new Uint8Array(144_424)), 144_424, { ...o, batchSize: 64, seqLength: 100 });
+    const source = createBatches(arrayIds(new Uint8Array(144_424)), 144_424, {
+      ...options,
+      batchSize: 64,
+      seqLength: 100,
+    });
     expect(source.targetsPerEpoch).toBe(144_324);
     expect(source.stepsPerEpoch).toBe(2256);
   });
 
   it('refuses a text that has no window', () => {
-    expect(() => createBatches(arrayIds(text), 10, o)).toThrow(
+    expect(() => createBatches(arrayIds(text), 10, options)).toThrow(
       'The corpus is too short: 10 characters, and a window of --seq-length 10 and the character after it take 11 to train on; ' +
         'give a longer text, or --seq-length 5.',
     );

@@ -5,29 +5,50 @@ const defaults = presetOptions('fast');
 
 describe('learningRateAt', () => {
   it('warms up linearly and then stays', () => {
-    const o = { ...defaults, schedule: 'constant', learningRate: 0.1, warmup: 10 } as const;
-    expect(learningRateAt(o, 0, 100, 10)).toBeCloseTo(0.01, 12);
-    expect(learningRateAt(o, 4, 100, 10)).toBeCloseTo(0.05, 12);
-    expect(learningRateAt(o, 9, 100, 10)).toBeCloseTo(0.1, 12);
-    expect(learningRateAt(o, 99, 100, 10)).toBe(0.1);
+    const options = { ...defaults, schedule: 'constant', learningRate: 0.1, warmup: 10 } as const;
+    expect(learningRateAt(options, 0, 100, 10)).toBeCloseTo(0.01, 12);
+    expect(learningRateAt(options, 4, 100, 10)).toBeCloseTo(0.05, 12);
+    expect(learningRateAt(options, 9, 100, 10)).toBeCloseTo(0.1, 12);
+    expect(learningRateAt(options, 99, 100, 10)).toBe(0.1);
   });
 
   it('goes down half a cosine after the warm-up', () => {
-    const o = { ...defaults, schedule: 'cosine', learningRate: 0.1, finalLearningRate: 0.02, warmup: 20 } as const;
-    expect(learningRateAt(o, 20, 120, 10)).toBeCloseTo(0.1, 12);
-    expect(learningRateAt(o, 70, 120, 10)).toBeCloseTo(0.06, 12);
-    expect(learningRateAt(o, 120, 120, 10)).toBeCloseTo(0.02, 12);
-    expect(learningRateAt(o, 500, 120, 10)).toBeCloseTo(0.02, 12);
+    const options = {
+      ...defaults,
+      schedule: 'cosine',
+      learningRate: 0.1,
+      finalLearningRate: 0.02,
+      warmup: 20,
+    } as const;
+    expect(learningRateAt(options, 20, 120, 10)).toBeCloseTo(0.1, 12);
+    expect(learningRateAt(options, 70, 120, 10)).toBeCloseTo(0.06, 12);
+    expect(learningRateAt(options, 120, 120, 10)).toBeCloseTo(0.02, 12);
+    expect(learningRateAt(options, 500, 120, 10)).toBeCloseTo(0.02, 12);
   });
 
   it('goes down in steps of epochs', () => {
-    const o = { ...defaults, schedule: 'step', learningRate: 0.8, decayEvery: 2, decayFactor: 0.5, warmup: 0 } as const;
-    expect([0, 19, 20, 39, 40].map((step) => learningRateAt(o, step, 100, 10))).toEqual([0.8, 0.8, 0.4, 0.4, 0.2]);
+    const options = {
+      ...defaults,
+      schedule: 'step',
+      learningRate: 0.8,
+      decayEvery: 2,
+      decayFactor: 0.5,
+      warmup: 0,
+    } as const;
+    expect([0, 19, 20, 39, 40].map((step) => learningRateAt(options, step, 100, 10))).toEqual([
+      0.8, 0.8, 0.4, 0.4, 0.2,
+    ]);
   });
 
   it('stays until the last share of the steps and then goes down in a straight line', () => {
-    const o = { ...defaults, schedule: 'wsd', learningRate: 0.1, finalLearningRate: 0.02, decayShare: 0.4 } as const;
-    const wsd = { ...o, warmup: 10 };
+    const options = {
+      ...defaults,
+      schedule: 'wsd',
+      learningRate: 0.1,
+      finalLearningRate: 0.02,
+      decayShare: 0.4,
+    } as const;
+    const wsd = { ...options, warmup: 10 };
     expect(learningRateAt(wsd, 4, 100, 10)).toBeCloseTo(0.05, 12);
     expect([10, 59, 60].map((step) => learningRateAt(wsd, step, 100, 10))).toEqual([0.1, 0.1, 0.1]);
     expect(learningRateAt(wsd, 80, 100, 10)).toBeCloseTo(0.06, 12);
