@@ -69,6 +69,7 @@ export {
   TrainingError,
   UsageError,
 } from './errors';
+export { type ExportFormat, type ExportOptions, exportModel } from './export/export';
 export { type ImportedModel, type ImportOptions, importModel } from './import/import';
 export type { Proof } from './import/prove';
 export { saveImported } from './import/save';

@@ -159,7 +159,7 @@ export const commandSynonyms: Readonly<Record<string, readonly string[]>> = {
   show: ['info'],
   describe: ['info'],
   devices: ['info'],
-  convert: ['import'],
+  convert: ['import', 'export'],
   'load-model': ['import'],
   compile: ['build'],
   rebuild: ['build'],

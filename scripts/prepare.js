@@ -97,7 +97,9 @@ async function rollTypes() {
   const { rollup } = require('rollup');
   const { dts } = require('rollup-plugin-dts');
   const { exports } = require('../package.json');
-  const entries = Object.values(exports).flatMap((entry) => entry.default ?? []);
+  const entries = Object.values(exports)
+    .flatMap((entry) => entry.default ?? [])
+    .filter((file) => file.endsWith('.js'));
   const input = Object.fromEntries(entries.map((file) => [path.basename(file, '.js'), file.replace(/\.js$/, '.d.ts')]));
   const bundle = await rollup({ input, plugins: [dts()], external: /^[^./]/ });
   // Whoever names these types needs Node's too, whatever the compiler's option `types` says.

@@ -32,6 +32,10 @@ const subcommands: Record<string, Subcommand> = {
     summary: "models over HTTP, in the form of OpenAI's API",
     load: () => (require('./serve') as typeof import('./serve')).serveCommand,
   },
+  export: {
+    summary: 'a model for PyTorch, ONNX or a browser',
+    load: () => (require('./export') as typeof import('./export')).exportCommand,
+  },
   reproduce: {
     summary: "the reference's three runs, done again, with a report",
     load: () => (require('./reproduce') as typeof import('./reproduce')).reproduceCommand,

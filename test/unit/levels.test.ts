@@ -10,7 +10,7 @@ const libLevels = [
   ['corpus', 'checkpoint'],
   ['sampling', 'scoring'],
   ['model.ts'],
-  ['training', 'import'],
+  ['training', 'import', 'export'],
   ['report', 'serve'],
   ['index.ts'],
   ['page'],

@@ -1,0 +1,90 @@
+/** Models for other programs: a PyTorch state dict, an ONNX graph, a page that opens from a disk. */
+import { basename } from 'node:path';
+import { type Checkpoint, loadCheckpoint } from '../checkpoint/checkpoint';
+import { writeFileAtomically } from '../checkpoint/disk';
+import { canonicalLayout } from '../checkpoint/layout';
+import { lookAt, resolveCheckpoint } from '../checkpoint/run-directory';
+import { UsageError } from '../errors';
+import { pageOf } from './html';
+import { onnxFile, type Weights } from './onnx';
+import { type OutTensor, torchFile } from './torch';
+
+/** What a model can be exported to. */
+export const exportFormats = ['pytorch', 'onnx', 'html'] as const;
+export type ExportFormat = (typeof exportFormats)[number];
+
+export interface ExportOptions {
+  to: ExportFormat;
+  /** The file to write; it must not be there. */
+  out: string;
+  /** Of a page: its heading. Default: the run's name. */
+  title?: string | undefined;
+  /** Of a page: store the weights as 16-bit numbers, which makes it half as large and its predictions slightly different. Default false. */
+  half?: boolean | undefined;
+}
+
+/** @returns The files that were written: the model, and for PyTorch and ONNX its vocabulary, a JSON list in id order. */
+export async function exportModel(pathOrDirectory: string, o: ExportOptions): Promise<string[]> {
+  if (!exportFormats.includes(o.to))
+    throw new UsageError(`to must be one of ${exportFormats.join(', ')}, not ${o.to}.`);
+  for (const [name, value] of Object.entries({ title: o.title, half: o.half })) {
+    if (value !== undefined && o.to !== 'html') throw new UsageError(`--${name} goes with --to html.`);
+  }
+  const path = await resolveCheckpoint(pathOrDirectory);
+  const checkpoint = await loadCheckpoint(path);
+  const beside = `${o.out.replace(/\.[^./\\]*$/, '')}.vocabulary.json`;
+  const files = o.to === 'html' ? [o.out] : [o.out, beside];
+  for (const file of files)
+    if (await lookAt(file)) throw new UsageError(`${file} is there already: name another --out.`);
+  const { metadata } = checkpoint;
+  if (o.to === 'html') {
+    await writeFileAtomically(
+      o.out,
+      await pageOf(checkpoint, { title: o.title ?? titleOf(pathOrDirectory), half: o.half ?? false }),
+    );
+    return files;
+  }
+  if (o.to === 'pytorch') {
+    refuseHardGates(checkpoint, 'torch.nn.LSTM');
+    await writeFileAtomically(o.out, torchFile(stateDictOf(checkpoint)));
+  } else {
+    const weights = weightsOf(checkpoint);
+    await writeFileAtomically(o.out, onnxFile(metadata, weights));
+  }
+  await writeFileAtomically(beside, [Buffer.from(`${JSON.stringify(metadata.vocabulary)}\n`)]);
+  return files;
+}
+
+function titleOf(pathOrDirectory: string): string {
+  return basename(pathOrDirectory.replace(/[\\/]+$/, '')).replace(/\.safetensors$/, '') || 'A character model';
+}
+
+function refuseHardGates({ metadata }: Checkpoint, what: string): void {
+  const { gateActivation = 'sigmoid' } = metadata.model;
+  if (gateActivation !== 'sigmoid') {
+    throw new UsageError(
+      `${what} has sigmoid gates only, and the model's are ${gateActivation}; --to onnx and --to html have them.`,
+    );
+  }
+}
+
+function weightsOf({ metadata, parameters }: Checkpoint): Weights {
+  const layout = canonicalLayout({ ...metadata.model, vocabulary: metadata.vocabulary.length });
+  const places = new Map(layout.map((part) => [part.name, part]));
+  return (name) => {
+    const place = places.get(name);
+    if (place === undefined) throw new Error(`no tensor ${name}`);
+    return parameters.subarray(place.offset, place.offset + place.size);
+  };
+}
+
+/** The parameters under PyTorch's names, with the second bias that torch.nn.LSTM has, zero. */
+function stateDictOf(checkpoint: Checkpoint): OutTensor[] {
+  const { metadata } = checkpoint;
+  const weights = weightsOf(checkpoint);
+  return canonicalLayout({ ...metadata.model, vocabulary: metadata.vocabulary.length }).flatMap(({ name, shape }) => {
+    const tensor = { name, shape, data: weights(name) };
+    if (!name.includes('bias_ih')) return [tensor];
+    return [tensor, { name: name.replace('bias_ih', 'bias_hh'), shape, data: new Float32Array(tensor.data.length) }];
+  });
+}

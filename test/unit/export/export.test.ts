@@ -1,0 +1,269 @@
+/** What other programs make of an exported model: PyTorch, ONNX and its runtime, and JavaScript without the package. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { reportError } from '../../../lib/cli/command';
+import { main } from '../../../lib/cli/main';
+import { exportModel } from '../../../lib/export/export';
+import { toHalf } from '../../../lib/export/html';
+import { crc32 } from '../../../lib/export/zip-writer';
+import { importModel } from '../../../lib/import/import';
+import { halfToNumber } from '../../../lib/import/torch';
+import { LanguageModel } from '../../../lib/model';
+import { compiled, run } from '../../fixtures/child';
+import { cases, ids, saveCase, symbols, text } from '../../fixtures/exports';
+import { itWithPython, largestDifference, logitsOf, runPython } from '../../fixtures/interop';
+import { sinks } from '../../fixtures/sink';
+
+let folder: string;
+const paths = new Map<string, string>();
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'export-'));
+  for (const each of cases) paths.set(each.name, await saveCase(folder, each));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const pathOf = (name: string) => paths.get(name) as string;
+const hard = ({ shape }: (typeof cases)[number]) => shape.gateActivation !== undefined;
+
+async function ours(name: string): Promise<Float32Array> {
+  return logitsOf(pathOf(name), ids);
+}
+
+const torchScript = `
+import json, sys, torch
+folder, names, ids = sys.argv[1], json.loads(sys.argv[2]), torch.tensor(json.loads(sys.argv[3]))
+answers = {}
+for name, model in names.items():
+    weights = torch.load(f"{folder}/{name}.pt", weights_only=True)
+    vocabulary = json.load(open(f"{folder}/{name}.vocabulary.json", encoding="utf8"))
+    V = len(vocabulary)
+    part = lambda key: {k[len(key) + 1:]: v for k, v in weights.items() if k.startswith(key + ".")}
+    if model["input"] == "embedding": x = part("embedding")["weight"][ids]
+    elif model["input"] == "onehot": x = torch.nn.functional.one_hot(ids, V).float()
+    else: x = (ids / V)[:, None]
+    lstm = torch.nn.LSTM(x.shape[1], model["hidden"], model["layers"])
+    lstm.load_state_dict(part("lstm"), strict=True)
+    head = torch.nn.Linear(model["hidden"], V)
+    head.load_state_dict(part("output"), strict=True)
+    with torch.no_grad(): answers[name] = head(lstm(x)[0]).flatten().tolist()
+    assert all(v.is_contiguous() for v in weights.values())
+    torch.load(f"{folder}/{name}.pt", weights_only=True, mmap=True)
+print(json.dumps(answers))
+`;
+
+itWithPython('torch')('PyTorch: a state dict that torch.load(weights_only=True) opens', async () => {
+  const models = Object.fromEntries(cases.filter((each) => !hard(each)).map(({ name, shape }) => [name, shape]));
+  for (const name of Object.keys(models)) {
+    const out = join(folder, `${name}.pt`);
+    expect(await exportModel(pathOf(name), { to: 'pytorch', out })).toEqual([
+      out,
+      join(folder, `${name}.vocabulary.json`),
+    ]);
+  }
+  const answers = await runPython<Record<string, number[]>>(torchScript, [
+    folder,
+    JSON.stringify(models),
+    JSON.stringify(ids),
+  ]);
+  for (const name of Object.keys(models)) {
+    const difference = largestDifference(answers[name] as number[], await ours(name));
+    console.log(`PyTorch, ${name}: largest difference of logits ${difference.toExponential(1)}`);
+    expect(difference).toBeLessThan(1e-5);
+    rmSync(join(folder, `${name}.vocabulary.json`));
+  }
+});
+
+const onnxScript = `
+import json, sys, numpy as np, onnx, onnxruntime
+folder, names, ids = sys.argv[1], json.loads(sys.argv[2]), np.array(json.loads(sys.argv[3]), dtype=np.int64)
+answers = {}
+for name, model in names.items():
+    path = f"{folder}/{name}.onnx"
+    graph = onnx.load(path)
+    onnx.checker.check_model(graph, full_check=True)
+    assert [(o.domain, o.version) for o in graph.opset_import] == [("", 17)]
+    properties = {p.key: p.value for p in graph.metadata_props}
+    assert json.loads(properties["vocabulary"]) == json.load(open(f"{folder}/{name}.vocabulary.json", encoding="utf8"))
+    options = onnxruntime.SessionOptions(); options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    zeros = lambda S: np.zeros((model["layers"], S, model["hidden"]), np.float32)
+    sequence = session.run(None, {"ids": ids[:, None], "h": zeros(1), "c": zeros(1)})
+    h, c, steps = zeros(1), zeros(1), []
+    for id in ids:
+        logits, h, c = session.run(None, {"ids": np.array([[id]]), "h": h, "c": c})
+        steps.append(logits)
+    wide = session.run(["logits"], {"ids": np.stack([ids[::-1], ids, ids[::-1]], 1), "h": zeros(3), "c": zeros(3)})[0]
+    states = float(max(np.abs(h - sequence[1]).max(), np.abs(c - sequence[2]).max()))
+    answers[name] = [sequence[0].flatten().tolist(), np.concatenate(steps).flatten().tolist(), wide[:, 1].flatten().tolist(), states]
+print(json.dumps(answers))
+`;
+
+itWithPython('onnx', 'onnxruntime')('ONNX: one graph for a step, a sequence and many streams', async () => {
+  const models = Object.fromEntries(cases.map(({ name, shape }) => [name, shape]));
+  for (const name of Object.keys(models))
+    await exportModel(pathOf(name), { to: 'onnx', out: join(folder, `${name}.onnx`) });
+  type Answer = [sequence: number[], steps: number[], wide: number[], states: number];
+  const answers = await runPython<Record<string, Answer>>(onnxScript, [
+    folder,
+    JSON.stringify(models),
+    JSON.stringify(ids),
+  ]);
+  for (const name of Object.keys(models)) {
+    const [sequence, steps, wide, states] = answers[name] as Answer;
+    const expected = await ours(name);
+    const differences = [sequence, steps, wide].map((each) => largestDifference(each, expected));
+    console.log(`ONNX Runtime, ${name}: largest difference of logits ${Math.max(...differences).toExponential(1)}`);
+    expect(Math.max(...differences, states)).toBeLessThan(1e-5);
+  }
+});
+
+/** Runs in a process without the package: reads, computes, writes, scores. */
+const runtimeProgram = `
+import { readFileSync } from 'node:fs';
+const [, runtime, ids, prompt, ...files] = process.argv;
+const { CharacterModel } = await import(runtime);
+const answers = files.map((file) => {
+  const model = new CharacterModel(readFileSync(file));
+  const state = model.state();
+  const logits = JSON.parse(ids).flatMap((id) => [...model.step(id, state)]);
+  const write = (o) => [...model.write({ prompt, length: 120, ...o })].join('');
+  return { logits, texts: [write({ seed: 5 }), write({ seed: 2 ** 40 + 3, temperature: 1.3 }), write({ temperature: 0 })], bits: model.score(prompt), encoded: model.encode('\\uFEFFAB\\r\\nX') };
+});
+console.log(JSON.stringify(answers));
+`;
+
+test('the runtime: the same logits, and the same texts from the same seeds', async () => {
+  const runtime = pathToFileURL(compiled('browser.mjs')).href;
+  const prompt = text.slice(0, 30);
+  const { stdout, stderr } = await run(process.execPath, [
+    '--input-type=module',
+    '-e',
+    runtimeProgram,
+    runtime,
+    JSON.stringify(ids),
+    prompt,
+    ...paths.values(),
+  ]);
+  expect(stderr).toBe('');
+  const answers = JSON.parse(stdout) as { logits: number[]; texts: string[]; bits: number; encoded: number[] }[];
+  for (const [i, { name, target }] of cases.entries()) {
+    const { logits, texts, bits, encoded } = answers[i] as (typeof answers)[number];
+    const difference = largestDifference(logits, await ours(name));
+    console.log(`the runtime, ${name}: largest difference of logits ${difference.toExponential(1)}`);
+    expect(difference).toBeLessThan(1e-5);
+    using model = await LanguageModel.load(pathOf(name), { device: 'cpu', threads: 1 });
+    const expected: string[] = [];
+    for (const o of [{ seed: 5 }, { seed: 2 ** 40 + 3, temperature: 1.3 }, { temperature: 0 }]) {
+      let written = '';
+      for await (const part of model.generate({ prompt, length: 120, unknown: 'skip', ...o })) written += part;
+      expected.push(written);
+    }
+    expect(texts).toEqual(expected);
+    if (target === 'every')
+      expect(bits).toBeCloseTo((await model.score(prompt, { unknown: 'skip' })).bitsPerCharacter, 5);
+    expect(encoded.map((id) => symbols[id])).toEqual(['a', 'b', '\n']);
+  }
+});
+
+test('the runtime refuses what it cannot read', async () => {
+  const whole = readFileSync(pathOf('onehot'));
+  const other = Buffer.from(whole);
+  other.write('"cudnn-lsXm"', whole.indexOf('"cudnn-lstm"'));
+  const newer = Buffer.from(
+    whole.toString('latin1').replace('{\\"lowercase\\":true}', '{\\"lowercasf\\":true}'),
+    'latin1',
+  );
+  for (const [name, bytes] of [
+    ['empty', whole.subarray(0, 0)],
+    ['cut', whole.subarray(0, -1)],
+    ['short', whole.subarray(0, 100)],
+    ['other', other],
+    ['newer', newer],
+  ] as const) {
+    writeFileSync(join(folder, name), bytes);
+  }
+  const program = `
+    import { readFileSync } from 'node:fs';
+    const [, runtime, ...files] = process.argv;
+    const { CharacterModel } = await import(runtime);
+    for (const file of files) try { new CharacterModel(readFileSync(file)); console.log('read'); } catch (error) { console.log(error.message); }
+  `;
+  const files = ['empty', 'cut', 'short', 'other', 'newer'].map((name) => join(folder, name));
+  const { stdout } = await run(process.execPath, [
+    '--input-type=module',
+    '-e',
+    program,
+    pathToFileURL(compiled('browser.mjs')).href,
+    ...files,
+  ]);
+  expect(stdout.trim().split('\n')).toEqual([
+    expect.stringContaining('no safetensors file'),
+    expect.stringContaining('output.bias is missing or damaged'),
+    expect.stringContaining('no safetensors file'),
+    expect.stringContaining('not a checkpoint of cudnn-lstm'),
+    expect.stringContaining('a property lowercasf'),
+  ]);
+});
+
+test('what is exported for PyTorch is imported again, bit for bit', async () => {
+  // Large weights make the next character follow from those before; the proof is given a text in which that holds, its own.
+  using model = await LanguageModel.load(pathOf('onehot'), { device: 'cpu', threads: 1 });
+  const large = model.native.read('parameters').map((value) => 5 * value);
+  model.native.write('parameters', large);
+  const path = join(folder, 'large.safetensors');
+  await model.save(path);
+  const out = join(folder, 'again.pt');
+  await exportModel(path, { to: 'pytorch', out });
+  let own = '';
+  for await (const part of model.generate({ length: 3000, temperature: 1, seed: 1 })) own += part;
+  writeFileSync(join(folder, 'own.txt'), own);
+  const vocabulary = join(folder, 'again.vocabulary.json');
+  const imported = await importModel(out, { vocabulary, text: join(folder, 'own.txt'), device: 'cpu', threads: 1 });
+  expect(imported.checkpoint.parameters).toEqual(large);
+  expect(imported.checkpoint.metadata.vocabulary).toEqual(symbols);
+});
+
+test('the command: files on stdout, nothing replaced, what cannot be is said', async () => {
+  const command = async (...argv: string[]) => {
+    const { stdout, stderr } = sinks();
+    const code = await main(['export', ...argv], { stdout, stderr }).catch((error) => reportError(error, stderr));
+    return { code, out: stdout.text, err: stderr.text };
+  };
+  const out = join(folder, 'c.pt');
+  expect(await command(pathOf('onehot'), '--to', 'pytorch', '--out', out)).toEqual({
+    code: 0,
+    out: `${out}\n${join(folder, 'c.vocabulary.json')}\n`,
+    err: '',
+  });
+  expect(JSON.parse(readFileSync(join(folder, 'c.vocabulary.json'), 'utf8'))).toEqual(symbols);
+  expect(await command(pathOf('onehot'), '--to', 'onnx', '--out', out)).toMatchObject({
+    code: 2,
+    err: `${out} is there already: name another --out.\n`,
+  });
+  expect(await command(pathOf('hard'), '--to', 'pytorch', '--out', join(folder, 'h.pt'))).toMatchObject({
+    code: 2,
+    err: "torch.nn.LSTM has sigmoid gates only, and the model's are hard_sigmoid; --to onnx and --to html have them.\n",
+  });
+  expect(await command(pathOf('onehot'), '--to', 'onnx', '--half', '--out', join(folder, 'h.onnx'))).toMatchObject({
+    code: 2,
+    err: '--half goes with --to html.\n',
+  });
+  expect((await command(pathOf('onehot'), '--to', 'tflite', '--out', 'x')).code).toBe(2);
+  expect((await command(join(folder, 'none'), '--to', 'html', '--out', join(folder, 'x.html'))).code).toBe(3);
+});
+
+test('CRC-32 and half precision', () => {
+  expect(crc32(Buffer.from('123456789'))).toBe(0xcbf43926);
+  const wrong: number[] = [];
+  for (let bits = 0; bits < 0x7c00; bits++) {
+    const between = (halfToNumber(bits) + halfToNumber(bits + 1)) / 2;
+    const tie = bits + 1 === 0x7c00 ? bits : toHalf(between); // To even.
+    if (toHalf(halfToNumber(bits)) !== bits || tie !== bits + (bits + 1 === 0x7c00 ? 0 : bits & 1)) wrong.push(bits);
+  }
+  expect(wrong).toEqual([]);
+  expect([toHalf(-0), toHalf(-1), toHalf(65519), toHalf(65520), toHalf(1e30), toHalf(1e-30)]).toEqual([
+    0x8000, 0xbc00, 0x7bff, 0x7c00, 0x7c00, 0,
+  ]);
+});

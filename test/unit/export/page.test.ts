@@ -1,0 +1,121 @@
+/** The exported page in a real browser, opened from the disk: CUDNN_LSTM_CHROMIUM names it, by default /usr/bin/chromium. */
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Browser, Page } from 'playwright-core';
+import { exportModel } from '../../../lib/export/export';
+import { LanguageModel } from '../../../lib/model';
+import { itWhere } from '../../fixtures/child';
+import { cases, saveCase } from '../../fixtures/exports';
+
+const executable = process.env.CUDNN_LSTM_CHROMIUM || '/usr/bin/chromium';
+const itInBrowser = itWhere(existsSync(executable), `no browser at ${executable}: apt-get install chromium`);
+
+let folder: string;
+let browser: Browser | undefined;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'page-'));
+  if (!existsSync(executable)) return;
+  const { chromium } = await import('playwright-core');
+  browser = await chromium.launch({
+    executablePath: executable,
+    args: ['--headless', '--no-sandbox', '--disable-gpu'],
+  });
+}, 120_000);
+afterAll(async () => {
+  await browser?.close();
+  rmSync(folder, { recursive: true });
+});
+
+/** Opens a page; what it says on its console, and every request but for itself, is an error. */
+async function open(
+  path: string,
+  width = 1100,
+  scheme: 'light' | 'dark' = 'light',
+): Promise<{ page: Page; faults: string[] }> {
+  const context = await (browser as Browser).newContext({ viewport: { width, height: 900 }, colorScheme: scheme });
+  const page = await context.newPage();
+  const faults: string[] = [];
+  page.on('pageerror', (error) => faults.push(error.message));
+  page.on('console', (message) => faults.push(message.text()));
+  page.on('request', (request) => {
+    if (request.url() !== pathToFileURL(path).href) faults.push(request.url());
+  });
+  await page.goto(pathToFileURL(path).href);
+  return { page, faults };
+}
+
+const written = (page: Page) => page.inputValue('#text');
+
+for (const [name, half] of [
+  ['onehot', false],
+  ['scalar', false],
+  ['hard', true],
+] as const) {
+  itInBrowser(
+    `${name}${half ? ', half precision' : ''}: writes what sample writes, and guesses while one types`,
+    async () => {
+      const path = await saveCase(folder, cases.find((each) => each.name === name) as (typeof cases)[number]);
+      const out = join(folder, `${name}.html`);
+      await exportModel(path, { to: 'html', out, half, title: '</script><b>"Alice & co"' });
+      const { page, faults } = await open(out);
+      expect(await page.title()).toBe('</script><b>"Alice & co"');
+      await page.fill('#text', 'ab');
+      await page.fill('#seed', '5');
+      await page.fill('#length', '80');
+      await page.click('#write');
+      await page.locator('#status', { hasText: /^80 characters/ }).waitFor();
+      if (!half) {
+        using model = await LanguageModel.load(path, { device: 'cpu', threads: 1 });
+        let expected = 'ab';
+        for await (const part of model.generate({ prompt: 'ab', length: 80, seed: 5 })) expected += part;
+        expect(await written(page)).toBe(expected);
+      }
+      expect([...(await written(page))]).toHaveLength(82);
+
+      // Six guesses, the likeliest first; a click takes one.
+      await page.fill('#text', 'abba c');
+      const guesses = await page.locator('.guess').allTextContents();
+      expect(guesses).toHaveLength(6);
+      const shares = guesses.map((guess) => (guess.endsWith('<1 %') ? 0 : Number(/(\d+) %$/.exec(guess)?.[1])));
+      expect(shares).toEqual([...shares].sort((a, b) => b - a));
+      await page.locator('.guess').first().click();
+      expect([...(await written(page))]).toHaveLength(7);
+      // Typed character by character, or pasted at once: the same.
+      await page.fill('#text', '');
+      await page.locator('#text').pressSequentially('abba c');
+      expect(await page.locator('.guess').allTextContents()).toEqual(guesses);
+
+      // Stop leaves what was written, and Write continues it.
+      await page.fill('#length', '100000');
+      await page.click('#write');
+      while ((await written(page)).length < 20) await page.waitForTimeout(20);
+      await page.click('#write');
+      expect(await page.textContent('#write')).toBe('Write');
+      await page.click('#clear');
+      expect(await written(page)).toBe('');
+      expect(faults).toEqual([]);
+      await page.context().close();
+    },
+  );
+}
+
+itInBrowser('fits a telephone, in light and in dark, and half precision halves it', async () => {
+  const path = await saveCase(folder, cases[0] as (typeof cases)[number]);
+  const [out, small] = [join(folder, 'a.html'), join(folder, 'b.html')];
+  await exportModel(path, { to: 'html', out });
+  await exportModel(path, { to: 'html', out: small, half: true });
+  expect(statSync(out).size - statSync(small).size).toBeGreaterThan(1000);
+  const grounds: string[] = [];
+  for (const scheme of ['light', 'dark'] as const) {
+    const { page } = await open(out, 390, scheme);
+    const { scroll, width, ground } = await page.evaluate<{ scroll: number; width: number; ground: string }>(
+      '({ scroll: document.documentElement.scrollWidth, width: innerWidth, ground: getComputedStyle(document.body).backgroundColor })',
+    );
+    expect(scroll).toBe(width);
+    grounds.push(ground);
+    await page.context().close();
+  }
+  expect(new Set(grounds).size).toBe(2);
+});
