@@ -16,6 +16,12 @@ function output(command, ...args) {
   }
 }
 
+// As scripts/gpu-check --pack wrote it, for a machine without .git.
+function carriedCommit() {
+  const path = join(__dirname, '..', '..', '.gpu-check', 'carry', 'commit');
+  return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined;
+}
+
 // The last line of a part's output as JSON; undefined where the part did not run to its end.
 function part(name) {
   const path = join(logs, `${name}.out`);
@@ -47,7 +53,7 @@ async function main() {
     const same = (other) => other.precision === entry.precision && other.batch === entry.batch;
     const ceiling = raw?.find(same);
     const peers = (torch?.results ?? []).filter((other) => same(other) && other.millisecondsPerStep !== undefined);
-    const peer = (compiled) => peers.find((other) => other.compiled === compiled)?.millisecondsPerStep;
+    const peer = (mode) => peers.find((other) => other.mode === mode)?.millisecondsPerStep;
     const over = (other) => (other === undefined ? undefined : other / entry.millisecondsPerStep);
     const arithmetic = floors?.arithmeticFloorSecondsPerEpoch[entry.precision];
     const latency = floors?.latencyFloorSecondsPerEpoch[entry.batch];
@@ -59,8 +65,9 @@ async function main() {
       ofRawMaskedGraph:
         ceiling?.maskedGraphMilliseconds && entry.millisecondsPerStep / ceiling.maskedGraphMilliseconds[1],
       ofRawEager: ceiling && entry.millisecondsPerStep / ceiling.eagerMilliseconds,
-      fasterThanTorchEager: over(peer(false)),
-      fasterThanTorchCompiled: over(peer(true)),
+      fasterThanTorchEager: over(peer('eager')),
+      fasterThanTorchCompiled: over(peer('compiled')),
+      fasterThanTorchGraphed: over(peer('graphed')),
       // The higher floor is what bounds an epoch; how far above it this one is.
       ...(floors && {
         boundBy: arithmetic > latency ? 'arithmetic' : 'latency',
@@ -73,7 +80,7 @@ async function main() {
       {
         kind: 'gpu-check',
         date: new Date().toISOString(),
-        commit: output('git', 'rev-parse', 'HEAD'),
+        commit: output('git', 'rev-parse', 'HEAD') ?? carriedCommit(),
         machine: {
           cpu: os.cpus()[0]?.model,
           cores: os.cpus().length,
@@ -91,6 +98,7 @@ async function main() {
         passed: statuses().flatMap(({ name, status }) => (status === 0 ? [name] : [])),
         failed: statuses().flatMap(({ name, status }) => (status === 0 ? [] : [name])),
         secondsOfPart: Object.fromEntries(statuses().map(({ name, seconds }) => [name, seconds])),
+        selfCheck: part('self-check'),
         package: own,
         rawLoop: raw,
         torch,

@@ -102,6 +102,21 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     expect(none.stdout).toContain('check:    no GPU to check');
   }, 300_000);
 
+  test('is made without the command line, for a bare machine', () => {
+    const args = [
+      join(root, 'test', 'gpu', 'self-check.js'),
+      '--addon',
+      join(standin, 'addon/build/Release/cudnn_lstm.node'),
+    ];
+    const right = run(args);
+    expect(right.status).toBe(0);
+    expect(right.stdout.match(/^ok {3}/gm)?.length).toBeGreaterThan(8);
+    expect(JSON.parse(right.stdout.trim().split('\n').at(-1) as string)).toMatchObject({ passed: true });
+    const broken = run(args, { STANDIN_FAULT: 'abort' });
+    expect(broken.status).toBe(1);
+    expect(JSON.parse(broken.stdout.trim().split('\n').at(-1) as string)).toMatchObject({ passed: false });
+  }, 120_000);
+
   test('a GPU that computes wrong numbers is left alone, or used if that is what was asked for', () => {
     const wrong = { STANDIN_FAULT: 'wrong' };
     const automatic = train(['--out', 'automatic'], wrong);

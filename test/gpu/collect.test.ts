@@ -27,7 +27,13 @@ test('puts timings, peers and floors together', () => {
         maskedGraphMilliseconds: { 1: 1.6, 2: 1.25 },
       },
     ]);
-    put('torch', { results: [{ precision: 'tf32', batch: 64, compiled: false, millisecondsPerStep: 6 }] });
+    put('torch', {
+      results: [
+        { precision: 'tf32', batch: 64, mode: 'eager', millisecondsPerStep: 6 },
+        { precision: 'tf32', batch: 64, mode: 'compiled', error: 'no compiler' },
+        { precision: 'tf32', batch: 64, mode: 'graphed', millisecondsPerStep: 3 },
+      ],
+    });
     put('floors', {
       arithmeticFloorSecondsPerEpoch: { tf32: 2 },
       latencyFloorSecondsPerEpoch: { 64: 3, 2048: 0.1 },
@@ -44,6 +50,7 @@ test('puts timings, peers and floors together', () => {
         ofRawMaskedGraph: 1.25,
         ofRawEager: 0.5,
         fasterThanTorchEager: 3,
+        fasterThanTorchGraphed: 1.5,
         boundBy: 'latency',
         timesItsFloor: 2,
       },

@@ -40,7 +40,7 @@ describeCuda('the package on a stand-in for a GPU', () => {
   test.each(['parity.js', 'lifecycle.js'])(
     'passes %s',
     (script) => {
-      expect(node(join('test', 'gpu', script), '--quick', '--addon', addon)).toContain('all passed');
+      expect(node(join('test', 'gpu', script), '--quick', '--exhaust', '--addon', addon)).toContain('all passed');
     },
     300_000,
   );

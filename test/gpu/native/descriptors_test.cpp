@@ -1,7 +1,9 @@
 // What of NVIDIA's libraries needs no GPU, against the real ones: cuDNN's descriptors with the very arguments that the
-// backend uses, and a compilation by NVRTC as the loader has opened it. argv[1]: where the libraries are.
+// backend uses, and a compilation by NVRTC as the loader has opened it. Where there is a GPU, also what memory cuDNN asks
+// for; REQUIRE_GPU in the environment makes its absence a failure. argv[1]: where the libraries are; empty: searched for.
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <vector>
 
 #include "check.h"
@@ -39,12 +41,46 @@ void nvrtc_compiles(const Libraries& libraries, const std::vector<std::string>& 
   expect(status == 0, "nvrtcCompileProgram gave " + std::to_string(status) + ": " + text.data());
 }
 
+// Bytes of workspace and reserve for the reference recipe's shapes, which decide how large a batch fits on a GPU.
+void prints_temporary_space(const Libraries& libraries, cudnnRNNDescriptor_t rnn, cudnnDropoutDescriptor_t dropout,
+                            cudnnRNNDataDescriptor_t data) {
+  begin_case("what memory cuDNN asks for");
+  const CudnnFunctions& cudnn = libraries.cudnn;
+  cudnnHandle_t handle = nullptr;
+  if (cudnn.cudnnCreate(&handle) != CUDNN_STATUS_SUCCESS) {
+    std::printf("  no GPU to ask with\n");
+    return expect(std::getenv("REQUIRE_GPU") == nullptr, "a GPU is required");
+  }
+  constexpr int kSteps = 100, kHidden = 256, kLayers = 2;
+  for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16}) {
+    const Numerics numerics = numerics_of(precision, 9);
+    CHECK_CUDNN(libraries, cudnnSetRNNDescriptor_v8(rnn, CUDNN_RNN_ALGO_STANDARD, CUDNN_LSTM, CUDNN_RNN_SINGLE_INP_BIAS,
+                                                    CUDNN_UNIDIRECTIONAL, CUDNN_LINEAR_INPUT, numerics.type,
+                                                    CUDNN_DATA_FLOAT, numerics.math, 1, kHidden, kHidden, kLayers,
+                                                    dropout, CUDNN_RNN_PADDED_IO_ENABLED));
+    for (const int batch : {64, 128, 512, 2048}) {
+      const std::vector<int> lengths(batch, kSteps);
+      CHECK_CUDNN(libraries,
+                  cudnnSetRNNDataDescriptor(data, numerics.type, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, kSteps,
+                                            batch, 1, lengths.data(), nullptr));
+      for (const cudnnForwardMode_t mode : {CUDNN_FWD_MODE_TRAINING, CUDNN_FWD_MODE_INFERENCE}) {
+        std::size_t workspace = 0, reserve = 0;
+        CHECK_CUDNN(libraries, cudnnGetRNNTempSpaceSizes(handle, rnn, mode, data, &workspace, &reserve));
+        std::printf("  %s, batch %d, %s: workspace %zu, reserve %zu bytes\n", numerics.title, batch,
+                    mode == CUDNN_FWD_MODE_TRAINING ? "training" : "inference", workspace, reserve);
+        expect(mode == CUDNN_FWD_MODE_INFERENCE || reserve > 0, "no reserve for training");
+      }
+    }
+  }
+  cudnn.cudnnDestroy(handle);
+}
+
 }  // namespace
 
-int main(int, char** arguments) {
+int main(int count, char** arguments) {
   try {
     std::vector<std::string> searched;
-    const auto libraries = open_libraries(arguments[1], searched);
+    const auto libraries = open_libraries(count > 1 ? arguments[1] : "", searched);
     const CudnnFunctions& cudnn = libraries->cudnn;
     begin_case("cuDNN " + libraries->cudnn_version.version);
     cudnnDropoutDescriptor_t dropout = nullptr;
@@ -81,6 +117,7 @@ int main(int, char** arguments) {
       const int sizes[] = {2, 64, 256}, strides[] = {64 * 256, 256, 1};
       CHECK_CUDNN(*libraries, cudnnSetTensorNdDescriptor(state, numerics.type, 3, sizes, strides));
     }
+    prints_temporary_space(*libraries, rnn, dropout, data);
     nvrtc_compiles(*libraries, searched);
     cudnn.cudnnDestroyTensorDescriptor(state);
     cudnn.cudnnDestroyRNNDataDescriptor(data);
