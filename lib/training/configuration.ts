@@ -71,7 +71,7 @@ export function resolveConfiguration(request: ConfigurationRequest): Configurati
   const preset = layers.find((layer) => layer.values.preset !== undefined)?.values.preset as
     | TrainingOptions['preset']
     | undefined;
-  const options: Record<string, unknown> = presetOptions(preset ?? 'fast');
+  const options: Record<string, unknown> = { ...presetOptions(preset ?? 'fast') };
   const own = presets[preset ?? 'fast'];
   const optimizer = layers.find((layer) => layer.values.optimizer !== undefined)?.values.optimizer as
     | TrainingOptions['optimizer']

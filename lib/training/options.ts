@@ -4,6 +4,9 @@
  */
 import { z } from 'zod';
 import { formatDuration, parseDuration } from './duration';
+import type { TrainingOptions } from './option-types';
+
+export type { TrainingOptions } from './option-types';
 
 /** One option. */
 export interface OptionDefinition<S extends z.ZodType = z.ZodType> {
@@ -205,17 +208,21 @@ export const optionDefinitions = {
 type Definitions = typeof optionDefinitions;
 
 /** The name of an option: `batchSize` is the flag `--batch-size` and the variable CUDNN_LSTM_BATCH_SIZE. */
-export type OptionName = keyof Definitions;
+export type OptionName = keyof TrainingOptions;
 export const optionNames = Object.keys(optionDefinitions) as OptionName[];
 
 /** Options that may be left without a value: decided by the machine, or without limit. */
 const withoutDefault = ['threads', 'maxTime', 'out'] as const;
 type WithoutDefault = (typeof withoutDefault)[number];
 
-/** A complete and valid set of options. Times are in seconds. */
-export type TrainingOptions = {
+/** What the table's schemas give. */
+type FromTable = {
   -readonly [K in Exclude<OptionName, WithoutDefault>]: z.output<Definitions[K]['schema']>;
 } & { -readonly [K in WithoutDefault]?: z.output<Definitions[K]['schema']> | undefined };
+type Flat<T> = { [K in keyof T]: T[K] };
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+/** The documented options are those of the table, with the same types: this does not compile otherwise. */
+true satisfies Same<Flat<FromTable>, Flat<TrainingOptions>>;
 
 /** Options that make a recipe: every preset says all of them. */
 export type RecipeOption =
