@@ -435,7 +435,7 @@ Napi::Value Model::logits(const Napi::CallbackInfo& info) {
           if (!call->state.empty()) backend.write(Slot::stream_state, call->state.data(), call->state.size());
           for (std::size_t row = 0; row < call->ids.size() && !stop.load(); row += call->streams) {
             backend.next_logits(call->ids.data() + row, 1, call->streams,
-                                call->out.data() + row * backend.spec().vocabulary);
+                                call->out.data() + row * backend.spec().vocabulary, stop);
           }
         },
         [call](Napi::Env env) -> Napi::Value { return to_typed_array<Napi::Float32Array>(env, call->out); });

@@ -74,8 +74,13 @@ class Backend {
   virtual void reset_training_state() = 0;
 
   // Feeds ids [T, S] to S streams and gives the logits [S, V] after the last; dropout off; continues from the stream
-  // state.
-  virtual void next_logits(const std::int32_t* ids, int steps, int streams, float* logits) = 0;
+  // state. Ends early once `stop` is set: logits and state are of no use then.
+  virtual void next_logits(const std::int32_t* ids, int steps, int streams, float* logits,
+                           const std::atomic<bool>& stop) = 0;
+  void next_logits(const std::int32_t* ids, int steps, int streams, float* logits) {
+    const std::atomic<bool> never{false};
+    next_logits(ids, steps, streams, logits, never);
+  }
   virtual void reset_stream_state(int streams) = 0;  // zero state for S streams
 
   // Feeds ids [S], draws by the rules of draw_rules.h, each stream by its own options [S], feeds what was drawn, and so

@@ -256,7 +256,7 @@ int sample(Backend& backend, const SampleCall& call, std::int32_t* out, const st
         if (drawn >= 0) return drawn;
       }
       const int steps = std::min(kFedAtOnce, std::max(1, rows - row - (ask_device ? 1 : 0)));
-      backend.next_logits(ids, steps, streams, logits.data());
+      backend.next_logits(ids, steps, streams, logits.data(), stop);
       row += steps;
     }
     std::int32_t* drawn = out + static_cast<std::size_t>(draw) * streams;

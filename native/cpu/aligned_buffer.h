@@ -67,9 +67,11 @@ class AlignedBuffer {
   void discard([[maybe_unused]] std::size_t first, [[maybe_unused]] std::size_t count) {
 #if defined(CUDNN_LSTM_MAPPED_BUFFERS)
     if (!guarded() && bytes() < kMapped) return;
-    const std::uintptr_t page = page_size(0), start = reinterpret_cast<std::uintptr_t>(data_ + first);
+    char* const memory = reinterpret_cast<char*>(data_ + first);
+    const auto start = reinterpret_cast<std::uintptr_t>(memory);
+    const std::uintptr_t page = page_size(0);
     const std::uintptr_t begin = round_up(start, page), end = (start + count * sizeof(T)) / page * page;
-    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+    if (begin < end) madvise(memory + (begin - start), end - begin, MADV_DONTNEED);
 #endif
   }
 

@@ -22,6 +22,9 @@ constexpr std::size_t kLogitsBytes = std::size_t{8} << 20;
 // A model of at most this size keeps all forms of its weights: changing between them would cost more than they take.
 constexpr std::size_t kKeptBytes = std::size_t{4} << 20;
 
+// Floats set to zero between two looks at the stop flag.
+constexpr std::size_t kZeroedBetweenLooks = std::size_t{1} << 18;
+
 const char* isa_title(const std::string& name) {
   if (name == "avx512") return "AVX-512";
   if (name == "avx2") return "AVX2";
@@ -49,9 +52,16 @@ CpuBackend::CpuBackend(const ModelSpec& spec, int threads)
 
 void CpuBackend::run_team(const std::function<void(int)>& work) { team_.run(pass_.partition.threads, work); }
 
-void CpuBackend::poll_stop() {
-  if (pass_.stop != nullptr && pass_.stop->load(std::memory_order_relaxed))
-    aborted_.store(true, std::memory_order_relaxed);
+void CpuBackend::heed(const std::atomic<bool>& stop) {
+  stop_ = &stop;
+  stopped_.store(false, std::memory_order_relaxed);
+}
+
+bool CpuBackend::stopped() {
+  if (gave_up()) return true;
+  if (!stop_->load(std::memory_order_relaxed)) return false;
+  stopped_.store(true, std::memory_order_relaxed);
+  return true;
 }
 
 // Makes room for a pass and sets the state it starts from: `from`, or zero if it is null or of another batch.
@@ -59,7 +69,6 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   pass_ = pass;
   pass_.blocks = (pass.batch + kLanes - 1) / kLanes;
   pass_.partition = make_partition(team_.size(), pass_.blocks, spec_.hidden, kernels_.tile_blocks);
-  aborted_.store(false, std::memory_order_relaxed);
   const std::size_t blocks = pass_.blocks;
   const std::size_t all = pairs();
   for (int l = 0; l < spec_.layers; ++l) {
@@ -96,7 +105,7 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
       ensure(onehot_gradient_, static_cast<std::size_t>(spec_.vocabulary) * weights_.gate_rows_padded());
     }
   }
-  weights_.prepare_lanes(pass_.partition, pass_.gradient, lean());
+  weights_.prepare_lanes(pass_.partition, pass_.gradient, lean(), [this] { return stopped(); });
 }
 
 void CpuBackend::end_pass(LaneState& to) const {
@@ -124,8 +133,8 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   pass.dropout = spec_.dropout > 0;
   pass.mask_step = step_count_;
   pass.gradient = true;
-  pass.stop = &stop;
   // Not before: a model that only writes or scores text has no use for them.
+  heed(stop);
   gradients_.resize(layout_.size());
   make_slots(optimizer.optimizer);
   begin_pass(pass, batch.carry_state ? &training_state_ : nullptr);
@@ -135,8 +144,10 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   double loss = 0;
   bool applied = false;
   run_team([&](int thread) {
-    const std::size_t begin = layout_.size() * thread / threads, end = layout_.size() * (thread + 1) / threads;
-    std::memset(gradients_.data() + begin, 0, (end - begin) * sizeof(float));
+    const std::size_t end = layout_.size() * (thread + 1) / threads;
+    for (std::size_t at = layout_.size() * thread / threads; at < end && !stopped(); at += kZeroedBetweenLooks) {
+      std::memset(gradients_.data() + at, 0, std::min(kZeroedBetweenLooks, end - at) * sizeof(float));
+    }
     encode_input(thread);
     team_.barrier();
     forward(thread);
@@ -158,7 +169,7 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
     team_.barrier();
     if (applied) update_share(thread, threads, optimizer, norm);
   });
-  if (stopped()) return {std::nan(""), std::nan(""), false};
+  if (gave_up() && !applied) return {std::nan(""), std::nan(""), false};
   if (!applied) return {loss, norm, false};
   ++step_count_;
   weights_.changed();
@@ -168,7 +179,8 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
 
 void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
                           const std::atomic<bool>& stop) {
-  if (batch.batch <= kSingleStreams && !(dropout && spec_.dropout > 0)) return evaluate_single(batch, losses, stop);
+  heed(stop);
+  if (batch.batch <= kSingleStreams && !(dropout && spec_.dropout > 0)) return evaluate_single(batch, losses);
   Pass pass;
   pass.ids = batch.ids;
   pass.steps = batch.steps;
@@ -176,7 +188,6 @@ void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_s
   pass.target = batch.target;
   pass.dropout = dropout && spec_.dropout > 0;
   pass.mask_step = mask_step;
-  pass.stop = &stop;
   begin_pass(pass, batch.carry_state ? &evaluation_state_ : nullptr);
   run_team([&](int thread) {
     encode_input(thread);
@@ -184,7 +195,7 @@ void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_s
     forward(thread);
     output_stage(thread);
   });
-  if (stopped()) return;
+  if (gave_up()) return;
   if (batch.carry_state) {
     end_pass(evaluation_state_);
     evaluation_rows_.clear();

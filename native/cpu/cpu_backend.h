@@ -49,7 +49,9 @@ class CpuBackend final : public Backend {
     evaluation_rows_.clear();
   }
   void reset_training_state() override { training_state_.batch = 0; }
-  void next_logits(const std::int32_t* ids, int steps, int streams, float* logits) override;
+  using Backend::next_logits;
+  void next_logits(const std::int32_t* ids, int steps, int streams, float* logits,
+                   const std::atomic<bool>& stop) override;
   void reset_stream_state(int streams) override;
   int sharers() const override { return team_.size(); }
   void share(int count, const std::function<void(int)>& work) override { team_.run(count, work); }
@@ -74,7 +76,6 @@ class CpuBackend final : public Backend {
     bool gradient = false;
     Partition partition;
     int blocks = 0;
-    const std::atomic<bool>* stop = nullptr;
   };
 
   void begin_pass(const Pass& pass, const LaneState* from);
@@ -82,8 +83,12 @@ class CpuBackend final : public Backend {
   void run_team(const std::function<void(int)>& work);
   // Large, and only sampled from or scored so far: see Weights.
   bool lean() const;
-  bool stopped() const { return aborted_.load(std::memory_order_relaxed); }
-  void poll_stop();
+  // The call's stop flag. Loops look at it where the work between two looks is short even in large models; threads may
+  // see it at different moments, so it changes what they compute and never which barriers they meet at.
+  void heed(const std::atomic<bool>& stop);
+  bool stopped();
+  // Whether a loop ended early. Not so where the flag was set when all was done.
+  bool gave_up() const { return stopped_.load(std::memory_order_relaxed); }
 
   // cpu_forward.cpp
   void encode_input(int thread);
@@ -129,7 +134,7 @@ class CpuBackend final : public Backend {
   void sequence_layer(const Sequence& sequence, int layer, int thread, int threads);
   float* sequence_output(const Sequence& sequence, int layer);
   void next_logits_lanes(const std::int32_t* ids, int steps, int streams, float* logits);
-  void evaluate_single(const Batch& batch, float* losses, const std::atomic<bool>& stop);
+  void evaluate_single(const Batch& batch, float* losses);
 
   int pairs() const { return pass_.steps * pass_.blocks; }
   int output_first_step() const { return pass_.target == Target::last ? pass_.steps - 1 : 0; }
@@ -173,7 +178,8 @@ class CpuBackend final : public Backend {
   std::uint64_t step_count_ = 0;
 
   Pass pass_;
-  std::atomic<bool> aborted_{false};
+  const std::atomic<bool>* stop_ = nullptr;
+  std::atomic<bool> stopped_{false};  // one thread saw it set: what others computed from there on is of no use
   std::vector<LayerActivations> layers_;
   AlignedBuffer<float> inputs_;               // [T][blocks][in][16]: scalar and embedded input
   AlignedBuffer<float> input_gradients_;      // likewise, embedding only

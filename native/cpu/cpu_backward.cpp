@@ -69,7 +69,6 @@ void CpuBackend::backward_layer(int thread, int layer) {
   for (int last = pass_.steps; last > 0; last -= chunk) {
     const int first = std::max(0, last - chunk);
     for (int step = last - 1; step >= first; --step) {
-      poll_stop();
       if (!stopped()) backward_tick(domain, layer, step);
       if (pass_.partition.split_units) team_.barrier();
     }
@@ -95,7 +94,7 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
       b[i] = last ? nullptr : gates(layer, step + 1, first + i);
       c[i] = recurrent_gradient_.data() + static_cast<std::size_t>(first + i) * unit_stride_;
     }
-    for (int unit = domain.first_unit; unit < domain.last_unit; unit += kUnitGroup) {
+    for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
       if (!last)
         weights_.layers()[layer].recurrent_back.multiply(domain.segment, unit, end, count, b, c, nullptr, true);
@@ -135,7 +134,7 @@ void CpuBackend::input_gradients(const Domain& domain, int layer, int first_step
                                   (static_cast<std::size_t>(step) * pass_.blocks + block) * input_stride_);
     }
   const int end = weights.segment_end(domain.segment);
-  for (int unit = weights.segment_begin(domain.segment); unit < end; unit += kUnitGroup) {
+  for (int unit = weights.segment_begin(domain.segment); unit < end && !stopped(); unit += kUnitGroup) {
     weights.multiply(domain.segment, unit, std::min(unit + kUnitGroup, end), static_cast<int>(b.size()), b.data(),
                      c.data(), nullptr, true);
   }
@@ -218,7 +217,7 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
       }
       const int tiles = (product->rows + kernels_.tile_rows - 1) / kernels_.tile_rows;
       const int sums_first = share_begin(tiles, threads, thread), sums_last = share_begin(tiles, threads, thread + 1);
-      for (int tile = 0; tile < tiles; ++tile) {
+      for (int tile = 0; tile < tiles && !stopped(); ++tile) {
         const bool sums = product->bias != nullptr && tile >= sums_first && tile < sums_last;
         if (begin >= end && !sums) continue;
         const int row = tile * kernels_.tile_rows;
@@ -275,7 +274,7 @@ void CpuBackend::onehot_gradients(int thread, int first_pair, int last_pair) {
   const int row_blocks = (4 * spec_.hidden + 15) / 16;
   const std::size_t stride = weights_.gate_rows_padded();
   alignas(64) float lanes[kLanes * kLanes];
-  for (int pair = first_pair; pair < last_pair; ++pair) {
+  for (int pair = first_pair; pair < last_pair && !stopped(); ++pair) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
     const std::int32_t* ids = pass_.ids + static_cast<std::size_t>(step) * pass_.batch + block * kLanes;
     const int count = std::min(kLanes, pass_.batch - block * kLanes);
@@ -293,7 +292,8 @@ void CpuBackend::finish_input_gradients(int thread) {
   if (spec_.coding == InputCoding::onehot) {
     const std::size_t stride = weights_.gate_rows_padded();
     float* gradient = gradients_.data() + layout_.weight_ih(0).offset;
-    for (int u = share_begin(spec_.hidden, threads, thread); u < share_begin(spec_.hidden, threads, thread + 1); ++u)
+    const int end = share_begin(spec_.hidden, threads, thread + 1);
+    for (int u = share_begin(spec_.hidden, threads, thread); u < end && !stopped(); ++u)
       for (int g = 0; g < 4; ++g) {
         float* row = gradient + (static_cast<std::size_t>(g) * spec_.hidden + u) * spec_.vocabulary;
         for (int id = 0; id < spec_.vocabulary; ++id) row[id] = onehot_gradient_[id * stride + 4 * u + g];
@@ -303,7 +303,7 @@ void CpuBackend::finish_input_gradients(int thread) {
     const int in = spec_.embedding;
     float* gradient = gradients_.data() + layout_.embedding().offset;
     const int first = share_begin(in, threads, thread), last = share_begin(in, threads, thread + 1);
-    for (int step = 0; step < pass_.steps; ++step)
+    for (int step = 0; step < pass_.steps && !stopped(); ++step)
       for (int b = 0; b < pass_.batch; ++b) {
         const float* dx = input_gradients_.data() +
                           (static_cast<std::size_t>(step) * pass_.blocks + b / kLanes) * input_stride_ + b % kLanes;

@@ -51,7 +51,6 @@ void CpuBackend::forward_layer(int thread, int layer) {
   const int blocks = std::max(1, domain.last_block - domain.first_block);
   const int chunk = std::max(1, kInputLanes / (blocks * kLanes));
   for (int step = 0; step < pass_.steps; ++step) {
-    poll_stop();
     if (!stopped()) {
       if (step % chunk == 0) input_products(domain, layer, step, std::min(pass_.steps, step + chunk));
       forward_tick(domain, layer, step);
@@ -89,7 +88,7 @@ void CpuBackend::input_products(const Domain& domain, int layer, int first_step,
       b.push_back(layer == 0 ? input_block(step, block) : layer_output(layer - 1, step, block));
       c.push_back(gates(layer, step, block));
     }
-  for (int unit = domain.first_unit; unit < domain.last_unit; unit += kUnitGroup) {
+  for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
     const int end = std::min(unit + kUnitGroup, domain.last_unit);
     weights.input.multiply(domain.segment, 4 * unit, 4 * end, static_cast<int>(b.size()), b.data(), c.data(),
                            weights.bias.data(), false);
@@ -109,7 +108,7 @@ void CpuBackend::forward_tick(const Domain& domain, int layer, int step) {
       b[i] = unit_row(activations.h, step, first + i);
       c[i] = gates(layer, step, first + i);
     }
-    for (int unit = domain.first_unit; unit < domain.last_unit; unit += kUnitGroup) {
+    for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
       weights_.layers()[layer].recurrent.multiply(domain.segment, 4 * unit, 4 * end, count, b, c, nullptr, false);
       for (int i = 0; i < count; ++i) {
@@ -144,7 +143,6 @@ void CpuBackend::output_stage(int thread) {
   const int threads = pass_.partition.threads;
   for (int chunk = first; chunk < pairs(); chunk += output_chunk_) {
     const int count = std::min(output_chunk_, pairs() - chunk);
-    poll_stop();
     if (!stopped()) {
       output_pairs(chunk + share_begin(count, threads, thread), chunk + share_begin(count, threads, thread + 1), chunk);
     }
@@ -159,7 +157,7 @@ void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
   const int top = spec_.layers - 1;
   const double targets = static_cast<double>(pass_.target == Target::last ? 1 : pass_.steps) * pass_.batch;
   std::int32_t wanted[kLanes];
-  for (int pair = first_pair; pair < last_pair; ++pair) {
+  for (int pair = first_pair; pair < last_pair && !stopped(); ++pair) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
     const float* input = layer_output(top, step, block);
     float* logits = logits_.block(pair - chunk_first);

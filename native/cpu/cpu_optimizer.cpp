@@ -14,7 +14,7 @@ constexpr std::size_t kNormPiece = 8192;
 
 void CpuBackend::norm_share(int thread, int threads) {
   const std::size_t pieces = norm_parts_.size();
-  for (std::size_t piece = pieces * thread / threads; piece < pieces * (thread + 1) / threads; ++piece) {
+  for (std::size_t piece = pieces * thread / threads; piece < pieces * (thread + 1) / threads && !stopped(); ++piece) {
     const std::size_t begin = piece * kNormPiece;
     norm_parts_[piece] =
         kernels_.sum_of_squares(gradients_.data() + begin, std::min(kNormPiece, layout_.size() - begin));

@@ -34,16 +34,18 @@ void CpuBackend::reset_stream_state(int streams) {
   }
 }
 
-void CpuBackend::next_logits(const std::int32_t* ids, int steps, int streams, float* logits) {
+void CpuBackend::next_logits(const std::int32_t* ids, int steps, int streams, float* logits,
+                             const std::atomic<bool>& stop) {
+  heed(stop);
   if (streams != streams_) reset_stream_state(streams);
   if (streams > kSingleStreams) {
     const int most = std::max(1, kPassPairs * kLanes / streams);
-    for (int step = 0; step < steps; step += most) {
+    for (int step = 0; step < steps && !stopped(); step += most) {
       next_logits_lanes(ids + static_cast<std::size_t>(step) * streams, std::min(most, steps - step), streams, logits);
     }
     return;
   }
-  for (int s = 0; s < streams; ++s) {
+  for (int s = 0; s < streams && !stopped(); ++s) {
     run_sequence(ids + s, steps, s, streams, steps - 1, [&](int, const float* last) {
       std::memcpy(logits + static_cast<std::size_t>(s) * spec_.vocabulary, last, spec_.vocabulary * sizeof(float));
     });
@@ -54,14 +56,14 @@ void CpuBackend::next_logits(const std::int32_t* ids, int steps, int streams, fl
 // from `first` on; of different ticks, maybe on different threads at once.
 void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, int streams, int first,
                               const std::function<void(int step, const float* logits)>& consume) {
-  weights_.prepare_single(lean());
+  weights_.prepare_single(lean(), [this] { return stopped(); });
   const int worth = static_cast<int>(4LL * spec_.hidden * spec_.hidden / kWorthSharing);
   const int threads = std::clamp(std::min(worth, units_padded_ / 16), 1, team_.size());
   const std::size_t most = std::min(steps, kSequenceSteps);
   const std::size_t wanted = most * (weights_.gate_rows_padded() + 2 * spec_.hidden) +
                              static_cast<std::size_t>(team_.size()) * weights_.vocabulary_padded();
   if (sequence_scratch_.size() < wanted) sequence_scratch_.resize(wanted);
-  for (int from = 0; from < steps; from += kSequenceSteps) {
+  for (int from = 0; from < steps && !stopped(); from += kSequenceSteps) {
     const int count = std::min(kSequenceSteps, steps - from);
     Sequence sequence{ids + static_cast<std::size_t>(from) * streams, count, stream, streams, first - from, most};
     team_.run(threads, [&](int thread) {
@@ -69,7 +71,7 @@ void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, in
       float* logits = sequence_scratch_.data() + most * (weights_.gate_rows_padded() + 2 * spec_.hidden) +
                       static_cast<std::size_t>(thread) * weights_.vocabulary_padded();
       const float* top = sequence_output(sequence, spec_.layers - 1);
-      for (int step = std::max(0, sequence.first) + thread; step < count; step += threads) {
+      for (int step = std::max(0, sequence.first) + thread; step < count && !stopped(); step += threads) {
         kernels_.matrix_vector(weights_.output_panels().panel(0), spec_.vocabulary, spec_.hidden,
                                top + static_cast<std::size_t>(step) * spec_.hidden, weights_.output_bias(), logits);
         consume(from + step, logits);
@@ -95,7 +97,7 @@ void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread,
   const float* bias = weights.bias.data() + row;
   float* gates = sequence_scratch_.data();
   float* out = sequence_output(sequence, layer);
-  for (int step = 0; step < sequence.steps; ++step) {
+  for (int step = 0; step < sequence.steps && !stopped(); ++step) {
     const std::size_t id = sequence.ids[static_cast<std::size_t>(step) * sequence.streams];
     float* to = gates + step * padded + row;
     if (layer == 0 && spec_.coding == InputCoding::onehot) {
@@ -115,25 +117,27 @@ void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread,
       stream_rows_.data() + (static_cast<std::size_t>(layer) * 2 * sequence.streams + sequence.stream) * hidden;
   float* c = state + sequence.streams * hidden;
   for (int step = 0; step < sequence.steps; ++step) {
-    const float* h = step == 0 ? state : out + (step - 1) * hidden;
-    float* to = gates + step * padded + row;
-    kernels_.matrix_vector(weights.recurrent_panels.panel(4 * begin), rows, spec_.hidden, h, to, to);
-    kernels_.gate_single(end - begin, spec_.gate_slope(), to, c + begin, out + step * hidden + begin);
+    if (!stopped()) {
+      const float* h = step == 0 ? state : out + (step - 1) * hidden;
+      float* to = gates + step * padded + row;
+      kernels_.matrix_vector(weights.recurrent_panels.panel(4 * begin), rows, spec_.hidden, h, to, to);
+      kernels_.gate_single(end - begin, spec_.gate_slope(), to, c + begin, out + step * hidden + begin);
+    }
     team_.barrier();
   }
   std::copy(out + (sequence.steps - 1) * hidden + begin, out + (sequence.steps - 1) * hidden + end, state + begin);
 }
 
 // A lane block would compute sixteen sequences for the one or two that there are.
-void CpuBackend::evaluate_single(const Batch& batch, float* losses, const std::atomic<bool>& stop) {
-  constexpr int kPiece = 256;  // ticks between two looks at `stop`
+void CpuBackend::evaluate_single(const Batch& batch, float* losses) {
+  constexpr int kPiece = 256;  // ticks of one sequence before those of the next
   const int size = batch.batch;
   const std::size_t floats = static_cast<std::size_t>(spec_.layers) * 2 * size * spec_.hidden;
   std::vector<float> state(floats, 0.0f);
   if (batch.carry_state && evaluation_rows_.size() == floats) state = evaluation_rows_;
   state.swap(stream_rows_);
   const int first = batch.target == Target::last ? batch.steps - 1 : 0;
-  for (int from = 0; from < batch.steps && !stop.load(std::memory_order_relaxed); from += kPiece) {
+  for (int from = 0; from < batch.steps && !stopped(); from += kPiece) {
     for (int b = 0; b < size; ++b) {
       run_sequence(batch.ids + static_cast<std::size_t>(from) * size + b, std::min(kPiece, batch.steps - from), b, size,
                    first - from, [&](int step, const float* logits) {
@@ -149,7 +153,7 @@ void CpuBackend::evaluate_single(const Batch& batch, float* losses, const std::a
     }
   }
   state.swap(stream_rows_);
-  if (!batch.carry_state || stop.load(std::memory_order_relaxed)) return;
+  if (!batch.carry_state || gave_up()) return;
   evaluation_rows_.swap(state);
   evaluation_state_.batch = 0;
 }
@@ -166,8 +170,8 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int strea
     team_.barrier();
     forward(thread);
     const int threads = pass_.partition.threads;
-    for (int block = share_begin(pass_.blocks, threads, thread); block < share_begin(pass_.blocks, threads, thread + 1);
-         ++block) {
+    const int end = share_begin(pass_.blocks, threads, thread + 1);
+    for (int block = share_begin(pass_.blocks, threads, thread); block < end && !stopped(); ++block) {
       // A place for each thread at work: where there are fewer blocks than threads, for each block.
       float* out = logits_.block(std::min(thread, block));
       const float* input = layer_output(spec_.layers - 1, pass_.steps - 1, block);
@@ -178,7 +182,7 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int strea
         }
     }
   });
-  end_pass(stream_lanes_);
+  if (!gave_up()) end_pass(stream_lanes_);
 }
 
 }  // namespace cudnn_lstm::cpu

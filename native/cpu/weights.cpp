@@ -8,6 +8,9 @@ namespace {
 // A matrix that is given up goes in this many steps, so that little of it is there twice.
 constexpr int kMoves = 16;
 
+// Parameters that one thread packs between two looks at the stop flag: about a millisecond.
+constexpr std::size_t kPackedBetweenLooks = std::size_t{1} << 18;
+
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 std::vector<int> times_four(std::vector<int> ends) {
@@ -64,7 +67,19 @@ void Weights::Matrix::read(Form form, int row, int first, int count, float* out)
 
 void Weights::changed() { shared_fresh_ = tiles_fresh_ = back_fresh_ = panels_fresh_ = false; }
 
-void Weights::prepare_lanes(const Partition& partition, bool backward, bool lean) {
+template <class Pack>
+void Weights::share(const std::function<bool()>& stopped, const Pack& pack) {
+  const int threads = team_.size();
+  // As many parts as let a large model look at the stop flag often.
+  const std::size_t looks = std::clamp<std::size_t>(layout_.size() / kPackedBetweenLooks / threads, 1, 256);
+  const int each = static_cast<int>(looks), parts = threads * each;
+  team_.run(threads, [&](int thread) {
+    for (int part = thread * each; part < (thread + 1) * each && !stopped(); ++part) pack(part, parts);
+  });
+}
+
+void Weights::prepare_lanes(const Partition& partition, bool backward, bool lean,
+                            const std::function<bool()>& stopped) {
   const bool shaped = shaped_for_ == partition.unit_ends;
   if (given_up_ && !(lean && shaped && holds(Form::tiles))) restore();
   if (!shaped || (backward && !shaped_back_)) shape_tiles(partition, backward);
@@ -78,17 +93,17 @@ void Weights::prepare_lanes(const Partition& partition, bool backward, bool lean
       });
     }
   } else if (forward || back || !shared_fresh_) {
-    const int threads = team_.size();
-    team_.run(threads, [&](int thread) {
-      if (!shared_fresh_) pack_shared(thread, threads);
-      pack_tiles(thread, threads, forward, back);
+    share(stopped, [&](int part, int parts) {
+      if (!shared_fresh_) pack_shared(part, parts);
+      pack_tiles(part, parts, forward, back);
     });
+    if (stopped()) return;
   }
   shared_fresh_ = tiles_fresh_ = true;
   back_fresh_ = back_fresh_ || backward;
 }
 
-void Weights::prepare_single(bool lean) {
+void Weights::prepare_single(bool lean, const std::function<bool()>& stopped) {
   if (given_up_ && !(lean && holds(Form::panels))) restore();
   if (panels_fresh_) return;
   for (const Matrix& m : matrices_) m.panels.shape(m.rows(), m.depth());
@@ -99,11 +114,11 @@ void Weights::prepare_single(bool lean) {
   if (lean) {
     move(Form::panels, pack);
   } else {
-    const int threads = team_.size();
-    team_.run(threads, [&](int thread) {
-      if (!shared_fresh_) pack_shared(thread, threads);
-      for (const Matrix& m : matrices_) pack(m, thread, threads);
+    share(stopped, [&](int part, int parts) {
+      if (!shared_fresh_) pack_shared(part, parts);
+      for (const Matrix& m : matrices_) pack(m, part, parts);
     });
+    if (stopped()) return;
   }
   shared_fresh_ = panels_fresh_ = true;
 }

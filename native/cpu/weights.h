@@ -6,6 +6,7 @@
 // are packed, so that its memory is once its parameters, and never above twice.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "core/layout.h"
@@ -33,10 +34,11 @@ class Weights {
   Weights(const ModelSpec& spec, const Layout& layout, const KernelTable& kernels, AlignedBuffer<float>& parameters,
           ThreadTeam& team);
 
-  // Packs what a pass over lane blocks reads, where it is not up to date.
-  void prepare_lanes(const Partition& partition, bool backward, bool lean);
-  // Packs what single sequences read.
-  void prepare_single(bool lean);
+  // Packs what a pass over lane blocks reads, where it is not up to date. Ends early, to begin again the next time,
+  // when `stopped()`; but not where the canonical parameters are given up on the way.
+  void prepare_lanes(const Partition& partition, bool backward, bool lean, const std::function<bool()>& stopped);
+  // Likewise what single sequences read.
+  void prepare_single(bool lean, const std::function<bool()>& stopped);
   // Makes the canonical parameters whole again.
   void restore();
   // The canonical parameters have changed.
@@ -78,6 +80,9 @@ class Weights {
   void pack_table(int part, int parts);
   void pack_tiles(int part, int parts, bool forward, bool backward);
   void pack_panels(int part, int parts);
+  // pack(part, parts) for all parts, by all threads.
+  template <class Pack>
+  void share(const std::function<bool()>& stopped, const Pack& pack);
   template <class Pack>
   void move(Form form, const Pack& pack);
   void discard_rows(const Parameter& parameter, int hidden, int rows);

@@ -365,12 +365,15 @@ void CudaBackend<T>::reset_stream_state(int streams) {
 }
 
 template <class T>
-void CudaBackend<T>::next_logits(const std::int32_t* ids, int steps, int streams, float* logits) {
+void CudaBackend<T>::next_logits(const std::int32_t* ids, int steps, int streams, float* logits,
+                                 const std::atomic<bool>& stop) {
   settled([&] {
     Plan<T>& plan = plan_for({PlanKind::sample, 1, streams, Target::every, true, false});
     take_state(streams_, plan);
     join_layers(plan);
-    for (int step = 0; step < steps; ++step) plan.run_sample(ids + static_cast<std::size_t>(step) * streams, logits);
+    for (int step = 0; step < steps && !stop.load(std::memory_order_relaxed); ++step) {
+      plan.run_sample(ids + static_cast<std::size_t>(step) * streams, logits);
+    }
   });
 }
 

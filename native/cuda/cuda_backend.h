@@ -28,7 +28,9 @@ class CudaBackend final : public Backend {
                 const std::atomic<bool>& stop) override;
   void reset_evaluation_state() override { evaluation_.clear(); }
   void reset_training_state() override { training_.clear(); }
-  void next_logits(const std::int32_t* ids, int steps, int streams, float* logits) override;
+  using Backend::next_logits;
+  void next_logits(const std::int32_t* ids, int steps, int streams, float* logits,
+                   const std::atomic<bool>& stop) override;
   void reset_stream_state(int streams) override;
   int draw(const std::int32_t* ids, int streams, const SamplingOptions* options, int count, std::int32_t* out,
            const std::atomic<bool>& stop) override;

@@ -125,6 +125,51 @@ describe.each(devices)('$name', (device) => {
   });
 });
 
+it('gives up every kind of call in the middle, not at its end', async () => {
+  const large = { vocabulary: 20, layers: 2, hidden: 512, input: 'onehot', embedding: 0 } as const;
+  const model = await createModel(large, { name: 'cpu', device: 'cpu', tolerance: 0 });
+  const some = (count: number) => randomIds(count, large.vocabulary);
+  const step = () => model.trainSteps(trainCall(some(401 * 16), 400, 16));
+  const long = { target: 'every', carryState: false, dropout: false } as const;
+  /** Each takes the processor several times as long as that step; most take minutes. */
+  const calls: Record<string, () => Promise<unknown>> = {
+    trainSteps: () => model.trainSteps(trainCall(some(5 * 401 * 16), 400, 16, { count: 5 })),
+    'evaluate, blocks': () => model.evaluate({ ...long, ids: some(1001 * 64), steps: 1000, batch: 64 }),
+    'evaluate, one sequence': () => model.evaluate({ ...long, ids: some(200_001), steps: 200_000, batch: 1 }),
+    'sample, windows': () => model.sample(sampleCall(some(2000), 10_000, {}, { window: 2000 })),
+    'sample, a long prompt': () => model.sample(sampleCall(some(200_000 * 3), 1, {}, { streams: 3 })),
+    logits: () => model.logits({ ids: some(100_000), streams: 1 }),
+    initialize: async () => {
+      const huge = await createModel({ ...large, hidden: 2048 }, { name: 'cpu', device: 'cpu', tolerance: 0 });
+      stopHuge = () => huge.stop();
+      await huge.initialize().finally(() => huge.dispose());
+    },
+  };
+  let stopHuge: (() => void) | undefined;
+  const processor = (before?: NodeJS.CpuUsage) => {
+    const { user, system } = process.cpuUsage(before);
+    return user + system;
+  };
+  await step(); // Its memory is there.
+  let before = process.cpuUsage();
+  await step();
+  const whole = processor(before);
+  for (const [name, call] of Object.entries(calls)) {
+    const running = call().then(
+      () => 'ended',
+      (error) => error.code,
+    );
+    await setTimeout(200);
+    before = process.cpuUsage();
+    model.stop();
+    stopHuge?.();
+    const how = await running;
+    expect([name, how]).toEqual([name, name === 'initialize' ? 'ERR_STOPPED' : 'ended']);
+    expect([name, processor(before) < whole]).toEqual([name, true]);
+  }
+  model.dispose();
+}, 120_000);
+
 it('measures the peak within bounds alone', async () => {
   const measure = async (threads: number, milliseconds: number) => loadNative().measurePeak(threads, milliseconds);
   expect(await measure(1, 1)).toBeGreaterThan(0);
