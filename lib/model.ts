@@ -10,8 +10,8 @@ import {
   saveCheckpoint,
 } from './checkpoint/checkpoint';
 import { resolveCheckpoint } from './checkpoint/run-directory';
+import { encodeText, encodeTexts, pieceUnits, type TextEncoding } from './corpus/encode';
 import { type Normalization, normalizeText } from './corpus/normalization';
-
 import { Vocabulary } from './corpus/vocabulary';
 import { chooseCheckedDevice } from './device/check';
 import type { DeviceRequest } from './device/choose';
@@ -197,7 +197,8 @@ export class LanguageModel implements Disposable {
 
   /**
    * Continues `o.prompt`: an iterator over pieces of the generated text (the prompt is not part of it), none of which splits a code
-   * point. Options are checked, and the prompt encoded, before the iterator is made.
+   * point. Options are checked, and the prompt encoded, before the iterator is made; a prompt above 65,536 characters is encoded
+   * when the first piece is asked for, which fails then if the prompt is at fault.
    *
    * @throws UsageError on an option out of range; DataError if the prompt or a stop string has characters that the model does not know.
    */
@@ -234,7 +235,7 @@ export class LanguageModel implements Disposable {
     if (!Number.isInteger(streams) || streams < 1 || streams > 4096) {
       throw new UsageError(`streams must be a whole number from 1 to 4,096, not ${streams}.`);
     }
-    const ids = this.#idsOf(text, o.unknown);
+    const ids = await this.#idsOf(text, o);
     if (ids.length < 2 * streams) {
       throw new DataError(
         `The text is too short to score: ${ids.length} character(s), and ${2 * streams} are needed${streams > 1 ? ` for ${streams} streams` : ''}.`,
@@ -245,7 +246,7 @@ export class LanguageModel implements Disposable {
 
   /** Scores each line from zero state, its line break left out; undefined for a line with fewer than two characters. */
   async scoreLines(lines: readonly string[], o: Omit<ScoreOptions, 'streams'> = {}): Promise<(Score | undefined)[]> {
-    const encoded = lines.map((line, i) => this.#encode(line, o.unknown, `line ${i + 1}`));
+    const encoded = await encodeTexts(lines, (i) => `line ${i + 1}`, this.#encoding(o));
     return this.native.evaluationSequence(() => scoreMany(this.native, encoded, o));
   }
 
@@ -263,7 +264,7 @@ export class LanguageModel implements Disposable {
       if (!Number.isInteger(value) || value < 1)
         throw new UsageError(`${name} must be a whole number from 1, not ${value}.`);
     }
-    const ids = this.#idsOf(text, o.unknown);
+    const ids = await this.#idsOf(text, o);
     if (ids.length <= window) {
       throw new DataError(
         `The text is too short: ${ids.length} characters, and a window of ${window} and the character after it are needed.`,
@@ -283,7 +284,7 @@ export class LanguageModel implements Disposable {
     if (!Number.isInteger(rivals) || rivals < 0 || rivals > this.vocabulary.size) {
       throw new UsageError(`rivals must be a whole number from 0 to ${this.vocabulary.size}, not ${String(rivals)}.`);
     }
-    const ids = this.#encode(text, o.unknown, 'the text');
+    const ids = await encodeText(text, 'the text', this.#encoding(o));
     const found = await inspectIds(this.native, this.shape, ids, { ...o, rivals });
     return describeInspection(this.vocabulary, this.shape, ids, found, rivals);
   }
@@ -313,17 +314,24 @@ export class LanguageModel implements Disposable {
     this.dispose();
   }
 
-  #promptIds(o: GenerateOptions): Int32Array {
-    const ids = o.prompt ? this.#encode(o.prompt, o.unknown, 'the prompt') : new Int32Array(0);
-    return ids.length > 0 ? ids : Int32Array.of(startId(this.vocabulary));
+  #promptIds(o: GenerateOptions): Int32Array | (() => Promise<Int32Array>) {
+    const prompt = o.prompt ?? '';
+    const orStart = (ids: Int32Array) => (ids.length > 0 ? ids : Int32Array.of(startId(this.vocabulary)));
+    if (prompt.length > pieceUnits) {
+      return async () => orStart(await encodeText(prompt, 'the prompt', this.#encoding(o)));
+    }
+    return orStart(
+      this.vocabulary.encode(this.normalize(prompt), { unknown: o.unknown ?? 'error', what: 'the prompt' }),
+    );
   }
 
-  #idsOf(text: string | ReadableIds, unknown?: 'error' | 'skip'): ReadableIds {
-    return typeof text === 'string' ? inMemory(this.#encode(text, unknown, 'the text')) : text;
+  async #idsOf(text: string | ReadableIds, o: Pick<ScoreOptions, 'unknown' | 'signal'>): Promise<ReadableIds> {
+    return typeof text === 'string' ? inMemory(await encodeText(text, 'the text', this.#encoding(o))) : text;
   }
 
-  #encode(text: string, unknown: 'error' | 'skip' | undefined, what: string): Int32Array {
-    return this.vocabulary.encode(this.normalize(text), { unknown: unknown ?? 'error', what });
+  #encoding({ unknown, signal }: Pick<ScoreOptions, 'unknown' | 'signal'>): TextEncoding {
+    const { vocabulary, metadata } = this;
+    return { vocabulary, normalization: metadata.normalization, unknown: unknown ?? 'error', signal };
   }
 }
 

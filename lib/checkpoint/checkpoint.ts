@@ -6,7 +6,7 @@ import { largestVocabulary, Vocabulary } from '../corpus/vocabulary';
 import { gateActivations, type NativeParameter, type Target } from '../device/native';
 import { canonicalLayout, layoutSize, type ModelShape } from './layout';
 import { allocateFloats, SafetensorsFile, type Tensor, writeSafetensors } from './safetensors';
-import { parseStrictJson } from './strict-json';
+import { parseStrictJsonInTurns } from './strict-json';
 import { unusable } from './unusable';
 
 export type { ModelShape } from './layout';
@@ -164,7 +164,7 @@ function encodeMetadata(metadata: CheckpointMetadata): Record<string, string> {
   return encoded;
 }
 
-function decodeMetadata(path: string, encoded: Record<string, string>): CheckpointMetadata {
+async function decodeMetadata(path: string, encoded: Record<string, string>): Promise<CheckpointMetadata> {
   const refuse = (problem: string, cause?: unknown): never => {
     throw unusable(path, problem, cause);
   };
@@ -178,7 +178,7 @@ function decodeMetadata(path: string, encoded: Record<string, string>): Checkpoi
       continue;
     }
     try {
-      raw[key] = plainStrings.has(key) ? value : parseStrictJson(value);
+      raw[key] = plainStrings.has(key) ? value : await parseStrictJsonInTurns(value);
     } catch (error) {
       refuse(`its metadata '${key}' is not JSON (${(error as Error).message})`, error);
     }
@@ -241,7 +241,7 @@ export async function saveCheckpoint(
 export async function readCheckpointMetadata(path: string): Promise<CheckpointMetadata> {
   const file = await SafetensorsFile.open(path);
   try {
-    return decodeMetadata(path, file.metadata);
+    return await decodeMetadata(path, file.metadata);
   } finally {
     await file.close();
   }
@@ -304,7 +304,7 @@ export class CheckpointFile {
   static async open(path: string): Promise<CheckpointFile> {
     const file = await SafetensorsFile.open(path);
     try {
-      const metadata = decodeMetadata(path, file.metadata);
+      const metadata = await decodeMetadata(path, file.metadata);
       const layout = canonicalLayout(shapeOf(metadata));
       const known = new Set(Object.keys(trainingTensors));
       for (const { name, shape } of layout) {

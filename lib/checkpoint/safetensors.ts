@@ -6,10 +6,11 @@
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
+import { Breather } from '../breather';
 import { CheckpointError, OutOfMemoryError, TrainingError } from '../errors';
 import { FileProblem, openFile } from '../files';
 import { toDiskError, writeFileAtomically } from './disk';
-import { parseStrictJson } from './strict-json';
+import { parseStrictJsonInTurns } from './strict-json';
 import { unusable } from './unusable';
 
 export interface Tensor {
@@ -40,7 +41,8 @@ interface Entry {
 }
 
 function checkFinite(data: Float32Array, explain: (index: number) => Error): void {
-  for (let i = 0; i < data.length; i++) if (!Number.isFinite(data[i])) throw explain(i);
+  // The difference from itself is zero, or NaN.
+  for (let i = 0; i < data.length; i++) if ((data[i] as number) - (data[i] as number) !== 0) throw explain(i);
 }
 
 /** The bytes of the tensors. A value that no reader would take ends the writing, and with it the file. */
@@ -212,7 +214,7 @@ export class SafetensorsFile {
     try {
       const bytes = await readExactly(handle, path, 8, headerLength);
       if (bytes[0] !== 0x7b) refuse("its header does not begin with '{'");
-      header = parseStrictJson(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
+      header = await parseStrictJsonInTurns(await decodeInTurns(bytes));
     } catch (error) {
       if (error instanceof CheckpointError) throw error;
       refuse(`its header is not the JSON it should be (${describe(error)})`, error);
@@ -353,6 +355,17 @@ export class SafetensorsFile {
   close(): Promise<void> {
     return this.handle.close();
   }
+}
+
+async function decodeInTurns(bytes: Uint8Array): Promise<string> {
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  const breather = new Breather();
+  let text = '';
+  for (let at = 0; at < bytes.length; at += pieceBytes) {
+    text += decoder.decode(bytes.subarray(at, at + pieceBytes), { stream: true });
+    if (breather.due()) await breather.rest();
+  }
+  return text + decoder.decode();
 }
 
 async function readExactly(handle: FileHandle, path: string, position: number, length: number): Promise<Uint8Array> {

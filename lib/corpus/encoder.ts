@@ -39,7 +39,7 @@ export class Encoder {
   }
 
   /** Ids of a piece into `out`; returns how many. */
-  encode(text: string, out: IdArray, at: number): number {
+  encode(text: string, out: IdArray | Int32Array, at: number): number {
     const begin = at;
     for (let i = 0; i < text.length; i++) {
       let id = this.#table[text.charCodeAt(i)] as number;

@@ -21,8 +21,8 @@ export interface GeneratedPiece {
 
 /** One generation, with everything resolved. */
 export interface Generation extends GenerationPlan {
-  /** Ids that come before the first one drawn; at least one. The same for every stream. */
-  prompt: Int32Array;
+  /** Ids that come before the first one drawn, at least one, or what gives them. The same for every stream. */
+  prompt: Int32Array | (() => Promise<Int32Array>);
   sampling: ResolvedSampling;
   signal?: AbortSignal | undefined;
 }
@@ -48,7 +48,8 @@ export async function* generatePieces(
   const texts = Array.from({ length: streams }, () => new StopMatcher(generation.stop, generation.keepStop));
   const running = new Set(texts.keys());
   signal?.throwIfAborted();
-  const drawer = new Drawer(native, generation);
+  const { prompt } = generation;
+  const drawer = new Drawer(native, generation, typeof prompt === 'function' ? await prompt() : prompt);
   await drawer.feedPrompt();
   let chunk = 1;
   for (let drawn = 0; drawn < length && running.size > 0; ) {
@@ -86,6 +87,8 @@ class Drawer {
   readonly #native: Pick<NativeModel, 'sample'>;
   readonly #generation: Generation;
   readonly #streams: number;
+  /** Of the prompt, what is to be fed yet. */
+  #pending: Int32Array;
   /** Rows [n, S] that the next call feeds, or cuts its window from. */
   #ids: Int32Array;
   /** Rows [m, S] before those, for the repetition penalty. */
@@ -93,25 +96,36 @@ class Drawer {
   #state: Float32Array | undefined;
   #position = 0;
 
-  constructor(native: Pick<NativeModel, 'sample'>, generation: Generation) {
+  constructor(native: Pick<NativeModel, 'sample'>, generation: Generation, prompt: Int32Array) {
     this.#native = native;
     this.#generation = generation;
     this.#streams = generation.streams;
-    this.#ids = repeatColumns(generation.prompt, generation.streams);
-    if (generation.window > 0) this.#split(generation.window);
+    this.#ids = new Int32Array(0);
+    this.#pending = prompt;
+    const { window, sampling } = generation;
+    if (window === 0) return;
+    // Only the end of the prompt is looked at.
+    const first = Math.max(0, prompt.length - window - (sampling.repetitionPenalty === 1 ? 0 : sampling.penaltyWindow));
+    this.#ids = repeatColumns(prompt.subarray(first), generation.streams);
+    this.#pending = new Int32Array(0);
+    this.#split(window);
   }
 
   /** Feeds all but the last piece of the prompt, where the state is carried; a window needs no feeding. */
   async feedPrompt(): Promise<void> {
-    const piece = promptPiece * this.#streams;
-    while (this.#generation.window === 0 && this.#ids.length > piece) {
-      const rest = this.#ids.subarray(piece);
-      this.#ids = this.#ids.slice(0, piece);
+    while (this.#pending.length > promptPiece) {
+      this.#ids = this.#take(promptPiece);
       await this.#call(1); // What it draws is thrown away: the state after the piece is what counts.
       this.#remember(this.#ids);
-      this.#ids = rest;
       this.#generation.signal?.throwIfAborted();
     }
+    if (this.#pending.length > 0) this.#ids = this.#take(this.#pending.length);
+  }
+
+  #take(count: number): Int32Array {
+    const rows = repeatColumns(this.#pending.subarray(0, count), this.#streams);
+    this.#pending = this.#pending.subarray(count);
+    return rows;
   }
 
   /** Draws `count` ids a stream: [count, S]. */

@@ -4,6 +4,7 @@
  *
  * Shapes: T steps, B streams, N ids of the text.
  */
+import { Breather } from '../breather';
 import type { NativeModel } from '../device/native';
 import { stoppedError } from '../device/queue';
 
@@ -104,9 +105,7 @@ export async function scoreMany(
   options: ScoringOptions = {},
 ): Promise<(Score | undefined)[]> {
   const scores = new Array<Score | undefined>(texts.length).fill(undefined);
-  const order = [...texts.keys()].filter((i) => at(texts, i).length >= 2);
-  order.sort((a, b) => at(texts, a).length - at(texts, b).length);
-  const total = order.reduce((sum, i) => sum + at(texts, i).length - 1, 0);
+  const { order, total } = await byLength(texts);
   let done = 0;
   for (let first = 0; first < order.length; first += 32) {
     const group = order.slice(first, first + 32);
@@ -123,6 +122,29 @@ export async function scoreMany(
     options.onProgress?.(done, total);
   }
   return scores;
+}
+
+/** The texts that have something to predict, the shorter first, and how many characters that is. */
+async function byLength(texts: readonly Int32Array[]): Promise<{ order: number[]; total: number }> {
+  const breather = new Breather();
+  const ofLength = new Map<number, number[]>();
+  let total = 0;
+  for (let i = 0; i < texts.length; i++) {
+    const { length } = at(texts, i);
+    if (length >= 2) {
+      const like = ofLength.get(length);
+      if (like) like.push(i);
+      else ofLength.set(length, [i]);
+      total += length - 1;
+    }
+    if (breather.due()) await breather.rest();
+  }
+  const order: number[] = [];
+  for (const length of [...ofLength.keys()].sort((a, b) => a - b)) {
+    for (const i of ofLength.get(length) as number[]) order.push(i);
+    if (breather.due()) await breather.rest();
+  }
+  return { order, total };
 }
 
 /** Sum of the nats of each of a few texts, in lockstep from zero state; the shorter ones are filled up and the filling not counted. */

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { parseStrictJson } from '../../../lib/checkpoint/strict-json';
+import { parseStrictJson, parseStrictJsonInTurns } from '../../../lib/checkpoint/strict-json';
 import { processorTime } from '../../fixtures/turns';
 
 /** Whether two values are the same but for their prototypes. */
@@ -61,6 +61,23 @@ it.each([
   ['9'.repeat(100), 'text after the end'],
 ])('refuses %.40s', (text, message) => {
   expect(() => parseStrictJson(text)).toThrow(message);
+});
+
+it('reads long strings, which it takes in pieces, as JSON.parse does', async () => {
+  const units = ['\\n', '\\\\', '\\u0041', '\\ud83e\\udd8a', '\\"', '🦊', 'é', 'x'];
+  for (const unit of units) {
+    for (let before = (1 << 16) - 13; before < (1 << 16) + 2; before++) {
+      const text = `{"k":["${'a'.repeat(before)}${unit.repeat(20_000)}"]}`;
+      expect(JSON.stringify(parseStrictJson(text))).toBe(JSON.stringify(JSON.parse(text)));
+    }
+    const text = `["${unit.repeat(100_000)}"]`;
+    expect(await parseStrictJsonInTurns(text)).toEqual(JSON.parse(text));
+  }
+  for (const wrong of ['\\u00', '\\x', '\\ud83', '\n']) {
+    for (const before of [0, (1 << 16) - 4, (1 << 16) - 1, 1 << 16]) {
+      expect(() => parseStrictJson(`"${'a'.repeat(before)}${wrong}"`)).toThrow(/impossible escape|control character/);
+    }
+  }
 });
 
 it('takes keys of every prototype as plain keys', () => {

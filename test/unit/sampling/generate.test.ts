@@ -35,8 +35,9 @@ async function collect(fake: FakeNativeModel, g: Generation) {
 
 /** The same texts by one native call. */
 async function reference(fake: FakeNativeModel, g: Generation): Promise<string[]> {
-  const ids = new Int32Array(g.prompt.length * g.streams);
-  for (const [row, id] of g.prompt.entries()) ids.fill(id, row * g.streams, (row + 1) * g.streams);
+  const prompt = typeof g.prompt === 'function' ? await g.prompt() : g.prompt;
+  const ids = new Int32Array(prompt.length * g.streams);
+  for (const [row, id] of prompt.entries()) ids.fill(id, row * g.streams, (row + 1) * g.streams);
   const result = await fake.sample(sampleCall(ids, g.length, g.sampling, { streams: g.streams, window: g.window }));
   return Array.from({ length: g.streams }, (_, s) =>
     vocabulary.decode(result.ids.filter((_, i) => i % g.streams === s)),

@@ -1,0 +1,89 @@
+/** Texts in memory to ids, in pieces between which the event loop has its turns and an abort is heard. */
+import { Breather } from '../breather';
+import { Encoder } from './encoder';
+import { type Normalization, normalizeText, StreamNormalizer } from './normalization';
+import type { Vocabulary } from './vocabulary';
+
+export interface TextEncoding {
+  vocabulary: Vocabulary;
+  normalization: Normalization;
+  /** What a character that the vocabulary does not hold does. */
+  unknown: 'error' | 'skip';
+  signal?: AbortSignal | undefined;
+}
+
+/** Code units that are normalised and encoded at once: a millisecond or two. */
+export const pieceUnits = 1 << 16;
+
+/**
+ * A text's ids, the text normalised.
+ *
+ * @param what Where the text is from, for the message.
+ * @throws DataError naming what the vocabulary does not hold; the signal's reason when it is aborted.
+ */
+export async function encodeText(text: string, what: string, o: TextEncoding): Promise<Int32Array> {
+  const encoder = new Encoder(o.vocabulary, o.unknown === 'skip');
+  encoder.begin(what);
+  const ids = await encodePieces(text, encoder, o, new Breather());
+  encoder.finish();
+  return ids;
+}
+
+/**
+ * The ids of many texts, each normalised by itself.
+ *
+ * @param what Where text i is from.
+ * @throws as encodeText does.
+ */
+export async function encodeTexts(
+  texts: readonly string[],
+  what: (index: number) => string,
+  o: TextEncoding,
+): Promise<Int32Array[]> {
+  const encoder = new Encoder(o.vocabulary, o.unknown === 'skip');
+  const breather = new Breather();
+  const all: Int32Array[] = [];
+  for (const [i, text] of texts.entries()) {
+    encoder.begin(what(i));
+    if (text.length <= pieceUnits) {
+      const normalized = normalizeText(text, o.normalization);
+      const ids = new Int32Array(normalized.length);
+      all.push(ids.slice(0, encoder.encode(normalized, ids, 0)));
+    } else {
+      all.push(await encodePieces(text, encoder, o, breather));
+    }
+    o.signal?.throwIfAborted();
+    if (breather.due()) await breather.rest();
+  }
+  encoder.finish();
+  return all;
+}
+
+async function encodePieces(
+  text: string,
+  encoder: Encoder,
+  { normalization, signal }: TextEncoding,
+  breather: Breather,
+): Promise<Int32Array> {
+  const normalizer = new StreamNormalizer(normalization);
+  const pieces: Int32Array[] = [];
+  let length = 0;
+  for (let at = 0; at <= text.length; at += pieceUnits) {
+    const last = at + pieceUnits > text.length;
+    const piece = normalizer.push(text.slice(at, at + pieceUnits)) + (last ? normalizer.end() : '');
+    const ids = new Int32Array(piece.length);
+    const count = encoder.encode(piece, ids, 0);
+    pieces.push(ids.subarray(0, count));
+    length += count;
+    signal?.throwIfAborted();
+    if (breather.due()) await breather.rest();
+  }
+  const all = new Int32Array(length);
+  let done = 0;
+  for (const piece of pieces) {
+    all.set(piece, done);
+    done += piece.length;
+    if (breather.due()) await breather.rest();
+  }
+  return all;
+}

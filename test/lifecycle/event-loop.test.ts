@@ -1,0 +1,196 @@
+/**
+ * Whatever the size of what a call is given, the event loop has its turns. `npm test` counts them; LONG=1 takes the sizes of real
+ * life and measures the largest gap against an idle loop's own.
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as pause } from 'node:timers/promises';
+import { readCheckpointMetadata, saveCheckpoint } from '../../lib/checkpoint/checkpoint';
+import * as layouts from '../../lib/checkpoint/layout';
+import { openCorpus } from '../../lib/corpus/corpus';
+import { Vocabulary } from '../../lib/corpus/vocabulary';
+import { readSlot, writeSlot } from '../../lib/device/pieces';
+import { LanguageModel } from '../../lib/model';
+import { long } from '../fixtures/child';
+import { countTurns } from '../fixtures/turns';
+
+const { writeSparseCheckpoint } = require('../fixtures/sparse-checkpoint') as {
+  writeSparseCheckpoint(path: string, shape: object, vocabulary: string[], layout: typeof layouts): number;
+};
+
+/** Nanoseconds of processor time that the thread of JavaScript has had; undefined where the system does not tell. */
+function threadTime(): number | undefined {
+  try {
+    return Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'latin1').split(' ')[0]);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The most processor time between two turns of the event loop, in milliseconds: other processes do not lengthen it. */
+async function longestWork(work: () => Promise<unknown>): Promise<number | undefined> {
+  let last = threadTime();
+  if (last === undefined) return undefined;
+  let longest = 0;
+  const look = () => {
+    const now = threadTime() as number;
+    longest = Math.max(longest, now - (last as number));
+    last = now;
+  };
+  let counting = true;
+  const turn = () => {
+    look();
+    if (counting) setImmediate(turn);
+  };
+  setImmediate(turn);
+  await work();
+  counting = false;
+  look();
+  return longest / 1e6;
+}
+
+/** The longest gap between two turns, in milliseconds, while something is done. */
+async function longestGap(work: () => Promise<unknown>): Promise<number> {
+  const histogram = monitorEventLoopDelay({ resolution: 1 });
+  histogram.enable();
+  await pause(20); // Its first sample.
+  histogram.reset();
+  await work();
+  await pause(5); // A gap that ends with the work is counted too.
+  histogram.disable();
+  return histogram.max / 1e6;
+}
+
+let folder: string;
+let model: LanguageModel;
+const made: LanguageModel[] = [];
+const line = 'The night went on and on, über alles.\n';
+const large = { layers: 2, hidden: long ? 2048 : 768, input: 'onehot', embedding: 0, dropout: 0 } as const;
+const text = (megabytes: number) => line.repeat((megabytes * 1e6) / line.length);
+const path = (name: string) => join(folder, name);
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'event-loop-'));
+  const vocabulary = Vocabulary.of([line]);
+  const shape = {
+    vocabulary: vocabulary.size,
+    layers: 1,
+    hidden: 4,
+    input: 'scalar',
+    embedding: 0,
+    dropout: 0,
+  } as const;
+  model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, target: 'last', seqLength: 10 });
+  made.push(model);
+  writeSparseCheckpoint(path('large.safetensors'), large, ['a', 'b', 'c'], layouts);
+  writeFileSync(path('text.txt'), text(long ? 60 : 8));
+  const json = Buffer.from(JSON.stringify({ __metadata__: { format: 'cudnn-lstm', other: '\n"é'.repeat(2_000_000) } }));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(json.length));
+  writeFileSync(path('header.safetensors'), Buffer.concat([length, json]));
+});
+afterAll(() => {
+  for (const each of made) each.dispose();
+  rmSync(folder, { recursive: true });
+});
+
+const load = async () => {
+  const loaded = await LanguageModel.load(path('large.safetensors'), { device: 'cpu', threads: 1 });
+  made.push(loaded);
+  return loaded;
+};
+const failing = (promise: Promise<unknown>) => expect(promise).rejects.toThrow();
+
+/** Each gives the work that is measured, after whatever it needs. */
+const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
+  'a long prompt': async () => {
+    const prompt = text(10);
+    return async () => {
+      for await (const _ of model.generate({ prompt, length: 1 }));
+    };
+  },
+  'a long prompt that ends in an unknown character': async () => {
+    const prompt = `${text(10)}€`;
+    return () => failing(model.generate({ prompt, length: 1 })[Symbol.asyncIterator]().next());
+  },
+  // Encoded, but not scored, which takes a minute.
+  'a long text to score': async () => {
+    const unknown = `${text(10)}€`;
+    return () => failing(model.score(unknown));
+  },
+  'many lines to score': async () => {
+    const lines = Array.from({ length: long ? 200_000 : 20_000 }, (_, i) => line.slice(0, 3 + (i % 12)));
+    return () => model.scoreLines(lines);
+  },
+  'a corpus': async () => async () => (await openCorpus([path('text.txt')])).close(),
+  loading: async () => load,
+  saving: async () => {
+    const loaded = await load();
+    return () => loaded.save(path('saved.safetensors'));
+  },
+  'saving what has been sampled from': async () => {
+    const loaded = await load();
+    for await (const _ of loaded.generate({ length: 1 }));
+    return () => loaded.save(path('saved.safetensors'));
+  },
+  // What a trainer's checkpoints take besides.
+  'moments, saved and restored': async () => {
+    const loaded = await load();
+    const { native, metadata } = loaded;
+    const parameters = new Float32Array(native.parameterCount);
+    return async () => {
+      for (const slot of ['parameters', 'firstMoments', 'secondMoments'] as const)
+        await writeSlot(native, slot, parameters);
+      const firstMoments = await readSlot(native, 'firstMoments');
+      const secondMoments = await readSlot(native, 'secondMoments');
+      await saveCheckpoint(
+        path('last.safetensors'),
+        { metadata, parameters, firstMoments, secondMoments },
+        native.parameters,
+      );
+    };
+  },
+  'a large header': async () => () => failing(readCheckpointMetadata(path('header.safetensors'))),
+};
+
+test.each(Object.keys(calls))(
+  'the event loop turns beside %s',
+  async (name) => {
+    const prepare = calls[name] as (typeof calls)[string];
+    if (!long) {
+      const work = await prepare();
+      const turns = countTurns();
+      await work();
+      // Blocked, it would be one or two.
+      expect(turns()).toBeGreaterThan(10);
+      return;
+    }
+    const gap = await longestGap(await prepare());
+    const idle = await longestGap(() => pause(1000));
+    const longest = await longestWork(await prepare());
+    for (const each of made.splice(1)) each.dispose();
+    process.stdout.write(
+      `${name}: gap ${gap.toFixed(1)} ms, ${idle.toFixed(1)} idle; ${longest?.toFixed(1)} ms of processor time\n`,
+    );
+    // Beside other processes a gap is as long as they let it be.
+    if (longest !== undefined) expect(longest).toBeLessThan(50);
+    else expect(gap).toBeLessThan(Math.max(50, 4 * idle));
+  },
+  300_000,
+);
+
+test('an abort is heard while a text is encoded', async () => {
+  const controller = new AbortController();
+  const unknown = `${text(10)}€`;
+  for (const call of [
+    () => model.score(unknown, { signal: controller.signal }),
+    () => model.generate({ prompt: unknown, signal: controller.signal })[Symbol.asyncIterator]().next(),
+    () => model.scoreLines(new Array(1_000_000).fill('€'), { signal: controller.signal, unknown: 'skip' }),
+  ]) {
+    const result = call();
+    setImmediate(() => controller.abort(new Error('enough')));
+    await expect(result).rejects.toThrow('enough');
+  }
+});
