@@ -36,6 +36,10 @@ const subcommands: Record<string, Subcommand> = {
     summary: 'a model for PyTorch, ONNX or a browser',
     load: () => (require('./export') as typeof import('./export')).exportCommand,
   },
+  sweep: {
+    summary: 'many trainings over a grid of options, and which was best',
+    load: () => (require('./sweep') as typeof import('./sweep')).sweepCommand,
+  },
   reproduce: {
     summary: "the reference's three runs, done again, with a report",
     load: () => (require('./reproduce') as typeof import('./reproduce')).reproduceCommand,

@@ -1,14 +1,9 @@
 /** A reproduction as one HTML page that needs nothing beside it: uPlot is inlined. */
-import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { packageRoot } from '../device/native';
 import {
   absent,
   type FigureRow,
   introduction,
   nothingYet,
-  printable,
   referenceRunOf,
   remark,
   runFigures,
@@ -17,12 +12,10 @@ import {
   summary,
   title,
 } from './figures';
+import { escapeHtml, renderPage } from './markup';
 import type { Reproduction, RunReport } from './reproduction';
 
 export async function renderHtml(report: Reproduction): Promise<string> {
-  const folder = join(packageRoot, 'dist', 'uplot');
-  const script = await readFile(join(folder, 'uPlot.iife.min.js'), 'utf8');
-  const style = await readFile(join(folder, 'uPlot.min.css'), 'utf8');
   const curves = report.runs
     .filter((run) => run.records.length > 0)
     .map((run) => ({
@@ -31,19 +24,8 @@ export async function renderHtml(report: Reproduction): Promise<string> {
       losses: run.records.map((each) => each.loss),
       reference: referenceRunOf(run)?.bestLoss ?? null,
     }));
-  // Should a text become markup in spite of all escaping, it still cannot run or fetch anything.
-  const policy = `default-src 'none'; style-src 'unsafe-inline'; script-src ${hash(script)} ${hash(drawing)}`;
   const [about = '', ...remarks] = introduction(report);
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>${escapeHtml(title(report))}</title>
-<style>${style}
-${look}</style>
-<header>
+  const body = `<header>
 <h1>${escapeHtml(title(report))}</h1>
 <p class="summary">${escapeHtml(summary(report))}</p>
 </header>
@@ -54,24 +36,12 @@ ${report.runs.map(section).join('\n')}
 <footer>
 <h2>How this was made</h2>
 ${[about, ...remarks].map((line) => `<p>${escapeHtml(line)}</p>`).join('\n')}
-</footer>
-<script>${script}</script>
-<script type="application/json" id="curves">${json(curves)}</script>
-<script>${drawing}</script>
-</html>
-`;
+</footer>`;
+  return renderPage({ title: title(report), body, style: look, data: { curves }, script: drawing });
 }
 
 const look = `
-:root { --ink: #1d2330; --soft: #5b6475; --line: #d9dee7; --paper: #fff; --card: #f5f7fa; --ours: #0b6bcb; --reference: #b35900; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e8ef; --soft: #9aa5b8; --line: #333c4b; --paper: #12161d; --card: #1b212b; --ours: #6cb2ff; --reference: #f0a35e; }
-}
-* { box-sizing: border-box; }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 52rem; margin: 0 auto; padding: 2rem 1.25rem 4rem;
-  color: var(--ink); background: var(--paper); overflow-wrap: anywhere; }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .75rem; } h2 { font-size: 1.25rem; margin: 3rem 0 .75rem; }
-h3 { font-size: 1rem; margin: 1.75rem 0 .5rem; }
+body { max-width: 52rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 .summary { font-size: 1.125rem; margin: 0 0 1.75rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem; }
 .card { background: var(--card); border-radius: .6rem; padding: 1rem 1.1rem; }
@@ -91,7 +61,6 @@ figure { margin: 1.5rem 0; } figcaption { font-size: .875rem; color: var(--soft)
 figcaption i { display: inline-block; width: 1.2rem; border-top: 3px solid; margin: 0 .35rem .25rem 0; vertical-align: middle; }
 figcaption i.reference { border-top-style: dashed; } .key { margin-right: .9rem; white-space: nowrap; }
 .chart { min-height: 320px; }
-pre { white-space: pre-wrap; background: var(--card); border-radius: .6rem; padding: .9rem 1.1rem; margin: 0; font: .875rem/1.5 ui-monospace, monospace; }
 footer { color: var(--soft); font-size: .9375rem; }
 @media (max-width: 34rem) { .notes { grid-template-columns: 1fr; gap: 0; } .notes dt { margin-top: .6rem; } }
 `;
@@ -208,19 +177,4 @@ function table(head: readonly string[], rows: readonly FigureRow[]): string {
   const line = (cells: readonly string[], tag: string) =>
     `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`;
   return `<table>\n<thead>${line(head, 'th')}</thead>\n${rows.map((row) => line(row, 'td')).join('\n')}\n</table>`;
-}
-
-function escapeHtml(text: string): string {
-  const names: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
-  return printable(text).replace(/[&<>"']/g, (symbol) => names[symbol] as string);
-}
-
-/** JSON that no script element can be ended with. */
-function json(value: unknown): string {
-  return JSON.stringify(value).replace(/</g, '\\u003c');
-}
-
-/** A script as a content security policy names it. */
-function hash(script: string): string {
-  return `'sha256-${createHash('sha256').update(script).digest('base64')}'`;
 }

@@ -12,6 +12,7 @@ const libLevels = [
   ['model.ts'],
   ['training', 'import', 'export'],
   ['report', 'serve'],
+  ['sweep'],
   ['index.ts'],
   ['page'],
   ['cli'],

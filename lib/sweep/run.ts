@@ -1,0 +1,217 @@
+/**
+ * Runs the trials of a sweep, each a training in a process and a directory of its own, several at once, and what was stopped is
+ * resumed. With successive halving (Jamieson and Talwalkar 2016), the best third of the trials goes on after a ninth of
+ * its epochs, and the best third of those after a third.
+ */
+import { spawn } from 'node:child_process';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { makeDirectory, writeFileAtomically } from '../checkpoint/disk';
+import { holdsRun } from '../checkpoint/run-directory';
+import { packageRoot } from '../device/native';
+import { TrainingError } from '../errors';
+import type { TrainingEvent } from '../training/events';
+import { type OptionName, variableOf } from '../training/options';
+import type { SweepPlan, Trial } from './plan';
+import {
+  problemName,
+  ranked,
+  readEarlier,
+  readResult,
+  reportOf,
+  type SweepReport,
+  type TrialResult,
+  writeReport,
+} from './results';
+
+export interface SweepRunOptions {
+  /** Where the trials' directories and sweep.json are. */
+  readonly out: string;
+  /** Trainings at once. */
+  readonly jobs: number;
+  /** CPU threads of each. */
+  readonly threads: number;
+  readonly device?: string | undefined;
+  /** Stop early those that others leave behind. */
+  readonly halving?: boolean | undefined;
+  /** This process's place among several that share the work, as under mpirun. */
+  readonly rank?: { readonly index: number; readonly count: number } | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** A line for each trial that begins and ends. */
+  readonly onNote?: ((line: string) => void) | undefined;
+}
+
+/** After these shares of its epochs a trial is compared with the others. */
+const halvingShares = [1 / 9, 1 / 3];
+const keptShare = 1 / 3;
+
+/** Runs what has not been run. The report is written after every trial. */
+export async function runSweep(plan: SweepPlan, o: SweepRunOptions): Promise<SweepReport> {
+  await makeDirectory(o.out);
+  const earlier = await readEarlier(o.out, plan);
+  const sweep = new Sweep(plan, o, earlier);
+  await sweep.update();
+  try {
+    for (const share of o.halving ? halvingShares : []) {
+      await sweep.runTo(share);
+      await sweep.prune();
+    }
+    await sweep.runTo(1);
+  } finally {
+    await sweep.update();
+  }
+  return sweep.report;
+}
+
+class Sweep {
+  readonly #plan: SweepPlan;
+  readonly #options: SweepRunOptions;
+  /** What no file of a trial tells. */
+  readonly #pruned = new Set<string>();
+  readonly #tried = new Set<string>();
+  report: SweepReport;
+
+  constructor(plan: SweepPlan, o: SweepRunOptions, earlier: ReadonlyMap<string, TrialResult>) {
+    this.#plan = plan;
+    this.#options = o;
+    for (const { name, state } of earlier.values()) if (state === 'pruned') this.#pruned.add(name);
+    this.report = reportOf(plan, []);
+  }
+
+  /** Reads all results anew and writes the report. */
+  async update(): Promise<void> {
+    const trials = await Promise.all(
+      this.#plan.trials.map(async (trial) => {
+        const result = await readResult(this.#options.out, trial);
+        return this.#pruned.has(trial.name) ? { ...result, state: 'pruned' as const } : result;
+      }),
+    );
+    this.report = reportOf(this.#plan, trials);
+    await writeReport(this.#options.out, this.report);
+  }
+
+  /** Takes every trial that is still in the race to a share of its epochs. */
+  async runTo(share: number): Promise<void> {
+    const { jobs, rank, signal } = this.#options;
+    const waiting = this.#plan.trials.filter((trial, i) => {
+      if (rank && i % rank.count !== rank.index) return false;
+      const { state, epoch } = this.report.trials[i] as TrialResult;
+      // What failed is tried again, once an invocation.
+      if (state === 'failed') return !this.#tried.has(trial.name);
+      return (state === 'waiting' || state === 'partial') && (share === 1 || epoch < this.#goal(trial, share));
+    });
+    const work = waiting.values();
+    const workers = Array.from({ length: Math.min(jobs, waiting.length) }, async () => {
+      for (const trial of work) {
+        signal?.throwIfAborted();
+        await this.#run(trial, this.#goal(trial, share));
+        await this.update();
+      }
+    });
+    const ended = await Promise.allSettled(workers);
+    for (const each of ended) if (each.status === 'rejected') throw each.reason;
+  }
+
+  /** Only the best third goes on. */
+  async prune(): Promise<void> {
+    const running = ranked(this.report.trials.filter(({ state }) => state === 'partial' || state === 'finished'));
+    const kept = Math.max(1, Math.ceil(running.length * keptShare));
+    for (const { name, state } of running.slice(kept)) if (state === 'partial') this.#pruned.add(name);
+    await this.update();
+  }
+
+  #goal(trial: Trial, share: number): number {
+    return Math.max(1, Math.ceil(trial.epochs * share));
+  }
+
+  async #run(trial: Trial, goal: number): Promise<void> {
+    const { out, onNote } = this.#options;
+    const directory = join(out, trial.name);
+    onNote?.(`${trial.name}: begins`);
+    this.#tried.add(trial.name);
+    const problem = join(directory, problemName);
+    await rm(problem, { force: true });
+    const { code, said } = await this.#train(trial, directory, goal);
+    this.#options.signal?.throwIfAborted();
+    const result = await readResult(out, trial);
+    // SIGTERM at its goal, or the end.
+    if (code !== 0 && !(code === 143 && result.epoch >= goal)) {
+      const line = said || `it ended with exit code ${code}`;
+      await writeFileAtomically(problem, [Buffer.from(`${line}\n`)]);
+      onNote?.(`${trial.name}: failed: ${line}`);
+      return;
+    }
+    const loss =
+      result.loss === undefined
+        ? ''
+        : `, ${result.validated ? 'validation' : 'training'} loss ${result.loss.toFixed(4)}`;
+    onNote?.(`${trial.name}: ${result.epoch} of ${trial.epochs} epochs${loss}, ${result.seconds.toFixed(0)} s`);
+  }
+
+  /** A training in a process of its own, stopped when it has done `goal` epochs. */
+  async #train(trial: Trial, directory: string, goal: number): Promise<{ code: number | null; said: string }> {
+    const { threads, device, signal } = this.#options;
+    const where = ['--json', ...(device === undefined ? [] : ['--device', device])];
+    const some = 'threads' in trial.options ? [] : ['--threads', String(threads)];
+    let args: string[];
+    if (await holdsRun(directory)) {
+      args = ['--resume', directory, ...where, ...some];
+    } else {
+      await makeDirectory(directory);
+      const file = join(directory, 'trial.json');
+      await writeFileAtomically(file, [Buffer.from(`${JSON.stringify(trial.options, null, 2)}\n`)]);
+      args = [...this.#plan.corpus, '--config', file, '--out', directory, ...where, ...some];
+    }
+    const main = join(packageRoot, 'dist', 'cli', 'main.js');
+    const child = spawn(process.execPath, [main, 'train', ...args], {
+      env: environmentFor(trial),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const stop = () => child.kill('SIGTERM');
+    signal?.addEventListener('abort', stop, { once: true });
+    let said = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      said = `${said}${text}`.slice(-2000);
+    });
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const event = JSON.parse(line) as TrainingEvent;
+      if (event.type === 'epoch' && event.epoch >= goal && goal < trial.epochs) stop();
+    });
+    try {
+      const code = await new Promise<number | null>((resolve, reject) => {
+        child.on('error', reject);
+        child.on('close', (exit, name) => resolve(name === 'SIGTERM' ? 143 : exit));
+      });
+      return { code, said: said.trim().split('\n').at(-1) ?? '' };
+    } catch (error) {
+      throw new TrainingError(`a training could not be started: ${(error as Error).message}`, { cause: error });
+    } finally {
+      signal?.removeEventListener('abort', stop);
+    }
+  }
+}
+
+/** The environment, without options that the sweep decides: there they would come before its own. */
+function environmentFor(trial: Trial): NodeJS.ProcessEnv {
+  const env = { ...process.env };
+  for (const name of Object.keys(trial.options)) delete env[variableOf(name as OptionName)];
+  return env;
+}
+
+/** What the launchers of MPI and Slurm tell a process of its place. */
+export function rankOf(env: NodeJS.ProcessEnv): { index: number; count: number } | undefined {
+  const names = [
+    ['OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'],
+    ['PMI_RANK', 'PMI_SIZE'],
+    ['PMIX_RANK', 'PMIX_SIZE'],
+    ['SLURM_PROCID', 'SLURM_NTASKS'],
+    ['RANK', 'WORLD_SIZE'],
+  ] as const;
+  for (const [rank, size] of names) {
+    const [index, count] = [Number(env[rank]), Number(env[size])];
+    if (env[rank] !== undefined && Number.isInteger(index) && count > 1 && index >= 0 && index < count)
+      return { index, count };
+  }
+  return undefined;
+}
