@@ -3,5 +3,6 @@
 
 void check_numbers();
 void check_order();
+void check_strictness();
 void check_failures();
 void check_every_failure();  // minutes
