@@ -75,6 +75,8 @@ endif()
 message(STATUS "CUDA: ${CUDA_NVCC}, cuDNN headers in ${CUDNN_INCLUDE}")
 
 # ---- kernels.cu, by nvcc itself: one file, one command.
+# Products and sums are not contracted: a text is drawn with the host's roundings, and so with its symbols (core/draw_rules.h). The kernels
+# wait for memory, not for arithmetic.
 # Machine code for Turing to Blackwell, one a generation (code for x.0 runs on x.y; 110 is Thor, whose 11.0 runs neither 100's code nor
 # 120's PTX), and PTX for what comes after.
 set(CUDA_ARCHITECTURES_DEFAULT 75 80 86 89 90 100 110 120)
@@ -92,7 +94,7 @@ list(APPEND CUDA_GENCODE -gencode arch=compute_${CUDA_NEWEST},code=compute_${CUD
 set(CUDA_KERNELS ${CMAKE_CURRENT_BINARY_DIR}/cuda_kernels.o)
 add_custom_command(
   OUTPUT ${CUDA_KERNELS}
-  COMMAND ${CUDA_NVCC} -c ${CMAKE_SOURCE_DIR}/native/cuda/kernels.cu -o ${CUDA_KERNELS} -std=c++17 -O3 -ccbin ${CMAKE_CXX_COMPILER}
+  COMMAND ${CUDA_NVCC} -c ${CMAKE_SOURCE_DIR}/native/cuda/kernels.cu -o ${CUDA_KERNELS} -std=c++17 -O3 -fmad=false -ccbin ${CMAKE_CXX_COMPILER}
           -I${CMAKE_SOURCE_DIR}/native -I${CUDA_INCLUDE} -Xcompiler=-fPIC,-fvisibility=hidden -Xfatbin=-compress-all ${CUDA_GENCODE}
   DEPENDS ${CMAKE_SOURCE_DIR}/native/cuda/kernels.cu ${CMAKE_SOURCE_DIR}/native/cuda/kernels.h
           ${CMAKE_SOURCE_DIR}/native/cuda/arithmetic.h ${CMAKE_SOURCE_DIR}/native/cuda/draw.h

@@ -55,6 +55,22 @@ struct SingleLane {
   CUDNN_LSTM_HD void barrier() const {}
 };
 
+// i = row x width + column. Integer division is a long sequence of instructions on a GPU, of 64 bits several times as
+// long as of 32, which nearly every index fits.
+struct Place {
+  std::size_t row;
+  int column;
+};
+CUDNN_LSTM_HD Place place_of(std::size_t i, int width) {
+  if ((i >> 32) == 0) {
+    const auto index = static_cast<std::uint32_t>(i), divisor = static_cast<std::uint32_t>(width);
+    const std::uint32_t row = index / divisor;
+    return {row, static_cast<int>(index - row * divisor)};
+  }
+  const std::size_t row = i / width;
+  return {row, static_cast<int>(i - row * width)};
+}
+
 // ---- One step's scalars, in device memory so that a captured graph never changes.
 
 struct StepInput {
@@ -105,8 +121,7 @@ struct EncodeInput {  // elements: N x F
   T* x;
 
   CUDNN_LSTM_HD void operator()(std::size_t i) const {
-    const std::size_t position = i / features;
-    const int feature = static_cast<int>(i % features);
+    const auto [position, feature] = place_of(i, features);
     const std::int32_t id = step.step_ids()[position];
     if (encoding == Encoding::scalar) {
       x[i] = from_float<T>(static_cast<float>(id) / static_cast<float>(vocabulary));
@@ -132,9 +147,10 @@ struct ScatterEmbedding {  // rows: chunks x V
 
   template <class Lanes>
   CUDNN_LSTM_HD void operator()(std::size_t row, const Lanes& lanes) const {
-    const std::size_t begin = row / vocabulary * chunk;
+    const Place at = place_of(row, vocabulary);
+    const std::size_t begin = at.row * chunk;
     const std::size_t end = begin + chunk < positions ? begin + chunk : positions;
-    const int id = static_cast<int>(row % vocabulary);
+    const int id = at.column;
     const std::int32_t* ids = step.step_ids();
     for (int first = 0; first < embedding; first += lanes.count()) {
       const int e = first + lanes.index();
@@ -169,9 +185,11 @@ struct Dropout {  // elements: ticks x ceil(B / 8) x H
 
   CUDNN_LSTM_HD void operator()(std::size_t i) const {
     const int groups = (batch + 7) / 8;
-    const int unit = static_cast<int>(i % hidden);
-    const int group = static_cast<int>(i / hidden % groups);
-    const int tick = static_cast<int>(i / hidden / groups);
+    const Place at_unit = place_of(i, hidden);
+    const int unit = at_unit.column;
+    const Place at_group = place_of(at_unit.row, groups);
+    const int group = at_group.column;
+    const int tick = static_cast<int>(at_group.row);
     const std::uint64_t mask_step = step.input().mask_step;
     PhiloxKey key = philox_key(seed);
     key.word[1] ^= static_cast<std::uint32_t>(mask_step >> 32);
@@ -235,7 +253,7 @@ struct AddBias {  // elements: M x V
   const T* bias;
   int vocabulary;
 
-  CUDNN_LSTM_HD void operator()(std::size_t i) const { logits[i] += to_float(bias[i % vocabulary]); }
+  CUDNN_LSTM_HD void operator()(std::size_t i) const { logits[i] += to_float(bias[place_of(i, vocabulary).column]); }
 };
 
 // partials [chunks][V] of the output bias's gradient: column sums of `gradient` [M, V] over chunks of positions.
@@ -248,9 +266,10 @@ struct SumColumns {  // elements: chunks x V
   float* partials;
 
   CUDNN_LSTM_HD void operator()(std::size_t i) const {
-    const std::size_t begin = i / vocabulary * chunk;
+    const Place at = place_of(i, vocabulary);
+    const std::size_t begin = at.row * chunk;
     const std::size_t end = begin + chunk < positions ? begin + chunk : positions;
-    const std::size_t v = i % vocabulary;
+    const int v = at.column;
     float total = 0;
     for (std::size_t position = begin; position < end; ++position)
       total += to_float(gradient[position * vocabulary + v]);
@@ -269,6 +288,23 @@ struct SumPartials {  // elements: count
     float total = 0;
     for (std::size_t chunk = 0; chunk < chunks; ++chunk) total += partials[chunk * count + i];
     out[i] = total;
+  }
+};
+
+// out[row] = sum over chunks of partials [chunks][count]: where the chunks are many and the rows few.
+struct SumPartialsOfRow {  // rows: count
+  const float* partials;
+  std::size_t count;
+  std::size_t chunks;
+  float* out;
+
+  template <class Lanes>
+  CUDNN_LSTM_HD void operator()(std::size_t row, const Lanes& lanes) const {
+    float total = 0;
+    for (std::size_t chunk = lanes.index(); chunk < chunks; chunk += lanes.count())
+      total += partials[chunk * count + row];
+    total = lanes.sum(total);
+    if (lanes.index() == 0) out[row] = total;
   }
 };
 
@@ -292,14 +328,15 @@ struct SumChunks {  // rows: chunks
 
 // ---- Gradient norm, clipping, the update
 
-// gradients[i] = scaled[i] / loss_scale as float32, and partials[row] = the sum of their squares over a chunk.
-// `scaled` may be `gradients`.
+// gradients[i] = scaled[i] / loss_scale as float32, of cuDNN's `lstm` values from `scaled`, which may be `gradients`,
+// and of the rest in place; partials[row] = the sum of their squares over a chunk.
 template <class T>
 struct UnscaleAndSquare {  // rows: chunks
   StepView step;
   const T* scaled;
   float* gradients;
-  std::size_t count;
+  std::size_t lstm;
+  std::size_t count;  // with the rest
   std::size_t chunk;
   double* partials;
 
@@ -310,7 +347,7 @@ struct UnscaleAndSquare {  // rows: chunks
     const float factor = 1.0f / step.input().loss_scale;
     double total = 0;
     for (std::size_t i = begin + lanes.index(); i < end; i += lanes.count()) {
-      const float value = to_float(scaled[i]) * factor;
+      const float value = (i < lstm ? to_float(scaled[i]) : gradients[i]) * factor;
       gradients[i] = value;
       total += static_cast<double>(value) * static_cast<double>(value);
     }
@@ -365,21 +402,28 @@ struct Spans {
   }
 };
 
-// The step's optimiser on every parameter: nothing where the step is not applied. `copy` is the 16-bit copy of the
-// parameters that the products read, nullptr in fp32.
+// The step's optimiser on every parameter, and behind them the state that the next step continues from: nothing where
+// the step is not applied. `copy` is the 16-bit copy of the parameters that the products read, nullptr in fp32.
 template <class T>
-struct Update {  // elements: parameters
+struct Update {  // elements: parameters, then those of the state's buffer
   StepView step;
   const float* gradients;
   float* parameters;
   float* first_moments;
   float* second_moments;
   T* copy;
-  Spans biases;  // a few: one a layer or so
+  Spans biases;       // a few: one a layer or so
+  std::size_t count;  // of parameters
+  const T* next;
+  T* state;
 
   CUDNN_LSTM_HD void operator()(std::size_t i) const {
     const Cursor& cursor = *step.cursor;
     if (cursor.apply == 0) return;
+    if (i >= count) {
+      state[i - count] = next[i - count];
+      return;
+    }
     const UpdateConstants& constants = step.input().update;
     const float gradient = gradients[i] * cursor.gradient_scale;
     if (constants.keep != 1.0f && !biases.hold(i)) parameters[i] *= constants.keep;
@@ -387,18 +431,6 @@ struct Update {  // elements: parameters
       update_parameter<decltype(rule)>(constants, gradient, first_moments + i, second_moments + i, parameters + i);
     });
     if (copy != nullptr) copy[i] = from_float<T>(parameters[i]);
-  }
-};
-
-// The state that the next step continues from, if the step is applied.
-template <class T>
-struct CommitState {  // elements: of the state's buffer
-  const Cursor* cursor;
-  const T* next;
-  T* state;
-
-  CUDNN_LSTM_HD void operator()(std::size_t i) const {
-    if (cursor->apply != 0) state[i] = next[i];
   }
 };
 

@@ -18,7 +18,7 @@ void for_each_row(cudaStream_t stream, std::size_t rows, const Body& body);
 
 // Every body that is launched, for the explicit instantiations of both definitions.
 #define CUDNN_LSTM_ELEMENT_BODIES_OF(X, T) \
-  X(EncodeInput<T>) X(Dropout<T>) X(AddBias<T>) X(SumColumns<T>) X(Update<T>) X(CommitState<T>) X(Round<T>)
+  X(EncodeInput<T>) X(Dropout<T>) X(AddBias<T>) X(SumColumns<T>) X(Update<T>) X(Round<T>)
 #define CUDNN_LSTM_ELEMENT_BODIES(X)        \
   CUDNN_LSTM_ELEMENT_BODIES_OF(X, float)    \
   CUDNN_LSTM_ELEMENT_BODIES_OF(X, Half)     \
@@ -29,6 +29,6 @@ void for_each_row(cudaStream_t stream, std::size_t rows, const Body& body);
   CUDNN_LSTM_ROW_BODIES_OF(X, float)    \
   CUDNN_LSTM_ROW_BODIES_OF(X, Half)     \
   CUDNN_LSTM_ROW_BODIES_OF(X, BFloat16) \
-  X(SumChunks) X(DecideStep)
+  X(SumChunks) X(SumPartialsOfRow) X(DecideStep)
 
 }  // namespace cudnn_lstm::cuda

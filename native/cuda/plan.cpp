@@ -11,7 +11,8 @@
 namespace cudnn_lstm::cuda {
 namespace {
 
-constexpr std::size_t kSquareChunk = 1024;    // gradients a row of the norm
+constexpr std::size_t kSquareChunk = 1024;                                          // gradients a row of the norm
+constexpr std::size_t kColumnThreads = std::size_t{1} << 18, kColumnChunks = 1024;  // of the output bias's gradient
 constexpr std::size_t kScatterRows = 16'384;  // of the embedding's gradient: warps for the largest GPU
 
 std::size_t chunks(std::size_t count, std::size_t chunk) { return (count + chunk - 1) / chunk; }
@@ -77,14 +78,14 @@ void Plan<T>::allocate() {
   dx_ = device(positions_ * features * sizeof(T), "the gradient of the network's input");
   if (sizeof(T) != sizeof(float))
     logits_gradient_ = device(targets_ * vocabulary * sizeof(T), "the gradient of the logits");
-  column_chunk_ = std::max<std::size_t>(64, chunks(targets_, 256));
+  // Enough threads for the largest GPU, each with a short column, and not more rows of partial sums than a warp adds up
+  // soon.
+  const std::size_t column_chunks = std::clamp<std::size_t>(kColumnThreads / vocabulary, 1, kColumnChunks);
+  column_chunk_ = std::max<std::size_t>(64, chunks(targets_, column_chunks));
   column_partials_ = device(chunks(targets_, column_chunk_) * vocabulary * sizeof(float), "partial sums");
   loss_chunk_ = std::max<std::size_t>(256, chunks(targets_, 1024));
   loss_partials_ = device(chunks(targets_, loss_chunk_) * sizeof(double), "partial sums");
-  square_partials_ = device(
-      (chunks(context_.arena.lstm, kSquareChunk) + chunks(context_.arena.size - context_.arena.lstm, kSquareChunk)) *
-          sizeof(double),
-      "partial sums");
+  square_partials_ = device(chunks(context_.arena.size, kSquareChunk) * sizeof(double), "partial sums");
   if (spec.coding == InputCoding::embedding) {
     // A row a chunk and symbol: as many chunks as give the GPU work, so few where there are many symbols, whose tables
     // would take gigabytes.
@@ -210,9 +211,9 @@ void Plan<T>::enqueue_backward() {
   const std::size_t column_chunks = chunks(targets_, column_chunk_);
   for_each_element(context_.stream, column_chunks * spec.vocabulary,
                    SumColumns<T>{dlogits, spec.vocabulary, targets_, column_chunk_, column_partials_.as<float>()});
-  for_each_element(context_.stream, static_cast<std::size_t>(spec.vocabulary),
-                   SumPartials{column_partials_.as<float>(), static_cast<std::size_t>(spec.vocabulary), column_chunks,
-                               gradients + arena.output_bias});
+  for_each_row(context_.stream, static_cast<std::size_t>(spec.vocabulary),
+               SumPartialsOfRow{column_partials_.as<float>(), static_cast<std::size_t>(spec.vocabulary), column_chunks,
+                                gradients + arena.output_bias});
   // Target::last writes the last tick alone; the rest is zero for good.
   T* dtop = layers_->dy().template as<T>() + top_offset_;
   product(false, false, hidden, targets, vocabulary, arena.weights() + arena.output, hidden, dlogits, vocabulary, dtop,
@@ -247,24 +248,17 @@ void Plan<T>::enqueue_update() {
   const Arena<T>& arena = context_.arena;
   float* gradients = arena.gradients.template as<float>();
   double* squares = square_partials_.as<double>();
-  const std::size_t lstm_chunks = chunks(arena.lstm, kSquareChunk);
-  const std::size_t rest = arena.size - arena.lstm;
-  const std::size_t rest_chunks = chunks(rest, kSquareChunk);
-  for_each_row(context_.stream, lstm_chunks,
-               UnscaleAndSquare<T>{view(), arena.lstm_gradients(), gradients, arena.lstm, kSquareChunk, squares});
-  for_each_row(context_.stream, rest_chunks,
-               UnscaleAndSquare<float>{view(), gradients + arena.lstm, gradients + arena.lstm, rest, kSquareChunk,
-                                       squares + lstm_chunks});
+  const std::size_t square_chunks = chunks(arena.size, kSquareChunk);
   for_each_row(
-      context_.stream, 1,
-      DecideStep{view(), loss_partials_.as<double>(), chunks(targets_, loss_chunk_), static_cast<double>(targets_),
-                 squares, lstm_chunks + rest_chunks, outputs_.as<StepOutput>()});
-  for_each_element(
-      context_.stream, arena.size,
-      Update<T>{view(), gradients, arena.parameters.template as<float>(), arena.first_moments.template as<float>(),
-                arena.second_moments.template as<float>(), arena.rounded.template as<T>(), arena.biases()});
-  for_each_element(context_.stream, state_layout_.size(),
-                   CommitState<T>{cursor_.as<Cursor>(), next_state_.as<T>(), state()});
+      context_.stream, square_chunks,
+      UnscaleAndSquare<T>{view(), arena.lstm_gradients(), gradients, arena.lstm, arena.size, kSquareChunk, squares});
+  for_each_row(context_.stream, 1,
+               DecideStep{view(), loss_partials_.as<double>(), chunks(targets_, loss_chunk_),
+                          static_cast<double>(targets_), squares, square_chunks, outputs_.as<StepOutput>()});
+  for_each_element(context_.stream, arena.size + state_layout_.size(),
+                   Update<T>{view(), gradients, arena.parameters.template as<float>(),
+                             arena.first_moments.template as<float>(), arena.second_moments.template as<float>(),
+                             arena.rounded.template as<T>(), arena.biases(), arena.size, next_state_.as<T>(), state()});
   for_each_element(context_.stream, 1,
                    AdvanceCursor{cursor_.as<Cursor>(), static_cast<std::uint32_t>(upload_steps_ * kUploads)});
 }

@@ -102,6 +102,21 @@ void types_round_to_nearest() {
   expect(std::isinf(to_float(from_float<Half>(70000.0f))), "half overflows to infinity");
 }
 
+// On both sides of 32 bits.
+void places_of_indices() {
+  begin_case("rows and columns of an index");
+  const std::size_t edge = std::size_t{1} << 32;
+  for (const int width : {1, 2, 47, 256, 65'535, 0x7fffffff}) {
+    for (const std::size_t i : {std::size_t{0}, std::size_t{1}, std::size_t{46}, std::size_t{47}, edge - 1, edge, edge + 1,
+                                7 * edge + 12'345, (std::size_t{1} << 45) + 3}) {
+      const Place place = place_of(i, width);
+      expect(place.row == i / static_cast<std::size_t>(width) &&
+                 static_cast<std::size_t>(place.column) == i % static_cast<std::size_t>(width),
+             std::to_string(i) + " by " + std::to_string(width));
+    }
+  }
+}
+
 // Any vocabulary around the width of a warp, in place, against double.
 void softmax_in_lanes() {
   for (const int vocabulary : {1, 2, 31, 32, 33, 47, 100}) {
@@ -168,10 +183,41 @@ void sums_and_decision_in_lanes() {
   const StepView view{&cursor, &input, nullptr, 0};
   std::vector<float> gradients(count);
   std::vector<double> squares(chunks), losses(chunks);
-  run_rows(chunks, UnscaleAndSquare<float>{view, scaled.data(), gradients.data(), count, chunk, squares.data()});
+  run_rows(chunks, UnscaleAndSquare<float>{view, scaled.data(), gradients.data(), count, count, chunk, squares.data()});
   run_rows(chunks, SumChunks{scaled.data(), count, chunk, losses.data()});
   StepOutput output{};
   run_rows(1, DecideStep{view, losses.data(), chunks, static_cast<double>(count), squares.data(), chunks, &output});
+  // Where cuDNN's part is 16 bits apart, the rest is unscaled in place.
+  {
+    const std::size_t lstm = 611;  // amid a chunk
+    std::vector<Half> half(lstm);
+    std::vector<float> mixed(scaled);
+    std::vector<double> partials(chunks);
+    for (std::size_t i = 0; i < lstm; ++i) {
+      half[i] = from_float<Half>(scaled[i]);
+      mixed[i] = NAN;  // not to be read
+    }
+    run_rows(chunks, UnscaleAndSquare<Half>{view, half.data(), mixed.data(), lstm, count, chunk, partials.data()});
+    for (std::size_t i = 0; i < count; ++i)
+      expect(mixed[i] == (i < lstm ? to_float(half[i]) : scaled[i]) / 8, "value " + std::to_string(i));
+    double mixed_sum = 0;
+    for (const double partial : partials) mixed_sum += partial;
+    double expected_sum = 0;
+    for (const float value : mixed) expected_sum += double{value} * value;
+    expect(std::fabs(mixed_sum - expected_sum) < 1e-9, "sum of squares");
+  }
+  // Rows of partial sums, around the width of a warp.
+  for (const std::size_t many : {1, 31, 32, 33, 100}) {
+    const std::size_t columns = 5;
+    const auto values = noise(many * columns, 8);
+    std::vector<float> sums(columns, NAN);
+    run_rows(columns, SumPartialsOfRow{values.data(), columns, many, sums.data()});
+    for (std::size_t v = 0; v < columns; ++v) {
+      double expected_sum = 0;
+      for (std::size_t row = 0; row < many; ++row) expected_sum += values[row * columns + v];
+      expect(std::fabs(sums[v] - expected_sum) < 1e-5, "column sum");
+    }
+  }
   double square = 0, loss = 0;
   for (const float value : scaled) {
     square += double{value} / 8 * (double{value} / 8);
@@ -283,6 +329,7 @@ void dropout_keeps_its_share() {
 
 int main() {
   types_round_to_nearest();
+  places_of_indices();
   softmax_in_lanes();
   scatter_in_lanes();
   sums_and_decision_in_lanes();
