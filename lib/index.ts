@@ -35,6 +35,8 @@ export {
 export type { CheckDifference, CheckedCase } from './device/comparison';
 export { inspectMachine, type MachineInfo } from './device/machine';
 export type {
+  Algorithm,
+  ChosenAlgorithm,
   GateActivation,
   GpuUsage,
   InputCoding,

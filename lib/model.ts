@@ -16,7 +16,16 @@ import { Vocabulary } from './corpus/vocabulary';
 import { chooseCheckedDevice } from './device/check';
 import type { DeviceRequest } from './device/choose';
 import type { CheckSubject } from './device/comparison';
-import { fromNative, type GpuUsage, loadNative, type NativeAddon, type Precision, type Target } from './device/native';
+import {
+  type Algorithm,
+  type ChosenAlgorithm,
+  fromNative,
+  type GpuUsage,
+  loadNative,
+  type NativeAddon,
+  type Precision,
+  type Target,
+} from './device/native';
 import { readSlot } from './device/pieces';
 import { type QueuedModel, queued } from './device/queue';
 import { DataError, UsageError } from './errors';
@@ -32,6 +41,8 @@ import { packageVersion } from './version';
 export interface ModelOptions extends DeviceRequest {
   /** Of a GPU's arithmetic, `'tf32'` by default; a CPU always computes in fp32. `native.description` says which runs. */
   precision?: Precision | undefined;
+  /** cuDNN's algorithm for training on a GPU, `'standard'` by default; where it does not apply, the standard one runs. */
+  algorithm?: Algorithm | undefined;
   /** Keys initialisation and dropout; a non-negative safe integer. Default 0, or the checkpoint's. */
   seed?: number | undefined;
 }
@@ -46,6 +57,8 @@ export interface CreateOptions extends ModelOptions {
   seqLength?: number | undefined;
   /** Sequences a step, for the self-check of a GPU. Default 64. */
   batchSize?: number | undefined;
+  /** What `algorithm: 'auto'` came to in the run that this model continues: it is not tried again. */
+  chosenAlgorithm?: ChosenAlgorithm | undefined;
   /** What it is trained on, for the record. */
   corpus?: CorpusRecord | undefined;
   /** The effective training configuration, for the record. */
@@ -378,7 +391,7 @@ interface ChosenDevice {
 
 async function createNative(
   subject: CheckSubject,
-  o: ModelOptions,
+  o: ModelOptions & Pick<CreateOptions, 'chosenAlgorithm'>,
   seed: number,
   initialize: boolean,
 ): Promise<{ native: QueuedModel; device: ChosenDevice }> {
@@ -395,6 +408,8 @@ async function createNative(
     threads,
     initialize,
     ...(o.precision ? { precision: o.precision } : {}),
+    ...(o.algorithm ? { algorithm: o.algorithm } : {}),
+    ...(o.chosenAlgorithm ? { chosenAlgorithm: o.chosenAlgorithm } : {}),
     ...(libraryPath ? { libraryPath } : {}),
   };
   try {

@@ -3,7 +3,13 @@ import { z } from 'zod';
 import { corpusName } from '../corpus/names';
 import type { Normalization } from '../corpus/normalization';
 import { largestVocabulary, Vocabulary } from '../corpus/vocabulary';
-import { gateActivations, type NativeParameter, type Target } from '../device/native';
+import {
+  type ChosenAlgorithm,
+  chosenAlgorithms,
+  gateActivations,
+  type NativeParameter,
+  type Target,
+} from '../device/native';
 import { canonicalLayout, layoutSize, type ModelShape } from './layout';
 import { allocateFloats, SafetensorsFile, type Tensor, writeSafetensors } from './safetensors';
 import { parseStrictJsonInTurns } from './strict-json';
@@ -26,6 +32,8 @@ export interface ResumeState {
   corpusLength: number;
   /** Steps that the schedule is laid out over. */
   scheduleSteps: number;
+  /** What `--algorithm auto` has come to on the run's GPU. */
+  chosenAlgorithm?: ChosenAlgorithm | undefined;
   best?: { epoch: number; step?: number | undefined; loss: number; file: string } | undefined;
   elapsedSeconds: number;
   extra: Record<string, unknown>;
@@ -89,6 +97,7 @@ const resumeSchema = z.looseObject({
   corpusSha256: z.string().max(128),
   corpusLength: count,
   scheduleSteps: count,
+  chosenAlgorithm: z.enum(chosenAlgorithms).optional(),
   best: z
     .strictObject({
       epoch: count,

@@ -189,7 +189,7 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
   'Validation, and when to stop:': ['validation', 'validationEvery', 'patience', 'maxTime'],
   'The text:': ['lowercase', 'normalize', 'encoding', 'gutenberg'],
   'What is kept and shown:': ['out', 'lock', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
-  'The machine:': ['device', 'threads', 'precision', 'check'],
+  'The machine:': ['device', 'threads', 'precision', 'algorithm', 'check'],
 };
 
 function helpGroupOf(name: OptionName): string {

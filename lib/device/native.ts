@@ -22,6 +22,12 @@ export const gateActivations = [
 export type Target = 'every' | 'last';
 export type Optimizer = 'adam' | 'adamw' | 'sgd' | 'rmsprop';
 export type Precision = 'fp32' | 'tf32' | 'bf16' | 'fp16';
+/** What can be asked of cuDNN for training; `'auto'` takes the fastest that agrees with `'standard'` on the first batch's shape. */
+export const algorithms = ['standard', 'auto', 'persist-static', 'persist-dynamic'] as const;
+export type Algorithm = (typeof algorithms)[number];
+/** What `'auto'` may come to. */
+export const chosenAlgorithms = ['standard', 'persist-static', 'persist-dynamic', 'persist-static-small-h'] as const;
+export type ChosenAlgorithm = (typeof chosenAlgorithms)[number];
 export type Slot = 'parameters' | 'gradients' | 'firstMoments' | 'secondMoments' | 'trainingState' | 'streamState';
 
 export interface NativeModelSpec {
@@ -47,8 +53,10 @@ export interface NativeModelOptions {
   /** Fresh weights at once, as by {@link NativeModel.initialize}. */
   initialize?: boolean;
   precision?: Precision;
-  /** cuDNN algorithm: 'auto' times the fast ones at creation. */
-  algorithm?: 'auto' | 'standard' | 'persist-static' | 'persist-dynamic';
+  /** Default `'standard'`. */
+  algorithm?: Algorithm;
+  /** What `'auto'` came to in the run that this one continues: it is not tried again. */
+  chosenAlgorithm?: ChosenAlgorithm;
   /** Folder searched first for NVIDIA's libraries. */
   libraryPath?: string;
 }
@@ -183,6 +191,8 @@ export interface NativeModel {
   readonly parameterCount: number;
   readonly parameters: NativeParameter[];
   readonly description: string;
+  /** What `algorithm: 'auto'` has come to; undefined before the first training call, and for every other algorithm. */
+  readonly chosenAlgorithm?: ChosenAlgorithm | undefined;
   readonly hostBytes: number;
   readonly deviceBytes: number;
   /**

@@ -69,6 +69,9 @@ export function queued(model: NativeModel): QueuedModel {
     get description() {
       return now(() => model.description);
     },
+    get chosenAlgorithm() {
+      return now(() => model.chosenAlgorithm);
+    },
     get hostBytes() {
       return now(() => model.hostBytes);
     },

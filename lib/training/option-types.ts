@@ -189,6 +189,13 @@ export interface TrainingOptions {
    */
   precision: 'fp32' | 'tf32' | 'bf16' | 'fp16';
   /**
+   * cuDNN's algorithm for training on a GPU. `auto`: the fastest that computes what `standard` does, kept for a resumed run. Where one
+   * does not apply, `standard` runs.
+   *
+   * @default 'standard'
+   */
+  algorithm: 'standard' | 'auto' | 'persist-static' | 'persist-dynamic';
+  /**
    * What computes: `auto`, `cpu`, `cuda` or a certain GPU, such as `cuda:1`.
    *
    * @default 'auto'

@@ -3,6 +3,7 @@
  * environment (CUDNN_LSTM_<OPTION>), configuration files and the library.
  */
 import { z } from 'zod';
+import { algorithms } from '../device/native';
 import { formatDuration, parseDuration } from './duration';
 import type { TrainingOptions } from './option-types';
 
@@ -169,6 +170,11 @@ export const optionDefinitions = {
     'fixed',
   ),
   precision: choice(['fp32', 'tf32', 'bf16', 'fp16'], 'arithmetic on a GPU; a CPU computes in fp32', 'changeable'),
+  algorithm: choice(
+    algorithms,
+    "cuDNN's for training on a GPU; auto: the fastest that computes what standard does",
+    'changeable',
+  ),
   device: string(
     /^(auto|cpu|cuda(:\d{1,4})?)$/,
     'auto, cpu, cuda or cuda:N',
@@ -258,6 +264,7 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   validationEvery: 1,
   seed: 1,
   precision: 'tf32',
+  algorithm: 'standard',
   device: 'auto',
   check: true,
   lowercase: false,

@@ -10,7 +10,7 @@ import { checkEncoding } from '../corpus/decode';
 import { corpusName } from '../corpus/names';
 import { Vocabulary } from '../corpus/vocabulary';
 import type { DeviceName } from '../device/choose';
-import { loadNative } from '../device/native';
+import { type ChosenAlgorithm, loadNative } from '../device/native';
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { kindOf } from '../files';
 import { LanguageModel } from '../model';
@@ -181,7 +181,7 @@ export async function openTraining(request: TrainingRequest = {}, plan = false):
     const corpus = await openTrainingCorpus(sources, options, resumed, request.signal);
     undo.push(() => corpus.close());
     checkCorpus(corpus, options, resumed);
-    const model = await createModel(corpus, options, request);
+    const model = await createModel(corpus, options, request, resumed?.checkpoint.metadata.training?.chosenAlgorithm);
     undo.push(() => model.dispose());
     const run =
       plan || resumed ? undefined : await createRun(options.out ?? (await newDirectory(sources)), options.lock);
@@ -272,7 +272,12 @@ function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedR
   createBatches(corpus.ids, splitCorpus(corpus.length, options).training, options);
 }
 
-function createModel(corpus: Corpus, o: TrainingOptions, { onNote, signal }: TrainingRequest): Promise<LanguageModel> {
+function createModel(
+  corpus: Corpus,
+  o: TrainingOptions,
+  { onNote, signal }: TrainingRequest,
+  chosenAlgorithm: ChosenAlgorithm | undefined,
+): Promise<LanguageModel> {
   const shape: ModelShape = {
     vocabulary: corpus.vocabulary.size,
     layers: o.layers,
@@ -288,6 +293,8 @@ function createModel(corpus: Corpus, o: TrainingOptions, { onNote, signal }: Tra
     onNote,
     signal,
     precision: o.precision,
+    algorithm: o.algorithm,
+    chosenAlgorithm,
     seed: o.seed,
     normalization: corpus.normalization,
     target: o.target,

@@ -49,7 +49,7 @@ export function newState(): TrainingState {
 /** What of the run the checkpoint also has to know. */
 export type RunIdentity = Pick<
   ResumeState,
-  'stepCount' | 'batch' | 'seed' | 'corpusSha256' | 'corpusLength' | 'scheduleSteps'
+  'stepCount' | 'batch' | 'seed' | 'corpusSha256' | 'corpusLength' | 'scheduleSteps' | 'chosenAlgorithm'
 >;
 
 export function toResumeState(state: TrainingState, identity: RunIdentity): ResumeState {

@@ -414,12 +414,16 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const { epoch, batchInEpoch, sums } = this.#state;
     const soFar = batchInEpoch > 0 && sums.targets > 0 ? { loss: sums.nats / sums.targets } : {};
     const metadata = { ...this.model.metadata, ...soFar, epoch, step: stepsDone };
+    // Kept while the run is on another device.
+    const resumed = this.#parts.resume?.checkpoint.metadata.training;
+    const chosenAlgorithm = this.model.native.chosenAlgorithm ?? resumed?.chosenAlgorithm;
     return this.#keeper.saveLast(metadata, this.#state, {
       batch: options.batchSize,
       seed: options.seed,
       corpusSha256: corpus.sha256,
       corpusLength: corpus.length,
       scheduleSteps: this.totalSteps,
+      ...(chosenAlgorithm ? { chosenAlgorithm } : {}),
     });
   }
 

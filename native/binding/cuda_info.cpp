@@ -25,6 +25,7 @@ cuda::Algorithm to_algorithm(const std::string& name) {
   if (name == "standard") return cuda::Algorithm::standard;
   if (name == "persist-static") return cuda::Algorithm::persist_static;
   if (name == "persist-dynamic") return cuda::Algorithm::persist_dynamic;
+  if (name == "persist-static-small-h") return cuda::Algorithm::persist_static_small_h;
   throw Error(kInvalidArgument, "algorithm must be auto, standard, persist-static or persist-dynamic");
 }
 
@@ -80,6 +81,8 @@ std::function<std::unique_ptr<Backend>()> cuda_factory(const ModelSpec& spec, co
   if (!options.Get("ordinal").IsUndefined()) cuda.ordinal = get_int(options, "ordinal", 0, 1023);
   cuda.precision = to_precision(string_or(options, "precision", "tf32"));
   cuda.algorithm = to_algorithm(string_or(options, "algorithm", "standard"));
+  const std::string chosen = string_or(options, "chosenAlgorithm", "");
+  if (!chosen.empty()) cuda.chosen = to_algorithm(chosen);
   cuda.library_path = string_or(options, "libraryPath", "");
   return [spec, cuda] { return cuda::create_cuda_backend(spec, cuda); };
 }

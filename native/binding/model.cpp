@@ -101,7 +101,8 @@ Napi::Function Model::define(Napi::Env env) {
   return DefineClass(
       env, "Model",
       {InstanceAccessor<&Model::parameter_count>("parameterCount"), InstanceAccessor<&Model::parameters>("parameters"),
-       InstanceAccessor<&Model::description>("description"), InstanceAccessor<&Model::host_bytes>("hostBytes"),
+       InstanceAccessor<&Model::description>("description"),
+       InstanceAccessor<&Model::chosen_algorithm>("chosenAlgorithm"), InstanceAccessor<&Model::host_bytes>("hostBytes"),
        InstanceAccessor<&Model::device_bytes>("deviceBytes"),
        InstanceAccessor<&Model::step_count, &Model::set_step_count>("stepCount"),
        InstanceMethod<&Model::initialize>("initialize"), InstanceMethod<&Model::train_steps>("trainSteps"),
@@ -205,6 +206,13 @@ Napi::Value Model::parameters(const Napi::CallbackInfo& info) {
       set_own(list, i, item);
     }
     return list;
+  });
+}
+
+Napi::Value Model::chosen_algorithm(const Napi::CallbackInfo& info) {
+  return enter(info, [&]() -> Napi::Value {
+    const std::string name = living_backend().chosen_algorithm();
+    return name.empty() ? info.Env().Undefined() : Napi::String::New(info.Env(), name);
   });
 }
 

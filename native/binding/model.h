@@ -33,6 +33,7 @@ class Model final : public Napi::ObjectWrap<Model> {
   Napi::Value parameter_count(const Napi::CallbackInfo& info);
   Napi::Value parameters(const Napi::CallbackInfo& info);
   Napi::Value description(const Napi::CallbackInfo& info);
+  Napi::Value chosen_algorithm(const Napi::CallbackInfo& info);
   Napi::Value host_bytes(const Napi::CallbackInfo& info);
   Napi::Value device_bytes(const Napi::CallbackInfo& info);
   Napi::Value step_count(const Napi::CallbackInfo& info);

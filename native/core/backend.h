@@ -118,6 +118,10 @@ class Backend {
   // One line for the run's summary: what computes, at which precision, e.g. "CPU (AVX-512, 2 threads, fp32)".
   virtual std::string description() const = 0;
 
+  // The algorithm that the backend has chosen among several by measuring, where it was asked to; empty otherwise. A run
+  // that continues in another process names it, and so gets the same bits.
+  virtual std::string chosen_algorithm() const { return {}; }
+
  protected:
   // Throws Error(kInvalidArgument) unless [offset, offset + count) lies in the slot, or is all of a state that is
   // written.

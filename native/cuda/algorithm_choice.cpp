@@ -151,14 +151,12 @@ std::vector<cudnnRNNAlgo_t> candidates_for(const Rnn& rnn, const AlgorithmChoice
   };
   if (choice.chosen) {
     add(*choice.chosen);
-  } else if (choice.asked == Algorithm::persist_static) {
-    add(CUDNN_RNN_ALGO_PERSIST_STATIC);
-  } else if (choice.asked == Algorithm::persist_dynamic) {
-    add(CUDNN_RNN_ALGO_PERSIST_DYNAMIC);
   } else if (choice.asked == Algorithm::automatic) {
     add(CUDNN_RNN_ALGO_PERSIST_STATIC);
     if (rnn.spec().hidden <= 192) add(CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H);
     add(CUDNN_RNN_ALGO_PERSIST_DYNAMIC);
+  } else {
+    add(cudnn_algorithm(choice.asked));
   }
   return candidates;
 }

@@ -16,12 +16,14 @@ namespace cudnn_lstm::cuda {
 enum class Precision { fp32, tf32, bf16, fp16 };
 
 // automatic: the fast algorithms are timed against the standard one when the first training shape is used.
-enum class Algorithm { automatic, standard, persist_static, persist_dynamic };
+enum class Algorithm { automatic, standard, persist_static, persist_dynamic, persist_static_small_h };
 
 struct CudaOptions {
   int ordinal = 0;
   Precision precision = Precision::tf32;
   Algorithm algorithm = Algorithm::standard;
+  // What Algorithm::automatic came to in the run that this one continues: it is not tried again. Not automatic itself.
+  std::optional<Algorithm> chosen;
   // Into how many pieces T is cut where masks between the layers make training a call a layer: a layer's piece then
   // runs beside the next piece of the layer below. 1: one after the other, until a GPU has shown which number is
   // better.

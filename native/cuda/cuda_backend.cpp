@@ -68,6 +68,7 @@ CudaBackend<T>::CudaBackend(const ModelSpec& spec, const CudaOptions& options,
   // A workspace of our own: cuBLAS allocates none inside a capture, and its results do not depend on what ran before.
   blas_workspace_ = DeviceBuffer(account_, kBlasWorkspace, "cuBLAS's workspace");
   CHECK_CUBLAS(*libraries_, cublasSetWorkspace_v2(handle, blas_workspace_.data(), blas_workspace_.bytes()));
+  if (options.algorithm == Algorithm::automatic && options.chosen) choose(cudnn_algorithm(*options.chosen));
   make_arena();
 }
 
@@ -275,6 +276,7 @@ int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimiz
     Plan<T>& plan =
         plan_for({PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
     last_algorithm_ = plan.algorithm();
+    if (options_.algorithm == Algorithm::automatic) choose(*choice_.chosen);
     joined_stale_ = true;
     try {
       return run_steps(plan, first, optimizers, count, results, stop);
@@ -493,6 +495,18 @@ void CudaBackend<T>::write_state(State& state, const float* values, std::size_t 
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
   state.stored_layout = inside;
   state.batch = batch;
+}
+
+template <class T>
+void CudaBackend<T>::choose(cudnnRNNAlgo_t algorithm) {
+  choice_.chosen = algorithm;
+  chosen_algorithm_ = algorithm_title(algorithm);
+}
+
+template <class T>
+std::string CudaBackend<T>::chosen_algorithm() const {
+  const char* title = chosen_algorithm_;
+  return title == nullptr ? "" : title;
 }
 
 template <class T>

@@ -42,6 +42,7 @@ class CudaBackend final : public Backend {
   std::size_t host_bytes() const override { return account_.host; }
   std::size_t device_bytes() const override { return account_.device; }
   std::string description() const override;
+  std::string chosen_algorithm() const override;
 
  private:
   // A carried state, as StateLayout says. It lies in the plan that last worked on it, or in `stored`; batch 0 is none.
@@ -69,6 +70,7 @@ class CudaBackend final : public Backend {
   int run_steps(Plan<T>& plan, const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                 const std::atomic<bool>& stop);
   void make_arena();
+  void choose(cudnnRNNAlgo_t algorithm);
   // Makes the copy that passes without masks read what the parameters are now.
   void join_layers(const Plan<T>& plan);
   Plan<T>& plan_for(const PlanKey& key);
@@ -108,10 +110,11 @@ class CudaBackend final : public Backend {
   std::uint64_t plan_uses_ = 0;
   std::uint64_t step_count_ = 0;
   // For `description`, which may be asked for while a call runs on another thread.
-  std::atomic<const char*> last_algorithm_{nullptr};  // of training; a string for good
-  std::atomic<bool> without_graphs_{false};           // a pass could not be captured
-  std::string lost_;                                  // the error that lost the model; empty while it is whole
-  bool dead_ = false;                                 // with it the device's context, for good
+  std::atomic<const char*> last_algorithm_{nullptr};    // of training; a string for good
+  std::atomic<const char*> chosen_algorithm_{nullptr};  // what Algorithm::automatic came to; likewise
+  std::atomic<bool> without_graphs_{false};             // a pass could not be captured
+  std::string lost_;                                    // the error that lost the model; empty while it is whole
+  bool dead_ = false;                                   // with it the device's context, for good
 };
 
 }  // namespace cudnn_lstm::cuda

@@ -63,6 +63,19 @@ const char* algorithm_title(cudnnRNNAlgo_t algorithm) {
   }
 }
 
+cudnnRNNAlgo_t cudnn_algorithm(Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::persist_static:
+      return CUDNN_RNN_ALGO_PERSIST_STATIC;
+    case Algorithm::persist_dynamic:
+      return CUDNN_RNN_ALGO_PERSIST_DYNAMIC;
+    case Algorithm::persist_static_small_h:
+      return CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H;
+    default:
+      return CUDNN_RNN_ALGO_STANDARD;
+  }
+}
+
 Rnn::Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics, bool persistent,
          bool two_streams, cudaStream_t stream)
     : libraries_(std::move(libraries)),

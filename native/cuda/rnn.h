@@ -148,5 +148,7 @@ class RnnPass {
 };
 
 const char* algorithm_title(cudnnRNNAlgo_t algorithm);
+// The standard one for Algorithm::automatic.
+cudnnRNNAlgo_t cudnn_algorithm(Algorithm algorithm);
 
 }  // namespace cudnn_lstm::cuda

@@ -129,6 +129,36 @@ describeCuda('the package on a stand-in for a GPU', () => {
     expect(sample('cuda')).toBe(sample('cpu'));
   }, 120_000);
 
+  test('takes the algorithm that was asked for, and back in a resumed run what auto has chosen', () => {
+    const corpus = join(folder, 'corpus.txt');
+    const run = join(folder, 'run');
+    writeFileSync(corpus, 'a rose is a rose is a rose\n'.repeat(20));
+    const size = ['--hidden', '12', '--batch-size', '4', '--seq-length', '9', '--sample-length', '0'];
+    const train = (speed: string | undefined, ...args: string[]) => {
+      const result = spawnSync(
+        process.execPath,
+        [join('dist', 'train.js'), corpus, '--json', '--device', 'cuda', '--no-check', ...args],
+        { encoding: 'utf8', cwd: root, env: { ...environment, ...(speed ? { STANDIN_PERSIST: speed } : {}) } },
+      );
+      if (result.status !== 0) throw new Error(result.stderr);
+      const end = JSON.parse(result.stdout.trim().split('\n').at(-1) as string) as EndEvent;
+      return /, ([\w-]+)\)/.exec(end.device)?.[1];
+    };
+    const begin = (speed: string | undefined, name: string, ...args: string[]) =>
+      train(speed, '--out', join(folder, name), '--epochs', '1', ...size, ...args);
+    expect(begin('2', 'default')).toBe('standard');
+    expect(begin('2', 'asked', '--algorithm', 'persist-dynamic')).toBe('persist-dynamic');
+    expect(begin(undefined, 'refused', '--algorithm', 'persist-static')).toBe('standard');
+    expect(begin('0.5', 'slow', '--algorithm', 'auto')).toBe('standard');
+    expect(begin('2', 'run', '--algorithm', 'auto')).toBe('persist-static');
+    // A trial would find the standard algorithm faster now, and in the run above that was slow, the other one.
+    expect(train('0.5', '--resume', run, '--epochs', '2')).toBe('persist-static');
+    expect(train('2', '--resume', join(folder, 'slow'), '--epochs', '2')).toBe('standard');
+    // Another cuDNN may not have it.
+    expect(train(undefined, '--resume', run, '--epochs', '3')).toBe('standard');
+    expect(train('0.5', '--resume', run, '--epochs', '4', '--algorithm', 'standard')).toBe('standard');
+  }, 120_000);
+
   test('does not ask for algorithms that are compiled at run time where NVRTC is missing', () => {
     const libraries = join(folder, 'libraries');
     cpSync(join(standin, 'nvidia'), libraries, { recursive: true });
@@ -145,7 +175,7 @@ describeCuda('the package on a stand-in for a GPU', () => {
           console.log(model.description, searched.filter((line) => line.startsWith('NVRTC')).join());
         });`;
     const described = () => {
-      const env = { PATH: '/nowhere', LD_LIBRARY_PATH: standin, STANDIN_PERSIST: '1' };
+      const env = { PATH: '/nowhere', LD_LIBRARY_PATH: standin, STANDIN_PERSIST: '2' };
       return execFileSync(process.execPath, ['-e', script, addon, libraries], { encoding: 'utf8', env });
     };
     expect(described()).toContain('persist-dynamic');

@@ -25,14 +25,14 @@ struct Settings {
   std::size_t memory_limit = 1u << 30;  // bytes of device memory
   int compute_capability_major = 9;
   int devices = 1;
-  // The persistent algorithms: unsupported unless set (here, or STANDIN_PERSIST in the environment); a fast one may be
-  // wrong on purpose.
+  // The persistent algorithms: unsupported unless set (here, or by their speed in STANDIN_PERSIST in the environment); a
+  // fast one may be wrong on purpose.
   bool persist_supported = std::getenv("STANDIN_PERSIST") != nullptr;
   bool persist_wrong = false;
   double persist_rounds = 0;             // an error of this size, relative to 1, in y
   bool persist_wrong_in_graphs = false;  // right where it is called, wrong where it is replayed
   bool persist_recordable = true;        // refused in a capture where not
-  double persist_speedup = 2;
+  double persist_speedup = persist_supported ? std::atof(std::getenv("STANDIN_PERSIST")) : 2;
 };
 
 STANDIN_API Settings& settings();
