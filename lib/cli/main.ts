@@ -33,7 +33,7 @@ const subcommands: Record<string, Subcommand> = {
     load: () => (require('./serve') as typeof import('./serve')).serveCommand,
   },
   export: {
-    summary: 'a model for PyTorch, ONNX or a browser',
+    summary: 'a model for PyTorch, Keras, ONNX or a browser',
     load: () => (require('./export') as typeof import('./export')).exportCommand,
   },
   sweep: {

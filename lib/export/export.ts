@@ -1,4 +1,4 @@
-/** Models for other programs: a PyTorch state dict, an ONNX graph, a page that opens from a disk. */
+/** Models for other programs: a PyTorch state dict, a Keras archive, an ONNX graph, a page that opens from a disk. */
 import { basename } from 'node:path';
 import { type Checkpoint, loadCheckpoint } from '../checkpoint/checkpoint';
 import { writeFileAtomically } from '../checkpoint/disk';
@@ -6,11 +6,12 @@ import { canonicalLayout } from '../checkpoint/layout';
 import { lookAt, resolveCheckpoint } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
 import { pageOf } from './html';
+import { kerasFile } from './keras';
 import { onnxFile, type Weights } from './onnx';
 import { type OutTensor, torchFile } from './torch';
 
 /** What a model can be exported to. */
-export const exportFormats = ['pytorch', 'onnx', 'html'] as const;
+export const exportFormats = ['pytorch', 'keras', 'onnx', 'html'] as const;
 export type ExportFormat = (typeof exportFormats)[number];
 
 export interface ExportOptions {
@@ -23,7 +24,7 @@ export interface ExportOptions {
   half?: boolean | undefined;
 }
 
-/** @returns The files that were written: the model, and for PyTorch and ONNX its vocabulary, a JSON list in id order. */
+/** @returns The files that were written: the model, and for all but a page its vocabulary, a JSON list in id order. */
 export async function exportModel(pathOrDirectory: string, o: ExportOptions): Promise<string[]> {
   if (!exportFormats.includes(o.to))
     throw new UsageError(`to must be one of ${exportFormats.join(', ')}, not ${o.to}.`);
@@ -47,6 +48,8 @@ export async function exportModel(pathOrDirectory: string, o: ExportOptions): Pr
   if (o.to === 'pytorch') {
     refuseHardGates(checkpoint, 'torch.nn.LSTM');
     await writeFileAtomically(o.out, torchFile(stateDictOf(checkpoint)));
+  } else if (o.to === 'keras') {
+    await writeFileAtomically(o.out, await kerasFile(metadata, weightsOf(checkpoint)));
   } else {
     const weights = weightsOf(checkpoint);
     await writeFileAtomically(o.out, onnxFile(metadata, weights));

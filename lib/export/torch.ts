@@ -39,7 +39,8 @@ function stridesOf(shape: readonly number[]): number[] {
   return shape.map((_, axis) => shape.slice(axis + 1).reduce((product, extent) => product * extent, 1));
 }
 
-function stateDict(tensors: readonly OutTensor[]): Buffer {
+/** The pickle of an ordered dict of tensors, whose numbers are storages named 0, 1, … */
+export function stateDictPickle(tensors: readonly OutTensor[]): Buffer {
   const parts: Uint8Array[] = [code('\x80\x02ccollections\nOrderedDict\n)R(')];
   for (const [key, { name, shape, data }] of tensors.entries()) {
     const storage = tuple([
@@ -66,7 +67,7 @@ function stateDict(tensors: readonly OutTensor[]): Buffer {
 export function* torchFile(tensors: readonly OutTensor[], archive = 'model'): Generator<Uint8Array> {
   const entry = (name: string, bytes: Uint8Array) => ({ name: `${archive}/${name}`, bytes });
   yield* zipOf([
-    entry('data.pkl', stateDict(tensors)),
+    entry('data.pkl', stateDictPickle(tensors)),
     entry('byteorder', Buffer.from('little')),
     ...tensors.map(({ data }, key) =>
       entry(`data/${key}`, new Uint8Array(data.buffer, data.byteOffset, data.byteLength)),

@@ -1,9 +1,9 @@
 /**
- * The worker thread that reads an HDF5 file. The HDF5 library is a large parser of untrusted bytes: here it can abort, and be ended
+ * The worker thread that reads an HDF5 file, or writes one. The HDF5 library is a large parser of untrusted bytes: here it can abort, and be ended
  * when it does not come to an end. Its file system is its own memory, so that a file's links to other files lead nowhere.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Hdf5Contents, Hdf5Request, Hdf5Tensor } from './hdf5';
+import type { Hdf5Contents, Hdf5Request, Hdf5Tensor, Hdf5Writing } from './hdf5';
 
 const deepest = 12;
 const mostObjects = 20_000;
@@ -19,13 +19,35 @@ interface Entity {
   value?: unknown;
 }
 
-async function read({ bytes, mostBytes }: Hdf5Request): Promise<Hdf5Contents> {
+async function library() {
   const { default: h5wasm, File } = await import('h5wasm');
   const { FS, deactivate_error_stack_printing: silence } = (await h5wasm.ready) as unknown as {
-    FS: { writeFile(path: string, data: Uint8Array): void };
+    FS: { writeFile(path: string, data: Uint8Array): void; readFile(path: string): Uint8Array<ArrayBuffer> };
     deactivate_error_stack_printing?: () => void;
   };
   silence?.();
+  return { FS, File };
+}
+
+async function write({ tensors }: Hdf5Writing): Promise<Uint8Array<ArrayBuffer>> {
+  const { FS, File } = await library();
+  const file = new File('model.h5', 'w');
+  const made = new Set<string>();
+  for (const { path, shape, data } of tensors) {
+    const names = path.split('/');
+    for (let depth = 1; depth < names.length; depth++) {
+      const group = names.slice(0, depth).join('/');
+      if (!made.has(group)) file.create_group(group);
+      made.add(group);
+    }
+    file.create_dataset({ name: path, data, shape: [...shape], dtype: '<f' });
+  }
+  file.close();
+  return FS.readFile('model.h5');
+}
+
+async function read({ bytes, mostBytes }: Hdf5Request): Promise<Hdf5Contents> {
+  const { FS, File } = await library();
   FS.writeFile('model.h5', bytes);
   const file = new File('model.h5', 'r');
   const tensors: Hdf5Tensor[] = [];
@@ -73,11 +95,17 @@ async function read({ bytes, mostBytes }: Hdf5Request): Promise<Hdf5Contents> {
 
 void (async () => {
   try {
-    const contents = await read(workerData as Hdf5Request);
-    parentPort?.postMessage(
-      contents,
-      contents.tensors.map(({ data }) => data.buffer as ArrayBuffer),
-    );
+    const request = workerData as Hdf5Request | Hdf5Writing;
+    if ('tensors' in request) {
+      const bytes = await write(request);
+      parentPort?.postMessage(bytes, [bytes.buffer]);
+    } else {
+      const contents = await read(request);
+      parentPort?.postMessage(
+        contents,
+        contents.tensors.map(({ data }) => data.buffer as ArrayBuffer),
+      );
+    }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     parentPort?.postMessage({ error: message, missing: code === 'ERR_MODULE_NOT_FOUND' });

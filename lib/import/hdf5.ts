@@ -31,14 +31,34 @@ export function isHdf5(bytes: Uint8Array): boolean {
   return Buffer.from(bytes.subarray(0, 8)).toString('latin1') === '\x89HDF\r\n\x1a\n';
 }
 
+/** A file to write. */
+export interface Hdf5Writing {
+  tensors: readonly { path: string; shape: readonly number[]; data: Float32Array }[];
+}
+
 /**
  * All float tensors of an HDF5 file but those of optimisers, and Keras' attributes.
  *
  * @throws Refusal if it is damaged; CudnnLstmError `ERR_MISSING_PACKAGE` without h5wasm.
  */
-export async function readHdf5(bytes: Uint8Array, signal?: AbortSignal): Promise<Hdf5Contents> {
+export function readHdf5(bytes: Uint8Array, signal?: AbortSignal): Promise<Hdf5Contents> {
+  return inThread<Hdf5Contents>({ bytes, mostBytes: mostPacked * bytes.length + (1 << 20) }, bytes.length, signal);
+}
+
+/** The bytes of an HDF5 file with these tensors. @throws CudnnLstmError `ERR_MISSING_PACKAGE` without h5wasm. */
+export function writeHdf5(tensors: Hdf5Writing['tensors']): Promise<Uint8Array> {
+  return inThread<Uint8Array>(
+    { tensors },
+    tensors.reduce((sum, { data }) => sum + data.byteLength, 0),
+  );
+}
+
+async function inThread<Answer extends object>(
+  request: Hdf5Request | Hdf5Writing,
+  size: number,
+  signal?: AbortSignal,
+): Promise<Answer> {
   signal?.throwIfAborted();
-  const request: Hdf5Request = { bytes, mostBytes: mostPacked * bytes.length + (1 << 20) };
   const worker = new Worker(join(packageRoot, 'dist', 'import', 'hdf5-worker.js'), {
     workerData: request,
     // What the library prints about damaged files is not for the user.
@@ -46,10 +66,10 @@ export async function readHdf5(bytes: Uint8Array, signal?: AbortSignal): Promise
     stderr: true,
     resourceLimits: { maxOldGenerationSizeMb: 512 },
   });
-  const patience = 60_000 + bytes.length / 1000;
+  const patience = 60_000 + size / 1000;
   let abandon: (() => void) | undefined;
   try {
-    const answer = await new Promise<Hdf5Contents | { error: string; missing: boolean }>((resolve, reject) => {
+    const answer = await new Promise<Answer | { error: string; missing: boolean }>((resolve, reject) => {
       const timer = setTimeout(() => reject(new Refusal('its HDF5 reader does not come to an end')), patience);
       const onAbort = () => reject(signal?.reason as Error);
       signal?.addEventListener('abort', onAbort);
@@ -67,7 +87,7 @@ export async function readHdf5(bytes: Uint8Array, signal?: AbortSignal): Promise
     if (answer.missing) {
       throw new CudnnLstmError(
         'ERR_MISSING_PACKAGE',
-        'Keras files are HDF5, which the optional package h5wasm reads, and it is not installed: npm install h5wasm',
+        'Keras files are HDF5, for which the optional package h5wasm is needed, and it is not installed: npm install h5wasm',
         exitCodes.runtime,
       );
     }
