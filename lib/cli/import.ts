@@ -69,7 +69,7 @@ function lines({ kind, vocabularySource, proof, notes, checkpoint }: ImportedMod
 function syntax(): Command {
   const command = new Command('import')
     .description(
-      'Import a character model that another program trained: PyTorch (a state dict or a whole module), Keras (.keras, .h5, or weights alone). The file is read as data, ' +
+      'Import a character model that another program trained: PyTorch (a state dict or a whole module), Keras (.keras, .h5, or weights alone), TensorFlow.js (model.json), ml5 (manifest.json). The file is read as data, ' +
         'nothing in it is run. The model is proved by scoring a piece of text, and refused if it does no better than counting ' +
         'letters. The path of the checkpoint goes to stdout, everything else to stderr.',
     )

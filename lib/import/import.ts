@@ -14,6 +14,7 @@ import { type CheckpointError, CudnnLstmError, DataError, UsageError } from '../
 import { LanguageModel, type ModelOptions } from '../model';
 import { packageVersion } from '../version';
 import { foreign, Refusal, readWhole } from './bounds';
+import { jsonModel } from './dumps';
 import type { ForeignModel } from './foreign';
 import { isHdf5, readHdf5 } from './hdf5';
 import { kerasModel } from './keras';
@@ -78,6 +79,9 @@ export async function importModel(file: string, o: ImportOptions = {}): Promise<
   }
 }
 
+/** Lists of weights take thousandths of it. */
+const largestJson = 64 << 20;
+
 /** Recognised in this order: PyTorch's zip, other zips, HDF5, PyTorch's stream, JSON. */
 async function readForeign(bytes: Buffer, file: string, signal: AbortSignal | undefined): Promise<ForeignModel> {
   if (bytes.length === 0) throw new Refusal('it is empty');
@@ -91,6 +95,10 @@ async function readForeign(bytes: Buffer, file: string, signal: AbortSignal | un
   }
   if (isHdf5(bytes)) return kerasHdf5(bytes, signal);
   if (isTorchStream(bytes)) return torchModel(readTorchStream(bytes));
+  if (/^\s*[{[]/.test(head)) {
+    if (bytes.length > largestJson) throw new Refusal(`it is JSON of ${bytes.length} bytes`);
+    return jsonModel(bytes.toString('utf8'), file);
+  }
   throw unknownFormat(bytes, head, file);
 }
 
