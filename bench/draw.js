@@ -1,20 +1,32 @@
 #!/usr/bin/env node
 /**
  * What drawing costs beside the model that it draws from: microseconds a character for each rule, and for the model alone (its
- * logits, nothing drawn), by turns, the medians of several rounds.
+ * logits, nothing drawn), by turns, the medians of several rounds. It is processor time, which other processes do not lengthen.
  *
- *   node bench/draw.js [--vocabulary 6000] [--hidden 64] [--streams 1] [--threads 1] [--rounds 7]
+ *   node bench/draw.js [--vocabulary 6000] [--layers 2] [--hidden 256] [--streams 1] [--threads 1] [--rounds 7]
  */
 const { parseArgs } = require('node:util');
 const { loadNative } = require('../dist/device/native');
 
 const number = (value) => ({ type: 'string', default: String(value) });
 const { values } = parseArgs({
-  options: { vocabulary: number(6000), hidden: number(64), streams: number(1), threads: number(1), rounds: number(7) },
+  options: {
+    vocabulary: number(6000),
+    layers: number(2),
+    hidden: number(256),
+    streams: number(1),
+    threads: number(1),
+    rounds: number(7),
+  },
 });
-const [vocabulary, hidden, streams, threads, rounds] = ['vocabulary', 'hidden', 'streams', 'threads', 'rounds'].map(
-  (name) => Number(values[name]),
-);
+const [vocabulary, layers, hidden, streams, threads, rounds] = [
+  'vocabulary',
+  'layers',
+  'hidden',
+  'streams',
+  'threads',
+  'rounds',
+].map((name) => Number(values[name]));
 
 const rules = {
   greedy: { greedy: true },
@@ -22,18 +34,19 @@ const rules = {
   'top-k 40': { topK: 40 },
   'top-p 0.95': { topP: 0.95 },
   'min-p 0.05': { minP: 0.05 },
+  'typical-p 0.95': { typicalP: 0.95 },
 };
 const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
 
 async function main() {
-  const spec = { vocabulary, layers: 1, hidden, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
+  const spec = { vocabulary, layers, hidden, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
   const model = await loadNative().createModel(spec, { device: 'cpu', threads, initialize: true });
   // Weights of the output as large as a trained model's: logits of a spread that the rules have something to cut of.
   const parameters = model.read('parameters');
   const output = model.parameters.find(({ name }) => name === 'output.weight');
   for (let i = 0; i < output.size; i++) parameters[output.offset + i] *= 40;
   model.write('parameters', parameters);
-  const count = Math.max(8, Math.round(400_000 / vocabulary / streams));
+  const count = Math.max(8, Math.round(2_000_000 / vocabulary / streams));
   const ids = new Int32Array(streams).fill(1);
   const jobs = { 'the model alone': () => model.logits({ ids: new Int32Array(streams * count).fill(1), streams }) };
   for (const [name, rule] of Object.entries(rules)) {
@@ -42,13 +55,14 @@ async function main() {
   const times = Object.fromEntries(Object.keys(jobs).map((name) => [name, []]));
   for (let round = 0; round <= rounds; round++) {
     for (const [name, job] of Object.entries(jobs)) {
-      const start = process.hrtime.bigint();
+      const before = process.cpuUsage();
       await job();
-      if (round > 0) times[name].push(Number(process.hrtime.bigint() - start) / 1e3 / count / streams);
+      const { user, system } = process.cpuUsage(before);
+      if (round > 0) times[name].push((user + system) / count / streams);
     }
   }
   const alone = median(times['the model alone']);
-  console.log(`${vocabulary} symbols, ${hidden} units, ${streams} streams, ${model.description}`);
+  console.log(`${vocabulary} symbols, ${layers} x ${hidden} units, ${streams} streams, ${model.description}`);
   for (const [name, list] of Object.entries(times)) {
     const each = median(list);
     const draw = name === 'the model alone' ? '' : `, of which the draw ${(each - alone).toFixed(1)}`;

@@ -48,6 +48,8 @@ class Sampler {
 
  private:
   class Selection;
+  struct Drawing;
+  static int draw_from(DrawRow& row, const SamplingOptions& options, double coin, const Selection& selection);
   struct Candidate {
     float score;
     Weight weight;  // or, where symbols are put in order, the id
@@ -58,6 +60,7 @@ class Sampler {
   std::vector<Weight> weights_;        // [V]
   std::vector<std::int32_t> ids_;      // [V]: of the symbols left, once some are dropped
   std::vector<Candidate> candidates_;  // [V]
+  std::vector<Candidate> boundary_;    // [V + 1]: the symbols among which a boundary is looked for
   std::vector<std::uint32_t> seen_;    // [V]: the draw in which the penalty saw an id
   std::uint32_t draws_ = 0;
 };
