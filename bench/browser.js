@@ -1,0 +1,70 @@
+// Microseconds a character of the runtime that exported pages carry (dist/browser.mjs), beside this package's native sampling and, where it
+// is installed (npm install --no-save onnxruntime-web), onnxruntime-web's wasm on the graph that `export --to onnx` writes. All in this
+// process, one thread, the least of five rounds of 300 characters: node bench/browser.js [HIDDEN] [LAYERS] [VOCABULARY]
+const { mkdtempSync, readFileSync, rmSync } = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { exportModel, LanguageModel, Vocabulary } = require('..');
+
+const [hidden = 256, layers = 2, size = 83] = process.argv.slice(2).map(Number);
+const characters = 300;
+
+async function least(work) {
+  let best = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < 6; round++) {
+    const began = process.cpuUsage();
+    await work();
+    const { user, system } = process.cpuUsage(began);
+    if (round > 0) best = Math.min(best, (user + system) / characters); // The first warms up.
+  }
+  return best;
+}
+
+async function main() {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'bench-browser-'));
+  try {
+    const vocabulary = new Vocabulary(Array.from({ length: size }, (_, i) => String.fromCodePoint(32 + i)));
+    const shape = { vocabulary: size, layers, hidden, input: 'onehot', embedding: 0, dropout: 0 };
+    const model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, seed: 1 });
+    const checkpoint = path.join(folder, 'model.safetensors');
+    await model.save(checkpoint);
+    const rows = {
+      native: await least(async () => {
+        for await (const _ of model.generate({ length: characters, seed: 1 }));
+      }),
+    };
+    model.dispose();
+
+    const { CharacterModel } = await import('../dist/browser.mjs');
+    const runtime = new CharacterModel(readFileSync(checkpoint));
+    rows.runtime = await least(() => [...runtime.write({ length: characters, seed: 1 })]);
+
+    const web = await import('onnxruntime-web').catch(() => undefined);
+    if (web) {
+      const ort = web.default ?? web;
+      ort.env.wasm.numThreads = 1;
+      const graph = path.join(folder, 'model.onnx');
+      await exportModel(checkpoint, { to: 'onnx', out: graph });
+      const session = await ort.InferenceSession.create(readFileSync(graph));
+      rows['onnxruntime-web'] = await least(async () => {
+        const zeros = () => new ort.Tensor('float32', new Float32Array(layers * hidden), [layers, 1, hidden]);
+        let [h, c, id] = [zeros(), zeros(), 0];
+        for (let i = 0; i < characters; i++) {
+          const ids = new ort.Tensor('int64', BigInt64Array.of(BigInt(id)), [1, 1]);
+          const { logits, h_out, c_out } = await session.run({ ids, h, c });
+          [h, c] = [h_out, c_out];
+          id = runtime.draw(logits.data, 0.8, 1, i);
+        }
+      });
+    }
+    console.log(
+      `${layers} x ${hidden}, ${size} symbols, ${os.cpus()[0].model}, Node ${process.version}: CPU microseconds a character`,
+    );
+    for (const [name, time] of Object.entries(rows)) console.log(`${name.padEnd(16)}${time.toFixed(0).padStart(8)}`);
+    if (!web) console.log('onnxruntime-web is not installed: npm install --no-save onnxruntime-web');
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+main();

@@ -1,0 +1,24 @@
+// Damages files of every format that `import` reads, and imports them: each must be read or refused by an error of this package, in bounded
+// time and memory, with nothing run.
+//
+//   node scripts/fuzz-import.js N [SEED]    N mutations of each format, 10,000 by default
+//
+// Of each format one whole file is made by the package's own writers (test/fixtures/foreign-files.ts); a mutation flips, drops, doubles or
+// overwrites bytes of it, or changes numbers in its JSON. Prints, a format a line: mutations, how many were still read, the largest
+// memory of the process in MiB, and the slowest import in seconds.
+const { spawnSync } = require('node:child_process');
+const path = require('node:path');
+
+const root = path.join(__dirname, '..');
+const [count = '10000', seed = '1'] = process.argv.slice(2);
+if (!/^[1-9]\d*$/.test(count) || !/^\d+$/.test(seed)) {
+  console.error('usage: node scripts/fuzz-import.js N [SEED]');
+  process.exit(2);
+}
+const jest = path.join(root, 'node_modules', 'jest', 'bin', 'jest.js');
+const { status } = spawnSync(process.execPath, [jest, '--runInBand', 'test/unit/import/fuzz.test.ts'], {
+  cwd: root,
+  stdio: 'inherit',
+  env: { ...process.env, FUZZ_IMPORT: count, FUZZ_SEED: seed },
+});
+process.exit(status ?? 1);
