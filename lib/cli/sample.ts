@@ -34,27 +34,28 @@ interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop'>, Device
 /** The command; see `sample --help`. */
 export async function sampleCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const o = command.opts<SampleOptions>();
+  const options = command.opts<SampleOptions>();
   // Before the checkpoint is read, so that a wrong option does not wait for it.
-  const { seed } = checkSamplingOptions({ ...o, seed: o.seed ?? randomInt(2 ** 32) });
-  checkGeneration(o, o.count, 0);
-  if ([o.prompt, o.promptFile, o.corpus].filter((given) => given !== undefined).length > 1) {
+  const { seed } = checkSamplingOptions({ ...options, seed: options.seed ?? randomInt(2 ** 32) });
+  checkGeneration(options, options.count, 0);
+  if ([options.prompt, options.promptFile, options.corpus].filter((given) => given !== undefined).length > 1) {
     throw new UsageError('--prompt, --prompt-file and --corpus all say what to continue; give one of them.');
   }
 
   using interrupt = abortOnSignals();
   const { signal } = interrupt;
-  let prompt = o.promptFile === undefined ? (o.prompt ?? '') : await readPrompt(o.promptFile, signal);
-  using model = await loadModel(command.args[0] as string, o, signal, io);
+  let prompt = options.promptFile === undefined ? (options.prompt ?? '') : await readPrompt(options.promptFile, signal);
+  using model = await loadModel(command.args[0] as string, options, signal, io);
   say(io.stderr, `seed: ${seed}`);
-  if (o.corpus !== undefined) {
-    prompt = await randomWindow(model, o.corpus, seed, { unknown: o.unknown, signal }, io);
+  if (options.corpus !== undefined) {
+    prompt = await randomWindow(model, options.corpus, seed, { unknown: options.unknown, signal }, io);
     say(io.stderr, `prompt: ${JSON.stringify(prompt)}`);
   }
 
-  const pieces = begin(model, o.count, { ...o, prompt, seed, signal });
-  if (o.json) await printJson(pieces, o.count, { seed, prompt }, io);
-  else await printText(pieces, new TextPrinter(io.stdout, o.count, o.separator, o.echo ? prompt : ''));
+  const pieces = begin(model, options.count, { ...options, prompt, seed, signal });
+  if (options.json) await printJson(pieces, options.count, { seed, prompt }, io);
+  else
+    await printText(pieces, new TextPrinter(io.stdout, options.count, options.separator, options.echo ? prompt : ''));
   return exitCodes.ok;
 }
 
@@ -100,10 +101,10 @@ async function randomWindow(
   model: LanguageModel,
   source: string,
   seed: number,
-  o: OpenTextOptions,
+  options: OpenTextOptions,
   io: CommandIo,
 ): Promise<string> {
-  const text = await openText(model, source, o);
+  const text = await openText(model, source, options);
   try {
     for (const note of text.notes) say(io.stderr, note);
     const length = Math.min(model.metadata.seqLength, text.ids.length);

@@ -35,7 +35,7 @@ interface ScoreCommandOptions extends DeviceOptions {
 interface Job {
   model: LanguageModel;
   texts: string[];
-  o: ScoreCommandOptions;
+  options: ScoreCommandOptions;
   signal: AbortSignal;
   io: CommandIo;
   progress: ScoringProgress;
@@ -44,17 +44,17 @@ interface Job {
 /** The command; see `score --help`. */
 export async function scoreCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const o = command.opts<ScoreCommandOptions>();
+  const options = command.opts<ScoreCommandOptions>();
   const [checkpoint, ...texts] = command.args as [string, ...string[]];
-  checkCombination(o);
+  checkCombination(options);
 
   using interrupt = abortOnSignals();
-  using model = await loadModel(checkpoint, o, interrupt.signal, io);
+  using model = await loadModel(checkpoint, options, interrupt.signal, io);
   const progress = new ScoringProgress(io.stderr);
-  const job: Job = { model, texts, o, signal: interrupt.signal, io, progress };
+  const job: Job = { model, texts, options, signal: interrupt.signal, io, progress };
   try {
-    if (o.lines) await scoreLines(job);
-    else if (o.protocol === 'window') await scoreByWindows(job);
+    if (options.lines) await scoreLines(job);
+    else if (options.protocol === 'window') await scoreByWindows(job);
     else await scoreWhole(job);
   } finally {
     progress.clear();
@@ -62,23 +62,23 @@ export async function scoreCommand(argv: string[], io: CommandIo = processIo): P
   return exitCodes.ok;
 }
 
-function checkCombination(o: ScoreCommandOptions): void {
-  if (o.protocol === 'window' && (o.lines || o.streams !== undefined)) {
+function checkCombination(options: ScoreCommandOptions): void {
+  if (options.protocol === 'window' && (options.lines || options.streams !== undefined)) {
     throw new UsageError(
       '--protocol window scores a whole text window by window; it goes without --lines and --streams.',
     );
   }
-  if (o.protocol === 'stream' && (o.window !== undefined || o.stride !== undefined)) {
+  if (options.protocol === 'stream' && (options.window !== undefined || options.stride !== undefined)) {
     throw new UsageError('--window and --stride go with --protocol window.');
   }
-  if (o.lines && o.streams !== undefined) throw new UsageError('--lines goes without --streams.');
+  if (options.lines && options.streams !== undefined) throw new UsageError('--lines goes without --streams.');
 }
 
 async function scoreWhole(job: Job): Promise<void> {
-  const { model, texts, o, signal, progress } = job;
+  const { model, texts, options, signal, progress } = job;
   const scores = await eachText(job, async (text, name) => {
-    const options = { streams: o.streams, signal, onProgress: progress.update.bind(progress) };
-    const score = { ...(await model.score(text.ids, options)), skipped: text.skipped };
+    const scoring = { streams: options.streams, signal, onProgress: progress.update.bind(progress) };
+    const score = { ...(await model.score(text.ids, scoring)), skipped: text.skipped };
     await printScore(job, score, name);
     return score;
   });
@@ -91,25 +91,30 @@ async function scoreWhole(job: Job): Promise<void> {
 
 /** @param name Of the text; undefined: all of them. */
 async function printScore(
-  { texts, o, io, progress }: Job,
+  { texts, options, io, progress }: Job,
   score: Score & { skipped: number },
   name: string | undefined,
 ): Promise<void> {
   progress.clear();
   const named = texts.length > 1 ? { text: name ?? null } : {};
-  if (o.json) await printJson(io.stdout, { ...score, ...named });
+  if (options.json) await printJson(io.stdout, { ...score, ...named });
   else await printLine(io.stdout, `${scoreText(score)}  ${name ?? 'all of them'}`);
 }
 
 async function scoreByWindows(job: Job): Promise<void> {
-  const { model, texts, o, signal, progress, io } = job;
+  const { model, texts, options, signal, progress, io } = job;
   await eachText(job, async (text, name) => {
-    const options = { window: o.window, stride: o.stride, signal, onProgress: progress.update.bind(progress) };
-    const score = await model.scoreWindows(text.ids, options);
+    const scoring = {
+      window: options.window,
+      stride: options.stride,
+      signal,
+      onProgress: progress.update.bind(progress),
+    };
+    const score = await model.scoreWindows(text.ids, scoring);
     progress.clear();
     const named = texts.length > 1 ? { text: name } : {};
     const fields = { ...windowFields(score), skipped: text.skipped, ...named };
-    if (o.json) await printJson(io.stdout, fields);
+    if (options.json) await printJson(io.stdout, fields);
     else for (const line of windowLines(score, name)) await printLine(io.stdout, line);
   });
 }
@@ -134,12 +139,12 @@ function windowLines({ window, windows, dropoutOff, dropoutOn }: WindowScore, te
   ];
 }
 
-async function scoreLines({ model, texts, o, signal, progress, io }: Job): Promise<void> {
+async function scoreLines({ model, texts, options, signal, progress, io }: Job): Promise<void> {
   for (const source of texts) {
-    const { lines, notes } = await readLines(model, source, { ...o, signal });
+    const { lines, notes } = await readLines(model, source, { ...options, signal });
     for (const note of notes) say(io.stderr, note);
     const scores = await model.scoreLines(lines, {
-      unknown: o.unknown,
+      unknown: options.unknown,
       signal,
       onProgress: (...at) => progress.update(...at),
     });
@@ -152,7 +157,7 @@ async function scoreLines({ model, texts, o, signal, progress, io }: Job): Promi
       const figures = score ?? { bitsPerCharacter: null, loss: null, characters: 0 };
       const fields = { ...figures, skipped: skipped[i]?.length ?? 0 };
       const named = texts.length > 1 ? { text: source } : {};
-      if (o.json) await printJson(io.stdout, { line: i + 1, ...fields, content: line, ...named });
+      if (options.json) await printJson(io.stdout, { line: i + 1, ...fields, content: line, ...named });
       else await printText(io.stdout, `${(score?.bitsPerCharacter.toFixed(4) ?? '-').padStart(8)}  ${line}\n`);
     }
   }
@@ -165,12 +170,12 @@ function unknownOf({ vocabulary }: LanguageModel, line: string): string[] {
 
 /** Opens the texts one after another and tells what their readers have to say; each is done with before the next is opened. */
 async function eachText<T>(
-  { model, texts, o, signal, io, progress }: Job,
+  { model, texts, options, signal, io, progress }: Job,
   score: (text: OpenText, name: string) => Promise<T>,
 ): Promise<T[]> {
   const scores: T[] = [];
   for (const source of texts) {
-    const text = await openText(model, source, { ...o, signal });
+    const text = await openText(model, source, { ...options, signal });
     try {
       for (const note of text.notes) say(io.stderr, note);
       scores.push(await score(text, source));

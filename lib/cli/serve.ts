@@ -35,22 +35,22 @@ interface ServeCommandOptions extends DeviceOptions {
 /** The command; see `serve --help`. */
 export async function serveCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const o = command.opts<ServeCommandOptions>();
+  const options = command.opts<ServeCommandOptions>();
   using interrupt = abortOnSignals(io);
   const log = (line: string) => say(io.stderr, line);
   const server = await serveModels(command.args, {
-    host: o.host,
-    port: checkPort(o.port),
-    key: await readKey(o.keyFile),
-    hosts: o.allowHost,
-    origins: (o.cors ?? []).map(checkOrigin),
-    watch: o.watch,
-    memory: o.memory,
-    grace: o.grace * 1000,
-    limits: limitsOf(o),
-    device: o.device,
-    threads: o.threads,
-    check: o.check,
+    host: options.host,
+    port: checkPort(options.port),
+    key: await readKey(options.keyFile),
+    hosts: options.allowHost,
+    origins: (options.cors ?? []).map(checkOrigin),
+    watch: options.watch,
+    memory: options.memory,
+    grace: options.grace * 1000,
+    limits: limitsOf(options),
+    device: options.device,
+    threads: options.threads,
+    check: options.check,
     onNote: log,
     signal: interrupt.signal,
     log,
@@ -68,8 +68,14 @@ export async function serveCommand(argv: string[], io: CommandIo = processIo): P
   return exitCodes.ok;
 }
 
-function limitsOf(o: ServeCommandOptions): Limits {
-  return { body: o.maxBody, prompt: o.maxPrompt, tokens: o.maxTokens, texts: o.maxTexts, queue: o.maxQueue };
+function limitsOf(options: ServeCommandOptions): Limits {
+  return {
+    body: options.maxBody,
+    prompt: options.maxPrompt,
+    tokens: options.maxTokens,
+    texts: options.maxTexts,
+    queue: options.maxQueue,
+  };
 }
 
 /** Bytes of a file with a key, its line break included. */

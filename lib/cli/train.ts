@@ -91,8 +91,8 @@ class TrainingPage implements AsyncDisposable {
     if (this.#port === undefined || run === undefined) return;
     const { serveModels } = require('../serve/server') as typeof import('../serve/server');
     // The CPU: a GPU is the training's, memory and all.
-    const o = { port: this.#port, device: 'cpu', threads, watch: true, grace: 0 } as const;
-    this.#server = await serveModels([run], { ...o, log: (line) => say(this.#io.stderr, line) });
+    const options = { port: this.#port, device: 'cpu', threads, watch: true, grace: 0 } as const;
+    this.#server = await serveModels([run], { ...options, log: (line) => say(this.#io.stderr, line) });
     say(this.#io.stderr, `page: ${this.#server.url}/`);
   }
 

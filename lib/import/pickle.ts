@@ -118,12 +118,12 @@ export class PickleReader {
   #stack: Slot[] = [];
   #memo = new Map<number, Pickled>();
   #work = 0;
+  readonly #bytes: Uint8Array;
+  readonly #reading: PickleReading;
 
-  constructor(
-    private readonly bytes: Uint8Array,
-    private readonly reading: PickleReading = {},
-    start = 0,
-  ) {
+  constructor(bytes: Uint8Array, reading: PickleReading = {}, start = 0) {
+    this.#bytes = bytes;
+    this.#reading = reading;
     this.#at = start;
   }
 
@@ -162,16 +162,16 @@ export class PickleReader {
   }
 
   #byte(): number {
-    const value = this.bytes[this.#at];
+    const value = this.#bytes[this.#at];
     if (value === undefined) throw new Refusal('it is cut short');
     this.#at++;
     return value;
   }
 
   #take(length: number): Uint8Array {
-    if (!(length >= 0 && length <= this.bytes.length - this.#at)) throw new Refusal('it is cut short');
+    if (!(length >= 0 && length <= this.#bytes.length - this.#at)) throw new Refusal('it is cut short');
     this.#at += length;
-    return this.bytes.subarray(this.#at - length, this.#at);
+    return this.#bytes.subarray(this.#at - length, this.#at);
   }
 
   #unsigned(width: number): number {
@@ -182,7 +182,7 @@ export class PickleReader {
   }
 
   #line(): string {
-    const end = this.bytes.indexOf(0x0a, this.#at);
+    const end = this.#bytes.indexOf(0x0a, this.#at);
     if (end < 0) throw new Refusal('it is cut short');
     const text = Buffer.from(this.#take(end - this.#at)).toString('latin1');
     this.#at++;
@@ -237,7 +237,7 @@ export class PickleReader {
       this.#spend(first?.length ?? 0);
       return new Set(first ?? []);
     }
-    return this.reading.call?.(path, args);
+    return this.#reading.call?.(path, args);
   }
 
   #copy(map: Map<Pickled, Pickled>): Map<Pickled, Pickled> {
@@ -496,7 +496,7 @@ export class PickleReader {
   }
 
   #persistent(id: Pickled): Pickled {
-    const value = this.reading.persistent?.(id);
+    const value = this.#reading.persistent?.(id);
     if (value === undefined) throw new Refusal('a reference to something outside of it');
     return value;
   }

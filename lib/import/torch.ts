@@ -56,19 +56,31 @@ class Storage extends PickledForeign {
 
 /** A tensor that a file holds. */
 export class TorchTensor extends PickledForeign {
+  readonly #storage: Storage;
+  readonly #type: FloatType | undefined;
+  readonly #offset: number;
+  readonly #strides: readonly number[];
+
   constructor(
-    private readonly storage: Storage,
-    private readonly type: FloatType | undefined,
-    private readonly offset: number,
+    storage: Storage,
+    type: FloatType | undefined,
+    offset: number,
     readonly shape: readonly number[],
-    private readonly strides: readonly number[],
+    strides: readonly number[],
   ) {
     super();
+    this.#storage = storage;
+    this.#type = type;
+    this.#offset = offset;
+    this.#strides = strides;
   }
 
   /** Row-major. @throws Refusal if its numbers are not there, or not of a floating-point type, or not finite. */
   async load(name: string): Promise<Float32Array> {
-    const { type, storage, shape, strides } = this;
+    const { shape } = this;
+    const type = this.#type;
+    const storage = this.#storage;
+    const strides = this.#strides;
     if (type === undefined)
       throw new Refusal(`tensor '${name}' is of the type ${storage.typeName}, not of floating-point numbers`);
     const { bytes: width, read } = readers[type];
@@ -76,13 +88,13 @@ export class TorchTensor extends PickledForeign {
     const size = sizeOf(shape, name);
     const out = new Float32Array(size);
     if (size === 0) return out;
-    const last = shape.reduce((at, extent, axis) => at + (extent - 1) * (strides[axis] as number), this.offset);
+    const last = shape.reduce((at, extent, axis) => at + (extent - 1) * (strides[axis] as number), this.#offset);
     // A tensor that shows one number many times would take memory that the file does not have.
     if (size * width > bytes.length || (last + 1) * width > bytes.length)
       throw new Refusal(`tensor '${name}' is larger than its storage`);
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const index = shape.map(() => 0);
-    let at = this.offset;
+    let at = this.#offset;
     for (let i = 0; i < size; i++) {
       const value = read(view, at * width, storage.littleEndian);
       if (!Number.isFinite(value)) throw new Refusal(`tensor '${name}' holds ${value} at index ${i}`);

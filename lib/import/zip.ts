@@ -7,11 +7,13 @@ const mostEntries = 20_000;
 
 export class ZipArchive {
   #unpacked = 0;
+  readonly #zip: ZipFile;
+  readonly #entries: ReadonlyMap<string, Entry>;
 
-  private constructor(
-    private readonly zip: ZipFile,
-    private readonly entries: ReadonlyMap<string, Entry>,
-  ) {}
+  private constructor(zip: ZipFile, entries: ReadonlyMap<string, Entry>) {
+    this.#zip = zip;
+    this.#entries = entries;
+  }
 
   /** @throws Refusal if the bytes are no zip archive, or name a file twice. */
   static async open(bytes: Buffer): Promise<ZipArchive> {
@@ -31,16 +33,16 @@ export class ZipArchive {
   }
 
   get names(): string[] {
-    return [...this.entries.keys()];
+    return [...this.#entries.keys()];
   }
 
   has(name: string): boolean {
-    return this.entries.has(name);
+    return this.#entries.has(name);
   }
 
   /** @throws Refusal if it is not there, damaged, encrypted, or would unpack to more than a file may have. */
   async read(name: string, limit = largestFile): Promise<Buffer> {
-    const entry = this.entries.get(name);
+    const entry = this.#entries.get(name);
     if (entry === undefined) throw new Refusal(`its archive has no '${name}'`);
     this.#unpacked += entry.uncompressedSize;
     if (entry.uncompressedSize > limit || this.#unpacked > 4 * largestFile)
@@ -48,7 +50,7 @@ export class ZipArchive {
     try {
       const parts: Buffer[] = [];
       let length = 0;
-      for await (const part of await this.zip.openReadStreamPromise(entry)) {
+      for await (const part of await this.#zip.openReadStreamPromise(entry)) {
         length += (part as Buffer).length;
         // The library holds the sizes against the archive's own statement, whichever way they differ.
         if (length > entry.uncompressedSize) throw new Refusal('more bytes than it says');

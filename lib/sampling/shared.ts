@@ -68,12 +68,12 @@ export class SharedSampler {
   #fedIds = 0;
   #drawnIds = 0;
 
-  constructor(native: Pick<NativeModel, 'sample'>, o: SharedSamplerOptions) {
+  constructor(native: Pick<NativeModel, 'sample'>, options: SharedSamplerOptions) {
     this.#native = native;
-    this.#layers = o.layers;
-    this.#hidden = o.hidden;
-    this.#mostStreams = o.mostStreams ?? 64;
-    this.#prefixes = new PrefixCache(o.prefixBytes ?? 64 * 2 ** 20);
+    this.#layers = options.layers;
+    this.#hidden = options.hidden;
+    this.#mostStreams = options.mostStreams ?? 64;
+    this.#prefixes = new PrefixCache(options.prefixBytes ?? 64 * 2 ** 20);
   }
 
   /** Texts that are being drawn, or wait for their prompt to be fed. */

@@ -304,8 +304,8 @@ async function draw(
   await Promise.all(
     texts.map(async (drawn, index) => {
       try {
-        const o = { stop: plan.stop, length: plan.length, logprobs: plan.rivals !== undefined };
-        for await (const piece of readText(drawn, model.vocabulary, o)) {
+        const options = { stop: plan.stop, length: plan.length, logprobs: plan.rivals !== undefined };
+        for await (const piece of readText(drawn, model.vocabulary, options)) {
           characters += [...piece.text].length;
           await take(index, piece);
         }

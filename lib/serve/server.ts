@@ -43,15 +43,15 @@ const heartbeat = 15_000;
  *
  * @throws UsageError where others could reach the server without a key; the system's error if it cannot listen there.
  */
-export async function serveModels(paths: readonly string[], o: ServeOptions = {}): Promise<ModelServer> {
-  const { host = '127.0.0.1', port = 8080 } = o;
-  if (!isLoopback(host) && !o.key) {
+export async function serveModels(paths: readonly string[], options: ServeOptions = {}): Promise<ModelServer> {
+  const { host = '127.0.0.1', port = 8080 } = options;
+  if (!isLoopback(host) && !options.key) {
     throw new UsageError(
       `At ${host} others can reach the server: a key is needed (--key-file FILE, or CUDNN_LSTM_KEY).`,
     );
   }
-  const models = new Models(paths, o);
-  const app = new App(models, o);
+  const models = new Models(paths, options);
+  const app = new App(models, options);
   const server = createServer((request, response) => {
     // A connection that becomes idle while the server closes would keep it open.
     response.on('close', () => setImmediate(() => app.closing && server.closeIdleConnections()));
@@ -73,7 +73,7 @@ export async function serveModels(paths: readonly string[], o: ServeOptions = {}
     url: `http://${name}:${address.port}`,
     models,
     close: async () => {
-      await closeServer(server, app, o.grace ?? 10_000);
+      await closeServer(server, app, options.grace ?? 10_000);
       models.close();
     },
   };
@@ -122,11 +122,14 @@ class App {
   readonly #running = new Set<AbortController>();
   readonly #log: (line: string) => void;
 
-  constructor(models: Models, o: ServeOptions) {
+  constructor(models: Models, options: ServeOptions) {
     this.#models = models;
-    this.#limits = { ...defaultLimits, ...o.limits };
-    this.#guard = new Guard({ ...o, hosts: [...(o.hosts ?? []), ...(o.host && !o.key ? [o.host] : [])] });
-    this.#log = o.log ?? (() => {});
+    this.#limits = { ...defaultLimits, ...options.limits };
+    this.#guard = new Guard({
+      ...options,
+      hosts: [...(options.hosts ?? []), ...(options.host && !options.key ? [options.host] : [])],
+    });
+    this.#log = options.log ?? (() => {});
   }
 
   get closing(): boolean {

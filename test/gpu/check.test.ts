@@ -88,7 +88,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     }
     expect(train(['--out', 'third']).checks).toHaveLength(2);
     expect(read(file).passed).toBe(true);
-  }, 300_000);
+  });
 
   test('info --check makes it whatever is remembered, and has exit code 4 where there is no GPU to check', () => {
     for (const _ of [1, 2]) {
@@ -100,7 +100,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     const none = run([main, 'info', '--check', '--device', 'cpu']);
     expect(none.status).toBe(4);
     expect(none.stdout).toContain('check:    no GPU to check');
-  }, 300_000);
+  });
 
   test('is made without the command line, for a bare machine', () => {
     const args = [
@@ -115,7 +115,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     const broken = run(args, { STANDIN_FAULT: 'abort' });
     expect(broken.status).toBe(1);
     expect(JSON.parse(broken.stdout.trim().split('\n').at(-1) as string)).toMatchObject({ passed: false });
-  }, 120_000);
+  });
 
   test('a GPU that computes wrong numbers is left alone, or used if that is what was asked for', () => {
     const wrong = { STANDIN_FAULT: 'wrong' };
@@ -153,29 +153,25 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     expect(info.status).toBe(4);
     expect(info.stdout).toMatch(/check: {4}FAILED, \d+ comparisons .* differs by /);
     expect(info.stdout).toMatch(/device: {3}CPU, .*the GPU failed its self-check/);
-  }, 300_000);
+  });
 
   test.each([
     ['abort', /ended by SIGABRT at fp32, scalar, 1 layer, dropout: stand-in: an assertion failed/],
     ['hang', /no answer for 5 s, at /],
-  ])(
-    'a cuDNN that makes its process %s ends the child alone',
-    (fault, summary) => {
-      const broken = { STANDIN_FAULT: fault, CUDNN_LSTM_CHECK_TIMEOUT: '5' };
-      const automatic = train(['--out', 'automatic'], broken);
-      expect(automatic.status).toBe(0);
-      expect(automatic.device).toMatch(/^CPU/);
-      expect(automatic.checks).toHaveLength(3);
-      expect(automatic.checks[1]).toMatch(summary);
-      expect(read((reportsOf(kept()) as [string])[0])).toMatchObject({ passed: false, cases: [] });
-      const named = run([main, 'sample', 'automatic', '--device', 'cuda', '--length', '3'], broken);
-      expect(named.status).toBe(4);
-      expect(named.stderr).toMatch(summary);
-      const { status } = run([main, 'sample', 'automatic', '--length', '3'], broken);
-      expect(status).toBe(0);
-    },
-    120_000,
-  );
+  ])('a cuDNN that makes its process %s ends the child alone', (fault, summary) => {
+    const broken = { STANDIN_FAULT: fault, CUDNN_LSTM_CHECK_TIMEOUT: '5' };
+    const automatic = train(['--out', 'automatic'], broken);
+    expect(automatic.status).toBe(0);
+    expect(automatic.device).toMatch(/^CPU/);
+    expect(automatic.checks).toHaveLength(3);
+    expect(automatic.checks[1]).toMatch(summary);
+    expect(read((reportsOf(kept()) as [string])[0])).toMatchObject({ passed: false, cases: [] });
+    const named = run([main, 'sample', 'automatic', '--device', 'cuda', '--length', '3'], broken);
+    expect(named.status).toBe(4);
+    expect(named.stderr).toMatch(summary);
+    const { status } = run([main, 'sample', 'automatic', '--length', '3'], broken);
+    expect(status).toBe(0);
+  });
 
   test('a cache that cannot be written to costs the memory alone', () => {
     mkdirSync(cache);
@@ -188,7 +184,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     const [, file] = /please send (\S+)/.exec(wrong.stderr) as unknown as [string, string];
     expect(file).toMatch(/cudnn-lstm-self-check-\w+\.failed\.json$/);
     expect(read(file).passed).toBe(false);
-  }, 120_000);
+  });
 
   test('models made side by side in a worker share one check, and nothing is written unasked', () => {
     const program = `
@@ -210,7 +206,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     const { status, stdout, stderr } = run([file]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     expect(JSON.parse(stdout)).toEqual({ notes: 2, devices: ['cuda', 'cuda', 'cuda'] });
-  }, 120_000);
+  });
 
   test('is given up with its caller: by a signal, and when the caller is killed', async () => {
     const hang = { STANDIN_FAULT: 'hang' };
@@ -223,7 +219,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
       while (isAlive(child)) await new Promise((resolve) => setTimeout(resolve, 20));
     }
     expect(existsSync(kept())).toBe(false);
-  }, 60_000);
+  });
 });
 
 /** The child's process, once there is one and it has left its program's beginning behind. */

@@ -212,7 +212,7 @@ describeCuda('the addon with CUDA compiled in', () => {
       const info = cudaInfo(wheels);
       expect(info.cudnn?.version).toMatch(/^9\.\d+\.\d+$/);
       expect(info.cublas?.version).toMatch(/^1\d\.\d+\.\d+$/);
-    }, 60_000);
+    });
 
     test('info names them, with their versions, where there is no GPU either', () => {
       execFileSync('ln', ['-s', buildFolder, join(folder, 'build')]); // Where node-gyp-build looks for the addon under test.
@@ -223,7 +223,7 @@ describeCuda('the addon with CUDA compiled in', () => {
       });
       expect(text).toMatch(/cuDNN +9\.\d+\.\d+ \(.*libcudnn\.so\.9\)/);
       expect(text).toMatch(/cuBLAS +1\d\.\d+\.\d+ \(.*libcublas\.so\.1\d\)/);
-    }, 60_000);
+    });
 
     test('does not let cuDNN abort over a missing or truncated part', () => {
       const cudnn = join(wheels, 'nvidia', 'cudnn', 'lib');
@@ -241,6 +241,6 @@ describeCuda('the addon with CUDA compiled in', () => {
       copyFileSync(join(cudnn, 'libcudnn_adv.so.9'), half);
       truncateSync(half, Math.floor(statSync(half).size / 2));
       expect(cudaInfo(broken).reason).toContain('libcudnn_adv.so.9: truncated');
-    }, 60_000);
+    });
   });
 });

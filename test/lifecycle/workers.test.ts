@@ -5,11 +5,10 @@ import { long, run } from '../fixtures/child';
 const count = long ? 200 : 20;
 
 it(`${count} worker threads are terminated, one exits by itself, and the process keeps running`, async () => {
-  const { code, signal, stdout, stderr } = await run(
-    process.execPath,
-    [join(__dirname, 'programs', 'workers.js'), String(count)],
-    { timeout: 550_000 },
-  );
+  const { code, signal, stdout, stderr } = await run(process.execPath, [
+    join(__dirname, 'programs', 'workers.js'),
+    String(count),
+  ]);
   expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' });
   const { terminated, exit, step, completed } = JSON.parse(stdout) as {
     terminated: number;
@@ -21,18 +20,14 @@ it(`${count} worker threads are terminated, one exits by itself, and the process
   expect(exit.code).toBe(3);
   expect(exit.microseconds).toBeLessThan(step / 2); // Most of the step that it was in was not computed any more.
   expect(completed).toBe(8);
-}, 600_000);
+});
 
 const onLinux = process.platform === 'linux' ? it : it.skip;
 
-onLinux(
-  'the addon stays in the process when the last worker that loaded it has ended',
-  async () => {
-    const program = join(__dirname, 'programs', 'worker-only.js');
-    const addon = require('node-gyp-build').resolve(join(__dirname, '..', '..')) as string;
-    const { code, signal, stdout, stderr } = await run(process.execPath, [program, addon, 'cpu'], { timeout: 60_000 });
-    expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' });
-    for (const times of JSON.parse(stdout) as number[]) expect(times).toBeGreaterThan(0);
-  },
-  60_000,
-);
+onLinux('the addon stays in the process when the last worker that loaded it has ended', async () => {
+  const program = join(__dirname, 'programs', 'worker-only.js');
+  const addon = require('node-gyp-build').resolve(join(__dirname, '..', '..')) as string;
+  const { code, signal, stdout, stderr } = await run(process.execPath, [program, addon, 'cpu']);
+  expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' });
+  for (const times of JSON.parse(stdout) as number[]) expect(times).toBeGreaterThan(0);
+});

@@ -21,34 +21,34 @@ interface Memory {
 }
 
 /** How much a parameter moves against its gradient `g`. */
-type Rule = (o: StepNumbers, t: number, g: number, memory: Memory) => number;
+type Rule = (options: StepNumbers, t: number, g: number, memory: Memory) => number;
 
 export const rules: Readonly<Record<'adam' | 'adamw' | 'sgd' | 'rmsprop', Rule>> = {
   /** Kingma & Ba 2015, section 2, the form that Keras has too: epsilon is added to the root before its correction. */
-  adam: (o, t, g, memory) => {
-    memory.first = o.beta1 * memory.first + (1 - o.beta1) * g;
-    memory.second = o.beta2 * memory.second + (1 - o.beta2) * g ** 2;
-    const rate = (o.learningRate * Math.sqrt(1 - o.beta2 ** t)) / (1 - o.beta1 ** t);
-    return (rate * memory.first) / (Math.sqrt(memory.second) + o.epsilon);
+  adam: (options, t, g, memory) => {
+    memory.first = options.beta1 * memory.first + (1 - options.beta1) * g;
+    memory.second = options.beta2 * memory.second + (1 - options.beta2) * g ** 2;
+    const rate = (options.learningRate * Math.sqrt(1 - options.beta2 ** t)) / (1 - options.beta1 ** t);
+    return (rate * memory.first) / (Math.sqrt(memory.second) + options.epsilon);
   },
 
   /** Loshchilov & Hutter 2019, algorithm 2. */
-  adamw: (o, t, g, memory) => {
-    memory.first = o.beta1 * memory.first + (1 - o.beta1) * g;
-    memory.second = o.beta2 * memory.second + (1 - o.beta2) * g ** 2;
-    const [first, second] = [memory.first / (1 - o.beta1 ** t), memory.second / (1 - o.beta2 ** t)];
-    return (o.learningRate * first) / (Math.sqrt(second) + o.epsilon);
+  adamw: (options, t, g, memory) => {
+    memory.first = options.beta1 * memory.first + (1 - options.beta1) * g;
+    memory.second = options.beta2 * memory.second + (1 - options.beta2) * g ** 2;
+    const [first, second] = [memory.first / (1 - options.beta1 ** t), memory.second / (1 - options.beta2 ** t)];
+    return (options.learningRate * first) / (Math.sqrt(second) + options.epsilon);
   },
 
-  sgd: (o, _t, g, memory) => {
-    memory.first = o.momentum * memory.first + g;
-    return o.learningRate * memory.first;
+  sgd: (options, _t, g, memory) => {
+    memory.first = options.momentum * memory.first + g;
+    return options.learningRate * memory.first;
   },
 
-  rmsprop: (o, _t, g, memory) => {
-    memory.second = o.beta2 * memory.second + (1 - o.beta2) * g ** 2;
-    memory.first = o.momentum * memory.first + g / (Math.sqrt(memory.second) + o.epsilon);
-    return o.learningRate * memory.first;
+  rmsprop: (options, _t, g, memory) => {
+    memory.second = options.beta2 * memory.second + (1 - options.beta2) * g ** 2;
+    memory.first = options.momentum * memory.first + g / (Math.sqrt(memory.second) + options.epsilon);
+    return options.learningRate * memory.first;
   },
 };
 
@@ -71,14 +71,14 @@ export class OracleOptimizer {
   }
 
   /** One step; changes `parameters`. */
-  step(parameters: Float64Array, gradient: ArrayLike<number>, o: StepNumbers): void {
+  step(parameters: Float64Array, gradient: ArrayLike<number>, options: StepNumbers): void {
     const norm = Math.sqrt(Array.from(gradient).reduce((sum, value) => sum + value * value, 0));
-    const scale = o.clip > 0 && norm > o.clip ? o.clip / norm : 1;
+    const scale = options.clip > 0 && norm > options.clip ? options.clip / norm : 1;
     this.#steps++;
     for (let k = 0; k < parameters.length; k++) {
       const memory = { first: this.first[k]!, second: this.second[k]! };
-      const kept = parameters[k]! * (this.decays(k) ? 1 - o.learningRate * o.weightDecay : 1);
-      parameters[k] = kept - rules[this.rule](o, this.#steps, gradient[k]! * scale, memory);
+      const kept = parameters[k]! * (this.decays(k) ? 1 - options.learningRate * options.weightDecay : 1);
+      parameters[k] = kept - rules[this.rule](options, this.#steps, gradient[k]! * scale, memory);
       this.first[k] = memory.first;
       this.second[k] = memory.second;
     }

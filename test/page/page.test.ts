@@ -60,7 +60,7 @@ describeIn(title, () => {
     ];
     browser = await chromium.launch({ executablePath: executablePath as string, args: flags });
     mkdirSync(screenshots, { recursive: true });
-  }, 120_000);
+  });
   afterAll(async () => {
     await browser?.close();
     await server?.close();
@@ -125,7 +125,6 @@ describeIn(title, () => {
     ];
     let opened: Promise<void> | undefined;
     const ended = await node('train.js', [...args, '--threads', '1'], {
-      timeout: 100_000,
       onStart: (child) => {
         let said = '';
         child.stderr?.on('data', (piece: string) => {
@@ -145,7 +144,7 @@ describeIn(title, () => {
     });
     await opened;
     expect([ended.code, errors]).toEqual([143, []]);
-  }, 120_000);
+  });
 
   test('playground: writes the text of its seed, and branches', async () => {
     await openPage(1440);
@@ -251,43 +250,39 @@ describeIn(title, () => {
     [1440, 'dark'],
     [390, 'light'],
     [390, 'dark'],
-  ] as const)(
-    '%i pixels wide, %s: nothing overflows, axe finds no violation',
-    async (width, scheme) => {
-      await openPage(width, scheme);
-      for (const view of views) {
-        await visit(view);
-        if (view === 'training') await page.waitForSelector('.samples article');
-        if (view === 'playground') {
-          await page.fill('#prompt', 'The ');
-          await page.click('text=Write');
-          await seen(`document.querySelectorAll('.text span[data-i]').length === 400`);
-          await characters().nth(7).click();
-        }
-        if (view === 'surprise') {
-          await page.fill('#surprise-text', text);
-          await page.click('text=Look');
-          await page.waitForSelector('.text span[data-i]');
-          await characters().nth(7).click();
-        }
-        if (view === 'cells') {
-          await page.fill('#cells-text', text);
-          await page.click('text=inside quotes');
-          await page.click('button:text-is("Find")');
-          await page.waitForSelector('.side table');
-        }
-        await page.screenshot({ path: join(screenshots, `${view}-${width}-${scheme}.png`), fullPage: true });
-        expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0);
-        await page.evaluate(axe);
-        const { violations } = (await page.evaluate('axe.run()')) as {
-          violations: { id: string; nodes: { html: string; failureSummary: string }[] }[];
-        };
-        expect(violations.map(({ id, nodes }) => [id, nodes[0]?.html, nodes[0]?.failureSummary])).toEqual([]);
+  ] as const)('%i pixels wide, %s: nothing overflows, axe finds no violation', async (width, scheme) => {
+    await openPage(width, scheme);
+    for (const view of views) {
+      await visit(view);
+      if (view === 'training') await page.waitForSelector('.samples article');
+      if (view === 'playground') {
+        await page.fill('#prompt', 'The ');
+        await page.click('text=Write');
+        await seen(`document.querySelectorAll('.text span[data-i]').length === 400`);
+        await characters().nth(7).click();
       }
-      expect(errors).toEqual([]);
-    },
-    120_000,
-  );
+      if (view === 'surprise') {
+        await page.fill('#surprise-text', text);
+        await page.click('text=Look');
+        await page.waitForSelector('.text span[data-i]');
+        await characters().nth(7).click();
+      }
+      if (view === 'cells') {
+        await page.fill('#cells-text', text);
+        await page.click('text=inside quotes');
+        await page.click('button:text-is("Find")');
+        await page.waitForSelector('.side table');
+      }
+      await page.screenshot({ path: join(screenshots, `${view}-${width}-${scheme}.png`), fullPage: true });
+      expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0);
+      await page.evaluate(axe);
+      const { violations } = (await page.evaluate('axe.run()')) as {
+        violations: { id: string; nodes: { html: string; failureSummary: string }[] }[];
+      };
+      expect(violations.map(({ id, nodes }) => [id, nodes[0]?.html, nodes[0]?.failureSummary])).toEqual([]);
+    }
+    expect(errors).toEqual([]);
+  });
 
   test('asks for the key that the server wants, and goes on with it', async () => {
     const guarded = await serveModels([join(folder, 'hare')], { port: 0, device: 'cpu', key: 'a-long-key' });

@@ -16,11 +16,15 @@ if (process.env.REQUIRE_GPU === '1') devices.push({ name: 'cuda', device: 'cuda'
 export function createModel(
   spec: Spec,
   device: Device,
-  o: { dropout?: number; seed?: number; threads?: number } = {},
+  options: { dropout?: number; seed?: number; threads?: number } = {},
 ): Promise<NativeModel> {
   return loadNative().createModel(
-    { ...spec, dropout: o.dropout ?? 0, seed: o.seed ?? 1 },
-    { device: device.device, threads: o.threads ?? 2, ...(device.device === 'cuda' ? { precision: 'fp32' } : {}) },
+    { ...spec, dropout: options.dropout ?? 0, seed: options.seed ?? 1 },
+    {
+      device: device.device,
+      threads: options.threads ?? 2,
+      ...(device.device === 'cuda' ? { precision: 'fp32' } : {}),
+    },
   );
 }
 
@@ -44,9 +48,9 @@ export function trainCall(
   ids: Int32Array,
   steps: number,
   batch: number,
-  o: Partial<NativeTrainCall> = {},
+  options: Partial<NativeTrainCall> = {},
 ): NativeTrainCall {
-  const count = o.count ?? 1;
+  const count = options.count ?? 1;
   return {
     ids,
     count,
@@ -59,7 +63,7 @@ export function trainCall(
     beta2: 0.999,
     epsilon: 1e-7,
     clip: 0,
-    ...o,
+    ...options,
   };
 }
 

@@ -11,8 +11,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-const runDocs = (...args: string[]) =>
-  run(process.execPath, [join(packageRoot, 'scripts', 'run-docs.js'), ...args], { timeout: 170_000 });
+const runDocs = (...args: string[]) => run(process.execPath, [join(packageRoot, 'scripts', 'run-docs.js'), ...args]);
 
 async function document(...lines: string[]): Promise<string> {
   const file = join(folder, 'page.md');
@@ -116,4 +115,4 @@ it('blocks run in order in one folder; each that fails is named', async () => {
   ]);
   expect(stdout).toMatch(/page\.md:24.*: exit code \d\n.*TS2322/);
   expect(code).toBe(1);
-}, 180_000);
+});

@@ -25,6 +25,8 @@ it('no test looks at the clock: on a busy machine it would fail', () => {
     'test/unit/rules.test.ts',
     // Ends counting where a failed test forgot to; nothing is expected of it.
     'test/fixtures/turns.ts',
+    // With LONG=1 only, and judged by processor time where the system tells it.
+    'test/lifecycle/event-loop.test.ts',
     // Only prints it.
     'test/lifecycle/programs/loading.js',
     // Runs for a given time, with LONG=1 only, and is judged by memory.
@@ -32,4 +34,9 @@ it('no test looks at the clock: on a busy machine it would fail', () => {
   ];
   const clock = /performance\.now|Date\.now|hrtime|monitorEventLoopDelay/;
   expect(lines(clock, files('test/**/*.{ts,js}'), except)).toEqual([]);
+});
+
+it('no test has a time limit of its own: jest.config.js has one that ends what hangs', () => {
+  const limit = /^\s*\}, [\d_]{4,}\);|^\s*[\d_]{5,},$|\btimeout: [\d_]|jest\.setTimeout/;
+  expect(lines(limit, files('test/**/*.test.ts'), ['test/unit/rules.test.ts'])).toEqual([]);
 });

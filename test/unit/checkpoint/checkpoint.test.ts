@@ -220,8 +220,9 @@ describe('refuses', () => {
     if (value === undefined) delete header.__metadata__[key];
     else header.__metadata__[key] = value;
   };
-  const model = (o: object) => metadata('model', JSON.stringify({ ...tinyMetadata().model, ...o }));
-  const training = (o: object) => metadata('training', JSON.stringify({ ...tinyCheckpoint().metadata.training, ...o }));
+  const model = (options: object) => metadata('model', JSON.stringify({ ...tinyMetadata().model, ...options }));
+  const training = (options: object) =>
+    metadata('training', JSON.stringify({ ...tinyCheckpoint().metadata.training, ...options }));
   const cases: [string, (header: Header) => void, RegExp][] = [
     ['a foreign file', metadata('format', 'pt'), /not one of this package/],
     ['a file without a format', metadata('format', undefined), /not one of this package/],

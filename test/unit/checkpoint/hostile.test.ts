@@ -144,7 +144,7 @@ it('of mutated checkpoints none does more than fail with a typed error, within a
   // Both ends were reached, or the test has tested nothing.
   expect(tally.refused).toBeGreaterThan(500);
   expect(tally.loaded).toBeGreaterThan(10);
-}, 300_000);
+});
 
 /** Loads a file in a process of its own; tells the error, by how much its peak of memory grew, and its processor time. */
 async function loadApart(
@@ -169,11 +169,11 @@ async function loadApart(
 const MiB = 2 ** 20;
 
 describe('memory', () => {
-  const huge = (o: object) => ({
+  const huge = (options: object) => ({
     ...Object.fromEntries(
       Object.entries(tinyMetadata()).map(([k, v]) => [k, typeof v === 'string' ? v : JSON.stringify(v)]),
     ),
-    ...o,
+    ...options,
   });
   const giant = JSON.stringify({ layers: 64, hidden: 65_536, input: 'onehot', embedding: 0, dropout: 0 });
   const bracketed = (text: string, count: number) => `{"t":[${text.repeat(count)}0]}`;

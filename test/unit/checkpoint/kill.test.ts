@@ -92,7 +92,7 @@ it(`of ${kills} kills none leaves a damaged checkpoint, or one that cannot be re
   const names = await readdir(out);
   expect(names.filter((name) => name.startsWith('.') || name === 'lock')).toEqual([]);
   for (const line of (await readFile(join(out, 'metrics.jsonl'), 'utf8')).trimEnd().split('\n')) JSON.parse(line);
-}, 600_000);
+});
 
 it('a run that is killed in mid-epoch and resumed ends with the bits of one that is not', async () => {
   const corpus = join(folder, 'corpus.txt');
@@ -127,4 +127,4 @@ it('a run that is killed in mid-epoch and resumed ends with the bits of one that
   const { elapsedSeconds: _, ...state } = a.metadata.training ?? { elapsedSeconds: 0 };
   expect(b.metadata.training).toMatchObject(state);
   expect([b.metadata.loss, b.metadata.validationLoss]).toEqual([a.metadata.loss, a.metadata.validationLoss]);
-}, 600_000);
+});

@@ -82,4 +82,4 @@ it('of any type, at any key, or below one', async () => {
   }
   expect(tally.refused).toBeGreaterThan(1000);
   expect(tally.loaded).toBeGreaterThan(20);
-}, 120_000);
+});

@@ -162,7 +162,7 @@ it('is whole after any sequence of saves and damages: the newest is the last sav
     }),
     { numRuns: long ? 1000 : 60 },
   );
-}, 300_000);
+});
 
 it('removes what a killed trainer left half-written, and nothing else', async () => {
   await mkdir(out);

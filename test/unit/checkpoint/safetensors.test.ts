@@ -173,7 +173,7 @@ describe('import', () => {
 });
 
 describe('refuses', () => {
-  const t = (o: Record<string, unknown> = {}) => ({ dtype: 'F32', shape: [2], data_offsets: [0, 8], ...o });
+  const t = (options: Record<string, unknown> = {}) => ({ dtype: 'F32', shape: [2], data_offsets: [0, 8], ...options });
   const eight = new Uint8Array(8);
   const deep = (depth: number) => `{"t":${'['.repeat(depth)}${']'.repeat(depth)}}`;
   const cases: [string, Uint8Array, RegExp][] = [

@@ -22,7 +22,7 @@ beforeAll(async () => {
     executablePath: executable,
     args: ['--headless', '--no-sandbox', '--disable-gpu'],
   });
-}, 120_000);
+});
 afterAll(async () => {
   await browser?.close();
   rmSync(folder, { recursive: true });

@@ -90,7 +90,7 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'import-torch-'));
   writeFileSync(join(folder, 'text.txt'), learnableText());
   if (pythonHas('torch')) logits = await runPython(script, [folder]);
-}, 150_000);
+});
 afterAll(() => rmSync(folder, { recursive: true }));
 
 async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {

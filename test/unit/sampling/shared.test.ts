@@ -116,7 +116,7 @@ test('a text does not depend on those that come, go and are drawn beside it', as
     ),
     { numRuns: process.env.LONG ? 300 : 25 },
   );
-}, 120_000);
+});
 
 const prompt = Int32Array.from({ length: 300 }, (_, i) => i % vocabulary);
 const request = (options: Partial<SharedRequest> = {}): SharedRequest => ({

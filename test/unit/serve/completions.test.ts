@@ -15,9 +15,14 @@ afterAll(async () => {
 });
 
 /** By the library, one after another. */
-async function expected(prompt: string, length: number, o: Parameters<LanguageModel['generate']>[0] = {}, count = 1) {
+async function expected(
+  prompt: string,
+  length: number,
+  options: Parameters<LanguageModel['generate']>[0] = {},
+  count = 1,
+) {
   const texts = Array.from({ length: count }, () => '');
-  for await (const { stream, text } of model.generateMany(count, { temperature: 1, prompt, length, ...o })) {
+  for await (const { stream, text } of model.generateMany(count, { temperature: 1, prompt, length, ...options })) {
     texts[stream] += text;
   }
   return texts;
@@ -42,9 +47,9 @@ test.each([
   ['repetition_penalty', { repetition_penalty: 2 }, { repetitionPenalty: 2 }],
   ['stop', { stop: ['e', 'xyz'] }, { stop: ['e', 'xyz'] }],
   ['capitals in stop', { stop: 'E' }, { stop: 'e' }],
-])('%s does what it does in the library', async (_, asked, o) => {
+])('%s does what it does in the library', async (_, asked, options) => {
   const { choices } = await served.complete({ prompt: 'It was', max_tokens: 80, seed: 3, ...asked });
-  const [text] = await expected('It was', 80, { seed: 3, ...o });
+  const [text] = await expected('It was', 80, { seed: 3, ...options });
   expect(choices[0]?.text).toBe(text);
   expect(choices[0]?.finish_reason).toBe([...(text as string)].length === 80 ? 'length' : 'stop');
 });
