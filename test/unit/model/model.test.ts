@@ -213,7 +213,8 @@ describe('a model', () => {
 
   it('is disposed of more than once, and in the middle of a call', async () => {
     const model = await create();
-    const waiting = [model.score(text), collect(model.generate({ length: 10_000 }))];
+    // Of so many calls that the next turn of the event loop comes before the last of them.
+    const waiting = [model.score(text.repeat(2000)), collect(model.generate({ length: 1_000_000 }))];
     await new Promise(setImmediate);
     model.dispose();
     model.dispose();
