@@ -39,6 +39,10 @@ Plan<T>::Plan(const Context<T>& context, const PlanKey& key)
   const LayersShape shape{key.steps, key.batch, training(), masked_layers()};
   layers_ = training() ? choose_layers(context_, shape, view(), key.carry, algorithm_)
                        : make_layers(context_, shape, view(), algorithm_);
+  // After all that is large on the device: a batch that the GPU cannot hold would first pin gigabytes of the host's
+  // memory.
+  pinned_ids_ = PinnedBuffer(context.account, ids_.bytes(), "ids");
+  pinned_inputs_ = PinnedBuffer(context.account, inputs_.bytes(), "step inputs");
   CHECK_CUDA(cudaStreamSynchronize(context.stream));  // uploads, on another stream, must not come before the zeros
 }
 
@@ -51,9 +55,7 @@ void Plan<T>::allocate() {
   auto device = [&](std::size_t bytes, const char* what) { return DeviceBuffer(account, bytes, what); };
 
   ids_ = device(ring * ids_stride() * sizeof(std::int32_t), "ids");
-  pinned_ids_ = PinnedBuffer(account, ring * ids_stride() * sizeof(std::int32_t), "ids");
   inputs_ = device(ring * sizeof(StepInput), "step inputs");
-  pinned_inputs_ = PinnedBuffer(account, ring * sizeof(StepInput), "step inputs");
   cursor_ = device(sizeof(Cursor), "the step cursor");
   x_ = device(positions_ * features * sizeof(T), "the network's input");
   if (key_.dropout) dropped_ = device(targets_ * hidden * sizeof(T), "the LSTM's output after dropout");

@@ -80,7 +80,7 @@ void out_of_memory_is_typed() {
     initialize_one(*gpu);
     standin::settings().memory_limit = standin::live_bytes() + 2'000'000;
     const auto ids = make_ids(65 * 256, spec.vocabulary, 2);
-    const std::size_t held = gpu->device_bytes();
+    const std::size_t held = gpu->device_bytes(), pinned = standin::calls_of("cudaHostAlloc");
     try {
       gpu->train_step({ids.data(), 64, 256, Target::every, false}, kOptimizer, kNeverStop);
       expect(false, "no error");
@@ -90,6 +90,7 @@ void out_of_memory_is_typed() {
       expect(message.find("MB asked for") != std::string::npos && message.find("free") != std::string::npos, message);
     }
     expect(gpu->device_bytes() == held, "nothing kept of the failed shape");
+    expect(standin::calls_of("cudaHostAlloc") == pinned, "host memory was pinned for what does not fit");
     expect(gpu->train_step({ids.data(), 4, 3, Target::every, false}, kOptimizer, kNeverStop).applied,
            "a smaller batch works");
     standin::settings().memory_limit = 1000;
