@@ -30,8 +30,12 @@ describe('the models that are compared', () => {
     const cases = smallCases('9.0');
     for (const input of ['scalar', 'onehot', 'embedding']) {
       const own = cases.filter((each) => each.precision === 'fp32' && each.spec.input === input);
-      expect(own.map((each) => each.spec.layers)).toEqual([1, 2]);
+      expect(new Set(own.map((each) => each.spec.layers))).toEqual(new Set(input === 'embedding' ? [1, 2, 3] : [1, 2]));
       expect(own.some((each) => each.spec.dropout > 0)).toBe(true);
+      expect(own.some((each) => each.spec.dropout === 0)).toBe(true);
+    }
+    for (const layers of [1, 2, 3]) {
+      expect(cases.some((each) => each.spec.layers === layers && each.spec.dropout > 0)).toBe(true);
     }
     for (const each of cases) {
       expect(each.passes).toHaveLength(4);
@@ -58,7 +62,7 @@ describe('the models that are compared', () => {
       precision: 'bf16',
       passes: [{ target: 'every', carryState: true }],
     });
-    expect(own?.spec).toMatchObject({ layers: 2, hidden: 32, vocabulary: 60 });
+    expect(own?.spec).toMatchObject({ layers: 2, hidden: 32, vocabulary: 60, dropout: 0.2 });
     expect(caseOf({ ...subject(32, 1, 1), target: 'last', precision: undefined }, 1)).toMatchObject({
       batch: 1,
       steps: 1,
