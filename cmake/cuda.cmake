@@ -77,20 +77,31 @@ message(STATUS "CUDA: ${CUDA_NVCC}, cuDNN headers in ${CUDNN_INCLUDE}")
 # ---- kernels.cu, by nvcc itself: one file, one command.
 # Products and sums are not contracted: a text is drawn with the host's roundings, and so with its symbols (core/draw_rules.h). The kernels
 # wait for memory, not for arithmetic.
-# Machine code for Turing to Blackwell, one a generation (code for x.0 runs on x.y; 110 is Thor, whose 11.0 runs neither 100's code nor
-# 120's PTX), and PTX for what comes after.
+# Machine code for Turing to Blackwell, as far as the toolkit knows them, one a generation (code for x.0 runs on x.y; 110 is Thor, whose
+# 11.0 runs neither 100's code nor 120's PTX); PTX of the newest for what comes after, and of the oldest for what lies between.
 set(CUDA_ARCHITECTURES_DEFAULT 75 80 86 89 90 100 110 120)
 set(CUDNN_LSTM_CUDA_ARCHITECTURES "${CUDA_ARCHITECTURES_DEFAULT}" CACHE STRING "Compute capabilities to compile kernels for")
 execute_process(COMMAND ${CUDA_NVCC} --list-gpu-code OUTPUT_VARIABLE CUDA_KNOWN_CODE ERROR_QUIET)
 set(CUDA_GENCODE)
+set(CUDA_OLDEST)
 set(CUDA_NEWEST)
 foreach(architecture ${CUDNN_LSTM_CUDA_ARCHITECTURES})
   if(CUDA_KNOWN_CODE MATCHES "sm_${architecture}(\n|$)")
     list(APPEND CUDA_GENCODE -gencode arch=compute_${architecture},code=sm_${architecture})
+    if(NOT CUDA_OLDEST)
+      set(CUDA_OLDEST ${architecture})
+    endif()
     set(CUDA_NEWEST ${architecture})
   endif()
 endforeach()
-list(APPEND CUDA_GENCODE -gencode arch=compute_${CUDA_NEWEST},code=compute_${CUDA_NEWEST})
+if(NOT CUDA_NEWEST)
+  message(FATAL_ERROR "${CUDA_NVCC} knows none of the compute capabilities ${CUDNN_LSTM_CUDA_ARCHITECTURES} (CUDNN_LSTM_CUDA_ARCHITECTURES)")
+endif()
+set(CUDA_PTX ${CUDA_OLDEST} ${CUDA_NEWEST})
+list(REMOVE_DUPLICATES CUDA_PTX)
+foreach(architecture ${CUDA_PTX})
+  list(APPEND CUDA_GENCODE -gencode arch=compute_${architecture},code=compute_${architecture})
+endforeach()
 set(CUDA_KERNELS ${CMAKE_CURRENT_BINARY_DIR}/cuda_kernels.o)
 add_custom_command(
   OUTPUT ${CUDA_KERNELS}

@@ -25,8 +25,11 @@ std::string no_device_reason(cudaError_t status) {
   int driver = 0;
   cudaDriverGetVersion(&driver);
   if (status == cudaErrorInsufficientDriver) {
+    // The runtime of a release runs on the drivers of its first minor version.
+    const int needed = CUDART_VERSION / 1000;
     return "the NVIDIA driver supports CUDA " + cuda_version_text(driver) + ", this build needs " +
-           cuda_version_text(CUDART_VERSION / 1000 * 1000) + ": update the driver";
+           std::to_string(needed) + ".0: update the driver" + (needed >= 13 ? " to 580 or later" : " to 525 or later") +
+           ", or build with an older CUDA toolkit, as docs/gpu.md says";
   }
   if (status == cudaErrorNoDevice) return "the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES empty?)";
   return std::string("the NVIDIA driver could not be used: ") + cudaGetErrorString(status);

@@ -1,5 +1,5 @@
 // cuBLAS's calls that the backend uses: a product in double.
-#include <cublas_api.h>
+#include <cublas_v2.h>
 
 #include "numbers.h"
 #include "standin.h"

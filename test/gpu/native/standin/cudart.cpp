@@ -247,8 +247,15 @@ void reset() {
 
 extern "C" {
 
+// STANDIN_DRIVER in the environment: another version of the driver, as CUDA numbers them.
+static int driver_version() {
+  const char* version = std::getenv("STANDIN_DRIVER");
+  return version == nullptr ? CUDART_VERSION : std::atoi(version);
+}
+
 STANDIN_API cudaError_t cudaGetDeviceCount(int* count) {
   ENTER();
+  if (driver_version() / 1000 < CUDART_VERSION / 1000) return cudaErrorInsufficientDriver;
   *count = world().settings.devices;
   return *count == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
@@ -277,7 +284,7 @@ STANDIN_API cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int)
 }
 STANDIN_API cudaError_t cudaDriverGetVersion(int* version) {
   ENTER();
-  *version = CUDART_VERSION;
+  *version = driver_version();
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaDeviceGetPCIBusId(char* out, int size, int) {
