@@ -18,7 +18,8 @@ export class CudnnLstmError extends Error {
   readonly code: string;
   readonly exitCode: number;
   constructor(code: string, message: string, exitCode: number, options?: ErrorOptions) {
-    super(message, options);
+    // A message that is none would otherwise fail in here.
+    super(typeof message === 'string' ? message : `(no message, but a ${typeof message})`, options);
     this.name = new.target.name;
     this.code = code;
     this.exitCode = exitCode;

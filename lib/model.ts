@@ -2,6 +2,7 @@
  * A character-level LSTM language model: its weights on a device, its vocabulary, and what can be done with them. The commands
  * are thin layers over this class and the trainer.
  */
+import { instanceOf, listOf, textOf } from './arguments';
 import {
   CheckpointFile,
   type CheckpointMetadata,
@@ -9,6 +10,7 @@ import {
   type ModelShape,
   saveCheckpoint,
 } from './checkpoint/checkpoint';
+import { checkShape } from './checkpoint/layout';
 import { resolveCheckpoint } from './checkpoint/run-directory';
 import { encodeText, encodeTexts, pieceUnits, type TextEncoding } from './corpus/encode';
 import { type Normalization, normalizeText } from './corpus/normalization';
@@ -29,8 +31,16 @@ import {
 import { readSlot } from './device/pieces';
 import { type QueuedModel, queued } from './device/queue';
 import { DataError, UsageError } from './errors';
+import {
+  readableIds,
+  readCreateOptions,
+  readInspectOptions,
+  readModelOptions,
+  readScoreOptions,
+  readWindowOptions,
+} from './model-options';
 import { type GeneratedPiece, generatePieces, startId } from './sampling/generate';
-import { checkGeneration, checkSamplingOptions, type GenerateOptions } from './sampling/options';
+import { checkGeneration, checkSamplingOptions, type GenerateOptions, readGenerateOptions } from './sampling/options';
 import { checkStops } from './sampling/stop';
 import { type InspectedIds, type InspectionOptions, inspectIds } from './scoring/inspect';
 import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany } from './scoring/score';
@@ -132,10 +142,13 @@ export class LanguageModel implements Disposable {
   /**
    * Makes a model with fresh weights (Glorot-uniform and orthogonal, forget bias 1, all from the seed).
    *
-   * @param shape `vocabulary` must be the vocabulary's size.
+   * @param given Its shape; `vocabulary` must be the vocabulary's size.
    * @throws UsageError on an impossible option; DeviceError or OutOfMemoryError if the device cannot hold it.
    */
-  static async create(shape: ModelShape, vocabulary: Vocabulary, o: CreateOptions = {}): Promise<LanguageModel> {
+  static async create(given: ModelShape, vocabulary: Vocabulary, options: CreateOptions = {}): Promise<LanguageModel> {
+    const shape = checkShape(given);
+    const o = readCreateOptions(options);
+    instanceOf('vocabulary', vocabulary, Vocabulary, 'a Vocabulary');
     if (shape.vocabulary !== vocabulary.size) {
       throw new UsageError(
         `The model's vocabulary size is ${shape.vocabulary}, but the vocabulary has ${vocabulary.size} symbols.`,
@@ -167,7 +180,8 @@ export class LanguageModel implements Disposable {
    *
    * @throws CheckpointError if it is missing, truncated, altered or not one of this package's.
    */
-  static async load(pathOrDirectory: string, o: ModelOptions = {}): Promise<LanguageModel> {
+  static async load(pathOrDirectory: string, options: ModelOptions = {}): Promise<LanguageModel> {
+    const o = readModelOptions(options);
     const file = await CheckpointFile.open(await resolveCheckpoint(pathOrDirectory));
     try {
       const { metadata } = file;
@@ -223,7 +237,8 @@ export class LanguageModel implements Disposable {
   }
 
   /** Draws `count` texts at once, which is far cheaper than one after another; text k is the same whatever `count` is. */
-  generateMany(count: number, o: GenerateOptions = {}): AsyncGenerator<GeneratedPiece, void, undefined> {
+  generateMany(count: number, options: GenerateOptions = {}): AsyncGenerator<GeneratedPiece, void, undefined> {
+    const o = readGenerateOptions(options);
     const plan = checkGeneration(o, count, this.defaultWindow);
     const sampling = checkSamplingOptions(o);
     const stop = plan.stop.map((text) => this.normalize(text));
@@ -243,11 +258,9 @@ export class LanguageModel implements Disposable {
    * @param text A string, which is normalised, or ids of this model's vocabulary.
    * @throws DataError if it has fewer than two characters for each stream, or unknown ones.
    */
-  async score(text: string | ReadableIds, o: ScoreOptions = {}): Promise<Score> {
-    const streams = o.streams ?? 1;
-    if (!Number.isInteger(streams) || streams < 1 || streams > 4096) {
-      throw new UsageError(`streams must be a whole number from 1 to 4,096, not ${streams}.`);
-    }
+  async score(text: string | ReadableIds, options: ScoreOptions = {}): Promise<Score> {
+    const o = readScoreOptions(options);
+    const { streams = 1 } = o;
     const ids = await this.#idsOf(text, o);
     if (ids.length < 2 * streams) {
       throw new DataError(
@@ -258,8 +271,12 @@ export class LanguageModel implements Disposable {
   }
 
   /** Scores each line from zero state, its line break left out; undefined for a line with fewer than two characters. */
-  async scoreLines(lines: readonly string[], o: Omit<ScoreOptions, 'streams'> = {}): Promise<(Score | undefined)[]> {
-    const encoded = await encodeTexts(lines, (i) => `line ${i + 1}`, this.#encoding(o));
+  async scoreLines(
+    lines: readonly string[],
+    options: Omit<ScoreOptions, 'streams'> = {},
+  ): Promise<(Score | undefined)[]> {
+    const o = readScoreOptions(options);
+    const encoded = await encodeTexts(listOf('lines', lines, textOf), (i) => `line ${i + 1}`, this.#encoding(o));
     return this.native.evaluationSequence(() => scoreMany(this.native, encoded, o));
   }
 
@@ -270,13 +287,10 @@ export class LanguageModel implements Disposable {
    */
   async scoreWindows(
     text: string | ReadableIds,
-    o: WindowProtocolOptions & Pick<ScoreOptions, 'unknown'> = {},
+    options: WindowProtocolOptions & Pick<ScoreOptions, 'unknown'> = {},
   ): Promise<WindowScore> {
+    const o = readWindowOptions(options);
     const { window = 100, stride = 1 } = o;
-    for (const [name, value] of Object.entries({ window, stride })) {
-      if (!Number.isInteger(value) || value < 1)
-        throw new UsageError(`${name} must be a whole number from 1, not ${value}.`);
-    }
     const ids = await this.#idsOf(text, o);
     if (ids.length <= window) {
       throw new DataError(
@@ -292,12 +306,10 @@ export class LanguageModel implements Disposable {
    *
    * @throws DataError if the text has characters that the model does not know.
    */
-  async inspect(text: string, o: InspectOptions = {}): Promise<Inspection> {
-    const { rivals = 5 } = o;
-    if (!Number.isInteger(rivals) || rivals < 0 || rivals > this.vocabulary.size) {
-      throw new UsageError(`rivals must be a whole number from 0 to ${this.vocabulary.size}, not ${String(rivals)}.`);
-    }
-    const ids = await encodeText(text, 'the text', this.#encoding(o));
+  async inspect(text: string, options: InspectOptions = {}): Promise<Inspection> {
+    const o = readInspectOptions(options, this.vocabulary.size);
+    const { rivals = Math.min(5, this.vocabulary.size) } = o;
+    const ids = await encodeText(textOf('text', text), 'the text', this.#encoding(o));
     const found = await inspectIds(this.native, this.shape, ids, { ...o, rivals });
     return describeInspection(this.vocabulary, this.shape, ids, found, rivals);
   }
@@ -339,7 +351,8 @@ export class LanguageModel implements Disposable {
   }
 
   async #idsOf(text: string | ReadableIds, o: Pick<ScoreOptions, 'unknown' | 'signal'>): Promise<ReadableIds> {
-    return typeof text === 'string' ? inMemory(await encodeText(text, 'the text', this.#encoding(o))) : text;
+    if (typeof text !== 'string') return readableIds('text', text);
+    return inMemory(await encodeText(text, 'the text', this.#encoding(o)));
   }
 
   #encoding({ unknown, signal }: Pick<ScoreOptions, 'unknown' | 'signal'>): TextEncoding {
@@ -395,9 +408,6 @@ async function createNative(
   seed: number,
   initialize: boolean,
 ): Promise<{ native: QueuedModel; device: ChosenDevice }> {
-  if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new UsageError(`seed must be a whole number from 0 to 2^53 - 1, not ${seed}.`);
-  }
   const { device, ordinal, threads, libraryPath, reason } = await chooseCheckedDevice(o, {
     ...subject,
     precision: o.precision,

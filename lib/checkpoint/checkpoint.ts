@@ -1,5 +1,6 @@
 /** What a checkpoint holds, and how it lies in a safetensors file (docs/checkpoint-format.md). */
 import { z } from 'zod';
+import { type Checks, floatsOf, listOf, looking, optionsOf, pathOf, recordOf, textOf, wholeOf } from '../arguments';
 import { corpusName } from '../corpus/names';
 import type { Normalization } from '../corpus/normalization';
 import { largestVocabulary, Vocabulary } from '../corpus/vocabulary';
@@ -10,6 +11,7 @@ import {
   type NativeParameter,
   type Target,
 } from '../device/native';
+import { UsageError } from '../errors';
 import { canonicalLayout, layoutSize, type ModelShape } from './layout';
 import { allocateFloats, SafetensorsFile, type Tensor, writeSafetensors } from './safetensors';
 import { parseStrictJsonInTurns } from './strict-json';
@@ -243,11 +245,88 @@ export async function saveCheckpoint(
   checkpoint: Checkpoint,
   layout: readonly NativeParameter[],
 ): Promise<void> {
-  await writeSafetensors(path, toTensors(checkpoint, layout), encodeMetadata(checkpoint.metadata));
+  pathOf('path', path);
+  const checked = checkCheckpoint(checkpoint, layout);
+  await writeSafetensors(
+    path,
+    toTensors(checked, canonicalLayout(shapeOf(checked.metadata))),
+    encodeMetadata(checked.metadata),
+  );
+}
+
+/**
+ * What is to be saved, as plain values that can be read back.
+ *
+ * @throws UsageError if it is no checkpoint, or the layout is not that of its model.
+ */
+export function checkCheckpoint(checkpoint: Checkpoint, layout: readonly NativeParameter[]): Checkpoint {
+  const { metadata: described, ...arrays } = optionsOf<Checkpoint>('checkpoint', checkpoint, {
+    metadata: (_, value) => value as CheckpointMetadata,
+    parameters: floatsOf,
+    firstMoments: floatsOf,
+    secondMoments: floatsOf,
+    trainingState: floatsOf,
+  });
+  const metadata = checkMetadata(described);
+  const expected = canonicalLayout(shapeOf(metadata));
+  const given = listOf('layout', layout, (what, value) => optionsOf<NativeParameter>(what, value, parameterChecks));
+  if (
+    given.length !== expected.length ||
+    given.some(({ name, size }, i) => name !== expected[i]?.name || size !== expected[i]?.size)
+  )
+    throw new UsageError("layout is not that of the checkpoint's model.");
+  const size = layoutSize(expected);
+  for (const name of ['parameters', 'firstMoments', 'secondMoments'] as const) {
+    const found = arrays[name]?.length ?? (name === 'parameters' ? 0 : size);
+    if (found !== size) throw new UsageError(`${name} has ${found} numbers where the model has ${size}.`);
+  }
+  const { layers, hidden } = metadata.model;
+  const state = arrays.trainingState?.length ?? 0;
+  if (state !== 0 && state !== layers * 2 * hidden * (metadata.training?.batch ?? 0))
+    throw new UsageError(`trainingState has ${state} numbers, which is not the state of the batch that is trained on.`);
+  return { metadata, ...arrays };
+}
+
+const parameterChecks: Checks<NativeParameter> = {
+  name: textOf,
+  shape: (what, value) => listOf(what, value, (item, extent) => wholeOf(item, extent, 0), 8),
+  offset: (what, value) => wholeOf(what, value, 0),
+  size: (what, value) => wholeOf(what, value, 0),
+};
+
+/** @throws UsageError for what is no state that training can be resumed from. */
+export function checkResumeState(training: ResumeState): ResumeState {
+  const parsed = looking('training', () => resumeSchema.safeParse(training));
+  if (parsed.success) return parsed.data as ResumeState;
+  const issue = parsed.error.issues[0];
+  throw new UsageError(`training '${issue?.path.join('.')}' is wrong: ${issue?.message}`, { cause: parsed.error });
+}
+
+/** Metadata as a reader would take it. @throws UsageError for what a reader would refuse. */
+function checkMetadata(metadata: CheckpointMetadata): CheckpointMetadata {
+  return looking('metadata', () => {
+    const { others, ...known } = recordOf('metadata', metadata);
+    // Without what is undefined: it is not written.
+    const parsed = metadataSchema.safeParse(
+      Object.fromEntries(Object.entries(known).filter(([, value]) => value !== undefined)),
+    );
+    if (!parsed.success) {
+      const issue = parsed.error.issues[0];
+      throw new UsageError(`metadata '${issue?.path.join('.')}' is wrong: ${issue?.message}`, { cause: parsed.error });
+    }
+    new Vocabulary(parsed.data.vocabulary);
+    // Of the values that can be anything, those that JSON can hold.
+    const { configuration, ...rest } = parsed.data as CheckpointMetadata;
+    const plain = recordOf('configuration', JSON.parse(JSON.stringify(configuration)));
+    const kept = others === undefined ? undefined : recordOf('others', others);
+    for (const [key, value] of Object.entries(kept ?? {})) textOf(`others.${key}`, value);
+    return { ...rest, configuration: plain, ...(kept ? { others: kept as Record<string, string> } : {}) };
+  });
 }
 
 /** @throws CheckpointError if the file is missing, truncated, altered or foreign. */
 export async function readCheckpointMetadata(path: string): Promise<CheckpointMetadata> {
+  pathOf('path', path);
   const file = await SafetensorsFile.open(path);
   try {
     return await decodeMetadata(path, file.metadata);
@@ -270,6 +349,7 @@ function checkShape(file: SafetensorsFile, name: string, expected: readonly numb
  * @throws CheckpointError if the file is missing, truncated, damaged, altered or foreign, or a weight is not finite.
  */
 export async function loadCheckpoint(path: string): Promise<Checkpoint> {
+  pathOf('path', path);
   const file = await CheckpointFile.open(path);
   try {
     const checkpoint: Checkpoint = { metadata: file.metadata, parameters: allocateFloats(file.parameterCount, path) };

@@ -2,10 +2,37 @@
  * The canonical parameter layout (native/core/layout.h) from a model's shape, so that a file can be checked without the addon.
  * Shapes: V vocabulary, H hidden, E embedding size.
  */
-import type { NativeModelSpec, NativeParameter } from '../device/native';
+import { choiceOf, optionsOf, show, wholeOf } from '../arguments';
+import { gateActivations, type NativeModelSpec, type NativeParameter } from '../device/native';
+import { UsageError } from '../errors';
 
 /** What a checkpoint says of its model: all but the seed. */
 export type ModelShape = Omit<NativeModelSpec, 'seed'>;
+
+/**
+ * A model's shape as plain values.
+ *
+ * @throws UsageError for what is no shape that a model can have.
+ */
+export function checkShape(shape: ModelShape): ModelShape {
+  const extent = (most: number) => (what: string, value: unknown) => wholeOf(what, value, 1, most);
+  const checked = optionsOf<ModelShape>('shape', shape, {
+    vocabulary: extent(65_536),
+    layers: extent(64),
+    hidden: extent(65_536),
+    input: (what, value) => choiceOf(what, value, ['scalar', 'onehot', 'embedding']),
+    embedding: (what, value) => wholeOf(what, value, 0, 65_536),
+    dropout: (what, value) => {
+      if (typeof value === 'number' && value >= 0 && value < 1) return value;
+      throw new UsageError(`${what} must be a number from 0 to below 1, not ${show(value)}.`);
+    },
+    gateActivation: (what, value) => choiceOf(what, value, gateActivations),
+  });
+  for (const name of ['vocabulary', 'layers', 'hidden', 'input', 'embedding', 'dropout'] as const) {
+    if (checked[name] === undefined) throw new UsageError(`shape must say ${name}.`);
+  }
+  return checked;
+}
 
 /** Features into the first layer. */
 export function inputSize(shape: ModelShape): number {
@@ -14,7 +41,8 @@ export function inputSize(shape: ModelShape): number {
 }
 
 /** [embedding.weight [V, E]], for each layer weight_ih [4H, in], weight_hh [4H, H], bias_ih [4H]; output.weight [V, H], output.bias [V]. */
-export function canonicalLayout(shape: ModelShape): NativeParameter[] {
+export function canonicalLayout(given: ModelShape): NativeParameter[] {
+  const shape = checkShape(given);
   const parameters: NativeParameter[] = [];
   let offset = 0;
   const add = (name: string, ...extents: number[]) => {

@@ -8,10 +8,11 @@
 import type { Stats } from 'node:fs';
 import { readdir, stat, unlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { type Checks, flagOf, looking, optionsOf, pathOf, recordOf, show, textOf } from '../arguments';
 import type { NativeParameter } from '../device/native';
 import { CheckpointError, DiskError, UsageError } from '../errors';
 import { FileProblem, kindOf, openToAppend, readSmallFile } from '../files';
-import { type Checkpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint';
+import { type Checkpoint, checkCheckpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint';
 import { isTemporary, makeDirectory, toDiskError, writeFileAtomically } from './disk';
 import { DirectoryLock } from './lock';
 
@@ -65,8 +66,19 @@ export async function holdsRun(directory: string): Promise<boolean> {
   return (await lastCheckpoints(directory).catch(() => [])).length > 0;
 }
 
+/** A name in the directory, and no other place. */
+const fileNamePattern = /^(?!\.)[^/\\\0]{1,255}$/;
+
 /** Whether a file that `best` names can be one that saveBest wrote. */
 const isBest = (path: string) => path.endsWith('.safetensors') && !lastPattern.test(basename(path));
+
+/** @throws UsageError for what JSON cannot hold. */
+function jsonOf(what: string, value: unknown, indent?: number): string {
+  recordOf(what, value);
+  const text = looking(what, () => JSON.stringify(value, null, indent));
+  if (text === undefined) throw new UsageError(`${what} has no form in JSON.`);
+  return text;
+}
 
 /** A directory that one trainer writes to. */
 export class RunDirectory implements AsyncDisposable {
@@ -87,10 +99,10 @@ export class RunDirectory implements AsyncDisposable {
    * that there is no other.
    * @throws DiskError if another trainer has it, it cannot be locked, or it cannot be written to; CheckpointError if it is not there.
    */
-  static async open(
-    directory: string,
-    { create, lock = true }: { create: boolean; lock?: boolean },
-  ): Promise<RunDirectory> {
+  static async open(directory: string, options: { create: boolean; lock?: boolean }): Promise<RunDirectory> {
+    pathOf('directory', directory);
+    const checks: Checks<{ create?: boolean; lock?: boolean }> = { create: flagOf, lock: flagOf };
+    const { create = false, lock = true } = optionsOf('options', options, checks);
     const found = await lookAt(directory);
     if (found === undefined && !create) throw new CheckpointError(`there is no run at ${directory}`);
     await makeDirectory(directory);
@@ -111,7 +123,8 @@ export class RunDirectory implements AsyncDisposable {
    * Saves everything needed to resume; the one before is kept, older ones go. So do those that `newest` passed over, and those of
    * later steps, with which the run was not gone on.
    */
-  async saveLast(checkpoint: Checkpoint, layout: readonly NativeParameter[]): Promise<string> {
+  async saveLast(given: Checkpoint, layout: readonly NativeParameter[]): Promise<string> {
+    const checkpoint = checkCheckpoint(given, layout);
     const name = lastName(checkpoint.metadata.step);
     const path = join(this.path, name);
     await saveCheckpoint(path, checkpoint, layout);
@@ -131,6 +144,9 @@ export class RunDirectory implements AsyncDisposable {
    * @throws UsageError if the file name is that of a last checkpoint.
    */
   async saveBest(checkpoint: Checkpoint, layout: readonly NativeParameter[], fileName: string): Promise<string> {
+    textOf('fileName', fileName);
+    if (!fileNamePattern.test(fileName))
+      throw new UsageError(`the best checkpoint cannot be named ${show(fileName)}: give a file name, not a path`);
     if (lastPattern.test(fileName))
       throw new UsageError(`the best checkpoint cannot be named ${fileName}: choose another --checkpoint-name`);
     const before = await bestCheckpoint(this.path);
@@ -171,10 +187,11 @@ export class RunDirectory implements AsyncDisposable {
   /** Adds a line to metrics.jsonl. @throws DiskError if that is no file, as where a link leads out of the directory. */
   async appendMetrics(record: object): Promise<void> {
     const path = join(this.path, 'metrics.jsonl');
+    const line = `${jsonOf('record', record)}\n`;
     try {
       const handle = await openToAppend(path);
       try {
-        await handle.appendFile(`${JSON.stringify(record)}\n`);
+        await handle.appendFile(line);
       } finally {
         await handle.close();
       }
@@ -188,7 +205,7 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   async writeConfiguration(configuration: object): Promise<void> {
-    await writeFileAtomically(join(this.path, 'config.json'), text(`${JSON.stringify(configuration, null, 2)}\n`));
+    await writeFileAtomically(join(this.path, 'config.json'), text(`${jsonOf('configuration', configuration, 2)}\n`));
   }
 
   /** Gives the directory back. */
@@ -207,6 +224,7 @@ export class RunDirectory implements AsyncDisposable {
  * @throws CheckpointError if there is none.
  */
 export async function resolveCheckpoint(pathOrDirectory: string): Promise<string> {
+  pathOf('path', pathOrDirectory);
   const found = await lookAt(pathOrDirectory);
   if (found === undefined) throw new CheckpointError(`no checkpoint at ${pathOrDirectory}`);
   if (found.isFile()) return pathOrDirectory;

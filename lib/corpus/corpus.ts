@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
+import { type Checks, choiceOf, flagOf, instanceOf, optionsOf, signalOf, textOf, wholeOf } from '../arguments';
 import { Breather } from '../breather';
 import { DataError } from '../errors';
 import { checkEncoding, isLatin1, readHead } from './decode';
@@ -14,7 +15,7 @@ import { concatenated, heldText, type Piece, type ReadOptions, streamedText } fr
 import { FileSink, MemorySink } from './sinks';
 import { resolveSources, type Source } from './sources';
 import { spool, TemporaryFolder } from './temporary';
-import { nameCharacters, type Vocabulary } from './vocabulary';
+import { nameCharacters, Vocabulary } from './vocabulary';
 
 export { bundledCorpusPath } from './sources';
 
@@ -90,6 +91,19 @@ async function settle(
   return { settled, bytes };
 }
 
+const corpusChecks: Checks<CorpusOptions> = {
+  lowercase: flagOf,
+  normalize: (what, value) => choiceOf(what, value, ['nfc', 'nfkc', 'none']),
+  lineBreaks: (what, value) => choiceOf(what, value, ['keep']),
+  byteOrderMark: (what, value) => choiceOf(what, value, ['keep']),
+  encoding: textOf,
+  gutenberg: (what, value) => choiceOf(what, value, ['auto', 'keep']),
+  vocabulary: (what, value) => instanceOf(what, value, Vocabulary, 'a Vocabulary'),
+  unknown: (what, value) => choiceOf(what, value, ['error', 'skip']),
+  streamAbove: (what, value) => (value === Number.POSITIVE_INFINITY ? value : wholeOf(what, value, 0)),
+  signal: signalOf,
+};
+
 /**
  * Reads the texts that `corpora` names (see resolveSources) as one sequence of symbols. A text is never cut into windows here.
  * Above `streamAbove` bytes in all it is encoded piece by piece into a temporary id file, so memory does not grow with it.
@@ -97,7 +111,8 @@ async function settle(
  * @throws DataError if a text is missing, unreadable, not in its encoding, empty, of one symbol, or has characters that the given
  * vocabulary does not hold; DiskError without space for an id file; UsageError for an unknown encoding.
  */
-export async function openCorpus(corpora: readonly string[], o: CorpusOptions = {}): Promise<Corpus> {
+export async function openCorpus(corpora: readonly string[], options: CorpusOptions = {}): Promise<Corpus> {
+  const o = optionsOf<CorpusOptions>('options', options, corpusChecks);
   checkEncoding(o.encoding ?? 'utf8');
   const notes: string[] = [];
   const sources = await resolveSources(corpora, o.signal, (note) => notes.push(note));

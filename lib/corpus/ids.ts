@@ -1,6 +1,8 @@
 /** A corpus as ids: one array in memory, or a file read by position, behind one interface. */
 import { closeSync, openSync, readSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { show } from '../arguments';
+import { CudnnLstmError, DiskError, exitCodes, UsageError } from '../errors';
 
 export type IdArray = Uint8Array | Uint16Array;
 
@@ -21,7 +23,7 @@ export function bytesPerId(vocabularySize: number): 1 | 2 {
 
 function checkRange(start: number, count: number, length: number): void {
   if (!(Number.isInteger(start) && Number.isInteger(count) && start >= 0 && count >= 0 && start + count <= length)) {
-    throw new RangeError(`ids ${start} to ${start + count} of a corpus of ${length}`);
+    throw new UsageError(`there are no ${show(count)} ids from ${show(start)} in a corpus of ${length}`);
   }
 }
 
@@ -91,10 +93,11 @@ export class FileIds implements IdSource {
     if (page !== undefined) {
       this.#pages.delete(index);
     } else {
-      if (this.#descriptor === undefined) throw new Error('the corpus is closed');
+      if (this.#descriptor === undefined)
+        throw new CudnnLstmError('ERR_DISPOSED', 'The corpus is closed.', exitCodes.runtime);
       page = new Uint8Array(Math.min(pageBytes, this.length * this.bytesPerId - index * pageBytes));
       const read = readSync(this.#descriptor, page, 0, page.length, index * pageBytes);
-      if (read !== page.length) throw new Error(`${this.#path} was cut short while it was in use`);
+      if (read !== page.length) throw new DiskError(`${this.#path} was cut short while it was in use`);
       if (this.#pages.size >= pagesKept) this.#pages.delete(this.#pages.keys().next().value as number);
     }
     this.#pages.set(index, page);

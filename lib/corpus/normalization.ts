@@ -1,3 +1,6 @@
+import { choiceOf, flagOf, optionsOf, textOf } from '../arguments';
+import { UsageError } from '../errors';
+
 /** What is done to a text before it becomes symbols. Stored in every checkpoint, so that prompts get the same. */
 export interface Normalization {
   /** Each code point lower-cased by itself, so that the result does not depend on its neighbours (no final-sigma rule). */
@@ -11,6 +14,18 @@ export interface Normalization {
 }
 
 export type NormalForm = 'nfc' | 'nfkc';
+
+/** @throws UsageError if it is none. */
+export function checkNormalization(normalization: Normalization): Normalization {
+  const checked = optionsOf<Normalization>('normalization', normalization, {
+    lowercase: flagOf,
+    form: (what, value) => choiceOf(what, value, ['nfc', 'nfkc']),
+    lineBreaks: (what, value) => choiceOf(what, value, ['keep']),
+    byteOrderMark: (what, value) => choiceOf(what, value, ['keep']),
+  });
+  if (checked.lowercase === undefined) throw new UsageError('normalization must say whether it is lowercase.');
+  return checked;
+}
 
 function lowerCodePoints(text: string): string {
   const lower = text.toLowerCase();
@@ -35,8 +50,10 @@ function normalizePart(text: string, { lowercase, form, lineBreaks }: Normalizat
  * lower-cases if asked. Idempotent.
  */
 export function normalizeText(text: string, normalization: Normalization): string {
-  const marked = normalization.byteOrderMark !== 'keep' && text.startsWith('\uFEFF');
-  return normalizePart(marked ? text.replace(/^\uFEFF+/, '') : text, normalization);
+  textOf('text', text);
+  const checked = checkNormalization(normalization);
+  const marked = checked.byteOrderMark !== 'keep' && text.startsWith('\uFEFF');
+  return normalizePart(marked ? text.replace(/^\uFEFF+/, '') : text, checked);
 }
 
 /**

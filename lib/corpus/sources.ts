@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { type GlobOptions, glob } from 'tinyglobby';
+import { listOf, show, textOf } from '../arguments';
 import { packageRoot } from '../device/native';
 import { DataError, UsageError } from '../errors';
 import { alicePath } from './alice';
@@ -63,10 +64,12 @@ export async function resolveSources(
   signal?: AbortSignal,
   tell: (note: string) => void = () => {},
 ): Promise<Source[]> {
-  if (!Array.isArray(corpora)) throw new UsageError(`corpus must be a list, such as ['book.txt'], not ${corpora}.`);
-  if (corpora.length === 0) return [{ name: 'the bundled tale', path: bundledCorpusPath }];
+  if (typeof corpora === 'string')
+    throw new UsageError(`corpus must be a list, such as ['book.txt'], not ${show(corpora)}.`);
+  const named = listOf('corpus', corpora, textOf);
+  if (named.length === 0) return [{ name: 'the bundled tale', path: bundledCorpusPath }];
   const sources: Source[] = [];
-  for (const corpus of corpora) {
+  for (const corpus of named) {
     if (corpus === '-') {
       if (sources.some((source) => source.path === undefined)) throw new DataError('- (standard input) is named twice');
       sources.push({ name: 'standard input' });

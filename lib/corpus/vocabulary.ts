@@ -1,4 +1,5 @@
-import { DataError } from '../errors';
+import { choiceOf, listOf, looking, optionsOf, show, textOf } from '../arguments';
+import { DataError, UsageError } from '../errors';
 
 /** Ids are 16 bits wide at most. */
 export const largestVocabulary = 65_536;
@@ -79,7 +80,8 @@ export class Vocabulary {
   readonly #ids: Map<string, number>;
 
   /** @throws DataError if there are more than 65,536 symbols, none, a duplicate, or one that is not a single code point. */
-  constructor(symbols: readonly string[]) {
+  constructor(given: readonly string[]) {
+    const symbols = listOf('symbols', given, textOf);
     if (symbols.length === 0) throw new DataError('the vocabulary is empty');
     if (symbols.length > largestVocabulary) {
       throw new DataError(
@@ -87,7 +89,7 @@ export class Vocabulary {
           'is it a text file?',
       );
     }
-    this.symbols = [...symbols];
+    this.symbols = symbols;
     this.#ids = new Map(symbols.map((symbol, id) => [symbol, id]));
     if (this.#ids.size !== symbols.length) throw new DataError('the vocabulary names a symbol twice');
     for (const symbol of symbols) {
@@ -102,13 +104,16 @@ export class Vocabulary {
   /** The symbols that occur in a text (or in several), sorted by code point. */
   static of(texts: Iterable<string>): Vocabulary {
     const seen = new Set<string>();
-    for (const text of texts) for (const symbol of text) seen.add(symbol);
+    looking('texts', () => {
+      for (const text of texts) for (const symbol of textOf('each of texts', text)) seen.add(symbol);
+    });
     return Vocabulary.sorted(seen);
   }
 
   /** These symbols, sorted by code point. */
   static sorted(symbols: Iterable<string>): Vocabulary {
-    return new Vocabulary([...symbols].sort((a, b) => (a.codePointAt(0) as number) - (b.codePointAt(0) as number)));
+    const all = looking('symbols', () => Array.from(symbols, (symbol) => textOf('each of symbols', symbol)));
+    return new Vocabulary(all.sort((a, b) => (a.codePointAt(0) as number) - (b.codePointAt(0) as number)));
   }
 
   get size(): number {
@@ -121,6 +126,11 @@ export class Vocabulary {
 
   /** @throws DataError naming the characters that are not in the vocabulary, unless they are to be skipped. */
   encode(text: string, options: EncodeOptions = {}): Int32Array {
+    textOf('text', text);
+    const { unknown: policy = 'error', what = 'the text' } = optionsOf<EncodeOptions>('options', options, {
+      unknown: (property, value) => choiceOf(property, value, ['error', 'skip']),
+      what: textOf,
+    });
     const out = new Int32Array(text.length);
     const unknown = new Map<string, number>();
     let count = 0;
@@ -131,19 +141,21 @@ export class Vocabulary {
       else if (!unknown.has(symbol)) unknown.set(symbol, position);
       position++;
     }
-    if (unknown.size > 0 && options.unknown !== 'skip')
-      throw unknownCharacters(unknown, options.what ?? 'the text', this);
+    if (unknown.size > 0 && policy !== 'skip') throw unknownCharacters(unknown, what, this);
     return out.slice(0, count);
   }
 
+  /** @throws UsageError for what is no id of a symbol. */
   decode(ids: Iterable<number>): string {
-    let text = '';
-    for (const id of ids) {
-      const symbol = this.symbols[id];
-      if (symbol === undefined) throw new RangeError(`id ${id} is outside the vocabulary of ${this.size}`);
-      text += symbol;
-    }
-    return text;
+    return looking('ids', () => {
+      let text = '';
+      for (const id of ids) {
+        const symbol = typeof id === 'number' ? this.symbols[id] : undefined;
+        if (symbol === undefined) throw new UsageError(`id ${show(id)} is outside the vocabulary of ${this.size}`);
+        text += symbol;
+      }
+      return text;
+    });
   }
 
   toJSON(): readonly string[] {

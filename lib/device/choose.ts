@@ -1,4 +1,5 @@
 /** Which device a model runs on, and one line that says why. */
+import { type Checks, callbackOf, fieldsOf, flagOf, optionsOf, pathOf, show, signalOf } from '../arguments';
 import { DeviceError, UsageError } from '../errors';
 import { fromNative, loadNative, type NativeAddon } from './native';
 import { chooseThreads } from './threads';
@@ -54,11 +55,18 @@ export interface DeviceChoice {
  * @throws DeviceError if a GPU was asked for by name and cannot be used; the message says why.
  */
 export async function chooseDevice(
-  request: DeviceRequest = {},
-  env: NodeJS.ProcessEnv = process.env,
-  addon: () => Pick<NativeAddon, 'cpuInfo' | 'cudaInfo'> = () => loadNative(request.nativeBinding),
+  what: DeviceRequest = {},
+  environment: NodeJS.ProcessEnv = process.env,
+  load?: () => Pick<NativeAddon, 'cpuInfo' | 'cudaInfo'>,
   cpuOnly?: string,
 ): Promise<DeviceChoice> {
+  const request = checkDeviceRequest(what);
+  const env = fieldsOf<NodeJS.ProcessEnv>('env', environment, [
+    'CUDNN_LSTM_DEVICE',
+    'CUDNN_LSTM_THREADS',
+    'CUDNN_LSTM_LIBRARY_PATH',
+  ]);
+  const addon = load === undefined ? () => loadNative(request.nativeBinding) : callbackOf<typeof load>('addon', load);
   const fromEnv = request.device === undefined && env.CUDNN_LSTM_DEVICE ? env.CUDNN_LSTM_DEVICE : undefined;
   const name = parseDevice(request.device ?? fromEnv ?? 'auto', fromEnv === undefined ? 'device' : 'CUDNN_LSTM_DEVICE');
   const asked = fromEnv === undefined ? 'asked for' : 'CUDNN_LSTM_DEVICE asks for it';
@@ -135,9 +143,25 @@ interface ParsedDevice {
   text: string;
 }
 
-function parseDevice(text: string, what: string): ParsedDevice {
+export const deviceChecks: Checks<DeviceRequest> = {
+  device: (_, value) => value as DeviceName, // See parseDevice.
+  threads: (_, value) => value as number, // See chooseThreads.
+  nativeBinding: pathOf,
+  libraryPath: (what, value) => (value === '' ? value : pathOf(what, value)),
+  check: flagOf,
+  onNote: callbackOf,
+  signal: signalOf,
+};
+
+/** @throws UsageError for a property of the wrong type. */
+export function checkDeviceRequest(request: DeviceRequest): DeviceRequest {
+  return optionsOf<DeviceRequest>('options', request, deviceChecks);
+}
+
+function parseDevice(text: unknown, what: string): ParsedDevice {
   if (text === 'auto' || text === 'cpu') return { kind: text, text };
-  const match = /^cuda(?::(\d{1,4}))?$/.exec(text);
-  if (match) return { kind: 'cuda', ...(match[1] === undefined ? {} : { ordinal: Number(match[1]) }), text };
-  throw new UsageError(`${what} must be auto, cpu, cuda or cuda:N (the Nth GPU, from 0), not '${text}'.`);
+  const match = typeof text === 'string' ? /^cuda(?::(\d{1,4}))?$/.exec(text) : null;
+  if (match && typeof text === 'string')
+    return { kind: 'cuda', ...(match[1] === undefined ? {} : { ordinal: Number(match[1]) }), text };
+  throw new UsageError(`${what} must be auto, cpu, cuda or cuda:N (the Nth GPU, from 0), not ${show(text)}.`);
 }

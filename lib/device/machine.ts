@@ -4,7 +4,7 @@ import { UsageError } from '../errors';
 import { packageVersion } from '../version';
 import { checkDevice, rememberedOf } from './check';
 import type { CheckReport } from './check-record';
-import { chooseDevice, chooseThreads, chosenCpu, type DeviceRequest } from './choose';
+import { checkDeviceRequest, chooseDevice, chooseThreads, chosenCpu, type DeviceRequest } from './choose';
 import { loadNative, type NativeCpuInfo, type NativeCudaInfo } from './native';
 
 /** A machine, as far as it matters here. */
@@ -27,7 +27,8 @@ export interface MachineInfo {
  * @param request With `check: true` the GPU's self-check is made, whatever is remembered.
  * @throws UsageError on a device or number of threads that there cannot be.
  */
-export async function inspectMachine(request: DeviceRequest = {}): Promise<MachineInfo> {
+export async function inspectMachine(options: DeviceRequest = {}): Promise<MachineInfo> {
+  const request = checkDeviceRequest(options);
   const processors = cpus();
   const threads = chooseThreads(request.threads);
   const info: MachineInfo = {

@@ -5,6 +5,7 @@
  * Shapes: B batch, T steps, H hidden, V vocabulary, L layers, S streams.
  */
 import { join, resolve } from 'node:path';
+import { pathOf } from '../arguments';
 import { CudnnLstmError, DeviceError, exitCodes, OutOfMemoryError } from '../errors';
 import { harmless } from '../harmless';
 
@@ -300,7 +301,7 @@ export function nativePath(): string {
  * @throws DeviceError `ERR_NATIVE_MISSING` with what can be done, also where another binary has been loaded before.
  */
 export function loadNative(path?: string): NativeAddon {
-  const wanted = path === undefined ? undefined : resolve(path);
+  const wanted = path === undefined ? undefined : resolve(pathOf('nativeBinding', path));
   if (loaded) {
     if (wanted === undefined || wanted === loaded.path) return loaded.addon;
     throw new DeviceError(`nativeBinding '${harmless(wanted)}' comes too late: the native addon is loaded already`, {

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
+import { fieldsOf, show } from '../arguments';
 import { UsageError } from '../errors';
 
 /** The most threads that may be asked for; more has no use and would only cost memory. */
@@ -22,10 +23,14 @@ export interface ThreadChoice {
  */
 export function chooseThreads(requested?: number, env: NodeJS.ProcessEnv = process.env): ThreadChoice {
   if (requested !== undefined) return { threads: checkThreads(requested, 'threads'), reason: 'asked for' };
-  const variable = env.CUDNN_LSTM_THREADS;
+  const { CUDNN_LSTM_THREADS: variable } = fieldsOf<NodeJS.ProcessEnv>('env', env, ['CUDNN_LSTM_THREADS']);
   if (variable)
     return {
-      threads: checkThreads(Number(variable), 'CUDNN_LSTM_THREADS', `'${variable}'`),
+      threads: checkThreads(
+        typeof variable === 'string' ? Number(variable) : variable,
+        'CUDNN_LSTM_THREADS',
+        show(variable),
+      ),
       reason: 'CUDNN_LSTM_THREADS',
     };
   const available = Math.min(availableParallelism(), maxThreads);
@@ -73,9 +78,9 @@ export function cgroupCpuQuota(root = '/'): number | undefined {
   return limits.length > 0 ? Math.min(...limits) : undefined;
 }
 
-function checkThreads(value: number, name: string, shown = String(value)): number {
-  if (Number.isInteger(value) && value >= 1 && value <= maxThreads) return value;
-  throw new UsageError(`${name} must be a whole number from 1 to ${maxThreads}, not ${shown}.`);
+function checkThreads(value: unknown, name: string, shown?: string): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= maxThreads) return value;
+  throw new UsageError(`${name} must be a whole number from 1 to ${maxThreads}, not ${shown ?? show(value)}.`);
 }
 
 function ancestors(path: string): string[] {

@@ -1,10 +1,12 @@
 /** Models for other programs: a PyTorch state dict, a Keras archive, an ONNX graph, a page that opens from a disk. */
 import { basename } from 'node:path';
+import { flagOf, optionsOf, pathOf, show, textOf } from '../arguments';
 import { type Checkpoint, loadCheckpoint } from '../checkpoint/checkpoint';
 import { writeFileAtomically } from '../checkpoint/disk';
 import { canonicalLayout } from '../checkpoint/layout';
 import { lookAt, resolveCheckpoint } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
+import { harmless } from '../harmless';
 import { pageOf } from './html';
 import { kerasFile } from './keras';
 import { onnxFile, type Weights } from './onnx';
@@ -25,9 +27,19 @@ export interface ExportOptions {
 }
 
 /** @returns The files that were written: the model, and for all but a page its vocabulary, a JSON list in id order. */
-export async function exportModel(pathOrDirectory: string, o: ExportOptions): Promise<string[]> {
-  if (!exportFormats.includes(o.to))
-    throw new UsageError(`to must be one of ${exportFormats.join(', ')}, not ${o.to}.`);
+export async function exportModel(pathOrDirectory: string, options: ExportOptions): Promise<string[]> {
+  pathOf('path', pathOrDirectory);
+  const o = optionsOf<ExportOptions>('options', options, {
+    to: (_, value) => value as ExportFormat,
+    out: pathOf,
+    title: textOf,
+    half: flagOf,
+  });
+  if (!exportFormats.includes(o.to)) {
+    const found = typeof o.to === 'string' ? harmless(o.to) : show(o.to);
+    throw new UsageError(`to must be one of ${exportFormats.join(', ')}, not ${found}.`);
+  }
+  pathOf('out', o.out);
   for (const [name, value] of Object.entries({ title: o.title, half: o.half })) {
     if (value !== undefined && o.to !== 'html') throw new UsageError(`--${name} goes with --to html.`);
   }

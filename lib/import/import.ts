@@ -4,12 +4,14 @@
  */
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
+import { type Checks, choiceOf, optionsOf, pathOf, signalOf, textOf, wholeOf } from '../arguments';
 import type { Checkpoint, CheckpointMetadata, ModelShape } from '../checkpoint/checkpoint';
 import { canonicalLayout, layoutSize } from '../checkpoint/layout';
 import { parseStrictJson } from '../checkpoint/strict-json';
 import { bundledCorpusPath } from '../corpus/sources';
 import { largestVocabulary } from '../corpus/vocabulary';
-import type { GateActivation, NativeParameter } from '../device/native';
+import { deviceChecks } from '../device/choose';
+import { type GateActivation, gateActivations, type NativeParameter } from '../device/native';
 import { type CheckpointError, CudnnLstmError, DataError, UsageError } from '../errors';
 import { LanguageModel, type ModelOptions } from '../model';
 import { packageVersion } from '../version';
@@ -58,16 +60,30 @@ export interface ImportedModel {
   notes: string[];
 }
 
+const importChecks: Checks<ImportOptions> = {
+  device: deviceChecks.device,
+  threads: deviceChecks.threads,
+  check: deviceChecks.check,
+  onNote: deviceChecks.onNote,
+  nativeBinding: pathOf,
+  vocabulary: pathOf,
+  corpus: pathOf,
+  text: pathOf,
+  encoding: textOf,
+  gates: (what, value) => choiceOf(what, value, gateActivations),
+  window: (what, value) => wholeOf(what, value, 1, 1 << 24),
+  signal: signalOf,
+};
+
 /**
  * Reads a model that another program trained. The file is untrusted: nothing in it is run.
  *
  * @throws CheckpointError if the file is none that is known, is damaged, cannot be represented, or predicts no text; the message says
  * which. DataError for a vocabulary or text that cannot be used.
  */
-export async function importModel(file: string, o: ImportOptions = {}): Promise<ImportedModel> {
-  if (o.window !== undefined && (!Number.isInteger(o.window) || o.window < 1 || o.window > 1 << 24)) {
-    throw new UsageError(`window must be a whole number from 1 to ${1 << 24}, not ${o.window}.`);
-  }
+export async function importModel(file: string, options: ImportOptions = {}): Promise<ImportedModel> {
+  pathOf('file', file);
+  const o = optionsOf<ImportOptions>('options', options, importChecks);
   const bytes = await readWhole(file);
   try {
     const found = await readForeign(bytes, file, o.signal);

@@ -1,5 +1,6 @@
 /** Where an imported model goes: a file, or a directory that `sample`, `score` and `info` take as they take a run's. */
 import { stat } from 'node:fs/promises';
+import { fieldsOf, pathOf, show } from '../arguments';
 import { saveCheckpoint } from '../checkpoint/checkpoint';
 import { holdsRun, RunDirectory } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
@@ -20,12 +21,21 @@ export async function checkFree(out: string): Promise<void> {
  * @returns The checkpoint's path.
  * @throws UsageError if something is there already; DiskError without space or permission.
  */
-export async function saveImported({ checkpoint, layout, proof }: ImportedModel, out: string): Promise<string> {
+export async function saveImported(imported: ImportedModel, out: string): Promise<string> {
+  const { checkpoint, layout, proof } = fieldsOf<ImportedModel>('imported', imported, [
+    'checkpoint',
+    'layout',
+    'proof',
+  ]);
+  const { loss } = fieldsOf<ImportedModel['proof']>('proof', proof, ['loss']);
+  if (typeof loss !== 'number') throw new UsageError(`loss of proof must be a number, not ${show(loss)}.`);
+  pathOf('out', out);
   await checkFree(out);
   if (out.endsWith('.safetensors')) {
     await saveCheckpoint(out, checkpoint, layout);
     return out;
   }
   await using run = await RunDirectory.open(out, { create: true });
-  return run.saveBest(checkpoint, layout, `imported-${proof.loss.toFixed(4)}.safetensors`);
+  // Awaited here: the directory is given back when this function is left.
+  return await run.saveBest(checkpoint, layout, `imported-${loss.toFixed(4)}.safetensors`);
 }

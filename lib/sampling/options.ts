@@ -7,6 +7,7 @@ export type ResolvedSampling = Required<
   Omit<NativeSamplingOptions, 'stream' | 'position' | 'history' | 'allowed' | 'biasedIds' | 'biases'>
 >;
 
+import { type Checks, choiceOf, flagOf, listOf, optionsOf, show, signalOf, textOf } from '../arguments';
 import { UsageError } from '../errors';
 
 /** How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p, typical-p. */
@@ -54,6 +55,33 @@ export interface GenerateOptions extends SamplingOptions {
   window?: number | undefined;
   /** Ends the generation; the iterator throws the signal's reason. */
   signal?: AbortSignal | undefined;
+}
+
+/** Numbers are looked at where their ranges are. */
+const number = (_: string, value: unknown) => value as number;
+
+const generateChecks: Checks<GenerateOptions> = {
+  greedy: flagOf,
+  temperature: number,
+  topK: number,
+  topP: number,
+  minP: number,
+  typicalP: number,
+  repetitionPenalty: number,
+  penaltyWindow: number,
+  seed: number,
+  prompt: textOf,
+  length: number,
+  unknown: (what, value) => choiceOf(what, value, ['error', 'skip']),
+  stop: (what, value) => (typeof value === 'string' ? value : listOf(what, value, textOf, 10_000)),
+  keepStop: flagOf,
+  window: number,
+  signal: signalOf,
+};
+
+/** {@link GenerateOptions} as plain values. @throws UsageError for a property of the wrong type. */
+export function readGenerateOptions(o: GenerateOptions): GenerateOptions {
+  return optionsOf<GenerateOptions>('options', o, generateChecks);
 }
 
 /** {@link SamplingOptions} with every default filled in and every range checked. */
@@ -108,15 +136,17 @@ export function checkGeneration(o: GenerateOptions, streams: number, defaultWind
 
 function within(name: string, value: number, low: number, high: number): number {
   if (typeof value === 'number' && value >= low && value <= high) return value;
-  throw new UsageError(`${name} must be from ${low} to ${high}, not ${value}.`);
+  throw new UsageError(`${name} must be from ${low} to ${high}, not ${show(value)}.`);
 }
 
 function above(name: string, value: number, low: number, high: number): number {
   if (typeof value === 'number' && value > low && value <= high) return value;
-  throw new UsageError(`${name} must be above ${low} and at most ${high}, not ${value}.`);
+  throw new UsageError(`${name} must be above ${low} and at most ${high}, not ${show(value)}.`);
 }
 
 function whole(name: string, value: number, low: number, high: number): number {
   if (Number.isSafeInteger(value) && value >= low && value <= high) return value;
-  throw new UsageError(`${name} must be a whole number from ${low} to ${high.toLocaleString('en')}, not ${value}.`);
+  throw new UsageError(
+    `${name} must be a whole number from ${low} to ${high.toLocaleString('en')}, not ${show(value)}.`,
+  );
 }

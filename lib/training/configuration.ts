@@ -2,6 +2,8 @@
  * Where each option's value comes from: flag (or the library's caller) > environment > configuration file > the checkpoint
  * being resumed > preset > default.
  */
+
+import { looking, recordOf, show, textOf } from '../arguments';
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { FileProblem, readSmallFile, readSmallInput } from '../files';
 import { levenshtein, nearest, optionSynonyms } from '../nearest';
@@ -175,6 +177,7 @@ function environmentLayer(env: NodeJS.ProcessEnv): Layer {
   const byVariable = new Map(optionNames.map((name) => [variableOf(name), name]));
   for (const [variable, given] of Object.entries(env)) {
     if (!variable.startsWith('CUDNN_LSTM_') || given === undefined || given === '') continue;
+    textOf(variable, given);
     const name = byVariable.get(variable);
     if (name !== undefined) values[name] = parse(name, given, variable);
     else refuseMisspelled(variable, [...byVariable.keys()]);
@@ -231,19 +234,26 @@ function knownName(key: string, problem: string, spelled: (name: OptionName) => 
   throw new UsageError(near === undefined ? `${problem}.` : `${problem}; did you mean ${spelled(near)}?`);
 }
 
+/** Complete options, each as the table wants it. @throws UsageError that names the one that is not. */
+export function checkOptions(options: TrainingOptions): TrainingOptions {
+  const given = recordOf('options', options);
+  const needed = optionNames.filter((name) => given[name] !== undefined || presetOptions('fast')[name] !== undefined);
+  const checked = needed.map((name) => [name, check(name, given[name], `option ${name}`)]);
+  return Object.fromEntries(checked) as TrainingOptions;
+}
+
 function parse(name: OptionName, given: string, place: string): unknown {
   const value = optionDefinitions[name].fromText(given);
   return value === undefined ? refuse(name, given, place) : check(name, value, place, given);
 }
 
 function check(name: OptionName, value: unknown, place: string, shown: unknown = value): unknown {
-  const result = optionDefinitions[name].schema.safeParse(value);
+  const result = looking(place, () => optionDefinitions[name].schema.safeParse(value));
   return result.success ? result.data : refuse(name, shown, place);
 }
 
 function refuse(name: OptionName, shown: unknown, place: string): never {
-  const text = typeof shown === 'string' ? `'${shown}'` : (JSON.stringify(shown) ?? String(shown));
-  throw new UsageError(`${place} must be ${optionDefinitions[name].expects}, not ${text}.`);
+  throw new UsageError(`${place} must be ${optionDefinitions[name].expects}, not ${show(shown)}.`);
 }
 
 function refuseFixed(layer: Layer, checkpoint: Layer): void {

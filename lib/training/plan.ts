@@ -1,9 +1,10 @@
 /** The dry run: what a run would do and take, with the time of a step measured. */
+import { instanceOf, signalOf } from '../arguments';
 import { nameSome } from '../corpus/names';
 import type { InputCoding, Target } from '../device/native';
 import { formatDuration } from './duration';
 import { updateNumbers } from './optimizers';
-import type { Training } from './preparation';
+import { Training } from './preparation';
 
 /** What a run would do. */
 export interface TrainingPlan {
@@ -44,6 +45,8 @@ const measureSteps = 50;
  * @throws The signal's reason when it is aborted.
  */
 export async function planTraining(training: Training, signal?: AbortSignal): Promise<TrainingPlan> {
+  instanceOf('training', training, Training, 'what openTraining gives');
+  if (signal !== undefined) signalOf('signal', signal);
   const { trainer, model, corpus } = training;
   const { options: o, batches, split, totalSteps } = trainer;
   const millisecondsPerStep = await measureStep(training, signal);

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { basename, isAbsolute, join, resolve } from 'node:path';
+import { type Checks, callbackOf, flagOf, listOf, optionsOf, pathOf, recordOf, signalOf, textOf } from '../arguments';
 import { type Checkpoint, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
 import { makeDirectory, toDiskError } from '../checkpoint/disk';
 import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
@@ -162,6 +163,19 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
   }
 }
 
+const requestChecks: Checks<TrainingRequest> = {
+  corpus: (what, value) => listOf(what, value, textOf),
+  options: recordOf,
+  // What they hold is looked at with the options.
+  flags: (what, value) => recordOf(what, value) as Record<string, string | boolean>,
+  env: (what, value) => recordOf(what, value) as NodeJS.ProcessEnv,
+  configFile: pathOf,
+  resume: (what, value) => (typeof value === 'boolean' ? value : pathOf(what, value)),
+  signal: signalOf,
+  nativeBinding: pathOf,
+  onNote: callbackOf,
+};
+
 /**
  * Opens everything that training needs and checks that it fits together; nothing is trained before the result is iterated over.
  *
@@ -169,7 +183,9 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
  * @throws UsageError, DataError, CheckpointError, DeviceError, OutOfMemoryError or DiskError, each with one line that says what
  * is wrong and what to do.
  */
-export async function openTraining(request: TrainingRequest = {}, plan = false): Promise<Training> {
+export async function openTraining(given: TrainingRequest = {}, plan = false): Promise<Training> {
+  const request = optionsOf<TrainingRequest>('request', given, requestChecks);
+  flagOf('plan', plan);
   if (request.nativeBinding !== undefined) loadNative(request.nativeBinding);
   const configured = await configureTraining(request);
   const { configuration, resumed } = configured;

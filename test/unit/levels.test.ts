@@ -5,11 +5,11 @@ import { packageRoot } from '../../lib/device/native';
 
 /** Folders and files of `lib`, from the bottom. Those of one line may import one another. */
 const libLevels = [
-  ['errors.ts', 'nearest.ts', 'cache.ts', 'breather.ts', 'files.ts', 'harmless.ts'],
+  ['errors.ts', 'nearest.ts', 'cache.ts', 'breather.ts', 'files.ts', 'harmless.ts', 'arguments.ts'],
   ['device', 'version.ts'],
   ['corpus', 'checkpoint'],
   ['sampling', 'scoring'],
-  ['model.ts'],
+  ['model.ts', 'model-options.ts'],
   ['training', 'import', 'export'],
   ['report', 'serve'],
   ['sweep'],

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { largestVocabulary, Vocabulary } from '../../../lib/corpus/vocabulary';
+import { UsageError } from '../../../lib/errors';
 
 it('sorts by code point, not by code unit, and never splits a pair', () => {
   // U+FFFD stands after U+1F98A by code units (D83E), before it by code points.
@@ -55,7 +56,7 @@ it('holds 65,536 symbols and no more', () => {
 
 it('refuses an id that it does not have', () => {
   for (const id of [-1, 2, 0.5, Number.NaN])
-    expect(() => new Vocabulary(['a', 'b']).decode([0, id])).toThrow(RangeError);
+    expect(() => new Vocabulary(['a', 'b']).decode([0, id])).toThrow(UsageError);
 });
 
 describe('a character that is known in its other form', () => {

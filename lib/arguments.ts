@@ -1,0 +1,188 @@
+/**
+ * What a caller hands in, as plain values of the types that the rest of the package works with. Everything is read once, here: a
+ * getter, a proxy or a value of another type ends in an error that says which argument is meant.
+ */
+import { types } from 'node:util';
+import { CudnnLstmError, UsageError } from './errors';
+import { harmless } from './harmless';
+
+/** A value as an error shows it; no value makes this fail. */
+export function show(value: unknown): string {
+  switch (typeof value) {
+    case 'string':
+      return `'${harmless(value.length > 100 ? `${value.slice(0, 100)}…` : value)}'`;
+    case 'bigint':
+      return `${value.toString().slice(0, 100)}n`;
+    case 'symbol':
+      return 'a symbol';
+    case 'function':
+      return 'a function';
+    case 'object':
+      return value === null ? 'null' : isList(value) ? 'a list' : 'an object';
+    default:
+      return String(value);
+  }
+}
+
+/** `Array.isArray`, which fails for a proxy that has been revoked. */
+function isList(value: unknown): value is readonly unknown[] {
+  try {
+    return Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
+
+function wrong(what: string, expected: string, value: unknown): UsageError {
+  return new UsageError(`${what} must be ${expected}, not ${show(value)}.`);
+}
+
+/** Runs what looks into a caller's object, whose own code may run then, and fail. */
+export function looking<T>(what: string, look: () => T): T {
+  try {
+    return look();
+  } catch (cause) {
+    if (cause instanceof CudnnLstmError) throw cause;
+    throw new UsageError(`${what} cannot be read: ${problemOf(cause)}`, { cause });
+  }
+}
+
+function problemOf(cause: unknown): string {
+  return types.isNativeError(cause) && typeof cause.message === 'string' ? harmless(cause.message) : show(cause);
+}
+
+/**
+ * The named properties of an object, each read once; those that are undefined are left out. An object that is not given has none.
+ *
+ * @throws UsageError if it is no object, or a property cannot be read.
+ */
+export function fieldsOf<T extends object>(what: string, value: unknown, names: readonly (keyof T & string)[]): T {
+  const fields: Record<string, unknown> = {};
+  if (value === undefined) return fields as T;
+  if (typeof value !== 'object' || value === null) throw wrong(what, 'an object', value);
+  for (const name of names) {
+    const field = looking(`${name} of ${what}`, () => (value as Record<string, unknown>)[name]);
+    if (field !== undefined) fields[name] = field;
+  }
+  return fields as T;
+}
+
+/** All own properties of an object, as an object without a prototype. */
+export function recordOf(what: string, value: unknown): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null) throw wrong(what, 'an object', value);
+  return looking(what, () => Object.assign(Object.create(null) as Record<string, unknown>, value));
+}
+
+/**
+ * A list, each of its items checked.
+ *
+ * @param most How many there may be.
+ */
+export function listOf<T>(
+  what: string,
+  value: unknown,
+  item: (what: string, value: unknown) => T,
+  most = 1 << 26,
+): T[] {
+  if (!isList(value)) throw wrong(what, 'a list', value);
+  return looking(what, () => {
+    const { length } = value;
+    if (!(length <= most)) throw new UsageError(`${what} must have at most ${most.toLocaleString('en')} items.`);
+    const items: T[] = [];
+    for (let i = 0; i < length; i++) items.push(item(`${what}[${i}]`, value[i]));
+    return items;
+  });
+}
+
+export function textOf(what: string, value: unknown): string {
+  if (typeof value !== 'string') throw wrong(what, 'a string', value);
+  return value;
+}
+
+/** A path or a pattern of paths. */
+export function pathOf(what: string, value: unknown): string {
+  if (typeof value !== 'string' || value === '' || value.includes('\0')) throw wrong(what, 'a path', value);
+  return value;
+}
+
+export function wholeOf(what: string, value: unknown, low: number, high = Number.MAX_SAFE_INTEGER): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= low && value <= high) return value;
+  const most = high === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : high.toLocaleString('en');
+  throw wrong(what, `a whole number from ${low} to ${most}`, value);
+}
+
+export function flagOf(what: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw wrong(what, 'true or false', value);
+  return value;
+}
+
+export function choiceOf<const C extends readonly string[]>(what: string, value: unknown, choices: C): C[number] {
+  if (choices.includes(value as string)) return value as C[number];
+  throw wrong(what, choices.map((choice) => `'${choice}'`).join(' or '), value);
+}
+
+/** An AbortSignal, of whatever realm. */
+export function signalOf(what: string, value: unknown): AbortSignal {
+  const { aborted, addEventListener, removeEventListener, throwIfAborted } = fieldsOf<AbortSignal>(what, value, [
+    'aborted',
+    'addEventListener',
+    'removeEventListener',
+    'throwIfAborted',
+  ]);
+  const isSignal =
+    typeof aborted === 'boolean' &&
+    [addEventListener, removeEventListener, throwIfAborted].every((method) => typeof method === 'function');
+  if (!isSignal) throw wrong(what, 'an AbortSignal', value);
+  return value as AbortSignal;
+}
+
+/** A function that can be called. What it throws when it is, its caller gets. */
+export function callbackOf<F>(what: string, value: unknown): F {
+  const callable =
+    typeof value === 'function' &&
+    looking(
+      what,
+      () => Object.getPrototypeOf(value) !== undefined && !/^class\b/.test(Function.prototype.toString.call(value)),
+    );
+  if (!callable) throw wrong(what, 'a function', value);
+  return value as F;
+}
+
+export function floatsOf(what: string, value: unknown): Float32Array {
+  if (!types.isFloat32Array(value)) throw wrong(what, 'a Float32Array', value);
+  return value;
+}
+
+export function instanceOf<T>(
+  what: string,
+  value: unknown,
+  type: abstract new (...args: never[]) => T,
+  made: string,
+): T {
+  if (looking(what, () => value instanceof type)) return value as T;
+  throw wrong(what, made, value);
+}
+
+/** A check for a property that may be left out. */
+export function optional<T>(
+  check: (what: string, value: unknown) => T,
+): (what: string, value: unknown) => T | undefined {
+  return (what, value) => (value === undefined ? undefined : check(what, value));
+}
+
+/** What each property of an options object must be. */
+export type Checks<T extends object> = { readonly [K in keyof T]-?: (what: string, value: unknown) => T[K] };
+
+/**
+ * An options object: its known properties, each read once and checked. Others are not looked at.
+ *
+ * @throws UsageError that names the property.
+ */
+export function optionsOf<T extends object>(what: string, value: unknown, checks: Checks<T>): T {
+  const names = Object.keys(checks) as (keyof T & string)[];
+  const fields = fieldsOf<T>(what, value, names);
+  for (const name of names) {
+    if (fields[name] !== undefined) fields[name] = checks[name](name, fields[name]);
+  }
+  return fields;
+}

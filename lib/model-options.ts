@@ -1,0 +1,104 @@
+/** What the calls of a model may be given, as plain values: see lib/arguments.ts. */
+import {
+  type Checks,
+  callbackOf,
+  choiceOf,
+  fieldsOf,
+  flagOf,
+  looking,
+  optionsOf,
+  recordOf,
+  signalOf,
+  textOf,
+  wholeOf,
+} from './arguments';
+import type { CorpusRecord } from './checkpoint/checkpoint';
+import { checkNormalization, type Normalization } from './corpus/normalization';
+import { deviceChecks } from './device/choose';
+import { algorithms, chosenAlgorithms } from './device/native';
+import { UsageError } from './errors';
+import type { CreateOptions, InspectOptions, ModelOptions, ScoreOptions } from './model';
+import type { ReadableIds } from './scoring/score';
+import type { WindowProtocolOptions } from './scoring/window-protocol';
+
+const largest = 1 << 24;
+const unknown = (what: string, value: unknown) => choiceOf(what, value, ['error', 'skip']);
+const progress = callbackOf<(done: number, total: number) => void>;
+
+const modelChecks: Checks<ModelOptions> = {
+  ...deviceChecks,
+  precision: (what, value) => choiceOf(what, value, ['fp32', 'tf32', 'bf16', 'fp16']),
+  algorithm: (what, value) => choiceOf(what, value, algorithms),
+  seed: (what, value) => wholeOf(what, value, 0),
+};
+
+const createChecks: Checks<CreateOptions> = {
+  ...modelChecks,
+  normalization: (_, value) => checkNormalization(value as Normalization),
+  target: (what, value) => choiceOf(what, value, ['every', 'last']),
+  seqLength: (what, value) => wholeOf(what, value, 1, largest),
+  batchSize: (what, value) => wholeOf(what, value, 1, largest),
+  corpus: (what, value) => {
+    const record = optionsOf<CorpusRecord>(what, value, { name: textOf, sha256: textOf });
+    return { ...record, name: textOf(`${what}.name`, record.name) };
+  },
+  chosenAlgorithm: (what, value) => choiceOf(what, value, chosenAlgorithms),
+  configuration: recordOf,
+};
+
+export function readModelOptions(o: ModelOptions): ModelOptions {
+  return optionsOf('options', o, modelChecks);
+}
+
+export function readCreateOptions(o: CreateOptions): CreateOptions {
+  return optionsOf('options', o, createChecks);
+}
+
+export function readScoreOptions(o: ScoreOptions): ScoreOptions {
+  return optionsOf<ScoreOptions>('options', o, {
+    streams: (what, value) => wholeOf(what, value, 1, 4096),
+    unknown,
+    signal: signalOf,
+    onProgress: progress,
+  });
+}
+
+type WindowOptions = WindowProtocolOptions & Pick<ScoreOptions, 'unknown'>;
+
+export function readWindowOptions(o: WindowOptions): WindowOptions {
+  return optionsOf<WindowOptions>('options', o, {
+    window: (what, value) => wholeOf(what, value, 1, largest),
+    stride: (what, value) => wholeOf(what, value, 1),
+    batch: (what, value) => wholeOf(what, value, 1, largest),
+    unknown,
+    signal: signalOf,
+    onProgress: progress,
+  });
+}
+
+/** @param symbols Of the model: there are no more rivals. */
+export function readInspectOptions(o: InspectOptions, symbols: number): InspectOptions {
+  return optionsOf<InspectOptions>('options', o, {
+    rivals: (what, value) => wholeOf(what, value, 0, symbols),
+    cells: flagOf,
+    unknown,
+    signal: signalOf,
+    onProgress: progress,
+  });
+}
+
+/** A caller's ids, each answer looked at: it must be as long as was asked for. */
+export function readableIds(what: string, value: unknown): ReadableIds {
+  const given = fieldsOf<ReadableIds>(what, value, ['length', 'read']);
+  const length = wholeOf(`length of ${what}`, given.length, 0);
+  const read = callbackOf<ReadableIds['read']>(`read of ${what}`, given.read);
+  return {
+    length,
+    read(start, count) {
+      const ids = read.call(value, start, count);
+      const found = looking(what, () => ids.length);
+      if (found === count) return ids;
+      throw new UsageError(`read of ${what} gave ${String(found)} ids where ${count} were asked for.`);
+    },
+  };
+}
