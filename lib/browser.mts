@@ -25,9 +25,9 @@ export interface WriteOptions {
 }
 
 interface Layer {
-  /** [in, 4H], so that the column of a symbol lies in one piece; or, of one feature, [4H]. */
+  /** [4H, in], packed; of one-hot symbols [in, 4H], so that the column of a symbol lies in one piece. */
   input: Float32Array;
-  /** [H, 4H] */
+  /** [4H, H], packed. */
   recurrent: Float32Array;
   /** [4H] */
   bias: Float32Array;
@@ -56,6 +56,19 @@ function half(bits: number): number {
 function transpose(data: Float32Array, rows: number, columns: number): Float32Array {
   const out = new Float32Array(data.length);
   for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) out[c * rows + r] = data[r * columns + c]!;
+  return out;
+}
+
+const blockRows = 8;
+const padded = (rows: number) => Math.ceil(rows / blockRows) * blockRows;
+
+/** [rows, columns] in blocks of 8 rows, [block][column][8], the last one filled up with zeros. */
+function pack(data: Float32Array, rows: number, columns: number): Float32Array {
+  const out = new Float32Array(padded(rows) * columns);
+  for (let r = 0; r < rows; r++) {
+    const at = (r >> 3) * columns * blockRows + (r & 7);
+    for (let c = 0; c < columns; c++) out[at + c * blockRows] = data[r * columns + c]!;
+  }
   return out;
 }
 
@@ -96,7 +109,7 @@ export class CharacterModel {
   readonly #layers: Layer[] = [];
   readonly #embedding: Float32Array | undefined;
   readonly #scalar: boolean;
-  /** [H, V] */
+  /** [V, H], packed. */
   readonly #output: Float32Array;
   readonly #outputBias: Float32Array;
   /** Of the straight line in place of the sigmoid; 0: the sigmoid. */
@@ -151,12 +164,13 @@ export class CharacterModel {
       const bias = tensor(`lstm.bias_ih_l${l}`);
       if (header[`lstm.bias_hh_l${l}`])
         for (const [i, value] of tensor(`lstm.bias_hh_l${l}`).entries()) bias[i] = bias[i]! + value;
-      const recurrent = transpose(tensor(`lstm.weight_hh_l${l}`), rows, this.hidden);
-      this.#layers.push({ input: transpose(input, rows, features), recurrent, bias, features });
+      const recurrent = pack(tensor(`lstm.weight_hh_l${l}`), rows, this.hidden);
+      const arranged = l === 0 && model.input === 'onehot' ? transpose : pack;
+      this.#layers.push({ input: arranged(input, rows, features), recurrent, bias, features });
     }
-    this.#output = transpose(tensor('output.weight'), this.vocabulary.length, this.hidden);
+    this.#output = pack(tensor('output.weight'), this.vocabulary.length, this.hidden);
     this.#outputBias = tensor('output.bias');
-    this.#gates = new Float32Array(rows);
+    this.#gates = new Float32Array(padded(rows));
   }
 
   /** A state that has read nothing. */
@@ -179,9 +193,10 @@ export class CharacterModel {
   /** Feeds a symbol: changes the state, and gives the logits [V] of the next one. */
   step(id: number, state: State): Float32Array {
     this.#feed(id, state);
-    const logits = this.#outputBias.slice();
+    const logits = new Float32Array(padded(this.vocabulary.length));
+    logits.set(this.#outputBias);
     addProduct(this.#output, state.h.at(-1)!, logits);
-    return logits;
+    return logits.slice(0, this.vocabulary.length);
   }
 
   #feed(id: number, { h, c }: State): void {
@@ -288,22 +303,29 @@ function open(x: number, slope: number): number {
   return slope === 0 ? 1 / (1 + Math.exp(-x)) : Math.min(1, Math.max(0, slope * x + 0.5));
 }
 
-/** y += A x, A stored by columns [x.length, y.length]; four columns at once, so that y is read and written a fourth as often. */
+/** y += A x, A packed; eight sums at once, which stay in registers. */
 function addProduct(a: Float32Array, x: Float32Array, y: Float32Array): void {
-  const rows = y.length;
-  let k = 0;
-  for (; k + 4 <= x.length; k += 4) {
-    const x0 = x[k]!;
-    const x1 = x[k + 1]!;
-    const x2 = x[k + 2]!;
-    const x3 = x[k + 3]!;
-    const at = k * rows;
-    for (let r = 0; r < rows; r++) {
-      y[r] = y[r]! + x0 * a[at + r]! + x1 * a[at + rows + r]! + x2 * a[at + 2 * rows + r]! + x3 * a[at + 3 * rows + r]!;
+  const n = x.length;
+  for (let r = 0, at = 0; r < y.length; r += blockRows) {
+    let [s0, s1, s2, s3, s4, s5, s6, s7] = [0, 0, 0, 0, 0, 0, 0, 0];
+    for (let k = 0; k < n; k++, at += blockRows) {
+      const value = x[k]!;
+      s0 += value * a[at]!;
+      s1 += value * a[at + 1]!;
+      s2 += value * a[at + 2]!;
+      s3 += value * a[at + 3]!;
+      s4 += value * a[at + 4]!;
+      s5 += value * a[at + 5]!;
+      s6 += value * a[at + 6]!;
+      s7 += value * a[at + 7]!;
     }
-  }
-  for (; k < x.length; k++) {
-    const value = x[k]!;
-    for (let r = 0; r < rows; r++) y[r] = y[r]! + value * a[k * rows + r]!;
+    y[r] = y[r]! + s0;
+    y[r + 1] = y[r + 1]! + s1;
+    y[r + 2] = y[r + 2]! + s2;
+    y[r + 3] = y[r + 3]! + s3;
+    y[r + 4] = y[r + 4]! + s4;
+    y[r + 5] = y[r + 5]! + s5;
+    y[r + 6] = y[r + 6]! + s6;
+    y[r + 7] = y[r + 7]! + s7;
   }
 }
