@@ -153,7 +153,7 @@ describeCuda('the package on a stand-in for a GPU', () => {
     // Another cuDNN may not have it.
     expect(train(undefined, '--resume', run, '--epochs', '3')).toBe('standard');
     expect(train('0.5', '--resume', run, '--epochs', '4', '--algorithm', 'standard')).toBe('standard');
-  }, 120_000);
+  });
 
   test('does not ask for algorithms that are compiled at run time where NVRTC is missing', () => {
     const libraries = join(folder, 'libraries');

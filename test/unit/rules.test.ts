@@ -27,7 +27,8 @@ it('no test looks at the clock: on a busy machine it would fail', () => {
     'test/fixtures/turns.ts',
     // With LONG=1 only, and judged by processor time where the system tells it.
     'test/lifecycle/event-loop.test.ts',
-    // Only prints it.
+    // These print it.
+    'test/unit/import/fuzz.test.ts',
     'test/lifecycle/programs/loading.js',
     // Runs for a given time, with LONG=1 only, and is judged by memory.
     'test/lifecycle/programs/soak.js',

@@ -210,6 +210,6 @@ for (const [name, make] of Object.entries(formats)) {
       );
       expect(grown).toBeLessThan(1024);
     },
-    process.env.FUZZ_IMPORT === undefined ? 120_000 : 6 * 3600_000,
+    process.env.FUZZ_IMPORT === undefined ? undefined : 6 * 3600_000,
   );
 }
