@@ -197,8 +197,9 @@ export const optionDefinitions = {
   sampleLength: whole(0, 1_000_000, 'N', 'characters of the sample after every epoch; 0: none', 'changeable'),
   sampleTemperature: from(0, 100, 'T', 'of that sample; 0: always the likeliest character', 'changeable'),
   checkpointName: string(
-    /^(?!\.)[\w{}.-]{1,100}$/,
-    'a file name of letters, digits, . _ - and the fields {epoch} {loss} {epochs}',
+    // Not the name of a last checkpoint, and no other field or brace.
+    /^(?!\.)(?!checkpoint-\d{8,}$)(?!.*\.safetensors$)(?:[\w.-]|\{(?:epoch|loss|epochs)\}){1,100}$/,
+    'a file name of letters, digits, . _ - and the fields {epoch} {loss} {epochs}, without .safetensors, and not checkpoint-00000001',
     'PATTERN',
     'file name of the best checkpoint; fields {epoch} {loss} {epochs}',
     'changeable',
