@@ -71,7 +71,7 @@ class Training:
         self.position = 0
 
     def windows(self, count):
-        """Shuffled windows, materialised as fit wants them."""
+        """Shuffled windows, materialised as fit takes them."""
         steps, batch = self.job["steps"], self.job["batch"]
         starts = np.random.randint(0, len(self.ids) - steps, count * batch)
         rows = self.ids[starts[:, None] + np.arange(steps + 1)]

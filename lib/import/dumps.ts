@@ -18,7 +18,7 @@ function isObject(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A file beside `file`. The name in a stranger's list is a name and no path, so that it chooses no other file. */
+/** A file beside `file`. The name in a foreign list is a name and no path, so that it chooses no other file. */
 function beside(file: string, name: unknown): string {
   if (typeof name !== 'string' || !/^[\w. -]{1,200}$/.test(name) || basename(name) !== name || name.startsWith('.')) {
     throw new Refusal(`it names a file ${JSON.stringify(name)?.slice(0, 60)}, and only plain names beside it are read`);

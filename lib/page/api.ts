@@ -70,7 +70,7 @@ export interface Written {
 
 const keyName = 'cudnn-lstm-key';
 
-/** The server wants a key, or another one. */
+/** The server requires a key, or another one. */
 export class KeyError extends Error {}
 
 export function keepKey(key: string): void {

@@ -84,7 +84,7 @@ export function Playground({ models, fail }: ViewProps) {
               here === undefined
                 ? html`<p>Choose a character of the text: its five likeliest rivals appear here.</p>`
                 : html`<${RivalList} rivals=${here.rivals} pick=${branch} />
-                  <p><small>Choose one to go on with it instead.</small></p>`
+                  <p><small>Choose one to continue with it instead.</small></p>`
             }
           </aside>
         </div>`

@@ -234,7 +234,7 @@ function knownName(key: string, problem: string, spelled: (name: OptionName) => 
   throw new UsageError(near === undefined ? `${problem}.` : `${problem}; did you mean ${spelled(near)}?`);
 }
 
-/** Complete options, each as the table wants it. @throws UsageError that names the one that is not. */
+/** Complete options, each as the table has it. @throws UsageError that names the one that is not. */
 export function checkOptions(options: TrainingOptions): TrainingOptions {
   const given = recordOf('options', options);
   const needed = optionNames.filter((name) => given[name] !== undefined || presetOptions('fast')[name] !== undefined);

@@ -17,8 +17,8 @@ struct ModelState {
   std::unique_ptr<Backend> backend;
   std::atomic<bool> stop{false};
   bool busy = false;              // JavaScript thread only
-  bool disposed = false;          // likewise; the backend goes when the call in flight has ended
-  std::vector<std::int32_t> ids;  // likewise: memory of the last training call's, for the next one's (get_ids)
+  bool disposed = false;          // the same; the backend goes when the call in flight has ended
+  std::vector<std::int32_t> ids;  // the same: memory of the last training call's, for the next one's (get_ids)
 };
 
 class Model final : public Napi::ObjectWrap<Model> {

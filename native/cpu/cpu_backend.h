@@ -23,7 +23,7 @@ inline constexpr int kSingleStreams = 2;
 struct LayerActivations {
   RowBlocks gates;                    // [T][blocks] of [4H padded]: activations, then gradients of the pre-activations
   AlignedBuffer<float> c;             // [T + 1][blocks][unit_stride], [0] is the state before
-  AlignedBuffer<float> h;             // likewise
+  AlignedBuffer<float> h;             // as c
   AlignedBuffer<float> dropped;       // [T][blocks][unit_stride]: h after dropout
   AlignedBuffer<std::uint16_t> keep;  // [T][blocks][units_padded]: the masks
 };
@@ -182,7 +182,7 @@ class CpuBackend final : public Backend {
   std::atomic<bool> stopped_{false};  // one thread saw it set: what others computed from there on is of no use
   std::vector<LayerActivations> layers_;
   AlignedBuffer<float> inputs_;               // [T][blocks][in][16]: scalar and embedded input
-  AlignedBuffer<float> input_gradients_;      // likewise, embedding only
+  AlignedBuffer<float> input_gradients_;      // as inputs_, embedding only
   AlignedBuffer<float> outputs_gradient_;     // [T][blocks][unit_stride]: gradient to the output of the layer at work
   AlignedBuffer<float> recurrent_gradient_;   // [blocks][unit_stride]
   AlignedBuffer<float> cell_gradient_;        // [blocks][unit_stride]

@@ -37,7 +37,7 @@ class Weights {
   // Packs what a pass over lane blocks reads, where it is not up to date. Ends early, to begin again the next time,
   // when `stopped()`; but not where the canonical parameters are given up on the way.
   void prepare_lanes(const Partition& partition, bool backward, bool lean, const std::function<bool()>& stopped);
-  // Likewise what single sequences read.
+  // Packs what single sequences read, where it is not up to date.
   void prepare_single(bool lean, const std::function<bool()>& stopped);
   // Makes the canonical parameters whole again.
   void restore();

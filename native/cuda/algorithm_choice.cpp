@@ -145,7 +145,7 @@ class Trial {
 std::vector<cudnnRNNAlgo_t> candidates_for(const Rnn& rnn, const AlgorithmChoice& choice) {
   std::vector<cudnnRNNAlgo_t> candidates;
   const auto add = [&](cudnnRNNAlgo_t algorithm) {
-    // Without NVRTC it is not even asked for: cuDNN ends the process where it does not find a part that it wants.
+    // Without NVRTC it is not even asked for: cuDNN ends the process where it does not find a part that it needs.
     if (algorithm == CUDNN_RNN_ALGO_PERSIST_DYNAMIC && !rnn.libraries().nvrtc) return;
     if (algorithm != CUDNN_RNN_ALGO_STANDARD) candidates.push_back(algorithm);
   };

@@ -111,7 +111,7 @@ class CudaBackend final : public Backend {
   std::uint64_t step_count_ = 0;
   // For `description`, which may be asked for while a call runs on another thread.
   std::atomic<const char*> last_algorithm_{nullptr};    // of training; a string for good
-  std::atomic<const char*> chosen_algorithm_{nullptr};  // what Algorithm::automatic came to; likewise
+  std::atomic<const char*> chosen_algorithm_{nullptr};  // what Algorithm::automatic came to; the same
   std::atomic<bool> without_graphs_{false};             // a pass could not be captured
   std::string lost_;                                    // the error that lost the model; empty while it is whole
   bool dead_ = false;                                   // with it the device's context, for good

@@ -113,7 +113,7 @@ class Layers {
   virtual void backward(const T* x, const T* state, T* dx, T* gradients) = 0;
 
   virtual const T* y() const = 0;              // [T, B, H] of the top layer
-  virtual const DeviceBuffer& dy() const = 0;  // likewise its gradient, zero at first; in training
+  virtual const DeviceBuffer& dy() const = 0;  // its gradient, zero at first; in training
 };
 
 // Empty where cuDNN says that it has no such algorithm for these layers, or lays their weights out otherwise than the

@@ -284,7 +284,7 @@ describeIn(title, () => {
     expect(errors).toEqual([]);
   });
 
-  test('asks for the key that the server wants, and goes on with it', async () => {
+  test('asks for the key that the server requires, and continues with it', async () => {
     const guarded = await serveModels([join(folder, 'hare')], { port: 0, device: 'cpu', key: 'a-long-key' });
     try {
       await openPage(1440);

@@ -494,7 +494,7 @@ describe.each(Object.keys(entries))('%s', (name) => {
       { numRuns: long ? 500 : 30 },
     );
     if (!/Error$|idOf/.test(name)) expect(refused).toBeGreaterThan(0);
-  }, 120_000);
+  });
 });
 
 it('shows any value in a message', () => {

@@ -41,3 +41,13 @@ it('no test has a time limit of its own: jest.config.js has one that ends what h
   const limit = /^\s*\}, [\d_]{4,}\);|^\s*[\d_]{5,},$|\btimeout: [\d_]|jest\.setTimeout/;
   expect(lines(limit, files('test/**/*.test.ts'), ['test/unit/rules.test.ts'])).toEqual([]);
 });
+
+it('says things in plain English', () => {
+  const mannered =
+    /gone on with|\bgo(es|ing)? on with\b|\bmend(s|ed|ing)?\b|\blikewise\b|\bthe house\b|\bstrangers?\b|has a say|worth (telling|saying)|\bwants\b/i;
+  const all = files(
+    '*.md',
+    '{lib,native,test,scripts,bench,docs,examples}/**/*.{ts,mts,tsx,js,cjs,mjs,md,cpp,h,cu,inl,sh,py}',
+  );
+  expect(lines(mannered, all, ['test/unit/rules.test.ts'])).toEqual([]);
+});
