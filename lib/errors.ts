@@ -6,6 +6,7 @@ export const exitCodes = {
   data: 3,
   device: 4,
   disk: 5,
+  hungUp: 129,
   interrupted: 130,
   terminated: 143,
 } as const;

@@ -416,17 +416,19 @@ async function createNative(
     device,
     ordinal,
     threads,
-    initialize,
     ...(o.precision ? { precision: o.precision } : {}),
     ...(o.algorithm ? { algorithm: o.algorithm } : {}),
     ...(o.chosenAlgorithm ? { chosenAlgorithm: o.chosenAlgorithm } : {}),
     ...(libraryPath ? { libraryPath } : {}),
   };
+  let native: QueuedModel | undefined;
   try {
-    const native = queued(await loadNative(o.nativeBinding).createModel({ ...subject.shape, seed }, options));
+    native = queued(await loadNative(o.nativeBinding).createModel({ ...subject.shape, seed }, options));
+    if (initialize) await native.initialize(o.signal);
     return { native, device: { device, ordinal, reason } };
   } catch (error) {
-    throw fromNative(error);
+    native?.dispose();
+    throw o.signal?.aborted && error === o.signal.reason ? error : fromNative(error);
   }
 }
 

@@ -2,8 +2,10 @@
  * What every command shares: exit codes, one-line errors, the option that was meant, signals, and a quiet end when the
  * reader of its output goes away.
  */
+import { isatty } from 'node:tty';
 import { type Command, CommanderError, Option } from 'commander';
 import type { DeviceName } from '../device/choose';
+import { loadNative } from '../device/native';
 import { CudnnLstmError, DataError, DiskError, exitCodes, UsageError } from '../errors';
 import { harmless, harmlessText } from '../harmless';
 import { nearest, optionSynonyms } from '../nearest';
@@ -17,14 +19,21 @@ export interface CommandIo {
 /** The process's own streams. */
 export const processIo: CommandIo = { stdout: process.stdout, stderr: process.stderr };
 
-/** Why a command was ended by SIGINT (exit 130) or SIGTERM (143). It is reported by its exit code alone. */
+/** The signals that end a command in good order, and the exit code of each. */
+const endingSignals = {
+  SIGHUP: exitCodes.hungUp,
+  SIGINT: exitCodes.interrupted,
+  SIGTERM: exitCodes.terminated,
+} as const;
+const endingSignalNames = Object.keys(endingSignals) as (keyof typeof endingSignals)[];
+
+/**
+ * Why a command was ended by SIGHUP, as when its terminal is closed (exit 129), SIGINT (130) or SIGTERM (143). It is reported by its
+ * exit code alone.
+ */
 export class InterruptedError extends CudnnLstmError {
-  constructor(signal: 'SIGINT' | 'SIGTERM') {
-    super(
-      'ERR_INTERRUPTED',
-      `Interrupted by ${signal}.`,
-      signal === 'SIGINT' ? exitCodes.interrupted : exitCodes.terminated,
-    );
+  constructor(signal: keyof typeof endingSignals) {
+    super('ERR_INTERRUPTED', `Interrupted by ${signal}.`, endingSignals[signal]);
   }
 }
 
@@ -53,7 +62,9 @@ export async function runCommand(main: (argv: string[]) => Promise<number>): Pro
   try {
     process.exitCode = await main(process.argv.slice(2));
   } catch (error) {
-    process.exitCode = reportError(error);
+    const code = reportError(error);
+    if (code === exitCodes.hungUp && hasTerminal) exitAtOnce(code);
+    process.exitCode = code;
   }
 }
 
@@ -128,6 +139,23 @@ export interface SignalScope extends Disposable {
   readonly signal: AbortSignal;
 }
 
+/** Asked at the start: a terminal that is gone is none any more. */
+const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
+
+/** Milliseconds that an end in a hurry may take to be one in good order. */
+const exitPatience = 300;
+
+/** Ends the process, and does not wait for a disk that gives no answer, nor for a thread, as `process.exit()` alone would. */
+function exitAtOnce(code: number): never {
+  try {
+    // Node aborts (SIGABRT, a core file) where it cannot give a terminal that is gone its modes back.
+    loadNative().exitWithin(code, code === exitCodes.hungUp && hasTerminal ? 0 : exitPatience);
+  } catch {
+    // Without the addon it ends as soon as Node lets it.
+  }
+  process.exit(code);
+}
+
 /** Milliseconds by which a signal may come after the broken pipe that it caused. */
 export const signalDelay = 20;
 
@@ -135,7 +163,7 @@ export const signalDelay = 20;
 let endsInGoodOrder = false;
 
 /**
- * Turns the first SIGINT or SIGTERM into an abort with an {@link InterruptedError}, so that a command can end in good order; a
+ * Turns the first SIGHUP, SIGINT or SIGTERM into an abort with an {@link InterruptedError}, so that a command can end in good order; a
  * second one ends the process at once. Output that cannot be written is an abort too, with an {@link OutputClosedError} where its
  * reader went away, which other programs are told by SIGPIPE. Dispose it to get the default handling of signals back.
  */
@@ -143,13 +171,17 @@ export function abortOnSignals(io: CommandIo = processIo): SignalScope {
   endsInGoodOrder = true;
   const controller = new AbortController();
   let signalled = false;
+  const listen = () => {
+    for (const name of endingSignalNames) process.on(name, onSignal);
+  };
+  const listenNoMore = () => {
+    for (const name of endingSignalNames) process.off(name, onSignal);
+  };
   const onSignal = (name: NodeJS.Signals) => {
-    const reason = new InterruptedError(name === 'SIGINT' ? 'SIGINT' : 'SIGTERM');
+    const reason = new InterruptedError(name as keyof typeof endingSignals);
     if (signalled) {
-      // A third would end the process even where leaving it has to wait, as for a disk that does not answer.
-      process.off('SIGINT', onSignal);
-      process.off('SIGTERM', onSignal);
-      process.exit(reason.exitCode);
+      listenNoMore();
+      exitAtOnce(reason.exitCode);
     }
     signalled = true;
     controller.abort(reason);
@@ -157,19 +189,17 @@ export function abortOnSignals(io: CommandIo = processIo): SignalScope {
   const onError = (error: Error) => {
     const reason = outputError(error);
     const abort = () => controller.abort(reason);
-    // Ctrl-C in `train | tee` reaches both, and the broken pipe is often heard of before the signal is.
+    // Ctrl-C in `train | tee` reaches both, and the broken pipe is often heard of before the signal is; so is a terminal that is gone.
     if (reason instanceof OutputClosedError) setTimeout(abort, signalDelay);
     else abort();
   };
   const streams = new Set([io.stdout, io.stderr]);
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  listen();
   for (const stream of streams) stream.on('error', onError);
   return {
     signal: controller.signal,
     [Symbol.dispose]: () => {
-      process.off('SIGINT', onSignal);
-      process.off('SIGTERM', onSignal);
+      listenNoMore();
       for (const stream of streams) stream.off('error', onError);
     },
   };

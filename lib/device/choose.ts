@@ -29,7 +29,7 @@ export interface DeviceRequest {
   check?: boolean | undefined;
   /** Hears of the self-check: a line when it begins, one or two when it has ended. Default: nobody does. */
   onNote?: ((line: string) => void) | undefined;
-  /** Gives a self-check up. */
+  /** Ends the self-check, or the making of fresh weights; what it was aborted with is thrown. */
   signal?: AbortSignal | undefined;
 }
 

@@ -3,7 +3,13 @@
  * trainer runs, or scoring two texts at once, waits instead of failing; and its errors become the package's own.
  */
 import { CudnnLstmError, exitCodes } from '../errors';
-import { fromNative, type NativeModel } from './native';
+import {
+  fromNative,
+  type NativeEvaluateCall,
+  type NativeModel,
+  type NativeSampleCall,
+  type NativeSampleResult,
+} from './native';
 
 /** Runs asynchronous jobs one after another, in the order in which they were given. */
 export class SerialQueue {
@@ -30,8 +36,12 @@ export class SerialQueue {
   }
 }
 
-/** A native model whose calls are queued. */
+/** A native model whose calls are queued. Those that take an abort signal end within the call, and throw the signal's reason. */
 export interface QueuedModel extends NativeModel {
+  initialize(signal?: AbortSignal): Promise<void>;
+  evaluate(call: NativeEvaluateCall, signal?: AbortSignal): Promise<Float32Array>;
+  sample(call: NativeSampleCall, signal?: AbortSignal): Promise<NativeSampleResult>;
+  logits(call: { ids: Int32Array; streams: number; state?: Float32Array }, signal?: AbortSignal): Promise<Float32Array>;
   /** Runs `job` between two calls, where the model may be read and written, whatever else is queued; none runs until it has settled. */
   whenIdle<T>(job: (model: NativeModel) => T | Promise<T>): Promise<T>;
   /** Runs a sequence of calls that share the evaluation state, when every such sequence before it has ended. Do not nest them. */
@@ -48,6 +58,21 @@ export function queued(model: NativeModel): QueuedModel {
   const queue = new SerialQueue();
   const evaluations = new SerialQueue();
   const call = <T>(job: () => T | Promise<T>): Promise<T> => queue.run(job).catch(rethrow);
+  /** `stop()` would end whatever call runs now: it is for the time of this one alone. */
+  const stoppable = <T>(job: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> =>
+    queue.run(async () => {
+      signal?.throwIfAborted();
+      const stop = () => model.stop();
+      signal?.addEventListener('abort', stop);
+      try {
+        return await job();
+      } catch (error) {
+        throw signal?.aborted ? signal.reason : fromNative(error);
+      } finally {
+        signal?.removeEventListener('abort', stop);
+        signal?.throwIfAborted();
+      }
+    });
   const now = <T>(job: () => T): T => {
     try {
       return job();
@@ -86,13 +111,13 @@ export function queued(model: NativeModel): QueuedModel {
         model.stepCount = value;
       });
     },
-    initialize: () => call(() => model.initialize()),
+    initialize: (signal) => stoppable(() => model.initialize(), signal),
     trainSteps: (args) => call(() => model.trainSteps(args)),
-    evaluate: (args) => call(() => model.evaluate(args)),
+    evaluate: (args, signal) => stoppable(() => model.evaluate(args), signal),
     resetEvaluationState: () => inTurn(() => model.resetEvaluationState()),
     resetTrainingState: () => inTurn(() => model.resetTrainingState()),
-    sample: (args) => call(() => model.sample(args)),
-    logits: (args) => call(() => model.logits(args)),
+    sample: (args, signal) => stoppable(() => model.sample(args), signal),
+    logits: (args, signal) => stoppable(() => model.logits(args), signal),
     read: (slot, offset, count) => now(() => model.read(slot, offset, count)),
     write: (slot, values, offset) => now(() => model.write(slot, values, offset)),
     whenIdle: (job) => call(() => job(model)),

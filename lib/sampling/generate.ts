@@ -5,8 +5,8 @@
  * Shapes: S streams, L layers, H hidden.
  */
 import type { Vocabulary } from '../corpus/vocabulary';
-import type { NativeModel, NativeSamplingOptions } from '../device/native';
-import { stoppedError } from '../device/queue';
+import type { NativeSamplingOptions } from '../device/native';
+import { type QueuedModel, stoppedError } from '../device/queue';
 import type { GenerationPlan, ResolvedSampling } from './options';
 import { StopMatcher } from './stop';
 
@@ -40,7 +40,7 @@ const promptPiece = 512;
  * @throws The signal's reason when it is aborted; nothing is drawn after that.
  */
 export async function* generatePieces(
-  native: Pick<NativeModel, 'sample'>,
+  native: Pick<QueuedModel, 'sample'>,
   vocabulary: Vocabulary,
   generation: Generation,
 ): AsyncGenerator<GeneratedPiece, void, undefined> {
@@ -84,7 +84,7 @@ export function startId(vocabulary: Vocabulary): number {
 
 /** Keeps what one chunk needs to know of those before it. */
 class Drawer {
-  readonly #native: Pick<NativeModel, 'sample'>;
+  readonly #native: Pick<QueuedModel, 'sample'>;
   readonly #generation: Generation;
   readonly #streams: number;
   /** Of the prompt, what is to be fed yet. */
@@ -96,7 +96,7 @@ class Drawer {
   #state: Float32Array | undefined;
   #position = 0;
 
-  constructor(native: Pick<NativeModel, 'sample'>, generation: Generation, prompt: Int32Array) {
+  constructor(native: Pick<QueuedModel, 'sample'>, generation: Generation, prompt: Int32Array) {
     this.#native = native;
     this.#generation = generation;
     this.#streams = generation.streams;
@@ -139,15 +139,18 @@ class Drawer {
   }
 
   async #call(count: number): Promise<Int32Array> {
-    const { window } = this.#generation;
-    const result = await this.#native.sample({
-      sampling: this.#sampling(),
-      ids: this.#ids,
-      streams: this.#streams,
-      count,
-      window,
-      ...(this.#state && window === 0 ? { state: this.#state } : {}),
-    });
+    const { window, signal } = this.#generation;
+    const result = await this.#native.sample(
+      {
+        sampling: this.#sampling(),
+        ids: this.#ids,
+        streams: this.#streams,
+        count,
+        window,
+        ...(this.#state && window === 0 ? { state: this.#state } : {}),
+      },
+      signal,
+    );
     if (result.ids.length < count * this.#streams) throw stoppedError('generation');
     this.#state = result.state;
     return result.ids;

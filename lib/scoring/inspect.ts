@@ -5,8 +5,7 @@
  * Shapes: N ids of the text, V vocabulary, R rivals, L layers, H hidden.
  */
 import { Breather } from '../breather';
-import type { NativeModel } from '../device/native';
-import { stoppedError } from '../device/queue';
+import { type QueuedModel, stoppedError } from '../device/queue';
 
 export interface InspectionOptions {
   /** How many of the likeliest characters to name at each place, 0..V. Default 5. */
@@ -30,7 +29,7 @@ export interface InspectedIds {
   cells?: Float32Array;
 }
 
-type Inspected = Pick<NativeModel, 'logits' | 'sample'>;
+type Inspected = Pick<QueuedModel, 'logits' | 'sample'>;
 
 /** Ids a call, and logits a call: what an abort waits for, and what a call takes of memory. */
 const idsPerCall = 256;
@@ -59,7 +58,7 @@ export async function inspectIds(
   for (let from = 0; from < total; from += perCall) {
     const piece = ids.slice(from, from + perCall);
     options.signal?.throwIfAborted();
-    const logits = await native.logits({ ids: piece, streams: 1, ...(state ? { state } : {}) });
+    const logits = await native.logits({ ids: piece, streams: 1, ...(state ? { state } : {}) }, options.signal);
     if (logits.length < piece.length * vocabulary) throw stoppedError('inspection');
     for (let step = 0; step < piece.length; step++) {
       const at = from + step + 1;

@@ -5,8 +5,8 @@
  * Shapes: T steps, B streams, N ids of the text.
  */
 import { Breather } from '../breather';
-import type { NativeModel } from '../device/native';
-import { stoppedError } from '../device/queue';
+import type { NativeEvaluateCall } from '../device/native';
+import { type QueuedModel, stoppedError } from '../device/queue';
 
 /** What a text scores. */
 export interface Score {
@@ -31,7 +31,7 @@ export interface ScoringOptions {
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
-type Evaluator = Pick<NativeModel, 'evaluate' | 'resetEvaluationState'>;
+type Evaluator = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState'>;
 
 /** Ids a call: long enough that the call's own cost does not matter, short enough that an abort is prompt. */
 const idsPerCall = 1024;
@@ -176,10 +176,10 @@ async function sumNats(native: Evaluator, texts: readonly Int32Array[], signal?:
 export async function evaluateUntil(
   native: Evaluator,
   signal: AbortSignal | undefined,
-  call: Parameters<NativeModel['evaluate']>[0],
+  call: NativeEvaluateCall,
 ): Promise<Float32Array> {
   signal?.throwIfAborted();
-  const losses = await native.evaluate(call);
+  const losses = await native.evaluate(call, signal);
   signal?.throwIfAborted();
   return losses;
 }

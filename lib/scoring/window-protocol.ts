@@ -4,7 +4,7 @@
  *
  * Shapes: W window length, B windows a call, N ids of the text.
  */
-import type { NativeModel } from '../device/native';
+import type { QueuedModel } from '../device/queue';
 import { evaluateUntil, type ReadableIds, type Score, type ScoringOptions, scoreOf } from './score';
 
 export interface WindowProtocolOptions extends ScoringOptions {
@@ -32,7 +32,7 @@ export interface WindowScore {
  * @param ids At least W + 1.
  */
 export async function scoreWindows(
-  native: Pick<NativeModel, 'evaluate' | 'resetEvaluationState'>,
+  native: Pick<QueuedModel, 'evaluate' | 'resetEvaluationState'>,
   ids: ReadableIds,
   options: WindowProtocolOptions = {},
 ): Promise<WindowScore> {

@@ -1,7 +1,7 @@
 /** The sample that shows after every epoch what the model has learned. */
 import type { IdSource } from '../corpus/ids';
 import type { Vocabulary } from '../corpus/vocabulary';
-import type { NativeModel } from '../device/native';
+import type { QueuedModel } from '../device/queue';
 import { generatePieces } from '../sampling/generate';
 import { checkSamplingOptions } from '../sampling/options';
 import { keyedInteger } from './keyed-random';
@@ -12,7 +12,7 @@ import type { TrainingOptions } from './options';
  * zero state; one trained on windows continues a random window of the text by sliding it.
  */
 export async function drawSample(
-  native: Pick<NativeModel, 'sample'>,
+  native: Pick<QueuedModel, 'sample'>,
   vocabulary: Vocabulary,
   ids: IdSource,
   trainingLength: number,

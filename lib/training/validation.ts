@@ -115,7 +115,7 @@ async function scoreWindows(native: Evaluator, ids: IdSource, split: Split, T: n
 
 async function evaluate(native: Evaluator, call: NativeEvaluateCall, signal?: AbortSignal): Promise<Float32Array> {
   signal?.throwIfAborted();
-  const losses = await native.evaluate(call);
+  const losses = await native.evaluate(call, signal);
   signal?.throwIfAborted();
   return losses;
 }

@@ -162,6 +162,7 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const int code = to_int(info[0], "code", 0, 255);
       const int milliseconds = to_int(info[1], "milliseconds", 0, 60'000);
+      if (milliseconds == 0) std::_Exit(code);
       try {
         std::thread([=] {
           std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));

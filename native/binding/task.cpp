@@ -98,7 +98,11 @@ void Tasks::settle(napi_env env, napi_value /*callback*/, void* context, void* d
   auto& tasks = *static_cast<Tasks*>(context);
   tasks.running_.erase(task.get());
   if (tasks.running_.empty()) napi_unref_threadsafe_function(env, tasks.return_->function);
-  task->settle(env);
+  try {
+    task->settle(env);
+  } catch (const Napi::Error&) {
+    // A worker that is being terminated runs no JavaScript: nobody waits for the promise there either.
+  }
 }
 
 void Tasks::ask_to_stop() {

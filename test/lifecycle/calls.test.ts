@@ -203,9 +203,37 @@ describe('a language model', () => {
     await expect(model.save('/nowhere/model.safetensors')).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
   });
 
-  async function text(model: LanguageModel, length: number): Promise<string> {
+  it('gives up the call whose signal is aborted, also while it waits, and no other', async () => {
+    const model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1 });
+    const undisturbed = await text(model, 300);
+    const reason = new Error('enough');
+    const controllers = [new AbortController(), new AbortController()];
+    const endless = controllers.map(({ signal }) => text(model, 1 << 24, signal));
+    const scoring = new AbortController();
+    const scored = model.score('abcd'.repeat(1 << 20), { signal: scoring.signal });
+    const beside = text(model, 300);
+    for (const controller of [...controllers, scoring]) {
+      await setTimeout(20);
+      controller.abort(reason);
+    }
+    for (const call of [...endless, scored]) await expect(call).rejects.toBe(reason);
+    expect(await beside).toBe(undisturbed);
+    model.dispose();
+  });
+
+  it('is not made when that is aborted in the middle', async () => {
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    const large = { ...shape, hidden: 3000 }; // Its weights take minutes.
+    const made = LanguageModel.create(large, vocabulary, { device: 'cpu', threads: 1, signal: controller.signal });
+    await setTimeout(100);
+    controller.abort(reason);
+    await expect(made).rejects.toBe(reason);
+  });
+
+  async function text(model: LanguageModel, length: number, signal?: AbortSignal): Promise<string> {
     let all = '';
-    for await (const piece of model.generate({ prompt: 'abc', length, seed: 5 })) all += piece;
+    for await (const piece of model.generate({ prompt: 'abc', length, seed: 5, signal })) all += piece;
     return all;
   }
 });

@@ -1,5 +1,6 @@
 /** process.exit() in the middle of a step: the exit code is kept, nothing waits for the step, nothing crashes. */
 import { join } from 'node:path';
+import { packageRoot } from '../../lib/device/native';
 import { long, run } from '../fixtures/child';
 
 const program = join(__dirname, 'programs', 'exit.js');
@@ -23,6 +24,17 @@ async function repeat(count: number, once: () => Promise<void>): Promise<void> {
   };
   await Promise.all([series(), series()]);
 }
+
+const each = long ? 50 : 10;
+it(`${each} times by process.exit(), the end of a worker, and two Ctrl-C, whatever goes on`, async () => {
+  const ended = await run(process.execPath, [join(packageRoot, 'scripts', 'exit-times.js'), String(each)]);
+  const ways = JSON.parse(ended.stdout || '{}') as Record<string, { ended: number }>;
+  expect({ stderr: ended.stderr, ways: Object.keys(ways) }).toEqual({
+    stderr: '',
+    ways: ['process.exit', 'worker', 'two Ctrl-C'],
+  });
+  expect(Object.values(ways).every((way) => way.ended === each)).toBe(true);
+}, 600_000);
 
 const short = long ? 170 : 17;
 it(`${short} times between and in short calls`, () => repeat(short, async () => void (await exit('short'))), 600_000);

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadCheckpoint } from '../../lib/checkpoint/checkpoint';
 import type { StartEvent, TrainingEvent } from '../../lib/training/events';
-import { compiled, itWhere, node, run } from '../fixtures/child';
+import { canRun, compiled, itWhere, node, run } from '../fixtures/child';
 
 let folder: string;
 let out: string;
@@ -56,6 +56,7 @@ async function resume(): Promise<number> {
 }
 
 it.each([
+  ['SIGHUP', 129],
   ['SIGINT', 130],
   ['SIGTERM', 143],
 ] as const)('saves on %s, and ends with %i', async (name, exitCode) => {
@@ -96,6 +97,50 @@ it('ends at once on a second SIGINT, whatever it is doing', async () => {
   const { code } = await node('train.js', ['--resume', out, '--max-time', '100ms']);
   expect(code).toBe(0);
 });
+
+itWhere(canRun('python3', ['-c', 'import pty']), 'python3 has no pty')(
+  'saves when its terminal is closed, and ends with 129',
+  async () => {
+    const script = join(folder, 'close_terminal.py');
+    await writeFile(
+      script,
+      `import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+seen = b''
+while b'epoch 2/' not in seen:
+    seen += os.read(terminal, 4096)
+os.close(terminal)
+_, status = os.waitpid(pid, 0)
+print(os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status))
+`,
+    );
+    const argv = [process.execPath, compiled('train.js'), ...endless()];
+    const ended = await run('python3', [script, ...argv]);
+    expect(ended).toEqual({ code: 0, signal: null, stdout: '129\n', stderr: '' });
+    expect(await resume()).toBeGreaterThan(0);
+  },
+);
+
+itWhere(canRun('mkfifo', ['--version']), 'this system has no mkfifo')(
+  'ends on a second SIGINT where a thread of the pool waits for a pipe that nobody opens',
+  async () => {
+    const pipe = join(folder, 'pipe');
+    expect(canRun('mkfifo', [pipe])).toBe(true);
+    // Opened as no code of this package does: exit() alone would wait for that for ever.
+    const stuck = join(folder, 'stuck.js');
+    await writeFile(stuck, `require('node:fs').open(${JSON.stringify(pipe)}, 'r', () => {});`);
+    const ended = await run(process.execPath, ['--require', stuck, compiled('train.js'), ...endless(), '--json'], {
+      onStart: (child) =>
+        inTraining(child, () => {
+          child.kill('SIGINT');
+          child.stdout?.once('data', () => child.kill('SIGINT'));
+        }),
+    });
+    expect({ ...ended, stdout: '' }).toEqual({ code: 130, signal: null, stdout: '', stderr: '' });
+  },
+);
 
 describe('… | head', () => {
   /** Runs a shell's pipeline; gives the trainer's own exit code and what it wrote to stderr. */

@@ -1,0 +1,160 @@
+#!/usr/bin/env node
+/**
+ * Ends programs at random moments, N times in each way, and measures how long that takes: `exit-times.js N`. The ways: process.exit(),
+ * a worker that is terminated or calls process.exit(), and two Ctrl-C, all of them also while a model of some size is being made, which
+ * alone takes seconds. Prints as JSON, of each way, how often and the longest time in milliseconds; exits with 1 where an exit code was
+ * not kept, a process ended otherwise, or an end took longer than two seconds.
+ */
+const { spawn } = require('node:child_process');
+const { mkdtempSync, rmSync, writeFileSync, writeSync } = require('node:fs');
+const { availableParallelism, tmpdir } = require('node:os');
+const { join } = require('node:path');
+const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
+
+const limit = 2000;
+const vocabulary = 31;
+const ids = (length) => Int32Array.from({ length }, (_, i) => (i * i) % vocabulary);
+const long = { target: 'every', carryState: false, dropout: false };
+
+/** What goes on when the end comes: each takes seconds or minutes. */
+const activities = {
+  create: (addon) => make(addon, 1024, true),
+  train: async (addon) => {
+    const rates = { learningRates: new Float64Array(1), beta1: 0.9, beta2: 0.999, epsilon: 1e-7, clip: 1 };
+    const model = await make(addon, 512);
+    return model.trainSteps({ ids: ids(401 * 32), count: 1, steps: 400, batch: 32, ...long, ...rates });
+  },
+  evaluate: async (addon) => (await make(addon, 512)).evaluate({ ...long, ids: ids(401 * 64), steps: 400, batch: 64 }),
+  'evaluate one': async (addon) =>
+    (await make(addon, 512)).evaluate({ ...long, ids: ids(100_001), steps: 100_000, batch: 1 }),
+  sample: async (addon) =>
+    (await make(addon, 512)).sample({ ids: ids(400), streams: 1, count: 2000, window: 400, sampling: {} }),
+};
+const names = Object.keys(activities);
+
+function make(addon, hidden, initialize = false) {
+  const spec = { vocabulary, layers: 2, hidden, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
+  return addon.createModel(spec, { device: 'cpu', threads: 2, initialize });
+}
+
+function begin(activity) {
+  const { loadNative } = require('../dist/device/native');
+  void activities[activity](loadNative()).then(() => setInterval(() => {}, 1000)); // It waits for its end.
+}
+
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** Runs a program; gives how it ended, and when. */
+function start(argv) {
+  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (data) => {
+    stdout += data;
+  });
+  child.stderr.on('data', (data) => {
+    stderr += data;
+  });
+  const ended = new Promise((resolve) => {
+    let at;
+    child.on('exit', () => {
+      at = Date.now();
+    });
+    child.on('close', (code, signal) => resolve({ code, signal, at, stdout, stderr }));
+  });
+  return { child, ended };
+}
+
+async function processExit(index) {
+  const { ended } = start([__filename, 'exit', names[index % names.length], String(Math.random() * 1500)]);
+  const { code, signal, at, stdout, stderr } = await ended;
+  if (code !== 7 || stderr !== '') throw new Error(`${names[index % names.length]}: ${code ?? signal}, ${stderr}`);
+  return at - Number(stdout);
+}
+
+async function workerEnd(index) {
+  const how = index % 2 === 0 ? 'terminate' : 'exit';
+  const activity = names[(index >> 1) % names.length];
+  const worker = new Worker(__filename, {
+    workerData: { activity, exitAfter: how === 'exit' ? Math.random() * 1500 : 0 },
+  });
+  let asked;
+  worker.on('message', () => {
+    asked = Date.now();
+  });
+  const ended = new Promise((resolve, reject) => worker.once('error', reject).once('exit', resolve));
+  if (how === 'terminate') {
+    await Promise.race([pause(Math.random() * 1500), ended]);
+    asked = Date.now();
+    await worker.terminate();
+  }
+  const code = await ended;
+  if (how === 'exit' && code !== 3) throw new Error(`${activity}: a worker ended with ${code}`);
+  return Date.now() - asked;
+}
+
+async function interrupt(index, corpus, folder) {
+  const out = join(folder, `run-${Math.random().toString(36).slice(2)}`);
+  const options = ['--out', out, '--hidden', '1024', '--layers', '2', '--device', 'cpu', '--threads', '2'];
+  const { child, ended } = start([join(__dirname, '..', 'dist', 'train.js'), corpus, ...options]);
+  await Promise.race([pause(200 + Math.random() * 2500), ended]);
+  let asked = Date.now();
+  child.kill('SIGINT');
+  // The first is heard at once, and what follows is short: the second has to come soon to come at all.
+  const gone = await Promise.race([pause(Math.random() * (index % 2 === 0 ? 15 : 300)), ended]);
+  if (gone === undefined) {
+    asked = Date.now();
+    child.kill('SIGINT');
+  }
+  const { code, signal, at, stderr } = await ended;
+  // Before it listens to signals, one ends it, as it would any program.
+  if (code !== 130 && signal !== 'SIGINT') throw new Error(`train: ${code ?? signal}, ${stderr}`);
+  return Math.max(0, at - asked);
+}
+
+async function main(count) {
+  const folder = mkdtempSync(join(tmpdir(), 'exits-'));
+  const corpus = join(folder, 'corpus.txt');
+  writeFileSync(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(3000));
+  const report = {};
+  try {
+    for (const [name, once] of Object.entries({
+      'process.exit': processExit,
+      worker: workerEnd,
+      'two Ctrl-C': interrupt,
+    })) {
+      let next = 0;
+      let longest = 0;
+      const series = async () => {
+        while (next < count) longest = Math.max(longest, await once(next++, corpus, folder));
+      };
+      await Promise.all(Array.from({ length: Math.min(4, availableParallelism()) }, series));
+      report[name] = { ended: next, longest };
+    }
+    console.log(JSON.stringify(report));
+    if (Object.values(report).some(({ longest }) => longest > limit)) process.exitCode = 1;
+  } catch (error) {
+    console.error(error.message);
+    process.exitCode = 1;
+  } finally {
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+if (!isMainThread) {
+  begin(workerData.activity);
+  if (workerData.exitAfter > 0) {
+    setTimeout(() => {
+      parentPort.postMessage('ends');
+      process.exit(3);
+    }, workerData.exitAfter);
+  }
+} else if (process.argv[2] === 'exit') {
+  begin(process.argv[3]);
+  setTimeout(() => {
+    writeSync(1, String(Date.now()));
+    process.exit(7);
+  }, Number(process.argv[4]));
+} else {
+  void main(Number(process.argv[2] ?? 20));
+}
