@@ -70,7 +70,9 @@ class Parser {
     const pieces: string[] = [];
     let from = begin + 1;
     let escaped = false;
+    let plain = true; // Without an escape it is a part of the text, and no copy of it.
     let afterEscape = 0; // No piece ends within one.
+    let rested = from;
     const take = (end: number) => {
       const raw = this.#text.slice(from, end);
       from = end;
@@ -85,19 +87,24 @@ class Parser {
     for (let i = from; ; i++) {
       const unit = this.#text.charCodeAt(i);
       if (unit === quote) {
+        this.#at = i + 1;
+        if (plain) return this.#text.slice(begin + 1, i);
         take(i);
         this.#at = i + 1;
-        return pieces.length === 1 ? (pieces[0] as string) : pieces.join('');
+        return pieces.join('');
       }
       if (!(unit >= 0x20)) {
         this.#at = Math.min(i, this.#text.length);
         this.#fail(Number.isNaN(unit) ? 'a string without an end' : 'a control character in a string');
       }
-      if (i - from >= pieceUnits && i >= afterEscape) {
-        take(i);
+      if (i - rested >= pieceUnits && i >= afterEscape) {
+        rested = i;
+        if (!plain) take(i);
         yield;
       }
       if (unit === backslash) {
+        if (plain) take(i);
+        plain = false;
         escaped = true;
         afterEscape = i + (this.#text[i + 1] === 'u' ? 6 : 2);
         i++;

@@ -1,7 +1,8 @@
 /** What a run that is served tells of its training: its metrics.jsonl, without a path in it, and as it grows. */
-import { open, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { openFile } from '../files';
 import type { TrainingEvent } from '../training/events';
 
 /** Bytes read at once, and the longest line that is told. */
@@ -45,7 +46,7 @@ export async function* followRun(path: string, from: number, signal: AbortSignal
 }
 
 async function readPiece(path: string, at: number): Promise<{ text: Buffer; size: number }> {
-  const file = await open(path, 'r').catch(() => undefined);
+  const file = await openFile(path).catch(() => undefined);
   if (!file) return { text: Buffer.alloc(0), size: 0 };
   try {
     const { size } = await file.stat();
