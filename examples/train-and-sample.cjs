@@ -1,21 +1,23 @@
-// Trains a small model on the text that comes with the package, streams what it writes, and saves it for the other example:
+// Trains a small model on the text that comes with the package, prints what it writes, and saves it for the other example:
 // node examples/train-and-sample.cjs [SECONDS] [CHECKPOINT]
-const { openTraining } = require('cudnn-lstm');
+const { train } = require('cudnn-lstm');
 
 async function main() {
   const [seconds = '10', checkpoint = 'example.safetensors'] = process.argv.slice(2);
-  const training = await openTraining({
-    // Checkpoints and metrics go to runs/; `out` says where else.
-    options: { hidden: 64, layers: 1, batchSize: 16, seqLength: 50, epochs: 100, maxTime: Number(seconds), seed: 1 },
+  const training = await train({
+    hidden: 64,
+    layers: 1,
+    seqLength: 50,
+    epochs: 100,
+    maxTime: Number(seconds),
+    out: false, // No directory of checkpoints and metrics: the model is saved below.
   });
   try {
     for await (const event of training) {
       if (event.type === 'epoch')
         console.error(`epoch ${event.epoch}: ${event.bitsPerCharacter.toFixed(3)} bits a character`);
     }
-    for await (const text of training.model.generate({ length: 300, temperature: 0.7, seed: 1 }))
-      process.stdout.write(text);
-    process.stdout.write('\n');
+    console.log(await training.model.generateText({ length: 300, temperature: 0.7, seed: 1 }));
     await training.model.save(checkpoint);
   } finally {
     await training.dispose();

@@ -2,9 +2,11 @@
  * What a caller hands in, as plain values of the types that the rest of the package works with. Everything is read once, here: a
  * getter, a proxy or a value of another type ends in an error that says which argument is meant.
  */
+
 import { types } from 'node:util';
 import { CudnnLstmError, UsageError } from './errors';
 import { harmless } from './harmless';
+import { checkKeys } from './nearest';
 
 /** A value as an error shows it; no value makes this fail. */
 export function show(value: unknown): string {
@@ -174,11 +176,19 @@ export function optional<T>(
 export type Checks<T extends object> = { readonly [K in keyof T]-?: (what: string, value: unknown) => T[K] };
 
 /**
- * An options object: its known properties, each read once and checked. Others are not looked at.
+ * An options object: its known properties, each read once and checked.
  *
- * @throws UsageError that names the property.
+ * @param call What takes them: others are refused then, and not looked at otherwise.
+ * @throws UsageError that names the property, and for an unknown one the nearest.
  */
-export function optionsOf<T extends object>(what: string, value: unknown, checks: Checks<T>): T {
+export function optionsOf<T extends object>(what: string, value: unknown, checks: Checks<T>, call?: string): T {
+  if (call !== undefined && typeof value === 'object' && value !== null) {
+    checkKeys(
+      looking(what, () => Object.keys(value)),
+      Object.keys(checks),
+      call,
+    );
+  }
   const names = Object.keys(checks) as (keyof T & string)[];
   const fields = fieldsOf<T>(what, value, names);
   for (const name of names) {

@@ -34,6 +34,20 @@ export class UsageError extends CudnnLstmError {
   }
 }
 
+/** An option out of its range. The message names it as the library's caller does: `topK must be …`. */
+export class OptionError extends UsageError {
+  /**
+   * @param option In camelCase.
+   * @param problem What follows its name in the message.
+   */
+  constructor(
+    readonly option: string,
+    readonly problem: string,
+  ) {
+    super((typeof option === 'string' && typeof problem === 'string' ? `${option} ${problem}` : option) as string);
+  }
+}
+
 /** A corpus or text that cannot be used: missing, unreadable, too short, not in its encoding, unknown characters. */
 export class DataError extends CudnnLstmError {
   constructor(message: string, options?: ErrorOptions) {

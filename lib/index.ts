@@ -1,7 +1,7 @@
 /**
  * Train character-level LSTM language models and sample from them, on an NVIDIA GPU or on the CPU.
  *
- * {@link openTraining} trains, {@link LanguageModel} loads, generates and scores. Everything is asynchronous, takes an
+ * {@link train} trains, {@link LanguageModel} loads, generates and scores. Everything is asynchronous, takes an
  * `AbortSignal` where it may take long, and is freed by `dispose()`.
  *
  * @packageDocumentation
@@ -19,7 +19,14 @@ export {
 export { type CheckpointInfo, inspectCheckpoint } from './checkpoint/inspect';
 export { canonicalLayout } from './checkpoint/layout';
 export { RunDirectory, resolveCheckpoint } from './checkpoint/run-directory';
-export { bundledCorpusPath, type Corpus, type CorpusOptions, openCorpus } from './corpus/corpus';
+export {
+  bundledCorpusPath,
+  type Corpus,
+  type CorpusInput,
+  type CorpusOptions,
+  type CorpusText,
+  openCorpus,
+} from './corpus/corpus';
 export type { IdArray, IdSource } from './corpus/ids';
 export { type NormalForm, type Normalization, normalizeText } from './corpus/normalization';
 export { type EncodeOptions, Vocabulary } from './corpus/vocabulary';
@@ -67,6 +74,7 @@ export {
   DeviceError,
   DiskError,
   exitCodes,
+  OptionError,
   OutOfMemoryError,
   TrainingError,
   UsageError,
@@ -109,5 +117,6 @@ export { planTraining, type TrainingPlan } from './training/plan';
 export { openTraining, type Training, type TrainingRequest } from './training/preparation';
 export { type PresetName, presets } from './training/presets';
 export type { Split } from './training/sizes';
+export { type TrainRequest, train } from './training/train';
 export { Trainer } from './training/trainer';
 export { packageVersion } from './version';

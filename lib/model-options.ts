@@ -47,44 +47,59 @@ const createChecks: Checks<CreateOptions> = {
 };
 
 export function readModelOptions(o: ModelOptions): ModelOptions {
-  return optionsOf('options', o, modelChecks);
+  return optionsOf('options', o, modelChecks, 'LanguageModel.load');
 }
 
 export function readCreateOptions(o: CreateOptions): CreateOptions {
-  return optionsOf('options', o, createChecks);
+  return optionsOf('options', o, createChecks, 'LanguageModel.create');
 }
 
 export function readScoreOptions(o: ScoreOptions): ScoreOptions {
-  return optionsOf<ScoreOptions>('options', o, {
-    streams: (what, value) => wholeOf(what, value, 1, 4096),
-    unknown,
-    signal: signalOf,
-    onProgress: progress,
-  });
+  return optionsOf<ScoreOptions>(
+    'options',
+    o,
+    {
+      streams: (what, value) => wholeOf(what, value, 1, 4096),
+      unknown,
+      signal: signalOf,
+      onProgress: progress,
+    },
+    'score',
+  );
 }
 
 type WindowOptions = WindowProtocolOptions & Pick<ScoreOptions, 'unknown'>;
 
 export function readWindowOptions(o: WindowOptions): WindowOptions {
-  return optionsOf<WindowOptions>('options', o, {
-    window: (what, value) => wholeOf(what, value, 1, largest),
-    stride: (what, value) => wholeOf(what, value, 1),
-    batch: (what, value) => wholeOf(what, value, 1, largest),
-    unknown,
-    signal: signalOf,
-    onProgress: progress,
-  });
+  return optionsOf<WindowOptions>(
+    'options',
+    o,
+    {
+      window: (what, value) => wholeOf(what, value, 1, largest),
+      stride: (what, value) => wholeOf(what, value, 1),
+      batch: (what, value) => wholeOf(what, value, 1, largest),
+      unknown,
+      signal: signalOf,
+      onProgress: progress,
+    },
+    'scoreWindows',
+  );
 }
 
 /** @param symbols Of the model: there are no more rivals. */
 export function readInspectOptions(o: InspectOptions, symbols: number): InspectOptions {
-  return optionsOf<InspectOptions>('options', o, {
-    rivals: (what, value) => wholeOf(what, value, 0, symbols),
-    cells: flagOf,
-    unknown,
-    signal: signalOf,
-    onProgress: progress,
-  });
+  return optionsOf<InspectOptions>(
+    'options',
+    o,
+    {
+      rivals: (what, value) => wholeOf(what, value, 0, symbols),
+      cells: flagOf,
+      unknown,
+      signal: signalOf,
+      onProgress: progress,
+    },
+    'inspect',
+  );
 }
 
 /** A caller's ids, each answer looked at: it must be as long as was asked for. */

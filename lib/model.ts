@@ -236,6 +236,17 @@ export class LanguageModel implements Disposable {
     })();
   }
 
+  /**
+   * What {@link LanguageModel.generate} would give piece by piece, as one string.
+   *
+   * @throws As {@link LanguageModel.generate}; the signal's reason after an abort.
+   */
+  async generateText(o: GenerateOptions = {}): Promise<string> {
+    let text = '';
+    for await (const piece of this.generate(o)) text += piece;
+    return text;
+  }
+
   /** Draws `count` texts at once, which is far cheaper than one after another; text k is the same whatever `count` is. */
   generateMany(count: number, options: GenerateOptions = {}): AsyncGenerator<GeneratedPiece, void, undefined> {
     const o = readGenerateOptions(options);

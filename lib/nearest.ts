@@ -1,4 +1,6 @@
 /** The name that was probably meant, of an option, a key or a command. */
+import { UsageError } from './errors';
+import { harmless } from './harmless';
 
 /**
  * The candidate that `word` probably stands for; undefined if none is likely. In this order: the same but for case, `_` and
@@ -107,6 +109,11 @@ export const optionSynonyms: Readonly<Record<string, readonly string[]>> = {
   'no-cuda': ['device'],
   fp16: ['precision'],
   half: ['precision'],
+  text: ['corpus'],
+  texts: ['corpus'],
+  data: ['corpus'],
+  dataset: ['corpus'],
+  files: ['corpus'],
   jobs: ['threads'],
   'num-threads': ['threads'],
   temp: ['temperature', 'sample-temperature'],
@@ -177,4 +184,18 @@ export function levenshtein(a: string, b: string): number {
     previous = row;
   }
   return previous[b.length] as number;
+}
+
+/**
+ * Refuses what would otherwise be left out of account without a word.
+ *
+ * @throws UsageError on one of `given` that is not among `known`; the one that was probably meant is named.
+ */
+export function checkKeys(given: readonly string[], known: readonly string[], call: string): void {
+  const unknown = given.find((key) => !known.includes(key));
+  if (unknown === undefined) return;
+  const near = nearest(unknown, known, optionSynonyms);
+  throw new UsageError(
+    `Unknown option '${harmless(unknown)}' of ${call}${near === undefined ? '.' : `; did you mean '${near}'?`}`,
+  );
 }

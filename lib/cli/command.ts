@@ -6,7 +6,7 @@ import { isatty } from 'node:tty';
 import { type Command, CommanderError, Option } from 'commander';
 import type { DeviceName } from '../device/choose';
 import { loadNative } from '../device/native';
-import { CudnnLstmError, DataError, DiskError, exitCodes, UsageError } from '../errors';
+import { CudnnLstmError, DataError, DiskError, exitCodes, OptionError, UsageError } from '../errors';
 import { harmless, harmlessText } from '../harmless';
 import { nearest, optionSynonyms } from '../nearest';
 
@@ -77,7 +77,8 @@ export function reportError(thrown: unknown, stderr: NodeJS.WritableStream = pro
   if (error instanceof PrintedError) return exitCodes.ok;
   const known = asPackageError(error);
   if (known instanceof InterruptedError || known instanceof OutputClosedError) return known.exitCode;
-  const message = known?.message ?? `Unexpected error: ${messageOf(error)} (set DEBUG=1 to see where)`;
+  const message =
+    (known && inWordsOfCommand(known)) ?? `Unexpected error: ${messageOf(error)} (set DEBUG=1 to see where)`;
   // What to do about a missing addon is a list, and of this package's own making.
   stderr.write(`${known?.code === 'ERR_NATIVE_MISSING' ? harmlessText(message) : harmless(message)}\n`);
   if (process.env.DEBUG) {
@@ -294,6 +295,12 @@ function asPackageError(error: unknown): CudnnLstmError | undefined {
   if (code !== undefined && diskCodes.has(code)) return new DiskError(messageOf(error), { cause: error });
   if (code !== undefined && dataCodes.has(code)) return new DataError(messageOf(error), { cause: error });
   return undefined;
+}
+
+/** An option is named as the command line has it. */
+function inWordsOfCommand(error: CudnnLstmError): string {
+  if (!(error instanceof OptionError)) return error.message;
+  return `--${error.option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${error.problem}`;
 }
 
 function messageOf(error: unknown): string {

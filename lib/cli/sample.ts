@@ -37,7 +37,19 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   const options = command.opts<SampleOptions>();
   // Before the checkpoint is read, so that a wrong option does not wait for it.
   const { seed } = checkSamplingOptions({ ...options, seed: options.seed ?? randomInt(2 ** 32) });
-  checkGeneration(options, options.count, 0);
+  const {
+    promptFile: _,
+    corpus: __,
+    count: _count,
+    echo,
+    separator,
+    json,
+    device,
+    threads,
+    check,
+    ...drawing
+  } = options;
+  checkGeneration(drawing, options.count, 0);
   if ([options.prompt, options.promptFile, options.corpus].filter((given) => given !== undefined).length > 1) {
     throw new UsageError('--prompt, --prompt-file and --corpus all say what to continue; give one of them.');
   }
@@ -52,7 +64,7 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     say(io.stderr, `prompt: ${JSON.stringify(prompt)}`);
   }
 
-  const pieces = begin(model, options.count, { ...options, prompt, seed, signal });
+  const pieces = begin(model, options.count, { ...drawing, prompt, seed, signal });
   if (options.json) await printJson(pieces, options.count, { seed, prompt }, io);
   else
     await printText(pieces, new TextPrinter(io.stdout, options.count, options.separator, options.echo ? prompt : ''));

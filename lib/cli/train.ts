@@ -42,6 +42,7 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
   const request: TrainingRequest = {
     corpus: command.args,
     flags: flags as Record<string, string | boolean>,
+    env: process.env,
     configFile: config,
     resume,
     signal: interrupt.signal,

@@ -13,11 +13,11 @@ import type { IdSource } from './ids';
 import type { NormalForm, Normalization } from './normalization';
 import { concatenated, heldText, type Piece, type ReadOptions, streamedText } from './pieces';
 import { FileSink, MemorySink } from './sinks';
-import { resolveSources, type Source } from './sources';
+import { type CorpusInput, isList, resolveSources, type Source } from './sources';
 import { spool, TemporaryFolder } from './temporary';
 import { nameCharacters, Vocabulary } from './vocabulary';
 
-export { bundledCorpusPath } from './sources';
+export { bundledCorpusPath, type CorpusInput, type CorpusText, isList } from './sources';
 
 export interface CorpusOptions {
   lowercase?: boolean;
@@ -105,14 +105,16 @@ const corpusChecks: Checks<CorpusOptions> = {
 };
 
 /**
- * Reads the texts that `corpora` names (see resolveSources) as one sequence of symbols. A text is never cut into windows here.
+ * Reads the texts that `corpora` gives or names as one sequence of symbols. A text is never cut into windows here.
  * Above `streamAbove` bytes in all it is encoded piece by piece into a temporary id file, so memory does not grow with it.
  *
  * @throws DataError if a text is missing, unreadable, not in its encoding, empty, of one symbol, or has characters that the given
  * vocabulary does not hold; DiskError without space for an id file; UsageError for an unknown encoding.
  */
-export async function openCorpus(corpora: readonly string[], options: CorpusOptions = {}): Promise<Corpus> {
-  const o = optionsOf<CorpusOptions>('options', options, corpusChecks);
+export async function openCorpus(corpora: CorpusInput, options: CorpusOptions = {}): Promise<Corpus> {
+  const given = optionsOf<CorpusOptions>('options', options, corpusChecks, 'openCorpus');
+  // What is in memory has no encoding left.
+  const o: CorpusOptions = isList(corpora) ? given : { ...given, encoding: 'utf8' };
   checkEncoding(o.encoding ?? 'utf8');
   const notes: string[] = [];
   const sources = await resolveSources(corpora, o.signal, (note) => notes.push(note));

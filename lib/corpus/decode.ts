@@ -237,6 +237,13 @@ export async function* readBytes(source: Source, signal?: AbortSignal): AsyncGen
     yield* source.bytes;
     return;
   }
+  if (source.stream !== undefined) {
+    for await (const piece of source.stream) {
+      signal?.throwIfAborted();
+      yield piece;
+    }
+    return;
+  }
   try {
     // An abort must not wait for a terminal or a pipe to say something.
     const { path } = source;

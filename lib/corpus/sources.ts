@@ -3,20 +3,36 @@ import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { type GlobOptions, glob } from 'tinyglobby';
-import { listOf, show, textOf } from '../arguments';
+import { fieldsOf, listOf, looking, show, textOf } from '../arguments';
 import { packageRoot } from '../device/native';
 import { DataError, UsageError } from '../errors';
+import { checkKeys } from '../nearest';
 import { alicePath } from './alice';
 import { compareNaturally, nameSome } from './names';
 
-/** One text to read: a file, or standard input. */
+/** A text that is in memory. */
+export interface CorpusText {
+  readonly text: string;
+  /** What messages call it. Default 'the text'. */
+  readonly name?: string | undefined;
+}
+
+/**
+ * What to read: a text in memory; pieces of one, which need not end at a line or a character; or files, directories, globs, `-`
+ * (standard input) and `alice`. An empty list is the tale that comes with the package.
+ */
+export type CorpusInput = CorpusText | AsyncIterable<string> | readonly string[];
+
+/** One text to read: a file, something in memory, or standard input. */
 export interface Source {
   /** The name that messages show. */
   name: string;
-  /** Undefined for standard input. */
+  /** Undefined for what is no file. */
   path?: string;
   /** What it holds, where that has been read already. */
   bytes?: readonly Uint8Array[];
+  /** What is read instead of standard input where there is no path: once, in UTF-8. */
+  stream?: AsyncIterable<Uint8Array>;
 }
 
 /** The tale that comes with the package: what is trained on when nothing else is named. */
@@ -60,12 +76,11 @@ async function filesOf(directory: string): Promise<{ texts: string[]; others: st
  * @throws DataError for a file that is not there, a directory without text, a pattern without a match.
  */
 export async function resolveSources(
-  corpora: readonly string[],
+  corpora: CorpusInput,
   signal?: AbortSignal,
   tell: (note: string) => void = () => {},
 ): Promise<Source[]> {
-  if (typeof corpora === 'string')
-    throw new UsageError(`corpus must be a list, such as ['book.txt'], not ${show(corpora)}.`);
+  if (!isList(corpora)) return [inMemory(corpora)];
   const named = listOf('corpus', corpora, textOf);
   if (named.length === 0) return [{ name: 'the bundled tale', path: bundledCorpusPath }];
   const sources: Source[] = [];
@@ -110,4 +125,55 @@ function leftOut(directory: string, others: readonly string[]): string {
     `${directory}: ${files} left out, as a directory means its ${directoryRule} that are not hidden: ${nameSome(others)} ` +
     '(name the files, or use a glob, to have them in)'
   );
+}
+
+/** Whether a corpus is a list, of whatever: what it holds is looked at by {@link resolveSources}. */
+export function isList(corpus: unknown): corpus is readonly string[] {
+  return looking('corpus', () => Array.isArray(corpus));
+}
+
+/** @throws UsageError if it is neither a text nor pieces of one. */
+function inMemory(corpus: unknown): Source {
+  if (typeof corpus !== 'object' || corpus === null) throw notCorpus(corpus);
+  const begin = looking('corpus', () => (corpus as AsyncIterable<string>)[Symbol.asyncIterator]);
+  if (typeof begin === 'function') {
+    return { name: 'the text', stream: utf8(corpus as AsyncIterable<string>, 'the text') };
+  }
+  const { text, name = 'the text' } = fieldsOf<CorpusText>('corpus', corpus, ['text', 'name']);
+  if (text === undefined) throw notCorpus(corpus);
+  checkKeys(
+    looking('corpus', () => Object.keys(corpus)),
+    ['text', 'name'],
+    'corpus',
+  );
+  return { name: textOf('name of corpus', name), stream: utf8([textOf('text of corpus', text)], name) };
+}
+
+function notCorpus(corpus: unknown): UsageError {
+  return new UsageError(
+    `corpus must be a list of files, such as ['book.txt'], { text: '…' } or an async iterable of strings, not ${show(corpus)}.`,
+  );
+}
+
+/** Pieces of a text as UTF-8; a surrogate pair may lie in two of them. @throws DataError if half of one is missing. */
+async function* utf8(pieces: Iterable<string> | AsyncIterable<string>, name: string): AsyncGenerator<Uint8Array> {
+  let held = '';
+  let done = 0;
+  const whole = (text: string) => {
+    const lone = text.search(/\p{Surrogate}/u);
+    if (lone < 0) return Buffer.from(text, 'utf8');
+    const unit = text.charCodeAt(lone).toString(16).toUpperCase();
+    throw new DataError(
+      `${name} is no well-formed text: half of a surrogate pair, U+${unit}, stands alone at index ${done + lone}; toWellFormed() replaces it`,
+    );
+  };
+  for await (const piece of pieces) {
+    if (typeof piece !== 'string') throw new UsageError(`corpus must yield strings, not ${typeof piece}.`);
+    const text = held + piece;
+    held = /[\uD800-\uDBFF]$/.test(text) ? text.slice(-1) : '';
+    const ready = text.slice(0, text.length - held.length);
+    yield whole(ready);
+    done += ready.length;
+  }
+  if (held !== '') yield whole(held);
 }

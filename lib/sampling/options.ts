@@ -8,7 +8,7 @@ export type ResolvedSampling = Required<
 >;
 
 import { type Checks, choiceOf, flagOf, listOf, optionsOf, show, signalOf, textOf } from '../arguments';
-import { UsageError } from '../errors';
+import { OptionError, UsageError } from '../errors';
 
 /** How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p, typical-p. */
 export interface SamplingOptions {
@@ -81,7 +81,7 @@ const generateChecks: Checks<GenerateOptions> = {
 
 /** {@link GenerateOptions} as plain values. @throws UsageError for a property of the wrong type. */
 export function readGenerateOptions(o: GenerateOptions): GenerateOptions {
-  return optionsOf<GenerateOptions>('options', o, generateChecks);
+  return optionsOf<GenerateOptions>('options', o, generateChecks, 'generate');
 }
 
 /** {@link SamplingOptions} with every default filled in and every range checked. */
@@ -90,12 +90,12 @@ export function checkSamplingOptions(o: SamplingOptions): ResolvedSampling {
   return {
     greedy: (o.greedy ?? false) || temperature === 0,
     temperature: temperature || 1,
-    topK: whole('top-k', o.topK ?? 0, 0, 65_536),
-    topP: above('top-p', o.topP ?? 1, 0, 1),
-    minP: within('min-p', o.minP ?? 0, 0, 1),
-    typicalP: above('typical-p', o.typicalP ?? 1, 0, 1),
-    repetitionPenalty: above('repetition-penalty', o.repetitionPenalty ?? 1, 0, 100),
-    penaltyWindow: whole('penalty-window', o.penaltyWindow ?? 64, 0, 65_536),
+    topK: whole('topK', o.topK ?? 0, 0, 65_536),
+    topP: above('topP', o.topP ?? 1, 0, 1),
+    minP: within('minP', o.minP ?? 0, 0, 1),
+    typicalP: above('typicalP', o.typicalP ?? 1, 0, 1),
+    repetitionPenalty: above('repetitionPenalty', o.repetitionPenalty ?? 1, 0, 100),
+    penaltyWindow: whole('penaltyWindow', o.penaltyWindow ?? 64, 0, 65_536),
     seed: whole('seed', o.seed ?? randomInt(2 ** 32), 0, Number.MAX_SAFE_INTEGER),
   };
 }
@@ -136,17 +136,18 @@ export function checkGeneration(o: GenerateOptions, streams: number, defaultWind
 
 function within(name: string, value: number, low: number, high: number): number {
   if (typeof value === 'number' && value >= low && value <= high) return value;
-  throw new UsageError(`${name} must be from ${low} to ${high}, not ${show(value)}.`);
+  throw new OptionError(name, `must be from ${low} to ${high}, not ${show(value)}.`);
 }
 
 function above(name: string, value: number, low: number, high: number): number {
   if (typeof value === 'number' && value > low && value <= high) return value;
-  throw new UsageError(`${name} must be above ${low} and at most ${high}, not ${show(value)}.`);
+  throw new OptionError(name, `must be above ${low} and at most ${high}, not ${show(value)}.`);
 }
 
 function whole(name: string, value: number, low: number, high: number): number {
   if (Number.isSafeInteger(value) && value >= low && value <= high) return value;
-  throw new UsageError(
-    `${name} must be a whole number from ${low} to ${high.toLocaleString('en')}, not ${show(value)}.`,
+  throw new OptionError(
+    name,
+    `must be a whole number from ${low} to ${high.toLocaleString('en')}, not ${show(value)}.`,
   );
 }

@@ -157,7 +157,8 @@ export class Models {
     // Says of a file only whether it is the same.
     const version = createHash('sha256').update(`${path} ${ino} ${size} ${mtimeMs}`).digest('hex').slice(0, 16);
     if (entry.loaded?.version === version) return entry.loaded;
-    const model = await LanguageModel.load(path, this.#options);
+    const { memory: _memory, watch: _watch, log: _log, ...options } = this.#options;
+    const model = await LanguageModel.load(path, options);
     const loaded = new Loaded(entry.name, model, new SharedSampler(model.native, model.shape), version);
     this.#options.log?.(`${entry.loaded ? 'reloaded' : 'loaded'} ${entry.name}: ${path}, ${model.deviceReason}`);
     entry.loaded?.retire();

@@ -2,11 +2,11 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { basename, isAbsolute, join, resolve } from 'node:path';
-import { type Checks, callbackOf, flagOf, listOf, optionsOf, pathOf, recordOf, signalOf, textOf } from '../arguments';
+import { type Checks, callbackOf, flagOf, optionsOf, pathOf, recordOf, signalOf } from '../arguments';
 import { type Checkpoint, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
 import { makeDirectory, toDiskError } from '../checkpoint/disk';
 import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
-import { type Corpus, openCorpus } from '../corpus/corpus';
+import { type Corpus, type CorpusInput, isList, openCorpus } from '../corpus/corpus';
 import { checkEncoding } from '../corpus/decode';
 import { corpusName } from '../corpus/names';
 import { Vocabulary } from '../corpus/vocabulary';
@@ -30,17 +30,19 @@ import { splitCorpus } from './validation';
 
 /** What to train. */
 export interface TrainingRequest {
-  /** Files, directories, globs, `-` or `alice`; none: what the configuration names, else the text that the package brings. */
-  readonly corpus?: readonly string[] | undefined;
+  /** None, or an empty list: what the configuration names, else the text that the package brings. */
+  readonly corpus?: CorpusInput | undefined;
   readonly options?: Partial<TrainingOptions> | undefined;
   /** Options as a command line gives them. */
   readonly flags?: Readonly<Record<string, string | boolean>> | undefined;
-  /** Default: the process's. */
+  /** Variables that stand for options: `CUDNN_LSTM_HIDDEN`. Default: none. */
   readonly env?: NodeJS.ProcessEnv | undefined;
   /** A JSON file of options. */
   readonly configFile?: string | undefined;
   /** Continues a run: its directory, or `true` for the `out` directory, else the newest one in runs/. */
   readonly resume?: string | boolean | undefined;
+  /** false: without a directory, so that nothing is written. Default true. */
+  readonly save?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   /** The addon's binary; see {@link DeviceRequest.nativeBinding}. */
   readonly nativeBinding?: string | undefined;
@@ -66,7 +68,7 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
   const layers = {
     flags: request.flags,
     options: request.options,
-    env: request.env ?? process.env,
+    env: request.env,
     file:
       request.configFile === undefined ? undefined : await readConfigurationFile(request.configFile, request.signal),
   };
@@ -164,13 +166,15 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
 }
 
 const requestChecks: Checks<TrainingRequest> = {
-  corpus: (what, value) => listOf(what, value, textOf),
+  // Looked at where it is read.
+  corpus: (_, value) => value as CorpusInput,
   options: recordOf,
   // What they hold is looked at with the options.
   flags: (what, value) => recordOf(what, value) as Record<string, string | boolean>,
   env: (what, value) => recordOf(what, value) as NodeJS.ProcessEnv,
   configFile: pathOf,
   resume: (what, value) => (typeof value === 'boolean' ? value : pathOf(what, value)),
+  save: flagOf,
   signal: signalOf,
   nativeBinding: pathOf,
   onNote: callbackOf,
@@ -184,25 +188,31 @@ const requestChecks: Checks<TrainingRequest> = {
  * is wrong and what to do.
  */
 export async function openTraining(given: TrainingRequest = {}, plan = false): Promise<Training> {
-  const request = optionsOf<TrainingRequest>('request', given, requestChecks);
+  const request = optionsOf<TrainingRequest>('request', given, requestChecks, 'openTraining');
   flagOf('plan', plan);
   if (request.nativeBinding !== undefined) loadNative(request.nativeBinding);
   const configured = await configureTraining(request);
   const { configuration, resumed } = configured;
   const { options } = configuration;
+  const dry = plan || request.save === false;
   const undo: (() => unknown)[] = [() => configured[Symbol.asyncDispose]()];
   try {
-    const named = request.corpus?.length ? request.corpus : configuration.corpus;
-    const sources = named ?? (resumed ? await recordedSources(resumed) : []);
-    const corpus = await openTrainingCorpus(sources, options, resumed, request.signal);
+    const { corpus: asked } = request;
+    const given = isList(asked) && asked.length === 0 ? undefined : asked;
+    const recorded = () => configuration.corpus ?? (resumed ? recordedSources(resumed) : []);
+    const input = given === undefined ? await recorded() : given;
+    const paths: readonly string[] | undefined = isList(input) ? input : undefined;
+    const corpus = await openTrainingCorpus(input, options, resumed, request.signal);
     undo.push(() => corpus.close());
     checkCorpus(corpus, options, resumed);
     const model = await createModel(corpus, options, request, resumed?.checkpoint.metadata.training?.chosenAlgorithm);
     undo.push(() => model.dispose());
     const run =
-      plan || resumed ? undefined : await createRun(options.out ?? (await newDirectory(sources)), options.lock);
+      dry || resumed
+        ? undefined
+        : await createRun(options.out ?? (await newDirectory(paths ?? corpus.sources)), options.lock);
     if (run) undo.push(() => run.close());
-    const writable = plan ? undefined : (run ?? resumed?.run);
+    const writable = dry ? undefined : (run ?? resumed?.run);
     const trainer = new Trainer({
       model,
       corpus,
@@ -212,7 +222,10 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
       signal: request.signal,
     });
     await trainer.restore();
-    await writable?.writeConfiguration({ ...recordedOptions(options), corpus: sources.map(absolute) });
+    await writable?.writeConfiguration({
+      ...recordedOptions(options),
+      ...(paths ? { corpus: paths.map(absolute) } : {}),
+    });
     return new Training(configuration, corpus, model, trainer, run ?? resumed?.run);
   } catch (error) {
     for (const step of undo.reverse()) await step();
@@ -221,7 +234,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
 }
 
 function openTrainingCorpus(
-  sources: readonly string[],
+  sources: CorpusInput,
   { lowercase, normalize, encoding, gutenberg }: TrainingOptions,
   resumed: ResumedRun | undefined,
   signal: AbortSignal | undefined,

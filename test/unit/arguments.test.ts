@@ -339,6 +339,11 @@ const entries: Record<string, Entry> = {
   'LanguageModel#gpuUsage': { good: () => [], call: () => model.gpuUsage() },
   'LanguageModel#normalize': { good: () => ['a'], call: (text) => model.normalize(text) },
   'LanguageModel#generate': { good: () => [{ length: 3 }], call: (o) => some(model.generate(o)), options: generation },
+  'LanguageModel#generateText': {
+    good: () => [{ length: 3 }],
+    call: (o) => model.generateText(o),
+    options: generation,
+  },
   'LanguageModel#generateMany': {
     good: () => [2, { length: 3 }],
     call: (n, o) => some(model.generateMany(n, o)),
@@ -400,6 +405,11 @@ const entries: Record<string, Entry> = {
     good: () => [{ corpus: ['text.txt'], options: { ...small, out: `out-${runs++}` } }, true],
     call: async (request, plan) => (await library.openTraining(request, plan)).dispose(),
     options: ['flags', 'env', 'configFile', 'resume', 'signal', 'nativeBinding', 'onNote'],
+  },
+  train: {
+    good: () => [{ corpus: ['text.txt'], ...small, out: false }],
+    call: async (request) => (await library.train(request)).dispose(),
+    options: ['configFile', 'resume', 'signal', 'nativeBinding', 'onNote'],
   },
   'Trainer#restore': { good: () => [], call: () => new Trainer(parts() as never).restore() },
   Trainer: { good: () => [parts()], call: (given) => new Trainer(given), options: ['run', 'resume', 'signal'] },

@@ -117,7 +117,7 @@ describe('nearest', () => {
   it('knows synonyms of options that there are, none of which is an option itself', () => {
     const later = ['from', 'resume', 'window', 'length', 'temperature', 'prompt', 'prompt-file', 'count', 'greedy'];
     const known = new Set([...optionNames.map((name) => flagOf(name).slice(2)), ...later]);
-    for (const name of ['top-p', 'repetition-penalty', 'stop']) known.add(name);
+    for (const name of ['top-p', 'repetition-penalty', 'stop', 'corpus']) known.add(name);
     for (const [synonym, meanings] of Object.entries(optionSynonyms)) {
       for (const meaning of meanings) expect(known).toContain(meaning);
       expect(meanings).not.toContain(synonym);

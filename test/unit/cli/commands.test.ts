@@ -170,7 +170,7 @@ describe('sample', () => {
   });
 
   it.each([
-    [['--temperature', '-1'], 2, 'temperature must be from 0 to 100'],
+    [['--temperature', '-1'], 2, '--temperature must be from 0 to 100'],
     [['--temperature', 'hot'], 2, "--temperature takes a number, not 'hot'"],
     [['--temprature', '1'], 2, 'did you mean --temperature'],
     [['--count', '0'], 2, 'count must be'],

@@ -318,8 +318,9 @@ describe('standard input and pipes', () => {
   const script = `
     const { openCorpus } = require(${JSON.stringify(compiled('index.js'))});
     const [sources, options] = JSON.parse(process.argv[1]);
-    const signal = options.abortAfter ? AbortSignal.timeout(options.abortAfter) : undefined;
-    openCorpus(sources, { ...options, signal }).then(
+    const { abortAfter, ...given } = options;
+    const signal = abortAfter ? AbortSignal.timeout(abortAfter) : undefined;
+    openCorpus(sources, { ...given, signal }).then(
       (corpus) => {
         const { ids, length, sha256, vocabulary } = corpus;
         console.log(JSON.stringify({ text: length < 100 ? vocabulary.decode(ids.read(0, length)) : undefined, length, sha256, sources: corpus.sources }));

@@ -17,12 +17,12 @@ describe('checkSamplingOptions', () => {
   it.each([
     [{ temperature: -1 }, 'temperature must be from 0 to 100, not -1'],
     [{ temperature: Number.NaN }, 'temperature'],
-    [{ topK: 1.5 }, 'top-k must be a whole number'],
-    [{ topP: 0 }, 'top-p must be above 0 and at most 1, not 0'],
-    [{ topP: 1.1 }, 'top-p'],
-    [{ minP: 2 }, 'min-p'],
-    [{ repetitionPenalty: 0 }, 'repetition-penalty'],
-    [{ penaltyWindow: -1 }, 'penalty-window'],
+    [{ topK: 1.5 }, 'topK must be a whole number'],
+    [{ topP: 0 }, 'topP must be above 0 and at most 1, not 0'],
+    [{ topP: 1.1 }, 'topP'],
+    [{ minP: 2 }, 'minP'],
+    [{ repetitionPenalty: 0 }, 'repetitionPenalty'],
+    [{ penaltyWindow: -1 }, 'penaltyWindow'],
     [{ seed: -1 }, 'seed'],
     [{ seed: 2 ** 53 }, 'seed'],
   ])('refuses %p', (options, message) => {
