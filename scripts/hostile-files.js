@@ -44,7 +44,7 @@ const kinds = {
     endless: true,
   },
   directory: { put: (place) => fs.mkdirSync(place) },
-  'link to a directory': { put: link(os.tmpdir()), huge: true },
+  'link to a directory': { put: link(__dirname) },
   'link to nothing': { put: link('/nowhere/at all') },
   'link to itself': { put: (place) => fs.symlinkSync(place, place) },
   socket: {
@@ -139,7 +139,7 @@ const places = {
   'info RUN, best': member('best', [0, 3], ({ run }) => ['info', run]),
   'sample RUN, best': member('best', [0, 3], ({ run }) => ['sample', run, '--length', '5', ...device]),
   'train --resume RUN, best': member('best', [0, 3], resume),
-  'train --resume RUN, latest': member('latest', [0, 5], resume),
+  'train --resume RUN, latest': member('latest', [0, 3], resume),
   'train --resume RUN, lock': member('lock', [0, 5], resume),
   'train --resume RUN, metrics.jsonl': member('metrics.jsonl', [0, 5], resume),
   'train --resume RUN, config.json': member('config.json', [3], ({ run }) => [
@@ -197,7 +197,14 @@ function execute(args, { cwd, enough = false }) {
           .filter((line) => line !== '')
           .map((line) => JSON.parse(line)),
       );
-      resolve({ code, signal, stdout, stderr, megabytes: used.peak / 2 ** 20, milliseconds: used.processor });
+      resolve({
+        code,
+        signal,
+        stdout,
+        stderr,
+        megabytes: used.peak / 2 ** 20,
+        milliseconds: used.processor ?? Number.NaN,
+      });
     });
   });
 }

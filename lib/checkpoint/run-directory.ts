@@ -108,7 +108,8 @@ export class RunDirectory implements AsyncDisposable {
     await makeDirectory(directory);
     const run = new RunDirectory(directory, lock ? await DirectoryLock.take(directory) : undefined);
     try {
-      await bestCheckpoint(directory); // What cannot be a pointer is refused now, not after an epoch's work.
+      // What cannot be a pointer is refused now, not after an epoch's work.
+      for (const pointer of ['best', 'latest']) await readPointer(join(directory, pointer));
       for (const name of await readdir(directory)) {
         if (isTemporary(name)) await unlink(join(directory, name)).catch(() => {});
       }

@@ -252,8 +252,8 @@ export async function* readBytes(source: Source, signal?: AbortSignal): AsyncGen
   } catch (error) {
     signal?.throwIfAborted();
     if (error instanceof FileProblem) throw unreadable(source.name, error);
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'EACCES' || code === 'EPERM' || code === 'EISDIR' || code === 'EIO') {
+    const { code, message, syscall } = error as NodeJS.ErrnoException;
+    if (code !== undefined && syscall !== undefined) {
       throw new DataError(`cannot read ${source.name}: ${message}`, { cause: error });
     }
     throw error;
