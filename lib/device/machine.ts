@@ -24,7 +24,7 @@ export interface MachineInfo {
 /**
  * Looks at this machine. What cannot be had is said in the answer.
  *
- * @param request With `check: true` the GPU's self-check is made, whatever is remembered.
+ * @param options With `check: true` the GPU's self-check is made, whatever is remembered.
  * @throws UsageError on a device or number of threads that there cannot be.
  */
 export async function inspectMachine(options: DeviceRequest = {}): Promise<MachineInfo> {
