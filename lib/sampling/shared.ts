@@ -78,9 +78,10 @@ export class SharedSampler {
 
   /** Texts that are being drawn, or wait for their prompt to be fed. */
   get active(): number {
-    let waiting = 0;
-    for (const prompt of this.#prompts) waiting += prompt.streams.length;
-    return this.#streams.size + waiting;
+    let count = 0;
+    for (const stream of this.#streams) if (!stream.ended) count++;
+    for (const { streams } of this.#prompts) for (const stream of streams) if (!stream.ended) count++;
+    return count;
   }
 
   /** Ids of prompts that were computed: those of a known beginning are not. */
@@ -134,10 +135,11 @@ export class SharedSampler {
     if (this.#prompts.size === 0) return false;
     const began = performance.now();
     for (const prompt of [...this.#prompts]) {
-      this.#prompts.delete(prompt);
       prompt.streams = prompt.streams.filter((stream) => !stream.ended);
+      if (prompt.streams.length > 0) await this.#feedPiece(prompt);
+      // Behind the others, or out.
+      this.#prompts.delete(prompt);
       if (prompt.streams.length === 0) continue;
-      await this.#feedPiece(prompt);
       if (!prompt.fed) this.#prompts.add(prompt);
       else for (const stream of prompt.streams) this.#streams.add(stream.begin(prompt));
       if (performance.now() - began > chunkMilliseconds) break;
@@ -386,6 +388,7 @@ class Stream {
       }
     } finally {
       this.ended = true;
+      this.#wake(); // The next round lets go of it.
       closed();
     }
   }

@@ -44,13 +44,13 @@ const heartbeat = 15_000;
  * @throws UsageError where others could reach the server without a key; the system's error if it cannot listen there.
  */
 export async function serveModels(paths: readonly string[], options: ServeOptions = {}): Promise<ModelServer> {
-  const { host = '127.0.0.1', port = 8080 } = options;
+  const { host = '127.0.0.1', port = 8080, key, hosts: _, origins: __, limits: ___, grace, ...ofModels } = options;
   if (!isLoopback(host) && !options.key) {
     throw new UsageError(
       `At ${host} others can reach the server: a key is needed (--key-file FILE, or CUDNN_LSTM_KEY).`,
     );
   }
-  const models = new Models(paths, options);
+  const models = new Models(paths, ofModels);
   const app = new App(models, options);
   const server = createServer((request, response) => {
     // A connection that becomes idle while the server closes would keep it open.

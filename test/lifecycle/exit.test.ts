@@ -34,10 +34,10 @@ it(`${each} times by process.exit(), the end of a worker, and two Ctrl-C, whatev
     ways: ['process.exit', 'worker', 'two Ctrl-C'],
   });
   expect(Object.values(ways).every((way) => way.ended === each)).toBe(true);
-}, 600_000);
+});
 
 const short = long ? 170 : 17;
-it(`${short} times between and in short calls`, () => repeat(short, async () => void (await exit('short'))), 600_000);
+it(`${short} times between and in short calls`, () => repeat(short, async () => void (await exit('short'))));
 
 const slow = long ? 30 : 3;
 it(`${slow} times in a long step, most of which is not computed any more`, async () => {
