@@ -90,7 +90,7 @@ it('have each file once, though links lead to it again', async () => {
 
 it('are a list: a name alone is refused, not read letter by letter', async () => {
   await expect(resolveSources('a.txt' as never)).rejects.toThrow(
-    "corpus must be a list, such as ['book.txt'], not 'a.txt'",
+    "corpus must be a list of files, such as ['book.txt'], { text: '…' } or an async iterable of strings, not 'a.txt'",
   );
 });
 
