@@ -58,7 +58,11 @@ function fromBelow(low: number, high: number, placeholder: string, help: string,
 
 function choice<const C extends readonly [string, ...string[]]>(choices: C, help: string, resume: Resume) {
   const expects = choices.length === 1 ? choices[0] : `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}`;
-  return { schema: z.enum(choices), expects, placeholder: choices.join('|'), help, fromText: text, resume };
+  // Where the names are too long for a column of the help, the help says them.
+  const joined = choices.join('|');
+  const said =
+    joined.length <= 30 ? { placeholder: joined, help } : { placeholder: 'name', help: `${help}: ${expects}` };
+  return { schema: z.enum(choices), expects, ...said, fromText: text, resume };
 }
 
 function toggle(help: string, resume: Resume) {
