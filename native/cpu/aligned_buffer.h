@@ -71,7 +71,10 @@ class AlignedBuffer {
     const auto start = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t page = page_size(0);
     const std::uintptr_t begin = round_up(start, page), end = (start + count * sizeof(T)) / page * page;
-    if (begin < end) madvise(memory + (begin - start), end - begin, MADV_DONTNEED);
+    if (begin >= end) return;
+    // Or the kernel would fill the gaps of a huge page again, by its own thread and at its own time.
+    madvise(memory + (begin - start), end - begin, MADV_NOHUGEPAGE);
+    madvise(memory + (begin - start), end - begin, MADV_DONTNEED);
 #endif
   }
 
