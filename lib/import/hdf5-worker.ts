@@ -4,6 +4,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Hdf5Contents, Hdf5Request, Hdf5Tensor, Hdf5Writing } from './hdf5';
+import { isMissing } from './optional-package';
 
 const deepest = 12;
 const mostObjects = 20_000;
@@ -107,7 +108,6 @@ void (async () => {
       );
     }
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    parentPort?.postMessage({ error: message, missing: code === 'ERR_MODULE_NOT_FOUND' });
+    parentPort?.postMessage({ error: (error as Error).message, missing: isMissing(error) });
   }
 })();

@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { packageRoot } from '../device/native';
-import { CudnnLstmError, exitCodes } from '../errors';
 import { Refusal } from './bounds';
+import { missingPackage } from './optional-package';
 
 export interface Hdf5Request {
   bytes: Uint8Array;
@@ -84,13 +84,7 @@ async function inThread<Answer extends object>(
       worker.on('exit', () => reject(new Refusal('it is a damaged HDF5 file (its reader ended)')));
     });
     if (!('error' in answer)) return answer;
-    if (answer.missing) {
-      throw new CudnnLstmError(
-        'ERR_MISSING_PACKAGE',
-        'Keras files are HDF5, for which the optional package h5wasm is needed, and it is not installed: npm install h5wasm',
-        exitCodes.runtime,
-      );
-    }
+    if (answer.missing) throw missingPackage('Keras files are HDF5', 'h5wasm');
     throw new Refusal(`it is a damaged HDF5 file (${answer.error})`);
   } finally {
     abandon?.();

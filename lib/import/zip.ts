@@ -1,7 +1,7 @@
-/** Zip archives in memory: names and, when asked for, contents. Nothing is written anywhere. */
+/** Zip archives in memory, read by the optional package yauzl: names and, when asked for, contents. Nothing is written anywhere. */
 import type { Entry, ZipFile } from 'yauzl';
-import * as yauzl from 'yauzl';
 import { largestFile, Refusal } from './bounds';
+import { isMissing, missingPackage } from './optional-package';
 
 const mostEntries = 20_000;
 
@@ -15,8 +15,11 @@ export class ZipArchive {
     this.#entries = entries;
   }
 
-  /** @throws Refusal if the bytes are no zip archive, or name a file twice. */
+  /** @throws Refusal if the bytes are no zip archive, or name a file twice; CudnnLstmError `ERR_MISSING_PACKAGE` without yauzl. */
   static async open(bytes: Buffer): Promise<ZipArchive> {
+    const yauzl = await import('yauzl').catch((error) => {
+      throw isMissing(error) ? missingPackage("PyTorch's and Keras' files are zip archives", 'yauzl') : error;
+    });
     const entries = new Map<string, Entry>();
     try {
       const zip = await yauzl.fromBufferPromise(bytes, { lazyEntries: true, strictFileNames: false });

@@ -51,3 +51,8 @@ it('says things in plain English', () => {
   );
   expect(lines(mannered, all, ['test/unit/rules.test.ts'])).toEqual([]);
 });
+
+it('holds no mark of a conflict that a merge left', () => {
+  const all = files('**/*.{ts,mts,js,cjs,mjs,json,md,cpp,h,cu,inl,sh,py,txt,html,css}', '.ci/run');
+  expect(lines(/^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)( |$)/, all)).toEqual([]);
+});
