@@ -37,6 +37,11 @@ it('no test looks at the clock: on a busy machine it would fail', () => {
   expect(lines(clock, files('test/**/*.{ts,js}'), except)).toEqual([]);
 });
 
+it('no test measures memory by maxRSS, which a child has from its parent', () => {
+  const except = ['test/unit/rules.test.ts', 'test/fixtures/peak-memory.js'];
+  expect(lines(/maxRSS/, files('{test,scripts,bench}/**/*.{ts,js}'), except)).toEqual([]);
+});
+
 it('no test has a time limit of its own: jest.config.js has one that ends what hangs', () => {
   const limit = /^\s*\}, [\d_]{4,}\);|^\s*[\d_]{5,},$|\btimeout: [\d_]|jest\.setTimeout/;
   expect(lines(limit, files('test/**/*.test.ts'), ['test/unit/rules.test.ts'])).toEqual([]);

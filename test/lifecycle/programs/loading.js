@@ -5,6 +5,7 @@
  * ROOT: of the package, whose dist/ is used.
  */
 const { join } = require('node:path');
+const { peakMemory } = require('../../fixtures/peak-memory');
 
 const uses = {
   nothing: () => {},
@@ -17,7 +18,7 @@ const uses = {
   score: (model) => model.score('abacab'),
   'score-streams': (model) => model.score('abacab'.repeat(8), { streams: 5 }),
 };
-const peak = () => process.resourceUsage().maxRSS / 1024;
+const peak = () => peakMemory() / 2 ** 20;
 
 async function main(root, path, use) {
   const { LanguageModel } = require(join(root, 'dist'));

@@ -154,11 +154,12 @@ async function loadApart(
     '-e',
     `
     const { loadCheckpoint } = require(${JSON.stringify(compiled('index.js'))});
-    const before = process.resourceUsage().maxRSS;
+    const { peakMemory } = require(${JSON.stringify(join(__dirname, '..', '..', 'fixtures', 'peak-memory'))});
+    const before = peakMemory();
     const began = process.cpuUsage();
     const milliseconds = () => { const { user, system } = process.cpuUsage(began); return (user + system) / 1000; };
     loadCheckpoint(process.argv[1]).then(() => ({ code: 'loaded', message: '' }), (error) => error).then(({ code, message }) =>
-      console.log(JSON.stringify({ code, message, grown: 1024 * (process.resourceUsage().maxRSS - before), milliseconds: milliseconds() })));
+      console.log(JSON.stringify({ code, message, grown: peakMemory() - before, milliseconds: milliseconds() })));
     `,
     file,
   ]);
