@@ -115,6 +115,8 @@ export class CharacterModel {
   /** Of the straight line in place of the sigmoid; 0: the sigmoid. */
   readonly #slope: number;
   readonly #gates: Float32Array;
+  /** Before it is read the state is set to zero; -1: no symbol. */
+  readonly #resetId: number;
 
   /**
    * @param bytes Of a checkpoint, a safetensors file.
@@ -155,6 +157,7 @@ export class CharacterModel {
     if (slope === undefined)
       throw new Error(`the checkpoint's gates are ${model.gateActivation}, which this code does not know`);
     this.#slope = slope;
+    this.#resetId = model.resetId ?? -1;
     this.#scalar = model.input === 'scalar';
     this.#embedding = model.input === 'embedding' ? tensor('embedding.weight') : undefined;
     const rows = 4 * this.hidden;
@@ -203,6 +206,7 @@ export class CharacterModel {
     const H = this.hidden;
     const gates = this.#gates;
     const slope = this.#slope;
+    if (id === this.#resetId) for (const part of [...h, ...c]) part.fill(0);
     let below: Float32Array | undefined;
     for (const [l, layer] of this.#layers.entries()) {
       gates.set(layer.bias);

@@ -131,6 +131,7 @@ const metadataSchema = z.strictObject({
     embedding: z.number().int().min(0).max(65_536),
     dropout: z.number().min(0).lt(1),
     gateActivation: z.enum(gateActivations).optional(),
+    resetId: z.number().int().min(0).max(65_535).optional(),
   }),
   corpus: z.looseObject({ name: z.string().max(1000), sha256: z.string().max(128).optional() }).optional(),
   configuration: z.record(z.string(), z.unknown()),
@@ -208,7 +209,9 @@ async function decodeMetadata(path: string, encoded: Record<string, string>): Pr
   } catch (error) {
     refuse((error as Error).message, error);
   }
-  const { input, embedding } = metadata.model;
+  const { input, embedding, resetId = 0 } = metadata.model;
+  if (resetId >= metadata.vocabulary.length)
+    refuse(`its model begins anew at a symbol ${resetId} that it does not have`);
   if ((input === 'embedding') !== embedding > 0) refuse(`its input is ${input}, with an embedding of ${embedding}`);
   return others.length > 0 ? { ...metadata, others: Object.fromEntries(others) } : metadata;
 }

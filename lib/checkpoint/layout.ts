@@ -27,9 +27,13 @@ export function checkShape(shape: ModelShape): ModelShape {
       throw new UsageError(`${what} must be a number from 0 to below 1, not ${show(value)}.`);
     },
     gateActivation: (what, value) => choiceOf(what, value, gateActivations),
+    resetId: (what, value) => wholeOf(what, value, 0, 65_535),
   });
   for (const name of ['vocabulary', 'layers', 'hidden', 'input', 'embedding', 'dropout'] as const) {
     if (checked[name] === undefined) throw new UsageError(`shape must say ${name}.`);
+  }
+  if (checked.resetId !== undefined && checked.resetId >= checked.vocabulary) {
+    throw new UsageError(`resetId must be the id of one of ${checked.vocabulary} symbols, not ${checked.resetId}.`);
   }
   return checked;
 }

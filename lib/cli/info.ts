@@ -141,10 +141,11 @@ function checkpointLines(info: CheckpointInfo, run: Run | undefined): string[] {
   const { model } = info;
   const coding = model.input === 'embedding' ? `embedding of ${model.embedding}` : model.input;
   const gates = (model.gateActivation ?? 'sigmoid') === 'sigmoid' ? '' : `, gates ${model.gateActivation}`;
+  const anew = model.resetId === undefined ? '' : ', single lines';
   const lines = [
     ...(run ? runLines(run, info) : []),
     `${info.path} (${info.bytes.toLocaleString('en')} bytes, written by cudnn-lstm ${info.version})`,
-    `model:          LSTM, ${model.layers} × ${model.hidden}, input ${coding}, dropout ${model.dropout}${gates}`,
+    `model:          LSTM, ${model.layers} × ${model.hidden}, input ${coding}, dropout ${model.dropout}${gates}${anew}`,
     `parameters:     ${info.parameters.toLocaleString('en')}`,
     `vocabulary:     ${info.vocabulary.length} symbols: ${JSON.stringify(info.vocabulary.slice(0, 200).join(''))}${info.vocabulary.length > 200 ? ' …' : ''}`,
     `normalisation:  ${normalizationText(info.normalization)}`,

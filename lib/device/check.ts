@@ -26,10 +26,7 @@ const defaultPatience = 60;
  * @throws DeviceError if a GPU was asked for by name and fails.
  */
 export async function chooseCheckedDevice(request: DeviceRequest, subject?: CheckSubject): Promise<DeviceChoice> {
-  const { gateActivation = 'sigmoid' } = subject?.shape ?? {};
-  const cpuOnly =
-    gateActivation === 'sigmoid' ? undefined : `cuDNN has sigmoid gates only, and the model's are ${gateActivation}`;
-  const choice = await chooseDevice(request, undefined, undefined, cpuOnly);
+  const choice = await chooseDevice(request, undefined, undefined, cpuOnly(subject));
   if (choice.device === 'cpu' || !wantsCheck(request)) return choice;
   const report = await checkDevice(choice, request, { subject });
   if (report.passed) return choice;
@@ -43,6 +40,15 @@ export async function chooseCheckedDevice(request: DeviceRequest, subject?: Chec
   request.onNote?.(`self-check: the GPU failed, so the CPU is used: ${report.summary}`);
   request.onNote?.(`self-check: ${advice}; --no-check uses the GPU all the same, --device cpu ends this message`);
   return chosenCpu(request, `the GPU failed its self-check: ${report.summary}`);
+}
+
+/** Why no GPU can run a model; undefined where one can. */
+function cpuOnly(subject: CheckSubject | undefined): string | undefined {
+  const { gateActivation = 'sigmoid', resetId } = subject?.shape ?? {};
+  if (gateActivation !== 'sigmoid') return `cuDNN has sigmoid gates only, and the model's are ${gateActivation}`;
+  return resetId === undefined
+    ? undefined
+    : 'cuDNN cannot begin anew within a sequence, as a model of single lines does at every line';
 }
 
 /** What is remembered of a GPU that was chosen; undefined where its next use will check it. */

@@ -41,6 +41,11 @@ export interface NativeModelSpec {
   dropout: number;
   /** Default 'sigmoid'. A GPU has no other. */
   gateActivation?: GateActivation | undefined;
+  /**
+   * Before this symbol is read the state is set to zero, in training, scoring and sampling alike: of a model of single lines, the line
+   * break. Default: none. A GPU cannot do it.
+   */
+  resetId?: number | undefined;
   /** A non-negative safe integer; keys initialisation and dropout masks. */
   seed: number;
 }

@@ -164,6 +164,8 @@ export function onnxFile(metadata: CheckpointMetadata, weights: Weights): readon
     // 'last': feed windows of seqLength from zero state, one for each character.
     target: metadata.target,
     seqLength: String(metadata.seqLength),
+    // Before this id is fed, h and c are to be zero: the graph does not do it.
+    ...(model.resetId === undefined ? {} : { resetId: String(model.resetId) }),
   };
   for (const [key, text] of Object.entries(properties)) file.bytes(14, new Message().bytes(1, key).bytes(2, text));
   const size = file.parts.reduce((sum, part) => sum + part.length, 0);

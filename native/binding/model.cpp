@@ -82,6 +82,7 @@ ModelSpec to_spec(const Napi::Object& object) {
   spec.dropout = static_cast<float>(dropout);
   spec.seed = get_uint64(object, "seed");
   if (!object.Get("gateActivation").IsUndefined()) spec.gates = to_gates(get_string(object, "gateActivation"));
+  spec.reset_symbol = get_int(object, "resetId", 0, spec.vocabulary - 1, -1);
   return spec;
 }
 

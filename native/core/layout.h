@@ -29,6 +29,9 @@ struct ModelSpec {
   float dropout;       // after every layer: between layers and above the top one; 0 <= dropout < 1
   std::uint64_t seed;  // of initialisation and dropout masks
   GateActivation gates = GateActivation::sigmoid;
+  // Before this symbol is read, h and c of every layer are set to zero, in training too: what follows it knows nothing
+  // of what came before. -1: none. Of models of single lines, the line break; cuDNN cannot do it.
+  int reset_symbol = -1;
   int input_size() const {  // features into layer 0
     return coding == InputCoding::scalar ? 1 : coding == InputCoding::onehot ? vocabulary : embedding;
   }

@@ -89,6 +89,7 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
       }
     }
   }
+  find_resets();
   if (spec_.coding != InputCoding::onehot) ensure(inputs_, all * input_stride_);
   const std::size_t pair_logits = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
   output_chunk_ = static_cast<int>(std::max<std::size_t>(kLogitsBytes / (pair_logits * sizeof(float)), team_.size()));
@@ -106,6 +107,22 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
     }
   }
   weights_.prepare_lanes(pass_.partition, pass_.gradient, lean(), [this] { return stopped(); });
+}
+
+// Which lanes are reset before which step, and the rows that the first step starts from.
+void CpuBackend::find_resets() {
+  if (spec_.reset_symbol < 0) return;
+  resets_.assign(pairs(), 0);
+  for (int step = 0; step < pass_.steps; ++step)
+    for (int b = 0; b < pass_.batch; ++b) {
+      if (pass_.ids[static_cast<std::size_t>(step) * pass_.batch + b] != spec_.reset_symbol) continue;
+      resets_[static_cast<std::size_t>(step) * pass_.blocks + b / kLanes] |= 1u << (b % kLanes);
+    }
+  for (int l = 0; l < spec_.layers; ++l) {
+    ensure(layers_[l].h_reset, static_cast<std::size_t>(pairs()) * unit_stride_);
+    ensure(layers_[l].c_reset, static_cast<std::size_t>(pairs()) * unit_stride_);
+    for (int block = 0; block < pass_.blocks; ++block) reset_lanes(l, 0, block, 0, units_padded_);
+  }
 }
 
 void CpuBackend::end_pass(LaneState& to) const {
@@ -297,7 +314,8 @@ std::size_t CpuBackend::host_bytes() const {
                       evaluation_state_.data.bytes() + stream_lanes_.data.bytes() + sequence_scratch_.bytes() +
                       (stream_rows_.size() + evaluation_rows_.size()) * sizeof(float);
   for (const LayerActivations& layer : layers_) {
-    total += layer.gates.bytes() + layer.c.bytes() + layer.h.bytes() + layer.dropped.bytes() + layer.keep.bytes();
+    total += layer.gates.bytes() + layer.c.bytes() + layer.h.bytes() + layer.dropped.bytes() + layer.keep.bytes() +
+             layer.c_reset.bytes() + layer.h_reset.bytes();
   }
   for (const auto& panel : panels_) total += panel.bytes();
   return total;

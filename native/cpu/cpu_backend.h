@@ -26,7 +26,17 @@ struct LayerActivations {
   AlignedBuffer<float> h;             // as c
   AlignedBuffer<float> dropped;       // [T][blocks][unit_stride]: h after dropout
   AlignedBuffer<std::uint16_t> keep;  // [T][blocks][units_padded]: the masks
+  // [T][blocks][unit_stride]: where a pair has lanes to reset, what it starts from: c and h, those lanes zero.
+  AlignedBuffer<float> c_reset, h_reset;
 };
+
+// Sets lanes of [units][16] to zero, a bit for each.
+inline void clear_lanes(float* rows, int units, unsigned lanes) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if ((lanes >> lane & 1) == 0) continue;
+    for (int unit = 0; unit < units; ++unit) rows[unit * kLanes + lane] = 0.0f;
+  }
+}
 
 // h and c of every layer, [layers][2][blocks][unit_stride], for `batch` sequences.
 struct LaneState {
@@ -79,6 +89,7 @@ class CpuBackend final : public Backend {
   };
 
   void begin_pass(const Pass& pass, const LaneState* from);
+  void find_resets();
   void end_pass(LaneState& to) const;
   void run_team(const std::function<void(int)>& work);
   // Large, and only sampled from or scored so far: see Weights.
@@ -91,6 +102,7 @@ class CpuBackend final : public Backend {
   bool gave_up() const { return stopped_.load(std::memory_order_relaxed); }
 
   // cpu_forward.cpp
+  void reset_lanes(int layer, int step, int block, int first_unit, int last_unit);
   void encode_input(int thread);
   void forward(int thread);
   void forward_layer(int thread, int layer);
@@ -144,6 +156,19 @@ class CpuBackend final : public Backend {
   float* unit_row(AlignedBuffer<float>& buffer, int step, int block) {
     return buffer.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * unit_stride_;
   }
+  // A bit for each lane whose state is zero before the step.
+  unsigned resets(int step, int block) const {
+    return resets_.empty() ? 0 : resets_[static_cast<std::size_t>(step) * pass_.blocks + block];
+  }
+  // What a step starts from.
+  float* h_before(int layer, int step, int block) {
+    LayerActivations& activations = layers_[layer];
+    return unit_row(resets(step, block) != 0 ? activations.h_reset : activations.h, step, block);
+  }
+  float* c_before(int layer, int step, int block) {
+    LayerActivations& activations = layers_[layer];
+    return unit_row(resets(step, block) != 0 ? activations.c_reset : activations.c, step, block);
+  }
   std::uint16_t* keep(int layer, int step, int block) {
     return layers_[layer].keep.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * units_padded_;
   }
@@ -181,6 +206,7 @@ class CpuBackend final : public Backend {
   const std::atomic<bool>* stop_ = nullptr;
   std::atomic<bool> stopped_{false};  // one thread saw it set: what others computed from there on is of no use
   std::vector<LayerActivations> layers_;
+  std::vector<std::uint16_t> resets_;         // [T][blocks]; empty where the model has no reset symbol
   AlignedBuffer<float> inputs_;               // [T][blocks][in][16]: scalar and embedded input
   AlignedBuffer<float> input_gradients_;      // as inputs_, embedding only
   AlignedBuffer<float> outputs_gradient_;     // [T][blocks][unit_stride]: gradient to the output of the layer at work

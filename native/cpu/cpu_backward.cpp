@@ -105,7 +105,7 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
         stage.units = end - unit;
         stage.slope = spec_.gate_slope();
         stage.gates = gates(layer, step, block) + 4 * at;
-        stage.c_before = unit_row(activations.c, step, block) + at;
+        stage.c_before = c_before(layer, step, block) + at;
         stage.c = unit_row(activations.c, step + 1, block) + at;
         stage.dh_above = from_above ? unit_row(outputs_gradient_, step, block) + at : nullptr;
         stage.dh_recurrent = last ? nullptr : c[i] + at;
@@ -114,6 +114,11 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
           stage.keep = keep(layer, step, block) + unit;
         }
         stage.keep_scale = 65536.0f / static_cast<float>(threshold);
+        if (const unsigned lanes = last ? 0 : resets(step + 1, block); lanes != 0) {
+          // Nothing of what the next tick did depends on this one.
+          clear_lanes(c[i] + at, end - unit, lanes);
+          clear_lanes(stage.dc, end - unit, lanes);
+        }
         kernels_.gate_backward(stage);
       }
     }
@@ -177,7 +182,7 @@ void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int las
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
     if (scalar) products[0].scalar.push_back(input_block(step, block));
     if (recurrent != nullptr) {
-      recurrent->x.push_back(unit_row(layers_[layer].h, step, block));
+      recurrent->x.push_back(h_before(layer, step, block));
     }
     if (input != nullptr) {
       input->x.push_back(output       ? layer_output(spec_.layers - 1, step, block)

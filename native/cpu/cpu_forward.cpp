@@ -1,6 +1,7 @@
 // The forward half of a step. Each thread runs through its own domain (partition.h); the team meets where one thread's
 // output is another's input.
 #include <algorithm>
+#include <cstring>
 
 #include "core/random.h"
 #include "cpu/cpu_backend.h"
@@ -59,6 +60,23 @@ void CpuBackend::forward_layer(int thread, int layer) {
   }
 }
 
+// Before a step: what the units of a layer start from, where a lane is to be reset. The rows themselves stay: the layer
+// above, and the step before in the backward half, read them.
+void CpuBackend::reset_lanes(int layer, int step, int block, int first_unit, int last_unit) {
+  const unsigned lanes = resets(step, block);
+  if (lanes == 0) return;
+  LayerActivations& activations = layers_[layer];
+  const std::size_t at = static_cast<std::size_t>(first_unit) * kLanes;
+  const int units = last_unit - first_unit;
+  const auto copy = [&](AlignedBuffer<float>& from, AlignedBuffer<float>& to) {
+    float* rows = unit_row(to, step, block) + at;
+    std::memcpy(rows, unit_row(from, step, block) + at, static_cast<std::size_t>(units) * kLanes * sizeof(float));
+    clear_lanes(rows, units, lanes);
+  };
+  copy(activations.h, activations.h_reset);
+  copy(activations.c, activations.c_reset);
+}
+
 // gates = bias + W_ih x for the domain's units and steps [first_step, last_step).
 void CpuBackend::input_products(const Domain& domain, int layer, int first_step, int last_step) {
   const LayerWeights& weights = weights_.layers()[layer];
@@ -105,7 +123,7 @@ void CpuBackend::forward_tick(const Domain& domain, int layer, int step) {
     const float* b[kMaxBlocks];
     float* c[kMaxBlocks];
     for (int i = 0; i < count; ++i) {
-      b[i] = unit_row(activations.h, step, first + i);
+      b[i] = h_before(layer, step, first + i);
       c[i] = gates(layer, step, first + i);
     }
     for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
@@ -118,7 +136,7 @@ void CpuBackend::forward_tick(const Domain& domain, int layer, int step) {
         stage.units = end - unit;
         stage.slope = spec_.gate_slope();
         stage.gates = c[i] + 4 * at;
-        stage.c_before = unit_row(activations.c, step, block) + at;
+        stage.c_before = c_before(layer, step, block) + at;
         stage.c = unit_row(activations.c, step + 1, block) + at;
         stage.h = unit_row(activations.h, step + 1, block) + at;
         if (pass_.dropout) {
@@ -131,6 +149,7 @@ void CpuBackend::forward_tick(const Domain& domain, int layer, int step) {
           stage.keep_scale = 65536.0f / static_cast<float>(threshold);
         }
         kernels_.gate_forward(stage);
+        if (step + 1 < pass_.steps) reset_lanes(layer, step + 1, block, unit, end);
       }
     }
   }

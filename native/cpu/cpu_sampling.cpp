@@ -120,7 +120,11 @@ void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread,
     if (!stopped()) {
       const float* h = step == 0 ? state : out + (step - 1) * hidden;
       float* to = gates + step * padded + row;
-      kernels_.matrix_vector(weights.recurrent_panels.panel(4 * begin), rows, spec_.hidden, h, to, to);
+      if (sequence.ids[static_cast<std::size_t>(step) * sequence.streams] == spec_.reset_symbol) {
+        std::fill(c + begin, c + end, 0.0f);
+      } else {
+        kernels_.matrix_vector(weights.recurrent_panels.panel(4 * begin), rows, spec_.hidden, h, to, to);
+      }
       kernels_.gate_single(end - begin, spec_.gate_slope(), to, c + begin, out + step * hidden + begin);
     }
     team_.barrier();

@@ -9,6 +9,11 @@ std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOp
     throw Error(kDeviceUnavailable,
                 "cuDNN's LSTM has sigmoid gates only, and this model's are hard_sigmoid: use --device cpu");
   }
+  if (spec.reset_symbol >= 0) {
+    throw Error(
+        kDeviceUnavailable,
+        "cuDNN's LSTM cannot begin anew within a sequence, as this model of single lines does: use --device cpu");
+  }
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   cudaGetLastError();

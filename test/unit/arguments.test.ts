@@ -261,7 +261,7 @@ const entries: Record<string, Entry> = {
   readCheckpointMetadata: { good: () => ['model.safetensors'], call: library.readCheckpointMetadata },
   saveCheckpoint: { good: () => ['saved', checkpoint(), tinyLayout], call: library.saveCheckpoint },
   inspectCheckpoint: { good: () => ['model.safetensors'], call: library.inspectCheckpoint },
-  canonicalLayout: { good: () => [tinyShape], call: library.canonicalLayout, options: ['gateActivation'] },
+  canonicalLayout: { good: () => [tinyShape], call: library.canonicalLayout, options: ['gateActivation', 'resetId'] },
   resolveCheckpoint: { good: () => ['model.safetensors'], call: library.resolveCheckpoint },
   'RunDirectory.open': {
     good: () => ['opened', { create: true, lock: false }],

@@ -11,13 +11,14 @@ const shapes = [
   { hidden: 1, layers: 1, batch: 16, steps: 16, threads: 1, input: 'onehot', target: 'every' },
   { hidden: 17, layers: 2, batch: 3, steps: 5, threads: 2, input: 'scalar', target: 'last' },
   { hidden: 48, layers: 1, batch: 33, steps: 9, threads: 3, input: 'embedding', target: 'every' },
+  { hidden: 33, layers: 2, batch: 18, steps: 7, threads: 2, input: 'onehot', target: 'every', resetId: 0 },
 ];
 
 async function main() {
   let count = 0;
   for (const vocabulary of vocabularies) {
-    for (const { hidden, layers, batch, steps, threads, input, target } of shapes) {
-      const spec = { vocabulary, layers, hidden, input, embedding: input === 'embedding' ? 7 : 0, dropout: 0, seed: 1 };
+    for (const { hidden, layers, batch, steps, threads, input, target, resetId } of shapes) {
+      const spec = { vocabulary, layers, hidden, input, embedding: input === 'embedding' ? 7 : 0, dropout: 0, seed: 1, resetId };
       const model = await loadNative().createModel(spec, { device: 'cpu', threads, initialize: true });
       const ids = Int32Array.from({ length: (steps + 1) * batch }, (_, i) => (i * 31) % vocabulary);
       const batchOf = { ids, count: 1, steps, batch, target, carryState: false };
