@@ -68,7 +68,7 @@ bool CpuBackend::stopped() {
 void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   pass_ = pass;
   pass_.blocks = (pass.batch + kLanes - 1) / kLanes;
-  pass_.partition = make_partition(team_.size(), pass_.blocks, spec_.hidden, kernels_.tile_blocks);
+  pass_.partition = make_partition(team_.size(), pass_.blocks, spec_.hidden, kernels_.tile_rows, kernels_.tile_blocks);
   const std::size_t blocks = pass_.blocks;
   const std::size_t all = pairs();
   for (int l = 0; l < spec_.layers; ++l) {
@@ -106,7 +106,7 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
       ensure(onehot_gradient_, static_cast<std::size_t>(spec_.vocabulary) * weights_.gate_rows_padded());
     }
   }
-  weights_.prepare_lanes(pass_.partition, pass_.gradient, lean(), [this] { return stopped(); });
+  weights_.prepare_lanes(pass_.gradient, lean(), [this] { return stopped(); });
 }
 
 // Which lanes are reset before which step, and the rows that the first step starts from.

@@ -116,7 +116,7 @@ class CpuBackend final : public Backend {
   void backward(int thread);
   void backward_layer(int thread, int layer);
   void backward_tick(const Domain& domain, int layer, int step);
-  void input_gradients(const Domain& domain, int layer, int first_step, int last_step);
+  void input_gradients(int thread, int layer, int first_step, int last_step);
   void weight_gradients(int thread, int layer, int first_step, int last_step);
   std::size_t panel_floats() const;  // that accumulate needs a thread
   void accumulate(const GradientProduct* products, int count, int thread);

@@ -73,7 +73,7 @@ void CpuBackend::backward_layer(int thread, int layer) {
       if (pass_.partition.split_units) team_.barrier();
     }
     if (!stopped() && (layer > 0 || spec_.coding == InputCoding::embedding))
-      input_gradients(domain, layer, first, last);
+      input_gradients(thread, layer, first, last);
     if (!pass_.partition.split_units) team_.barrier();
     if (!stopped()) weight_gradients(thread, layer, first * pass_.blocks, last * pass_.blocks);
   }
@@ -96,8 +96,7 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
     }
     for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
-      if (!last)
-        weights_.layers()[layer].recurrent_back.multiply(domain.segment, unit, end, count, b, c, nullptr, true);
+      if (!last) weights_.layers()[layer].recurrent_back.multiply(unit, end, count, b, c, nullptr, true);
       for (int i = 0; i < count; ++i) {
         const int block = first + i;
         const std::size_t at = static_cast<std::size_t>(unit) * kLanes;
@@ -127,7 +126,8 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
 
 // dx = W_ih^T (gate gradients): to the layer below, in place of the gradients this layer has used up, or to the
 // embedding.
-void CpuBackend::input_gradients(const Domain& domain, int layer, int first_step, int last_step) {
+void CpuBackend::input_gradients(int thread, int layer, int first_step, int last_step) {
+  const Domain domain = pass_.partition.domain(thread);
   const PackedMatrix& weights = weights_.layers()[layer].input_back;
   std::vector<const float*> b;
   std::vector<float*> c;
@@ -138,10 +138,10 @@ void CpuBackend::input_gradients(const Domain& domain, int layer, int first_step
                             : input_gradients_.data() +
                                   (static_cast<std::size_t>(step) * pass_.blocks + block) * input_stride_);
     }
-  const int end = weights.segment_end(domain.segment);
-  for (int unit = weights.segment_begin(domain.segment); unit < end && !stopped(); unit += kUnitGroup) {
-    weights.multiply(domain.segment, unit, std::min(unit + kUnitGroup, end), static_cast<int>(b.size()), b.data(),
-                     c.data(), nullptr, true);
+  const auto [begin, end] = pass_.partition.rows(thread, weights.rows(), kernels_.tile_rows);
+  for (int row = begin; row < end && !stopped(); row += kUnitGroup) {
+    weights.multiply(row, std::min(row + kUnitGroup, end), static_cast<int>(b.size()), b.data(), c.data(), nullptr,
+                     true);
   }
 }
 

@@ -82,18 +82,26 @@ void CpuBackend::input_products(const Domain& domain, int layer, int first_step,
   const LayerWeights& weights = weights_.layers()[layer];
   if (layer == 0 && spec_.coding == InputCoding::onehot) {
     const std::size_t row_stride = weights_.gate_rows_padded();
-    alignas(64) float lanes[kLanes * kLanes];
+    alignas(64) float lanes[kLanes * kLanes] = {}, rows[kLanes * kLanes];
+    const int end = 4 * domain.last_unit;
     for (int step = first_step; step < last_step; ++step) {
       const std::int32_t* ids = pass_.ids + static_cast<std::size_t>(step) * pass_.batch;
       for (int block = domain.first_block; block < domain.last_block; ++block) {
-        for (int row = 4 * domain.first_unit; row < 4 * domain.last_unit; row += 16) {
+        for (int row = 4 * domain.first_unit; row < end; row += 16) {
+          const int count = std::min(16, end - row);  // the rows behind are another thread's
           const float* bias = weights.bias.data() + row;
           for (int lane = 0; lane < kLanes; ++lane) {
             const int b = block * kLanes + lane;
             const float* column = weights.table.data() + (b < pass_.batch ? ids[b] : 0) * row_stride + row;
-            for (int r = 0; r < 16; ++r) lanes[lane * kLanes + r] = bias[r] + column[r];
+            for (int r = 0; r < count; ++r) lanes[lane * kLanes + r] = bias[r] + column[r];
           }
-          kernels_.transpose_block(lanes, gates(layer, step, block) + row * kLanes, kLanes);
+          float* out = gates(layer, step, block) + row * kLanes;
+          if (count == 16) {
+            kernels_.transpose_block(lanes, out, kLanes);
+          } else {
+            kernels_.transpose_block(lanes, rows, kLanes);
+            std::copy_n(rows, count * kLanes, out);
+          }
         }
       }
     }
@@ -108,8 +116,8 @@ void CpuBackend::input_products(const Domain& domain, int layer, int first_step,
     }
   for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
     const int end = std::min(unit + kUnitGroup, domain.last_unit);
-    weights.input.multiply(domain.segment, 4 * unit, 4 * end, static_cast<int>(b.size()), b.data(), c.data(),
-                           weights.bias.data(), false);
+    weights.input.multiply(4 * unit, 4 * end, static_cast<int>(b.size()), b.data(), c.data(), weights.bias.data(),
+                           false);
   }
 }
 
@@ -128,7 +136,7 @@ void CpuBackend::forward_tick(const Domain& domain, int layer, int step) {
     }
     for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
-      weights_.layers()[layer].recurrent.multiply(domain.segment, 4 * unit, 4 * end, count, b, c, nullptr, false);
+      weights_.layers()[layer].recurrent.multiply(4 * unit, 4 * end, count, b, c, nullptr, false);
       for (int i = 0; i < count; ++i) {
         const int block = first + i;
         const std::size_t at = static_cast<std::size_t>(unit) * kLanes;
@@ -180,7 +188,7 @@ void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
     const float* input = layer_output(top, step, block);
     float* logits = logits_.block(pair - chunk_first);
-    weights_.output().multiply(0, 0, spec_.vocabulary, 1, &input, &logits, weights_.output_bias(), false);
+    weights_.output().multiply(0, spec_.vocabulary, 1, &input, &logits, weights_.output_bias(), false);
     const int lanes = std::min(kLanes, pass_.batch - block * kLanes);
     for (int lane = 0; lane < lanes; ++lane) {
       wanted[lane] = pass_.ids[static_cast<std::size_t>(step + 1) * pass_.batch + block * kLanes + lane];
@@ -189,7 +197,7 @@ void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
                           losses_.data() + static_cast<std::size_t>(pair) * kLanes);
     if (pass_.gradient) {
       float* out = unit_row(outputs_gradient_, step, block);
-      weights_.output_back().multiply(0, 0, spec_.hidden, 1, &logits, &out, nullptr, true);
+      weights_.output_back().multiply(0, spec_.hidden, 1, &logits, &out, nullptr, true);
     }
   }
 }

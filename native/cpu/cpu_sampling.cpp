@@ -179,7 +179,7 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int strea
       // A place for each thread at work: where there are fewer blocks than threads, for each block.
       float* out = logits_.block(std::min(thread, block));
       const float* input = layer_output(spec_.layers - 1, pass_.steps - 1, block);
-      weights_.output().multiply(0, 0, spec_.vocabulary, 1, &input, &out, weights_.output_bias(), false);
+      weights_.output().multiply(0, spec_.vocabulary, 1, &input, &out, weights_.output_bias(), false);
       for (int s = block * kLanes; s < std::min(streams, (block + 1) * kLanes); ++s)
         for (int v = 0; v < spec_.vocabulary; ++v) {
           logits[static_cast<std::size_t>(s) * spec_.vocabulary + v] = out[v * kLanes + s % kLanes];

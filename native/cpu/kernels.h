@@ -85,7 +85,7 @@ struct GateBackward {
 };
 
 struct DropoutMask {
-  int units;  // how many, from first_unit, a multiple of 16
+  int units;  // how many, from first_unit
   int first_unit;
   std::uint32_t tick;
   std::uint32_t block;  // lane block of the batch

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/partition.h"
 #include "cpu/shuffle.h"
 
 namespace cudnn_lstm::cpu {
@@ -54,39 +55,27 @@ void copy_tile_row(const float* from, int tile_rows, float* to) {
 
 }  // namespace
 
-void PackedMatrix::shape(const KernelTable& kernels, int rows, int depth, std::vector<int> segment_ends) {
+void PackedMatrix::shape(const KernelTable& kernels, int rows, int depth) {
   kernels_ = &kernels;
   rows_ = rows;
   depth_ = depth;
-  segment_ends_ = std::move(segment_ends);
-  segment_tiles_.assign(1, 0);
-  for (int s = 0; s < segments(); ++s) {
-    const int height = segment_end(s) - segment_begin(s);
-    segment_tiles_.push_back(segment_tiles_.back() + (height + kernels.tile_rows - 1) / kernels.tile_rows);
-  }
-  data_.resize(static_cast<std::size_t>(segment_tiles_.back()) * kernels.tile_rows * depth);
+  tiles_ = (rows + kernels.tile_rows - 1) / kernels.tile_rows;
+  data_.resize(static_cast<std::size_t>(tiles_) * kernels.tile_rows * depth);
 }
 
 void PackedMatrix::pack(const Source& source, int part, int parts) {
   const int tile_rows = kernels_->tile_rows;
-  const int total = segment_tiles_.back();
-  const int begin = static_cast<int>(static_cast<long long>(total) * part / parts);
-  const int end = static_cast<int>(static_cast<long long>(total) * (part + 1) / parts);
-  int segment = 0;
+  const int end = share_begin(tiles_, parts, part + 1);
   int taken = 1;  // tiles
-  for (int tile = begin; tile < end; tile += taken) {
-    while (tile >= segment_tiles_[segment + 1]) ++segment;
-    const int in_segment = tile - segment_tiles_[segment];
-    const int tiles = segment_tiles_[segment + 1] - segment_tiles_[segment];
-    const int row = segment_begin(segment) + in_segment * tile_rows;
-    const int valid = std::min(tile_rows, segment_end(segment) - row);
+  for (int tile = share_begin(tiles_, parts, part); tile < end; tile += taken) {
+    const int row = tile * tile_rows;
+    const int valid = std::min(tile_rows, rows_ - row);
     // Rows that lie behind one another in the source are packed as they are. Where columns do, several tiles are taken
     // at a time, since each column lies in a cache line of its own. (Both are true of a matrix of one column.)
     const bool rows_together = source.depth_stride == 1 && source.hidden_depth == 0;
     const bool adjacent = !rows_together && source.row_stride == 1 && source.hidden_rows == 0 && valid == tile_rows;
     taken = 1;
-    while (adjacent && taken < 4 && tile + taken < end && row + (taken + 1) * tile_rows <= segment_end(segment))
-      ++taken;
+    while (adjacent && taken < 4 && tile + taken < end && row + (taken + 1) * tile_rows <= rows_) ++taken;
     const float* rows[kMaxTileRows];
     for (int r = 0; r < tile_rows; ++r) {
       const int from = row + std::min(r, valid - 1);
@@ -97,10 +86,9 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
     }
     for (int chunk = 0; chunk < depth_; chunk += kDepthChunk) {
       const int depth = std::min(kDepthChunk, depth_ - chunk);
-      // Within a segment all tiles of one depth chunk lie together: [segment][chunk][tile][k][tile_rows].
-      float* out = data_.data() + static_cast<std::size_t>(segment_tiles_[segment]) * tile_rows * depth_ +
-                   static_cast<std::size_t>(tiles) * tile_rows * chunk +
-                   static_cast<std::size_t>(in_segment) * tile_rows * depth;
+      // All tiles of one depth chunk lie together: [chunk][tile][k][tile_rows].
+      float* out = data_.data() + static_cast<std::size_t>(tiles_) * tile_rows * chunk +
+                   static_cast<std::size_t>(tile) * tile_rows * depth;
       const float* from[kMaxTileRows];
       for (int r = 0; r < tile_rows; ++r) from[r] = rows[r];
       if (rows_together) {
@@ -129,26 +117,18 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
 }
 
 int PackedMatrix::first_row(int part, int parts) const {
-  const int tile = static_cast<int>(static_cast<long long>(segment_tiles_.back()) * part / parts);
-  int segment = 0;
-  while (segment + 1 < segments() && tile >= segment_tiles_[segment + 1]) ++segment;
-  return std::min(segment_begin(segment) + (tile - segment_tiles_[segment]) * kernels_->tile_rows,
-                  segment_end(segment));
+  return std::min(share_begin(tiles_, parts, part) * kernels_->tile_rows, rows_);
 }
 
 void PackedMatrix::read(int row, int first, int count, float* out) const {
-  int segment = 0;
-  while (row >= segment_end(segment)) ++segment;
   const int tile_rows = kernels_->tile_rows;
-  const int in_segment = row - segment_begin(segment);
-  const std::size_t tiles = segment_tiles_[segment + 1] - segment_tiles_[segment];
-  const float* segment_data = data_.data() + static_cast<std::size_t>(segment_tiles_[segment]) * tile_rows * depth_;
   for (int k = first; k < first + count; ++k) {
     const int chunk = k / kDepthChunk * kDepthChunk;
     const int depth = std::min(kDepthChunk, depth_ - chunk);
     const float* tile =
-        segment_data + (tiles * chunk + static_cast<std::size_t>(in_segment / tile_rows) * depth) * tile_rows;
-    *out++ = tile[static_cast<std::size_t>(k - chunk) * tile_rows + in_segment % tile_rows];
+        data_.data() +
+        (static_cast<std::size_t>(tiles_) * chunk + static_cast<std::size_t>(row / tile_rows) * depth) * tile_rows;
+    *out++ = tile[static_cast<std::size_t>(k - chunk) * tile_rows + row % tile_rows];
   }
 }
 
@@ -186,21 +166,18 @@ void PanelMatrix::read(int row, int first, int count, float* out) const {
   for (int k = 0; k < count; ++k) out[k] = from[static_cast<std::size_t>(k) * kPanelRows];
 }
 
-void PackedMatrix::multiply(int segment, int first, int last, int blocks, const float* const* b, float* const* c,
+void PackedMatrix::multiply(int first, int last, int blocks, const float* const* b, float* const* c,
                             const float* initial, bool zero) const {
   const int tile_rows = kernels_->tile_rows;
-  const int begin = segment_begin(segment);
-  const int tiles = segment_tiles_[segment + 1] - segment_tiles_[segment];
-  const int first_tile = (first - begin) / tile_rows;
+  const int first_tile = first / tile_rows;
   const int count = (last - first + tile_rows - 1) / tile_rows;
-  const float* segment_data = data_.data() + static_cast<std::size_t>(segment_tiles_[segment]) * tile_rows * depth_;
   for (int chunk = 0; chunk < depth_; chunk += kDepthChunk) {
     const int depth = std::min(kDepthChunk, depth_ - chunk);
     TileProduct product{};
     product.depth = depth;
     for (int block = 0; block < blocks; block += product.blocks) {
       product.blocks = std::min(blocks - block, kernels_->tile_blocks);
-      product.a = segment_data + static_cast<std::size_t>(tiles) * tile_rows * chunk +
+      product.a = data_.data() + static_cast<std::size_t>(tiles_) * tile_rows * chunk +
                   static_cast<std::size_t>(first_tile) * tile_rows * depth;
       product.initial = chunk == 0 && initial != nullptr ? initial + first : nullptr;
       product.zero = chunk == 0 && zero;

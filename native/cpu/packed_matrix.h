@@ -11,11 +11,10 @@ namespace cudnn_lstm::cpu {
 
 inline constexpr int kDepthChunk = 256;  // 256 x 16 floats: 16 KB
 
-// Rows are cut into segments, one for each thread's own units, and every segment starts a fresh tile.
+// Packed the same for any number of threads: a thread's share of the rows begins at a tile (partition.h).
 class PackedMatrix {
  public:
-  // segment_ends: ascending, the last is `rows`.
-  void shape(const KernelTable& kernels, int rows, int depth, std::vector<int> segment_ends);
+  void shape(const KernelTable& kernels, int rows, int depth);
 
   // Where element (row, k) lies in the source: source[row_offset(row) + k_offset(k)].
   //   rows:       row * row_stride and k * 1 (a plain matrix), or
@@ -41,22 +40,18 @@ class PackedMatrix {
   int rows() const { return rows_; }
   int depth() const { return depth_; }
   int depth_chunks() const { return (depth_ + kDepthChunk - 1) / kDepthChunk; }
-  int segment_begin(int segment) const { return segment == 0 ? 0 : segment_ends_[segment - 1]; }
-  int segment_end(int segment) const { return segment_ends_[segment]; }
-  int segments() const { return static_cast<int>(segment_ends_.size()); }
   std::size_t bytes() const { return data_.bytes(); }
 
-  // Rows [first, last) of a segment (first on a tile border) times B, into C. For each of `blocks` lane blocks:
-  // b [depth][16], c addressing row 0 of the matrix. initial: [rows] or nullptr. zero: start from zero.
-  void multiply(int segment, int first, int last, int blocks, const float* const* b, float* const* c,
-                const float* initial, bool zero) const;
+  // Rows [first, last), `first` on a tile border, times B, into C. For each of `blocks` lane blocks: b [depth][16], c
+  // addressing row 0 of the matrix. initial: [rows] or nullptr. zero: start from zero.
+  void multiply(int first, int last, int blocks, const float* const* b, float* const* c, const float* initial,
+                bool zero) const;
 
  private:
   const KernelTable* kernels_ = nullptr;
   int rows_ = 0;
   int depth_ = 0;
-  std::vector<int> segment_ends_;
-  std::vector<int> segment_tiles_;  // tiles before each segment, and in all
+  int tiles_ = 0;
   AlignedBuffer<float> data_;
 };
 

@@ -10,31 +10,37 @@ namespace {
 // Below this many multiply-adds a thread and tick, meeting after the tick costs more than the help is worth.
 constexpr double kWorthMeeting = 50'000;
 
-}  // namespace
-
-std::vector<int> split_by_sixteen(int count, int parts) {
+// Ends of `parts` runs that cover 0..count, each but the last a multiple of `tile` long.
+std::vector<int> split_by_tiles(int count, int parts, int tile) {
+  const int tiles = (count + tile - 1) / tile;
   std::vector<int> ends;
-  for (int part = 1; part <= parts; ++part) {
-    const int end = (share_begin(count, parts, part) + 15) / 16 * 16;
-    ends.push_back(part == parts ? count : std::min(count, end));
-  }
+  for (int part = 1; part <= parts; ++part) ends.push_back(std::min(count, share_begin(tiles, parts, part) * tile));
   return ends;
 }
 
+}  // namespace
+
 Domain Partition::domain(int thread) const {
   if (!split_units) {
-    return {share_begin(blocks, threads, thread), share_begin(blocks, threads, thread + 1), 0, 0, unit_ends[0]};
+    return {share_begin(blocks, threads, thread), share_begin(blocks, threads, thread + 1), 0, unit_ends[0]};
   }
-  return {0, blocks, thread, thread == 0 ? 0 : unit_ends[thread - 1], unit_ends[thread]};
+  return {0, blocks, thread == 0 ? 0 : unit_ends[thread - 1], unit_ends[thread]};
 }
 
-Partition make_partition(int threads, int blocks, int hidden, int tile_blocks) {
+std::pair<int, int> Partition::rows(int thread, int count, int tile) const {
+  if (!split_units) return {0, count};
+  const int tiles = (count + tile - 1) / tile;
+  const auto begin = [&](int of) { return std::min(count, share_begin(tiles, threads, of) * tile); };
+  return {begin(thread), begin(thread + 1)};
+}
+
+Partition make_partition(int threads, int blocks, int hidden, int tile_rows, int tile_blocks) {
   const double tick = 4.0 * hidden * hidden * blocks * kLanes;
   if (tick < 2 * kWorthMeeting) threads = 1;
   // The busiest thread's load over the mean one: 1 is perfect.
   const int most_blocks = (blocks + threads - 1) / threads;
   const double by_blocks = static_cast<double>(most_blocks) * threads / blocks;
-  const std::vector<int> ends = split_by_sixteen(hidden, threads);
+  const std::vector<int> ends = split_by_tiles(hidden, threads, tile_rows);
   int widest = 0;
   for (int i = 0; i < threads; ++i) widest = std::max(widest, ends[i] - (i == 0 ? 0 : ends[i - 1]));
   const double by_units = static_cast<double>(widest) * threads / hidden;

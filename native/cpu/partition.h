@@ -2,15 +2,15 @@
 // one order.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 namespace cudnn_lstm::cpu {
 
-// A thread's own part of the time loop: lane blocks [first_block, last_block) and, of the units, segment `segment`.
+// A thread's own part of the time loop: of lane blocks [first_block, last_block), units [first_unit, last_unit).
 struct Domain {
   int first_block;
   int last_block;
-  int segment;
   int first_unit;
   int last_unit;
 };
@@ -21,15 +21,17 @@ struct Partition {
   int threads = 1;
   int blocks = 0;
   bool split_units = false;
-  std::vector<int> unit_ends;  // one segment a thread if split_units, else one in all
+  std::vector<int> unit_ends;  // of each thread if split_units, else of all
 
   Domain domain(int thread) const;
+  // A thread's part of `count` rows, each its whole width in the thread's blocks: all of them, or, if split_units, a
+  // run that begins at a multiple of `tile`.
+  std::pair<int, int> rows(int thread, int count, int tile) const;
 };
 
-// Ends of `parts` runs that cover 0..count, each a multiple of 16 long but the last.
-std::vector<int> split_by_sixteen(int count, int parts);
-
-Partition make_partition(int threads, int blocks, int hidden, int tile_blocks);
+// tile_rows, tile_blocks: of the kernels. A thread's units begin at a multiple of tile_rows, so that both their gate
+// rows and they themselves begin at a tile.
+Partition make_partition(int threads, int blocks, int hidden, int tile_rows, int tile_blocks);
 
 // Thread `part`'s run of 0..count: [share_begin(..., part), share_begin(..., part + 1)).
 inline int share_begin(int count, int parts, int part) {

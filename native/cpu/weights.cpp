@@ -13,11 +13,6 @@ constexpr std::size_t kPackedBetweenLooks = std::size_t{1} << 18;
 
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-std::vector<int> times_four(std::vector<int> ends) {
-  for (int& end : ends) end *= 4;
-  return ends;
-}
-
 // Where a row of the canonical layout lies among interleaved gates.
 int packed_row(int row, int hidden) { return hidden > 0 ? row % hidden * 4 + row / hidden : row; }
 
@@ -78,11 +73,9 @@ void Weights::share(const std::function<bool()>& stopped, const Pack& pack) {
   });
 }
 
-void Weights::prepare_lanes(const Partition& partition, bool backward, bool lean,
-                            const std::function<bool()>& stopped) {
-  const bool shaped = shaped_for_ == partition.unit_ends;
-  if (given_up_ && !(lean && shaped && holds(Form::tiles))) restore();
-  if (!shaped || (backward && !shaped_back_)) shape_tiles(partition, backward);
+void Weights::prepare_lanes(bool backward, bool lean, const std::function<bool()>& stopped) {
+  if (given_up_ && !(lean && holds(Form::tiles))) restore();
+  shape_tiles(backward);
   shape_table();
   const bool forward = !tiles_fresh_, back = backward && !back_fresh_;
   if (lean) {
@@ -178,8 +171,7 @@ void Weights::restore() {
   }
   given_up_ = shared_fresh_ = false;
   if (holder_ == Form::tiles) {
-    tiles_fresh_ = back_fresh_ = shaped_back_ = false;
-    shaped_for_.clear();
+    tiles_fresh_ = back_fresh_ = shaped_ = shaped_back_ = false;
   } else {
     panels_fresh_ = false;
   }
@@ -225,27 +217,23 @@ void Weights::shape_table() {
   if (one_hot()) layers_[0].table.resize(static_cast<std::size_t>(spec_.vocabulary) * gate_rows_padded_);
 }
 
-void Weights::shape_tiles(const Partition& partition, bool backward) {
+void Weights::shape_tiles(bool backward) {
   const int hidden = spec_.hidden;
-  const std::vector<int>& units = partition.unit_ends;
-  if (shaped_for_ != units) {
-    for (const Matrix& m : matrices_) {
-      m.tiles.shape(kernels_, m.rows(), m.depth(), m.hidden > 0 ? times_four(units) : std::vector<int>{m.rows()});
-    }
-    shaped_for_ = units;
+  if (!shaped_) {
+    for (const Matrix& m : matrices_) m.tiles.shape(kernels_, m.rows(), m.depth());
+    shaped_ = true;
     tiles_fresh_ = back_fresh_ = shaped_back_ = false;
   }
   if (!backward || shaped_back_) return;
   for (int l = 0; l < spec_.layers; ++l) {
     LayerWeights& layer = layers_[l];
-    layer.recurrent_back.shape(kernels_, hidden, 4 * hidden, units);
-    if (l > 0) layer.input_back.shape(kernels_, hidden, 4 * hidden, units);
+    layer.recurrent_back.shape(kernels_, hidden, 4 * hidden);
+    if (l > 0) layer.input_back.shape(kernels_, hidden, 4 * hidden);
     if (l == 0 && spec_.coding == InputCoding::embedding) {
-      const int in = spec_.input_size();
-      layer.input_back.shape(kernels_, in, 4 * hidden, split_by_sixteen(in, static_cast<int>(units.size())));
+      layer.input_back.shape(kernels_, spec_.input_size(), 4 * hidden);
     }
   }
-  output_back_.shape(kernels_, hidden, spec_.vocabulary, {hidden});
+  output_back_.shape(kernels_, hidden, spec_.vocabulary);
   shaped_back_ = true;
   back_fresh_ = false;
 }

@@ -36,7 +36,7 @@ class Weights {
 
   // Packs what a pass over lane blocks reads, where it is not up to date. Ends early, to begin again the next time,
   // when `stopped()`; but not where the canonical parameters are given up on the way.
-  void prepare_lanes(const Partition& partition, bool backward, bool lean, const std::function<bool()>& stopped);
+  void prepare_lanes(bool backward, bool lean, const std::function<bool()>& stopped);
   // Packs what single sequences read, where it is not up to date.
   void prepare_single(bool lean, const std::function<bool()>& stopped);
   // Makes the canonical parameters whole again.
@@ -74,7 +74,7 @@ class Weights {
   bool holds(Form form) const { return given_up_ && holder_ == form; }
   bool one_hot() const { return spec_.coding == InputCoding::onehot; }
   void shape_table();
-  void shape_tiles(const Partition& partition, bool backward);
+  void shape_tiles(bool backward);
   void pack_biases();
   void pack_shared(int part, int parts);
   void pack_table(int part, int parts);
@@ -103,8 +103,7 @@ class Weights {
   PanelMatrix output_panels_;
   AlignedBuffer<float> output_bias_;
   std::vector<Matrix> matrices_;
-  std::vector<int> shaped_for_;
-  bool shaped_back_ = false;
+  bool shaped_ = false, shaped_back_ = false;
   bool shared_fresh_ = false, tiles_fresh_ = false, back_fresh_ = false, panels_fresh_ = false;
   bool given_up_ = false;  // the canonical matrices, to:
   Form holder_ = Form::tiles;
