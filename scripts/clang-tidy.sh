@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs clang-tidy with the checks in .clang-tidy over native/core, native/cpu and native/binding (the CUDA sources need NVIDIA's
+# Runs clang-tidy with the checks in .clang-tidy over native/core, native/cpu, native/mpi and native/binding (the CUDA sources need NVIDIA's
 # headers). A minute or two; any finding is a failure. Debian: apt-get install clang-tidy.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +12,6 @@ done
 tidy() { # folder of the compile commands, files on stdin
   xargs -0 -n 1 -P "$(nproc)" clang-tidy --quiet -p "$build/$1"
 }
-find native/core native/cpu native/binding -name '*.cpp' ! -name selftest.cpp ! -name cuda_info.cpp -print0 | tidy OFF
+find native/core native/cpu native/mpi native/binding -name '*.cpp' ! -name selftest.cpp ! -name cuda_info.cpp -print0 | tidy OFF
 printf '%s\0' native/cpu/selftest.cpp | tidy ON
 echo 'no findings'

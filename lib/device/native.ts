@@ -84,6 +84,12 @@ export interface NativeTrainCall {
   batch: number;
   target: Target;
   carryState: boolean;
+  /**
+   * Of a step that the ranks of a job share (see {@link NativeAddon.openMpi}): all the sequences, of which `batch`, 0 or more of them
+   * from `firstSequence` on, a multiple of 16, are this rank's. All ranks call, and get the same result. Absent: `batch` is all.
+   */
+  globalBatch?: number;
+  firstSequence?: number;
   /** One a step. */
   learningRates: Float64Array;
   beta1: number;
@@ -107,7 +113,7 @@ export interface NativeTrainResult {
   /** Steps completed: less than count if stop() was called or a step's loss or norm was not finite (that step's loss and
    * norm stand at index `completed`; nothing of it was applied). */
   completed: number;
-  /** True if stop() ended the call. */
+  /** True if stop() ended the call, on this rank or on another. */
   stopped: boolean;
 }
 
@@ -266,6 +272,26 @@ export interface GpuUsage {
   memoryTotalBytes: number;
 }
 
+/** An MPI library that was found. */
+export interface NativeMpiLibrary {
+  /** What was opened: `libmpi.so.40`. */
+  library: string;
+  /** By which binary interface it is called: `Open MPI`, `MPICH`, which Intel's and Cray's share, or `MPI standard ABI 1.0`. */
+  abi: string;
+  /** What it says of itself: `Open MPI v4.1.4`. */
+  version: string;
+}
+
+/** This process among those of its job. */
+export interface NativeRank extends NativeMpiLibrary {
+  /** 0 to size - 1. */
+  rank: number;
+  size: number;
+  /** Among those of this machine. */
+  localRank: number;
+  localSize: number;
+}
+
 export interface NativeAddon {
   createModel(spec: NativeModelSpec, options: NativeModelOptions): Promise<NativeModel>;
   cpuInfo(): NativeCpuInfo;
@@ -285,6 +311,27 @@ export interface NativeAddon {
    * must not wait, as `process.exit()` does for a disk that gives no answer.
    */
   exitWithin(code: number, milliseconds: number): void;
+  /** Opens the first of these libraries that is there and is MPI; rejects with ERR_DEVICE_UNAVAILABLE, which says what came of each. */
+  findMpi(names: readonly string[]): Promise<NativeMpiLibrary>;
+  /**
+   * Joins the ranks of the job that a launcher has started: once a process, whichever thread does it. The calls below are for all ranks
+   * alike, in the same order, one at a time; each waits for the others.
+   *
+   * @param timeout Seconds that a call may wait for the others before the process ends with exit code 4; 0: for ever.
+   */
+  openMpi(names: readonly string[], timeout: number): Promise<NativeRank>;
+  /** Everybody's bytes behind one another, in the order of the ranks. All give as many. */
+  gather(bytes: Uint8Array): Promise<Uint8Array>;
+  /** Rank 0's bytes. All give as many. */
+  broadcast(bytes: Uint8Array): Promise<Uint8Array>;
+  /** Sums over the ranks, the same bits on each. */
+  sum(values: Float32Array): Promise<Float32Array>;
+  /** Microseconds of each of so many sums of `count` floats, the first left out. */
+  measureSum(count: number, rounds: number): Promise<Float64Array>;
+  /** Leaves, when all ranks do. */
+  leave(): Promise<void>;
+  /** Ends all ranks, this one at once; the launcher ends with that code. */
+  abort(code: number): void;
 }
 
 /** Where the package's root is, seen from dist/ and from lib/ alike. */

@@ -12,6 +12,7 @@
 #include "binding/convert.h"
 #include "binding/file_lock.h"
 #include "binding/model.h"
+#include "binding/ranks.h"
 #include "binding/set_own.h"
 #include "binding/task.h"
 #include "cpu/cpu_backend.h"
@@ -41,6 +42,7 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
          InstanceMethod("cudaInfo", &LstmAddon::cuda_info), InstanceMethod("gpuUsage", &LstmAddon::gpu_usage),
          InstanceMethod("measurePeak", &LstmAddon::measure_peak), InstanceMethod("lockFile", &LstmAddon::lock_file),
          InstanceMethod("exitWithin", &LstmAddon::exit_within)});
+    define_ranks(env, exports);
   }
 
   Tasks& tasks() { return *tasks_; }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "binding/convert.h"
+#include "binding/ranks.h"
 #include "binding/sampling.h"
 #include "binding/set_own.h"
 #include "binding/task.h"
@@ -261,6 +262,7 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
     Batch batch;
     std::vector<OptimizerStep> optimizers;
     std::vector<StepResult> results;
+    std::shared_ptr<Communicator> ranks;
     int completed = 0;
     bool stopped = false;
   };
@@ -269,8 +271,15 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
     const Napi::Object options = only_argument(info);
     auto call = std::make_shared<Call>();
     const int count = get_int(options, "count", 1, kMost);
-    call->batch = {nullptr, get_int(options, "steps", 1, kMost), get_int(options, "batch", 1, kMost),
+    const int all = get_int(options, "globalBatch", 1, kMost, 0);
+    call->batch = {nullptr, get_int(options, "steps", 1, kMost), get_int(options, "batch", all > 0 ? 0 : 1, kMost),
                    to_target(get_string(options, "target")), get_bool(options, "carryState")};
+    if (all > 0) {
+      call->ranks = joined_ranks();
+      call->batch.ranks = call->ranks.get();
+      call->batch.first_sequence = get_int(options, "firstSequence", 0, kMost);
+      call->batch.global_batch = all;
+    }
     call->ids = get_ids(options, "ids", vocabulary_, std::move(state_->ids));
     require_size(
         call->ids.size(),
@@ -295,7 +304,9 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
         [call](Backend& backend, const StopFlag& stop) {
           call->completed = backend.train_steps(call->batch, call->optimizers.data(),
                                                 static_cast<int>(call->optimizers.size()), call->results.data(), stop);
-          call->stopped = stop.load();
+          const auto& results = call->results;
+          const bool whole = call->completed == static_cast<int>(results.size());
+          call->stopped = stop.load() || (!whole && results[call->completed].stopped);
         },
         [call, state](Napi::Env env) -> Napi::Value {
           if (!state->disposed) state->ids = std::move(call->ids);

@@ -14,7 +14,7 @@ int Backend::train_steps(const Batch& first, const OptimizerStep* optimizers, in
     batch.ids = first.ids + i * stride;
     results[i] = train_step(batch, optimizers[i], stop);
     if (!results[i].applied) return i;
-    if (stop.load(std::memory_order_relaxed)) return i + 1;
+    if (batch.ranks == nullptr && stop.load(std::memory_order_relaxed)) return i + 1;
   }
   return count;
 }

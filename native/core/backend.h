@@ -16,6 +16,8 @@
 
 namespace cudnn_lstm {
 
+class Communicator;  // communicator.h
+
 // every: a loss at each of the T positions. last: only at position T-1 (the input is a window, the target the next
 // symbol).
 enum class Target { every, last };
@@ -28,14 +30,25 @@ struct Batch {
   int batch;  // B
   Target target;
   bool carry_state;  // start from the state that the last step of this B left; otherwise, and if B changed, from zero
+
+  // A train step of several ranks: `batch` counts this rank's sequences, of those of the global batch from
+  // first_sequence on, a multiple of 16; it may be 0. All ranks call with the same global_batch, and get the same
+  // result. Null: `batch` is all there is.
+  Communicator* ranks = nullptr;
+  int first_sequence = 0;
+  int global_batch = 0;
+
+  int all_sequences() const { return ranks != nullptr ? global_batch : batch; }
 };
 
 // loss: mean nats a target, dropout on. gradient_norm: global L2 norm before clipping. A step whose loss or norm is not
-// finite changes nothing but `applied` = false (the parameters, moments and step count stay as they were).
+// finite changes nothing but `applied` = false (the parameters, moments and step count stay as they were). stopped: it
+// was not applied because this rank, or another one, was asked to stop.
 struct StepResult {
   double loss;
   double gradient_norm;
   bool applied;
+  bool stopped = false;
 };
 
 // What can be read and written, always in the canonical layout (layout.h), as float32:
@@ -55,12 +68,14 @@ class Backend {
   virtual const Layout& layout() const = 0;
 
   // One optimiser step. `stop` is polled inside the time loop where a step is long; a step that saw it set returns
-  // applied = false, loss = NaN and leaves the model as the last completed step left it (training state included).
+  // applied = false, stopped = true, loss = NaN and leaves the model as the last completed step left it (training state
+  // included).
   virtual StepResult train_step(const Batch& batch, const OptimizerStep& optimizer, const std::atomic<bool>& stop) = 0;
 
   // As train_step for `count` batches of one shape that lie behind one another in batch.ids; results[count]. A backend
   // that can queue several steps without a host synchronisation overrides it. Returns how many were completed (stop, or
-  // a step not applied, ends it; that step's result is written too).
+  // a step not applied, ends it; that step's result is written too). Where the batch is shared among ranks, all of them
+  // complete as many: a stop between two steps is left for the next one to see.
   virtual int train_steps(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                           const std::atomic<bool>& stop);
 

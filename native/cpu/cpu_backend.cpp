@@ -4,6 +4,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <exception>
+
+#include "core/communicator.h"
 
 namespace cudnn_lstm::cpu {
 namespace {
@@ -69,6 +72,7 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   pass_ = pass;
   pass_.blocks = (pass.batch + kLanes - 1) / kLanes;
   pass_.partition = make_partition(team_.size(), pass_.blocks, spec_.hidden, kernels_.tile_rows, kernels_.tile_blocks);
+  if (pass_.blocks == 0) return;  // a rank that has no share of the last, smaller batch of an epoch
   const std::size_t blocks = pass_.blocks;
   const std::size_t all = pairs();
   for (int l = 0; l < spec_.layers; ++l) {
@@ -126,9 +130,10 @@ void CpuBackend::find_resets() {
 }
 
 void CpuBackend::end_pass(LaneState& to) const {
+  to.batch = pass_.batch;
+  if (pass_.blocks == 0) return;
   const std::size_t row = static_cast<std::size_t>(pass_.blocks) * unit_stride_;
   ensure(to.data, static_cast<std::size_t>(spec_.layers) * 2 * row);
-  to.batch = pass_.batch;
   for (int l = 0; l < spec_.layers; ++l) {
     const std::size_t last = static_cast<std::size_t>(pass_.steps) * row;
     std::memcpy(state_row(to, pass_.blocks, l, 0), layers_[l].h.data() + last, row * sizeof(float));
@@ -146,6 +151,8 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   pass.ids = batch.ids;
   pass.steps = batch.steps;
   pass.batch = batch.batch;
+  pass.first_block = batch.first_sequence / kLanes;
+  pass.all_sequences = batch.all_sequences();
   pass.target = batch.target;
   pass.dropout = spec_.dropout > 0;
   pass.mask_step = step_count_;
@@ -160,38 +167,62 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   double norm = 0;
   double loss = 0;
   bool applied = false;
+  bool given_up = false;
+  std::exception_ptr failure;
+  // A failure is thrown when the team has ended. Nothing is asked of the other ranks after one.
+  const auto meet = [&](const auto& collective) {
+    try {
+      if (!failure) collective();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  };
   run_team([&](int thread) {
     const std::size_t end = layout_.size() * (thread + 1) / threads;
     for (std::size_t at = layout_.size() * thread / threads; at < end && !stopped(); at += kZeroedBetweenLooks) {
       std::memset(gradients_.data() + at, 0, std::min(kZeroedBetweenLooks, end - at) * sizeof(float));
     }
-    encode_input(thread);
-    team_.barrier();
-    forward(thread);
-    output_stage(thread);
-    backward(thread);
+    if (pass_.blocks > 0) {
+      encode_input(thread);
+      team_.barrier();
+      forward(thread);
+      output_stage(thread);
+      backward(thread);
+    }
+    if (batch.ranks != nullptr) {
+      if (thread == 0) meet([&] { batch.ranks->sum(gradients_.data(), layout_.size()); });
+      team_.barrier();
+    }
     norm_share(thread, threads);
     team_.barrier();
     if (thread == 0) {
       norm = gradient_norm();
-      const int first = output_first_step();
-      double total = 0;
-      for (int step = first; step < pass_.steps; ++step)
-        for (int b = 0; b < pass_.batch; ++b) {
-          total += losses_[(static_cast<std::size_t>(step) * pass_.blocks + b / kLanes) * kLanes + b % kLanes];
-        }
-      loss = total / (static_cast<double>(pass_.steps - first) * pass_.batch);
-      applied = !stopped() && std::isfinite(loss) && std::isfinite(norm);
+      Agreement agreed{sum_of_losses(), stopped()};
+      if (batch.ranks != nullptr) meet([&] { agreed = batch.ranks->agree(agreed.nats, agreed.stopped); });
+      given_up = agreed.stopped;
+      loss = agreed.nats / (static_cast<double>(pass_.steps - output_first_step()) * pass_.all_sequences);
+      applied = !given_up && !failure && std::isfinite(loss) && std::isfinite(norm);
     }
     team_.barrier();
     if (applied) update_share(thread, threads, optimizer, norm);
   });
-  if (gave_up() && !applied) return {std::nan(""), std::nan(""), false};
+  if (failure) std::rethrow_exception(failure);
+  if (given_up) return {std::nan(""), std::nan(""), false, true};
   if (!applied) return {loss, norm, false};
   ++step_count_;
   weights_.changed();
   end_pass(training_state_);
   return {loss, norm, true};
+}
+
+// Nats, of this rank's targets.
+double CpuBackend::sum_of_losses() const {
+  double total = 0;
+  for (int step = output_first_step(); step < pass_.steps; ++step)
+    for (int b = 0; b < pass_.batch; ++b) {
+      total += losses_[(static_cast<std::size_t>(step) * pass_.blocks + b / kLanes) * kLanes + b % kLanes];
+    }
+  return total;
 }
 
 void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
@@ -203,6 +234,7 @@ void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_s
   pass.steps = batch.steps;
   pass.batch = batch.batch;
   pass.target = batch.target;
+  pass.all_sequences = batch.batch;
   pass.dropout = dropout && spec_.dropout > 0;
   pass.mask_step = mask_step;
   begin_pass(pass, batch.carry_state ? &evaluation_state_ : nullptr);

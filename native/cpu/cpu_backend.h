@@ -80,6 +80,8 @@ class CpuBackend final : public Backend {
     const std::int32_t* ids = nullptr;  // [T + 1, B]
     int steps = 0;                      // T
     int batch = 0;                      // B
+    int first_block = 0;                // of the global batch's lane blocks
+    int all_sequences = 0;              // B over all ranks
     Target target = Target::every;
     bool dropout = false;
     std::uint64_t mask_step = 0;
@@ -92,6 +94,7 @@ class CpuBackend final : public Backend {
   void find_resets();
   void end_pass(LaneState& to) const;
   void run_team(const std::function<void(int)>& work);
+  double sum_of_losses() const;
   // Large, and only sampled from or scored so far: see Weights.
   bool lean() const;
   // The call's stop flag. Loops look at it where the work between two looks is short even in large models; threads may

@@ -149,7 +149,8 @@ void CpuBackend::forward_tick(const Domain& domain, int layer, int step) {
         stage.h = unit_row(activations.h, step + 1, block) + at;
         if (pass_.dropout) {
           std::uint16_t* mask = keep(layer, step, block) + unit;
-          kernels_.dropout_mask({end - unit, unit, static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(block),
+          kernels_.dropout_mask({end - unit, unit, static_cast<std::uint32_t>(step),
+                                 static_cast<std::uint32_t>(pass_.first_block + block),
                                  static_cast<std::uint32_t>(layer), pass_.mask_step, spec_.seed, threshold},
                                 mask);
           stage.h_dropped = unit_row(activations.dropped, step, block) + at;
@@ -182,7 +183,7 @@ void CpuBackend::output_stage(int thread) {
 
 void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
   const int top = spec_.layers - 1;
-  const double targets = static_cast<double>(pass_.target == Target::last ? 1 : pass_.steps) * pass_.batch;
+  const double targets = static_cast<double>(pass_.target == Target::last ? 1 : pass_.steps) * pass_.all_sequences;
   std::int32_t wanted[kLanes];
   for (int pair = first_pair; pair < last_pair && !stopped(); ++pair) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;

@@ -35,6 +35,7 @@ std::pair<int, int> Partition::rows(int thread, int count, int tile) const {
 }
 
 Partition make_partition(int threads, int blocks, int hidden, int tile_rows, int tile_blocks) {
+  if (blocks == 0) return {1, 0, false, {hidden}};
   const double tick = 4.0 * hidden * hidden * blocks * kLanes;
   if (tick < 2 * kWorthMeeting) threads = 1;
   // The busiest thread's load over the mean one: 1 is perfect.

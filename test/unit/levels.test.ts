@@ -24,7 +24,8 @@ const nativeIncludes: Record<string, string[]> = {
   core: ['core'],
   cpu: ['core', 'cpu'],
   cuda: ['core', 'cuda'],
-  binding: ['core', 'cpu', 'cuda', 'binding'],
+  mpi: ['core', 'mpi'],
+  binding: ['core', 'cpu', 'cuda', 'mpi', 'binding'],
 };
 
 function filesOf(folder: string, pattern: RegExp): string[] {

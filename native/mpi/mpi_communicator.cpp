@@ -1,0 +1,129 @@
+#include "mpi/mpi_communicator.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+
+namespace cudnn_lstm::mpi {
+namespace {
+
+constexpr int kExitDevice = 4;  // lib/errors.ts
+
+constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;  // MPI counts in ints
+
+// What another thread's call may take before abort() goes on without it, and what the library's own abort may take.
+constexpr std::chrono::milliseconds kAbortPatience{200};
+constexpr std::chrono::seconds kExitPatience{2};
+
+}  // namespace
+
+MpiCommunicator::MpiCommunicator(std::unique_ptr<Library> library, std::chrono::milliseconds patience)
+    : library_(std::move(library)), patience_(patience), watchdog_(patience, [this] { give_up(); }) {
+  const std::string& version = library_->version();
+  if (library_->started()) {
+    throw Error(kDeviceUnavailable, version + " has been started in this process by another program");
+  }
+  call([this] {
+    const int code = library_->start();
+    if (code == 0) return library_->return_errors();
+    throw Error(kDeviceUnavailable, library_->version() + " could not be started: error " + std::to_string(code));
+  });
+  if (!library_->any_thread()) {
+    throw Error(kDeviceUnavailable, version + " takes calls from its first thread alone (no MPI_THREAD_SERIALIZED)");
+  }
+  call([this] { return library_->place_on_machine(local_rank_, local_size_); });
+  rank_ = library_->rank();
+  size_ = library_->size();
+}
+
+void MpiCommunicator::give_up() const {
+  const double seconds = static_cast<double>(patience_.count()) / 1000;
+  const char* const why = "one hangs, or its machine is gone (CUDNN_LSTM_TIMEOUT sets how long to wait)";
+  if (size_ == 0) {
+    std::fprintf(stderr, "MPI did not bring the ranks together in %g s: %s.\n", seconds, why);
+  } else {
+    std::fprintf(stderr, "rank %d of %d: the other ranks did not answer in %g s: %s.\n", rank_, size_, seconds, why);
+  }
+  std::_Exit(kExitDevice);
+}
+
+template <typename Function>
+void MpiCommunicator::call(Function function) {
+  const std::lock_guard<std::timed_mutex> lock(calls_);
+  const Watchdog::Call watched(watchdog_);
+  check(function());
+}
+
+void MpiCommunicator::check(int code) const {
+  if (code != 0) throw Error(kDeviceFailed, "MPI: " + library_->describe_error(code));
+}
+
+void MpiCommunicator::sum(float* values, std::size_t count) {
+  call([&] {
+    int code = 0;
+    for (std::size_t at = 0; at < count && code == 0; at += kMostAtOnce / sizeof(float)) {
+      code = library_->sum(values + at, static_cast<int>(std::min(kMostAtOnce / sizeof(float), count - at)));
+    }
+    return code;
+  });
+}
+
+void MpiCommunicator::gather(const void* mine, std::size_t bytes, void* all) {
+  if (bytes <= kMostAtOnce) {
+    return call([&] { return library_->gather(mine, static_cast<int>(bytes), all); });
+  }
+  // Pieces of everybody's, laid apart.
+  std::vector<char> pieces;
+  for (std::size_t at = 0; at < bytes; at += kMostAtOnce) {
+    const std::size_t length = std::min(kMostAtOnce, bytes - at);
+    pieces.resize(length * size_);
+    call(
+        [&] { return library_->gather(static_cast<const char*>(mine) + at, static_cast<int>(length), pieces.data()); });
+    for (int rank = 0; rank < size_; ++rank) {
+      std::memcpy(static_cast<char*>(all) + rank * bytes + at, pieces.data() + rank * length, length);
+    }
+  }
+}
+
+void MpiCommunicator::broadcast(void* data, std::size_t bytes) {
+  call([&] {
+    int code = 0;
+    for (std::size_t at = 0; at < bytes && code == 0; at += kMostAtOnce) {
+      code = library_->broadcast(static_cast<char*>(data) + at, static_cast<int>(std::min(kMostAtOnce, bytes - at)));
+    }
+    return code;
+  });
+}
+
+void MpiCommunicator::barrier() {
+  call([&] { return library_->barrier(); });
+}
+
+void MpiCommunicator::finish() {
+  call([&] { return library_->barrier(); });
+  call([&] { return library_->finish(); });
+}
+
+void MpiCommunicator::abort(int code) {
+  // The library may run what others have left for the end of the process, under threads that are at work.
+  try {
+    std::thread([code] {
+      std::this_thread::sleep_for(kExitPatience);
+      std::_Exit(code);
+    }).detach();
+  } catch (const std::system_error&) {
+    std::_Exit(code);
+  }
+  const std::unique_lock<std::timed_mutex> lock(calls_, kAbortPatience);
+  library_->abort(code);
+  std::_Exit(code);
+}
+
+}  // namespace cudnn_lstm::mpi

@@ -1,0 +1,51 @@
+// Ranks that MPI brings together.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "core/communicator.h"
+#include "core/watchdog.h"
+#include "mpi/mpi_library.h"
+
+namespace cudnn_lstm::mpi {
+
+class MpiCommunicator final : public Communicator {
+ public:
+  // Starts MPI, which waits for all ranks of the job. A call that then waits longer than `patience` for the others ends
+  // the process with exit code 4 and a line on stderr, which makes the launcher end the others; 0: it may take for
+  // ever. Throws Error(kDeviceUnavailable) if MPI cannot be started, or was by somebody else in this process.
+  MpiCommunicator(std::unique_ptr<Library> library, std::chrono::milliseconds patience);
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  int local_rank() const override { return local_rank_; }
+  int local_size() const override { return local_size_; }
+  void sum(float* values, std::size_t count) override;
+  void gather(const void* mine, std::size_t bytes, void* all) override;
+  void broadcast(void* data, std::size_t bytes) override;
+  void barrier() override;
+  [[noreturn]] void abort(int code) override;
+
+  // Leaves in good order, when all ranks do; no other call may follow. A launcher takes a process that ends without it
+  // for one that failed.
+  void finish();
+
+  const Library& library() const { return *library_; }
+
+ private:
+  template <typename Function>
+  void call(Function function);
+  void check(int code) const;
+  void give_up() const;
+
+  std::unique_ptr<Library> library_;
+  int rank_ = 0, size_ = 0, local_rank_ = 0, local_size_ = 1;
+  std::timed_mutex calls_;  // MPI was promised one at a time
+  std::chrono::milliseconds patience_;
+  Watchdog watchdog_;
+};
+
+}  // namespace cudnn_lstm::mpi
