@@ -228,7 +228,10 @@ export interface NativeModel {
   stepCount: number;
   /** Asks the running call to end after the step it is in (a long step is given up; nothing of it is applied). */
   stop(): void;
-  /** Frees everything, at once or when the running call ends. Idempotent; any later call throws ERR_DISPOSED. */
+  /**
+   * Frees everything, when the running call has ended, on another thread; calls of any model that are made after this find the memory
+   * free. Idempotent; any later call throws ERR_DISPOSED.
+   */
   dispose(): void;
 }
 

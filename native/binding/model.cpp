@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "binding/convert.h"
+#include "binding/disposal.h"
 #include "binding/ranks.h"
 #include "binding/sampling.h"
 #include "binding/set_own.h"
@@ -123,6 +124,7 @@ Model::Model(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Model>(info), st
 
 void Model::adopt(Napi::Env env, std::unique_ptr<Backend> backend) {
   vocabulary_ = backend->spec().vocabulary;
+  executor_ = Tasks::of(env).executor();
   state_->backend = std::move(backend);
   state_->disposed = false;
   report_memory(env);
@@ -130,6 +132,7 @@ void Model::adopt(Napi::Env env, std::unique_ptr<Backend> backend) {
 
 Model::~Model() {
   state_->stop.store(true);
+  if (!state_->busy) give_up_backend();
   if (reported_bytes_ != 0) Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_bytes_);
 }
 
@@ -139,6 +142,10 @@ void Model::report_memory(Napi::Env env) {
   if (bytes == reported_bytes_) return;
   Napi::MemoryManagement::AdjustExternalMemory(env, bytes - reported_bytes_);
   reported_bytes_ = bytes;
+}
+
+void Model::give_up_backend() {
+  if (state_->backend) destroy_elsewhere(*executor_, std::move(state_->backend));
 }
 
 template <typename Body>
@@ -170,7 +177,7 @@ Napi::Promise Model::start(Napi::Env env, std::function<void(Backend&, const std
   Ref();  // the object lives while its call does
   const auto end = [this](Napi::Env inner) {
     state_->busy = false;
-    if (state_->disposed) state_->backend.reset();
+    if (state_->disposed) give_up_backend();
     report_memory(inner);
     Unref();
   };
@@ -510,7 +517,7 @@ Napi::Value Model::dispose(const Napi::CallbackInfo& info) {
     state_->disposed = true;
     state_->ids = {};
     if (!state_->busy) {
-      state_->backend.reset();
+      give_up_backend();
       report_memory(info.Env());
     }
     return info.Env().Undefined();

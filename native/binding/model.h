@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "binding/executor.h"
 #include "core/backend.h"
 
 namespace cudnn_lstm::binding {
@@ -61,8 +62,10 @@ class Model final : public Napi::ObjectWrap<Model> {
   Napi::Promise start(Napi::Env env, std::function<void(Backend&, const std::atomic<bool>& stop)> execution,
                       std::function<Napi::Value(Napi::Env)> completion);
   void report_memory(Napi::Env env);
+  void give_up_backend();
 
   std::shared_ptr<ModelState> state_;
+  std::shared_ptr<Executor> executor_;
   int vocabulary_ = 0;
   std::int64_t reported_bytes_ = 0;
 };

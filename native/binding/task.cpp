@@ -6,6 +6,8 @@
 #include <thread>
 #include <utility>
 
+#include "binding/disposal.h"
+
 namespace cudnn_lstm::binding {
 namespace {
 
@@ -25,9 +27,12 @@ struct Tasks::Task {
   Completion completion;
   Always always;
   std::optional<Failure> failure;
+  std::uint64_t destructions = latest_destruction();
 
   void execute() {
     try {
+      // What models have held that were disposed of before this was called.
+      await_destructions(destructions, kPatience);
       execution(*stop);
     } catch (const std::exception&) {
       failure = current_failure();
@@ -53,7 +58,7 @@ struct Tasks::Task {
   }
 };
 
-Tasks::Tasks(Napi::Env env) : executor_(most_threads()) {
+Tasks::Tasks(Napi::Env env) : executor_(std::make_shared<Executor>(most_threads())) {
   const napi_value name = Napi::String::New(env, "cudnn-lstm");
   if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, settle,
                                       &return_->function) != napi_ok ||
@@ -78,7 +83,7 @@ Napi::Promise Tasks::start(Napi::Env env, std::shared_ptr<StopFlag> stop, Execut
   auto held = std::make_shared<std::unique_ptr<Task>>();
   const auto running = std::make_pair(task.get(), task->stop);
   *held = std::move(task);
-  executor_.run([held, back = return_] {
+  executor_->run([held, back = return_] {
     (*held)->execute();
     std::lock_guard<std::mutex> lock(back->mutex);
     if (back->function == nullptr) return;
@@ -111,12 +116,12 @@ void Tasks::ask_to_stop() {
 
 void Tasks::stop() {
   ask_to_stop();
-  executor_.settle(kPatience);
+  executor_->settle(kPatience);
 }
 
 void Tasks::close() {
   ask_to_stop();
-  executor_.close(kPatience);
+  executor_->close(kPatience);
   const std::lock_guard<std::mutex> lock(return_->mutex);
   return_->function = nullptr;
   running_.clear();

@@ -85,6 +85,9 @@ class Tasks {
   // The same for good: no JavaScript is run from here on.
   void close();
 
+  // What runs them. It may be held longer than they last: closed, it runs nothing.
+  const std::shared_ptr<Executor>& executor() const { return executor_; }
+
  private:
   struct Task;
   // What a thread needs to hand back a task.
@@ -98,7 +101,7 @@ class Tasks {
 
   std::shared_ptr<Return> return_ = std::make_shared<Return>();
   std::map<const Task*, std::shared_ptr<StopFlag>> running_;  // or waiting to
-  Executor executor_;
+  const std::shared_ptr<Executor> executor_;
 };
 
 }  // namespace cudnn_lstm::binding

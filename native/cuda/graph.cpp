@@ -24,7 +24,13 @@ GraphExec capture_graph(cudaStream_t stream, const std::function<void()>& work) 
     cudaGetLastError();
     return {};
   }
-  return {executable, cudaGraphExecDestroy};
+  GraphExec replayed(executable, cudaGraphExecDestroy);
+  // Now, and not in the first replay, whose time may be taken.
+  if (cudaGraphUpload(executable, stream) != cudaSuccess) {
+    cudaGetLastError();
+    return {};
+  }
+  return replayed;
 }
 
 }  // namespace cudnn_lstm::cuda

@@ -47,6 +47,43 @@ describeCuda('the package on a stand-in for a GPU', () => {
     for (const times of mapped) expect(times).toBeGreaterThan(0);
   });
 
+  test.each([
+    ['disposed of, before what is called next', 'dispose', 60e6],
+    ['left to the collector', 'collect', 1e9],
+  ])('frees models on other threads than JavaScript’s that are %s', (_, how, memory) => {
+    const script = `
+      const call = { ids: new Int32Array(27), count: 1, steps: 8, batch: 3, target: 'every', carryState: true,
+        learningRates: Float64Array.of(0.01), beta1: 0.9, beta2: 0.999, epsilon: 1e-7, clip: 1 };
+      const shape = { vocabulary: 3, layers: 1, hidden: 4, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
+      const [, addon, how] = process.argv;
+      const make = () => require(addon).createModel(shape, { device: 'cuda', initialize: true });
+      let freed = 0;
+      const registry = new FinalizationRegistry(() => { freed += 1; });
+      async function main() {
+        for (let i = 0; i < 10 && how === 'dispose'; i += 1) {
+          const model = await make(); // cuBLAS's workspace alone is more than half of the memory.
+          const running = model.trainSteps(call);
+          if (i % 2 === 0) await running;
+          model.dispose();
+          await running;
+          freed += 1;
+        }
+        if (how === 'collect') for (let i = 0; i < 10; i += 1) registry.register(await make());
+        for (let i = 0; freed < 10 && i < 2000; i += 1) {
+          gc();
+          await new Promise((resolve) => setTimeout(resolve, 5));
+        }
+        console.log(freed);
+      }
+      main();`;
+    const env = { ...environment, STANDIN_FREE: 'elsewhere', STANDIN_MEMORY: String(memory) };
+    const { stdout, stderr, status } = spawnSync(process.execPath, ['--expose-gc', '-e', script, addon, how], {
+      encoding: 'utf8',
+      env,
+    });
+    expect({ stdout, stderr, status }).toEqual({ stdout: '10\n', stderr: '', status: 0 });
+  });
+
   test('times training and sampling as the GPU check does', () => {
     const report = JSON.parse(node(join('bench', 'gpu', 'step.js'), '--tiny', '--seconds', '0.05', '--addon', addon));
     expect(report.training).toHaveLength(8);

@@ -1,5 +1,8 @@
 // The CUDA runtime's calls that the backend uses, on host memory.
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -40,6 +43,7 @@ struct FakeEvent {
 };
 struct FakeGraph {
   std::shared_ptr<std::vector<Node>> nodes;
+  bool uploaded = false;
 };
 
 struct World {
@@ -323,7 +327,15 @@ STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
   world().device_bytes += bytes;
   return cudaSuccess;
 }
+// It waits for the device: STANDIN_FREE=elsewhere in the environment ends a process that calls it on its main thread.
+static void expect_patience() {
+  const char* free = std::getenv("STANDIN_FREE");
+  if (free == nullptr || std::strcmp(free, "elsewhere") != 0 || gettid() != getpid()) return;
+  std::fputs("stand-in: cudaFree on the main thread\n", stderr);
+  std::abort();
+}
 STANDIN_API cudaError_t cudaFree(void* data) {
+  expect_patience();
   const standin::Lock freeing;
   REFUSE_IN_CAPTURE();
   drain_all();
@@ -545,9 +557,17 @@ STANDIN_API cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   standin::count_object(-1);
   return left(__func__);
 }
+STANDIN_API cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t) {
+  REFUSE_IN_CAPTURE();
+  ENTER();
+  reinterpret_cast<FakeGraph*>(executable)->uploaded = true;
+  return cudaSuccess;
+}
 STANDIN_API cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   ENTER();
   const auto nodes = reinterpret_cast<FakeGraph*>(executable)->nodes;
+  // CUDA would do it then, in the time of the first replay.
+  if (!reinterpret_cast<FakeGraph*>(executable)->uploaded) standin::fault("a graph is launched before it is uploaded");
   standin::submit(stream, [nodes] {
     world().in_graph = true;
     run_graph(*nodes);

@@ -22,7 +22,9 @@ struct Settings {
   bool lazy = false;                    // run queued work only when something waits for it
   std::uint32_t shuffle = 0;            // lazy, but any stream may run on at any time: the seed of which does when
   std::uint32_t eagerness = 12;         // of 16: how readily they do
-  std::size_t memory_limit = 1u << 30;  // bytes of device memory
+  // Bytes of device memory; STANDIN_MEMORY in the environment.
+  std::size_t memory_limit =
+      std::getenv("STANDIN_MEMORY") == nullptr ? 1u << 30 : std::strtoull(std::getenv("STANDIN_MEMORY"), nullptr, 10);
   int compute_capability_major = 9;
   int devices = 1;
   // The persistent algorithms: unsupported unless set (here, or by their speed in STANDIN_PERSIST in the environment); a
