@@ -41,8 +41,7 @@ Plan<T>::Plan(const Context<T>& context, const PlanKey& key)
                        : make_layers(context_, shape, view(), algorithm_);
   // After all that is large on the device: a batch that the GPU cannot hold would first pin gigabytes of the host's
   // memory.
-  pinned_ids_ = PinnedBuffer(context.account, ids_.bytes(), "ids");
-  pinned_inputs_ = PinnedBuffer(context.account, inputs_.bytes(), "step inputs");
+  pin();
   CHECK_CUDA(cudaStreamSynchronize(context.stream));  // uploads, on another stream, must not come before the zeros
 }
 
@@ -67,17 +66,18 @@ void Plan<T>::allocate() {
   CHECK_CUDA(cudaMemsetAsync(inputs_.data(), 0, inputs_.bytes(), context_.stream));
   CHECK_CUDA(cudaMemsetAsync(state_.data(), 0, state_.bytes(), context_.stream));
   CHECK_CUDA(cudaMemsetAsync(next_state_.data(), 0, next_state_.bytes(), context_.stream));  // its gaps are copied too
-  if (key_.kind == PlanKind::sample) pinned_logits_ = PinnedBuffer(account, logits_.bytes(), "logits");
   if (key_.kind == PlanKind::draw) {
     draw_options_ = device(targets_ * sizeof(SamplingOptions), "the sampling options");
-    pinned_draw_options_ = PinnedBuffer(account, draw_options_.bytes(), "the sampling options");
     draw_weights_ = device(targets_ * vocabulary * sizeof(Weight), "the sampler");
     drawn_ = device(kDraws * targets_ * sizeof(std::int32_t), "the ids drawn");
-    pinned_drawn_ = PinnedBuffer(account, drawn_.bytes(), "the ids drawn");
   }
   if (!training()) return;
 
-  dx_ = device(positions_ * features * sizeof(T), "the gradient of the network's input");
+  // Only an embedding reads it. Elsewhere it goes where the logits were, if they are as many: one-hot rows of a large
+  // vocabulary are gigabytes.
+  const std::size_t dx_bytes = positions_ * features * sizeof(T);
+  if (spec.coding == InputCoding::embedding || dx_bytes > logits_.bytes())
+    dx_ = device(dx_bytes, "the gradient of the network's input");
   if (sizeof(T) != sizeof(float))
     logits_gradient_ = device(targets_ * vocabulary * sizeof(T), "the gradient of the logits");
   // Enough threads for the largest GPU, each with a short column, and not more rows of partial sums than a warp adds up
@@ -97,11 +97,23 @@ void Plan<T>::allocate() {
         device(chunks(positions_, scatter_chunk_) * vocabulary * spec.embedding * sizeof(float), "partial sums");
   }
   outputs_ = device(kMaxSteps * sizeof(StepOutput), "step outputs");
-  pinned_outputs_ = PinnedBuffer(account, kMaxSteps * sizeof(StepOutput), "step outputs");
   for (int i = 0; i < kUploads; ++i) {
     uploaded_[i] = make_event();
     consumed_[i] = make_event();
   }
+}
+
+template <class T>
+void Plan<T>::pin() {
+  const auto pinned = [&](const DeviceBuffer& buffer, const char* what) {
+    return PinnedBuffer(context_.account, buffer.bytes(), what);
+  };
+  pinned_ids_ = pinned(ids_, "ids");
+  pinned_inputs_ = pinned(inputs_, "step inputs");
+  pinned_outputs_ = pinned(outputs_, "step outputs");
+  pinned_draw_options_ = pinned(draw_options_, "the sampling options");
+  pinned_drawn_ = pinned(drawn_, "the ids drawn");
+  if (key_.kind == PlanKind::sample) pinned_logits_ = pinned(logits_, "logits");
 }
 
 template <class T>
@@ -113,6 +125,11 @@ template <class T>
 T* Plan<T>::logits_gradient() const {
   // In float32 the gradient takes the logits' place.
   return sizeof(T) == sizeof(float) ? reinterpret_cast<T*>(logits_.data()) : logits_gradient_.as<T>();
+}
+
+template <class T>
+T* Plan<T>::dx() const {
+  return dx_.data() != nullptr ? dx_.as<T>() : reinterpret_cast<T*>(logits_.data());
 }
 
 template <class T>
@@ -229,7 +246,7 @@ void Plan<T>::enqueue_backward() {
   }
 
   CHECK_CUDA(cudaMemsetAsync(arena.lstm_gradients(), 0, arena.lstm * sizeof(T), context_.stream));
-  layers_->backward(x_.as<T>(), key_.carry ? state() : nullptr, dx_.as<T>(), arena.lstm_gradients());
+  layers_->backward(x_.as<T>(), key_.carry ? state() : nullptr, dx(), arena.lstm_gradients());
   for (const Segment& segment : arena.frozen) {
     CHECK_CUDA(cudaMemsetAsync(arena.lstm_gradients() + segment.arena, 0, segment.size * sizeof(T), context_.stream));
   }
@@ -238,7 +255,7 @@ void Plan<T>::enqueue_backward() {
     const std::size_t scatter_chunks = chunks(positions_, scatter_chunk_);
     const std::size_t table = static_cast<std::size_t>(spec.vocabulary) * spec.embedding;
     for_each_row(context_.stream, scatter_chunks * spec.vocabulary,
-                 ScatterEmbedding<T>{view(), dx_.as<T>(), positions_, scatter_chunk_, spec.vocabulary, spec.embedding,
+                 ScatterEmbedding<T>{view(), dx(), positions_, scatter_chunk_, spec.vocabulary, spec.embedding,
                                      scatter_partials_.as<float>()});
     for_each_element(context_.stream, table,
                      SumPartials{scatter_partials_.as<float>(), table, scatter_chunks, gradients + arena.embedding});

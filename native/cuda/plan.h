@@ -75,6 +75,7 @@ class Plan {
 
  private:
   void allocate();
+  void pin();
   // Runs the queued calls: at first as they are, so that lazily loaded kernels are not loaded inside a capture, then as
   // a graph.
   void launch();
@@ -93,6 +94,8 @@ class Plan {
   std::size_t ids_stride() const { return static_cast<std::size_t>(key_.steps + (writing() ? 0 : 1)) * key_.batch; }
   const T* top() const { return key_.dropout ? dropped_.as<T>() : layers_->y() + top_offset_; }
   T* logits_gradient() const;
+  // The gradient of the network's input, which cuDNN computes whether or not there is an embedding to train.
+  T* dx() const;
 
   const Context<T> context_;
   const PlanKey key_;

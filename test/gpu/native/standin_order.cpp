@@ -256,6 +256,28 @@ void calls_are_in_order() {
   expect_nothing_left();
 }
 
+// cuDNN computes the gradient of its input always; where nobody reads it, it goes where the logits were.
+void unread_gradients_take_no_memory() {
+  begin_case("the gradient of one-hot rows takes no memory of its own");
+  for (const auto precision : {cuda::Precision::fp32, cuda::Precision::bf16}) {
+    standin::reset();
+    {
+      const int steps = 4, batch = 3, bytes = precision == cuda::Precision::fp32 ? 4 : 2;
+      const ModelSpec spec = make_spec(InputCoding::onehot, 1, 0);
+      auto gpu = make_cuda(spec, precision);
+      initialize_one(*gpu);
+      const auto ids = make_ids(5 * 3, spec.vocabulary, 2);
+      standin::calls().clear();
+      gpu->train_step({ids.data(), steps, batch, Target::every, true}, kOptimizer, kNeverStop);
+      const std::string rows = "cudaMalloc " + std::to_string(steps * batch * spec.vocabulary * bytes);
+      // The rows and the logits, or their gradient in 16 bits.
+      expect(standin::calls_of(rows) == 2, std::to_string(standin::calls_of(rows)) + " times " + rows);
+      expect_clean("training");
+    }
+    expect_nothing_left();
+  }
+}
+
 void waiting_threads_sleep() {
   begin_case("a thread that waits for the GPU sleeps");
   standin::reset();
@@ -334,6 +356,7 @@ void check_order() {
   shapes_are_kept_within_bounds();
   graphs_record_the_same_calls();
   calls_are_in_order();
+  unread_gradients_take_no_memory();
   waiting_threads_sleep();
   a_model_keeps_to_its_gpu();
   may_be_asked_while_it_works();
