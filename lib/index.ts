@@ -28,6 +28,7 @@ export {
   openCorpus,
 } from './corpus/corpus';
 export type { IdArray, IdSource } from './corpus/ids';
+export type { LineIndex } from './corpus/lines';
 export { type NormalForm, type Normalization, normalizeText } from './corpus/normalization';
 export { type EncodeOptions, Vocabulary } from './corpus/vocabulary';
 export type { CheckKey, CheckReport } from './device/check-record';

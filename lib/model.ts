@@ -39,7 +39,7 @@ import {
   readScoreOptions,
   readWindowOptions,
 } from './model-options';
-import { type GeneratedPiece, generatePieces, startId } from './sampling/generate';
+import { fromBeginning, type GeneratedPiece, generatePieces } from './sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions, readGenerateOptions } from './sampling/options';
 import { checkStops } from './sampling/stop';
 import { type InspectedIds, type InspectionOptions, inspectIds } from './scoring/inspect';
@@ -92,7 +92,7 @@ export interface Rival {
 export interface Inspection {
   /** The text's characters, normalised as the corpus was. */
   characters: string[];
-  /** Bits of surprise at each, given all before it; null for the first, which nothing comes before. */
+  /** Bits of surprise at each, given all before it; null for the first, which nothing comes before but in a model of single lines. */
   bits: (number | null)[];
   /** The likeliest characters at each place, the likeliest first; none for the first. */
   rivals: Rival[][];
@@ -264,7 +264,8 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Scores a text from zero state, its first character not counted.
+   * Scores a text from zero state, its first character not counted; a model of single lines, which knows how a line begins, counts that
+   * one too.
    *
    * @param text A string, which is normalised, or ids of this model's vocabulary.
    * @throws DataError if it has fewer than two characters for each stream, or unknown ones.
@@ -272,7 +273,7 @@ export class LanguageModel implements Disposable {
   async score(text: string | ReadableIds, options: ScoreOptions = {}): Promise<Score> {
     const o = readScoreOptions(options);
     const { streams = 1 } = o;
-    const ids = await this.#idsOf(text, o);
+    const ids = await this.#idsOf(text, o, true);
     if (ids.length < 2 * streams) {
       throw new DataError(
         `The text is too short to score: ${ids.length} character(s), and ${2 * streams} are needed${streams > 1 ? ` for ${streams} streams` : ''}.`,
@@ -281,14 +282,19 @@ export class LanguageModel implements Disposable {
     return this.native.evaluationSequence(() => scoreIds(this.native, ids, streams, o));
   }
 
-  /** Scores each line from zero state, its line break left out; undefined for a line with fewer than two characters. */
+  /**
+   * Scores each line from zero state, its line break left out; undefined for a line with fewer than two characters. A model of single
+   * lines scores all of a line, its first character and its end, which counts as a character, with it.
+   */
   async scoreLines(
     lines: readonly string[],
     options: Omit<ScoreOptions, 'streams'> = {},
   ): Promise<(Score | undefined)[]> {
     const o = readScoreOptions(options);
     const encoded = await encodeTexts(listOf('lines', lines, textOf), (i) => `line ${i + 1}`, this.#encoding(o));
-    return this.native.evaluationSequence(() => scoreMany(this.native, encoded, o));
+    const { resetId } = this.shape;
+    const whole = resetId === undefined ? encoded : encoded.map((ids) => wholeLine(ids, resetId));
+    return this.native.evaluationSequence(() => scoreMany(this.native, whole, o));
   }
 
   /**
@@ -321,8 +327,10 @@ export class LanguageModel implements Disposable {
     const o = readInspectOptions(options, this.vocabulary.size);
     const { rivals = Math.min(5, this.vocabulary.size) } = o;
     const ids = await encodeText(textOf('text', text), 'the text', this.#encoding(o));
-    const found = await inspectIds(this.native, this.shape, ids, { ...o, rivals });
-    return describeInspection(this.vocabulary, this.shape, ids, found, rivals);
+    const { resetId } = this.shape;
+    const all = ids.length > 0 && resetId !== undefined ? fromBeginning(ids, this.vocabulary, resetId) : ids;
+    const found = await inspectIds(this.native, this.shape, all, { ...o, rivals });
+    return describeInspection(this.vocabulary, this.shape, all, found, rivals, all.length - ids.length);
   }
 
   /** Writes weights and metadata as a checkpoint, atomically. For moments and training state see the trainer. */
@@ -352,7 +360,7 @@ export class LanguageModel implements Disposable {
 
   #promptIds(o: GenerateOptions): Int32Array | (() => Promise<Int32Array>) {
     const prompt = o.prompt ?? '';
-    const orStart = (ids: Int32Array) => (ids.length > 0 ? ids : Int32Array.of(startId(this.vocabulary)));
+    const orStart = (ids: Int32Array) => fromBeginning(ids, this.vocabulary, this.shape.resetId);
     if (prompt.length > pieceUnits) {
       return async () => orStart(await encodeText(prompt, 'the prompt', this.#encoding(o)));
     }
@@ -361,9 +369,19 @@ export class LanguageModel implements Disposable {
     );
   }
 
-  async #idsOf(text: string | ReadableIds, o: Pick<ScoreOptions, 'unknown' | 'signal'>): Promise<ReadableIds> {
-    if (typeof text !== 'string') return readableIds('text', text);
-    return inMemory(await encodeText(text, 'the text', this.#encoding(o)));
+  /** @param begins The text is read from its beginning, which a model of single lines knows. */
+  async #idsOf(
+    text: string | ReadableIds,
+    o: Pick<ScoreOptions, 'unknown' | 'signal'>,
+    begins = false,
+  ): Promise<ReadableIds> {
+    const ids =
+      typeof text !== 'string'
+        ? readableIds('text', text)
+        : inMemory(await encodeText(text, 'the text', this.#encoding(o)));
+    const { resetId } = this.shape;
+    const bare = begins && resetId !== undefined && ids.length > 0 && ids.read(0, 1)[0] !== resetId;
+    return bare ? led(resetId, ids) : ids;
   }
 
   #encoding({ unknown, signal }: Pick<ScoreOptions, 'unknown' | 'signal'>): TextEncoding {
@@ -372,32 +390,35 @@ export class LanguageModel implements Disposable {
   }
 }
 
+/** @param lead Ids before the text's own, which are not told of. */
 function describeInspection(
   vocabulary: Vocabulary,
   { layers, hidden }: ModelShape,
-  ids: Int32Array,
+  all: Int32Array,
   found: InspectedIds,
   rivals: number,
+  lead: number,
 ): Inspection {
   const symbol = (id: number) => vocabulary.symbols[id] as string;
   const counted = found.nats.subarray(1);
+  const ids = all.subarray(lead);
   const { cells } = found;
   return {
     characters: Array.from(ids, symbol),
-    bits: Array.from(found.nats, (nats) => (Number.isNaN(nats) ? null : nats / Math.LN2)),
+    bits: Array.from(found.nats.subarray(lead), (nats) => (Number.isNaN(nats) ? null : nats / Math.LN2)),
     rivals: Array.from(ids, (_, i) =>
-      i === 0
+      i + lead === 0
         ? []
-        : Array.from(found.rivals.subarray(i * rivals, (i + 1) * rivals), (id, rank) => ({
+        : Array.from(found.rivals.subarray((i + lead) * rivals, (i + lead + 1) * rivals), (id, rank) => ({
             character: symbol(id),
-            probability: Math.exp(found.rivalLogProbabilities[i * rivals + rank] as number),
+            probability: Math.exp(found.rivalLogProbabilities[(i + lead) * rivals + rank] as number),
           })),
     ),
     ...(cells
       ? {
           cells: Array.from({ length: layers }, (_, layer) =>
             Array.from({ length: hidden }, (_, unit) =>
-              Float32Array.from(ids, (_, i) => cells[(i * layers + layer) * hidden + unit] as number),
+              Float32Array.from(ids, (_, i) => cells[((i + lead) * layers + layer) * hidden + unit] as number),
             ),
           ),
         }
@@ -441,6 +462,26 @@ async function createNative(
     native?.dispose();
     throw o.signal?.aborted && error === o.signal.reason ? error : fromNative(error);
   }
+}
+
+/** A line with what comes before its first character and what ends it. */
+function wholeLine(ids: Int32Array, resetId: number): Int32Array {
+  const whole = new Int32Array(ids.length + 2).fill(resetId);
+  whole.set(ids, 1);
+  return whole;
+}
+
+/** Ids with one more before them. */
+function led(id: number, ids: ReadableIds): ReadableIds {
+  return {
+    length: ids.length + 1,
+    read(start, count) {
+      if (start > 0) return ids.read(start - 1, count);
+      const all = new Int32Array(count).fill(id);
+      if (count > 1) all.set(ids.read(0, count - 1), 1);
+      return all;
+    },
+  };
 }
 
 function inMemory(ids: Int32Array): ReadableIds {

@@ -188,7 +188,7 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
     'clip',
   ],
   'Validation, and when to stop:': ['validation', 'validationEvery', 'patience', 'maxTime'],
-  'The text:': ['lowercase', 'normalize', 'encoding', 'gutenberg'],
+  'The text:': ['lines', 'lowercase', 'normalize', 'encoding', 'gutenberg'],
   'What is kept and shown:': ['out', 'lock', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
   'The machine:': ['device', 'threads', 'precision', 'algorithm', 'check'],
 };

@@ -10,6 +10,7 @@ import { Encoder, SymbolCounter } from './encoder';
 import { guessWide } from './guess';
 import { gutenbergNote } from './gutenberg';
 import type { IdSource } from './ids';
+import { LineIndex } from './lines';
 import type { NormalForm, Normalization } from './normalization';
 import { concatenated, heldText, type Piece, type ReadOptions, streamedText } from './pieces';
 import { FileSink, MemorySink } from './sinks';
@@ -35,6 +36,8 @@ export interface CorpusOptions {
   vocabulary?: Vocabulary;
   /** With `vocabulary`: what to do with characters it does not hold. */
   unknown?: 'error' | 'skip';
+  /** Find the lines, for a model of single lines; the vocabulary then has a line break, whether the text has one or not. */
+  lines?: boolean;
   /** Bytes above which the ids go to a temporary file and are read by position. */
   streamAbove?: number;
   signal?: AbortSignal;
@@ -49,6 +52,8 @@ export interface Corpus {
   /** SHA-256 of the normalised text as UTF-8, in hexadecimal. */
   sha256: string;
   sources: string[];
+  /** Where asked for: the lines that are not empty. */
+  lines?: LineIndex;
   /** Characters left out because the given vocabulary does not hold them. */
   skipped: number;
   /** Lines for the user, such as what was left out. */
@@ -100,6 +105,7 @@ const corpusChecks: Checks<CorpusOptions> = {
   gutenberg: (what, value) => choiceOf(what, value, ['auto', 'keep']),
   vocabulary: (what, value) => instanceOf(what, value, Vocabulary, 'a Vocabulary'),
   unknown: (what, value) => choiceOf(what, value, ['error', 'skip']),
+  lines: flagOf,
   streamAbove: (what, value) => (value === Number.POSITIVE_INFINITY ? value : wholeOf(what, value, 0)),
   signal: signalOf,
 };
@@ -163,8 +169,9 @@ async function readCorpus(
   if (vocabulary === undefined) {
     for await (const { text } of pieces()) counter.count(text);
     checkUsable(counter.length, undefined, what);
+    checkUsable(counter.length, counter.vocabulary(), what);
+    if (o.lines) counter.count('\n');
     vocabulary = counter.vocabulary();
-    checkUsable(counter.length, vocabulary, what);
   }
   const encoder = new Encoder(vocabulary, o.unknown === 'skip');
   const hash = createHash('sha256');
@@ -190,6 +197,12 @@ async function readCorpus(
   for (const note of frames.values()) if (note !== undefined) notes.push(note);
   notes.push(...encoder.notes());
   if (o.vocabulary === undefined) notes.push(...(await oddities(what, settled, vocabulary, counter, o)));
+  const breakId = vocabulary.idOf('\n');
+  const lines = o.lines && breakId !== undefined ? await LineIndex.find(ids, breakId) : undefined;
+  if (lines && lines.emptyLines > 0) {
+    const empty = lines.emptyLines.toLocaleString('en');
+    notes.push(`${empty} empty ${lines.emptyLines === 1 ? 'line' : 'lines'} left out`);
+  }
   if (streamed)
     notes.push(
       `${ids.length.toLocaleString('en')} characters are read from a temporary id file in ${tmpdir()}, not from memory`,
@@ -199,6 +212,7 @@ async function readCorpus(
     normalization,
     ids,
     length: ids.length,
+    ...(lines ? { lines } : {}),
     sha256: hash.digest('hex'),
     sources: sources.map(({ name }) => name),
     skipped: encoder.skipped,

@@ -82,6 +82,15 @@ export function startId(vocabulary: Vocabulary): number {
   return vocabulary.idOf('\n') ?? vocabulary.idOf(' ') ?? 0;
 }
 
+/**
+ * What the ids of a prompt, or of a text to score, follow: a model of single lines begins a line at the symbol that ends one,
+ * which may stand there already.
+ */
+export function fromBeginning(ids: Int32Array, vocabulary: Vocabulary, resetId: number | undefined): Int32Array {
+  if (resetId !== undefined && ids[0] !== resetId) return concatenate(Int32Array.of(resetId), ids);
+  return ids.length > 0 ? ids : Int32Array.of(startId(vocabulary));
+}
+
 /** Keeps what one chunk needs to know of those before it. */
 class Drawer {
   readonly #native: Pick<QueuedModel, 'sample'>;

@@ -1,6 +1,6 @@
 /** `/v1/completions` and `/v1/chat/completions`: a request in, an answer or a stream of chunks out. */
 import { randomInt, randomUUID } from 'node:crypto';
-import { startId } from '../sampling/generate';
+import { fromBeginning } from '../sampling/generate';
 import { checkSamplingOptions } from '../sampling/options';
 import { checkStops } from '../sampling/stop';
 import { inspectIds } from '../scoring/inspect';
@@ -292,7 +292,7 @@ async function draw(
   const controller = new AbortController();
   const texts = plan.prompts.flatMap(({ ids }) =>
     sampler.open({
-      prompt: ids.length > 0 ? ids : Int32Array.of(startId(model.vocabulary)),
+      prompt: fromBeginning(ids, model.vocabulary, model.shape.resetId),
       length: plan.length,
       window: model.defaultWindow,
       sampling: Array.from({ length: plan.drawn }, (_, stream) => ({ ...plan.sampling, stream })),
@@ -328,11 +328,14 @@ async function promptTokens(
 ): Promise<Token[]> {
   const { model } = served;
   const rivals = Math.min(logprobs, model.vocabulary.size);
-  const found = await inspectIds(model.native, model.shape, ids, { rivals, signal });
+  // In a model of single lines something comes before the first one.
+  const all = ids.length > 0 ? fromBeginning(ids, model.vocabulary, model.shape.resetId) : ids;
+  const lead = all.length - ids.length;
+  const found = await inspectIds(model.native, model.shape, all, { rivals, signal });
   return Array.from(text, (token, i) => {
-    if (i === 0) return { token, logprob: null, top: null };
-    const logprob = -(found.nats[i] as number);
-    const from = i * rivals;
+    if (i + lead === 0) return { token, logprob: null, top: null };
+    const logprob = -(found.nats[i + lead] as number);
+    const from = (i + lead) * rivals;
     const top =
       rivals === 0
         ? null

@@ -214,6 +214,13 @@ export interface TrainingOptions {
    */
   check: boolean;
   /**
+   * One text a line, such as names or log lines: each line is learned by itself, with its beginning and its end, and the model writes
+   * and scores single lines. The lines are shuffled anew every epoch; empty ones are left out. Takes `target: 'every'` and the CPU.
+   *
+   * @default false
+   */
+  lines: boolean;
+  /**
    * Lower-case the text, and prompts.
    *
    * @default false

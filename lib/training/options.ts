@@ -188,6 +188,10 @@ export const optionDefinitions = {
   ),
   threads: whole(1, 1024, 'N', 'CPU threads; the result does not depend on it', 'fresh'),
   check: toggle('compare a GPU with the CPU before its first use', 'fresh'),
+  lines: toggle(
+    'one text a line, such as names or log lines: each by itself, its beginning and its end learned; on the CPU',
+    'fixed',
+  ),
   lowercase: toggle('lower-case the text', 'fixed'),
   normalize: choice(
     ['none', 'nfc', 'nfkc'],
@@ -272,6 +276,7 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   algorithm: 'standard',
   device: 'auto',
   check: true,
+  lines: false,
   lowercase: false,
   normalize: 'none',
   encoding: 'utf-8',

@@ -16,7 +16,7 @@ export type TrainedModel = Pick<LanguageModel, 'native' | 'vocabulary' | 'metada
 /** What a trainer is made of; see `openTraining` for the usual way to get it all. */
 export interface TrainerParts {
   readonly model: TrainedModel;
-  readonly corpus: Pick<Corpus, 'ids' | 'length' | 'sha256' | 'sources' | 'notes'>;
+  readonly corpus: Pick<Corpus, 'ids' | 'length' | 'sha256' | 'sources' | 'notes'> & Partial<Pick<Corpus, 'lines'>>;
   readonly options: TrainingOptions;
   /** Where checkpoints and metrics go; without one nothing is written. */
   readonly run?: CheckpointDirectory;

@@ -15,7 +15,6 @@ import { type ChosenAlgorithm, loadNative } from '../device/native';
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { kindOf } from '../files';
 import { LanguageModel } from '../model';
-import { createBatches } from './batches';
 import {
   type Configuration,
   readConfigurationFile,
@@ -23,10 +22,10 @@ import {
   recordedOptions,
   resolveConfiguration,
 } from './configuration';
+import { divideCorpus } from './division';
 import type { TrainingEvent } from './events';
 import type { TrainingOptions } from './options';
 import { Trainer } from './trainer';
-import { splitCorpus } from './validation';
 
 /** What to train. */
 export interface TrainingRequest {
@@ -74,6 +73,7 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
   };
   const configuration = resolveConfiguration(layers);
   checkEncoding(configuration.options.encoding);
+  checkTogether(configuration);
   if (request.resume === undefined || request.resume === false) {
     return { configuration, resumed: undefined, [Symbol.asyncDispose]: async () => {} };
   }
@@ -89,6 +89,15 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
   } catch (error) {
     await resumed.run.close();
     throw error;
+  }
+}
+
+/** @throws UsageError for options that do not go together. */
+function checkTogether({ options, sources }: Configuration): void {
+  if (options.lines && options.target === 'last') {
+    throw new UsageError(
+      `${sources.lines}: single lines are trained on with --target every, and ${sources.target} says last: leave one of them out.`,
+    );
   }
 }
 
@@ -235,7 +244,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
 
 function openTrainingCorpus(
   sources: CorpusInput,
-  { lowercase, normalize, encoding, gutenberg }: TrainingOptions,
+  { lowercase, normalize, encoding, gutenberg, lines }: TrainingOptions,
   resumed: ResumedRun | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Corpus> {
@@ -244,6 +253,7 @@ function openTrainingCorpus(
     normalize,
     encoding,
     gutenberg,
+    lines,
     // What the model does not know is in another text than its own: that is the error to report, see checkCorpus.
     ...(resumed ? { vocabulary: new Vocabulary(resumed.checkpoint.metadata.vocabulary), unknown: 'skip' } : {}),
     ...(signal ? { signal } : {}),
@@ -298,7 +308,7 @@ function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedR
       `The corpus has ${corpus.vocabulary.size} distinct symbol(s), so there is nothing to learn; give a text with at least two.`,
     );
   }
-  createBatches(corpus.ids, splitCorpus(corpus.length, options).training, options);
+  divideCorpus(corpus, options);
 }
 
 function createModel(
@@ -314,6 +324,7 @@ function createModel(
     input: o.input,
     embedding: o.input === 'embedding' ? o.embeddingSize : 0,
     dropout: o.dropout,
+    ...(corpus.lines ? { resetId: corpus.lines.breakId } : {}),
   };
   return LanguageModel.create(shape, corpus.vocabulary, {
     device: o.device as DeviceName,

@@ -4,9 +4,10 @@
  */
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { NativeTrainResult } from '../device/native';
-import { TrainingError } from '../errors';
-import { type BatchCut, type BatchSource, createBatches } from './batches';
+import { TrainingError, UsageError } from '../errors';
+import type { BatchCut, BatchSource } from './batches';
 import { CheckpointKeeper, restorer } from './checkpoints';
+import { type Division, divideCorpus } from './division';
 import { drawSample } from './epoch-sample';
 import type { CheckpointEvent, EndReason, StepEvent, TrainingEvent } from './events';
 import { GpuMonitor } from './gpu-monitor';
@@ -18,7 +19,6 @@ import { divergence, Reporter } from './reports';
 import { learningRates } from './schedule';
 import type { Split } from './sizes';
 import { fromResumeState, newState, newSums, type TrainingState } from './state';
-import { scoreValidation, splitCorpus } from './validation';
 
 /** Seconds between two step records in metrics.jsonl: an epoch may take hours. */
 const recordEvery = 10;
@@ -38,6 +38,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   readonly options: TrainingOptions;
   readonly split: Split;
   readonly batches: BatchSource;
+  readonly #division: Division;
   readonly #parts: TrainerParts;
   readonly #signal: AbortSignal | undefined;
   readonly #pacer: Pacer;
@@ -65,8 +66,12 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#signal = parts.signal;
     this.model = model;
     this.options = options;
-    this.split = splitCorpus(corpus.length, options);
-    this.batches = createBatches(corpus.ids, this.split.training, options);
+    if (corpus.lines && model.metadata.model.resetId !== corpus.lines.breakId) {
+      throw new UsageError('a corpus of single lines takes a model whose resetId is the id of its line break.');
+    }
+    this.#division = divideCorpus(corpus, options);
+    this.split = this.#division.split;
+    this.batches = this.#division.batches;
     this.#pacer = new Pacer((options.seqLength + 1) * options.batchSize);
     this.#state = newState();
     if (resume) {
@@ -374,7 +379,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const { native } = this.model;
     this.#calling = true;
     try {
-      const { loss } = await scoreValidation(native, this.#parts.corpus.ids, this.split, this.options, this.#signal);
+      const { loss } = await this.#division.score(native, this.#signal);
       if (Number.isFinite(loss)) return loss;
       const norm = this.#state.sums.norms / this.#state.batchInEpoch;
       throw this.#diverged(-1, loss, norm, 'the validation loss is not finite');

@@ -23,7 +23,7 @@ export function splitCorpus(length: number, options: SizeOptions): Split {
   return split;
 }
 
-type Evaluator = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState' | 'evaluationSequence'>;
+export type Evaluator = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState' | 'evaluationSequence'>;
 
 /** What was scored: mean nats a character of the tail, dropout off. */
 export interface ValidationScore {
@@ -113,7 +113,11 @@ async function scoreWindows(native: Evaluator, ids: IdSource, split: Split, T: n
   return { loss: nats / total, characters: total };
 }
 
-async function evaluate(native: Evaluator, call: NativeEvaluateCall, signal?: AbortSignal): Promise<Float32Array> {
+export async function evaluate(
+  native: Pick<Evaluator, 'evaluate'>,
+  call: NativeEvaluateCall,
+  signal?: AbortSignal,
+): Promise<Float32Array> {
   signal?.throwIfAborted();
   const losses = await native.evaluate(call, signal);
   signal?.throwIfAborted();

@@ -1,0 +1,40 @@
+/** How a corpus is divided: what is trained on, in which order, and what is held out. */
+import type { Corpus } from '../corpus/corpus';
+import type { QueuedModel } from '../device/queue';
+import { type BatchSource, createBatches } from './batches';
+import { divideLines, LineBatches, scoreHeldOutLines } from './lines';
+import type { TrainingOptions } from './options';
+import type { Split } from './sizes';
+import { scoreValidation, splitCorpus, type ValidationScore } from './validation';
+
+/** What of a corpus is trained on. */
+export type DividedCorpus = Pick<Corpus, 'ids' | 'length'> & Partial<Pick<Corpus, 'lines'>>;
+
+export interface Division {
+  /** In characters. */
+  readonly split: Split;
+  readonly batches: BatchSource;
+  /** Scores what is held out, with the model's evaluation state to itself. @throws The signal's reason when it is aborted. */
+  score(native: Scorer, signal?: AbortSignal): Promise<ValidationScore>;
+}
+
+type Scorer = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState' | 'evaluationSequence'>;
+
+/** @throws DataError if the corpus is too short for the options; it names what would fit. */
+export function divideCorpus({ ids, length, lines }: DividedCorpus, options: TrainingOptions): Division {
+  if (lines) {
+    const divided = divideLines(lines, options.validation);
+    return {
+      split: divided.split,
+      batches: new LineBatches(lines, divided, options),
+      score: (native, signal) =>
+        native.evaluationSequence(() => scoreHeldOutLines(native, lines, divided, options.seqLength, signal)),
+    };
+  }
+  const split = splitCorpus(length, options);
+  return {
+    split,
+    batches: createBatches(ids, split.training, options),
+    score: (native, signal) => scoreValidation(native, ids, split, options, signal),
+  };
+}

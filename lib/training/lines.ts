@@ -1,0 +1,257 @@
+/**
+ * Training on single lines: each from zero state, its beginning and its end learned. A line is the symbol that ends a line, at which
+ * the model begins anew (`resetId`), and then its characters; so lines lie one after another in the streams of a batch, and none of
+ * it is filling.
+ *
+ * Shapes: B batch, T steps, N lines, S streams.
+ */
+import { Breather } from '../breather';
+import type { LineIndex } from '../corpus/lines';
+import type { Target } from '../device/native';
+import { DataError } from '../errors';
+import type { BatchCut, BatchSource } from './batches';
+import { KeyedPermutation } from './keyed-random';
+import type { TrainingOptions } from './options';
+import type { Split } from './sizes';
+import { type Evaluator, evaluate, type ValidationScore } from './validation';
+
+/** Which lines are trained on and which are held out, in ascending order; the split counts characters, a line's end among them. */
+export interface DividedLines {
+  readonly training: Uint32Array;
+  readonly validation: Uint32Array;
+  readonly split: Split;
+}
+
+/** Ids that a stream passes over before others have a turn: a millisecond. */
+const passedAtOnce = 1 << 16;
+
+/** Characters of some lines, their ends included. */
+function charactersOf(lines: LineIndex, which: Uint32Array): number {
+  return which.reduce((sum, line) => sum + lines.lengthOf(line) + 1, 0);
+}
+
+/**
+ * Holds out a share of the lines, from all over the text: many a list is sorted. Which ones depends on their number alone, not on the
+ * seed, so that runs compare.
+ *
+ * @throws DataError if there are no lines, or none is held out.
+ */
+export function divideLines(lines: LineIndex, share: number): DividedLines {
+  const { count } = lines;
+  const held = Math.floor(count * share);
+  if (count === 0) throw new DataError('The corpus has no line that is not empty: give lines to train on.');
+  if (share > 0 && held === 0) {
+    throw new DataError(
+      `The corpus has ${count.toLocaleString('en')} ${count === 1 ? 'line' : 'lines'}, of which --validation ${share} leaves none to ` +
+        'validate on; give more lines, or --validation 0.',
+    );
+  }
+  const isHeld = new Uint8Array(count);
+  const order = new KeyedPermutation(count, 'held-out lines');
+  for (let i = 0; i < held; i++) isHeld[order.at(i)] = 1;
+  const all = Uint32Array.from({ length: count }, (_, line) => line);
+  const training = all.filter((line) => isHeld[line] === 0);
+  const validation = all.filter((line) => isHeld[line] === 1);
+  return {
+    training,
+    validation,
+    split: { training: charactersOf(lines, training), validation: charactersOf(lines, validation) },
+  };
+}
+
+/** Lines in an order, as one stream of ids without an end: after the last comes the first again. */
+class LineStream {
+  readonly #lines: LineIndex;
+  readonly #lineAt: (place: number) => number;
+  readonly #count: number;
+  #place: number;
+  /** In the line: 0 is the symbol before it. */
+  #offset = 0;
+
+  /** @param lineAt The line at each of `count` places. */
+  constructor(lines: LineIndex, count: number, lineAt: (place: number) => number, place: number) {
+    this.#lines = lines;
+    this.#count = count;
+    this.#lineAt = lineAt;
+    this.#place = place % count;
+  }
+
+  /** The next `count` ids into `out`; without it they are passed over. */
+  take(count: number, out?: Int32Array): void {
+    for (let done = 0; done < count; ) {
+      const line = this.#lineAt(this.#place);
+      const length = this.#lines.lengthOf(line) + 1;
+      const taken = Math.min(count - done, length - this.#offset);
+      if (out) this.#copy(line, taken, out, done);
+      done += taken;
+      this.#offset += taken;
+      if (this.#offset < length) return;
+      this.#offset = 0;
+      this.#place = (this.#place + 1) % this.#count;
+    }
+  }
+
+  /** The id that comes next. */
+  get next(): number {
+    if (this.#offset === 0) return this.#lines.breakId;
+    return this.#lines.read(this.#lineAt(this.#place), this.#offset - 1, 1)[0] as number;
+  }
+
+  #copy(line: number, count: number, out: Int32Array, at: number): void {
+    const first = this.#offset === 0 ? 1 : 0;
+    if (first === 1) out[at] = this.#lines.breakId;
+    if (count > first) out.set(this.#lines.read(line, this.#offset + first - 1, count - first), at + first);
+  }
+}
+
+/**
+ * The batches of the lines that are trained on, shuffled anew each epoch. The shuffled lines are a ring that is cut into B streams of
+ * equal length, each beginning with a line; the few characters that are left over, or come twice, are others in each epoch. A line may
+ * lie across steps: its state is carried.
+ */
+export class LineBatches implements BatchSource {
+  readonly target: Target = 'every';
+  readonly carryState = true;
+  readonly stepsPerEpoch: number;
+  readonly targetsPerEpoch: number;
+  readonly charactersPerEpoch: number;
+  readonly #lines: LineIndex;
+  readonly #training: Uint32Array;
+  readonly #batch: number;
+  readonly #steps: number;
+  readonly #seed: number;
+  /** The streams of the epoch that was cut last, and the step that they stand at. */
+  #at: { epoch: number; step: number; streams: LineStream[] } | undefined;
+
+  /** @throws DataError if the lines are too few for B and T; it names what would fit. */
+  constructor(
+    lines: LineIndex,
+    { training, split }: DividedLines,
+    { batchSize, seqLength, seed }: Pick<TrainingOptions, 'batchSize' | 'seqLength' | 'seed'>,
+  ) {
+    this.#lines = lines;
+    this.#training = training;
+    this.#batch = batchSize;
+    this.#steps = seqLength;
+    this.#seed = seed;
+    this.stepsPerEpoch = Math.floor(split.training / (batchSize * seqLength));
+    if (this.stepsPerEpoch === 0) throw tooFew(split.training, batchSize, seqLength);
+    this.targetsPerEpoch = this.stepsPerEpoch * batchSize * seqLength;
+    this.charactersPerEpoch = this.targetsPerEpoch;
+  }
+
+  async cut(epoch: number, step: number, most: number): Promise<BatchCut> {
+    const [T, B] = [this.#steps, this.#batch];
+    const count = Math.min(most, this.stepsPerEpoch - step);
+    const streams = await this.#seek(epoch, step);
+    const ids = new Int32Array(count * (T + 1) * B);
+    const row = new Int32Array(count * T + 1);
+    const breather = new Breather();
+    for (let b = 0; b < B; b++) {
+      const stream = streams[b] as LineStream;
+      stream.take(count * T, row);
+      row[count * T] = stream.next;
+      for (let k = 0; k < count; k++) {
+        for (let t = 0, at = k * (T + 1) * B + b; t <= T; t++, at += B) ids[at] = row[k * T + t] as number;
+        if (breather.due()) await breather.rest();
+      }
+    }
+    this.#at = { epoch, step: step + count, streams };
+    return { ids, count, batch: B, targetsPerStep: B * T };
+  }
+
+  /** The streams where a step begins. */
+  async #seek(epoch: number, step: number): Promise<LineStream[]> {
+    const at = this.#at;
+    // Until the cut is whole they stand somewhere else.
+    this.#at = undefined;
+    if (at?.epoch === epoch && at.step === step) return at.streams;
+    const streams = await this.#begin(epoch);
+    const breather = new Breather();
+    for (const stream of streams) {
+      for (let left = step * this.#steps; left > 0; left -= passedAtOnce) {
+        stream.take(Math.min(left, passedAtOnce));
+        if (breather.due()) await breather.rest();
+      }
+    }
+    return streams;
+  }
+
+  /** Stream b begins with the first line that begins at b times its length or later. */
+  async #begin(epoch: number): Promise<LineStream[]> {
+    const { length } = this.#training;
+    const order = new KeyedPermutation(length, 'lines', this.#seed, epoch);
+    const lineAt = (place: number) => this.#training[order.at(place)] as number;
+    const each = this.stepsPerEpoch * this.#steps;
+    const streams: LineStream[] = [];
+    const breather = new Breather();
+    for (let place = 0, passed = 0; streams.length < this.#batch; place++) {
+      while (streams.length < this.#batch && passed >= streams.length * each) {
+        streams.push(new LineStream(this.#lines, length, lineAt, place));
+      }
+      passed += this.#lines.lengthOf(lineAt(place % length)) + 1;
+      if (breather.due()) await breather.rest();
+    }
+    return streams;
+  }
+}
+
+function tooFew(characters: number, batchSize: number, seqLength: number): DataError {
+  // Fewer sequences, then shorter ones, until an epoch has a few steps.
+  let batch = batchSize;
+  while (batch > 1 && 8 * batch * seqLength > characters) batch = Math.floor(batch / 2);
+  const steps = batch > 1 ? seqLength : Math.max(1, Math.min(seqLength, Math.floor(characters / 8)));
+  return new DataError(
+    `The lines are too few: ${characters.toLocaleString('en')} characters to train on, with an end for each line, and --batch-size ` +
+      `${batchSize} times --seq-length ${seqLength} takes ${(batchSize * seqLength).toLocaleString('en')}; give more lines, or ` +
+      `--batch-size ${batch} --seq-length ${steps}.`,
+  );
+}
+
+/**
+ * Scores lines, each from zero state: every character of each counts once, the first and the end too. They are cut into S streams of
+ * whole lines, S = min(64, ⌊characters / 4T⌋) and at least 1, so the answer does not depend on the batch size of training.
+ *
+ * @throws The signal's reason when it is aborted.
+ */
+export async function scoreHeldOutLines(
+  native: Evaluator,
+  lines: LineIndex,
+  { validation, split: { validation: characters } }: DividedLines,
+  T: number,
+  signal?: AbortSignal,
+): Promise<ValidationScore> {
+  const most = Math.max(1, Math.min(64, Math.floor(characters / (4 * T))));
+  const lineAt = (place: number) => validation[place] as number;
+  const streams: { stream: LineStream; length: number }[] = [];
+  for (let place = 0, passed = 0, begun = 0; place < validation.length; ) {
+    const first = place;
+    do passed += lines.lengthOf(lineAt(place++)) + 1;
+    while (place < validation.length && passed < ((streams.length + 1) * characters) / most);
+    streams.push({ stream: new LineStream(lines, validation.length, lineAt, first), length: passed - begun });
+    begun = passed;
+  }
+  const S = streams.length;
+  const longest = streams.reduce((length, stream) => Math.max(length, stream.length), 0);
+  const breather = new Breather();
+  let nats = 0;
+  native.resetEvaluationState();
+  for (let from = 0; from < longest; from += T) {
+    const steps = Math.min(T, longest - from);
+    const ids = new Int32Array((steps + 1) * S);
+    const row = new Int32Array(steps + 1);
+    for (const [s, { stream }] of streams.entries()) {
+      // A shorter stream runs on into other lines, which are not counted.
+      stream.take(steps, row);
+      row[steps] = stream.next;
+      for (let t = 0; t <= steps; t++) ids[t * S + s] = row[t] as number;
+      if (breather.due()) await breather.rest();
+    }
+    const call = { ids, steps, batch: S, target: 'every', carryState: true, dropout: false } as const;
+    const losses = await evaluate(native, call, signal);
+    for (const [s, { length }] of streams.entries()) {
+      for (let t = 0; t < Math.min(steps, length - from); t++) nats += losses[t * S + s] as number;
+    }
+  }
+  return { loss: nats / characters, characters };
+}

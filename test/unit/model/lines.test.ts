@@ -1,0 +1,138 @@
+/** Models of single lines, from training to writing and scoring. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
+import { MemoryIds } from '../../../lib/corpus/ids';
+import { LineIndex } from '../../../lib/corpus/lines';
+import { LanguageModel } from '../../../lib/model';
+import { divideLines } from '../../../lib/training/lines';
+import { train } from '../../../lib/training/train';
+
+/** Made-up names: a letter and syllables. */
+const names = Array.from({ length: 400 }, (_, i) => {
+  const syllables = ['ba', 'de', 'ki', 'lo', 'mu', 'ra', 'ti'];
+  const pick = (k: number) => syllables[(i * k + (i >> 3)) % 7] as string;
+  return pick(1) + pick(3) + (i % 3 === 0 ? pick(5) : '');
+});
+const text = names.join('\n');
+const small = { lines: true, hidden: 12, layers: 1, batchSize: 4, seqLength: 10, sampleLength: 20, seed: 3 } as const;
+const cpu = { device: 'cpu', threads: 1 } as const;
+
+let folder: string;
+let model: LanguageModel;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'lines-'));
+  const training = await train({ corpus: { text }, ...small, ...cpu, epochs: 3, out: join(folder, 'run') });
+  for await (const _ of training);
+  await training.dispose();
+  model = await LanguageModel.load(join(folder, 'run'), cpu);
+});
+afterAll(() => {
+  model.dispose();
+  rmSync(folder, { recursive: true });
+});
+
+test('the validation loss is that of the held-out lines, each scored by itself', async () => {
+  const ids = Uint8Array.from(model.vocabulary.encode(text));
+  const { resetId } = model.shape;
+  expect(model.vocabulary.symbols[resetId as number]).toBe('\n');
+  const divided = divideLines(await LineIndex.find(new MemoryIds(ids), resetId as number), 0.1);
+  const held = [...divided.validation].map((line) => names[line] as string);
+  const scores = await model.scoreLines(held);
+  let [nats, characters] = [0, 0];
+  for (const [i, score] of scores.entries()) {
+    expect(score?.characters).toBe((held[i] as string).length + 1);
+    nats += score!.loss * score!.characters;
+    characters += score!.characters;
+  }
+  expect(nats / characters).toBeCloseTo(model.metadata.validationLoss as number, 5);
+});
+
+test('a line is worth the product of its characters and its end, and the first letters add up to one', async () => {
+  const bits = async (line: string) => {
+    const [score] = await model.scoreLines([line]);
+    return score!.bitsPerCharacter * score!.characters;
+  };
+  // By what the network says, symbol by symbol.
+  const line = 'bade';
+  const ids = model.vocabulary.encode(`\n${line}\n`);
+  const logits = await model.native.logits({ ids: ids.slice(0, -1), streams: 1 });
+  const V = model.vocabulary.size;
+  let expected = 0;
+  for (let t = 0; t + 1 < ids.length; t++) {
+    const row = logits.subarray(t * V, (t + 1) * V);
+    const total = row.reduce((sum, value) => sum + Math.exp(value), 0);
+    expected -= Math.log2(Math.exp(row[ids[t + 1] as number] as number) / total);
+  }
+  expect(await bits(line)).toBeCloseTo(expected, 4);
+  // What came before does not matter, in one text or in many calls.
+  const whole = await model.score(`muti\n${line}\n`);
+  expect(whole.characters).toBe(10);
+  expect(whole.bitsPerCharacter * whole.characters).toBeCloseTo((await bits('muti')) + expected, 4);
+  let sum = 0;
+  for (const symbol of model.vocabulary.symbols) sum += 2 ** -(await model.score(`\n${symbol}`)).bitsPerCharacter;
+  expect(sum).toBeCloseTo(1, 5);
+  const inspected = await model.inspect(line);
+  expect(inspected.characters.join('')).toBe(line);
+  expect(inspected.bits[0]).not.toBeNull();
+  expect(inspected.rivals[0]).toHaveLength(5);
+  const withoutEnd = inspected.bits.reduce<number>((total, each) => total + (each as number), 0);
+  const score = await model.score(line);
+  expect(withoutEnd).toBeCloseTo(score.bitsPerCharacter * score.characters, 4);
+});
+
+test('a prompt is the beginning of a line, and what follows a line break knows nothing of before', async () => {
+  const o = { length: 30, seed: 5 };
+  expect(await model.generateText({ ...o, prompt: 'ba' })).toBe(await model.generateText({ ...o, prompt: '\nba' }));
+  expect(await model.generateText({ ...o, prompt: 'ba' })).toBe(await model.generateText({ ...o, prompt: 'muti\nba' }));
+  expect(await model.generateText(o)).toBe(await model.generateText({ ...o, prompt: '\n' }));
+});
+
+test('a resumed run ends with the weights of one that was never interrupted', async () => {
+  const file = join(folder, 'names.txt');
+  writeFileSync(file, text);
+  const options = { corpus: [file], ...small, ...cpu, dropout: 0.2 };
+  const whole = join(folder, 'whole');
+  const parts = join(folder, 'parts');
+  const finish = async (request: Parameters<typeof train>[0], stopAfter = Infinity) => {
+    const training = await train(request);
+    let steps = 0;
+    for await (const event of training) if (event.type === 'step' && ++steps >= stopAfter) break;
+    const { newest } = training.run as unknown as { newest(): Promise<string> };
+    const path = await newest.call(training.run);
+    await training.dispose();
+    return await loadCheckpoint(path);
+  };
+  const unbroken = await finish({ ...options, epochs: 3, out: whole });
+  const interrupted = await finish({ ...options, epochs: 3, out: parts }, 2);
+  // In mid-epoch, with lines that are half read.
+  expect(interrupted.metadata.training?.batchInEpoch).toBeGreaterThan(0);
+  const resumed = await finish({ ...cpu, resume: parts });
+  expect(resumed.parameters).toEqual(unbroken.parameters);
+  expect(resumed.metadata.validationLoss).toBe(unbroken.metadata.validationLoss);
+  await expect(train({ ...cpu, resume: parts, lines: false })).rejects.toThrow('a resumed run keeps its lines of true');
+});
+
+test('what does not go together is said', async () => {
+  const request = { corpus: { text }, ...cpu, out: false, lines: true } as const;
+  await expect(train({ ...request, target: 'last' })).rejects.toThrow(
+    'option lines: single lines are trained on with --target every, and option target says last: leave one of them out.',
+  );
+  await expect(train({ ...request, corpus: { text: '\n\n' } })).rejects.toThrow('only one symbol');
+  await expect(train({ ...request, corpus: { text: 'ab' }, validation: 0 })).rejects.toThrow('The lines are too few');
+  // A text without a line break is one line.
+  const one = await train({
+    ...request,
+    corpus: { text: 'abcabd' },
+    validation: 0,
+    batchSize: 1,
+    seqLength: 2,
+    hidden: 3,
+  });
+  expect(one.model.vocabulary.symbols).toEqual(['\n', 'a', 'b', 'c', 'd']);
+  await one.dispose();
+  const noted = await train({ ...request, corpus: { text: `${text}\n\n\nba` }, hidden: 3 });
+  expect(noted.corpus.notes).toEqual(['2 empty lines left out']);
+  await noted.dispose();
+});
