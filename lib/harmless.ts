@@ -11,6 +11,11 @@ export function harmlessText(text: string): string {
   return text.replace(/[^\P{Cc}\n\t]/gu, escaped);
 }
 
+/** The same for a document, where a replacement character says that something stood there. */
+export function printable(text: string): string {
+  return text.replace(/[^\P{Cc}\n\t]/gu, '\ufffd');
+}
+
 function escaped(symbol: string): string {
   return `\\u{${symbol.codePointAt(0)?.toString(16)}}`;
 }

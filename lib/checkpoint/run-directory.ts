@@ -7,7 +7,7 @@
  */
 import type { Stats } from 'node:fs';
 import { readdir, stat, unlink } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { type Checks, flagOf, looking, optionsOf, pathOf, recordOf, show, textOf } from '../arguments';
 import type { NativeParameter } from '../device/native';
 import { CheckpointError, DiskError, UsageError } from '../errors';
@@ -217,6 +217,11 @@ export class RunDirectory implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** What a model is called: by its run's directory, or its file. */
+export function modelName(pathOrDirectory: string): string {
+  return basename(resolve(pathOrDirectory)).replace(/\.safetensors$/, '') || 'model';
 }
 
 /**

@@ -1,10 +1,9 @@
 /** Models for other programs: a PyTorch state dict, a Keras archive, an ONNX graph, a page that opens from a disk. */
-import { basename } from 'node:path';
 import { flagOf, optionsOf, pathOf, show, textOf } from '../arguments';
 import { type Checkpoint, loadCheckpoint } from '../checkpoint/checkpoint';
 import { writeFileAtomically } from '../checkpoint/disk';
 import { canonicalLayout } from '../checkpoint/layout';
-import { lookAt, resolveCheckpoint } from '../checkpoint/run-directory';
+import { lookAt, modelName, resolveCheckpoint } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
 import { harmless } from '../harmless';
 import { pageOf } from './html';
@@ -53,7 +52,7 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   if (o.to === 'html') {
     await writeFileAtomically(
       o.out,
-      await pageOf(checkpoint, { title: o.title ?? titleOf(pathOrDirectory), half: o.half ?? false }),
+      await pageOf(checkpoint, { title: o.title ?? modelName(pathOrDirectory), half: o.half ?? false }),
     );
     return files;
   }
@@ -68,10 +67,6 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   }
   await writeFileAtomically(beside, [Buffer.from(`${JSON.stringify(metadata.vocabulary)}\n`)]);
   return files;
-}
-
-function titleOf(pathOrDirectory: string): string {
-  return basename(pathOrDirectory.replace(/[\\/]+$/, '')).replace(/\.safetensors$/, '') || 'A character model';
 }
 
 function refuseHardGates({ metadata }: Checkpoint, what: string): void {

@@ -1,18 +1,12 @@
 /** One HTML file with a model, the runtime that computes it (lib/browser.mts) and a page to write with. It asks nothing of a network. */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Checkpoint } from '../checkpoint/checkpoint';
 import { canonicalLayout } from '../checkpoint/layout';
-import { packageRoot } from '../device/native';
-import { script, style } from './page';
+import { renderPage } from '../html';
+import { body, script, style } from './page';
 
 export interface PageOptions {
   title: string;
   half: boolean;
-}
-
-function escaped(text: string): string {
-  return text.replace(/[&<>"']/g, (symbol) => `&#${symbol.charCodeAt(0)};`);
 }
 
 /** A number as the 16 bits of IEEE 754's half precision, rounded to nearest, ties to even; beyond its range infinite. */
@@ -62,45 +56,16 @@ function* safetensors({ metadata, parameters }: Checkpoint, half: boolean): Gene
 
 /** The pieces of the page. */
 export async function pageOf(checkpoint: Checkpoint, { title, half }: PageOptions): Promise<Uint8Array[]> {
-  const runtime = await readFile(join(packageRoot, 'dist', 'browser.mjs'), 'utf8');
-  // An inline script cannot be imported from: it is one script with the page's own.
-  const code = `${runtime.replace(/^export (?=class |function |const )/gm, '').replace(/^export \{.*\};?$/gm, '')}\n${script}`;
-  if (/<\/script|^\s*(import|export)\b/im.test(code)) throw new Error('the page cannot hold its script');
   const weights = Buffer.concat([...safetensors(checkpoint, half)]).toString('base64');
   const { model, vocabulary } = checkpoint.metadata;
   const about = `LSTM ${model.layers} × ${model.hidden}, ${vocabulary.length} symbols. Everything is computed on this page; nothing leaves it.`;
-  const page = `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">
-<meta name="color-scheme" content="light dark">
-<title>${escaped(title)}</title>
-<style>${style}</style>
-</head>
-<body>
-<main>
-<header><h1>${escaped(title)}</h1><p class="about">${escaped(about)}</p></header>
-<section class="paper">
-<textarea id="text" rows="14" spellcheck="false" autocapitalize="off" aria-label="Text" placeholder="Type the beginning of a text, or press Write."></textarea>
-<div id="guesses" class="guesses" aria-label="Likeliest next characters" aria-live="off"></div>
-</section>
-<section class="controls">
-<div class="buttons"><button id="write" class="primary" type="button">Write</button><button id="clear" type="button">Clear</button></div>
-<label class="field"><span>Temperature <output id="temperature-value"></output></span>
-<input id="temperature" type="range" min="0" max="1.5" step="0.05" value="0.8"></label>
-<label class="field"><span>Seed</span><input id="seed" type="number" min="0" step="1" inputmode="numeric" placeholder="random"></label>
-<label class="field"><span>Characters</span><input id="length" type="number" min="1" max="100000" step="1" value="500" inputmode="numeric"></label>
-</section>
-<p id="status" class="status" role="status"></p>
-</main>
-<script type="text/plain" id="weights">${weights}</script>
-<script type="module">
-${code}
-</script>
-</body>
-</html>
-`;
+  const page = await renderPage({
+    title,
+    body: body(title, about),
+    style,
+    data: { weights },
+    modules: ['browser.mjs'],
+    script,
+  });
   return [Buffer.from(page)];
 }

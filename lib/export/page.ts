@@ -1,43 +1,30 @@
-/** How the exported page looks, and what it does. Its script stands below lib/browser.mts and uses its class. */
+/** What the exported page has besides the parts that all pages share: its script uses those and the class of lib/browser.mts. */
+import { escapeHtml } from '../html';
 
 export const style = `
-:root { --paper: #fffdf8; --ground: #f3efe6; --ink: #23201b; --soft: #6f685c; --line: #ddd5c5; --accent: #9a3b26; --on-accent: #fff; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #1f1e1b; --ground: #161513; --ink: #ece6da; --soft: #a39b8c; --line: #3a372f; --accent: #e08a6d; --on-accent: #1b1410; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 46rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) clamp(0.8rem, 4vw, 1.5rem); }
-h1 { margin: 0; font: 600 clamp(1.5rem, 5vw, 2.1rem)/1.2 Georgia, "Times New Roman", serif; overflow-wrap: anywhere; }
-.about { margin: 0.3rem 0 1.2rem; color: var(--soft); font-size: 0.9rem; }
-.paper { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
-.paper:focus-within { border-color: var(--accent); box-shadow: 0 0 0 1px var(--accent); }
-textarea { display: block; width: 100%; min-height: 40vh; padding: 1.1rem 1.2rem; border: 0; outline: 0; resize: vertical;
-  background: transparent; color: inherit; font: 1.06rem/1.6 Georgia, "Times New Roman", serif; }
-textarea::placeholder { color: var(--soft); }
-.guesses { display: flex; flex-wrap: wrap; gap: 0.4rem; align-items: center; min-height: 3.1rem; padding: 0.55rem 0.8rem; border-top: 1px solid var(--line); }
-.guess { position: relative; min-width: 3.6rem; padding: 0.2rem 0.5rem; border: 1px solid var(--line); border-radius: 6px; overflow: hidden;
-  background: none; color: inherit; font: 0.92rem/1.4 ui-monospace, monospace; text-align: left; cursor: pointer; }
-.guess::before { content: ""; position: absolute; inset: 0 auto 0 0; width: var(--share); background: var(--accent); opacity: 0.2; }
-.guess b { position: relative; } .guess span { position: relative; color: var(--soft); margin-left: 0.4rem; font-size: 0.8rem; }
-.controls { display: grid; grid-template-columns: auto 1fr 8rem 8rem; gap: 0.8rem 1.2rem; align-items: end; margin-top: 1rem; }
-.buttons { display: flex; gap: 0.5rem; }
-button { font: inherit; cursor: pointer; }
-.buttons button { min-width: 5.2rem; padding: 0.5rem 1rem; border: 1px solid var(--line); border-radius: 8px; background: var(--paper); color: inherit; }
-.buttons .primary { border-color: var(--accent); background: var(--accent); color: var(--on-accent); font-weight: 600; }
-button:focus-visible, input:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-.field { display: block; font-size: 0.86rem; color: var(--soft); min-width: 0; }
-.field span { display: flex; justify-content: space-between; margin-bottom: 0.25rem; }
-.field input { display: block; width: 100%; accent-color: var(--accent); }
-.field input[type="range"] { height: 2.4rem; margin: 0; }
-.field input[type="number"] { height: 2.4rem; padding: 0 0.6rem; border: 1px solid var(--line); border-radius: 8px; background: var(--paper); color: var(--ink); font: inherit; }
-output { color: var(--ink); font-variant-numeric: tabular-nums; }
-.status { min-height: 1.5rem; margin: 0.9rem 0 0; color: var(--soft); font-size: 0.86rem; }
-@media (max-width: 40rem) {
-  .controls { grid-template-columns: 1fr 1fr; } .buttons, .controls .field:nth-of-type(1) { grid-column: 1 / -1; }
-  .buttons button { flex: 1; } textarea { min-height: 45vh; padding: 0.9rem; }
-}
+main { max-width: 48rem; margin: 0 auto; padding: clamp(1rem, 4vw, 3rem) clamp(.8rem, 4vw, 1.5rem); }
+textarea { min-height: 42vh; background: var(--card); border-color: transparent; border-radius: .6rem; padding: .9rem 1.1rem; line-height: 1.75; }
+#guesses { min-height: 2.2rem; margin: .7rem 0; }
+.fields { align-items: end; }
+.row .main { min-width: 6rem; }
+.status { min-height: 1.5rem; margin: 0; color: var(--soft); font-size: .875rem; }
 `;
+
+export function body(title: string, about: string): string {
+  return `<main>
+<h1>${escapeHtml(title)}</h1>
+<p class="lead">${escapeHtml(about)}</p>
+<textarea id="text" rows="14" spellcheck="false" autocapitalize="off" aria-label="Text" placeholder="Type the beginning of a text, or press Write."></textarea>
+<div id="guesses" aria-label="Likeliest next characters" role="group"></div>
+<div class="fields">
+<div class="field"><label for="temperature">Temperature <output id="temperature-value"></output></label><input id="temperature" type="range" min="0" max="1.5" step="0.05" value="0.8"></div>
+<div class="field"><label for="seed">Seed</label><input id="seed" type="number" min="0" step="1" inputmode="numeric" placeholder="random"></div>
+<div class="field"><label for="length">Characters</label><input id="length" type="number" min="1" max="100000" step="1" value="500" inputmode="numeric"></div>
+</div>
+<div class="row"><button id="write" class="main" type="button">Write</button><button id="clear" type="button">Clear</button></div>
+<p id="status" class="status" role="status"></p>
+</main>`;
+}
 
 export const script = `
 const find = (id) => document.getElementById(id);
@@ -60,24 +47,13 @@ function logitsOf(value) {
 }
 
 const temperature = () => Number(find('temperature').value);
-const shown = { ' ': '␣', '\\n': '⏎', '\\t': '⇥', '\\r': '␍' };
 
 function guess() {
   const logits = logitsOf(text.value);
   const likely = [...model.probabilities(logits, temperature() || 1e-3).entries()].sort((a, b) => b[1] - a[1]).slice(0, 6);
-  guesses.replaceChildren(...likely.map(([id, share]) => {
-    const symbol = model.vocabulary[id], each = document.createElement('button');
-    each.type = 'button';
-    each.className = 'guess';
-    each.style.setProperty('--share', (share * 100).toFixed(1) + '%');
-    const name = document.createElement('b'), amount = document.createElement('span');
-    name.textContent = shown[symbol] ?? symbol;
-    amount.textContent = share < 0.01 ? '<1 %' : Math.round(share * 100) + ' %';
-    each.append(name, amount);
-    each.title = 'Add this character';
-    each.addEventListener('click', () => { text.value += symbol; follow(); guess(); });
-    return each;
-  }));
+  const list = rivalList(likely.map(([id, share]) => [model.vocabulary[id], share]), (symbol) => { text.value += symbol; follow(); guess(); });
+  list.classList.add('across');
+  guesses.replaceChildren(list);
 }
 
 function follow() { text.scrollTop = text.scrollHeight; }

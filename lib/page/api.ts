@@ -1,12 +1,11 @@
 /** What the page asks of the server. */
+import type { Rivals } from './look.js';
 
 export interface ServedModel {
   name: string;
   /** Whether it is a run with a history of its training. */
   run: boolean;
 }
-
-export type Rivals = [character: string, probability: number][];
 
 export interface Inspection {
   characters: string[];

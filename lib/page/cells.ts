@@ -1,8 +1,8 @@
 /** One cell along a text, as Karpathy drew it, and the cells that follow a pattern. */
 import { type CellValues, type Follower, inspectCells } from './api.js';
-import { cellClass } from './colors.js';
-import { CharacterText, Field, ModelSelect, NumberField, useJob, type ViewProps, visible } from './parts.js';
-import { html, useState } from './vendor/preact.js';
+import { type CharacterText, cellClass, element } from './look.js';
+import { Field, ModelSelect, NumberField, TextView, useJob, type ViewProps } from './parts.js';
+import { html, useEffect, useRef, useState } from './vendor/preact.js';
 
 const patterns: [name: string, pattern: string][] = [
   ['inside quotes', '"[^"]*"'],
@@ -20,7 +20,8 @@ export function Cells({ models, fail }: ViewProps) {
   const [pattern, setPattern] = useState('');
   const [found, setFound] = useState<CellValues | undefined>(undefined);
   const [followers, setFollowers] = useState<Follower[]>([]);
-  const [chosen, setChosen] = useState<number | undefined>(undefined);
+  const shown = useRef<CharacterText | null>(null);
+  useEffect(() => shown.current?.refresh(), [found]);
   const { busy, run } = useJob(fail);
 
   const show = (toLayer: number, toUnit: number) => {
@@ -52,7 +53,7 @@ export function Cells({ models, fail }: ViewProps) {
     <p class="lead">The value of one cell of the model along a text: green where it is positive, blue where it is negative. Many follow nothing that a person can name; some follow quotes, brackets or the length of a line.</p>
     <form onSubmit=${(event: Event) => {
       event.preventDefault();
-      setChosen(undefined);
+      shown.current?.choose(undefined);
       setFollowers([]);
       show(layer, unit);
     }}>
@@ -87,23 +88,21 @@ export function Cells({ models, fail }: ViewProps) {
     ${
       found === undefined
         ? null
-        : html`<div class="scale"><small>-1</small>${['n4', 'n3', 'n2', 'n1', '', 'p1', 'p2', 'p3', 'p4'].map((name) => html`<span class=${name}></span>`)}<small>1</small></div>
-        <div class="split">
-          <${CharacterText} label=${`Layer ${layer}, unit ${unit}`} characters=${found.characters} classOf=${(i: number) => cellClass(found.values[i] as number)} chosen=${chosen} choose=${setChosen} />
-          <aside class="side" aria-live="polite">
-            <h2>Layer ${layer}, unit ${unit}</h2>
-            ${chosen === undefined ? html`<p>Choose a character to read the value there.</p>` : html`<p>At <code>${visible(found.characters[chosen] as string)}</code>: ${found.values[chosen]?.toFixed(3)}</p>`}
-            ${
-              followers.length === 0
-                ? null
-                : html`<h2>Closest to the pattern</h2><table><thead><tr><th scope="col">Cell</th><th scope="col">Correlation</th></tr></thead><tbody>
-                  ${followers.map(
-                    (cell) =>
-                      html`<tr key=${`${cell.layer}-${cell.unit}`}><td><button type="button" onClick=${() => show(cell.layer + 1, cell.unit + 1)}>layer ${cell.layer + 1}, unit ${cell.unit + 1}</button></td><td>${cell.correlation.toFixed(2)}</td></tr>`,
-                  )}
-                </tbody></table>`
-            }
-          </aside>
+        : html`<div class="scale"><small>-1</small>${['n4', 'n3', 'n2', 'n1', '', 'p1', 'p2', 'p3', 'p4'].map((name) => html`<span class=${name}></span>`)}<small>1</small><b>layer ${layer}, unit ${unit}</b></div>
+        <div class=${followers.length > 0 ? 'split' : ''}>
+          <${TextView} label="The text" characters=${found.characters} classOf=${(i: number) => cellClass(found.values[i] as number)} handle=${shown}
+            under=${(i: number) => [element('p', '', `layer ${layer}, unit ${unit}: `, element('b', '', found.values[i]?.toFixed(3) ?? ''))]} />
+          ${
+            followers.length === 0
+              ? null
+              : html`<aside class="side" aria-live="polite"><h2>Closest to the pattern</h2>
+              <table><thead><tr><th scope="col">Cell</th><th scope="col">Correlation</th></tr></thead><tbody>
+                ${followers.map(
+                  (cell) =>
+                    html`<tr key=${`${cell.layer}-${cell.unit}`}><td><button type="button" aria-pressed=${cell.layer + 1 === layer && cell.unit + 1 === unit} onClick=${() => show(cell.layer + 1, cell.unit + 1)}>layer ${cell.layer + 1}, unit ${cell.unit + 1}</button></td><td>${cell.correlation.toFixed(2)}</td></tr>`,
+                )}
+              </tbody></table></aside>`
+          }
         </div>`
     }`;
 }

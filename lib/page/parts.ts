@@ -1,21 +1,11 @@
 /** What the views are made of. */
-import type { Rivals } from './api.js';
+import { CharacterText } from './look.js';
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 
 /** What a view is given by the page around it. */
 export interface ViewProps {
   models: { name: string; run: boolean }[];
   fail: (error: unknown) => void;
-}
-
-/** A character as it can be seen by itself. */
-export function visible(character: string): string {
-  return { '\n': '↵', ' ': '␣', '\t': '⇥' }[character] ?? character;
-}
-
-/** Its name for those who hear the page. */
-export function spoken(character: string): string {
-  return { '\n': 'line break', ' ': 'space', '\t': 'tab' }[character] ?? character;
 }
 
 export function Field({
@@ -47,7 +37,7 @@ export function ModelSelect({
 }) {
   return html`<${Field} id=${id} label=${label}>
     <select id=${id} value=${value} onChange=${(event: Event) => change((event.target as HTMLSelectElement).value)}>
-      ${models.map(({ name }) => html`<option key=${name} value=${name}>${name}</option>`)}
+      ${models.map(({ name }) => html`<option key=${name} value=${name}>${name === '' ? 'no other' : name}</option>`)}
     </select>
   </${Field}>`;
 }
@@ -100,65 +90,46 @@ export function NumberField({
 }
 
 /**
- * A text whose characters can be chosen, with the mouse or, once the text has the focus, with the arrow keys.
+ * A text whose characters can be looked at.
  *
- * @param classOf The class of each character.
+ * @param under What pops up under a character.
+ * @param handle Given the text itself, so that a character can be chosen from elsewhere.
  */
-export function CharacterText(props: {
+export function TextView(props: {
   label: string;
   characters: readonly string[];
-  classOf: (index: number) => string;
-  chosen: number | undefined;
-  choose: (index: number) => void;
+  classOf?: (index: number) => string;
+  under: (index: number) => Node[];
   given?: string;
   writing?: boolean;
+  handle?: { current: CharacterText | null };
 }) {
-  const { label, characters, classOf, chosen, choose, given = '', writing = false } = props;
+  const { label, characters, classOf, given, writing = false, handle } = props;
   const place = useRef<HTMLDivElement | null>(null);
-  const move = (event: KeyboardEvent) => {
-    const at = chosen ?? -1;
-    const to = {
-      ArrowRight: at + 1,
-      ArrowLeft: at - 1,
-      ArrowDown: at + 60,
-      ArrowUp: at - 60,
-      Home: 0,
-      End: characters.length - 1,
-    }[event.key];
-    if (to === undefined || characters.length === 0) return;
-    event.preventDefault();
-    choose(Math.max(0, Math.min(characters.length - 1, to)));
-  };
+  const text = useRef<CharacterText | null>(null);
+  const newest = useRef(props);
+  newest.current = props;
   useEffect(() => {
-    place.current?.querySelector('.chosen')?.scrollIntoView({ block: 'nearest' });
-  }, [chosen]);
-  const click = (event: MouseEvent) => {
-    const index = (event.target as HTMLElement).dataset.i;
-    if (index !== undefined) choose(Number(index));
-  };
-  return html`<div class=${`text${writing ? ' writing' : ''}`} ref=${place} tabindex="0" role="group" onKeyDown=${move} onClick=${click}
-      aria-label=${`${label}. Arrow keys go from character to character.`}>
-    ${given === '' ? null : html`<span class="given">${given}</span>`}
-    ${characters.map((character, i) => {
-      const classes = `${classOf(i)}${i === chosen ? ' chosen' : ''}`;
-      return character === '\n'
-        ? html`<span class=${`break ${classes}`} data-i=${i}>↵</span>${'\n'}`
-        : html`<span class=${classes} data-i=${i}>${character}</span>`;
-    })}
-  </div>`;
+    const made = new CharacterText(place.current as HTMLElement, {
+      label,
+      under: (index) => newest.current.under(index),
+    });
+    text.current = made;
+    if (handle) handle.current = made;
+    return () => made.dispose();
+  }, [label]);
+  useEffect(() => {
+    text.current?.show(characters, classOf, given);
+    if (text.current) text.current.writing = writing;
+  });
+  return html`<div ref=${place}></div>`;
 }
 
-/** The likeliest characters at a place; where `pick` is given, each can be chosen instead. */
-export function RivalList({ rivals, pick }: { rivals: Rivals; pick?: (character: string) => void }) {
-  return html`<ul class="rivals">
-    ${rivals.map(([character, probability]) => {
-      const percent = `${(100 * probability).toFixed(probability < 0.1 ? 1 : 0)} %`;
-      const row = html`<code aria-hidden="true">${visible(character)}</code><span class="spoken">${spoken(character)}</span><meter min="0" max="1" value=${probability} aria-hidden="true"></meter><i>${percent}</i>`;
-      return pick
-        ? html`<li key=${character}><button type="button" onClick=${() => pick(character)}>${row}</button></li>`
-        : html`<li key=${character} class="rival">${row}</li>`;
-    })}
-  </ul>`;
+/** What is made without preact, as the parts of look.ts are. */
+export function Made({ make }: { make: () => Node }) {
+  const place = useRef<HTMLDivElement | null>(null);
+  useEffect(() => place.current?.replaceChildren(make()));
+  return html`<div ref=${place}></div>`;
 }
 
 /** A job that a button begins and ends; what it throws is shown, but not that it was ended. */

@@ -1,17 +1,8 @@
 /** Type, and let the model go on; under each character stand its likeliest rivals, and choosing one branches the text there. */
 import { type Written, write } from './api.js';
-import {
-  CharacterText,
-  Field,
-  ModelSelect,
-  NumberField,
-  RivalList,
-  Slider,
-  useJob,
-  type ViewProps,
-  visible,
-} from './parts.js';
-import { html, useState } from './vendor/preact.js';
+import { type CharacterText, element, rivalList, visible } from './look.js';
+import { Field, ModelSelect, NumberField, Slider, TextView, useJob, type ViewProps } from './parts.js';
+import { html, useRef, useState } from './vendor/preact.js';
 
 export function Playground({ models, fail }: ViewProps) {
   const [model, setModel] = useState(models[0]?.name ?? '');
@@ -22,19 +13,19 @@ export function Playground({ models, fail }: ViewProps) {
   const [length, setLength] = useState(400);
   const [seed, setSeed] = useState(1);
   const [written, setWritten] = useState<Written[]>([]);
-  const [chosen, setChosen] = useState<number | undefined>(undefined);
+  const text = useRef<CharacterText | null>(null);
   const { busy, run, end } = useJob(fail);
 
   const start = (from: string, kept: Written[], newSeed: number) => {
     setBegun(from);
     setWritten(kept);
-    setChosen(undefined);
+    text.current?.choose(undefined);
     run(async (signal) => {
-      const text = from + kept.map(({ character }) => character).join('');
+      const beginning = from + kept.map(({ character }) => character).join('');
       const left = Math.max(1, length - kept.length);
       let all = kept;
       for await (const piece of write(
-        { model, prompt: text, temperature, topP, length: left, seed: newSeed },
+        { model, prompt: beginning, temperature, topP, length: left, seed: newSeed },
         signal,
       )) {
         all = [...all, ...piece];
@@ -42,17 +33,23 @@ export function Playground({ models, fail }: ViewProps) {
       }
     });
   };
-  const branch = (character: string) => {
-    const at = chosen as number;
+  const branch = (at: number, character: string) => {
     const here = written[at] as Written;
     const next = seed + 1;
     setSeed(next);
+    text.current?.focus();
     start(begun, [...written.slice(0, at), { ...here, character }], next);
   };
-  const here = chosen === undefined ? undefined : written[chosen];
+  const under = (at: number) => {
+    const here = written[at];
+    if (!here) return [];
+    const list = rivalList(here.rivals, (character) => branch(at, character), here.character);
+    list.ariaLabel = `Likeliest in place of ${visible(here.character)}; choose one to branch`;
+    return [element('p', '', 'Take another:'), list];
+  };
 
   return html`<h1>Playground</h1>
-    <p class="lead">Begin a text and let the model go on. Choose a character to see what else it thought likely there, and take another one to branch.</p>
+    <p class="lead">Begin a text and let the model go on. Under each character stand its five likeliest rivals: rest on it, tap it, or go there with the arrow keys, and take another one to branch.</p>
     <form onSubmit=${(event: Event) => {
       event.preventDefault();
       start(prompt, [], seed);
@@ -75,18 +72,6 @@ export function Playground({ models, fail }: ViewProps) {
     ${
       written.length === 0 && !busy
         ? null
-        : html`<div class="split">
-          <${CharacterText} label="The text" given=${begun} characters=${written.map(({ character }) => character)} classOf=${() => ''}
-            chosen=${chosen} choose=${setChosen} writing=${busy} />
-          <aside class="side" aria-live="polite">
-            <h2>${here === undefined ? 'Rivals' : html`At <code>${visible(here.character)}</code>`}</h2>
-            ${
-              here === undefined
-                ? html`<p>Choose a character of the text: its five likeliest rivals appear here.</p>`
-                : html`<${RivalList} rivals=${here.rivals} pick=${branch} />
-                  <p><small>Choose one to continue with it instead.</small></p>`
-            }
-          </aside>
-        </div>`
+        : html`<${TextView} label="The text" given=${begun} characters=${written.map(({ character }) => character)} under=${under} writing=${busy} handle=${text} />`
     }`;
 }

@@ -1,6 +1,6 @@
 /** Curves of one or several runs, live where they are still trained, with samples beside them. */
 import { follow, type RunEvent } from './api.js';
-import { color, lineColor } from './colors.js';
+import { axisLook, color, figure } from './look.js';
 import type { ViewProps } from './parts.js';
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 import uPlot from './vendor/uplot.js';
@@ -65,24 +65,28 @@ export function Training({ models, fail }: ViewProps) {
         : null
     }
     ${all.map(({ run, history }) => html`<${Tiles} key=${run} run=${run} history=${history} />`)}
-    <div class="charts">
+    <div class="beside">
       <${Chart} wide title="Loss, nats a character" runs=${all} version=${version} fields=${['loss', 'validation']} names=${['training', 'validation']} />
+      <section class="samples" aria-label="Samples"><div tabindex="0" role="group" aria-label="Samples, the newest first"><h2>Samples</h2>
+        ${samplesOf(all).map(
+          ({ run, epoch, prompt, text }) =>
+            html`<article key=${`${run} ${epoch}`}><small>${all.length > 1 ? `${run}, ` : ''}epoch ${epoch}</small><pre>${prompt}${text}</pre></article>`,
+        )}
+        ${all.filter(({ history }) => history.samples.length === 0).map(({ run }) => html`<p class="lead" key=${run}>${`${run} has written none yet.`}</p>`)}
+      </div></section>
+    </div>
+    <div class="charts">
       <${Chart} title="Learning rate" runs=${all} version=${version} fields=${['rate']} />
       <${Chart} title="Gradient norm" runs=${all} version=${version} fields=${['norm']} />
       <${Chart} title="Characters a second" runs=${all} version=${version} fields=${['speed']} />
-    </div>
-    <h2>Samples</h2>
-    ${all.map(
-      ({ run, history }) => html`<section class="samples" key=${run} aria-label=${`Samples of ${run}`}>
-        ${history.samples.length === 0 ? html`<p class="lead">${`${run} has written none yet.`}</p>` : null}
-        ${[...history.samples]
-          .reverse()
-          .map(
-            ({ epoch, steps, prompt, text }) =>
-              html`<article key=${steps}><small>${all.length > 1 ? `${run}, ` : ''}epoch ${epoch}</small><pre>${prompt}${text}</pre></article>`,
-          )}
-      </section>`,
-    )}`;
+    </div>`;
+}
+
+/** Of all runs, those of the latest epochs first. */
+function samplesOf(all: { run: string; history: History }[]): (History['samples'][number] & { run: string })[] {
+  return all
+    .flatMap(({ run, history }) => history.samples.map((sample) => ({ ...sample, run })))
+    .sort((a, b) => b.epoch - a.epoch);
 }
 
 /** Adds what an event says. A run that is resumed from an earlier step takes back what came after it. */
@@ -194,17 +198,23 @@ function Chart(props: {
     const target = place.current as HTMLDivElement;
     const draw = () => {
       chart.current?.destroy();
-      const axis = { stroke: color('--soft'), grid: { stroke: color('--line'), width: 1 }, ticks: { show: false } };
       chart.current = new uPlot(
         {
           width: target.clientWidth,
-          height: wide ? 300 : 170,
+          height: wide ? 340 : 170,
           scales: { x: { time: false } },
           legend: { show: false },
           cursor: { y: false },
           axes: [
-            { ...axis, size: 28 },
-            { ...axis, size: 62 },
+            {
+              ...axisLook(),
+              label: 'step',
+              labelSize: 18,
+              labelFont: '12px system-ui, sans-serif',
+              size: 26,
+              incrs: whole,
+            },
+            { ...axisLook(), size: 62 },
           ],
           series: [
             {},
@@ -223,7 +233,7 @@ function Chart(props: {
     };
     draw();
     const resize = new ResizeObserver(() =>
-      chart.current?.setSize({ width: target.clientWidth, height: wide ? 300 : 170 }),
+      chart.current?.setSize({ width: target.clientWidth, height: wide ? 340 : 170 }),
     );
     resize.observe(target);
     const dark = matchMedia('(prefers-color-scheme: dark)');
@@ -241,7 +251,7 @@ function Chart(props: {
     [...history.points.values()].reverse().find((point) => point[field] !== undefined)?.[field];
   const described = lines.map(({ run, history, field, part }) => {
     const value = newest(history, field);
-    return `${runs.length > 1 ? `${run} ` : ''}${names[part] ?? ''} ${value === undefined ? 'none yet' : Number(value.toPrecision(4))}`.trim();
+    return `${runs.length > 1 ? `${run} ` : ''}${names[part] ?? ''} ${value === undefined ? 'none yet' : figure(value)}`.trim();
   });
   return html`<figure class=${wide ? 'wide' : ''}>
     <figcaption><b>${title}</b>${lines.map(
@@ -257,3 +267,18 @@ function dataOf(lines: { history: History; field: keyof Point }[]): uPlot.Aligne
   const steps = [...new Set(lines.flatMap(({ history }) => [...history.points.keys()]))].sort((a, b) => a - b);
   return [steps, ...lines.map(({ history, field }) => steps.map((step) => history.points.get(step)?.[field] ?? null))];
 }
+
+/** A color for each run: those of page.css's k0 to k4. */
+function lineColor(index: number): string {
+  const dark = matchMedia('(prefers-color-scheme: dark)').matches;
+  const colors = [
+    color('--ours'),
+    color('--reference'),
+    ...(dark ? ['#5ed39b', '#be95ff'] : ['#137a4b', '#8a3ffc']),
+    color('--wrong'),
+  ];
+  return colors[index % 5] as string;
+}
+
+/** Distances between the marks of an axis that counts. */
+const whole = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();

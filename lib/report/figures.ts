@@ -198,8 +198,3 @@ function count(value: number): string {
 export function shownText(text: string): string {
   return text.trim() === '' ? `(${count(text.length)} characters, all of them spaces)` : text;
 }
-
-/** Text from a file or a model without what a terminal would obey. Line breaks and tabs stay. */
-export function printable(text: string): string {
-  return text.replace(/[^\P{Cc}\n\t]/gu, '\ufffd');
-}

@@ -1,4 +1,6 @@
 /** A reproduction as one HTML page that needs nothing beside it: uPlot is inlined. */
+
+import { escapeHtml, inlineJson, renderPage } from '../html';
 import {
   absent,
   type FigureRow,
@@ -12,7 +14,6 @@ import {
   summary,
   title,
 } from './figures';
-import { escapeHtml, renderPage } from './markup';
 import type { Reproduction, RunReport } from './reproduction';
 
 export async function renderHtml(report: Reproduction): Promise<string> {
@@ -37,7 +38,14 @@ ${report.runs.map(section).join('\n')}
 <h2>How this was made</h2>
 ${[about, ...remarks].map((line) => `<p>${escapeHtml(line)}</p>`).join('\n')}
 </footer>`;
-  return renderPage({ title: title(report), body, style: look, data: { curves }, script: drawing });
+  return renderPage({
+    title: title(report),
+    body,
+    style: look,
+    data: { curves: inlineJson(curves) },
+    script: drawing,
+    charts: true,
+  });
 }
 
 const look = `
@@ -46,20 +54,13 @@ body { max-width: 52rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem; }
 .card { background: var(--card); border-radius: .6rem; padding: 1rem 1.1rem; }
 .card h3 { margin: 0 0 .6rem; } .card dl { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem; margin: 0; }
-dt { color: var(--soft); font-size: .875rem; } dd { margin: 0; font-variant-numeric: tabular-nums; }
 .card strong { display: block; font-size: 1.5rem; line-height: 1.3; } .card small { color: var(--soft); }
-.ours { color: var(--ours); } .reference { color: var(--reference); }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem 0 .4rem .75rem; text-align: right; vertical-align: baseline; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { overflow-wrap: break-word; padding-left: 0; text-align: left; color: var(--soft); font-weight: normal; }
+td:first-child { overflow-wrap: break-word; color: var(--soft); }
 td:not(:first-child), thead th { white-space: nowrap; overflow-wrap: normal; }
-thead th { color: var(--soft); font-size: .875rem; font-weight: normal; }
 .notes { display: grid; grid-template-columns: minmax(8rem, 12rem) 1fr; gap: .4rem 1rem; margin: 1rem 0; }
 .notes span { display: block; color: inherit; } .notes .reference::before { content: "reference: "; color: var(--reference); }
 .notes .ours::before { content: "ours: "; color: var(--ours); }
-figure { margin: 1.5rem 0; } figcaption { font-size: .875rem; color: var(--soft); margin-bottom: .25rem; }
-figcaption i { display: inline-block; width: 1.2rem; border-top: 3px solid; margin: 0 .35rem .25rem 0; vertical-align: middle; }
-figcaption i.reference { border-top-style: dashed; } .key { margin-right: .9rem; white-space: nowrap; }
+figure { margin: 1.5rem 0; }
 .chart { min-height: 320px; }
 footer { color: var(--soft); font-size: .9375rem; }
 @media (max-width: 34rem) { .notes { grid-template-columns: 1fr; gap: 0; } .notes dt { margin-top: .6rem; } }
@@ -75,24 +76,22 @@ const curves = JSON.parse(document.getElementById('curves').textContent);
 let charts = [];
 function draw() {
   for (const chart of charts) chart.destroy();
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   charts = curves.map(({ id, epochs, losses, reference }) => {
     const place = document.getElementById(id);
     const low = Math.min(...losses), high = Math.max(...losses);
     const near = reference !== null && low - reference <= Math.max(high - low, 0.05);
-    const series = [{}, { stroke: colour('--ours'), width: 2, points: { show: epochs.length < 40, size: 6 } }];
+    const series = [{}, { stroke: color('--ours'), width: 2, points: { show: epochs.length < 40, size: 6 } }];
     const data = [epochs, losses];
     if (near) {
-      series.push({ stroke: colour('--reference'), width: 1.5, dash: [6, 5], points: { show: false } });
+      series.push({ stroke: color('--reference'), width: 1.5, dash: [6, 5], points: { show: false } });
       data.push(epochs.map(() => reference));
     }
-    const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false } };
     return new uPlot({
       width: place.clientWidth || 640, height: 320, series, legend: { show: false }, cursor: { show: false },
       scales: { x: { time: false, range: (_, min, max) => min === max ? [min - 1, max + 1] : [min, max] } },
       axes: [
-        { ...axis, label: 'epoch', labelSize: 22, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] },
-        { ...axis, size: 48 },
+        { ...axisLook(), label: 'epoch', labelSize: 22, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] },
+        { ...axisLook(), size: 48 },
       ],
     }, data, place);
   });
@@ -141,7 +140,7 @@ function section(run: RunReport): string {
 function chart(run: RunReport): string {
   const reference = referenceRunOf(run);
   const key = (name: string, label: string) =>
-    `<span class="key ${name}"><i class="${name}"></i>${escapeHtml(label)}</span>`;
+    `<span class="${name}"><span class="swatch${name === 'reference' ? ' dashed' : ''}"></span>${escapeHtml(label)}</span>`;
   return (
     `<figure><figcaption>${key('ours', 'training loss, nats a character')}` +
     `${reference ? key('reference', `the reference's best, ${reference.bestLoss}`) : ''}</figcaption>\n` +

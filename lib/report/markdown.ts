@@ -1,11 +1,11 @@
 /** A reproduction as REPORT.md. */
 import { plot } from 'asciichart';
+import { printable } from '../harmless';
 import {
   type FigureRow,
   introduction,
   nothingYet,
   overview,
-  printable,
   remark,
   runFigures,
   shownText,

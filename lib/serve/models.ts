@@ -1,8 +1,7 @@
 /** The models that a server has: loaded when they are asked for, evicted when memory is short, reloaded when they change. */
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
-import { resolveCheckpoint } from '../checkpoint/run-directory';
+import { modelName, resolveCheckpoint } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
 import { LanguageModel, type ModelOptions } from '../model';
 import { SharedSampler } from '../sampling/shared';
@@ -66,7 +65,7 @@ export class Models {
     for (const given of paths) {
       const named = /^([\w.-]+)=(.+)$/s.exec(given);
       const path = named?.[2] ?? given;
-      const name = named?.[1] ?? basename(resolve(path)).replace(/\.safetensors$/, '');
+      const name = named?.[1] ?? modelName(path);
       if (this.#entries.has(name)) {
         throw new UsageError(`Two models are called '${name}': name one of them, as in other=${path}.`);
       }

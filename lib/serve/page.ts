@@ -13,7 +13,7 @@ const files: Readonly<Record<string, readonly [file: string, type: string]>> = {
   '/base.css': ['base.css', style],
   '/page.css': ['page.css', style],
   ...Object.fromEntries(
-    ['app', 'api', 'parts', 'training', 'playground', 'surprise', 'cells', 'colors'].map((name) => [
+    ['app', 'api', 'parts', 'training', 'playground', 'surprise', 'cells', 'look'].map((name) => [
       `/page/${name}.js`,
       [`${name}.js`, script] as const,
     ]),

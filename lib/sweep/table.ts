@@ -1,5 +1,5 @@
 /** A sweep's results as tables: for the terminal and for Markdown, and as a page with the curves. */
-import { escapeHtml, renderPage } from '../report/markup';
+import { escapeHtml, inlineJson, renderPage } from '../html';
 import { ranked, type SweepReport, type TrialResult } from './results';
 
 /** The head, then a row a trial, the best first. Only options that differ have a column. */
@@ -79,18 +79,15 @@ export function renderSweepHtml(report: SweepReport): Promise<string> {
   const curves = report.trials
     .filter(({ curve }) => curve.length > 0)
     .map(({ name, curve }) => ({ name, curve, best: name === report.best }));
-  return renderPage({ title: 'Sweep', body, style, data: { curves }, script });
+  return renderPage({ title: 'Sweep', body, style, data: { curves: inlineJson(curves) }, script, charts: true });
 }
 
 const style = `
 body { max-width: 64rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 .summary { font-size: 1.125rem; }
-figure { margin: 1.5rem 0; } figcaption { font-size: .875rem; color: var(--soft); margin-bottom: .25rem; }
+figure { margin: 1.5rem 0; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem 0 .4rem .9rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-th { color: var(--soft); font-size: .875rem; font-weight: normal; }
+th, td { white-space: nowrap; }
 tbody tr:first-child { font-weight: 600; }
 `;
 
@@ -103,12 +100,10 @@ function draw() {
   chart?.destroy();
   if (curves.length === 0) return;
   const place = document.getElementById('chart');
-  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const epochs = [...new Set(curves.flatMap(({ curve }) => curve.map(([epoch]) => epoch)))].sort((a, b) => a - b);
-  const axis = { stroke: color('--soft'), grid: { stroke: color('--line'), width: 1 }, ticks: { show: false } };
   chart = new uPlot({
     width: place.clientWidth, height: 320, legend: { show: false }, cursor: { show: false }, scales: { x: { time: false } },
-    axes: [{ ...axis, label: 'epoch', labelSize: 22 }, { ...axis, size: 56 }],
+    axes: [{ ...axisLook(), label: 'epoch', labelSize: 22 }, { ...axisLook(), size: 56 }],
     series: [{}, ...curves.map(({ best }) => ({
       stroke: color(best ? '--ours' : '--soft'), width: best ? 3 : 1, alpha: best ? 1 : .6, spanGaps: true, points: { show: epochs.length < 3 },
     }))],

@@ -91,6 +91,17 @@ describeIn(title, () => {
     while (!(await page.evaluate(expression))) await new Promise((resolve) => setTimeout(resolve, 20));
   };
   const characters = () => page.locator('.text span[data-i]');
+  /** That what pops up is right under a character, and within the page. */
+  const under = async (index: number) => {
+    const character = await characters().nth(index).boundingBox();
+    const pop = await page.locator('.pop:visible').boundingBox();
+    if (!character || !pop) throw new Error('nothing pops up');
+    expect(Math.abs(pop.y - (character.y + character.height))).toBeLessThan(2);
+    expect(pop.x).toBeLessThanOrEqual(character.x + character.width / 2);
+    expect(pop.x + pop.width).toBeGreaterThanOrEqual(character.x + character.width / 2);
+    expect(pop.x).toBeGreaterThanOrEqual(0);
+    expect(pop.x + pop.width).toBeLessThanOrEqual(page.viewportSize()?.width as number);
+  };
 
   test('training: curves, figures and samples of one run, then of two', async () => {
     await openPage(1440);
@@ -160,10 +171,20 @@ describeIn(title, () => {
       headers: { 'Content-Type': 'application/json' },
     });
     const { choices } = (await answer.json()) as { choices: { text: string }[] };
-    const written = async () => (await characters().allTextContents()).join('').replaceAll('↵', '\n');
+    const written = async () => (await characters().allTextContents()).join('').replaceAll('↵\n', '\n');
     expect(await written()).toBe(choices[0]?.text);
+    // Under a character, while the mouse rests on it; and away with the mouse.
+    const pop = page.locator('.pop');
+    await characters().nth(20).hover();
+    await pop.waitFor({ state: 'visible' });
+    await under(20);
+    await page.mouse.move(0, 0);
+    await pop.waitFor({ state: 'hidden' });
+    // For good once it is clicked.
     await characters().nth(10).click();
+    await page.mouse.move(0, 0);
     expect(await page.locator('.rivals button').count()).toBe(5);
+    await under(10);
     const before = await written();
     const rival = page.locator('.rivals button').nth(1);
     const name = (await rival.locator('.spoken').textContent()) as string;
@@ -188,9 +209,12 @@ describeIn(title, () => {
         `hare: ${bitsPerCharacter.toFixed(3)} bits a character`,
       );
     });
-    await page.locator('.places button').first().click();
-    expect(await page.locator('.side h2').textContent()).toMatch(/^.\s\d+\.\d\d bits$/s);
-    expect(await page.locator('.rival').count()).toBe(5);
+    await page.locator('.pair section').nth(1).locator('.places button').first().click();
+    const bits = /(\d+\.\d\d) bits$/.exec(
+      (await page.locator('.pair section').nth(1).locator('.places button').first().textContent()) ?? '',
+    )?.[1];
+    expect(await page.locator('.pop:visible p').textContent()).toBe(`${bits} bits`);
+    expect(await page.locator('.pop:visible .rival').count()).toBe(5);
     expect(errors).toEqual([]);
   });
 

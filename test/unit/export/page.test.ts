@@ -76,16 +76,18 @@ for (const [name, half] of [
 
       // Six guesses, the likeliest first; a click takes one.
       await page.fill('#text', 'abba c');
-      const guesses = await page.locator('.guess').allTextContents();
+      const guesses = await page.locator('.rival').allTextContents();
       expect(guesses).toHaveLength(6);
-      const shares = guesses.map((guess) => (guess.endsWith('<1 %') ? 0 : Number(/(\d+) %$/.exec(guess)?.[1])));
+      const shares = guesses.map((guess) =>
+        guess.endsWith('<0.1 %') ? 0 : Number(/(\d+(\.\d)?) %$/.exec(guess)?.[1]),
+      );
       expect(shares).toEqual([...shares].sort((a, b) => b - a));
-      await page.locator('.guess').first().click();
+      await page.locator('.rival').first().click();
       expect([...(await written(page))]).toHaveLength(7);
       // Typed character by character, or pasted at once: the same.
       await page.fill('#text', '');
       await page.locator('#text').pressSequentially('abba c');
-      expect(await page.locator('.guess').allTextContents()).toEqual(guesses);
+      expect(await page.locator('.rival').allTextContents()).toEqual(guesses);
 
       // Stop leaves what was written, and Write continues it.
       await page.fill('#length', '100000');
