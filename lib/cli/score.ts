@@ -1,8 +1,11 @@
 /** `score`: how well a model predicts texts. */
 import { Command, Option } from 'commander';
+import { writeFileAtomically } from '../checkpoint/disk';
+import { lookAt, modelName } from '../checkpoint/run-directory';
 import { leftOut } from '../corpus/encoder';
-import { exitCodes, UsageError } from '../errors';
+import { DataError, exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
+import { mostPageCharacters, renderSurprise, SurpriseText } from '../report/surprise';
 import { type Score, scoreOf } from '../scoring/score';
 import { type OpenText, openText, readLines } from '../scoring/text';
 import type { WindowScore } from '../scoring/window-protocol';
@@ -15,8 +18,10 @@ import {
   parseArguments,
   processIo,
 } from './command';
+import { wholeNumber } from './layout';
 import { loadModel } from './load-model';
 import { printJson, printLine, printText, say } from './output';
+import { characterHeading, characterLine, scoreCharacters } from './per-character';
 import { ScoringProgress } from './scoring-progress';
 
 interface ScoreCommandOptions extends DeviceOptions {
@@ -25,6 +30,9 @@ interface ScoreCommandOptions extends DeviceOptions {
   window?: number;
   stride?: number;
   streams?: number;
+  perCharacter?: boolean;
+  rivals?: number;
+  html?: string;
   unknown?: 'error' | 'skip';
   encoding?: string;
   gutenberg?: 'auto' | 'keep';
@@ -47,13 +55,16 @@ export async function scoreCommand(argv: string[], io: CommandIo = processIo): P
   const options = command.opts<ScoreCommandOptions>();
   const [checkpoint, ...texts] = command.args as [string, ...string[]];
   checkCombination(options);
+  if (options.html !== undefined && (await lookAt(options.html)))
+    throw new UsageError(`${options.html} is there already: name another file with --html.`);
 
   using interrupt = abortOnSignals();
   using model = await loadModel(checkpoint, options, interrupt.signal, io);
   const progress = new ScoringProgress(io.stderr);
   const job: Job = { model, texts, options, signal: interrupt.signal, io, progress };
   try {
-    if (options.lines) await scoreLines(job);
+    if (options.perCharacter) await scorePerCharacter(job, checkpoint);
+    else if (options.lines) await scoreLines(job);
     else if (options.protocol === 'window') await scoreByWindows(job);
     else await scoreWhole(job);
   } finally {
@@ -71,22 +82,75 @@ function checkCombination(options: ScoreCommandOptions): void {
   if (options.protocol === 'stream' && (options.window !== undefined || options.stride !== undefined)) {
     throw new UsageError('--window and --stride go with --protocol window.');
   }
+  if (options.perCharacter && (options.protocol === 'window' || options.lines || options.streams !== undefined)) {
+    throw new UsageError(
+      '--per-character scores a whole text as one stream; it goes without --protocol window, --lines and --streams.',
+    );
+  }
+  if (!options.perCharacter && (options.html !== undefined || options.rivals !== undefined)) {
+    throw new UsageError('--html and --rivals go with --per-character.');
+  }
+  if (options.rivals !== undefined && options.rivals < 0) throw new UsageError('--rivals must be 0 or more.');
   if (options.lines && options.streams !== undefined) throw new UsageError('--lines goes without --streams.');
 }
 
 async function scoreWhole(job: Job): Promise<void> {
-  const { model, texts, options, signal, progress } = job;
+  const { model, options, signal, progress } = job;
   const scores = await eachText(job, async (text, name) => {
     const scoring = { streams: options.streams, signal, onProgress: progress.update.bind(progress) };
     const score = { ...(await model.score(text.ids, scoring)), skipped: text.skipped };
     await printScore(job, score, name);
     return score;
   });
-  if (texts.length === 1) return;
+  await printSum(job, scores);
+}
+
+/** The score of all texts together, where there are several. */
+async function printSum(job: Job, scores: readonly (Score & { skipped: number })[]): Promise<void> {
+  if (job.texts.length === 1) return;
   const nats = scores.reduce((sum, score) => sum + score.loss * score.characters, 0);
   const characters = scores.reduce((sum, score) => sum + score.characters, 0);
   const skipped = scores.reduce((sum, score) => sum + score.skipped, 0);
   await printScore(job, { ...scoreOf(nats, characters), skipped }, undefined);
+}
+
+/** Each character to stdout, or all of them into a page; then the score, as without it. */
+async function scorePerCharacter(job: Job, checkpoint: string): Promise<void> {
+  const { model, texts, options, signal, progress, io } = job;
+  const { html, json } = options;
+  const pages: { text: SurpriseText; bitsPerCharacter: number }[] = [];
+  let characters = 0;
+  const scores = await eachText(job, async (text, name) => {
+    characters += text.ids.length;
+    if (html !== undefined && characters > mostPageCharacters) {
+      throw new DataError(
+        `a page holds ${wholeNumber(mostPageCharacters)} characters, and with ${name} there are ${wholeNumber(characters)}: score a part of it, or leave out --html.`,
+      );
+    }
+    const page = new SurpriseText(name);
+    const onProgress = html === undefined ? {} : { onProgress: progress.update.bind(progress) };
+    const named = texts.length > 1 ? { text: name } : {};
+    const inspection = { rivals: options.rivals ?? 5, signal, ...onProgress };
+    const score = await scoreCharacters(model, text, inspection, async (lines, piece) => {
+      if (html !== undefined) page.add(piece);
+      else if (json) for (const line of lines) await printJson(io.stdout, { ...line, ...named });
+      else {
+        if (piece.from === 0) await printLine(io.stdout, characterHeading);
+        for (const line of lines) await printLine(io.stdout, characterLine(line));
+      }
+    });
+    pages.push({ text: page, bitsPerCharacter: score.bitsPerCharacter });
+    const counted = { ...score, skipped: text.skipped };
+    await printScore(job, counted, name);
+    return counted;
+  });
+  if (html !== undefined) {
+    await writeFileAtomically(html, [
+      Buffer.from(await renderSurprise(modelName(checkpoint), model.vocabulary.symbols, pages)),
+    ]);
+    say(io.stderr, `page: ${html}`);
+  }
+  await printSum(job, scores);
 }
 
 /** @param name Of the text; undefined: all of them. */
@@ -207,6 +271,14 @@ function syntax(): Command {
       'score this many parts of a text side by side: faster, but each begins without context',
       whole('--streams'),
     )
+    .optionsGroup('Each character:')
+    .option(
+      '--per-character',
+      'a line for each character: its bits and its likeliest rivals; with --json an object {"position", "line", "column", ' +
+        '"character", "bits", "rivals"}. The score comes last',
+    )
+    .option('--rivals <n>', 'how many rivals (default: 5)', whole('--rivals'))
+    .option('--html <file>', 'a page instead of the lines: the text colored by its bits, its costliest places')
     .optionsGroup('The protocol:')
     .addOption(
       new Option(
@@ -237,6 +309,7 @@ function syntax(): Command {
 Examples:
   cudnn-lstm score runs/book another.txt
   cudnn-lstm score runs/names names.txt --lines --unknown skip | sort -n
+  cudnn-lstm score runs/book letter.txt --per-character --html letter.html
   cudnn-lstm score runs/a alice --protocol window --stride 40`,
   );
 }

@@ -6,6 +6,7 @@
  */
 import { Breather } from '../breather';
 import { type QueuedModel, stoppedError } from '../device/queue';
+import type { ReadableIds } from './score';
 
 export interface InspectionOptions {
   /** How many of the likeliest characters to name at each place, 0..V. Default 5. */
@@ -35,38 +36,71 @@ type Inspected = Pick<QueuedModel, 'logits' | 'sample'>;
 const idsPerCall = 256;
 const logitsPerCall = 1 << 20;
 
+/** Consecutive ids of a text; N of {@link InspectedIds} is their number. */
+export interface InspectedPiece extends InspectedIds {
+  /** Index in the text of the first of them. */
+  from: number;
+  ids: Int32Array;
+}
+
+interface Shape {
+  vocabulary: number;
+  layers: number;
+  hidden: number;
+}
+
 /** Runs `ids` from zero state, dropout off. */
 export async function inspectIds(
   native: Inspected,
-  shape: { vocabulary: number; layers: number; hidden: number },
+  shape: Shape,
   ids: Int32Array,
   options: InspectionOptions = {},
 ): Promise<InspectedIds> {
-  const { vocabulary, layers, hidden } = shape;
-  const rivals = Math.min(options.rivals ?? 5, vocabulary);
   const total = ids.length;
-  const result: InspectedIds = {
-    nats: new Float64Array(total).fill(Number.NaN),
-    rivals: new Int32Array(total * rivals).fill(-1),
-    rivalLogProbabilities: new Float32Array(total * rivals).fill(Number.NaN),
-  };
-  const cells = options.cells ? new Float32Array(total * layers * hidden) : undefined;
-  if (cells) result.cells = cells;
+  const rivals = rivalsOf(shape, options);
+  const result = emptyResult(total, rivals);
+  const each = shape.layers * shape.hidden;
+  if (options.cells) result.cells = new Float32Array(total * each);
+  const text = { length: total, read: (start: number, count: number) => ids.subarray(start, start + count) };
+  for await (const piece of inspectPieces(native, shape, text, options)) {
+    result.nats.set(piece.nats, piece.from);
+    result.rivals.set(piece.rivals, piece.from * rivals);
+    result.rivalLogProbabilities.set(piece.rivalLogProbabilities, piece.from * rivals);
+    if (piece.cells) result.cells?.set(piece.cells, piece.from * each);
+  }
+  return result;
+}
+
+/** The same a piece at a time, so that neither the text nor what is said of it need be in memory. */
+export async function* inspectPieces(
+  native: Inspected,
+  shape: Shape,
+  ids: ReadableIds,
+  options: InspectionOptions = {},
+): AsyncGenerator<InspectedPiece, void, undefined> {
+  const { vocabulary, layers, hidden } = shape;
+  const rivals = rivalsOf(shape, options);
+  const total = ids.length;
   const breather = new Breather();
   const perCall = Math.max(1, Math.min(idsPerCall, Math.floor(logitsPerCall / vocabulary)));
   let state: Float32Array | undefined;
+  /** What the last id of the piece before said of the first of this one. */
+  let said: Float32Array | undefined;
   for (let from = 0; from < total; from += perCall) {
-    const piece = ids.slice(from, from + perCall);
+    const piece = Int32Array.from(ids.read(from, Math.min(perCall, total - from)));
     options.signal?.throwIfAborted();
     const logits = await native.logits({ ids: piece, streams: 1, ...(state ? { state } : {}) }, options.signal);
     if (logits.length < piece.length * vocabulary) throw stoppedError('inspection');
-    for (let step = 0; step < piece.length; step++) {
-      const at = from + step + 1;
-      if (at >= total) break;
-      describe(logits.subarray(step * vocabulary, (step + 1) * vocabulary), ids[at] as number, at, rivals, result);
+    const result: InspectedPiece = { ...emptyResult(piece.length, rivals), from, ids: piece };
+    const row = (step: number) => logits.subarray(step * vocabulary, (step + 1) * vocabulary);
+    for (let at = 0; at < piece.length; at++) {
+      const before: Float32Array | undefined = at === 0 ? said : row(at - 1);
+      if (before) describe(before, piece[at] as number, at, rivals, result);
       if (breather.due()) await breather.rest();
     }
+    said = row(piece.length - 1).slice();
     // The state after the piece, or after each id of it.
+    const cells = options.cells ? new Float32Array(piece.length * layers * hidden) : undefined;
     const each = cells ? 1 : piece.length;
     for (let step = 0; step < piece.length && (cells || from + perCall < total); step += each) {
       options.signal?.throwIfAborted();
@@ -79,11 +113,24 @@ export async function inspectIds(
       });
       if (fed.ids.length < 1) throw stoppedError('inspection');
       state = fed.state;
-      if (cells) copyCells(fed.state, cells, (from + step) * layers * hidden, layers, hidden);
+      if (cells) copyCells(fed.state, cells, step * layers * hidden, layers, hidden);
     }
+    if (cells) result.cells = cells;
     options.onProgress?.(Math.min(from + perCall, total), total);
+    yield result;
   }
-  return result;
+}
+
+function rivalsOf({ vocabulary }: Shape, options: InspectionOptions): number {
+  return Math.min(options.rivals ?? 5, vocabulary);
+}
+
+function emptyResult(length: number, rivals: number): InspectedIds {
+  return {
+    nats: new Float64Array(length).fill(Number.NaN),
+    rivals: new Int32Array(length * rivals).fill(-1),
+    rivalLogProbabilities: new Float32Array(length * rivals).fill(Number.NaN),
+  };
 }
 
 /** What logits [V] said of `id`. */

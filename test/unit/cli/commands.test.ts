@@ -1,4 +1,4 @@
-import { mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { reportError } from '../../../lib/cli/command';
@@ -34,6 +34,11 @@ async function run(...argv: string[]): Promise<{ code: number; out: string; err:
     code = reportError(error, stderr);
   }
   return { code, out: stdout.text, err: stderr.text };
+}
+
+/** The same figures, as far as sums in another order agree. */
+function near({ loss, bitsPerCharacter }: { loss: number; bitsPerCharacter: number }) {
+  return { loss: expect.closeTo(loss, 6), bitsPerCharacter: expect.closeTo(bitsPerCharacter, 6) };
 }
 
 const cpu = ['--device', 'cpu', '--threads', '1'];
@@ -279,7 +284,77 @@ describe('score', () => {
     expect((await run('score', checkpoint, corpus, '--lines', ...cpu)).err).not.toContain('left out');
   });
 
+  it('gives each character with its bits and rivals, then the score', async () => {
+    const whole = JSON.parse((await run('score', checkpoint, corpus, '--json', ...cpu)).out);
+    const { out } = await run('score', checkpoint, corpus, '--per-character', '--rivals', '6', '--json', ...cpu);
+    const lines = jsonLines(out);
+    expect(lines.pop()).toEqual({ ...whole, ...near(whole) });
+    expect(lines.map(({ character }) => character).join('')).toBe('abba cab\nbad dab\n'.repeat(20));
+    expect(lines[0]).toEqual({ position: 0, line: 1, column: 1, character: 'a', bits: null, rivals: [] });
+    // 340 characters: beyond one call to the device.
+    for (const [i, { position, line, column, character, bits, rivals }] of lines.slice(1).entries()) {
+      expect([position, line, column]).toEqual([
+        i + 1,
+        1 + 2 * Math.floor((i + 1) / 17) + ((i + 1) % 17 > 8 ? 1 : 0),
+        (i + 1) % 17 > 8 ? ((i + 1) % 17) - 8 : ((i + 1) % 17) + 1,
+      ]);
+      const own = rivals.find((rival: { character: string }) => rival.character === character);
+      expect(-Math.log2(own.probability)).toBeCloseTo(bits, 5);
+    }
+  });
+
+  it('gives the same as columns, with nothing that a terminal would obey', async () => {
+    const odd = join(folder, 'odd.safetensors');
+    const text = join(folder, 'odd.txt');
+    writeFileSync(text, 'a\u001b "\u0301\n'.repeat(3));
+    const vocabulary = new Vocabulary(['\n', '\u001b', ' ', '"', 'a', '\u0301']);
+    const shape = { vocabulary: 6, layers: 1, hidden: 4, input: 'onehot', embedding: 0, dropout: 0 } as const;
+    using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, seed: 1 });
+    await model.save(odd);
+    const { out } = await run('score', odd, text, text, '--per-character', ...cpu);
+    const lines = out.split('\n');
+    expect(lines[0]).toBe(' line  col    bits  char  surprise      likeliest');
+    expect(lines[1]).toBe('    1    1       -  a');
+    expect(lines[2]).toMatch(/^ {4}1 {4}2 {4}2\.\d\d {2}"\\u001b" {2}### {11}\S/);
+    expect(lines[7]).toMatch(/^ {4}2 {4}1 /);
+    expect(out).not.toContain('\u001b');
+    expect(lines.filter((line) => /bits, .*nats a character/.test(line))).toHaveLength(3);
+  });
+
+  it('writes a page, and nothing over another file', async () => {
+    const page = join(folder, 'page.html');
+    const { code, out, err } = await run('score', checkpoint, corpus, '--per-character', '--html', page, ...cpu);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^\d\.\d{4} bits, .*\n$/);
+    expect(err).toContain(`page: ${page}\n`);
+    expect(readFileSync(page, 'utf8')).toContain('<h1>Surprise of model</h1>');
+    const again = await run('score', checkpoint, corpus, '--per-character', '--html', page, ...cpu);
+    expect([again.code, again.out, again.err]).toEqual([
+      2,
+      '',
+      `${page} is there already: name another file with --html.\n`,
+    ]);
+    const long = join(folder, 'long.txt');
+    writeFileSync(long, 'abba cab\n'.repeat(12_000));
+    const none = join(folder, 'none.html');
+    writeFileSync(join(folder, 'one.txt'), 'a');
+    const short = await run('score', checkpoint, join(folder, 'one.txt'), '--per-character', '--html', none, ...cpu);
+    expect([short.code, short.err]).toEqual([3, expect.stringContaining('too short to score')]);
+    const refused = await run('score', checkpoint, corpus, long, '--per-character', '--html', none, ...cpu);
+    expect(refused.code).toBe(3);
+    expect(refused.err).toMatch(
+      /a page holds 100,000 characters, and with .*long\.txt there are 108,340: score a part/,
+    );
+    expect(existsSync(none)).toBe(false);
+  });
+
   it.each([
+    [['--per-character', '--lines'], 2],
+    [['--per-character', '--streams', '2'], 2],
+    [['--per-character', '--protocol', 'window'], 2],
+    [['--per-character', '--rivals', '-1'], 2],
+    [['--html', 'x.html'], 2],
+    [['--rivals', '2'], 2],
     [['--window', '3'], 2],
     [['--protocol', 'window', '--streams', '2'], 2],
     [['--lines', '--streams', '2'], 2],

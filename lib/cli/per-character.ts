@@ -1,0 +1,76 @@
+/** `score --per-character`: a line for each character of a text, with its bits and what was likelier. */
+
+import { DataError } from '../errors';
+import type { LanguageModel } from '../model';
+import { type InspectedPiece, inspectPieces } from '../scoring/inspect';
+import { type Score, scoreOf } from '../scoring/score';
+import type { OpenText } from '../scoring/text';
+
+/** A character of a text as a model sees it. */
+export interface ScoredCharacter {
+  /** Characters before it. */
+  position: number;
+  /** From 1. */
+  line: number;
+  column: number;
+  character: string;
+  /** Null for the first, which nothing comes before. */
+  bits: number | null;
+  rivals: { character: string; probability: number }[];
+}
+
+/**
+ * Goes through a text once; `take` gets each piece with its characters. The score is that of the whole text.
+ *
+ * @throws DataError if it has fewer than two characters.
+ */
+export async function scoreCharacters(
+  model: LanguageModel,
+  text: OpenText,
+  o: { rivals: number; signal: AbortSignal; onProgress?: (done: number, total: number) => void },
+  take: (characters: ScoredCharacter[], piece: InspectedPiece) => Promise<void> | void,
+): Promise<Score> {
+  if (text.ids.length < 2) {
+    throw new DataError(`The text is too short to score: ${text.ids.length} character(s), and 2 are needed.`);
+  }
+  let [nats, line, column] = [0, 1, 1];
+  for await (const piece of inspectPieces(model.native, model.shape, text.ids, o)) {
+    const characters: ScoredCharacter[] = [];
+    const each = piece.rivals.length / piece.ids.length;
+    for (const [i, id] of piece.ids.entries()) {
+      const character = model.vocabulary.symbols[id] as string;
+      const position = piece.from + i;
+      const cost = piece.nats[i] as number;
+      if (position > 0) nats += cost;
+      const rivals = Array.from({ length: position > 0 ? each : 0 }, (_, rank) => ({
+        character: model.vocabulary.symbols[piece.rivals[i * each + rank] as number] as string,
+        probability: Math.exp(piece.rivalLogProbabilities[i * each + rank] as number),
+      }));
+      characters.push({ position, line, column, character, bits: position > 0 ? cost / Math.LN2 : null, rivals });
+      if (character === '\n') [line, column] = [line + 1, 1];
+      else column++;
+    }
+    await take(characters, piece);
+  }
+  return scoreOf(nats, text.ids.length - 1);
+}
+
+/** What stands above the lines of {@link characterLine}. */
+export const characterHeading = ' line  col    bits  char  surprise      likeliest';
+
+/** One line of columns for a terminal. */
+export function characterLine({ line, column, character, bits, rivals }: ScoredCharacter): string {
+  const bar = '#'.repeat(Math.min(12, Math.round(bits ?? 0)));
+  const others = rivals.map((each) => `${shown(each.character)} ${percent(each.probability)}`).join('  ');
+  const figures = `${String(line).padStart(5)} ${String(column).padStart(4)}  ${(bits?.toFixed(2) ?? '-').padStart(6)}`;
+  return `${figures}  ${shown(character).padEnd(4)}  ${bar.padEnd(12)}  ${others}`.trimEnd();
+}
+
+/** What cannot be seen by itself in quotes, as JSON has it. */
+function shown(character: string): string {
+  return /^[\p{C}\p{Z}\p{M}"]/u.test(character) ? JSON.stringify(character) : character;
+}
+
+function percent(probability: number): string {
+  return `${(100 * probability).toFixed(probability < 0.0995 ? 1 : 0)}%`;
+}
