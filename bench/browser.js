@@ -4,7 +4,8 @@
 const { mkdtempSync, readFileSync, rmSync } = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
-const { exportModel, LanguageModel, Vocabulary } = require('..');
+const { LanguageModel, Vocabulary } = require('..');
+const { exportModel } = require('../dist/advanced.js');
 
 const [hidden = 256, layers = 2, size = 83] = process.argv.slice(2).map(Number);
 const characters = 300;

@@ -2,124 +2,24 @@
  * Train character-level LSTM language models and sample from them, on an NVIDIA GPU or on the CPU.
  *
  * {@link train} trains, {@link LanguageModel} loads, generates and scores. Everything is asynchronous, takes an
- * `AbortSignal` where it may take long, and is freed by `dispose()`.
+ * `AbortSignal` where it may take long, and is freed by `dispose()`. What lies below is in `cudnn-lstm/advanced`.
  *
- * @packageDocumentation
+ * @module cudnn-lstm
  */
-export {
-  type Checkpoint,
-  type CheckpointMetadata,
-  type CorpusRecord,
-  loadCheckpoint,
-  type ModelShape,
-  type ResumeState,
-  readCheckpointMetadata,
-  saveCheckpoint,
-} from './checkpoint/checkpoint';
-export { type CheckpointInfo, inspectCheckpoint } from './checkpoint/inspect';
-export { canonicalLayout } from './checkpoint/layout';
-export { RunDirectory, resolveCheckpoint } from './checkpoint/run-directory';
-export {
-  bundledCorpusPath,
-  type Corpus,
-  type CorpusInput,
-  type CorpusOptions,
-  type CorpusText,
-  openCorpus,
-} from './corpus/corpus';
-export type { IdArray, IdSource } from './corpus/ids';
-export type { LineIndex } from './corpus/lines';
-export { type NormalForm, type Normalization, normalizeText } from './corpus/normalization';
-export { type EncodeOptions, Vocabulary } from './corpus/vocabulary';
-export type { CheckKey, CheckReport } from './device/check-record';
-export {
-  chooseDevice,
-  chooseThreads,
-  type DeviceChoice,
-  type DeviceName,
-  type DeviceRequest,
-  type ThreadChoice,
-} from './device/choose';
-export type { CheckDifference, CheckedCase } from './device/comparison';
-export { inspectMachine, type MachineInfo } from './device/machine';
-export type {
-  Algorithm,
-  ChosenAlgorithm,
-  GateActivation,
-  GpuUsage,
-  InputCoding,
-  NativeAddon,
-  NativeCpuInfo,
-  NativeCudaDevice,
-  NativeCudaInfo,
-  NativeEvaluateCall,
-  NativeModel,
-  NativeModelOptions,
-  NativeModelSpec,
-  NativeMpiLibrary,
-  NativeParameter,
-  NativeRank,
-  NativeSampleCall,
-  NativeSampleResult,
-  NativeSamplingOptions,
-  NativeTrainCall,
-  NativeTrainResult,
-  Optimizer,
-  Precision,
-  Slot,
-  Target,
-} from './device/native';
-export type { QueuedModel } from './device/queue';
+export { Vocabulary } from './corpus/vocabulary';
 export {
   CheckpointError,
   CudnnLstmError,
   DataError,
   DeviceError,
   DiskError,
-  exitCodes,
   OptionError,
   OutOfMemoryError,
   TrainingError,
   UsageError,
 } from './errors';
-export { type ExportFormat, type ExportOptions, exportModel } from './export/export';
-export { type ImportedModel, type ImportOptions, importModel } from './import/import';
-export type { Proof } from './import/prove';
-export { saveImported } from './import/save';
-export {
-  type CreateOptions,
-  type Inspection,
-  type InspectOptions,
-  LanguageModel,
-  type ModelOptions,
-  type Rival,
-  type ScoreOptions,
-} from './model';
-export type { GeneratedPiece } from './sampling/generate';
-export type { GenerateOptions, SamplingOptions } from './sampling/options';
-export type { InspectionOptions } from './scoring/inspect';
-export type { ReadableIds, Score, ScoringOptions } from './scoring/score';
-export type { WindowProtocolOptions, WindowScore } from './scoring/window-protocol';
-export type { BatchCut, BatchSource } from './training/batches';
-export type { CheckpointDirectory } from './training/checkpoints';
-export type { Configuration } from './training/configuration';
-export type {
-  CheckpointEvent,
-  EndEvent,
-  EndReason,
-  EpochEvent,
-  SampleEvent,
-  StartEvent,
-  StepEvent,
-  TrainingEvent,
-  ValidationEvent,
-} from './training/events';
-export type { OptionName, RecipeOption, TrainingOptions } from './training/options';
-export type { TrainedModel, TrainerParts } from './training/parts';
-export { planTraining, type TrainingPlan } from './training/plan';
-export { openTraining, type Training, type TrainingRequest } from './training/preparation';
-export { type PresetName, presets } from './training/presets';
-export type { Split } from './training/sizes';
+export { LanguageModel, type ModelOptions, type ScoreOptions } from './model';
+export type { GenerateOptions } from './sampling/options';
+export type { TrainingEvent } from './training/events';
+export type { Training } from './training/preparation';
 export { type TrainRequest, train } from './training/train';
-export { Trainer } from './training/trainer';
-export { packageVersion } from './version';

@@ -49,7 +49,7 @@ import { packageVersion } from './version';
 
 /** Where and how a model runs. */
 export interface ModelOptions extends DeviceRequest {
-  /** Of a GPU's arithmetic, `'tf32'` by default; a CPU always computes in fp32. `native.description` says which runs. */
+  /** Of a GPU's arithmetic, `'tf32'` by default; a CPU always computes in fp32. `description` of the model says which runs. */
   precision?: Precision | undefined;
   /** cuDNN's algorithm for training on a GPU, `'standard'` by default; where it does not apply, the standard one runs. */
   algorithm?: Algorithm | undefined;
@@ -110,6 +110,11 @@ export interface ScoreOptions extends ScoringOptions {
   streams?: number | undefined;
 }
 
+/** The model on its device, its calls queued: for this package's own modules, as what a call does to the state between calls is theirs to know. */
+export let nativeOf: (model: LanguageModel) => QueuedModel;
+/** For a trainer. */
+export let setMetadata: (model: LanguageModel, metadata: CheckpointMetadata) => void;
+
 /**
  * A language model on one device. Made by {@link LanguageModel.create} or {@link LanguageModel.load}, freed by
  * {@link LanguageModel.dispose} (a garbage-collected one is freed too, but later than one would like).
@@ -118,11 +123,9 @@ export interface ScoreOptions extends ScoringOptions {
  * threads, each loading its own.
  */
 export class LanguageModel implements Disposable {
-  /** The model on the device, its calls queued. */
-  readonly native: QueuedModel;
+  readonly #native: QueuedModel;
+  #metadata: CheckpointMetadata;
   readonly vocabulary: Vocabulary;
-  /** What a checkpoint saved now says; a trainer keeps epoch, step and losses up to date. */
-  metadata: CheckpointMetadata;
   /** One line: which device was chosen and why. */
   readonly deviceReason: string;
   readonly device: 'cpu' | 'cuda';
@@ -130,10 +133,17 @@ export class LanguageModel implements Disposable {
   readonly ordinal: number;
   #disposed = false;
 
+  static {
+    nativeOf = (model) => model.#native;
+    setMetadata = (model, metadata) => {
+      model.#metadata = deepFreeze(metadata);
+    };
+  }
+
   private constructor(native: QueuedModel, vocabulary: Vocabulary, metadata: CheckpointMetadata, device: ChosenDevice) {
-    this.native = native;
+    this.#native = native;
     this.vocabulary = vocabulary;
-    this.metadata = metadata;
+    this.#metadata = deepFreeze(metadata);
     this.device = device.device;
     this.ordinal = device.ordinal;
     this.deviceReason = device.reason;
@@ -207,6 +217,26 @@ export class LanguageModel implements Disposable {
     return this.device === 'cuda' ? await loadNative().gpuUsage(this.ordinal) : null;
   }
 
+  /** What a checkpoint that is saved now says of the model, frozen; a training replaces it as epoch, step and losses change. */
+  get metadata(): CheckpointMetadata {
+    return this.#metadata;
+  }
+
+  /** One line: the device, its threads, and the precision and algorithm that really run. */
+  get description(): string {
+    return this.#native.description;
+  }
+
+  /** Number of the model's parameters. */
+  get parameterCount(): number {
+    return this.#native.parameterCount;
+  }
+
+  /** Bytes that the model takes now, on the host and on a GPU. */
+  get memory(): { hostBytes: number; deviceBytes: number } {
+    return { hostBytes: this.#native.hostBytes, deviceBytes: this.#native.deviceBytes };
+  }
+
   /** Layers, sizes, coding and dropout. */
   get shape(): ModelShape {
     return { ...this.metadata.model, vocabulary: this.vocabulary.size };
@@ -254,7 +284,7 @@ export class LanguageModel implements Disposable {
     const sampling = checkSamplingOptions(o);
     const stop = plan.stop.map((text) => this.normalize(text));
     checkStops(stop, this.vocabulary);
-    return generatePieces(this.native, this.vocabulary, {
+    return generatePieces(this.#native, this.vocabulary, {
       ...plan,
       stop,
       prompt: this.#promptIds(o),
@@ -279,7 +309,7 @@ export class LanguageModel implements Disposable {
         `The text is too short to score: ${ids.length} character(s), and ${2 * streams} are needed${streams > 1 ? ` for ${streams} streams` : ''}.`,
       );
     }
-    return this.native.evaluationSequence(() => scoreIds(this.native, ids, streams, o));
+    return this.#native.evaluationSequence(() => scoreIds(this.#native, ids, streams, o));
   }
 
   /**
@@ -294,7 +324,7 @@ export class LanguageModel implements Disposable {
     const encoded = await encodeTexts(listOf('lines', lines, textOf), (i) => `line ${i + 1}`, this.#encoding(o));
     const { resetId } = this.shape;
     const whole = resetId === undefined ? encoded : encoded.map((ids) => wholeLine(ids, resetId));
-    return this.native.evaluationSequence(() => scoreMany(this.native, whole, o));
+    return this.#native.evaluationSequence(() => scoreMany(this.#native, whole, o));
   }
 
   /**
@@ -315,7 +345,7 @@ export class LanguageModel implements Disposable {
       );
     }
     const batch = o.batch ?? (this.device === 'cuda' ? 1024 : 128);
-    return this.native.evaluationSequence(() => scoreWindows(this.native, ids, { ...o, window, stride, batch }));
+    return this.#native.evaluationSequence(() => scoreWindows(this.#native, ids, { ...o, window, stride, batch }));
   }
 
   /**
@@ -329,17 +359,17 @@ export class LanguageModel implements Disposable {
     const ids = await encodeText(textOf('text', text), 'the text', this.#encoding(o));
     const { resetId } = this.shape;
     const all = ids.length > 0 && resetId !== undefined ? fromBeginning(ids, this.vocabulary, resetId) : ids;
-    const found = await inspectIds(this.native, this.shape, all, { ...o, rivals });
+    const found = await inspectIds(this.#native, this.shape, all, { ...o, rivals });
     return describeInspection(this.vocabulary, this.shape, all, found, rivals, all.length - ids.length);
   }
 
   /** Writes weights and metadata as a checkpoint, atomically. For moments and training state see the trainer. */
   async save(path: string): Promise<void> {
-    const checkpoint = await this.native.whenIdle(async (native) => ({
+    const checkpoint = await this.#native.whenIdle(async (native) => ({
       metadata: this.metadata,
       parameters: await readSlot(native, 'parameters'),
     }));
-    await saveCheckpoint(path, checkpoint, this.native.parameters);
+    await saveCheckpoint(path, checkpoint, this.#native.parameters);
   }
 
   /** Whether {@link dispose} was called. */
@@ -351,7 +381,7 @@ export class LanguageModel implements Disposable {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.native.dispose();
+    this.#native.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -426,6 +456,14 @@ function describeInspection(
     bitsPerCharacter:
       counted.length > 0 ? counted.reduce((sum, nats) => sum + nats, 0) / counted.length / Math.LN2 : null,
   };
+}
+
+/** Plain data, so that nobody changes what a model's next checkpoint says. */
+function deepFreeze<T extends object>(data: T): T {
+  if (Object.isFrozen(data)) return data;
+  Object.freeze(data);
+  for (const value of Object.values(data)) if (typeof value === 'object' && value !== null) deepFreeze(value);
+  return data;
 }
 
 interface ChosenDevice {

@@ -29,8 +29,10 @@ function check() {
   const prebuilds = path.join(root, 'prebuilds', platform);
   const problems = [
     'dist/index.js',
+    'dist/advanced.js',
     'dist/cli/main.js',
     'dist/types/index.d.ts',
+    'dist/types/advanced.d.ts',
     'dist/include/napi.h',
     'dist/uplot/uPlot.min.css',
   ]

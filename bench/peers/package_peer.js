@@ -4,6 +4,7 @@ const { readFileSync } = require('node:fs');
 const { MemoryIds } = require('../../dist/corpus/ids.js');
 const { Vocabulary } = require('../../dist/corpus/vocabulary.js');
 const { LanguageModel } = require('../../dist/model.js');
+const { trainable } = require('../../dist/training/parts.js');
 const { presetOptions } = require('../../dist/training/presets.js');
 const { Trainer } = require('../../dist/training/trainer.js');
 const { packageVersion } = require('../../dist/version.js');
@@ -20,7 +21,7 @@ async function main() {
     { device: 'cpu', threads: job.threads, seed: 1, target: job.target, seqLength: job.steps },
   );
   const trainer = new Trainer({
-    model,
+    model: trainable(model),
     corpus: { ids: new MemoryIds(ids), length: ids.length, sha256: '', sources: [], notes: [] },
     options: {
       ...presetOptions(job.recipe),
@@ -38,8 +39,8 @@ async function main() {
     {
       name: 'cudnn-lstm',
       versions: { node: process.version, 'cudnn-lstm': packageVersion },
-      settings: model.native.description,
-      parameters: model.native.parameterCount,
+      settings: model.description,
+      parameters: model.parameterCount,
     },
     {
       async train(count) {

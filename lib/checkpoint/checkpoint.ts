@@ -22,58 +22,58 @@ export type { ModelShape } from './layout';
 /** Where training stands; in a run's last checkpoints. */
 export interface ResumeState {
   /** Optimiser steps done: Adam's t, and the key of the next step's dropout. */
-  stepCount: number;
+  readonly stepCount: number;
   /** The epoch in progress, from 0. */
-  epoch: number;
+  readonly epoch: number;
   /** The next batch of that epoch. */
-  batchInEpoch: number;
+  readonly batchInEpoch: number;
   /** B of the carried state. */
-  batch: number;
-  seed: number;
-  corpusSha256: string;
-  corpusLength: number;
+  readonly batch: number;
+  readonly seed: number;
+  readonly corpusSha256: string;
+  readonly corpusLength: number;
   /** Steps that the schedule is laid out over. */
-  scheduleSteps: number;
+  readonly scheduleSteps: number;
   /** What `--algorithm auto` has come to on the run's GPU. */
-  chosenAlgorithm?: ChosenAlgorithm | undefined;
-  best?: { epoch: number; step?: number | undefined; loss: number; file: string } | undefined;
-  elapsedSeconds: number;
-  extra: Record<string, unknown>;
+  readonly chosenAlgorithm?: ChosenAlgorithm | undefined;
+  readonly best?: Readonly<{ epoch: number; step?: number | undefined; loss: number; file: string }> | undefined;
+  readonly elapsedSeconds: number;
+  readonly extra: Readonly<Record<string, unknown>>;
 }
 
 /** What a model was trained on, for people to know: no program finds the text by it. */
 export interface CorpusRecord {
   /** Of the text's file or files, without their folders: a model that is given away does not tell where its author keeps them. */
-  name: string;
+  readonly name: string;
   /** SHA-256 of the normalised text as UTF-8. */
-  sha256?: string | undefined;
+  readonly sha256?: string | undefined;
 }
 
 export interface CheckpointMetadata {
-  format: 'cudnn-lstm';
-  formatVersion: 1;
+  readonly format: 'cudnn-lstm';
+  readonly formatVersion: 1;
   /** Symbols in id order. */
-  vocabulary: string[];
-  normalization: Normalization;
-  model: Omit<ModelShape, 'vocabulary'>;
-  corpus?: CorpusRecord | undefined;
+  readonly vocabulary: readonly string[];
+  readonly normalization: Readonly<Normalization>;
+  readonly model: Readonly<Omit<ModelShape, 'vocabulary'>>;
+  readonly corpus?: CorpusRecord | undefined;
   /** The effective options of the run. A `corpus` in them is not saved. */
-  configuration: Record<string, unknown>;
+  readonly configuration: Readonly<Record<string, unknown>>;
   /** What it was trained for: windows ('last') are sampled by sliding a window, 'every' by carrying the state. */
-  target: Target;
-  seqLength: number;
+  readonly target: Target;
+  readonly seqLength: number;
   /** Epochs completed. */
-  epoch: number;
+  readonly epoch: number;
   /** Optimiser steps completed. */
-  step: number;
+  readonly step: number;
   /** Mean nats a character of the last epoch, dropout on. */
-  loss?: number | undefined;
-  validationLoss?: number | undefined;
+  readonly loss?: number | undefined;
+  readonly validationLoss?: number | undefined;
   /** Version of the package that wrote it. */
-  version: string;
-  training?: ResumeState | undefined;
+  readonly version: string;
+  readonly training?: ResumeState | undefined;
   /** Keys that this version does not know, with their text as it stands in the file: kept when it is saved, and not read. */
-  others?: Readonly<Record<string, string>> | undefined;
+  readonly others?: Readonly<Record<string, string>> | undefined;
 }
 
 export interface Checkpoint {

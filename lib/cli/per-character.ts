@@ -1,7 +1,7 @@
 /** `score --per-character`: a line for each character of a text, with its bits and what was likelier. */
 
 import { DataError } from '../errors';
-import type { LanguageModel } from '../model';
+import { type LanguageModel, nativeOf } from '../model';
 import { type InspectedPiece, inspectPieces } from '../scoring/inspect';
 import { type Score, scoreOf } from '../scoring/score';
 import type { OpenText } from '../scoring/text';
@@ -34,7 +34,7 @@ export async function scoreCharacters(
     throw new DataError(`The text is too short to score: ${text.ids.length} character(s), and 2 are needed.`);
   }
   let [nats, line, column] = [0, 1, 1];
-  for await (const piece of inspectPieces(model.native, model.shape, text.ids, o)) {
+  for await (const piece of inspectPieces(nativeOf(model), model.shape, text.ids, o)) {
     const characters: ScoredCharacter[] = [];
     const each = piece.rivals.length / piece.ids.length;
     for (const [i, id] of piece.ids.entries()) {

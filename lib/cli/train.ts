@@ -2,7 +2,7 @@
 import { Command, Option } from 'commander';
 import type { DeviceName } from '../device/choose';
 import { CudnnLstmError, exitCodes, UsageError } from '../errors';
-import { LanguageModel } from '../model';
+import { LanguageModel, nativeOf } from '../model';
 import type { ModelServer } from '../serve/server';
 import { describeConfiguration } from '../training/configuration';
 import { drawSample } from '../training/epoch-sample';
@@ -16,7 +16,13 @@ import {
   showValue,
 } from '../training/options';
 import { describePlan, planTraining } from '../training/plan';
-import { configureTraining, openTraining, type Training, type TrainingRequest } from '../training/preparation';
+import {
+  configureTraining,
+  openTraining,
+  type Training,
+  type TrainingRequest,
+  trainerOf,
+} from '../training/preparation';
 import { presetOptions } from '../training/presets';
 import { abortOnSignals, type CommandIo, parseArguments, processIo } from './command';
 import { printJson, printLine, say } from './output';
@@ -66,7 +72,7 @@ async function train(request: TrainingRequest, json: boolean, io: CommandIo, por
   try {
     for await (const event of training) {
       if (event.type === 'end') end = event;
-      if (event.type === 'start') await page.open(event.out, training.trainer.options.threads);
+      if (event.type === 'start') await page.open(event.out, training.configuration.options.threads);
       await printer.print(event);
     }
     if (end && !json) sample = await sampleOfBest(training, end, request.signal, io);
@@ -124,7 +130,7 @@ async function sampleOfBest(
   signal: AbortSignal | undefined,
   io: CommandIo,
 ): Promise<{ prompt: string; text: string } | undefined> {
-  const { options, split } = training.trainer;
+  const { options, split } = trainerOf(training);
   const { best } = end;
   if (best?.path === undefined || end.newSteps === 0 || options.sampleLength === 0) return undefined;
   training.model.dispose(); // Its memory is free for the other one.
@@ -134,7 +140,7 @@ async function sampleOfBest(
     const device = options.device as DeviceName;
     using model = await LanguageModel.load(best.path, { device, threads, precision, check, signal });
     return await drawSample(
-      model.native,
+      nativeOf(model),
       model.vocabulary,
       training.corpus.ids,
       split.training,

@@ -13,7 +13,7 @@ import { largestVocabulary } from '../corpus/vocabulary';
 import { deviceChecks } from '../device/choose';
 import { type GateActivation, gateActivations, type NativeParameter } from '../device/native';
 import { type CheckpointError, CudnnLstmError, DataError, UsageError } from '../errors';
-import { LanguageModel, type ModelOptions } from '../model';
+import { LanguageModel, type ModelOptions, nativeOf } from '../model';
 import { packageVersion } from '../version';
 import { foreign, Refusal, readWhole } from './bounds';
 import { jsonModel } from './dumps';
@@ -287,7 +287,7 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, o: Import
   for (const gates of o.gates === undefined ? found.gateActivations : [o.gates]) {
     const shape = shapeOf(found, gates);
     using model = await LanguageModel.create(shape, stand, options);
-    model.native.write('parameters', parameters);
+    nativeOf(model).write('parameters', parameters);
     for (const reading of readings) {
       const proof = await tryReading(model, text, name, reading, o.signal).catch((error: unknown) => {
         // Weights so large that nothing finite comes of them.

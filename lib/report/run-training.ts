@@ -5,7 +5,7 @@ import { chooseThreads } from '../device/threads';
 import { UsageError } from '../errors';
 import type { TrainingEvent } from '../training/events';
 import type { TrainingOptions } from '../training/options';
-import { openTraining, type Training } from '../training/preparation';
+import { openTraining, type Training, trainerOf } from '../training/preparation';
 import { type RunIdentity, type RunRecord, readEpochs, readRunRecord, writeRunRecord } from './run-record';
 
 /** One run of a reproduction: what is trained, and where. */
@@ -104,16 +104,17 @@ class Recorder {
     this.#before = before;
   }
 
-  async write({ model, trainer, configuration }: Training): Promise<void> {
+  async write(training: Training): Promise<void> {
+    const { model, configuration } = training;
     const before = this.#before;
     const run = this.#run;
     const { user, system } = process.cpuUsage(this.#cpu);
     await writeRunRecord(run.directory, {
       ...before,
       identity: run.identity,
-      device: model.native.description,
-      parameters: model.native.parameterCount,
-      stepsPerEpoch: trainer.batches.stepsPerEpoch,
+      device: model.description,
+      parameters: model.parameterCount,
+      stepsPerEpoch: trainerOf(training).batches.stepsPerEpoch,
       cpuSeconds: (before?.cpuSeconds ?? 0) + (user + system) / 1e6,
       wallSeconds: (before?.wallSeconds ?? 0) + (performance.now() - this.#began) / 1000,
       threads: chooseThreads(configuration.options.threads).threads,

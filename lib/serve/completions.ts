@@ -1,5 +1,6 @@
 /** `/v1/completions` and `/v1/chat/completions`: a request in, an answer or a stream of chunks out. */
 import { randomInt, randomUUID } from 'node:crypto';
+import { nativeOf } from '../model';
 import { fromBeginning } from '../sampling/generate';
 import { checkSamplingOptions } from '../sampling/options';
 import { checkStops } from '../sampling/stop';
@@ -331,7 +332,7 @@ async function promptTokens(
   // In a model of single lines something comes before the first one.
   const all = ids.length > 0 ? fromBeginning(ids, model.vocabulary, model.shape.resetId) : ids;
   const lead = all.length - ids.length;
-  const found = await inspectIds(model.native, model.shape, all, { rivals, signal });
+  const found = await inspectIds(nativeOf(model), model.shape, all, { rivals, signal });
   return Array.from(text, (token, i) => {
     if (i + lead === 0) return { token, logprob: null, top: null };
     const logprob = -(found.nats[i + lead] as number);

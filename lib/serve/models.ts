@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { modelName, resolveCheckpoint } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
-import { LanguageModel, type ModelOptions } from '../model';
+import { LanguageModel, type ModelOptions, nativeOf } from '../model';
 import { SharedSampler } from '../sampling/shared';
 import { ApiError } from './errors';
 
@@ -44,7 +44,8 @@ class Loaded implements Served {
   ) {}
 
   get bytes(): number {
-    return this.model.native.hostBytes + this.model.native.deviceBytes;
+    const { hostBytes, deviceBytes } = this.model.memory;
+    return hostBytes + deviceBytes;
   }
 
   /** It is freed when its last user has gone. */
@@ -158,7 +159,7 @@ export class Models {
     if (entry.loaded?.version === version) return entry.loaded;
     const { memory: _memory, watch: _watch, log: _log, ...options } = this.#options;
     const model = await LanguageModel.load(path, options);
-    const loaded = new Loaded(entry.name, model, new SharedSampler(model.native, model.shape), version);
+    const loaded = new Loaded(entry.name, model, new SharedSampler(nativeOf(model), model.shape), version);
     this.#options.log?.(`${entry.loaded ? 'reloaded' : 'loaded'} ${entry.name}: ${path}, ${model.deviceReason}`);
     entry.loaded?.retire();
     entry.loaded = loaded;

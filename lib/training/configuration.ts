@@ -3,7 +3,7 @@
  * being resumed > preset > default.
  */
 
-import { looking, recordOf, show, textOf } from '../arguments';
+import { looking, show, textOf } from '../arguments';
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { FileProblem, readSmallFile, readSmallInput } from '../files';
 import { levenshtein, nearest, optionSynonyms } from '../nearest';
@@ -232,14 +232,6 @@ function knownName(key: string, problem: string, spelled: (name: OptionName) => 
   if (Object.hasOwn(optionDefinitions, key)) return key as OptionName;
   const near = nearest(key, optionNames, optionSynonyms) as OptionName | undefined;
   throw new UsageError(near === undefined ? `${problem}.` : `${problem}; did you mean ${spelled(near)}?`);
-}
-
-/** Complete options, each as the table has it. @throws UsageError that names the one that is not. */
-export function checkOptions(options: TrainingOptions): TrainingOptions {
-  const given = recordOf('options', options);
-  const needed = optionNames.filter((name) => given[name] !== undefined || presetOptions('fast')[name] !== undefined);
-  const checked = needed.map((name) => [name, check(name, given[name], `option ${name}`)]);
-  return Object.fromEntries(checked) as TrainingOptions;
 }
 
 function parse(name: OptionName, given: string, place: string): unknown {

@@ -2,9 +2,10 @@
 import { instanceOf, signalOf } from '../arguments';
 import { nameSome } from '../corpus/names';
 import type { InputCoding, Target } from '../device/native';
+import { nativeOf } from '../model';
 import { formatDuration } from './duration';
 import { updateNumbers } from './optimizers';
-import { Training } from './preparation';
+import { Training, trainerOf } from './preparation';
 
 /** What a run would do. */
 export interface TrainingPlan {
@@ -47,14 +48,14 @@ const measureSteps = 50;
 export async function planTraining(training: Training, signal?: AbortSignal): Promise<TrainingPlan> {
   instanceOf('training', training, Training, 'what openTraining gives');
   if (signal !== undefined) signalOf('signal', signal);
-  const { trainer, model, corpus } = training;
-  const { options: o, batches, split, totalSteps } = trainer;
+  const { model, corpus } = training;
+  const { options: o, batches, split, totalSteps } = trainerOf(training);
   const millisecondsPerStep = await measureStep(training, signal);
   const secondsPerEpoch = (millisecondsPerStep * batches.stepsPerEpoch) / 1000;
   return {
-    parameters: model.native.parameterCount,
+    parameters: model.parameterCount,
     model: { layers: o.layers, hidden: o.hidden, input: o.input, dropout: o.dropout, symbols: model.vocabulary.size },
-    device: model.native.description,
+    device: model.description,
     deviceReason: model.deviceReason,
     corpus: {
       sources: corpus.sources,
@@ -69,7 +70,7 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
     epochs: o.epochs,
     stepsPerEpoch: batches.stepsPerEpoch,
     totalSteps,
-    memory: { hostBytes: model.native.hostBytes, deviceBytes: model.native.deviceBytes },
+    memory: model.memory,
     millisecondsPerStep,
     charactersPerSecond: batches.charactersPerEpoch / secondsPerEpoch,
     secondsPerEpoch,
@@ -106,15 +107,16 @@ export function describePlan(plan: TrainingPlan): string[] {
 }
 
 /** The median of single steps, the first left out: it includes what a device does once. */
-async function measureStep({ trainer, model }: Training, signal?: AbortSignal): Promise<number> {
-  const { options: o, batches } = trainer;
+async function measureStep(training: Training, signal?: AbortSignal): Promise<number> {
+  const { options: o, batches } = trainerOf(training);
+  const native = nativeOf(training.model);
   const times: number[] = [];
   const began = performance.now();
   for (let step = 0; step <= measureSteps && (step < 3 || performance.now() - began < measureMilliseconds); step++) {
     signal?.throwIfAborted();
     const { ids, count, batch } = await batches.cut(0, step % batches.stepsPerEpoch, 1);
     const from = performance.now();
-    await model.native.trainSteps({
+    await native.trainSteps({
       ids,
       count,
       batch,

@@ -25,6 +25,7 @@ import {
 import { divideCorpus } from './division';
 import type { TrainingEvent } from './events';
 import type { TrainingOptions } from './options';
+import { trainable } from './parts';
 import { Trainer } from './trainer';
 
 /** What to train. */
@@ -146,20 +147,58 @@ async function newestRun(root: string): Promise<string> {
   throw new CheckpointError(`There is no run to resume in ${resolve(root)}; say which: --resume DIR.`);
 }
 
-/** A corpus, a model and a trainer over them, opened together and closed together. */
-export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
-  constructor(
-    readonly configuration: Configuration,
-    readonly corpus: Corpus,
-    readonly model: LanguageModel,
-    readonly trainer: Trainer,
-    /** Where checkpoints and metrics go; undefined for a plan that is not to be carried out. */
-    readonly run: RunDirectory | undefined,
-  ) {}
+/** The trainer of a training: for this package's own modules. */
+export let trainerOf: (training: Training) => Trainer;
 
-  /** Trains; see {@link Trainer}. */
+/**
+ * A training that is ready to run: it trains while it is iterated over, `for await (const event of training) …`. Its model can generate
+ * and score meanwhile, and afterwards.
+ *
+ * It ends with an 'end' event. Leaving the loop early, or an abort, finishes the step in progress and saves the last checkpoint first;
+ * after an abort the iterator throws the signal's reason. It throws TrainingError if a loss or gradient is not finite, or the loss
+ * explodes (checkpoints stay as they were), and DiskError if a checkpoint cannot be written.
+ *
+ * @category Training
+ */
+export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
+  /** Every option with its value, and where that came from. */
+  readonly configuration: Configuration;
+  /** The text that is trained on, as ids. */
+  readonly corpus: Corpus;
+  readonly model: LanguageModel;
+  /** Where checkpoints and metrics go; undefined if nothing is written. */
+  readonly run: RunDirectory | undefined;
+  readonly #trainer: Trainer;
+
+  static {
+    trainerOf = (training) => training.#trainer;
+  }
+
+  /** @internal Made by {@link train} and {@link openTraining}. */
+  constructor(
+    { configuration, corpus, model, run }: Pick<Training, 'configuration' | 'corpus' | 'model' | 'run'>,
+    trainer: Trainer,
+  ) {
+    this.configuration = configuration;
+    this.corpus = corpus;
+    this.model = model;
+    this.run = run;
+    this.#trainer = trainer;
+  }
+
+  /** Optimiser steps of the whole run. */
+  get totalSteps(): number {
+    return this.#trainer.totalSteps;
+  }
+
+  /** Optimiser steps done, those before a resumption included. */
+  get stepsDone(): number {
+    return this.#trainer.stepsDone;
+  }
+
+  /** Trains. */
   [Symbol.asyncIterator](): AsyncGenerator<TrainingEvent, void, undefined> {
-    return this.trainer[Symbol.asyncIterator]();
+    return this.#trainer[Symbol.asyncIterator]();
   }
 
   /** Frees the model, closes the corpus, unlocks the run's directory. */
@@ -223,7 +262,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
     if (run) undo.push(() => run.close());
     const writable = dry ? undefined : (run ?? resumed?.run);
     const trainer = new Trainer({
-      model,
+      model: trainable(model),
       corpus,
       options,
       ...(writable ? { run: writable } : {}),
@@ -235,7 +274,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
       ...recordedOptions(options),
       ...(paths ? { corpus: paths.map(absolute) } : {}),
     });
-    return new Training(configuration, corpus, model, trainer, run ?? resumed?.run);
+    return new Training({ configuration, corpus, model, run: run ?? resumed?.run }, trainer);
   } catch (error) {
     for (const step of undo.reverse()) await step();
     throw error;

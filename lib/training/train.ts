@@ -1,6 +1,7 @@
 /** Training as a program asks for it: one flat object. */
 import { recordOf } from '../arguments';
 import type { CorpusInput } from '../corpus/corpus';
+import type { ModelOptions } from '../model';
 import { checkKeys } from '../nearest';
 import { type OptionName, optionNames, type TrainingOptions } from './options';
 import { openTraining, type Training } from './preparation';
@@ -33,9 +34,9 @@ export interface TrainRequest extends Partial<Omit<TrainingOptions, 'out'>> {
   readonly configFile?: string | undefined;
   /** Ends the training after the step in progress, with everything saved; the iterator then throws its reason. */
   readonly signal?: AbortSignal | undefined;
-  /** The addon's binary; see {@link DeviceRequest.nativeBinding}. */
+  /** The addon's binary; see {@link ModelOptions.nativeBinding}. */
   readonly nativeBinding?: string | undefined;
-  /** Hears of a GPU's self-check; see {@link DeviceRequest.onNote}. */
+  /** Hears of a GPU's self-check; see {@link ModelOptions.onNote}. */
   readonly onNote?: ((line: string) => void) | undefined;
 }
 

@@ -14,7 +14,7 @@ import { GpuMonitor } from './gpu-monitor';
 import { optimizers, updateNumbers } from './optimizers';
 import { stepsOf, type TrainingOptions } from './options';
 import { Pacer } from './pacer';
-import { checkParts, type TrainedModel, type TrainerParts } from './parts';
+import type { TrainedModel, TrainerParts } from './parts';
 import { divergence, Reporter } from './reports';
 import { learningRates } from './schedule';
 import type { Split } from './sizes';
@@ -59,8 +59,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   /**
    * @throws DataError if the corpus is too short for the options; CheckpointError if what is resumed does not fit them.
    */
-  constructor(given: TrainerParts) {
-    const parts = checkParts(given);
+  constructor(parts: TrainerParts) {
     const { model, corpus, options, resume } = parts;
     this.#parts = parts;
     this.#signal = parts.signal;

@@ -1,9 +1,15 @@
 // Trains a little on the text that comes with the package and saves the model: by require, in a user's project.
-const { openTraining } = require('cudnn-lstm');
+const { train } = require('cudnn-lstm');
 
 async function main() {
-  const training = await openTraining({
-    options: { hidden: 16, layers: 1, batchSize: 16, seqLength: 50, epochs: 1, seed: 1, out: 'run' },
+  const training = await train({
+    hidden: 16,
+    layers: 1,
+    batchSize: 16,
+    seqLength: 50,
+    epochs: 1,
+    seed: 1,
+    out: 'run',
   });
   try {
     for await (const event of training) if (event.type === 'end') console.error(`trained: ${event.reason}`);

@@ -2,7 +2,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { Vocabulary } from '../../lib/corpus/vocabulary';
 import { loadNative, type NativeModel } from '../../lib/device/native';
-import { LanguageModel } from '../../lib/model';
+import { LanguageModel, nativeOf } from '../../lib/model';
 import { sampleCall } from '../fixtures/sample-call';
 import { countTurns } from '../fixtures/turns';
 import { createModel, devices, randomIds, trainCall } from '../parity/harness';
@@ -119,7 +119,7 @@ describe.each(devices)('$name', (device) => {
     const model = await LanguageModel.create(shape, vocabulary, { device: device.device });
     expect(turnsOfMaking()).toBeGreaterThan(10);
     const turnsOfTraining = countTurns();
-    await model.native.trainSteps(trainCall(randomIds(201 * 64, 10), 200, 64)); // One long step.
+    await nativeOf(model).trainSteps(trainCall(randomIds(201 * 64, 10), 200, 64)); // One long step.
     expect(turnsOfTraining()).toBeGreaterThan(10);
     model.dispose();
   });

@@ -12,7 +12,7 @@ import * as layouts from '../../lib/checkpoint/layout';
 import { openCorpus } from '../../lib/corpus/corpus';
 import { Vocabulary } from '../../lib/corpus/vocabulary';
 import { readSlot, writeSlot } from '../../lib/device/pieces';
-import { LanguageModel } from '../../lib/model';
+import { LanguageModel, nativeOf } from '../../lib/model';
 import { long } from '../fixtures/child';
 import { countTurns } from '../fixtures/turns';
 
@@ -138,7 +138,8 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
   // What a trainer's checkpoints take besides.
   'moments, saved and restored': async () => {
     const loaded = await load();
-    const { native, metadata } = loaded;
+    const native = nativeOf(loaded);
+    const { metadata } = loaded;
     const parameters = new Float32Array(native.parameterCount);
     return async () => {
       for (const slot of ['parameters', 'firstMoments', 'secondMoments'] as const)

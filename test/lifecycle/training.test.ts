@@ -1,10 +1,12 @@
 /** Training that is given up, or that cannot continue: what is left is a whole step's, and can be resumed. */
+
 import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadCheckpoint, saveCheckpoint } from '../../lib/checkpoint/checkpoint';
 import { canonicalLayout } from '../../lib/checkpoint/layout';
+import { nativeOf } from '../../lib/model';
 import { openTraining } from '../../lib/training/preparation';
 import { node } from '../fixtures/child';
 
@@ -36,7 +38,7 @@ describe('an abort', () => {
     // 0.15 TFLOP: seconds, but for the fastest cores.
     const slow = { ...small, hidden: 512, layers: 2, batchSize: 16, seqLength: 500, validation: 0, out };
     await using training = await openTraining({ corpus: [corpus], options: slow, signal: controller.signal });
-    const { native } = training.model;
+    const native = nativeOf(training.model);
     const before = Buffer.from(native.read('parameters').buffer);
     const iterate = async () => {
       for await (const event of training) {
@@ -90,8 +92,8 @@ describe('an abort', () => {
           join(cut, (await readFile(join(cut, 'latest'), 'utf8')).trim()),
         );
         // What is in the model is what was saved, at the step that it counts.
-        expect(metadata.training?.stepCount).toBe(training.model.native.stepCount);
-        expect(parameters).toEqual(training.model.native.read('parameters'));
+        expect(metadata.training?.stepCount).toBe(nativeOf(training.model).stepCount);
+        expect(parameters).toEqual(nativeOf(training.model).read('parameters'));
       }
     }
     expect(aborts).toBeGreaterThan(0);

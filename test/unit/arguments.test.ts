@@ -6,12 +6,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import * as library from '../../lib';
+import * as main from '../../lib';
+import * as advanced from '../../lib/advanced';
 import { show } from '../../lib/arguments';
 import { tinyCheckpoint, tinyLayout, tinyShape } from '../fixtures/checkpoints';
 import { long } from '../fixtures/child';
 
-const { CudnnLstmError, LanguageModel, RunDirectory, Trainer, Vocabulary } = library;
+const library = { ...main, ...advanced };
+const { CudnnLstmError, LanguageModel, RunDirectory, Vocabulary } = library;
 
 let folder: string;
 const before = process.cwd();
@@ -32,7 +34,7 @@ afterAll(async () => {
 });
 
 let model: Awaited<ReturnType<typeof LanguageModel.create>>;
-let training: library.Training;
+let training: main.Training;
 const small = {
   hidden: 4,
   layers: 1,
@@ -249,12 +251,6 @@ async function some(pieces: AsyncIterable<unknown>): Promise<void> {
 }
 
 const checkpoint = () => tinyCheckpoint();
-const parts = () => ({
-  ...training.trainer,
-  model: training.model,
-  corpus: training.corpus,
-  options: training.trainer.options,
-});
 
 const entries: Record<string, Entry> = {
   loadCheckpoint: { good: () => ['model.safetensors'], call: library.loadCheckpoint },
@@ -411,8 +407,6 @@ const entries: Record<string, Entry> = {
     call: async (request) => (await library.train(request)).dispose(),
     options: ['configFile', 'resume', 'signal', 'nativeBinding', 'onNote'],
   },
-  'Trainer#restore': { good: () => [], call: () => new Trainer(parts() as never).restore() },
-  Trainer: { good: () => [parts()], call: (given) => new Trainer(given), options: ['run', 'resume', 'signal'] },
 };
 for (const [name, type] of Object.entries(library)) {
   if (!name.endsWith('Error')) continue;

@@ -13,7 +13,7 @@ const libLevels = [
   ['training', 'import', 'export'],
   ['report', 'serve'],
   ['sweep'],
-  ['index.ts'],
+  ['index.ts', 'advanced.ts'],
   ['page'],
   ['cli'],
   ['train.ts'],
@@ -69,6 +69,7 @@ test('the library loads neither a command nor commander', () => {
     }
   };
   visit('index.ts');
+  visit('advanced.ts');
   expect(seen.size).toBeGreaterThan(30);
   expect([...seen].filter((file) => file.startsWith('cli/'))).toEqual([]);
 });

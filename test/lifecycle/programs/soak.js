@@ -6,7 +6,8 @@ const { mkdtempSync, rmSync, writeFileSync } = require('node:fs');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
 const { setTimeout: pause } = require('node:timers/promises');
-const { LanguageModel, openTraining } = require('../../../dist');
+const { LanguageModel } = require('../../../dist');
+const { openTraining } = require('../../../dist/advanced');
 
 async function round(folder, corpus, index) {
   const out = join(folder, `run-${index}`);

@@ -14,6 +14,6 @@ it('is tf32 in every preset', () => {
 
 it.each([undefined, 'tf32', 'bf16'] as const)('is fp32 on a CPU whatever is asked for: %s', async (precision) => {
   using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, precision });
-  expect(model.native.description).toMatch(/^CPU .*fp32/);
+  expect(model.description).toMatch(/^CPU .*fp32/);
   expect(await model.gpuUsage()).toBeNull();
 });

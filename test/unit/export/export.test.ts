@@ -10,7 +10,7 @@ import { toHalf } from '../../../lib/export/html';
 import { crc32 } from '../../../lib/export/zip-writer';
 import { importModel } from '../../../lib/import/import';
 import { halfToNumber } from '../../../lib/import/torch';
-import { LanguageModel } from '../../../lib/model';
+import { LanguageModel, nativeOf } from '../../../lib/model';
 import { compiled, run } from '../../fixtures/child';
 import { cases, ids, plainCases, saveCase, symbols, text } from '../../fixtures/exports';
 import { itWithPython, largestDifference, logitsOf, runPython } from '../../fixtures/interop';
@@ -254,14 +254,14 @@ test('the runtime refuses what it cannot read', async () => {
 test('what is exported for PyTorch is imported again, bit for bit', async () => {
   // The next character follows from the last one, and the rest is forgotten: a text of its own proves it, wherever one begins.
   using model = await LanguageModel.load(pathOf('onehot'), { device: 'cpu', threads: 1 });
-  const strong = model.native.read('parameters');
-  for (const { name, offset, size } of model.native.parameters) {
+  const strong = nativeOf(model).read('parameters');
+  for (const { name, offset, size } of nativeOf(model).parameters) {
     const part = strong.subarray(offset, offset + size);
     const factor = /weight_hh/.test(name) ? 0.05 : /weight/.test(name) ? 4 : 1;
     for (let k = 0; k < size; k++) part[k] = (part[k] as number) * factor;
     if (/bias_ih/.test(name)) part.fill(-6, size / 4, size / 2);
   }
-  model.native.write('parameters', strong);
+  nativeOf(model).write('parameters', strong);
   const path = join(folder, 'large.safetensors');
   await model.save(path);
   const out = join(folder, 'again.pt');

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
 import { MemoryIds } from '../../../lib/corpus/ids';
 import { LineIndex } from '../../../lib/corpus/lines';
-import { LanguageModel } from '../../../lib/model';
+import { LanguageModel, nativeOf } from '../../../lib/model';
 import { divideLines } from '../../../lib/training/lines';
 import { train } from '../../../lib/training/train';
 
@@ -57,7 +57,7 @@ test('a line is worth the product of its characters and its end, and the first l
   // By what the network says, symbol by symbol.
   const line = 'bade';
   const ids = model.vocabulary.encode(`\n${line}\n`);
-  const logits = await model.native.logits({ ids: ids.slice(0, -1), streams: 1 });
+  const logits = await nativeOf(model).logits({ ids: ids.slice(0, -1), streams: 1 });
   const V = model.vocabulary.size;
   let expected = 0;
   for (let t = 0; t + 1 < ids.length; t++) {

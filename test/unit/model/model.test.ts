@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ModelShape } from '../../../lib/checkpoint/checkpoint';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
-import { type CreateOptions, LanguageModel } from '../../../lib/model';
+import { type CreateOptions, LanguageModel, nativeOf } from '../../../lib/model';
 import { sampleCall } from '../../fixtures/sample-call';
 
 const vocabulary = new Vocabulary(['\n', ' ', 'a', 'b', 'c', 'd', '\u{1F407}']);
@@ -20,9 +20,11 @@ async function create(options: CreateOptions = {}, changed: Partial<ModelShape> 
   });
   models.push(model);
   // Fresh weights give nearly uniform logits; larger ones make every draw and every score depend on the state.
-  model.native.write(
+  nativeOf(model).write(
     'parameters',
-    model.native.read('parameters').map((weight) => 3 * weight),
+    nativeOf(model)
+      .read('parameters')
+      .map((weight) => 3 * weight),
   );
   return model;
 }
@@ -39,7 +41,7 @@ async function collect(pieces: AsyncIterable<string>): Promise<string> {
 /** Mean nats a character, from the logits of one unbroken run. */
 async function lossFromLogits(model: LanguageModel, of: string): Promise<number> {
   const ids = vocabulary.encode(of);
-  const logits = await model.native.logits({ ids: ids.subarray(0, -1), streams: 1 });
+  const logits = await nativeOf(model).logits({ ids: ids.subarray(0, -1), streams: 1 });
   let nats = 0;
   for (let i = 0; i + 1 < ids.length; i++) {
     const row = Array.from(logits.subarray(i * 7, (i + 1) * 7));
@@ -66,7 +68,7 @@ describe('generate', () => {
     for (const window of [0, 5]) {
       const options = { prompt: 'abba cab', length: 150, seed: 3, temperature: 1, window, repetitionPenalty: 1.3 };
       const sampling = { repetitionPenalty: 1.3, seed: 3 };
-      const { ids } = await model.native.sample(
+      const { ids } = await nativeOf(model).sample(
         sampleCall(vocabulary.encode(options.prompt), 150, sampling, { window }),
       );
       expect(await collect(model.generate(options))).toBe(vocabulary.decode(ids));
@@ -77,7 +79,7 @@ describe('generate', () => {
     const model = await create();
     const tail = await collect(model.generate({ prompt: text, length: 40, greedy: true }));
     const ids = vocabulary.encode(text);
-    const logits = await model.native.logits({ ids, streams: 1 });
+    const logits = await nativeOf(model).logits({ ids, streams: 1 });
     const last = Array.from(logits.subarray(-7));
     expect(vocabulary.idOf([...tail][0] as string)).toBe(last.indexOf(Math.max(...last)));
   });
@@ -169,7 +171,7 @@ describe('score', () => {
     let nats = 0;
     for (let start = 0; start < score.windows; start++) {
       const ids = vocabulary.encode(symbols.slice(start, start + 21).join(''));
-      const logits = Array.from((await model.native.logits({ ids: ids.subarray(0, 20), streams: 1 })).subarray(-7));
+      const logits = Array.from((await nativeOf(model).logits({ ids: ids.subarray(0, 20), streams: 1 })).subarray(-7));
       const sum = logits.reduce((total, logit) => total + Math.exp(logit), 0);
       nats += Math.log(sum) - (logits[ids[20] as number] as number);
     }
@@ -271,4 +273,23 @@ describe('a model of texts in a normal form', () => {
       rmSync(folder, { recursive: true });
     }
   });
+});
+
+it("what a checkpoint will say is not the caller's to change, and the addon's model is not reachable", async () => {
+  using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, configuration: { a: [1] } });
+  const { metadata } = model as unknown as {
+    metadata: { epoch: number; vocabulary: string[]; model: { hidden: number } };
+  };
+  expect(() => metadata.vocabulary.push('x')).toThrow(TypeError);
+  for (const [owner, key] of [
+    [model, 'metadata'],
+    [metadata, 'epoch'],
+    [metadata.model, 'hidden'],
+    [model.metadata.configuration.a, 0],
+  ])
+    expect(() => Object.assign(owner as object, { [key as string]: 2 })).toThrow(TypeError);
+  expect(Object.values(model).filter((value) => typeof (value as { read?: unknown }).read === 'function')).toEqual([]);
+  expect(Object.keys(model)).not.toContain('native');
+  expect(model.description).toMatch(/^CPU/);
+  expect(model.memory.hostBytes).toBeGreaterThan(4 * model.parameterCount);
 });

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Reproduction, type ReproductionOptions, reproduce } from '../../../lib/report/reproduction';
 import { planTraining } from '../../../lib/training/plan';
-import { openTraining } from '../../../lib/training/preparation';
+import { openTraining, trainerOf } from '../../../lib/training/preparation';
 import { compiled, itWhere, run } from '../../fixtures/child';
 
 let place: string;
@@ -206,8 +206,8 @@ itWhere(existsSync(wonderland), 'there is no ../shared/corpora/wonderland.txt')(
     );
     expect(training.corpus.length).toBe(144_424);
     expect(training.corpus.vocabulary.size).toBe(47);
-    expect(training.model.native.parameterCount).toBe(801_583);
-    expect(training.trainer.batches.stepsPerEpoch).toBe(2256);
+    expect(training.model.parameterCount).toBe(801_583);
+    expect(trainerOf(training).batches.stepsPerEpoch).toBe(2256);
     const plan = await planTraining(training);
     expect(plan).toMatchObject({ epochs: 50, stepsPerEpoch: 2256, parameters: 801_583 });
     expect(training.configuration.options).toMatchObject({

@@ -1,14 +1,14 @@
 /** A text character by character agrees with its score, with the oracle's logits and with the states that sampling gives. */
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
-import { LanguageModel } from '../../../lib/model';
+import { LanguageModel, nativeOf } from '../../../lib/model';
 
 const symbols = [...'abcdefghijklmnopqrstuvwxyz \n🦊'];
 const shape = { layers: 2, hidden: 9, input: 'onehot', embedding: 0, dropout: 0, vocabulary: symbols.length } as const;
 let model: LanguageModel;
 beforeAll(async () => {
   model = await LanguageModel.create(shape, new Vocabulary(symbols), { device: 'cpu', seed: 4 });
-  const parameters = model.native.read('parameters');
-  model.native.write(
+  const parameters = nativeOf(model).read('parameters');
+  nativeOf(model).write(
     'parameters',
     parameters.map((value, i) => 3 * value + Math.cos(i) / 4),
   );
@@ -47,7 +47,7 @@ test('cells are what the state holds after each character, whatever the pieces',
   expect(bits).toEqual((await model.inspect(text(260))).bits);
   for (const at of [0, 1, 254, 255, 256, 259]) {
     const ids = model.vocabulary.encode([...text(260)].slice(0, at + 1).join(''));
-    const { state } = await model.native.sample({ ids, streams: 1, count: 1, sampling: {} });
+    const { state } = await nativeOf(model).sample({ ids, streams: 1, count: 1, sampling: {} });
     for (let layer = 0; layer < 2; layer++) {
       for (let unit = 0; unit < 9; unit++) {
         const value = cells?.[layer]?.[unit]?.[at];

@@ -1,0 +1,101 @@
+/**
+ * The parts below `LanguageModel` and `train`: checkpoints and run directories, texts as ids, devices, plans, models of
+ * other programs, and the types of what is given and told.
+ *
+ * ```js
+ * import { exportModel, inspectMachine } from 'cudnn-lstm/advanced';
+ * ```
+ *
+ * @module cudnn-lstm/advanced
+ */
+export {
+  type Checkpoint,
+  type CheckpointMetadata,
+  type CorpusRecord,
+  loadCheckpoint,
+  type ModelShape,
+  type ResumeState,
+  readCheckpointMetadata,
+  saveCheckpoint,
+} from './checkpoint/checkpoint';
+export { type CheckpointInfo, inspectCheckpoint } from './checkpoint/inspect';
+export { canonicalLayout } from './checkpoint/layout';
+export { RunDirectory, resolveCheckpoint } from './checkpoint/run-directory';
+export {
+  bundledCorpusPath,
+  type Corpus,
+  type CorpusInput,
+  type CorpusOptions,
+  type CorpusText,
+  openCorpus,
+} from './corpus/corpus';
+export type { IdArray, IdSource } from './corpus/ids';
+export type { LineIndex } from './corpus/lines';
+export { type NormalForm, type Normalization, normalizeText } from './corpus/normalization';
+export type { EncodeOptions } from './corpus/vocabulary';
+export type { CheckKey, CheckReport } from './device/check-record';
+export {
+  chooseDevice,
+  chooseThreads,
+  type DeviceChoice,
+  type DeviceName,
+  type DeviceRequest,
+  type ThreadChoice,
+} from './device/choose';
+export type { CheckDifference, CheckedCase } from './device/comparison';
+export { inspectMachine, type MachineInfo } from './device/machine';
+export type {
+  Algorithm,
+  ChosenAlgorithm,
+  GateActivation,
+  GpuUsage,
+  InputCoding,
+  NativeAddon,
+  NativeCpuInfo,
+  NativeCudaDevice,
+  NativeCudaInfo,
+  NativeEvaluateCall,
+  NativeModel,
+  NativeModelOptions,
+  NativeModelSpec,
+  NativeMpiLibrary,
+  NativeParameter,
+  NativeRank,
+  NativeSampleCall,
+  NativeSampleResult,
+  NativeSamplingOptions,
+  NativeTrainCall,
+  NativeTrainResult,
+  Optimizer,
+  Precision,
+  Slot,
+  Target,
+} from './device/native';
+export type { QueuedModel } from './device/queue';
+export { exitCodes } from './errors';
+export { type ExportFormat, type ExportOptions, exportModel } from './export/export';
+export { type ImportedModel, type ImportOptions, importModel } from './import/import';
+export type { Proof } from './import/prove';
+export { saveImported } from './import/save';
+export type { CreateOptions, Inspection, InspectOptions, Rival } from './model';
+export type { GeneratedPiece } from './sampling/generate';
+export type { SamplingOptions } from './sampling/options';
+export type { InspectionOptions } from './scoring/inspect';
+export type { ReadableIds, Score, ScoringOptions } from './scoring/score';
+export type { WindowProtocolOptions, WindowScore } from './scoring/window-protocol';
+export type { Configuration } from './training/configuration';
+export type {
+  CheckpointEvent,
+  EndEvent,
+  EndReason,
+  EpochEvent,
+  SampleEvent,
+  StartEvent,
+  StepEvent,
+  ValidationEvent,
+} from './training/events';
+export type { OptionName, RecipeOption, TrainingOptions } from './training/options';
+export { planTraining, type TrainingPlan } from './training/plan';
+export { openTraining, type TrainingRequest } from './training/preparation';
+export { type PresetName, presets } from './training/presets';
+export { packageVersion } from './version';
