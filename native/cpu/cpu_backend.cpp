@@ -25,9 +25,6 @@ constexpr std::size_t kLogitsBytes = std::size_t{8} << 20;
 // A model of at most this size keeps all forms of its weights: changing between them would cost more than they take.
 constexpr std::size_t kKeptBytes = std::size_t{4} << 20;
 
-// Floats set to zero between two looks at the stop flag.
-constexpr std::size_t kZeroedBetweenLooks = std::size_t{1} << 18;
-
 const char* isa_title(const std::string& name) {
   if (name == "avx512") return "AVX-512";
   if (name == "avx2") return "AVX2";
@@ -37,10 +34,10 @@ const char* isa_title(const std::string& name) {
 
 }  // namespace
 
-CpuBackend::CpuBackend(const ModelSpec& spec, int threads)
+CpuBackend::CpuBackend(const ModelSpec& spec, int threads, const KernelTable& kernels)
     : spec_(spec),
       layout_(spec_),
-      kernels_(choose_kernels()),
+      kernels_(kernels),
       team_(std::max(1, threads)),
       weights_(spec_, layout_, kernels_, parameters_, team_),
       units_padded_(static_cast<int>(round_up(spec.hidden, 16))),
@@ -53,18 +50,33 @@ CpuBackend::CpuBackend(const ModelSpec& spec, int threads)
   parameters_.resize(layout_.size());
 }
 
-void CpuBackend::run_team(const std::function<void(int)>& work) { team_.run(pass_.partition.threads, work); }
-
-void CpuBackend::heed(const std::atomic<bool>& stop) {
-  stop_ = &stop;
-  stopped_.store(false, std::memory_order_relaxed);
+void CpuBackend::run_team(const std::function<void(int)>& work) {
+  team_.run(pass_.partition.threads, [&](int thread) {
+    resumed();
+    work(thread);
+    looked();
+  });
 }
 
-bool CpuBackend::stopped() {
-  if (gave_up()) return true;
-  if (!stop_->load(std::memory_order_relaxed)) return false;
-  stopped_.store(true, std::memory_order_relaxed);
-  return true;
+void CpuBackend::heed(const std::atomic<bool>& stop) {
+  stop_.watch(stop);
+  abandoned_ = false;
+}
+
+bool CpuBackend::meet() {
+  looked();
+  team_.barrier([this] { abandoned_ = abandoned_ || stopped(); });
+  resumed();
+  return abandoned_;
+}
+
+void CpuBackend::zero_share(AlignedBuffer<float>& buffer, int thread) {
+  constexpr std::size_t kBetweenLooks = std::size_t{1} << 18;
+  const int threads = pass_.partition.threads;
+  const std::size_t end = buffer.size() * (thread + 1) / threads;
+  for (std::size_t at = buffer.size() * thread / threads; at < end && !stopped(); at += kBetweenLooks) {
+    std::fill_n(buffer.data() + at, std::min(kBetweenLooks, end - at), 0.0f);
+  }
 }
 
 // Makes room for a pass and sets the state it starts from: `from`, or zero if it is null or of another batch.
@@ -86,10 +98,15 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
     }
     for (int which = 0; which < 2; ++which) {
       float* start = which == 0 ? layer.h.data() : layer.c.data();
-      if (from != nullptr && from->batch == pass_.batch) {
-        std::memcpy(start, state_row(*from, pass_.blocks, l, which), blocks * unit_stride_ * sizeof(float));
-      } else {
-        std::memset(start, 0, blocks * unit_stride_ * sizeof(float));
+      const bool carried = from != nullptr && from->batch == pass_.batch;
+      const float* state = carried ? state_row(*from, pass_.blocks, l, which) : nullptr;
+      for (std::size_t block = 0; block < blocks && !stopped(); ++block) {
+        float* to = start + block * unit_stride_;
+        if (carried) {
+          std::copy_n(state + block * unit_stride_, unit_stride_, to);
+        } else {
+          std::fill_n(to, unit_stride_, 0.0f);
+        }
       }
     }
   }
@@ -110,7 +127,7 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
       ensure(onehot_gradient_, static_cast<std::size_t>(spec_.vocabulary) * weights_.gate_rows_padded());
     }
   }
-  weights_.prepare_lanes(pass_.gradient, lean(), [this] { return stopped(); });
+  weights_.prepare_lanes(pass_.gradient, lean(), stop_);
 }
 
 // Which lanes are reset before which step, and the rows that the first step starts from.
@@ -157,8 +174,13 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   pass.dropout = spec_.dropout > 0;
   pass.mask_step = step_count_;
   pass.gradient = true;
-  // Not before: a model that only writes or scores text has no use for them.
   heed(stop);
+  if (!finish_update()) {
+    if (batch.ranks == nullptr) return {std::nan(""), std::nan(""), false, true};
+    finish_update(0, layout_.size());  // the other ranks wait for this one to say that it stops
+    update_.done.clear();
+  }
+  // Not before: a model that only writes or scores text has no use for them.
   gradients_.resize(layout_.size());
   make_slots(optimizer.optimizer);
   begin_pass(pass, batch.carry_state ? &training_state_ : nullptr);
@@ -170,7 +192,7 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   bool given_up = false;
   std::exception_ptr failure;
   // A failure is thrown when the team has ended. Nothing is asked of the other ranks after one.
-  const auto meet = [&](const auto& collective) {
+  const auto together = [&](const auto& collective) {
     try {
       if (!failure) collective();
     } catch (...) {
@@ -178,47 +200,50 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
     }
   };
   run_team([&](int thread) {
-    const std::size_t end = layout_.size() * (thread + 1) / threads;
-    for (std::size_t at = layout_.size() * thread / threads; at < end && !stopped(); at += kZeroedBetweenLooks) {
-      std::memset(gradients_.data() + at, 0, std::min(kZeroedBetweenLooks, end - at) * sizeof(float));
-    }
-    if (pass_.blocks > 0) {
-      encode_input(thread);
-      team_.barrier();
-      forward(thread);
-      output_stage(thread);
-      backward(thread);
-    }
+    zero_share(gradients_, thread);
+    if (pass_.blocks > 0) compute_gradients(thread);
+    // Also where this rank gives up: the others wait for it.
     if (batch.ranks != nullptr) {
-      if (thread == 0) meet([&] { batch.ranks->sum(gradients_.data(), layout_.size()); });
+      if (thread == 0) together([&] { batch.ranks->sum(gradients_.data(), layout_.size()); });
       team_.barrier();
     }
-    norm_share(thread, threads);
+    if (!abandoned_) norm_share(thread, threads);
     team_.barrier();
+    norm_share(thread, threads);
     if (thread == 0) {
       norm = gradient_norm();
       Agreement agreed{sum_of_losses(), stopped()};
-      if (batch.ranks != nullptr) meet([&] { agreed = batch.ranks->agree(agreed.nats, agreed.stopped); });
+      if (batch.ranks != nullptr) together([&] { agreed = batch.ranks->agree(agreed.nats, agreed.stopped); });
       given_up = agreed.stopped;
       loss = agreed.nats / (static_cast<double>(pass_.steps - output_first_step()) * pass_.all_sequences);
       applied = !given_up && !failure && std::isfinite(loss) && std::isfinite(norm);
+      if (applied) begin_update(optimizer, norm);
     }
     team_.barrier();
-    if (applied) update_share(thread, threads, optimizer, norm);
+    if (applied) update_share(thread, threads);
   });
   if (failure) std::rethrow_exception(failure);
   if (given_up) return {std::nan(""), std::nan(""), false, true};
   if (!applied) return {loss, norm, false};
+  if (!gave_up()) update_.done.clear();
   ++step_count_;
   weights_.changed();
   end_pass(training_state_);
   return {loss, norm, true};
 }
 
+void CpuBackend::compute_gradients(int thread) {
+  encode_input(thread);
+  if (meet()) return;
+  forward(thread);
+  if (!abandoned_) output_stage(thread);
+  if (!abandoned_) backward(thread);
+}
+
 // Nats, of this rank's targets.
-double CpuBackend::sum_of_losses() const {
+double CpuBackend::sum_of_losses() {
   double total = 0;
-  for (int step = output_first_step(); step < pass_.steps; ++step)
+  for (int step = output_first_step(); step < pass_.steps && !stopped(); ++step)
     for (int b = 0; b < pass_.batch; ++b) {
       total += losses_[(static_cast<std::size_t>(step) * pass_.blocks + b / kLanes) * kLanes + b % kLanes];
     }
@@ -228,6 +253,7 @@ double CpuBackend::sum_of_losses() const {
 void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_step, float* losses,
                           const std::atomic<bool>& stop) {
   heed(stop);
+  if (!finish_update()) return;
   if (batch.batch <= kSingleStreams && !(dropout && spec_.dropout > 0)) return evaluate_single(batch, losses);
   Pass pass;
   pass.ids = batch.ids;
@@ -240,9 +266,9 @@ void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_s
   begin_pass(pass, batch.carry_state ? &evaluation_state_ : nullptr);
   run_team([&](int thread) {
     encode_input(thread);
-    team_.barrier();
+    if (meet()) return;
     forward(thread);
-    output_stage(thread);
+    if (!abandoned_) output_stage(thread);
   });
   if (gave_up()) return;
   if (batch.carry_state) {
@@ -292,6 +318,8 @@ std::size_t CpuBackend::slot_size(Slot slot) const {
 
 void CpuBackend::read_range(Slot slot, std::size_t offset, std::size_t count, float* out) const {
   check_range(slot, offset, count, false);
+  const bool state = slot == Slot::training_state || slot == Slot::stream_state;
+  if (!state) finish_update(offset, count);
   // Gradients and moments of a model that was never trained are zero, and not there.
   const auto copy = [&](const AlignedBuffer<float>& from) {
     if (from.size() > 0) {
@@ -328,6 +356,7 @@ void CpuBackend::write_range(Slot slot, std::size_t offset, const float* values,
     std::copy(values, values + count, stream_rows_.begin());
     return;
   }
+  finish_update(offset, count);
   AlignedBuffer<float>& target = slot == Slot::parameters      ? parameters_
                                  : slot == Slot::gradients     ? gradients_
                                  : slot == Slot::first_moments ? first_moments_

@@ -11,6 +11,7 @@
 #include "cpu/kernels.h"
 #include "cpu/partition.h"
 #include "cpu/row_blocks.h"
+#include "cpu/stop_request.h"
 #include "cpu/thread_team.h"
 #include "cpu/weights.h"
 
@@ -47,7 +48,7 @@ struct LaneState {
 class CpuBackend final : public Backend {
  public:
   // Throws Error(kOutOfMemory).
-  CpuBackend(const ModelSpec& spec, int threads);
+  CpuBackend(const ModelSpec& spec, int threads, const KernelTable& kernels = choose_kernels());
 
   const ModelSpec& spec() const override { return spec_; }
   const Layout& layout() const override { return layout_; }
@@ -94,15 +95,19 @@ class CpuBackend final : public Backend {
   void find_resets();
   void end_pass(LaneState& to) const;
   void run_team(const std::function<void(int)>& work);
-  double sum_of_losses() const;
+  void compute_gradients(int thread);
+  double sum_of_losses();
   // Large, and only sampled from or scored so far: see Weights.
   bool lean() const;
-  // The call's stop flag. Loops look at it where the work between two looks is short even in large models; threads may
-  // see it at different moments, so it changes what they compute and never which barriers they meet at.
+  // The call's stop flag.
   void heed(const std::atomic<bool>& stop);
-  bool stopped();
-  // Whether a loop ended early. Not so where the flag was set when all was done.
-  bool gave_up() const { return stopped_.load(std::memory_order_relaxed); }
+  // As StopRequest's: loops look where the work between two looks is short even in large models.
+  bool stopped() { return stop_.asked(); }
+  bool gave_up() const { return stop_.heard(); }
+  // Meets the other threads of the run. Whether all of them end it here: the same for each, and so from here on.
+  bool meet();
+  // Sets this thread's share of a buffer to zero.
+  void zero_share(AlignedBuffer<float>& buffer, int thread);
 
   // cpu_forward.cpp
   void reset_lanes(int layer, int step, int block, int first_unit, int last_unit);
@@ -132,7 +137,20 @@ class CpuBackend final : public Backend {
   void norm_share(int thread, int threads);
   double gradient_norm() const;
   void make_slots(Optimizer optimizer);
-  void update_share(int thread, int threads, const OptimizerStep& optimizer, double norm);
+  // The update is made of pieces that do not depend on one another. Where a stop cuts it short, each of the others is
+  // made when it is next asked for: the step counts, and is whole to whoever looks.
+  struct Update {
+    UpdateConstants constants;
+    float scale;
+    std::vector<char> done;  // of each piece; empty: no update is under way
+  };
+  void begin_update(const OptimizerStep& optimizer, double norm);
+  void update_share(int thread, int threads);
+  // Makes the pieces that are left. False if a stop was asked for.
+  bool finish_update();
+  // Those of parameters [offset, offset + count), and of their gradients and moments.
+  void finish_update(std::size_t offset, std::size_t count) const;
+  void update_piece(std::size_t piece) const;
 
   // cpu_sampling.cpp
   // One stream's run of ticks: at most kSequenceSteps of them, for which there is room for `most`.
@@ -144,6 +162,8 @@ class CpuBackend final : public Backend {
     int first;  // the first tick whose logits are wanted
     std::size_t most;
   };
+  // out[rows] = initial[rows] + A x, of one vector.
+  void single_product(const float* a, int rows, int depth, const float* x, const float* initial, float* out);
   void run_sequence(const std::int32_t* ids, int steps, int stream, int streams, int first,
                     const std::function<void(int step, const float* logits)>& consume);
   void sequence_layer(const Sequence& sequence, int layer, int thread, int threads);
@@ -195,7 +215,9 @@ class CpuBackend final : public Backend {
   const Layout layout_;
   const KernelTable& kernels_;
   ThreadTeam team_;
-  AlignedBuffer<float> parameters_, gradients_, first_moments_, second_moments_;
+  mutable AlignedBuffer<float> parameters_, first_moments_, second_moments_;  // by finish_update
+  AlignedBuffer<float> gradients_;
+  mutable Update update_;
   Weights weights_;
 
   int units_padded_;          // H rounded up to 16
@@ -206,8 +228,8 @@ class CpuBackend final : public Backend {
   std::uint64_t step_count_ = 0;
 
   Pass pass_;
-  const std::atomic<bool>* stop_ = nullptr;
-  std::atomic<bool> stopped_{false};  // one thread saw it set: what others computed from there on is of no use
+  StopRequest stop_;
+  bool abandoned_ = false;  // the run: changes while all threads meet, and at no other time
   std::vector<LayerActivations> layers_;
   std::vector<std::uint16_t> resets_;         // [T][blocks]; empty where the model has no reset symbol
   AlignedBuffer<float> inputs_;               // [T][blocks][in][16]: scalar and embedded input

@@ -1,7 +1,6 @@
 // The backward half of a step: back-propagation through time, layer by layer from the top, the weight gradients of a
 // run of ticks right behind them, while the gate gradients are in cache.
 #include <algorithm>
-#include <cstring>
 
 #include "core/random.h"
 #include "cpu/cpu_backend.h"
@@ -46,22 +45,17 @@ struct CpuBackend::GradientProduct {
 };
 
 void CpuBackend::backward(int thread) {
-  if (spec_.coding == InputCoding::onehot) {
-    const int threads = pass_.partition.threads;
-    const std::size_t begin = onehot_gradient_.size() * thread / threads;
-    const std::size_t end = onehot_gradient_.size() * (thread + 1) / threads;
-    std::memset(onehot_gradient_.data() + begin, 0, (end - begin) * sizeof(float));
-  }
-  team_.barrier();
-  for (int layer = spec_.layers - 1; layer >= 0; --layer) backward_layer(thread, layer);
-  team_.barrier();
-  if (!stopped()) finish_input_gradients(thread);
-  team_.barrier();
+  if (spec_.coding == InputCoding::onehot) zero_share(onehot_gradient_, thread);
+  if (meet()) return;
+  for (int layer = spec_.layers - 1; layer >= 0 && !abandoned_; --layer) backward_layer(thread, layer);
+  if (abandoned_ || meet()) return;
+  finish_input_gradients(thread);
+  meet();
 }
 
 void CpuBackend::backward_layer(int thread, int layer) {
   const Domain domain = pass_.partition.domain(thread);
-  for (int block = domain.first_block; block < domain.last_block; ++block) {
+  for (int block = domain.first_block; block < domain.last_block && !stopped(); ++block) {
     float* dc = cell_gradient_.data() + static_cast<std::size_t>(block) * unit_stride_;
     std::fill(dc + domain.first_unit * kLanes, dc + domain.last_unit * kLanes, 0.0f);
   }
@@ -70,11 +64,11 @@ void CpuBackend::backward_layer(int thread, int layer) {
     const int first = std::max(0, last - chunk);
     for (int step = last - 1; step >= first; --step) {
       if (!stopped()) backward_tick(domain, layer, step);
-      if (pass_.partition.split_units) team_.barrier();
+      if (pass_.partition.split_units && meet()) return;
     }
     if (!stopped() && (layer > 0 || spec_.coding == InputCoding::embedding))
       input_gradients(thread, layer, first, last);
-    if (!pass_.partition.split_units) team_.barrier();
+    if (!pass_.partition.split_units && meet()) return;
     if (!stopped()) weight_gradients(thread, layer, first * pass_.blocks, last * pass_.blocks);
   }
 }
@@ -96,7 +90,7 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
     }
     for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
-      if (!last) weights_.layers()[layer].recurrent_back.multiply(unit, end, count, b, c, nullptr, true);
+      if (!last) weights_.layers()[layer].recurrent_back.multiply(unit, end, count, b, c, nullptr, true, stop_);
       for (int i = 0; i < count; ++i) {
         const int block = first + i;
         const std::size_t at = static_cast<std::size_t>(unit) * kLanes;
@@ -141,7 +135,7 @@ void CpuBackend::input_gradients(int thread, int layer, int first_step, int last
   const auto [begin, end] = pass_.partition.rows(thread, weights.rows(), kernels_.tile_rows);
   for (int row = begin; row < end && !stopped(); row += kUnitGroup) {
     weights.multiply(row, std::min(row + kUnitGroup, end), static_cast<int>(b.size()), b.data(), c.data(), nullptr,
-                     true);
+                     true, stop_);
   }
 }
 
@@ -210,13 +204,13 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
   AlignedBuffer<float>& packed = panels_[thread];
   TileRows a[kPanelPairs];
   float* c[kMaxTileRows];
-  for (int first = 0; first < pairs; first += kPanelPairs) {
+  for (int first = 0; first < pairs && !stopped(); first += kPanelPairs) {
     const int run = std::min(kPanelPairs, pairs - first);
     int base = 0;  // panels of the products before
     for (const GradientProduct* product = products; product < products + count;
          base += panels_of(*product), ++product) {
       const int begin = std::max(share_first - base, 0), end = std::min(share_last - base, panels_of(*product));
-      for (int panel = begin; panel < end; ++panel) {
+      for (int panel = begin; panel < end && !stopped(); ++panel) {
         pack_panel(*product, panel * width, first, run,
                    packed.data() + static_cast<std::size_t>(panel - begin) * panel_size);
       }
@@ -308,8 +302,9 @@ void CpuBackend::finish_input_gradients(int thread) {
     const int in = spec_.embedding;
     float* gradient = gradients_.data() + layout_.embedding().offset;
     const int first = share_begin(in, threads, thread), last = share_begin(in, threads, thread + 1);
-    for (int step = 0; step < pass_.steps && !stopped(); ++step)
+    for (int step = 0; step < pass_.steps; ++step)
       for (int b = 0; b < pass_.batch; ++b) {
+        if (b % kLanes == 0 && stopped()) return;
         const float* dx = input_gradients_.data() +
                           (static_cast<std::size_t>(step) * pass_.blocks + b / kLanes) * input_stride_ + b % kLanes;
         float* row =

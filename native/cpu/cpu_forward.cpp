@@ -26,7 +26,8 @@ void CpuBackend::encode_input(int thread) {
   const float* table =
       spec_.coding == InputCoding::embedding ? parameters_.data() + layout_.embedding().offset : nullptr;
   const float scale = 1.0f / static_cast<float>(spec_.vocabulary);
-  for (int pair = share_begin(pairs(), threads, thread); pair < share_begin(pairs(), threads, thread + 1); ++pair) {
+  const int end = share_begin(pairs(), threads, thread + 1);
+  for (int pair = share_begin(pairs(), threads, thread); pair < end && !stopped(); ++pair) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
     float* out = input_block(step, block);
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -43,8 +44,8 @@ void CpuBackend::encode_input(int thread) {
 }
 
 void CpuBackend::forward(int thread) {
-  for (int layer = 0; layer < spec_.layers; ++layer) forward_layer(thread, layer);
-  team_.barrier();
+  for (int layer = 0; layer < spec_.layers && !abandoned_; ++layer) forward_layer(thread, layer);
+  if (!abandoned_) meet();
 }
 
 void CpuBackend::forward_layer(int thread, int layer) {
@@ -56,7 +57,7 @@ void CpuBackend::forward_layer(int thread, int layer) {
       if (step % chunk == 0) input_products(domain, layer, step, std::min(pass_.steps, step + chunk));
       forward_tick(domain, layer, step);
     }
-    if (pass_.partition.split_units) team_.barrier();
+    if (pass_.partition.split_units && meet()) return;
   }
 }
 
@@ -86,7 +87,7 @@ void CpuBackend::input_products(const Domain& domain, int layer, int first_step,
     const int end = 4 * domain.last_unit;
     for (int step = first_step; step < last_step; ++step) {
       const std::int32_t* ids = pass_.ids + static_cast<std::size_t>(step) * pass_.batch;
-      for (int block = domain.first_block; block < domain.last_block; ++block) {
+      for (int block = domain.first_block; block < domain.last_block && !stopped(); ++block) {
         for (int row = 4 * domain.first_unit; row < end; row += 16) {
           const int count = std::min(16, end - row);  // the rows behind are another thread's
           const float* bias = weights.bias.data() + row;
@@ -117,7 +118,7 @@ void CpuBackend::input_products(const Domain& domain, int layer, int first_step,
   for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
     const int end = std::min(unit + kUnitGroup, domain.last_unit);
     weights.input.multiply(4 * unit, 4 * end, static_cast<int>(b.size()), b.data(), c.data(), weights.bias.data(),
-                           false);
+                           false, stop_);
   }
 }
 
@@ -136,7 +137,7 @@ void CpuBackend::forward_tick(const Domain& domain, int layer, int step) {
     }
     for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
-      weights_.layers()[layer].recurrent.multiply(4 * unit, 4 * end, count, b, c, nullptr, false);
+      weights_.layers()[layer].recurrent.multiply(4 * unit, 4 * end, count, b, c, nullptr, false, stop_);
       for (int i = 0; i < count; ++i) {
         const int block = first + i;
         const std::size_t at = static_cast<std::size_t>(unit) * kLanes;
@@ -171,13 +172,11 @@ void CpuBackend::output_stage(int thread) {
   const int threads = pass_.partition.threads;
   for (int chunk = first; chunk < pairs(); chunk += output_chunk_) {
     const int count = std::min(output_chunk_, pairs() - chunk);
-    if (!stopped()) {
-      output_pairs(chunk + share_begin(count, threads, thread), chunk + share_begin(count, threads, thread + 1), chunk);
-    }
-    team_.barrier();
+    output_pairs(chunk + share_begin(count, threads, thread), chunk + share_begin(count, threads, thread + 1), chunk);
+    if (meet()) return;
     if (!pass_.gradient) continue;
-    if (!stopped()) weight_gradients(thread, spec_.layers, chunk, chunk + count);
-    team_.barrier();
+    weight_gradients(thread, spec_.layers, chunk, chunk + count);
+    if (meet()) return;
   }
 }
 
@@ -189,16 +188,16 @@ void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
     const float* input = layer_output(top, step, block);
     float* logits = logits_.block(pair - chunk_first);
-    weights_.output().multiply(0, spec_.vocabulary, 1, &input, &logits, weights_.output_bias(), false);
+    weights_.output().multiply(0, spec_.vocabulary, 1, &input, &logits, weights_.output_bias(), false, stop_);
     const int lanes = std::min(kLanes, pass_.batch - block * kLanes);
     for (int lane = 0; lane < lanes; ++lane) {
       wanted[lane] = pass_.ids[static_cast<std::size_t>(step + 1) * pass_.batch + block * kLanes + lane];
     }
     kernels_.softmax_loss(logits, spec_.vocabulary, wanted, lanes, static_cast<float>(1.0 / targets), pass_.gradient,
                           losses_.data() + static_cast<std::size_t>(pair) * kLanes);
-    if (pass_.gradient) {
+    if (pass_.gradient && !stopped()) {
       float* out = unit_row(outputs_gradient_, step, block);
-      weights_.output_back().multiply(0, spec_.hidden, 1, &logits, &out, nullptr, true);
+      weights_.output_back().multiply(0, spec_.hidden, 1, &logits, &out, nullptr, true, stop_);
     }
   }
 }

@@ -10,6 +10,9 @@ namespace {
 // The norm is summed in pieces of this size whatever the number of threads, so that its bits do not depend on it.
 constexpr std::size_t kNormPiece = 8192;
 
+// Parameters updated between two looks at the stop flag.
+constexpr std::size_t kUpdatePiece = std::size_t{1} << 16;
+
 }  // namespace
 
 void CpuBackend::norm_share(int thread, int threads) {
@@ -34,21 +37,52 @@ void CpuBackend::make_slots(Optimizer optimizer) {
   });
 }
 
-void CpuBackend::update_share(int thread, int threads, const OptimizerStep& optimizer, double norm) {
-  const UpdateConstants constants = update_constants(optimizer, static_cast<double>(step_count_ + 1));
-  const float scale = optimizer.clip > 0 && norm > optimizer.clip ? static_cast<float>(optimizer.clip / norm) : 1.0f;
-  const std::size_t begin = layout_.size() * thread / threads / 16 * 16;
-  const std::size_t end = thread + 1 == threads ? layout_.size() : layout_.size() * (thread + 1) / threads / 16 * 16;
+void CpuBackend::begin_update(const OptimizerStep& optimizer, double norm) {
+  update_.constants = update_constants(optimizer, static_cast<double>(step_count_ + 1));
+  update_.scale = optimizer.clip > 0 && norm > optimizer.clip ? static_cast<float>(optimizer.clip / norm) : 1.0f;
+  update_.done.assign((layout_.size() + kUpdatePiece - 1) / kUpdatePiece, 0);
+}
+
+void CpuBackend::update_share(int thread, int threads) {
+  const std::size_t pieces = update_.done.size();
+  const std::size_t end = pieces * (thread + 1) / threads;
+  for (std::size_t piece = pieces * thread / threads; piece < end && !stopped(); ++piece) update_piece(piece);
+}
+
+bool CpuBackend::finish_update() {
+  if (update_.done.empty()) return true;
+  team_.run(team_.size(), [&](int thread) {
+    resumed();
+    update_share(thread, team_.size());
+  });
+  if (gave_up()) return false;
+  update_.done.clear();
+  return true;
+}
+
+void CpuBackend::finish_update(std::size_t offset, std::size_t count) const {
+  if (update_.done.empty() || count == 0) return;
+  for (std::size_t piece = offset / kUpdatePiece; piece <= (offset + count - 1) / kUpdatePiece; ++piece) {
+    update_piece(piece);
+  }
+}
+
+void CpuBackend::update_piece(std::size_t piece) const {
+  if (update_.done[piece] != 0) return;
+  const UpdateConstants& constants = update_.constants;
+  const std::size_t begin = piece * kUpdatePiece, end = std::min(begin + kUpdatePiece, layout_.size());
+  float* const parameters = parameters_.data();
   if (constants.keep != 1.0f) {
     for (const Parameter& parameter : layout_.parameters()) {
       if (!parameter.decays()) continue;
       const std::size_t last = std::min(end, parameter.offset + parameter.size);
-      for (std::size_t i = std::max(begin, parameter.offset); i < last; ++i) parameters_[i] *= constants.keep;
+      for (std::size_t i = std::max(begin, parameter.offset); i < last; ++i) parameters[i] *= constants.keep;
     }
   }
   const auto part = [&](AlignedBuffer<float>& slot) { return slot.size() > 0 ? slot.data() + begin : nullptr; };
-  kernels_.update(constants, scale, gradients_.data() + begin, part(first_moments_), part(second_moments_),
-                  parameters_.data() + begin, end - begin);
+  kernels_.update(constants, update_.scale, gradients_.data() + begin, part(first_moments_), part(second_moments_),
+                  parameters + begin, end - begin);
+  update_.done[piece] = 1;
 }
 
 }  // namespace cudnn_lstm::cpu

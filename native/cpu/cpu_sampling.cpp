@@ -37,6 +37,7 @@ void CpuBackend::reset_stream_state(int streams) {
 void CpuBackend::next_logits(const std::int32_t* ids, int steps, int streams, float* logits,
                              const std::atomic<bool>& stop) {
   heed(stop);
+  if (!finish_update()) return;
   if (streams != streams_) reset_stream_state(streams);
   if (streams > kSingleStreams) {
     const int most = std::max(1, kPassPairs * kLanes / streams);
@@ -52,11 +53,20 @@ void CpuBackend::next_logits(const std::int32_t* ids, int steps, int streams, fl
   }
 }
 
+void CpuBackend::single_product(const float* a, int rows, int depth, const float* x, const float* initial, float* out) {
+  constexpr int kBetweenLooks = 1 << 22;  // multiply-adds; a large matrix comes from memory
+  const int most = kPanelRows * std::max(1, kBetweenLooks / kPanelRows / depth);
+  for (int row = 0; row < rows && !stopped(); row += most) {
+    kernels_.matrix_vector(a + static_cast<std::size_t>(row) * depth, std::min(most, rows - row), depth, x,
+                           initial + row, out + row);
+  }
+}
+
 // Runs stream `stream` of stream_rows_ through ids[0], ids[streams], ..., and hands out the logits [V] of the ticks
 // from `first` on; of different ticks, maybe on different threads at once.
 void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, int streams, int first,
                               const std::function<void(int step, const float* logits)>& consume) {
-  weights_.prepare_single(lean(), [this] { return stopped(); });
+  weights_.prepare_single(lean(), stop_);
   const int worth = static_cast<int>(4LL * spec_.hidden * spec_.hidden / kWorthSharing);
   const int threads = std::clamp(std::min(worth, units_padded_ / 16), 1, team_.size());
   const std::size_t most = std::min(steps, kSequenceSteps);
@@ -67,14 +77,18 @@ void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, in
     const int count = std::min(kSequenceSteps, steps - from);
     Sequence sequence{ids + static_cast<std::size_t>(from) * streams, count, stream, streams, first - from, most};
     team_.run(threads, [&](int thread) {
-      for (int layer = 0; layer < spec_.layers; ++layer) sequence_layer(sequence, layer, thread, threads);
+      resumed();
+      for (int layer = 0; layer < spec_.layers && !abandoned_; ++layer) {
+        sequence_layer(sequence, layer, thread, threads);
+      }
+      if (abandoned_) return;
       float* logits = sequence_scratch_.data() + most * (weights_.gate_rows_padded() + 2 * spec_.hidden) +
                       static_cast<std::size_t>(thread) * weights_.vocabulary_padded();
       const float* top = sequence_output(sequence, spec_.layers - 1);
       for (int step = std::max(0, sequence.first) + thread; step < count && !stopped(); step += threads) {
-        kernels_.matrix_vector(weights_.output_panels().panel(0), spec_.vocabulary, spec_.hidden,
-                               top + static_cast<std::size_t>(step) * spec_.hidden, weights_.output_bias(), logits);
-        consume(from + step, logits);
+        single_product(weights_.output_panels().panel(0), spec_.vocabulary, spec_.hidden,
+                       top + static_cast<std::size_t>(step) * spec_.hidden, weights_.output_bias(), logits);
+        if (!gave_up()) consume(from + step, logits);
       }
     });
   }
@@ -111,23 +125,21 @@ void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread,
                      : spec_.coding == InputCoding::embedding
                          ? parameters_.data() + layout_.embedding().offset + id * in
                          : &scalar;
-    kernels_.matrix_vector(weights.input_panels.panel(4 * begin), rows, in, x, bias, to);
+    single_product(weights.input_panels.panel(4 * begin), rows, in, x, bias, to);
   }
   float* state =
       stream_rows_.data() + (static_cast<std::size_t>(layer) * 2 * sequence.streams + sequence.stream) * hidden;
   float* c = state + sequence.streams * hidden;
   for (int step = 0; step < sequence.steps; ++step) {
-    if (!stopped()) {
-      const float* h = step == 0 ? state : out + (step - 1) * hidden;
-      float* to = gates + step * padded + row;
-      if (sequence.ids[static_cast<std::size_t>(step) * sequence.streams] == spec_.reset_symbol) {
-        std::fill(c + begin, c + end, 0.0f);
-      } else {
-        kernels_.matrix_vector(weights.recurrent_panels.panel(4 * begin), rows, spec_.hidden, h, to, to);
-      }
-      kernels_.gate_single(end - begin, spec_.gate_slope(), to, c + begin, out + step * hidden + begin);
+    const float* h = step == 0 ? state : out + (step - 1) * hidden;
+    float* to = gates + step * padded + row;
+    if (sequence.ids[static_cast<std::size_t>(step) * sequence.streams] == spec_.reset_symbol) {
+      std::fill(c + begin, c + end, 0.0f);
+    } else {
+      single_product(weights.recurrent_panels.panel(4 * begin), rows, spec_.hidden, h, to, to);
     }
-    team_.barrier();
+    kernels_.gate_single(end - begin, spec_.gate_slope(), to, c + begin, out + step * hidden + begin);
+    if (meet()) return;
   }
   std::copy(out + (sequence.steps - 1) * hidden + begin, out + (sequence.steps - 1) * hidden + end, state + begin);
 }
@@ -171,15 +183,16 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int strea
   begin_pass(pass, &stream_lanes_);
   run_team([&](int thread) {
     encode_input(thread);
-    team_.barrier();
+    if (meet()) return;
     forward(thread);
+    if (abandoned_) return;
     const int threads = pass_.partition.threads;
     const int end = share_begin(pass_.blocks, threads, thread + 1);
     for (int block = share_begin(pass_.blocks, threads, thread); block < end && !stopped(); ++block) {
       // A place for each thread at work: where there are fewer blocks than threads, for each block.
       float* out = logits_.block(std::min(thread, block));
       const float* input = layer_output(spec_.layers - 1, pass_.steps - 1, block);
-      weights_.output().multiply(0, spec_.vocabulary, 1, &input, &out, weights_.output_bias(), false);
+      weights_.output().multiply(0, spec_.vocabulary, 1, &input, &out, weights_.output_bias(), false, stop_);
       for (int s = block * kLanes; s < std::min(streams, (block + 1) * kLanes); ++s)
         for (int v = 0; v < spec_.vocabulary; ++v) {
           logits[static_cast<std::size_t>(s) * spec_.vocabulary + v] = out[v * kLanes + s % kLanes];

@@ -167,25 +167,40 @@ void PanelMatrix::read(int row, int first, int count, float* out) const {
 }
 
 void PackedMatrix::multiply(int first, int last, int blocks, const float* const* b, float* const* c,
-                            const float* initial, bool zero) const {
+                            const float* initial, bool zero, StopRequest& stop) const {
+  constexpr std::size_t kBetweenLooks = std::size_t{1} << 24;  // multiply-adds
   const int tile_rows = kernels_->tile_rows;
   const int first_tile = first / tile_rows;
   const int count = (last - first + tile_rows - 1) / tile_rows;
+  std::size_t since = 0;  // the last look
   for (int chunk = 0; chunk < depth_; chunk += kDepthChunk) {
     const int depth = std::min(kDepthChunk, depth_ - chunk);
+    const std::size_t tile_size = static_cast<std::size_t>(tile_rows) * depth;
+    // As many tiles at a time as lie between two looks: all of them, but in a layer of many thousand rows.
+    const int most = static_cast<int>(
+        std::clamp<std::size_t>(kBetweenLooks / (tile_size * kLanes * kMaxTileBlocks), 1, std::max(count, 1)));
     TileProduct product{};
     product.depth = depth;
+    product.zero = chunk == 0 && zero;
     for (int block = 0; block < blocks; block += product.blocks) {
       product.blocks = std::min(blocks - block, kernels_->tile_blocks);
-      product.a = data_.data() + static_cast<std::size_t>(tiles_) * tile_rows * chunk +
-                  static_cast<std::size_t>(first_tile) * tile_rows * depth;
-      product.initial = chunk == 0 && initial != nullptr ? initial + first : nullptr;
-      product.zero = chunk == 0 && zero;
-      for (int j = 0; j < product.blocks; ++j) {
-        product.b[j] = b[block + j] + static_cast<std::size_t>(chunk) * kLanes;
-        product.c[j] = c[block + j] + static_cast<std::size_t>(first) * kLanes;
+      for (int tile = 0; tile < count; tile += most) {
+        const int run = std::min(most, count - tile);
+        const int row = first + tile * tile_rows;
+        product.a =
+            data_.data() + static_cast<std::size_t>(tiles_) * tile_rows * chunk + (first_tile + tile) * tile_size;
+        product.initial = chunk == 0 && initial != nullptr ? initial + row : nullptr;
+        for (int j = 0; j < product.blocks; ++j) {
+          product.b[j] = b[block + j] + static_cast<std::size_t>(chunk) * kLanes;
+          product.c[j] = c[block + j] + static_cast<std::size_t>(row) * kLanes;
+        }
+        since += run * tile_size * kLanes * product.blocks;
+        if (since > kBetweenLooks) {
+          if (stop.asked()) return;
+          since = 0;
+        }
+        kernels_->tile_products(product, run, std::min(run * tile_rows, last - row));
       }
-      kernels_->tile_products(product, count, last - first);
     }
   }
 }

@@ -6,6 +6,7 @@
 
 #include "cpu/aligned_buffer.h"
 #include "cpu/kernels.h"
+#include "cpu/stop_request.h"
 
 namespace cudnn_lstm::cpu {
 
@@ -43,9 +44,10 @@ class PackedMatrix {
   std::size_t bytes() const { return data_.bytes(); }
 
   // Rows [first, last), `first` on a tile border, times B, into C. For each of `blocks` lane blocks: b [depth][16], c
-  // addressing row 0 of the matrix. initial: [rows] or nullptr. zero: start from zero.
+  // addressing row 0 of the matrix. initial: [rows] or nullptr. zero: start from zero. Ends early where a stop is asked
+  // for, which it looks for as often as the size of the product makes it worth.
   void multiply(int first, int last, int blocks, const float* const* b, float* const* c, const float* initial,
-                bool zero) const;
+                bool zero, StopRequest& stop) const;
 
  private:
   const KernelTable* kernels_ = nullptr;

@@ -6,12 +6,15 @@
 //   table:
 //                               about 15 s a size on two quiet cores with AVX2
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -138,13 +141,16 @@ void check_products(const KernelTable& table) {
     std::vector<float> c(static_cast<std::size_t>(rows) * 48, NAN);
     const float* bs[3];
     float* cs[3];
+    const std::atomic<bool> never{false};
+    StopRequest stop;
+    stop.watch(never);
     for (int i = 0; i < 3; ++i) {
       bs[i] = b.data() + static_cast<std::size_t>(i) * depth * 16;
       cs[i] = c.data() + static_cast<std::size_t>(i) * rows * 16;
     }
     const int middle = rows / 2 / table.tile_rows * table.tile_rows;
-    packed.multiply(0, middle, 3, bs, cs, start.data(), false);
-    packed.multiply(middle, rows, 3, bs, cs, start.data(), false);
+    packed.multiply(0, middle, 3, bs, cs, start.data(), false, stop);
+    packed.multiply(middle, rows, 3, bs, cs, start.data(), false, stop);
     for (int i = 0; i < 3; ++i)
       for (int r = 0; r < rows; ++r)
         for (int lane = 0; lane < 16; ++lane) {
@@ -244,6 +250,248 @@ void check_streams(InputCoding coding, const char* title) {
     three.read(Slot::stream_state, other.data());
     const bool same = expected == found && state == other && expected[0] != 0;
     check(same, title, "streams at once and by ticks", streams, 0);
+  }
+}
+
+// ---- The stop flag: what a thread computes between two looks.
+
+thread_local double work_since_look = 0;
+thread_local double processor_at_look = 0;
+std::mutex most_mutex;
+int looks_until_stop = 0;  // 0: never
+std::atomic<bool> stop_at_look{false};
+double most_work = 0, most_milliseconds = 0;
+
+// Of this thread.
+double processor_milliseconds() {
+#if defined(CLOCK_THREAD_CPUTIME_ID)
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+#else
+  return 0;
+#endif
+}
+
+const KernelTable* counted = nullptr;  // what the counting table calls
+
+// Of a kernel's elements, each as long as `each` multiply-adds of a product at most.
+void count_work(double elements, double each) { work_since_look += elements * each; }
+
+std::atomic<bool> stop_at_update{false};  // the flag that asks the call to stop, set by its first piece of an update
+bool stopping_at_update = false;
+
+// A table that counts what the other computes. A matrix for a single vector comes from memory.
+KernelTable counting_table() {
+  KernelTable table = *counted;
+  table.tile_products = [](TileProduct product, int tiles, int rows) {
+    count_work(static_cast<double>(tiles) * counted->tile_rows * product.depth * product.blocks * kLanes, 1);
+    counted->tile_products(product, tiles, rows);
+  };
+  table.gradient_tile = [](const GradientTile& tile) {
+    count_work(static_cast<double>(tile.pairs) * kLanes * counted->tile_rows * counted->panel_width, 1);
+    counted->gradient_tile(tile);
+  };
+  table.transpose_block = [](const float* in, float* out, int stride) {
+    count_work(kLanes * kLanes, 16);
+    counted->transpose_block(in, out, stride);
+  };
+  table.gate_forward = [](const GateForward& stage) {
+    count_work(stage.units * kLanes, 100);
+    counted->gate_forward(stage);
+  };
+  table.gate_backward = [](const GateBackward& stage) {
+    count_work(stage.units * kLanes, 100);
+    counted->gate_backward(stage);
+  };
+  table.dropout_mask = [](const DropoutMask& mask, std::uint16_t* keep) {
+    count_work(mask.units * kLanes, 50);
+    counted->dropout_mask(mask, keep);
+  };
+  table.softmax_loss = [](float* logits, int rows, const std::int32_t* targets, int lanes, float scale, bool gradient,
+                          float* loss) {
+    count_work(static_cast<double>(rows) * kLanes, 32);
+    counted->softmax_loss(logits, rows, targets, lanes, scale, gradient, loss);
+  };
+  table.matrix_vector = [](const float* a, int rows, int depth, const float* x, const float* initial, float* out) {
+    count_work(static_cast<double>(rows) * depth, 8);
+    counted->matrix_vector(a, rows, depth, x, initial, out);
+  };
+  table.sum_of_squares = [](const float* x, std::size_t count) {
+    count_work(static_cast<double>(count), 16);
+    return counted->sum_of_squares(x, count);
+  };
+  table.update = [](const UpdateConstants& constants, float scale, const float* g, float* first, float* second,
+                    float* p, std::size_t count) {
+    count_work(static_cast<double>(count), 64);
+    counted->update(constants, scale, g, first, second, p, count);
+    if (stopping_at_update) stop_at_update = true;
+  };
+  table.sum_rows = [](const TileRows* dy, const float* const* x, int pairs, int rows, float* sums, float* scaled) {
+    count_work(static_cast<double>(pairs) * rows * kLanes, 16);
+    counted->sum_rows(dy, x, pairs, rows, sums, scaled);
+  };
+  return table;
+}
+
+// Models and batches so large in one extent that a piece of work which grew with it would be found. Few steps do: what
+// lies between two looks does not depend on their number.
+void check_looks(const KernelTable& kernels) {
+  struct Shape {
+    const char* what;
+    ModelSpec spec;
+    int batch;
+    Target target = Target::every;
+  };
+  const Shape shapes[] = {
+      {"hidden 1024, batch 64", {96, 2, 1024, InputCoding::onehot, 0, 0.2f, 5}, 64},
+      {"hidden 2048, batch 1", {50, 1, 2048, InputCoding::scalar, 0, 0, 5}, 1},
+      {"batch 8192", {60, 1, 64, InputCoding::onehot, 0, 0.2f, 5}, 8192},
+      {"batch 4096, embedded", {20, 2, 96, InputCoding::embedding, 64, 0, 5}, 4096},
+      {"65,536 symbols", {65536, 1, 64, InputCoding::onehot, 0, 0, 5}, 17},
+      {"embedding 4096", {30, 1, 32, InputCoding::embedding, 4096, 0, 5}, 33, Target::last},
+  };
+  counted = &kernels;
+  const KernelTable counting = counting_table();
+  const std::atomic<bool> stop{false};
+  for (const Shape& shape : shapes) {
+    const auto& [what, spec, batch, target] = shape;
+    const int steps = 2;
+    most_work = most_milliseconds = 0;
+    CpuBackend backend(spec, 2, counting);
+    const std::vector<float> parameters = noise(backend.layout().size(), 4);
+    backend.write(Slot::parameters, parameters.data(), parameters.size());
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(steps + 1) * batch);
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      ids[i] = static_cast<std::int32_t>(i * 7919 % static_cast<std::size_t>(spec.vocabulary));
+    }
+    const Batch work{ids.data(), steps, batch, target, false};
+    std::vector<float> losses(static_cast<std::size_t>(steps) * batch);
+    std::vector<float> logits(2 * static_cast<std::size_t>(spec.vocabulary));
+    // Scored and sampled from before it is trained, so that its memory is given up and taken back, too.
+    resumed();
+    backend.evaluate(work, spec.dropout > 0, 1, losses.data(), stop);
+    for (const int streams : {1, 2}) backend.next_logits(ids.data(), 1, streams, logits.data(), stop);
+    backend.train_step(work, {1e-4}, stop);
+    backend.train_step(work, {1e-4}, stop);
+    looked();
+    char title[80];
+    std::snprintf(title, sizeof title, "between looks: %s", what);
+    check(most_work > 0 && most_work <= kMostBetweenLooks, kernels.name, title, most_work, kMostBetweenLooks);
+    std::printf("     %-9s the longest of these took %.1f ms of a thread's processor time\n", kernels.name,
+                most_milliseconds);
+  }
+}
+
+// A step that is stopped in the middle of its update counts, and is made whole by whoever asks: in pieces, by a read,
+// or by the next step.
+void check_cut_update(const KernelTable& kernels) {
+  const ModelSpec spec{40, 2, 300, InputCoding::onehot, 0, 0.1f, 5};
+  constexpr int kSteps = 3, kBatch = 8;
+  counted = &kernels;
+  const KernelTable counting = counting_table();
+  std::vector<std::int32_t> ids((kSteps + 1) * kBatch);
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * 7 % 40);
+  const Batch work{ids.data(), kSteps, kBatch, Target::every, true};
+  const OptimizerStep optimizer{1e-2};
+  const std::atomic<bool> never{false};
+  for (const int threads : {1, 3}) {
+    CpuBackend whole(spec, threads), cut(spec, threads, counting);
+    std::vector<float> parameters(whole.layout().size()), other(parameters.size());
+    initialize(spec, whole.layout(), parameters.data());
+    whole.write(Slot::parameters, parameters.data(), parameters.size());
+    cut.write(Slot::parameters, parameters.data(), parameters.size());
+    bool same = true;
+    struct Step {
+      bool stopped, looked_at;
+    };
+    for (const auto& [stopped, looked_at] : {Step{true, true}, Step{true, false}, Step{false, true}}) {
+      whole.train_step(work, optimizer, never);
+      stopping_at_update = stopped;
+      stop_at_update = false;
+      same = same && cut.train_step(work, optimizer, stop_at_update).applied && stop_at_update == stopped;
+      stopping_at_update = false;
+      if (!looked_at) continue;
+      for (const Slot slot : {Slot::second_moments, Slot::parameters, Slot::training_state}) {
+        whole.read(slot, parameters.data());
+        const std::size_t size = cut.slot_size(slot);
+        // From the end to the beginning, so that pieces are asked for that the step did not come to.
+        constexpr std::size_t kPart = 100'000;
+        if (slot == Slot::training_state) {
+          cut.read(slot, other.data());
+        } else {
+          for (std::size_t end = size; end > 0; end -= std::min(end, kPart)) {
+            const std::size_t begin = end - std::min(end, kPart);
+            cut.read_range(slot, begin, end - begin, other.data() + begin);
+          }
+        }
+        same = same &&
+               std::equal(parameters.begin(), parameters.begin() + static_cast<std::ptrdiff_t>(size), other.begin());
+      }
+    }
+    same = same && whole.step_count() == cut.step_count();
+    check(same, kernels.name, "a step cut in its update", threads, 0);
+  }
+}
+
+// A call that is stopped at its k-th look, whichever that is, leaves the weights as they were, or a step later: also a
+// large model's, which are moved from one form to another by each of these calls.
+void check_stops() {
+  const ModelSpec spec{50, 2, 400, InputCoding::onehot, 0, 0, 5};
+  constexpr int kSteps = 2, kBatch = 20;
+  std::vector<std::int32_t> ids((kSteps + 1) * kBatch);
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * 7 % 50);
+  const Batch work{ids.data(), kSteps, kBatch, Target::every, false};
+  for (const int threads : {1, 3}) {
+    CpuBackend backend(spec, threads), other(spec, threads);
+    std::vector<float> parameters(backend.layout().size()), found(parameters.size());
+    initialize(spec, backend.layout(), parameters.data());
+    backend.write(Slot::parameters, parameters.data(), parameters.size());
+    other.write(Slot::parameters, parameters.data(), parameters.size());
+    std::vector<float> losses(kSteps * kBatch), expected_losses(losses), logits(spec.vocabulary),
+        expected_logits(logits);
+    const std::atomic<bool> never{false};
+    other.evaluate(work, false, 0, expected_losses.data(), never);
+    other.reset_stream_state(1);
+    other.next_logits(ids.data(), kSteps, 1, expected_logits.data(), never);
+    int wrong = 0, stopped = 0;
+    const auto stop_at = [&](int look) {
+      stop_at_look = false;
+      looks_until_stop = look;
+    };
+    for (int look = 1; look < 1200; look += 1 + look / 5) {
+      for (const bool lanes : {true, false}) {
+        stop_at(look);
+        if (lanes) {
+          backend.evaluate(work, false, 0, losses.data(), stop_at_look);
+        } else {
+          backend.reset_stream_state(1);
+          backend.next_logits(ids.data(), kSteps, 1, logits.data(), stop_at_look);
+        }
+        stopped += stop_at_look ? 1 : 0;
+        stop_at(0);
+        backend.read(Slot::parameters, found.data());
+        wrong += found == parameters ? 0 : 1;
+      }
+      if (look % 2 == 1) continue;  // else the next call goes on from where the last was left
+      backend.evaluate(work, false, 0, losses.data(), never);
+      backend.reset_stream_state(1);
+      backend.next_logits(ids.data(), kSteps, 1, logits.data(), never);
+      wrong += losses == expected_losses && logits == expected_logits ? 0 : 1;
+    }
+    for (int look = 1; look < 4000; look += 1 + look / 5) {
+      stop_at(look);
+      const bool applied = backend.train_step(work, {1e-3}, stop_at_look).applied;
+      stopped += stop_at_look ? 1 : 0;
+      stop_at(0);
+      if (applied) {
+        other.train_step(work, {1e-3}, never);
+        other.read(Slot::parameters, parameters.data());
+      }
+      backend.read(Slot::parameters, found.data());
+      wrong += found == parameters ? 0 : 1;
+    }
+    check(wrong == 0 && stopped > 50, "-", "stopped at every kind of look", wrong, 0);
   }
 }
 
@@ -357,6 +605,23 @@ void sweep(int rounds, int stride) {
 }
 
 }  // namespace
+
+void looked() {
+  const double milliseconds = processor_milliseconds() - processor_at_look;
+  {
+    std::lock_guard<std::mutex> lock(most_mutex);
+    most_work = std::fmax(most_work, work_since_look);
+    most_milliseconds = std::fmax(most_milliseconds, milliseconds);
+    if (looks_until_stop > 0 && --looks_until_stop == 0) stop_at_look = true;
+  }
+  resumed();
+}
+
+void resumed() {
+  work_since_look = 0;
+  processor_at_look = processor_milliseconds();
+}
+
 }  // namespace cudnn_lstm::cpu
 
 int main(int count, char** arguments) {
@@ -384,6 +649,9 @@ int main(int count, char** arguments) {
   check_streams(InputCoding::scalar, "scalar");
   check_streams(InputCoding::onehot, "onehot");
   check_streams(InputCoding::embedding, "embedding");
+  check_looks(*supported_kernels().front());
+  check_cut_update(*supported_kernels().front());
+  check_stops();
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;
 }

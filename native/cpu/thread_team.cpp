@@ -70,16 +70,8 @@ void ThreadTeam::run(int threads, const std::function<void(int)>& work) {
   spin_while([this] { return unfinished_.load(std::memory_order_acquire) != 0; });
 }
 
-void ThreadTeam::barrier() {
-  const int active = active_.load(std::memory_order_relaxed);
-  if (active == 1) return;
-  const unsigned phase = phase_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == active - 1) {
-    arrived_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
-  } else {
-    spin_while([this, phase] { return phase_.load(std::memory_order_acquire) == phase; });
-  }
+void ThreadTeam::wait_for_phase_after(unsigned phase) const {
+  spin_while([this, phase] { return phase_.load(std::memory_order_acquire) == phase; });
 }
 
 void ThreadTeam::serve(int thread) {

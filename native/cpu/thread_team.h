@@ -24,10 +24,26 @@ class ThreadTeam {
   // must not throw.
   void run(int threads, const std::function<void(int)>& work);
 
-  // Inside run: waits until every thread of this run is here.
-  void barrier();
+  // Inside run: waits until every thread of this run is here. The last to come runs `last` before any goes on.
+  template <typename Last>
+  void barrier(const Last& last) {
+    const int active = active_.load(std::memory_order_relaxed);
+    if (active == 1) return last();
+    const unsigned phase = phase_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == active - 1) {
+      last();
+      arrived_.store(0, std::memory_order_relaxed);
+      phase_.store(phase + 1, std::memory_order_release);
+    } else {
+      wait_for_phase_after(phase);
+    }
+  }
+  void barrier() {
+    barrier([] {});
+  }
 
  private:
+  void wait_for_phase_after(unsigned phase) const;
   void serve(int thread);
 
   int size_;

@@ -5,7 +5,7 @@
 namespace cudnn_lstm::cpu {
 namespace {
 
-// A matrix that is given up goes in this many steps, so that little of it is there twice.
+// A matrix that is given up goes in at least this many steps, so that little of it is there twice.
 constexpr int kMoves = 16;
 
 // Parameters that one thread packs between two looks at the stop flag: about a millisecond.
@@ -60,125 +60,167 @@ void Weights::Matrix::read(Form form, int row, int first, int count, float* out)
   }
 }
 
+int Weights::Matrix::rows_before(Form form, int part) const {
+  if (part == 0) return 0;
+  return form == Form::tiles ? tiles.first_row(part, parts) : panels.first_row(part, parts);
+}
+
+bool Weights::given_up() const {
+  return table_moved_ > 0 ||
+         std::any_of(matrices_.begin(), matrices_.end(), [](const Matrix& m) { return m.moved > 0; });
+}
+
+int Weights::moving_parts(const Parameter& parameter) const {
+  const std::size_t threads = team_.size();
+  return static_cast<int>(threads *
+                          std::clamp<std::size_t>(parameter.size / kPackedBetweenLooks / threads, kMoves, 4096));
+}
+
 void Weights::changed() { shared_fresh_ = tiles_fresh_ = back_fresh_ = panels_fresh_ = false; }
 
 template <class Pack>
-void Weights::share(const std::function<bool()>& stopped, const Pack& pack) {
+void Weights::share(StopRequest& stop, const Pack& pack) {
   const int threads = team_.size();
   // As many parts as let a large model look at the stop flag often.
   const std::size_t looks = std::clamp<std::size_t>(layout_.size() / kPackedBetweenLooks / threads, 1, 256);
   const int each = static_cast<int>(looks), parts = threads * each;
   team_.run(threads, [&](int thread) {
-    for (int part = thread * each; part < (thread + 1) * each && !stopped(); ++part) pack(part, parts);
+    resumed();
+    for (int part = thread * each; part < (thread + 1) * each && !stop.asked(); ++part) pack(part, parts);
   });
 }
 
-void Weights::prepare_lanes(bool backward, bool lean, const std::function<bool()>& stopped) {
-  if (given_up_ && !(lean && holds(Form::tiles))) restore();
+void Weights::prepare_lanes(bool backward, bool lean, StopRequest& stop) {
+  if (given_up() && !(lean && holds(Form::tiles))) restore(stop);
+  if (stop.heard()) return;
   shape_tiles(backward);
   shape_table();
   const bool forward = !tiles_fresh_, back = backward && !back_fresh_;
   if (lean) {
     if (forward) {
-      move(Form::tiles, [&](const Matrix& m, int part, int parts) {
+      move(Form::tiles, stop, [&](const Matrix& m, int part, int parts) {
         const std::size_t depth = m.depth();
         m.tiles.pack({canonical(m.parameter), depth, 1, m.hidden, 0}, part, parts);
       });
     }
   } else if (forward || back || !shared_fresh_) {
-    share(stopped, [&](int part, int parts) {
+    share(stop, [&](int part, int parts) {
       if (!shared_fresh_) pack_shared(part, parts);
       pack_tiles(part, parts, forward, back);
     });
-    if (stopped()) return;
   }
+  if (stop.heard()) return;
   shared_fresh_ = tiles_fresh_ = true;
   back_fresh_ = back_fresh_ || backward;
 }
 
-void Weights::prepare_single(bool lean, const std::function<bool()>& stopped) {
-  if (given_up_ && !(lean && holds(Form::panels))) restore();
-  if (panels_fresh_) return;
+void Weights::prepare_single(bool lean, StopRequest& stop) {
+  if (given_up() && !(lean && holds(Form::panels))) restore(stop);
+  if (panels_fresh_ || stop.heard()) return;
   for (const Matrix& m : matrices_) m.panels.shape(m.rows(), m.depth());
   shape_table();
   const auto pack = [&](const Matrix& m, int part, int parts) {
     m.panels.pack(canonical(m.parameter), m.hidden, part, parts);
   };
   if (lean) {
-    move(Form::panels, pack);
+    move(Form::panels, stop, pack);
   } else {
-    share(stopped, [&](int part, int parts) {
+    share(stop, [&](int part, int parts) {
       if (!shared_fresh_) pack_shared(part, parts);
       for (const Matrix& m : matrices_) pack(m, part, parts);
     });
-    if (stopped()) return;
   }
+  if (stop.heard()) return;
   shared_fresh_ = panels_fresh_ = true;
 }
 
-// Packs all matrices and gives up the canonical ones behind it.
+// Packs all matrices and gives up the canonical ones behind it; goes on where a stop ended it.
 template <class Pack>
-void Weights::move(Form form, const Pack& pack) {
+void Weights::move(Form form, StopRequest& stop, const Pack& pack) {
   const int threads = team_.size();
-  const int parts = kMoves * threads;
+  holder_ = form;
   pack_biases();
   if (one_hot()) {
-    for (int done = threads; done <= parts; done += threads) {
-      team_.run(threads, [&](int thread) { pack_table(done - threads + thread, parts); });
-      discard_rows(layout_.weight_ih(0), spec_.hidden, 4 * share_begin(spec_.hidden, parts, done));
+    const Parameter& input = layout_.weight_ih(0);
+    if (table_moved_ == 0) table_parts_ = moving_parts(input);
+    while (table_moved_ < table_parts_) {
+      if (stop.asked()) return;
+      team_.run(threads, [&](int thread) { pack_table(table_moved_ + thread, table_parts_); });
+      table_moved_ += threads;
+      discard_rows(input, spec_.hidden, 4 * table_units(table_moved_ - threads), 4 * table_units(table_moved_));
     }
   }
-  for (const Matrix& m : matrices_) {
-    for (int done = threads; done <= parts; done += threads) {
-      team_.run(threads, [&](int thread) { pack(m, done - threads + thread, parts); });
-      const int rows = form == Form::tiles ? m.tiles.first_row(done, parts) : m.panels.first_row(done, parts);
-      discard_rows(m.parameter, m.hidden, rows);
+  for (Matrix& m : matrices_) {
+    if (m.moved == 0) m.parts = moving_parts(m.parameter);
+    while (m.moved < m.parts) {
+      if (stop.asked()) return;
+      team_.run(threads, [&](int thread) { pack(m, m.moved + thread, m.parts); });
+      m.moved += threads;
+      discard_rows(m.parameter, m.hidden, m.rows_before(form, m.moved - threads), m.rows_before(form, m.moved));
     }
   }
-  given_up_ = true;
-  holder_ = form;
 }
 
-// The canonical values of a packed matrix's first `rows` rows. Each time from the first, so that no page is left
-// between two calls.
-void Weights::discard_rows(const Parameter& parameter, int hidden, int rows) {
-  const std::size_t depth = parameter.shape[1];
-  if (hidden == 0) return parameters_.discard(parameter.offset, rows * depth);
-  const std::size_t gate = hidden * depth;
-  for (int g = 0; g < 4; ++g) parameters_.discard(parameter.offset + g * gate, rows / 4 * depth);
+// The canonical values of a packed matrix's rows [first, last). Reaches back over the rows before, which are given up
+// already, so that no page is left between two calls.
+void Weights::discard_rows(const Parameter& parameter, int hidden, int first, int last) {
+  constexpr std::size_t kPage = std::size_t{1} << 14;  // the largest there is, in floats
+  const int gates = hidden > 0 ? 4 : 1;
+  const std::size_t depth = parameter.shape[1], begin = first / gates * depth, end = last / gates * depth;
+  const std::size_t from = begin - std::min(begin, kPage);
+  for (int g = 0; g < gates; ++g) parameters_.discard(parameter.offset + g * hidden * depth + from, end - from);
 }
 
 void Weights::restore() {
-  if (!given_up_) return;
+  const std::atomic<bool> never{false};
+  StopRequest stop;
+  stop.watch(never);
+  restore(stop);
+}
+
+void Weights::restore(StopRequest& stop) {
+  if (!given_up()) return;
+  shared_fresh_ = false;
+  if (holder_ == Form::tiles) {
+    tiles_fresh_ = back_fresh_ = shaped_ = shaped_back_ = false;
+  } else {
+    panels_fresh_ = false;
+  }
   const int threads = team_.size();
-  for (const Matrix& m : matrices_) {
+  // Row by row of the packed order, shared between the threads.
+  const auto put_back = [&](const Parameter& parameter, int hidden, int first, int last, const auto& read) {
     team_.run(threads, [&](int thread) {
-      for (int row = share_begin(m.rows(), threads, thread); row < share_begin(m.rows(), threads, thread + 1); ++row) {
-        float* out = parameters_.data() + m.parameter.offset + static_cast<std::size_t>(row) * m.depth();
-        m.read(holder_, row, 0, m.depth(), out);
+      const int end = first + share_begin(last - first, threads, thread + 1);
+      for (int row = first + share_begin(last - first, threads, thread); row < end; ++row) {
+        const int place = canonical_row(row, hidden);
+        read(place, parameters_.data() + parameter.offset + static_cast<std::size_t>(place) * parameter.shape[1]);
       }
     });
+  };
+  for (Matrix& m : matrices_) {
+    while (m.moved > 0) {
+      if (stop.asked()) return;
+      put_back(m.parameter, m.hidden, m.rows_before(holder_, m.moved - threads), m.rows_before(holder_, m.moved),
+               [&](int row, float* out) { m.read(holder_, row, 0, m.depth(), out); });
+      m.moved -= threads;
+    }
     if (holder_ == Form::tiles) {
       m.tiles.release();
     } else {
       m.panels.release();
     }
   }
-  if (one_hot()) {
-    const Parameter& input = layout_.weight_ih(0);
-    read_table(0, input.size, parameters_.data() + input.offset);
-    layers_[0].table.resize(0);
+  while (table_moved_ > 0) {
+    if (stop.asked()) return;
+    put_back(layout_.weight_ih(0), spec_.hidden, 4 * table_units(table_moved_ - threads), 4 * table_units(table_moved_),
+             [&](int row, float* out) { read_table(row, 0, spec_.vocabulary, out); });
+    table_moved_ -= threads;
   }
-  given_up_ = shared_fresh_ = false;
-  if (holder_ == Form::tiles) {
-    tiles_fresh_ = back_fresh_ = shaped_ = shaped_back_ = false;
-  } else {
-    panels_fresh_ = false;
-  }
+  if (one_hot()) layers_[0].table.resize(0);
 }
 
 void Weights::read(std::size_t offset, std::size_t count, float* out) const {
-  if (!given_up_) {
+  if (!given_up()) {
     std::copy_n(parameters_.data() + offset, count, out);
     return;
   }
@@ -189,28 +231,31 @@ void Weights::read(std::size_t offset, std::size_t count, float* out) const {
     float* const to = out + (begin - offset);
     const auto held =
         std::find_if(matrices_.begin(), matrices_.end(), [&](const Matrix& m) { return &m.parameter == &parameter; });
-    if (held != matrices_.end()) {
-      read_matrix(*held, begin - parameter.offset, end - begin, to);
-    } else if (one_hot() && &parameter == &layout_.weight_ih(0)) {
-      read_table(begin - parameter.offset, end - begin, to);
-    } else {
+    const bool table = one_hot() && &parameter == &layout_.weight_ih(0);
+    if (held == matrices_.end() && !table) {
       std::copy_n(parameters_.data() + begin, end - begin, to);
+      continue;
     }
+    const int hidden = table ? spec_.hidden : held->hidden;
+    const int given_up = table ? 4 * table_units(table_moved_) : held->rows_before(holder_, held->moved);
+    for_each_row(parameter.shape[1], begin - parameter.offset, end - begin,
+                 [&](int row, int column, int size, std::size_t place) {
+                   if (packed_row(row, hidden) >= given_up) {
+                     const std::size_t at = static_cast<std::size_t>(row) * parameter.shape[1] + column;
+                     std::copy_n(canonical(parameter) + at, size, to + place);
+                   } else if (table) {
+                     read_table(row, column, size, to + place);
+                   } else {
+                     held->read(holder_, row, column, size, to + place);
+                   }
+                 });
   }
 }
 
-void Weights::read_matrix(const Matrix& m, std::size_t first, std::size_t count, float* out) const {
-  for_each_row(m.depth(), first, count, [&](int row, int column, int size, std::size_t place) {
-    m.read(holder_, row, column, size, out + place);
-  });
-}
-
-void Weights::read_table(std::size_t first, std::size_t count, float* out) const {
-  const float* const table = layers_[0].table.data();
-  for_each_row(spec_.vocabulary, first, count, [&](int row, int column, int size, std::size_t place) {
-    const float* from = table + packed_row(row, spec_.hidden);
-    for (int k = 0; k < size; ++k) out[place + k] = from[static_cast<std::size_t>(column + k) * gate_rows_padded_];
-  });
+// Values of a row, as the canonical layout numbers it.
+void Weights::read_table(int row, int first, int count, float* out) const {
+  const float* from = layers_[0].table.data() + packed_row(row, spec_.hidden);
+  for (int k = 0; k < count; ++k) out[k] = from[static_cast<std::size_t>(first + k) * gate_rows_padded_];
 }
 
 void Weights::shape_table() {
@@ -289,9 +334,9 @@ std::size_t Weights::bytes() const {
     total += layer.input.bytes() + layer.recurrent.bytes() + layer.input_back.bytes() + layer.recurrent_back.bytes() +
              layer.input_panels.bytes() + layer.recurrent_panels.bytes() + layer.bias.bytes() + layer.table.bytes();
   }
-  if (given_up_ && AlignedBuffer<float>::discards()) {
-    std::size_t held = one_hot() ? layout_.weight_ih(0).size : 0;
-    for (const Matrix& m : matrices_) held += m.parameter.size;
+  if (AlignedBuffer<float>::discards()) {
+    std::size_t held = one_hot() ? std::size_t{4} * table_units(table_moved_) * spec_.vocabulary : 0;
+    for (const Matrix& m : matrices_) held += static_cast<std::size_t>(m.rows_before(holder_, m.moved)) * m.depth();
     total -= held * sizeof(float);
   }
   return total;

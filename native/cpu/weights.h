@@ -6,12 +6,12 @@
 // are packed, so that its memory is once its parameters, and never above twice.
 #pragma once
 
-#include <functional>
 #include <vector>
 
 #include "core/layout.h"
 #include "cpu/packed_matrix.h"
 #include "cpu/partition.h"
+#include "cpu/stop_request.h"
 #include "cpu/thread_team.h"
 
 namespace cudnn_lstm::cpu {
@@ -34,12 +34,13 @@ class Weights {
   Weights(const ModelSpec& spec, const Layout& layout, const KernelTable& kernels, AlignedBuffer<float>& parameters,
           ThreadTeam& team);
 
-  // Packs what a pass over lane blocks reads, where it is not up to date. Ends early, to begin again the next time,
-  // when `stopped()`; but not where the canonical parameters are given up on the way.
-  void prepare_lanes(bool backward, bool lean, const std::function<bool()>& stopped);
+  // Packs what a pass over lane blocks reads, where it is not up to date. Ends early, to go on the next time, where a
+  // stop is asked for.
+  void prepare_lanes(bool backward, bool lean, StopRequest& stop);
   // Packs what single sequences read, where it is not up to date.
-  void prepare_single(bool lean, const std::function<bool()>& stopped);
-  // Makes the canonical parameters whole again.
+  void prepare_single(bool lean, StopRequest& stop);
+  // Makes the canonical parameters whole again, unless a stop is asked for.
+  void restore(StopRequest& stop);
   void restore();
   // The canonical parameters have changed.
   void changed();
@@ -65,13 +66,19 @@ class Weights {
     int hidden;  // of interleaved gates; else 0
     PackedMatrix& tiles;
     PanelMatrix& panels;
+    // Of `parts` parts, those that `holder_` alone holds: the canonical rows are given up.
+    int moved = 0;
+    int parts = 1;
 
     int rows() const { return parameter.shape[0]; }
     int depth() const { return parameter.shape[1]; }
     void read(Form form, int row, int first, int count, float* out) const;
+    // Rows of the packed order before `part`; of parts `moved`, those that are given up.
+    int rows_before(Form form, int part) const;
   };
 
-  bool holds(Form form) const { return given_up_ && holder_ == form; }
+  bool given_up() const;
+  bool holds(Form form) const { return given_up() && holder_ == form; }
   bool one_hot() const { return spec_.coding == InputCoding::onehot; }
   void shape_table();
   void shape_tiles(bool backward);
@@ -82,12 +89,14 @@ class Weights {
   void pack_panels(int part, int parts);
   // pack(part, parts) for all parts, by all threads.
   template <class Pack>
-  void share(const std::function<bool()>& stopped, const Pack& pack);
+  void share(StopRequest& stop, const Pack& pack);
   template <class Pack>
-  void move(Form form, const Pack& pack);
-  void discard_rows(const Parameter& parameter, int hidden, int rows);
-  void read_matrix(const Matrix& matrix, std::size_t first, std::size_t count, float* out) const;
-  void read_table(std::size_t first, std::size_t count, float* out) const;
+  void move(Form form, StopRequest& stop, const Pack& pack);
+  // As many parts as let a large matrix look at the stop flag often, and never hold much of it twice.
+  int moving_parts(const Parameter& parameter) const;
+  int table_units(int part) const { return share_begin(spec_.hidden, table_parts_, part); }
+  void discard_rows(const Parameter& parameter, int hidden, int first, int last);
+  void read_table(int row, int first, int count, float* out) const;
   const float* canonical(const Parameter& parameter) const { return parameters_.data() + parameter.offset; }
 
   const ModelSpec& spec_;
@@ -105,8 +114,8 @@ class Weights {
   std::vector<Matrix> matrices_;
   bool shaped_ = false, shaped_back_ = false;
   bool shared_fresh_ = false, tiles_fresh_ = false, back_fresh_ = false, panels_fresh_ = false;
-  bool given_up_ = false;  // the canonical matrices, to:
-  Form holder_ = Form::tiles;
+  Form holder_ = Form::tiles;              // of what is given up
+  int table_moved_ = 0, table_parts_ = 1;  // as of a matrix, of what a one-hot input looks up
 };
 
 }  // namespace cudnn_lstm::cpu

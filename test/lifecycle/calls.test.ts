@@ -35,6 +35,8 @@ const looks: Record<string, (model: NativeModel) => unknown> = {
   deviceBytes: (model) => model.deviceBytes,
 };
 
+const bytes = ({ buffer, byteOffset, byteLength }: Float32Array) => Buffer.from(buffer, byteOffset, byteLength);
+
 async function refusal(use: (model: NativeModel) => unknown, model: NativeModel): Promise<unknown> {
   try {
     await use(model);
@@ -168,6 +170,32 @@ it('gives up every kind of call in the middle, not at its end', async () => {
     expect([name, processor(before) < whole]).toEqual([name, true]);
   }
   model.dispose();
+});
+
+it('leaves no step half done, wherever a stop comes', async () => {
+  const shape = { vocabulary: 20, layers: 1, hidden: 300, input: 'onehot', embedding: 0 } as const;
+  const device = { name: 'cpu', device: 'cpu', threads: 2, tolerance: 0 } as const;
+  const [undisturbed, stopped] = [await createModel(shape, device), await createModel(shape, device)];
+  const steps = Array.from({ length: 12 }, () => randomIds(4 * 2, shape.vocabulary));
+  for (const model of [undisturbed, stopped]) await model.initialize();
+  for (const ids of steps) await undisturbed.trainSteps(trainCall(ids, 3, 2));
+  let given = 0;
+  for (const ids of steps) {
+    // Mostly a step is given up, or cut in its update, until a stop comes too late for it.
+    for (let completed = 0; completed === 0; ) {
+      const running = stopped.trainSteps(trainCall(ids, 3, 2));
+      for (let turns = given++ % 40; turns > 0; turns--) await new Promise(setImmediate);
+      stopped.stop();
+      ({ completed } = await running);
+      if (given % 3 === 0) stopped.read('secondMoments');
+    }
+  }
+  expect(given).toBeGreaterThan(steps.length);
+  expect(stopped.stepCount).toBe(undisturbed.stepCount);
+  for (const slot of ['parameters', 'firstMoments', 'secondMoments', 'trainingState'] as const) {
+    expect([slot, Buffer.compare(bytes(stopped.read(slot)), bytes(undisturbed.read(slot)))]).toEqual([slot, 0]);
+  }
+  for (const model of [undisturbed, stopped]) model.dispose();
 });
 
 it('measures the peak within bounds alone', async () => {
