@@ -8,6 +8,7 @@ export const exitCodes = {
   disk: 5,
   hungUp: 129,
   interrupted: 130,
+  warned: 140,
   terminated: 143,
 } as const;
 

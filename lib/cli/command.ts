@@ -23,13 +23,14 @@ export const processIo: CommandIo = { stdout: process.stdout, stderr: process.st
 const endingSignals = {
   SIGHUP: exitCodes.hungUp,
   SIGINT: exitCodes.interrupted,
+  SIGUSR2: exitCodes.warned, // A batch system's warning that the time is nearly up, where it is asked to give one.
   SIGTERM: exitCodes.terminated,
 } as const;
 const endingSignalNames = Object.keys(endingSignals) as (keyof typeof endingSignals)[];
 
 /**
- * Why a command was ended by SIGHUP, as when its terminal is closed (exit 129), SIGINT (130) or SIGTERM (143). It is reported by its
- * exit code alone.
+ * Why a command was ended by SIGHUP, as when its terminal is closed (exit 129), SIGINT (130), SIGUSR2 (140) or SIGTERM (143). It is
+ * reported by its exit code alone.
  */
 export class InterruptedError extends CudnnLstmError {
   constructor(signal: keyof typeof endingSignals) {
@@ -164,7 +165,7 @@ export const signalDelay = 20;
 let endsInGoodOrder = false;
 
 /**
- * Turns the first SIGHUP, SIGINT or SIGTERM into an abort with an {@link InterruptedError}, so that a command can end in good order; a
+ * Turns the first SIGHUP, SIGINT, SIGUSR2 or SIGTERM into an abort with an {@link InterruptedError}, so that a command can end in good order; a
  * second one ends the process at once. Output that cannot be written is an abort too, with an {@link OutputClosedError} where its
  * reader went away, which other programs are told by SIGPIPE. Dispose it to get the default handling of signals back.
  */
@@ -288,6 +289,11 @@ function outputError(error: Error): Error {
 
 const diskCodes = new Set(['ENOSPC', 'EROFS', 'EDQUOT', 'EFBIG', 'EIO']);
 const dataCodes = new Set(['ENOENT', 'EACCES', 'EPERM', 'EISDIR', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG']);
+
+/** The exit code that an error calls for. */
+export function exitCodeOf(error: unknown): number {
+  return asPackageError(error)?.exitCode ?? exitCodes.runtime;
+}
 
 function asPackageError(error: unknown): CudnnLstmError | undefined {
   if (error instanceof CudnnLstmError) return error;

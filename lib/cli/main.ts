@@ -90,7 +90,7 @@ Examples:
 
 cudnn-lstm <command> --help describes a command. Exit codes: 0 ok, 1 run-time,
 2 usage, 3 bad data or checkpoint, 4 no device or out of memory, 5 disk,
-129, 130 and 143 on signals.
+129, 130, 140 and 143 on signals.
 `;
 }
 

@@ -4,9 +4,10 @@ import { Command, Option } from 'commander';
 import { writeFileAtomically } from '../checkpoint/disk';
 import { chooseDevice, chooseThreads } from '../device/choose';
 import { exitCodes, TrainingError, UsageError } from '../errors';
+import { launchOf } from '../ranks/launcher';
 import { planSweep } from '../sweep/plan';
 import type { SweepReport } from '../sweep/results';
-import { rankOf, runSweep } from '../sweep/run';
+import { runSweep } from '../sweep/run';
 import { renderSweepHtml, renderSweepMarkdown, rowsOf, sentence, textTable } from '../sweep/table';
 import { readConfigurationFile } from '../training/configuration';
 import {
@@ -44,7 +45,7 @@ export async function sweepCommand(argv: string[], io: CommandIo = processIo): P
     for (const { name } of plan.trials) await printLine(io.stdout, name);
     return exitCodes.ok;
   }
-  const rank = rankOf(process.env);
+  const rank = launchOf(process.env);
   if (rank && o.halving)
     throw new UsageError(
       '--halving compares all trials with one another: run it in one process, not under a launcher.',

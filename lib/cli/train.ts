@@ -3,6 +3,7 @@ import { Command, Option } from 'commander';
 import type { DeviceName } from '../device/choose';
 import { CudnnLstmError, exitCodes, UsageError } from '../errors';
 import { LanguageModel, nativeOf } from '../model';
+import { distributedChoices, type JoinOptions } from '../ranks/join';
 import type { ModelServer } from '../serve/server';
 import { describeConfiguration } from '../training/configuration';
 import { drawSample } from '../training/epoch-sample';
@@ -26,6 +27,7 @@ import {
 import { presetOptions } from '../training/presets';
 import { abortOnSignals, type CommandIo, parseArguments, processIo } from './command';
 import { printJson, printLine, say } from './output';
+import { amongRanks } from './ranks';
 import { createPrinter } from './training-printer';
 
 /** Options of the command alone. */
@@ -36,16 +38,17 @@ interface CommandOptions {
   dryRun?: boolean;
   printConfig?: boolean;
   page?: string | true;
+  distributed?: JoinOptions['distributed'];
 }
 
 /** The command; see `train --help`. */
 export async function trainCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const { resume, config, json, dryRun, printConfig, page, ...flags } = command.opts<
+  const { resume, config, json, dryRun, printConfig, page, distributed, ...flags } = command.opts<
     CommandOptions & Record<string, string | boolean>
   >();
   using interrupt = abortOnSignals(io);
-  const request: TrainingRequest = {
+  const request: Omit<TrainingRequest, 'ranks'> = {
     corpus: command.args,
     flags: flags as Record<string, string | boolean>,
     env: process.env,
@@ -57,7 +60,8 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
   const port = page === undefined ? undefined : readPort(page);
   const trainWithPage: typeof printPlan = (...args) => train(...args, port);
   const run = printConfig ? printConfiguration : dryRun ? printPlan : trainWithPage;
-  return await run(request, json === true, io); // Awaited, or the signals would have their default handling back.
+  // Awaited, or the signals would have their default handling back.
+  return await amongRanks({ distributed }, io, (own, ranks) => run({ ...request, ranks }, json === true, own));
 }
 
 /** Milliseconds of reading a corpus after which that is said. */
@@ -72,10 +76,11 @@ async function train(request: TrainingRequest, json: boolean, io: CommandIo, por
   try {
     for await (const event of training) {
       if (event.type === 'end') end = event;
-      if (event.type === 'start') await page.open(event.out, training.configuration.options.threads);
+      if (event.type === 'start' && request.ranks?.first !== false)
+        await page.open(event.out, training.configuration.options.threads);
       await printer.print(event);
     }
-    if (end && !json) sample = await sampleOfBest(training, end, request.signal, io);
+    if (end && !json && request.ranks?.first !== false) sample = await sampleOfBest(training, end, request.signal, io);
   } finally {
     printer.close();
     if (end) await printer.conclude(end, sample);
@@ -212,6 +217,14 @@ function syntax(): Command {
     .option('--page [port]', 'show the run in a browser while it is trained (default port: 8080)')
     .option('--json', 'one JSON object a line on stdout instead of progress and samples')
     .option('--dry-run', 'print what would be done, with a measured step, and end')
+    .addOption(
+      new Option(
+        '--distributed <how>',
+        'the processes that mpirun or srun has started train one model together: auto, mpi or off (default: $CUDNN_LSTM_DISTRIBUTED, else auto)',
+      )
+        .choices(distributedChoices)
+        .helpGroup('The machine:'),
+    )
     .option('--print-config', 'print every option with its value and where that comes from, and end');
   const initialOptions = presetOptions('fast');
   const names = [...optionNames].sort((a, b) => groupOrder(a) - groupOrder(b));
@@ -236,6 +249,7 @@ Examples:
   cudnn-lstm train book.txt --max-time 10m --page
   cudnn-lstm train --resume runs/book --epochs 32
   cudnn-lstm train chapters/ --hidden 512 --dropout 0.4 --dry-run
+  mpirun -n 4 npx cudnn-lstm train book.txt --batch-size 128
 
 What is not given as a flag is taken from CUDNN_LSTM_<OPTION> in the
 environment, then from --config, then from the run being resumed, then from the

@@ -36,7 +36,7 @@ export interface SweepRunOptions {
   /** Stop early those that others leave behind. */
   readonly halving?: boolean | undefined;
   /** This process's place among several that share the work, as under mpirun. */
-  readonly rank?: { readonly index: number; readonly count: number } | undefined;
+  readonly rank?: { readonly rank: number; readonly size: number } | undefined;
   readonly signal?: AbortSignal | undefined;
   /** A line for each trial that begins and ends. */
   readonly onNote?: ((line: string) => void) | undefined;
@@ -95,7 +95,7 @@ class Sweep {
   async runTo(share: number): Promise<void> {
     const { jobs, rank, signal } = this.#options;
     const waiting = this.#plan.trials.filter((trial, i) => {
-      if (rank && i % rank.count !== rank.index) return false;
+      if (rank && i % rank.size !== rank.rank) return false;
       const { state, epoch } = this.report.trials[i] as TrialResult;
       // What failed is tried again, once an invocation.
       if (state === 'failed') return !this.#tried.has(trial.name);
@@ -192,26 +192,12 @@ class Sweep {
   }
 }
 
-/** The environment, without options that the sweep decides: there they would come before its own. */
+/**
+ * The environment, without options that the sweep decides: there they would come before its own. A launcher's variables are for this
+ * process: a trial trains by itself.
+ */
 function environmentFor(trial: Trial): NodeJS.ProcessEnv {
-  const env = { ...process.env };
+  const env: NodeJS.ProcessEnv = { ...process.env, CUDNN_LSTM_DISTRIBUTED: 'off' };
   for (const name of Object.keys(trial.options)) delete env[variableOf(name as OptionName)];
   return env;
-}
-
-/** What the launchers of MPI and Slurm tell a process of its place. */
-export function rankOf(env: NodeJS.ProcessEnv): { index: number; count: number } | undefined {
-  const names = [
-    ['OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'],
-    ['PMI_RANK', 'PMI_SIZE'],
-    ['PMIX_RANK', 'PMIX_SIZE'],
-    ['SLURM_PROCID', 'SLURM_NTASKS'],
-    ['RANK', 'WORLD_SIZE'],
-  ] as const;
-  for (const [rank, size] of names) {
-    const [index, count] = [Number(env[rank]), Number(env[size])];
-    if (env[rank] !== undefined && Number.isInteger(index) && count > 1 && index >= 0 && index < count)
-      return { index, count };
-  }
-  return undefined;
 }

@@ -5,9 +5,12 @@ import type { NativeModel } from '../device/native';
 import { readSlot, writeSlot } from '../device/pieces';
 import type { QueuedModel } from '../device/queue';
 import { CheckpointError } from '../errors';
+import type { Ranks } from '../ranks/ranks';
 import type { CheckpointEvent } from './events';
 import { type MomentSlot, optimizers } from './optimizers';
 import type { TrainingOptions } from './options';
+import { compareParameters } from './same';
+import { joinStates, shareOf, stateOf } from './shares';
 import { type RunIdentity, type TrainingState, toResumeState } from './state';
 
 /** Where a trainer writes. */
@@ -23,6 +26,7 @@ export class CheckpointKeeper {
    * @param every Seconds between two checkpoints in mid-epoch; 0: none.
    * @param state Where the run stands.
    * @param saved Whether that is the state of a checkpoint, being resumed; of a new run nothing is saved.
+   * @param ranks All of them call saveLast; rank 0 alone has a `run`.
    */
   constructor(
     readonly native: QueuedModel,
@@ -32,6 +36,7 @@ export class CheckpointKeeper {
     readonly every: number,
     state: TrainingState,
     saved: boolean,
+    readonly ranks?: Ranks | undefined,
   ) {
     this.#saved = { ...savedAt(state), ...(saved ? {} : { epoch: -1 }) };
   }
@@ -56,21 +61,35 @@ export class CheckpointKeeper {
     state: TrainingState,
     identity: Omit<RunIdentity, 'stepCount'>,
   ): Promise<CheckpointEvent[]> {
-    const { run } = this;
+    const { run, ranks } = this;
     const events: CheckpointEvent[] = [];
+    const withState = this.carried && state.batchInEpoch > 0;
+    if (ranks) await this.native.whenIdle((native) => compareParameters(ranks, native));
+    const trainingState = withState && (run || ranks) ? await this.#trainingState(metadata, identity) : undefined;
     if (run) {
-      const withState = this.carried && state.batchInEpoch > 0;
       const checkpoint = await this.native.whenIdle(async (native) => ({
         metadata: { ...metadata, training: toResumeState(state, { ...identity, stepCount: native.stepCount }) },
         parameters: await readSlot(native, 'parameters'),
         ...(await this.#readSlots(native)),
-        ...(withState ? { trainingState: native.read('trainingState') } : {}),
+        ...(trainingState ? { trainingState } : {}),
       }));
       const path = await run.saveLast(checkpoint, this.native.parameters);
       events.push({ type: 'checkpoint', kind: 'last', path, totalSteps: metadata.step });
     }
     this.#saved = savedAt(state);
     return events;
+  }
+
+  /** [L, 2, B, H], of all ranks. */
+  async #trainingState({ model }: CheckpointMetadata, { batch }: Pick<RunIdentity, 'batch'>): Promise<Float32Array> {
+    const mine = await this.native.whenIdle((native) => native.read('trainingState'));
+    if (!this.ranks) return mine;
+    const parts = await this.ranks.gather('state', new Uint8Array(mine.buffer));
+    return joinStates(
+      parts.map((part) => new Float32Array(new Uint8Array(part).buffer)),
+      batch,
+      model.hidden,
+    );
   }
 
   async #readSlots(native: NativeModel): Promise<Partial<Checkpoint>> {
@@ -94,7 +113,7 @@ function savedAt({ epoch, batchInEpoch }: TrainingState) {
 }
 
 /**
- * What puts a checkpoint back on the device.
+ * What puts a checkpoint back on the device: of the training state, with `ranks`, this one's share.
  *
  * @throws CheckpointError if it lacks what training needs to resume.
  */
@@ -103,6 +122,7 @@ export function restorer(
   checkpoint: Checkpoint,
   path: string,
   options: TrainingOptions,
+  ranks?: Ranks,
 ): () => Promise<void> {
   const { parameters, trainingState, metadata } = checkpoint;
   const { slots } = optimizers[options.optimizer];
@@ -117,6 +137,9 @@ export function restorer(
     await writeSlot(native, 'parameters', parameters);
     for (const slot of slots) await writeSlot(native, slot, checkpoint[slot] as Float32Array);
     native.stepCount = training.stepCount;
-    if (midEpoch && trainingState) native.write('trainingState', trainingState);
+    if (!midEpoch || !trainingState) return;
+    const { batch } = training;
+    const mine = ranks ? stateOf(trainingState, batch, options.hidden, shareOf(batch, ranks)) : trainingState;
+    native.write('trainingState', mine);
   };
 }

@@ -12,8 +12,9 @@ import { DataError } from '../errors';
 import type { BatchCut, BatchSource } from './batches';
 import { KeyedPermutation } from './keyed-random';
 import type { TrainingOptions } from './options';
+import { shareOf } from './shares';
 import type { Split } from './sizes';
-import { type Evaluator, evaluate, type ValidationScore } from './validation';
+import { type Evaluator, evaluate, type PartialScore, type Place } from './validation';
 
 /** Which lines are trained on and which are held out, in ascending order; the split counts characters, a line's end among them. */
 export interface DividedLines {
@@ -219,18 +220,21 @@ export async function scoreHeldOutLines(
   lines: LineIndex,
   { validation, split: { validation: characters } }: DividedLines,
   T: number,
+  place: Place,
   signal?: AbortSignal,
-): Promise<ValidationScore> {
+): Promise<PartialScore> {
   const most = Math.max(1, Math.min(64, Math.floor(characters / (4 * T))));
   const lineAt = (place: number) => validation[place] as number;
-  const streams: { stream: LineStream; length: number }[] = [];
-  for (let place = 0, passed = 0, begun = 0; place < validation.length; ) {
-    const first = place;
-    do passed += lines.lengthOf(lineAt(place++)) + 1;
-    while (place < validation.length && passed < ((streams.length + 1) * characters) / most);
-    streams.push({ stream: new LineStream(lines, validation.length, lineAt, first), length: passed - begun });
+  const all: { stream: LineStream; length: number }[] = [];
+  for (let at = 0, passed = 0, begun = 0; at < validation.length; ) {
+    const first = at;
+    do passed += lines.lengthOf(lineAt(at++)) + 1;
+    while (at < validation.length && passed < ((all.length + 1) * characters) / most);
+    all.push({ stream: new LineStream(lines, validation.length, lineAt, first), length: passed - begun });
     begun = passed;
   }
+  const share = shareOf(all.length, place);
+  const streams = all.slice(share.first, share.last);
   const S = streams.length;
   const longest = streams.reduce((length, stream) => Math.max(length, stream.length), 0);
   const breather = new Breather();
@@ -253,5 +257,5 @@ export async function scoreHeldOutLines(
       for (let t = 0; t < Math.min(steps, length - from); t++) nats += losses[t * S + s] as number;
     }
   }
-  return { loss: nats / characters, characters };
+  return { nats, characters };
 }

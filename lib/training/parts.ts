@@ -1,10 +1,12 @@
 /** What a trainer is made of. */
+import { instanceOf } from '../arguments';
 import type { Checkpoint, CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { Corpus } from '../corpus/corpus';
 import type { Vocabulary } from '../corpus/vocabulary';
 import type { GpuUsage } from '../device/native';
 import type { QueuedModel } from '../device/queue';
 import { type LanguageModel, nativeOf, setMetadata } from '../model';
+import { Ranks } from '../ranks/ranks';
 import type { CheckpointDirectory } from './checkpoints';
 import type { TrainingOptions } from './options';
 
@@ -28,6 +30,8 @@ export interface TrainerParts {
   /** What to continue from. */
   readonly resume?: { readonly path: string; readonly checkpoint: Checkpoint };
   readonly signal?: AbortSignal | undefined;
+  /** Those that train this model together, each with its own trainer. Rank 0 alone has a `run`. */
+  readonly ranks?: Ranks | undefined;
 }
 
 export function trainable(model: LanguageModel): TrainedModel {
@@ -43,4 +47,9 @@ export function trainable(model: LanguageModel): TrainedModel {
     },
     gpuUsage: () => model.gpuUsage(),
   };
+}
+
+/** Those of a job, where there are several. */
+export function ranksOf(what: string, value: unknown): Ranks {
+  return instanceOf(what, value, Ranks, 'what joinRanks gives');
 }

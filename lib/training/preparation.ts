@@ -12,9 +12,10 @@ import { corpusName } from '../corpus/names';
 import { Vocabulary } from '../corpus/vocabulary';
 import type { DeviceName } from '../device/choose';
 import { type ChosenAlgorithm, loadNative } from '../device/native';
-import { CheckpointError, DataError, UsageError } from '../errors';
+import { CheckpointError, DataError, DeviceError, UsageError } from '../errors';
 import { kindOf } from '../files';
-import { LanguageModel } from '../model';
+import { LanguageModel, nativeOf } from '../model';
+import type { Ranks } from '../ranks/ranks';
 import {
   type Configuration,
   readConfigurationFile,
@@ -25,7 +26,9 @@ import {
 import { divideCorpus } from './division';
 import type { TrainingEvent } from './events';
 import type { TrainingOptions } from './options';
-import { trainable } from './parts';
+import { ranksOf, trainable } from './parts';
+import { compareRanks } from './same';
+import { checkShares } from './shares';
 import { Trainer } from './trainer';
 
 /** What to train. */
@@ -48,11 +51,15 @@ export interface TrainingRequest {
   readonly nativeBinding?: string | undefined;
   /** Hears of a GPU's self-check; see {@link DeviceRequest.onNote}. */
   readonly onNote?: ((line: string) => void) | undefined;
+  /** Those that train the model together; see `joinRanks`. Each asks for the same. */
+  readonly ranks?: Ranks | undefined;
 }
 
 /** A run being resumed. The directory is locked until the run is closed. */
 interface ResumedRun {
-  readonly run: RunDirectory;
+  readonly directory: string;
+  /** Of several ranks rank 0 alone has it. */
+  readonly run?: RunDirectory | undefined;
   readonly path: string;
   readonly checkpoint: Checkpoint;
 }
@@ -65,30 +72,37 @@ export interface ConfiguredTraining extends AsyncDisposable {
 
 /** Resolves the configuration; a run to resume is opened, because its checkpoint fixes some of the options. */
 export async function configureTraining(request: TrainingRequest): Promise<ConfiguredTraining> {
-  const layers = {
-    flags: request.flags,
-    options: request.options,
-    env: request.env,
-    file:
-      request.configFile === undefined ? undefined : await readConfigurationFile(request.configFile, request.signal),
-  };
-  const configuration = resolveConfiguration(layers);
-  checkEncoding(configuration.options.encoding);
-  checkTogether(configuration);
+  const { ranks } = request;
+  const { layers, configuration } = await together(ranks, 'options', async () => {
+    const { flags, options, env, configFile, signal } = request;
+    const file = configFile === undefined ? undefined : await readConfigurationFile(configFile, signal);
+    const layers = { flags, options, env, file };
+    const configuration = resolveConfiguration(layers);
+    checkEncoding(configuration.options.encoding);
+    checkTogether(configuration);
+    return { layers, configuration };
+  });
   if (request.resume === undefined || request.resume === false) {
     return { configuration, resumed: undefined, [Symbol.asyncDispose]: async () => {} };
   }
-  const resumed = await openResumedRun(request.resume, configuration);
+  const { resume } = request;
+  let own: ResumedRun | undefined;
+  const shared = await share(ranks, 'resume', async () => {
+    own = await openResumedRun(resume, configuration);
+    const { run: _, ...read } = own;
+    return read;
+  });
+  const resumed: ResumedRun = own ?? shared;
   try {
     const { path, checkpoint } = resumed;
     const recorded = { name: path, values: checkpoint.metadata.configuration };
     return {
-      configuration: resolveConfiguration({ ...layers, checkpoint: recorded }),
+      configuration: await together(ranks, 'options', () => resolveConfiguration({ ...layers, checkpoint: recorded })),
       resumed,
-      [Symbol.asyncDispose]: () => resumed.run.close(),
+      [Symbol.asyncDispose]: async () => resumed.run?.close(),
     };
   } catch (error) {
-    await resumed.run.close();
+    await resumed.run?.close();
     throw error;
   }
 }
@@ -100,6 +114,16 @@ function checkTogether({ options, sources }: Configuration): void {
       `${sources.lines}: single lines are trained on with --target every, and ${sources.target} says last: leave one of them out.`,
     );
   }
+}
+
+/** Does a job, on all ranks where there are several; if it fails on one, it fails on all. */
+function together<T>(ranks: Ranks | undefined, kind: string, job: () => T | Promise<T>): T | Promise<T> {
+  return ranks ? ranks.together(kind, job) : job();
+}
+
+/** Does a job, on rank 0 alone where there are several; all get what comes of it. */
+function share<T>(ranks: Ranks | undefined, kind: string, job: () => T | Promise<T>): T | Promise<T> {
+  return ranks ? ranks.share(kind, job) : job();
 }
 
 async function openResumedRun(
@@ -125,7 +149,7 @@ async function openResumedRun(
     if (path === undefined) {
       throw new CheckpointError(`${directory} holds no whole checkpoint to resume from; begin anew in another --out.`);
     }
-    return { run, path, checkpoint: await loadCheckpoint(path) };
+    return { directory, run, path, checkpoint: await loadCheckpoint(path) };
   } catch (error) {
     await run.close();
     throw error;
@@ -226,6 +250,7 @@ const requestChecks: Checks<TrainingRequest> = {
   signal: signalOf,
   nativeBinding: pathOf,
   onNote: callbackOf,
+  ranks: ranksOf,
 };
 
 /**
@@ -242,37 +267,57 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
   const configured = await configureTraining(request);
   const { configuration, resumed } = configured;
   const { options } = configuration;
+  const { ranks } = request;
   const dry = plan || request.save === false;
   const undo: (() => unknown)[] = [() => configured[Symbol.asyncDispose]()];
   try {
     const { corpus: asked } = request;
     const given = isList(asked) && asked.length === 0 ? undefined : asked;
-    const recorded = () => configuration.corpus ?? (resumed ? recordedSources(resumed) : []);
-    const input = given === undefined ? await recorded() : given;
+    const recorded = async () => configuration.corpus ?? (resumed ? recordedSources(resumed) : []);
+    const input = given === undefined ? await share(ranks, 'sources', recorded) : given;
     const paths: readonly string[] | undefined = isList(input) ? input : undefined;
-    const corpus = await openTrainingCorpus(input, options, resumed, request.signal);
-    undo.push(() => corpus.close());
-    checkCorpus(corpus, options, resumed);
-    const model = await createModel(corpus, options, request, resumed?.checkpoint.metadata.training?.chosenAlgorithm);
-    undo.push(() => model.dispose());
-    const run =
-      dry || resumed
-        ? undefined
-        : await createRun(options.out ?? (await newDirectory(paths ?? corpus.sources)), options.lock);
-    if (run) undo.push(() => run.close());
-    const writable = dry ? undefined : (run ?? resumed?.run);
-    const trainer = new Trainer({
-      model: trainable(model),
-      corpus,
-      options,
-      ...(writable ? { run: writable } : {}),
-      ...(resumed ? { resume: resumed } : {}),
-      signal: request.signal,
+    const { corpus, model } = await together(ranks, 'model', async () => {
+      if (ranks) {
+        checkShares(options.batchSize, ranks.size);
+        if (paths?.includes('-'))
+          throw new UsageError(
+            'Standard input reaches rank 0 alone: give the text as a file that every rank can read, in place of -.',
+          );
+      }
+      const corpus = await openTrainingCorpus(input, options, resumed, request.signal);
+      undo.push(() => corpus.close());
+      checkCorpus(corpus, options, resumed);
+      const { chosenAlgorithm } = resumed?.checkpoint.metadata.training ?? {};
+      const model = await createModel(corpus, options, request, chosenAlgorithm);
+      undo.push(() => model.dispose());
+      return { corpus, model };
     });
-    await trainer.restore();
-    await writable?.writeConfiguration({
-      ...recordedOptions(options),
-      ...(paths ? { corpus: paths.map(absolute) } : {}),
+    if (ranks) await compareRanks(ranks, identityOf(corpus, options), nativeOf(model));
+    let run: RunDirectory | undefined;
+    if (!dry && !resumed) {
+      await share(ranks, 'directory', async () => {
+        const opened = await createRun(options.out ?? (await newDirectory(paths ?? corpus.sources)), options.lock);
+        undo.push(() => opened.close());
+        run = opened;
+      });
+    }
+    const writable = dry ? undefined : (run ?? resumed?.run);
+    const trainer = await together(ranks, 'trainer', async () => {
+      const made = new Trainer({
+        model: trainable(model),
+        corpus,
+        options,
+        ...(writable ? { run: writable } : {}),
+        ...(resumed ? { resume: resumed } : {}),
+        signal: request.signal,
+        ranks,
+      });
+      await made.restore();
+      await writable?.writeConfiguration({
+        ...recordedOptions(options),
+        ...(paths ? { corpus: paths.map(absolute) } : {}),
+      });
+      return made;
     });
     return new Training({ configuration, corpus, model, run: run ?? resumed?.run }, trainer);
   } catch (error) {
@@ -305,10 +350,10 @@ function openTrainingCorpus(
  *
  * @throws DataError that says how to name the text, if it does not say which it is, or that is not where it was.
  */
-async function recordedSources({ run, checkpoint }: ResumedRun): Promise<readonly string[]> {
-  const what = `the run in ${run.path} was trained on`;
-  const remedy = (place: string) => `name ${place}: train FILE --resume ${run.path}`;
-  const sources = await readRecordedCorpus(join(run.path, 'config.json')).catch((error: unknown) => {
+async function recordedSources({ directory, checkpoint }: ResumedRun): Promise<readonly string[]> {
+  const what = `the run in ${directory} was trained on`;
+  const remedy = (place: string) => `name ${place}: train FILE --resume ${directory}`;
+  const sources = await readRecordedCorpus(join(directory, 'config.json')).catch((error: unknown) => {
     if (!(error instanceof DataError)) throw error;
     const { name } = checkpoint.metadata.corpus ?? {};
     const text = `the text that ${what}${name === undefined ? '' : ` (${name})`}`;
@@ -319,7 +364,7 @@ async function recordedSources({ run, checkpoint }: ResumedRun): Promise<readonl
   for (const source of sources) {
     if (source === '-') {
       throw new DataError(
-        `standard input, which ${what}, is another now; give it again, train - --resume ${run.path}, or ${remedy('a file')}`,
+        `standard input, which ${what}, is another now; give it again, train - --resume ${directory}, or ${remedy('a file')}`,
       );
     }
     const found = await lookAt(source);
@@ -350,10 +395,15 @@ function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedR
   divideCorpus(corpus, options);
 }
 
+/** What must be the same on all ranks. */
+function identityOf({ sha256, length }: Corpus, options: TrainingOptions) {
+  return { corpus: { sha256, length }, options, instructionSet: loadNative().cpuInfo().isa };
+}
+
 function createModel(
   corpus: Corpus,
   o: TrainingOptions,
-  { onNote, signal }: TrainingRequest,
+  { onNote, signal, ranks }: TrainingRequest,
   chosenAlgorithm: ChosenAlgorithm | undefined,
 ): Promise<LanguageModel> {
   const shape: ModelShape = {
@@ -366,8 +416,8 @@ function createModel(
     ...(corpus.lines ? { resetId: corpus.lines.breakId } : {}),
   };
   return LanguageModel.create(shape, corpus.vocabulary, {
-    device: o.device as DeviceName,
-    threads: o.threads,
+    device: ranks ? ranksDevice(o.device) : (o.device as DeviceName),
+    threads: o.threads ?? ranks?.threads,
     check: o.check,
     onNote,
     signal,
@@ -382,6 +432,12 @@ function createModel(
     corpus: { name: corpusName(corpus.sources), sha256: corpus.sha256 },
     configuration: recordedOptions(o),
   });
+}
+
+/** What ranks compute on. */
+function ranksDevice(device: string): DeviceName {
+  if (device === 'auto' || device === 'cpu') return 'cpu';
+  throw new DeviceError(`device '${device}' cannot be used by several ranks, which train on CPUs: --device cpu.`);
 }
 
 /** A damaged checkpoint, or a best one alone, is somebody's work too: a new run would soon delete it. */

@@ -3,6 +3,7 @@ import { recordOf } from '../arguments';
 import type { CorpusInput } from '../corpus/corpus';
 import type { ModelOptions } from '../model';
 import { checkKeys } from '../nearest';
+import type { Ranks } from '../ranks/ranks';
 import { type OptionName, optionNames, type TrainingOptions } from './options';
 import { openTraining, type Training } from './preparation';
 
@@ -38,9 +39,15 @@ export interface TrainRequest extends Partial<Omit<TrainingOptions, 'out'>> {
   readonly nativeBinding?: string | undefined;
   /** Hears of a GPU's self-check; see {@link ModelOptions.onNote}. */
   readonly onNote?: ((line: string) => void) | undefined;
+  /**
+   * The ranks of a job that a launcher has started, which train the model together: see {@link joinRanks}. All ask for the same.
+   *
+   * @default this process alone
+   */
+  readonly ranks?: Ranks | undefined;
 }
 
-const ownKeys = ['corpus', 'out', 'resume', 'configFile', 'signal', 'nativeBinding', 'onNote'] as const;
+const ownKeys = ['corpus', 'out', 'resume', 'configFile', 'signal', 'nativeBinding', 'onNote', 'ranks'] as const;
 /** An own key that the list lacks does not compile. */
 true satisfies Exclude<keyof TrainRequest, OptionName | (typeof ownKeys)[number]> extends never ? true : false;
 
@@ -64,7 +71,7 @@ true satisfies Exclude<keyof TrainRequest, OptionName | (typeof ownKeys)[number]
 export async function train(request: TrainRequest = {}): Promise<Training> {
   const given = recordOf('request', request) as TrainRequest; // Each read once.
   checkKeys(Object.keys(given), [...ownKeys, ...optionNames], 'train');
-  const { corpus, out, resume, configFile, signal, nativeBinding, onNote, ...options } = given;
+  const { corpus, out, resume, configFile, signal, nativeBinding, onNote, ranks, ...options } = given;
   return openTraining({
     corpus,
     options: { ...options, ...(out === undefined || out === false ? {} : { out }) },
@@ -74,5 +81,6 @@ export async function train(request: TrainRequest = {}): Promise<Training> {
     signal,
     nativeBinding,
     onNote,
+    ranks,
   });
 }

@@ -4,7 +4,8 @@
  */
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { NativeTrainResult } from '../device/native';
-import { TrainingError, UsageError } from '../errors';
+import { CudnnLstmError, exitCodes, TrainingError, UsageError } from '../errors';
+import type { Ranks } from '../ranks/ranks';
 import type { BatchCut, BatchSource } from './batches';
 import { CheckpointKeeper, restorer } from './checkpoints';
 import { type Division, divideCorpus } from './division';
@@ -17,8 +18,21 @@ import { Pacer } from './pacer';
 import type { TrainedModel, TrainerParts } from './parts';
 import { divergence, Reporter } from './reports';
 import { learningRates } from './schedule';
+import { columnsOf, shareOf } from './shares';
 import type { Split } from './sizes';
 import { fromResumeState, newState, newSums, type TrainingState } from './state';
+import { abortedElsewhere } from './validation';
+
+/** What all ranks have agreed upon, since no clock, signal or disk of one alone may decide what all do. */
+interface Agreement {
+  readonly interruption: 'aborted' | 'max-time' | undefined;
+  /** The first rank that was aborted, and the exit code that its reason calls for. */
+  readonly aborted?: { readonly rank: number; readonly exitCode: number };
+  /** Steps of the next call. */
+  readonly count: number;
+  /** Whether rank 0 finds it time to save. */
+  readonly save: boolean;
+}
 
 /** Seconds between two step records in metrics.jsonl: an epoch may take hours. */
 const recordEvery = 10;
@@ -52,6 +66,8 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   readonly #monitor: GpuMonitor;
   #calling = false;
   #restore: (() => Promise<void>) | undefined;
+  readonly #ranks: Ranks | undefined;
+  #agreement: Agreement | undefined;
   /** The last step event, and when one was last written to metrics.jsonl. */
   #step: StepEvent | undefined;
   #recordedAt = 0;
@@ -63,6 +79,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const { model, corpus, options, resume } = parts;
     this.#parts = parts;
     this.#signal = parts.signal;
+    this.#ranks = parts.ranks;
     this.model = model;
     this.options = options;
     if (corpus.lines && model.metadata.model.resetId !== corpus.lines.breakId) {
@@ -74,7 +91,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#pacer = new Pacer((options.seqLength + 1) * options.batchSize);
     this.#state = newState();
     if (resume) {
-      this.#restore = restorer(model.native, resume.checkpoint, resume.path, options);
+      this.#restore = restorer(model.native, resume.checkpoint, resume.path, options, parts.ranks);
       const training = resume.checkpoint.metadata.training;
       if (training) this.#state = fromResumeState(training, this.batches.stepsPerEpoch, resume.path);
     }
@@ -86,6 +103,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       options.saveEvery,
       this.#state,
       resume !== undefined,
+      parts.ranks,
     );
     this.#reporter = new Reporter(parts, this.split, this.batches, this.#pacer);
     this.#monitor = new GpuMonitor(model.gpuUsage && (() => model.gpuUsage?.() ?? Promise.resolve(null)));
@@ -134,12 +152,15 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const start = this.#reporter.start(this.#state);
     await this.#parts.run?.appendMetrics(start);
     yield start;
+    await this.#agree();
     let reason = this.#endReason();
     while (reason === undefined) {
       yield* this.#trainEpoch();
       const whole = this.#state.batchInEpoch === this.batches.stepsPerEpoch;
-      if (whole && !this.#signal?.aborted) {
+      await this.#agree();
+      if (whole && !this.#aborted) {
         yield* this.#endEpoch();
+        await this.#agree();
         reason = this.#endReason();
       } else {
         reason = this.#interruption();
@@ -158,7 +179,44 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const end = this.#reporter.end(this.#state, reason, this.#monitor.summary());
     await this.#parts.run?.appendMetrics(end);
     yield end;
-    this.#signal?.throwIfAborted();
+    this.#throwIfAborted();
+  }
+
+  /** After an end that was agreed upon: the reason, of this rank's signal or of another's. */
+  #throwIfAborted(): void {
+    const ranks = this.#ranks;
+    if (!ranks) this.#signal?.throwIfAborted();
+    const { aborted } = this.#agreement ?? {};
+    if (!ranks || !aborted) return;
+    if (this.#signal?.aborted) throw ranks.agree(this.#signal.reason);
+    throw ranks.agree(
+      new CudnnLstmError('ERR_INTERRUPTED', `${ranks.name(aborted.rank)} was interrupted.`, aborted.exitCode),
+    );
+  }
+
+  /** Before every decision that depends on a clock or a signal. */
+  async #agree(): Promise<void> {
+    const ranks = this.#ranks;
+    if (!ranks) return;
+    const reason = this.#signal?.reason as Partial<CudnnLstmError> | undefined;
+    const mine = [
+      this.#signal?.aborted ? (reason?.exitCode ?? exitCodes.runtime) : -1,
+      this.#timeIsUp() ? 1 : 0,
+      this.#pacer.count * (this.#keeper.due(this.#state) ? -1 : 1),
+    ];
+    const all = await ranks.gatherNumbers('decision', mine);
+    const rank = all.findIndex(([exitCode]) => exitCode !== -1);
+    const [, , count] = all[0] as [number, number, number];
+    this.#agreement = {
+      interruption: rank >= 0 ? 'aborted' : all.some(([, up]) => up === 1) ? 'max-time' : undefined,
+      ...(rank >= 0 ? { aborted: { rank, exitCode: all[rank]?.[0] as number } } : {}),
+      count: Math.abs(count),
+      save: count < 0,
+    };
+  }
+
+  get #aborted(): boolean {
+    return this.#ranks ? this.#agreement?.interruption === 'aborted' : this.#signal?.aborted === true;
   }
 
   /** Trains to the end of the epoch in progress, or to an interruption. */
@@ -167,7 +225,9 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     if (state.batchInEpoch === 0) this.model.native.resetTrainingState();
     let ahead: Promise<BatchCut> | undefined;
     try {
-      while (state.batchInEpoch < this.batches.stepsPerEpoch && this.#interruption() === undefined) {
+      while (state.batchInEpoch < this.batches.stepsPerEpoch) {
+        await this.#agree();
+        if (this.#interruption() !== undefined) break;
         if (this.#scoreIsDue()) {
           await ahead; // It reads the corpus, as the score does.
           yield* this.#validate(true);
@@ -192,7 +252,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
           if (performance.now() - this.#recordedAt >= recordEvery * 1000) await this.#recordStep();
           yield this.#step;
         }
-        if (this.#keeper.due(this.#state)) yield* await this.#saveLast();
+        if (this.#agreement?.save ?? this.#keeper.due(this.#state)) yield* await this.#saveLast();
       }
     } finally {
       await ahead?.catch(() => {}); // Nothing reads the corpus when this has ended.
@@ -200,11 +260,16 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   }
 
   #cut(step: number): Promise<BatchCut> {
+    return this.batches.cut(this.#state.epoch, step, this.#stepsFrom(step));
+  }
+
+  /** Steps of a call that begins at this one of the epoch. */
+  #stepsFrom(step: number): number {
     const { epoch } = this.#state;
     const every = stepsOf(this.options.validationEvery);
     const done = epoch * this.batches.stepsPerEpoch + step;
-    const most = every === undefined ? this.#pacer.count : Math.min(this.#pacer.count, every - (done % every));
-    return this.batches.cut(epoch, step, most);
+    const count = this.#agreement?.count ?? this.#pacer.count;
+    return every === undefined ? count : Math.min(count, every - (done % every));
   }
 
   async #recordStep(): Promise<void> {
@@ -218,7 +283,8 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   #cutAhead(step: number): Promise<BatchCut> | undefined {
     if (step >= this.batches.stepsPerEpoch) return undefined;
     // Not at once: the call is queued, and starts when this thread is free.
-    const cut = new Promise((resolve) => setImmediate(resolve)).then(() => this.#cut(step));
+    const [epoch, steps] = [this.#state.epoch, this.#stepsFrom(step)];
+    const cut = new Promise((resolve) => setImmediate(resolve)).then(() => this.batches.cut(epoch, step, steps));
     cut.catch(() => {}); // Its failure shows when it is awaited, if it ever is.
     return cut;
   }
@@ -231,13 +297,20 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const { seqLength: steps } = this.options;
     const { target, carryState } = this.batches;
     const { ids, count, batch } = cut;
+    const share = this.#ranks && shareOf(batch, this.#ranks);
     this.#calling = true;
     try {
       return await this.model.native.trainSteps({
-        ids,
         count,
         steps,
-        batch,
+        ...(share
+          ? {
+              ids: columnsOf(ids, batch, share),
+              batch: share.last - share.first,
+              globalBatch: batch,
+              firstSequence: share.first,
+            }
+          : { ids, batch }),
         target,
         carryState,
         learningRates: rates,
@@ -273,7 +346,8 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   #diverged(index: number, loss: number, norm: number, what: string): TrainingError {
     const place = `step ${this.stepsDone + index + 1} (epoch ${this.#state.epoch + 1})`;
     const directory = this.#keeper.resumable ? this.#parts.run?.path : undefined;
-    return divergence(place, loss, norm, what, this.options, directory);
+    const error = divergence(place, loss, norm, what, this.options, directory);
+    return this.#ranks?.agree(error) ?? error; // The losses are the same on all of them.
   }
 
   /**
@@ -378,12 +452,12 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const { native } = this.model;
     this.#calling = true;
     try {
-      const { loss } = await this.#division.score(native, this.#signal);
+      const { loss } = await this.#division.score(native, this.#signal, this.#ranks);
       if (Number.isFinite(loss)) return loss;
       const norm = this.#state.sums.norms / this.#state.batchInEpoch;
       throw this.#diverged(-1, loss, norm, 'the validation loss is not finite');
     } catch (error) {
-      if (this.#signal?.aborted) return undefined;
+      if (this.#ranks ? error === abortedElsewhere : this.#signal?.aborted) return undefined;
       throw error;
     } finally {
       this.#calling = false;
@@ -391,7 +465,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   }
 
   async *#sample(epoch: number): AsyncGenerator<TrainingEvent, void, undefined> {
-    if (this.options.sampleLength === 0 || this.#signal?.aborted) return;
+    if (this.options.sampleLength === 0 || this.#signal?.aborted || this.#ranks?.first === false) return;
     const { native, vocabulary } = this.model;
     const { ids } = this.#parts.corpus;
     try {
@@ -433,14 +507,20 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   }
 
   #interruption(): EndReason | undefined {
-    if (this.#signal?.aborted) return 'aborted';
-    const { maxTime, patience } = this.options;
+    if (this.#aborted) return 'aborted';
+    const { patience } = this.options;
     if (patience > 0 && this.#state.scoresSinceBest >= patience) return 'early-stopping';
-    return maxTime !== undefined && performance.now() - this.#began >= maxTime * 1000 ? 'max-time' : undefined;
+    if (this.#ranks) return this.#agreement?.interruption;
+    return this.#timeIsUp() ? 'max-time' : undefined;
+  }
+
+  #timeIsUp(): boolean {
+    const { maxTime } = this.options;
+    return maxTime !== undefined && performance.now() - this.#began >= maxTime * 1000;
   }
 
   #endReason(): EndReason | undefined {
-    if (this.#signal?.aborted) return 'aborted';
+    if (this.#aborted) return 'aborted';
     return this.#state.epoch >= this.options.epochs ? 'finished' : this.#interruption();
   }
 

@@ -9,7 +9,9 @@ import { Breather } from '../breather';
 import type { IdSource } from '../corpus/ids';
 import type { NativeEvaluateCall } from '../device/native';
 import type { QueuedModel } from '../device/queue';
+import type { Ranks } from '../ranks/ranks';
 import type { TrainingOptions } from './options';
+import { shareOf } from './shares';
 import { divide, type SizeOptions, type Split, tooShort } from './sizes';
 
 /**
@@ -31,8 +33,46 @@ export interface ValidationScore {
   readonly characters: number;
 }
 
+/** A rank's place, which says what its share is. One process has it all: rank 0 of 1. */
+export type Place = Pick<Ranks, 'rank' | 'size'>;
+
+/** The nats of a rank's share, and the characters of all shares. */
+export interface PartialScore {
+  readonly nats: number;
+  readonly characters: number;
+}
+
+/** What ranks throw that score together, when one of them was aborted. */
+export const abortedElsewhere = new Error('a rank was aborted');
+
 /**
- * Scores the tail.
+ * Scores by all ranks, where there are several, each its share.
+ *
+ * @throws The signal's reason when it is aborted; with `ranks`, {@link abortedElsewhere} on all of them.
+ */
+export async function scoreTogether(
+  native: Pick<QueuedModel, 'evaluationSequence'>,
+  signal: AbortSignal | undefined,
+  ranks: Ranks | undefined,
+  scoreShare: (place: Place) => Promise<PartialScore>,
+): Promise<ValidationScore> {
+  const share = () => native.evaluationSequence(() => scoreShare(ranks ?? { rank: 0, size: 1 }));
+  if (!ranks) {
+    const { nats, characters } = await share();
+    return { loss: nats / characters, characters };
+  }
+  const mine = await share().catch((error: unknown) => {
+    if (!signal?.aborted) throw error;
+    return undefined;
+  });
+  const all = await ranks.gatherNumbers('validation', mine ? [mine.nats, mine.characters] : [0, 0]);
+  if (!mine || all.some(([, characters]) => characters === 0)) throw abortedElsewhere;
+  const nats = all.reduce((sum, [part]) => sum + (part as number), 0); // In the order of the ranks.
+  return { loss: nats / mine.characters, characters: mine.characters };
+}
+
+/**
+ * Scores a share of the tail.
  *
  * Target every: the tail is cut into S contiguous streams whose lengths differ by at most one, S = min(64, ⌊V / 4T⌋) and at least
  * 1. Each starts from zero state T characters before its first one (the first stream in the end of the training text); these are
@@ -41,61 +81,79 @@ export interface ValidationScore {
  * Target last: each character counted is predicted from the T before it, from zero state; all V of them up to 4,096, above that
  * every ⌈V / 4,096⌉th.
  *
- * It uses the model's evaluation state, not the training state, and keeps it to itself: other scoring of the same model waits.
+ * It uses the model's evaluation state, not the training state: see {@link scoreTogether}.
  *
  * @throws The signal's reason when it is aborted.
  */
-export async function scoreValidation(
+export function scoreValidation(
   native: Evaluator,
   ids: IdSource,
   split: Split,
   options: Pick<TrainingOptions, 'target' | 'seqLength'>,
+  place: Place,
   signal?: AbortSignal,
-): Promise<ValidationScore> {
+): Promise<PartialScore> {
   const score = options.target === 'every' ? scoreStreams : scoreWindows;
-  return native.evaluationSequence(() => score(native, ids, split, options.seqLength, signal));
+  return score(native, ids, split, options.seqLength, place, signal);
 }
 
-async function scoreStreams(native: Evaluator, ids: IdSource, split: Split, T: number, signal?: AbortSignal) {
+async function scoreStreams(
+  native: Evaluator,
+  ids: IdSource,
+  split: Split,
+  T: number,
+  place: Place,
+  signal?: AbortSignal,
+): Promise<PartialScore> {
   const V = split.validation;
   const S = Math.max(1, Math.min(64, Math.floor(V / (4 * T))));
   const starts = Array.from({ length: S + 1 }, (_, s) => split.training + Math.floor((s * V) / S));
   const longest = Math.ceil(V / S);
+  const share = shareOf(S, place);
+  const width = share.last - share.first;
+  if (width === 0) return { nats: 0, characters: V };
   const breather = new Breather();
   let nats = 0;
   native.resetEvaluationState();
   // Step p of a stream predicts its character p - T from the one before it; the T characters before p = T are the warm-up.
   for (let from = -T; from < longest; from += T) {
     const steps = Math.min(T, longest - from);
-    const batch = new Int32Array((steps + 1) * S);
-    for (let s = 0; s < S; s++) {
+    const batch = new Int32Array((steps + 1) * width);
+    for (let s = share.first; s < share.last; s++) {
       const first = (starts[s] as number) + from - 1;
       // The character before the warm-up may lie before the text, and the shorter streams end a step early: id 0, not counted.
       const low = Math.max(0, first);
       const row = ids.read(low, Math.min(first + steps + 1, starts[s + 1] as number) - low);
-      for (let i = 0; i < row.length; i++) batch[(low - first + i) * S + s] = row[i] as number;
+      for (let i = 0; i < row.length; i++) batch[(low - first + i) * width + s - share.first] = row[i] as number;
       if (breather.due()) await breather.rest();
     }
     const losses = await evaluate(
       native,
-      { ids: batch, steps, batch: S, target: 'every', carryState: true, dropout: false },
+      { ids: batch, steps, batch: width, target: 'every', carryState: true, dropout: false },
       signal,
     );
     if (from < 0) continue;
-    for (let s = 0; s < S; s++) {
+    for (let s = share.first; s < share.last; s++) {
       const counted = Math.min(steps, (starts[s + 1] as number) - (starts[s] as number) - from);
-      for (let t = 0; t < counted; t++) nats += losses[t * S + s] as number;
+      for (let t = 0; t < counted; t++) nats += losses[t * width + s - share.first] as number;
     }
   }
-  return { loss: nats / V, characters: V };
+  return { nats, characters: V };
 }
 
-async function scoreWindows(native: Evaluator, ids: IdSource, split: Split, T: number, signal?: AbortSignal) {
+async function scoreWindows(
+  native: Evaluator,
+  ids: IdSource,
+  split: Split,
+  T: number,
+  { rank, size }: Place,
+  signal?: AbortSignal,
+): Promise<PartialScore> {
   const stride = Math.ceil(split.validation / 4096);
   const total = Math.ceil(split.validation / stride);
   const breather = new Breather();
   let nats = 0;
-  for (let from = 0; from < total; from += 64) {
+  for (let from = 64 * rank; from < total; from += 64 * size) {
     const batch = Math.min(64, total - from);
     const matrix = new Int32Array((T + 1) * batch);
     for (let b = 0; b < batch; b++) {
@@ -110,7 +168,7 @@ async function scoreWindows(native: Evaluator, ids: IdSource, split: Split, T: n
     );
     for (let b = 0; b < batch; b++) nats += losses[b] as number;
   }
-  return { loss: nats / total, characters: total };
+  return { nats, characters: total };
 }
 
 export async function evaluate(

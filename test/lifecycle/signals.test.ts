@@ -58,6 +58,7 @@ async function resume(): Promise<number> {
 it.each([
   ['SIGHUP', 129],
   ['SIGINT', 130],
+  ['SIGUSR2', 140],
   ['SIGTERM', 143],
 ] as const)('saves on %s, and ends with %i', async (name, exitCode) => {
   const ended = await node('train.js', [...endless(), '--json'], { onStart: signalInTraining(name) });

@@ -321,6 +321,7 @@ const entries: Record<string, Entry> = {
     options: device,
   },
   chooseThreads: { good: () => [1, {}], call: library.chooseThreads, options: ['CUDNN_LSTM_THREADS'] },
+  joinRanks: { good: () => [{ distributed: 'auto' }, {}], call: library.joinRanks, options: ['CUDNN_LSTM_TIMEOUT'] },
   inspectMachine: { good: () => [{ device: 'cpu' }], call: library.inspectMachine, options: device },
   'LanguageModel.create': {
     good: () => [tinyShape, model.vocabulary, { device: 'cpu', threads: 1 }],

@@ -7,7 +7,7 @@ import { packageRoot } from '../../lib/device/native';
 const libLevels = [
   ['errors.ts', 'nearest.ts', 'cache.ts', 'breather.ts', 'files.ts', 'harmless.ts', 'arguments.ts'],
   ['device', 'version.ts', 'html.ts'],
-  ['corpus', 'checkpoint'],
+  ['corpus', 'checkpoint', 'ranks'],
   ['sampling', 'scoring'],
   ['model.ts', 'model-options.ts'],
   ['training', 'import', 'export'],

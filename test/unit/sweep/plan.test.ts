@@ -2,7 +2,6 @@
 import fc from 'fast-check';
 import { DataError } from '../../../lib/errors';
 import { planSweep } from '../../../lib/sweep/plan';
-import { rankOf } from '../../../lib/sweep/run';
 
 const plan = (content: unknown) => planSweep('a.json', content);
 
@@ -93,12 +92,4 @@ test.each([
 ])('%s is refused', (_, content, message) => {
   expect(() => plan(content)).toThrow(DataError);
   expect(() => plan(content)).toThrow(message);
-});
-
-test('launchers say a place among several; one process has none', () => {
-  expect(rankOf({ OMPI_COMM_WORLD_RANK: '1', OMPI_COMM_WORLD_SIZE: '4' })).toEqual({ index: 1, count: 4 });
-  expect(rankOf({ SLURM_PROCID: '0', SLURM_NTASKS: '2' })).toEqual({ index: 0, count: 2 });
-  expect(rankOf({ SLURM_PROCID: '0', SLURM_NTASKS: '1' })).toBeUndefined();
-  expect(rankOf({ RANK: '5', WORLD_SIZE: '2' })).toBeUndefined();
-  expect(rankOf({})).toBeUndefined();
 });

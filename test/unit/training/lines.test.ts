@@ -180,11 +180,15 @@ describe('the held-out lines', () => {
     const index = await indexOf(names.join('.'));
     const divided = divideLines(index, 0.3);
     const native = new Recorder();
-    const { loss, characters } = await scoreHeldOutLines(native as never, index, divided, T);
+    const { nats, characters } = await scoreHeldOutLines(native as never, index, divided, T, { rank: 0, size: 1 });
     const held = [...divided.validation].map((line) => names[line] as string);
     const expected = held.flatMap(idsOf).reduce((sum, id) => sum + id, 0);
     expect(characters).toBe(divided.split.validation);
-    expect(loss * characters).toBeCloseTo(expected, 3);
+    expect(nats).toBeCloseTo(expected, 3);
+    let shared = 0;
+    for (let rank = 0; rank < 3; rank++)
+      shared += (await scoreHeldOutLines(new Recorder() as never, index, divided, T, { rank, size: 3 })).nats;
+    expect(shared).toBeCloseTo(expected, 3);
     expect(native.calls[0]?.batch).toBeLessThanOrEqual(Math.max(1, Math.floor(characters / (4 * T))));
     // Each stream begins with a line.
     expect([...(native.calls[0] as NativeEvaluateCall).ids.subarray(0, native.calls[0]?.batch)]).toEqual(

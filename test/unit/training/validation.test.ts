@@ -1,6 +1,13 @@
+import type { IdSource } from '../../../lib/corpus/ids';
 import type { NativeEvaluateCall } from '../../../lib/device/native';
 import { queued } from '../../../lib/device/queue';
-import { scoreValidation, splitCorpus } from '../../../lib/training/validation';
+import type { Split } from '../../../lib/training/sizes';
+import {
+  type Evaluator,
+  scoreValidation as scoreShare,
+  scoreTogether,
+  splitCorpus,
+} from '../../../lib/training/validation';
 import { arrayIds } from '../../fixtures/array-ids';
 import { FakeNativeModel } from '../../fixtures/fake-native-model';
 
@@ -27,6 +34,15 @@ class Recorder {
     return Float32Array.from(ids.subarray(batch));
   }
 }
+
+/** As one process does. */
+const scoreValidation = (
+  native: Evaluator,
+  ids: IdSource,
+  split: Split,
+  options: Parameters<typeof scoreShare>[3],
+  signal?: AbortSignal,
+) => scoreTogether(native, signal, undefined, (place) => scoreShare(native, ids, split, options, place, signal));
 
 const text = Array.from({ length: 250 }, (_, i) => i % 200);
 const tailMean = (from: number) => text.slice(from).reduce((a, b) => a + b, 0) / (text.length - from);
@@ -57,6 +73,26 @@ describe('scoreValidation', () => {
     expect(native.calls[0]?.steps).toBe(seqLength); // The warm-up, which is not counted.
     expect(native.calls.every((call) => call.carryState && !call.dropout)).toBe(true);
   });
+
+  it.each([
+    ['every', 1, 2],
+    ['every', 2, 3],
+    ['every', 2, 20],
+    ['last', 5, 2],
+    ['last', 20, 3],
+  ] as const)(
+    'is shared by ranks without gap or overlap, target %s, T = %i, %i ranks',
+    async (target, seqLength, size) => {
+      const split = { training: 50, validation: 200 };
+      let nats = 0;
+      for (let rank = 0; rank < size; rank++) {
+        const part = await scoreShare(new Recorder(), arrayIds(text), split, { target, seqLength }, { rank, size });
+        expect(part.characters).toBe(200);
+        nats += part.nats;
+      }
+      expect(nats / 200).toBeCloseTo(tailMean(50), 5);
+    },
+  );
 
   it('works where the training text is as short as the warm-up', async () => {
     const split = { training: 5, validation: 245 };

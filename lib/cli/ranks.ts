@@ -1,0 +1,57 @@
+/** A command's work by all ranks of the job that a launcher has started it in. */
+import { setTimeout } from 'node:timers/promises';
+import { CudnnLstmError, exitCodes } from '../errors';
+import { type JoinOptions, joinRanks, launchToJoin } from '../ranks/join';
+import type { Ranks } from '../ranks/ranks';
+import { type CommandIo, exitCodeOf, reportError } from './command';
+
+/** Milliseconds that rank 0 has to say what all of them find, before another rank says it. */
+const patience = 1500;
+
+/** Where ranks other than the first write: nowhere. */
+const nowhere = { write: () => true, on: () => nowhere, off: () => nowhere } as unknown as NodeJS.WritableStream;
+
+/**
+ * Does the work, together with the other ranks where there are any. Rank 0 alone prints, and ends with the exit code that the launcher
+ * gives on; the others end with 0 unless something went wrong on one of them alone, which ends all at once.
+ */
+export async function amongRanks(
+  options: JoinOptions,
+  io: CommandIo,
+  work: (io: CommandIo, ranks: Ranks | undefined) => Promise<number>,
+): Promise<number> {
+  const launch = launchToJoin(options, process.env);
+  if (!launch) return work(io, undefined);
+  let ranks: Ranks | undefined;
+  try {
+    ranks = await joinRanks(options);
+  } catch (error) {
+    // The launcher ends the others as soon as one has failed.
+    if (launch.rank > 0) await setTimeout(patience);
+    throw error;
+  }
+  if (!ranks) return work(io, undefined);
+  const others = { stdout: nowhere, stderr: nowhere };
+  try {
+    const code = await work(ranks.first ? io : others, ranks);
+    await ranks.leave();
+    return ranks.first ? code : exitCodes.ok;
+  } catch (error) {
+    if (ranks.agreedOn(error)) {
+      await ranks.leave();
+      if (ranks.first) throw error;
+      return exitCodes.ok;
+    }
+    reportError(named(error, ranks), io.stderr);
+    ranks.abort(exitCodeOf(error));
+    throw error;
+  }
+}
+
+/** An error that says on which rank it happened. */
+function named(error: unknown, ranks: Ranks): unknown {
+  if (!(error instanceof Error)) return error;
+  const code = exitCodeOf(error);
+  const { code: name = 'ERR_UNEXPECTED' } = error as { code?: string };
+  return new CudnnLstmError(name, `${ranks.name()}: ${error.message.split('\n')[0]}`, code, { cause: error });
+}

@@ -1,0 +1,97 @@
+/** Joining the ranks that a launcher has started. */
+import { fieldsOf, optionsOf, pathOf, show } from '../arguments';
+import { fromNative, loadNative } from '../device/native';
+import { DeviceError, UsageError } from '../errors';
+import { type Launch, launcherVariables, launchOf } from './launcher';
+import { Ranks } from './ranks';
+
+/** How ranks are found. */
+export interface JoinOptions {
+  /**
+   * `auto`: where a launcher says that it has started several processes. `mpi`: it must have. `off`: each process trains by itself.
+   * Default: the environment's CUDNN_LSTM_DISTRIBUTED, else `auto`.
+   */
+  distributed?: 'auto' | 'mpi' | 'off' | undefined;
+  /** The addon's binary; see {@link DeviceRequest.nativeBinding}. */
+  nativeBinding?: string | undefined;
+}
+
+export const distributedChoices = ['auto', 'mpi', 'off'] as const;
+
+const ownVariables = ['CUDNN_LSTM_DISTRIBUTED', 'CUDNN_LSTM_MPI_LIBRARY', 'CUDNN_LSTM_TIMEOUT'] as const;
+
+/** Seconds that a call between ranks may wait for the others. */
+const defaultTimeout = 300;
+const longestTimeout = 1_000_000;
+
+/**
+ * The launch that is to be joined; undefined where this process trains by itself.
+ *
+ * @throws UsageError if ranks are asked for and no launcher has started any.
+ */
+export function launchToJoin(o: JoinOptions, env: NodeJS.ProcessEnv): Launch | undefined {
+  const asked = o.distributed ?? env.CUDNN_LSTM_DISTRIBUTED;
+  const mode = asked || 'auto';
+  if (!(distributedChoices as readonly string[]).includes(mode)) {
+    const what = o.distributed === undefined ? 'CUDNN_LSTM_DISTRIBUTED' : 'distributed';
+    throw new UsageError(`${what} must be auto, mpi or off, not ${show(mode)}.`);
+  }
+  if (mode === 'off') return undefined;
+  const launch = launchOf(env);
+  if (mode === 'mpi' && !launch)
+    throw new UsageError('no launcher has started other ranks, which mpi asks for: mpirun -n 2 npx cudnn-lstm train …');
+  return launch;
+}
+
+/**
+ * Joins the other ranks, which can be done once a process; waits until all have come.
+ *
+ * @returns The ranks; undefined if this process is the only one.
+ * @throws DeviceError if there is no MPI library, or it is not that of the launcher.
+ */
+export async function joinRanks(
+  options: JoinOptions = {},
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<Ranks | undefined> {
+  const o = optionsOf<JoinOptions>('options', options, {
+    distributed: (_, value) => value as JoinOptions['distributed'], // See launchToJoin.
+    nativeBinding: pathOf,
+  });
+  const env = fieldsOf<NodeJS.ProcessEnv>('env', environment, [...ownVariables, ...launcherVariables]);
+  const launch = launchToJoin(o, env);
+  if (!launch) return undefined;
+  const { launcher, size } = launch;
+  if (launch.libraries.length === 0)
+    throw new DeviceError(
+      `${launcher} has started ${size} processes, and ranks on CPUs are brought together by MPI: mpirun -n ${size} npx cudnn-lstm train … (--distributed off: each trains by itself).`,
+    );
+  const timeout = timeoutOf(env);
+  const addon = loadNative(o.nativeBinding);
+  const native = await addon
+    .openMpi(env.CUDNN_LSTM_MPI_LIBRARY ? [env.CUDNN_LSTM_MPI_LIBRARY] : launch.libraries, timeout)
+    .catch((error: unknown) => {
+      const known = fromNative(error);
+      throw known instanceof DeviceError
+        ? new DeviceError(
+            `${launcher} has started ${size} processes, and they cannot be brought together: ${known.message} (CUDNN_LSTM_MPI_LIBRARY names MPI's library; --distributed off: each trains by itself).`,
+            { cause: error },
+          )
+        : known;
+    });
+  if (native.size !== size) {
+    throw new DeviceError(
+      `${launcher} has started ${size} processes, and ${native.version} (${native.library}) knows of ${native.size}: start them by that library's own mpirun, or name the launcher's library by CUDNN_LSTM_MPI_LIBRARY.`,
+    );
+  }
+  return Ranks.of(addon, native);
+}
+
+function timeoutOf(env: NodeJS.ProcessEnv): number {
+  const text = env.CUDNN_LSTM_TIMEOUT;
+  if (!text) return defaultTimeout;
+  const seconds = Number(text);
+  if (text.trim() !== '' && seconds >= 0 && seconds <= longestTimeout) return seconds;
+  throw new UsageError(
+    `CUDNN_LSTM_TIMEOUT must be a number of seconds from 0 (for ever) to ${longestTimeout.toLocaleString('en')}, not ${show(text)}.`,
+  );
+}

@@ -1,0 +1,61 @@
+/** What a launcher tells a process that it has started, by the environment. */
+
+/** One process among those that a launcher has started together. */
+export interface Launch {
+  /** E.g. `Open MPI's mpirun`. */
+  readonly launcher: string;
+  /** 0 to size - 1. */
+  readonly rank: number;
+  readonly size: number;
+  /** MPI libraries to try, the likeliest first; none for a launcher that is not one of MPI's. */
+  readonly libraries: readonly string[];
+}
+
+/** The names under which MPI's libraries are installed. */
+const files =
+  process.platform === 'darwin'
+    ? {
+        openMpi: ['libmpi.40.dylib'],
+        mpich: ['libmpi.12.dylib', 'libmpich.12.dylib'],
+        standard: ['libmpi_abi.1.dylib'],
+      }
+    : { openMpi: ['libmpi.so.40'], mpich: ['libmpi.so.12', 'libmpich.so.12'], standard: ['libmpi_abi.so.1'] };
+
+/** Every name, for a machine where nothing says which library is meant. */
+export const mpiLibraries: readonly string[] = [...files.openMpi, ...files.mpich, ...files.standard];
+
+/**
+ * The variables of each launcher, in the order in which they count: mpirun may have been started in a job of Slurm's, and finds that
+ * one's variables there. Those of a job (SLURM_NTASKS) do not count: its script, which is one process, has them too.
+ */
+const launchers = [
+  {
+    launcher: "Open MPI's mpirun",
+    variables: ['OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'],
+    libraries: [...files.openMpi, ...files.standard],
+  },
+  {
+    launcher: "MPICH's or Intel MPI's mpirun",
+    variables: ['PMI_RANK', 'PMI_SIZE'],
+    libraries: [...files.mpich, ...files.standard, ...files.openMpi],
+  },
+  {
+    launcher: "Slurm's srun",
+    variables: ['SLURM_PROCID', 'SLURM_STEP_NUM_TASKS'],
+    libraries: [...files.openMpi, ...files.mpich, ...files.standard],
+  },
+  { launcher: 'torchrun', variables: ['RANK', 'WORLD_SIZE'], libraries: [] },
+] as const;
+
+/** The variables that are read. */
+export const launcherVariables: readonly string[] = launchers.flatMap(({ variables }) => variables);
+
+/** This process's place among several; undefined if it is the only one, or nothing says that there are others. */
+export function launchOf(env: NodeJS.ProcessEnv): Launch | undefined {
+  for (const { launcher, variables, libraries } of launchers) {
+    const [rank, size] = variables.map((name) => (env[name] ? Number(env[name]) : Number.NaN)) as [number, number];
+    if (!Number.isInteger(rank) || !Number.isInteger(size) || rank < 0 || rank >= size) continue;
+    return size > 1 ? { launcher, rank, size, libraries } : undefined;
+  }
+  return undefined;
+}

@@ -1,0 +1,76 @@
+/** Whether all ranks train the same model, on the same text, in the same way. */
+import { createHash } from 'node:crypto';
+import type { NativeModel } from '../device/native';
+import { readSlot } from '../device/pieces';
+import { DataError, TrainingError, UsageError } from '../errors';
+import type { Ranks } from '../ranks/ranks';
+import { flagOf, type OptionName, optionDefinitions, optionNames, showValue, type TrainingOptions } from './options';
+
+/** What must be the same on all ranks. */
+export interface Identity {
+  readonly corpus: { readonly sha256: string; readonly length: number };
+  readonly options: TrainingOptions;
+  /** What computes: other vector units round differently. */
+  readonly instructionSet: string;
+}
+
+/** Options that each rank has for itself. */
+function isOwn(name: OptionName): boolean {
+  return optionDefinitions[name].resume === 'fresh';
+}
+
+/**
+ * @throws UsageError, DataError or TrainingError on all ranks alike if one differs from rank 0; it names both.
+ */
+export async function compareRanks(ranks: Ranks, identity: Identity, native: NativeModel): Promise<void> {
+  const all = await ranks.gatherJson<Identity>('identity', identity);
+  const first = all[0] as Identity;
+  const fail = (error: Error): never => {
+    throw ranks.agree(error);
+  };
+  all.forEach((each, rank) => {
+    const [here, there] = [ranks.name(0), ranks.name(rank)];
+    if (each.corpus.sha256 !== first.corpus.sha256 || each.corpus.length !== first.corpus.length)
+      fail(
+        new DataError(
+          `The ranks have different texts: ${describe(first.corpus)} for ${here}, ${describe(each.corpus)} for ${there}; give all of them the same.`,
+        ),
+      );
+    for (const name of optionNames) {
+      if (isOwn(name) || JSON.stringify(each.options[name]) === JSON.stringify(first.options[name])) continue;
+      const values = [first, each].map(({ options }) => showValue(name, options[name]));
+      fail(
+        new UsageError(
+          `The ranks have different options: ${flagOf(name)} is ${values[0]} for ${here}, ${values[1]} for ${there}; give all of them the same.`,
+        ),
+      );
+    }
+    if (each.instructionSet !== first.instructionSet)
+      fail(
+        new UsageError(
+          `The ranks compute with different instruction sets, which round differently: ${first.instructionSet} for ${here}, ` +
+            `${each.instructionSet} for ${there}; set CUDNN_LSTM_CPU_ISA to one that all have.`,
+        ),
+      );
+  });
+  await compareParameters(ranks, native);
+}
+
+/** @throws TrainingError on all ranks alike if the weights of one differ from those of rank 0. */
+export async function compareParameters(ranks: Ranks, native: NativeModel): Promise<void> {
+  const parameters = await readSlot(native, 'parameters');
+  const digest = createHash('sha256').update(new Uint8Array(parameters.buffer)).digest();
+  const all = (await ranks.gather('parameters', digest)).map((each) => Buffer.from(each).toString('hex').slice(0, 16));
+  const other = all.findIndex((each) => each !== all[0]);
+  if (other < 0) return;
+  throw ranks.agree(
+    new TrainingError(
+      `The weights of the ranks have become different: ${all[0]} for ${ranks.name(0)}, ${all[other]} for ${ranks.name(other)} (the beginning of ` +
+        'their SHA-256), which none of this should come to: a faulty machine or MPI library; the checkpoints before this are as they were.',
+    ),
+  );
+}
+
+function describe({ sha256, length }: Identity['corpus']): string {
+  return `${length.toLocaleString('en')} characters (SHA-256 ${sha256.slice(0, 16)})`;
+}

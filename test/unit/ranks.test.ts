@@ -1,0 +1,228 @@
+/** What ranks tell one another, by a transport between objects of one process; who started a process; how a batch is divided. */
+import fc from 'fast-check';
+import type { NativeRank } from '../../lib/device/native';
+import { type CudnnLstmError, DataError, UsageError } from '../../lib/errors';
+import { joinRanks, launchToJoin } from '../../lib/ranks/join';
+import { launchOf } from '../../lib/ranks/launcher';
+import { Ranks, type RankTransport } from '../../lib/ranks/ranks';
+import { checkShares, columnsOf, joinStates, shareOf, stateOf } from '../../lib/training/shares';
+
+/** Ranks in one process: a call is answered when all have made it. */
+async function ranksOf(size: number): Promise<Ranks[]> {
+  let waiting: { bytes: Uint8Array; resolve: (all: Uint8Array[]) => void }[] = [];
+  const meet = (rank: number, bytes: Uint8Array) =>
+    new Promise<Uint8Array[]>((resolve) => {
+      waiting[rank] = { bytes, resolve };
+      if (waiting.filter(Boolean).length < size) return;
+      const met = waiting;
+      waiting = [];
+      for (const each of met) each.resolve(met.map((other) => other.bytes));
+    });
+  const transport = (rank: number): RankTransport => ({
+    gather: async (bytes) => {
+      const all = await meet(rank, bytes);
+      expect(new Set(all.map((each) => each.length)).size).toBe(1);
+      return Uint8Array.from(all.flatMap((each) => [...each]));
+    },
+    broadcast: async (bytes) => (await meet(rank, bytes))[0]?.slice() as Uint8Array,
+    measureSum: async (count, rounds) => new Float64Array(rounds).fill(count),
+    leave: async () => {},
+    abort: () => {},
+  });
+  const native = { library: 'lib', abi: 'ABI', version: 'Test 1', size, localSize: size };
+  return Promise.all(
+    Array.from({ length: size }, (_, rank) =>
+      Ranks.of(transport(rank), { ...native, rank, localRank: rank } satisfies NativeRank),
+    ),
+  );
+}
+
+const settled = async <T>(all: Promise<T>[]) =>
+  (await Promise.allSettled(all)).map((each) => (each.status === 'fulfilled' ? each.value : each.reason));
+
+test('bytes of any length arrive in the order of the ranks', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.uint8Array({ maxLength: 200 }), { minLength: 2, maxLength: 5 }), async (sent) => {
+      const ranks = await ranksOf(sent.length);
+      const received = await Promise.all(ranks.map((each, r) => each.gather('any', sent[r] as Uint8Array)));
+      for (const all of received) expect(all.map((each) => [...each])).toEqual(sent.map((each) => [...each]));
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test('numbers keep their bits, and as many as fit a header or not', async () => {
+  const ranks = await ranksOf(2);
+  for (const numbers of [[], [Math.PI], [Number.NaN, -0, 2 ** -1074], Array.from({ length: 100 }, (_, i) => i / 3)]) {
+    const received = await Promise.all(ranks.map((each) => each.gatherNumbers('numbers', numbers)));
+    for (const all of received) expect(all).toEqual([numbers, numbers]);
+  }
+});
+
+test('ranks that have lost step with one another fail, and say where each is', async () => {
+  const [first, second] = (await ranksOf(2)) as [Ranks, Ranks];
+  const results = await settled<unknown>([
+    first.gather('state', Buffer.alloc(3)),
+    second.gatherNumbers('decision', [1]),
+  ]);
+  expect(results.map(({ message }) => message)).toEqual([
+    expect.stringMatching(/this one is at 'state', and rank 1 of 2 on \S+ at 'decision'/),
+    expect.stringMatching(/this one is at 'decision', and rank 0 of 2 on \S+ at 'state'/),
+  ]);
+});
+
+test('a job that fails on one rank fails on all, with its class there and its exit code everywhere', async () => {
+  const ranks = await ranksOf(3);
+  const fail = (on: readonly number[]) =>
+    settled(
+      ranks.map((each) =>
+        each.together('job', () => {
+          if (on.includes(each.rank)) throw new DataError('no such text');
+          return each.rank;
+        }),
+      ),
+    );
+  expect(await fail([])).toEqual([0, 1, 2]);
+  for (const on of [[1], [2], [1, 2]]) {
+    const errors = (await fail(on)) as CudnnLstmError[];
+    for (const [r, error] of errors.entries()) {
+      expect([error.message, error.exitCode]).toEqual([
+        expect.stringMatching(`^rank ${on[0]} of 3 on \\S+: no such text$`),
+        3,
+      ]);
+      expect(ranks[r]?.agreedOn(error)).toBe(true);
+    }
+  }
+  const everywhere = (await fail([0, 1, 2])) as CudnnLstmError[];
+  for (const error of everywhere) expect([error.message, error instanceof DataError]).toEqual(['no such text', true]);
+  expect(ranks[0]?.agreedOn(new Error('another'))).toBe(false);
+});
+
+test("rank 0's job is done once, and all get what it gives, or throw what it throws", async () => {
+  const ranks = await ranksOf(3);
+  let done = 0;
+  const value = { text: 'π', numbers: Float32Array.of(1, 2.5), none: undefined };
+  const results = await Promise.all(
+    ranks.map((each) =>
+      each.share('job', () => {
+        done++;
+        return value;
+      }),
+    ),
+  );
+  expect(done).toBe(1);
+  expect(results).toEqual([value, value, value]);
+  const failed = await settled(
+    ranks.map((each) =>
+      each.share('job', () => {
+        throw new UsageError('impossible');
+      }),
+    ),
+  );
+  for (const error of failed) expect((error as CudnnLstmError).exitCode).toBe(2);
+});
+
+test('the shares of a batch are whole blocks of 16 that cover it, in order', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 500 }), fc.integer({ min: 1, max: 20 }), (batch, size) => {
+      let at = 0;
+      for (let rank = 0; rank < size; rank++) {
+        const { first, last } = shareOf(batch, { rank, size });
+        expect(first).toBe(at);
+        expect(last).toBeGreaterThanOrEqual(first);
+        if (first < batch) expect(first % 16).toBe(0);
+        at = last;
+      }
+      expect(at).toBe(batch);
+      const widths = Array.from({ length: size }, (_, rank) => {
+        const { first, last } = shareOf(batch, { rank, size });
+        return Math.ceil((last - first) / 16);
+      });
+      expect(Math.max(...widths) - Math.min(...widths)).toBeLessThanOrEqual(1);
+      // None is without a share exactly where the check lets it pass.
+      const check = () => checkShares(batch, size);
+      if (Math.min(...widths) > 0) check();
+      else expect(check).toThrow(UsageError);
+    }),
+  );
+});
+
+test('the batch that an error names gives every rank a share', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 64 }), fc.integer({ min: 5, max: 20 }), (batch, size) => {
+      let message = '';
+      try {
+        checkShares(batch, size);
+      } catch (error) {
+        message = (error as Error).message;
+      }
+      const needed = Number(/--batch-size (\d+) or more/.exec(message)?.[1]);
+      checkShares(needed, size);
+      expect(() => checkShares(needed - 1, size)).toThrow(UsageError);
+    }),
+  );
+});
+
+test('columns and states are cut and joined without loss', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 70 }),
+      fc.integer({ min: 1, max: 4 }),
+      fc.integer({ min: 1, max: 3 }),
+      (batch, size, hidden) => {
+        const state = Float32Array.from({ length: 6 * batch * hidden }, (_, i) => i);
+        const shares = Array.from({ length: size }, (_, rank) => shareOf(batch, { rank, size }));
+        const parts = shares.map((share) => stateOf(state, batch, hidden, share));
+        expect(joinStates(parts, batch, hidden)).toEqual(state);
+        const ids = Int32Array.from({ length: 3 * batch }, (_, i) => i);
+        const columns = shares.map((share) => columnsOf(ids, batch, share));
+        const rows = [0, 1, 2].flatMap((row) =>
+          columns.flatMap((part) => [...part.subarray((row * part.length) / 3, ((row + 1) * part.length) / 3)]),
+        );
+        expect(rows).toEqual([...ids]);
+      },
+    ),
+  );
+});
+
+test('launchers say a place among several; one process has none, nor has a job script of Slurm’s', () => {
+  const place = (env: NodeJS.ProcessEnv) => {
+    const launch = launchOf(env);
+    return launch && [launch.launcher, launch.rank, launch.size];
+  };
+  expect(place({ OMPI_COMM_WORLD_RANK: '1', OMPI_COMM_WORLD_SIZE: '4' })).toEqual(["Open MPI's mpirun", 1, 4]);
+  expect(place({ PMI_RANK: '0', PMI_SIZE: '2' })).toEqual(["MPICH's or Intel MPI's mpirun", 0, 2]);
+  const slurm = { SLURM_PROCID: '0', SLURM_NTASKS: '2' };
+  expect(place({ ...slurm, SLURM_STEP_NUM_TASKS: '2' })).toEqual(["Slurm's srun", 0, 2]);
+  expect(place(slurm)).toBeUndefined();
+  // mpirun in a job of Slurm's.
+  expect(place({ ...slurm, SLURM_STEP_NUM_TASKS: '1', PMI_RANK: '1', PMI_SIZE: '2' })?.slice(1)).toEqual([1, 2]);
+  expect(place({ RANK: '3', WORLD_SIZE: '4' })).toEqual(['torchrun', 3, 4]);
+  for (const env of [
+    { RANK: '5', WORLD_SIZE: '2' },
+    { RANK: '-1', WORLD_SIZE: '2' },
+    { RANK: '', WORLD_SIZE: '2' },
+    {},
+  ])
+    expect(launchOf(env)).toBeUndefined();
+  expect(launchOf({ PMI_RANK: '0', PMI_SIZE: '1' })).toBeUndefined();
+});
+
+test('ranks that cannot be joined are one line each', async () => {
+  const two = { PMI_RANK: '0', PMI_SIZE: '2' };
+  expect(launchToJoin({}, { ...two, CUDNN_LSTM_DISTRIBUTED: 'off' })).toBeUndefined();
+  expect(launchToJoin({ distributed: 'off' }, two)).toBeUndefined();
+  expect(() => launchToJoin({}, { ...two, CUDNN_LSTM_DISTRIBUTED: 'yes' })).toThrow(/CUDNN_LSTM_DISTRIBUTED must be/);
+  expect(() => launchToJoin({ distributed: 'mpi' }, {})).toThrow(/mpirun -n 2 npx cudnn-lstm train/);
+  expect(await joinRanks({}, {})).toBeUndefined();
+  await expect(joinRanks({}, { RANK: '0', WORLD_SIZE: '4' })).rejects.toThrow(
+    /torchrun has started 4 processes.*mpirun -n 4/,
+  );
+  for (const timeout of ['-1', 'x', '1e9'])
+    await expect(joinRanks({}, { ...two, CUDNN_LSTM_TIMEOUT: timeout })).rejects.toThrow(/CUDNN_LSTM_TIMEOUT must be/);
+  const library = '/nowhere/libmpi.so';
+  await expect(joinRanks({}, { ...two, CUDNN_LSTM_MPI_LIBRARY: library })).rejects.toThrow(
+    /has started 2 processes, and they cannot be brought together: \/nowhere\/libmpi\.so: .*CUDNN_LSTM_MPI_LIBRARY/,
+  );
+  await expect(joinRanks({}, { ...two, CUDNN_LSTM_MPI_LIBRARY: 'libc.so.6' })).rejects.toThrow(/it is no MPI library/);
+});
