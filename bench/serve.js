@@ -1,12 +1,18 @@
 #!/usr/bin/env node
 /**
- * A server under load, over loopback: clients that ask again and again for a while, half of them streaming. Characters a second
- * beside one native call that draws as many texts at once, the time to the first piece of a short request while others
- * write, errors, and the memory at the beginning and at the end.
+ * A server under load, over loopback: clients that ask again and again for a while, half of them streaming.
  *
- *   node bench/serve.js [--clients 64] [--seconds 60] [--hidden 256] [--length 200]
+ *   node bench/serve.js [--clients 64] [--seconds 60] [--hidden 256] [--length 200] [--writers 16]
+ *
+ * It prints, each by itself:
+ *   trace   a hundred requests of every kind, alone and at once: the same texts, in how many calls
+ *   first   milliseconds to the first piece of a short request while `writers` others write
+ *   gone    milliseconds from a client's leaving, in each phase of its work, to the first piece of the next one's text
+ *   load    requests, errors and characters a second, beside what `sample --count CLIENTS` draws with the whole machine to itself
+ *   memory  resident, of JavaScript's objects and beside them, ten times in the run, and whether the last third has more than the second
  */
 const { spawn } = require('node:child_process');
+const { createHash } = require('node:crypto');
 const { mkdtempSync, readFileSync, rmSync } = require('node:fs');
 const { Agent, request } = require('node:http');
 const { tmpdir } = require('node:os');
@@ -52,13 +58,74 @@ function ask(port, body) {
   });
 }
 
-function charactersOf(text, streamed) {
-  if (!streamed) return [...JSON.parse(text).choices[0].text].length;
-  const events = text.split('\n\n').filter((event) => event.startsWith('data: {'));
-  return events.reduce((sum, event) => sum + [...(JSON.parse(event.slice(6)).choices[0]?.text ?? '')].length, 0);
+function textOf(answer, streamed) {
+  if (!streamed) return JSON.parse(answer).choices[0].text;
+  const events = answer.split('\n\n').filter((event) => event.startsWith('data: {'));
+  return events.map((event) => JSON.parse(event.slice(6)).choices[0]?.text ?? '').join('');
 }
 
-const rss = (pid) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) / 1024;
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const mean = (values) => values.reduce((sum, each) => sum + each, 0) / values.length;
+const times = (list) =>
+  `median ${quantile(list, 0.5).toFixed(1)} ms, 95 % ${quantile(list, 0.95).toFixed(1)} ms, longest ${quantile(list, 1).toFixed(1)} ms`;
+
+/** Begins a request that is not read; gives what ends it. */
+function begin(port, body) {
+  const sent = request({
+    port,
+    path: '/v1/completions',
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+  });
+  sent.on('response', (response) => response.resume());
+  sent.on('error', () => {});
+  sent.end(JSON.stringify(body));
+  return () => sent.destroy();
+}
+
+/** A figure of /metrics. */
+async function metrics(port) {
+  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  return (name) => Number(new RegExp(`^cudnn_lstm_${name} (\\S+)$`, 'm').exec(text)?.[1]);
+}
+
+/** MB: resident, of objects, beside them. */
+async function measure(port, pid) {
+  const of = await metrics(port);
+  const resident = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) / 1024;
+  return [resident, of('heap_bytes') / 2 ** 20, of('external_bytes') / 2 ** 20];
+}
+
+/** The same requests one after another, then at once, half of them as streams: the texts must be the same. */
+async function trace(port) {
+  const bodies = Array.from({ length: 100 }, (_, i) => ({
+    prompt: 'abcdefgh'.repeat(i % 5 === 0 ? 40 : 1) + String.fromCharCode(97 + (i % 26)),
+    max_tokens: 5 + 3 * i,
+    seed: i,
+    stream: i % 2 === 0,
+    ...[{}, { temperature: 0.5 }, { top_k: 5 }, { top_p: 0.8 }, { repetition_penalty: 1.5 }, { stop: 'q' }][i % 6],
+  }));
+  const run = async (together) => {
+    const before = await metrics(port);
+    const texts = [];
+    const one = async (body, i) => {
+      texts[i] = textOf((await ask(port, body)).text, body.stream);
+    };
+    if (together) await Promise.all(bodies.map(one));
+    else for (const [i, body] of bodies.entries()) await one(body, i);
+    const after = await metrics(port);
+    const [drawn, calls] = ['drawn_characters', 'draw_calls'].map((name) => after(name) - before(name));
+    const hash = createHash('sha256').update(JSON.stringify(texts)).digest('hex').slice(0, 16);
+    console.log(
+      `trace   ${together ? 'at once' : 'alone  '}: ${bodies.length} texts, ${drawn} characters in ${calls} calls, SHA-256 of the texts ${hash}`,
+    );
+    return texts;
+  };
+  const [alone, together] = [await run(false), await run(true)];
+  const other = alone.filter((text, i) => text !== together[i]).length;
+  console.log(`trace   ${other === 0 ? 'every text is the same' : `${other} texts differ`}`);
+  if (other > 0) process.exitCode = 1;
+}
 
 async function main() {
   const folder = mkdtempSync(join(tmpdir(), 'bench-serve-'));
@@ -94,35 +161,42 @@ async function main() {
     server.on('exit', () => reject(new Error(said)));
   });
   try {
+    await trace(port);
+
     // The time to the first piece of a short request, while others write.
-    const writing = { prompt: 'abc', max_tokens: 100_000, stream: true };
-    const controllers = Array.from({ length: writers }, (_, seed) => {
-      const body = JSON.stringify({ ...writing, seed });
-      const sent = request({
-        port,
-        path: '/v1/completions',
-        method: 'POST',
-        headers: { 'Content-Type': 'application/json' },
-      });
-      sent.on('response', (response) => response.resume());
-      sent.on('error', () => {});
-      sent.end(body);
-      return sent;
-    });
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const leaving = Array.from({ length: writers }, (_, seed) =>
+      begin(port, { prompt: 'abc', max_tokens: 100_000, stream: true, seed }),
+    );
+    await pause(1000);
     const firsts = [];
     for (let i = 0; i < 50; i++) {
       firsts.push((await ask(port, { prompt: 'a short one', max_tokens: 20, seed: i, stream: true })).first);
     }
-    for (const sent of controllers) sent.destroy();
-    console.log(
-      `first piece of a short request while ${writers} write: median ${quantile(firsts, 0.5).toFixed(1)} ms, 95 % ${quantile(firsts, 0.95).toFixed(1)} ms, longest ${quantile(firsts, 1).toFixed(1)} ms`,
-    );
+    for (const leave of leaving) leave();
+    console.log(`first   ${times(firsts)} while ${writers} write`);
+
+    const long = Array.from({ length: 100_000 }, (_, i) => symbols[(i * i) % 65]).join('');
+    for (const [phase, body] of [
+      ['its prompt is fed', { prompt: long, max_tokens: 10 }],
+      ['its prompt is scored', { prompt: long, max_tokens: 0, echo: true, logprobs: 0 }],
+      ['it writes a stream', { prompt: 'abc', max_tokens: 100_000, stream: true }],
+      ['64 texts are written', { prompt: 'abc', max_tokens: 100_000, n: 64 }],
+    ]) {
+      const ends = [];
+      for (let i = 0; i < 10; i++) {
+        // Another beginning each time: what is known is not fed again.
+        const leave = begin(port, { ...body, prompt: symbols[i] + body.prompt.slice(1), seed: i });
+        await pause(150);
+        leave();
+        ends.push((await ask(port, { prompt: 'z', max_tokens: 1, stream: true, seed: i })).first);
+      }
+      console.log(`gone    ${times(ends)} when a client leaves while ${phase}`);
+    }
 
     let [requests, errors, characters] = [0, 0, 0];
     const memory = [];
     const end = performance.now() + 1000 * seconds;
-    const timer = setInterval(() => memory.push(rss(server.pid)), 1000);
+    const timer = setInterval(() => void measure(port, server.pid).then((point) => memory.push(point)), 200);
     const start = performance.now();
     await Promise.all(
       Array.from({ length: clients }, async (_, client) => {
@@ -136,7 +210,7 @@ async function main() {
           };
           const answer = await ask(port, body).catch((error) => ({ error }));
           requests++;
-          const got = answer.status === 200 ? charactersOf(answer.text, stream) : -1;
+          const got = answer.status === 200 ? [...textOf(answer.text, stream)].length : -1;
           if (got !== length) errors++;
           else characters += got;
         }
@@ -144,17 +218,27 @@ async function main() {
     );
     clearInterval(timer);
     const elapsed = (performance.now() - start) / 1000;
-    const early = memory.slice(3, 8);
+    const rate = characters / elapsed;
     console.log(
-      `${clients} clients, ${elapsed.toFixed(0)} s: ${requests} requests, ${errors} errors, ${(characters / elapsed).toFixed(0)} characters/s`,
+      `load    ${clients} clients, ${elapsed.toFixed(0)} s: ${requests} requests, ${errors} errors, ${rate.toFixed(0)} characters/s`,
     );
     console.log(
-      `one call with ${clients} texts: ${alone.toFixed(0)} characters/s; the server reaches ${(characters / elapsed / alone).toFixed(2)} of it`,
+      `        sample --count ${clients}: ${alone.toFixed(0)} characters/s; the server reaches ${(rate / alone).toFixed(2)} of it`,
     );
-    console.log(
-      `memory: ${(early.reduce((a, b) => a + b, 0) / early.length).toFixed(0)} MB after 5 s, ${memory.at(-1).toFixed(0)} MB at the end`,
-    );
-    process.exitCode = errors === 0 ? 0 : 1;
+    for (const [name, column] of [
+      ['resident', 0],
+      ['objects', 1],
+      ['beside', 2],
+    ]) {
+      const values = memory.map((point) => point[column]);
+      const some = Array.from({ length: 10 }, (_, i) => values[Math.floor(((i + 1) * values.length) / 10) - 1]);
+      const third = (i) => mean(values.slice((i * values.length) / 3, ((i + 1) * values.length) / 3));
+      const change = `${third(2) >= third(1) ? '+' : ''}${(third(2) - third(1)).toFixed(1)}`;
+      console.log(
+        `memory  ${name.padEnd(9)}${some.map((each) => each.toFixed(0)).join(' ')} MB; last third ${change} MB over the second`,
+      );
+    }
+    if (errors > 0) process.exitCode = 1;
   } finally {
     agent.destroy();
     server.kill();

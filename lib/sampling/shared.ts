@@ -5,7 +5,7 @@
  * Shapes: S streams, L layers, H hidden, V vocabulary.
  */
 import type { NativeModel, NativeSamplingOptions } from '../device/native';
-import { stoppedError } from '../device/queue';
+import { type QueuedModel, stoppedError } from '../device/queue';
 import { PrefixCache, prefixKeys } from './prefix-cache';
 
 /** Texts that continue one prompt. */
@@ -47,14 +47,15 @@ export interface SharedSamplerOptions {
 /** One call draws for about this many milliseconds, so that a request that comes in waits for no more. */
 const chunkMilliseconds = 12;
 const maxChunk = 64;
-/** Prompts are fed in pieces of this many ids, in turn with the drawing. */
-const promptPiece = 128;
+/** Prompts are fed in pieces of at most this many ids, in turn with the drawing; of a large model in half, a quarter, ... of it. */
+const longestPiece = 128;
+const shortestPiece = 8;
 /** Ids that a text is drawn ahead of its reader. */
 const mostAhead = 256;
 
 /** Draws the texts of many requests side by side. */
 export class SharedSampler {
-  readonly #native: Pick<NativeModel, 'sample'>;
+  readonly #native: Pick<QueuedModel, 'sample'>;
   readonly #layers: number;
   readonly #hidden: number;
   readonly #mostStreams: number;
@@ -65,10 +66,15 @@ export class SharedSampler {
   #running = false;
   #asked = false;
   #perDraw = chunkMilliseconds;
+  /** Milliseconds an id of a prompt, as last measured. */
+  #perFed = 0;
   #fedIds = 0;
   #drawnIds = 0;
+  #drawCalls = 0;
+  /** The call that runs now, and those it is for: nobody waits for it once all of them have ended. */
+  #call: { streams: readonly Stream[]; controller: AbortController } | undefined;
 
-  constructor(native: Pick<NativeModel, 'sample'>, options: SharedSamplerOptions) {
+  constructor(native: Pick<QueuedModel, 'sample'>, options: SharedSamplerOptions) {
     this.#native = native;
     this.#layers = options.layers;
     this.#hidden = options.hidden;
@@ -94,12 +100,17 @@ export class SharedSampler {
     return this.#drawnIds;
   }
 
+  /** Native calls that drew them; each served one text or several. */
+  get drawCalls(): number {
+    return this.#drawCalls;
+  }
+
   /**
    * Begins the texts of a request, one iterator each. A text is drawn a little ahead of its reader and no further; it ends with
    * its length, with `return()`, or with the signal, whose reason is thrown.
    */
   open(request: SharedRequest): AsyncGenerator<Drawn, void, undefined>[] {
-    const streams = request.sampling.map((sampling) => new Stream(request, sampling, () => this.#start()));
+    const streams = request.sampling.map((sampling) => new Stream(request, sampling, () => this.#wake()));
     const abort = () => {
       for (const stream of streams) stream.fail(request.signal?.reason);
     };
@@ -109,9 +120,36 @@ export class SharedSampler {
     const closed = () => {
       if (--open === 0) request.signal?.removeEventListener('abort', abort);
     };
-    this.#prompts.add(new Prompt(request, streams));
+    this.#prompts.add(new Prompt(request, streams, this.#pieceLength()));
     this.#start();
     return streams.map((stream) => stream.read(closed));
+  }
+
+  /** Something has ended, or is read on. */
+  #wake(): void {
+    if (this.#call?.streams.every((stream) => stream.ended)) this.#call.controller.abort();
+    this.#start();
+  }
+
+  /** Ids that are fed in about the time of a chunk. Always a power of two, so that the pieces of two prompts end at the same places. */
+  #pieceLength(): number {
+    let length = longestPiece;
+    while (length > shortestPiece && length * this.#perFed > chunkMilliseconds) length /= 2;
+    return length;
+  }
+
+  /** A call for the streams, given up as soon as none of them is read any more. */
+  async #sample(
+    streams: readonly Stream[],
+    call: Parameters<QueuedModel['sample']>[0],
+  ): ReturnType<QueuedModel['sample']> {
+    const controller = new AbortController();
+    this.#call = { streams, controller };
+    try {
+      return await this.#native.sample(call, controller.signal);
+    } finally {
+      this.#call = undefined;
+    }
   }
 
   #start(): void {
@@ -154,7 +192,8 @@ export class SharedSampler {
     if (piece.length === 0) return;
     try {
       // What it draws is thrown away: the state after the piece is what counts.
-      const { ids, state } = await this.#native.sample({
+      const began = performance.now();
+      const { ids, state } = await this.#sample(prompt.streams, {
         sampling: {},
         ids: piece,
         streams: 1,
@@ -162,6 +201,7 @@ export class SharedSampler {
         ...(prompt.state ? { state: prompt.state } : {}),
       });
       if (ids.length < 1) throw stoppedError('generation');
+      this.#perFed = (performance.now() - began) / piece.length;
       prompt.advance(state, this.#prefixes);
       this.#fedIds += piece.length;
     } catch (error) {
@@ -189,7 +229,7 @@ export class SharedSampler {
     const rivals = Math.max(...group.map((stream) => stream.rivals ?? -1));
     const began = performance.now();
     try {
-      const result = await this.#native.sample({
+      const result = await this.#sample(group, {
         sampling: group.map((stream) => stream.rules()),
         ids: interleave(group.map((stream) => stream.rows)),
         streams: group.length,
@@ -201,6 +241,7 @@ export class SharedSampler {
       if (result.ids.length < count * group.length) throw stoppedError('generation');
       this.#perDraw = (performance.now() - began) / count;
       this.#drawnIds += count * group.length;
+      this.#drawCalls++;
       const states = first.window === 0 ? this.#scatter(result.state, group.length) : [];
       group.forEach((stream, s) => {
         stream.take(columnsOf(result, s, group.length, count, Math.max(0, rivals)), states[s]);
@@ -250,12 +291,12 @@ class Prompt {
   readonly #keys: string[];
   #done = 0;
 
-  constructor(request: SharedRequest, streams: Stream[]) {
+  constructor(request: SharedRequest, streams: Stream[], pieceLength: number) {
     this.ids = request.prompt;
     this.streams = streams;
     // A window is run anew for every draw: there is nothing to feed before.
     const end = request.window > 0 ? 0 : request.prompt.length - 1;
-    for (let at = 0; at < end; at += promptPiece) this.#ends.push(Math.min(at + promptPiece, end));
+    for (let at = 0; at < end; at += pieceLength) this.#ends.push(Math.min(at + pieceLength, end));
     this.#keys = prefixKeys(this.ids, this.#ends);
   }
 
@@ -366,6 +407,7 @@ class Stream {
     this.ended = true;
     this.#failure ??= { reason };
     this.#heard?.();
+    this.#wake();
   }
 
   /** What its reader gets; to leave off early ends the text. */

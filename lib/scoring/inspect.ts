@@ -104,13 +104,16 @@ export async function* inspectPieces(
     const each = cells ? 1 : piece.length;
     for (let step = 0; step < piece.length && (cells || from + perCall < total); step += each) {
       options.signal?.throwIfAborted();
-      const fed = await native.sample({
-        ids: piece.slice(step, step + each),
-        streams: 1,
-        count: 1,
-        sampling: { greedy: true },
-        ...(state ? { state } : {}),
-      });
+      const fed = await native.sample(
+        {
+          ids: piece.slice(step, step + each),
+          streams: 1,
+          count: 1,
+          sampling: { greedy: true },
+          ...(state ? { state } : {}),
+        },
+        options.signal,
+      );
       if (fed.ids.length < 1) throw stoppedError('inspection');
       state = fed.state;
       if (cells) copyCells(fed.state, cells, step * layers * hidden, layers, hidden);

@@ -50,6 +50,14 @@ export class Metrics {
     metric('requests_aborted_total', 'counter', 'Requests whose client went away.', [['', this.#aborted]]);
     metric('prompt_characters_total', 'counter', 'Characters of prompts.', [['', this.#prompt]]);
     metric('generated_characters_total', 'counter', 'Characters given out.', [['', this.#completion]]);
+    const drawn = models.loaded.map(({ sampler }) => sampler);
+    const sum = (of: (sampler: (typeof drawn)[number]) => number) => drawn.reduce((all, each) => all + of(each), 0);
+    metric('drawn_characters', 'gauge', 'Characters drawn by the models in memory, with those that nobody read.', [
+      ['', sum((sampler) => sampler.drawnIds)],
+    ]);
+    metric('draw_calls', 'gauge', 'Calls that drew them, each for one text or several.', [
+      ['', sum((sampler) => sampler.drawCalls)],
+    ]);
     metric('first_piece_seconds', 'summary', 'From a request to the first piece of its stream.', []);
     lines.push(
       `cudnn_lstm_first_piece_seconds_sum ${this.#firstSeconds}`,
@@ -58,6 +66,9 @@ export class Metrics {
     metric('active_texts', 'gauge', 'Texts being drawn or waiting.', [['', models.active]]);
     metric('loaded_models', 'gauge', 'Models in memory.', [['', models.loaded.length]]);
     metric('resident_bytes', 'gauge', 'Memory of the process.', [['', process.memoryUsage.rss()]]);
+    const { heapUsed, external } = process.memoryUsage();
+    metric('heap_bytes', 'gauge', "JavaScript's objects.", [['', heapUsed]]);
+    metric('external_bytes', 'gauge', 'Memory outside of the heap that belongs to them.', [['', external]]);
     metric('uptime_seconds', 'gauge', 'Since the server began.', [['', (Date.now() - this.#began) / 1000]]);
     return `${lines.join('\n')}\n`;
   }

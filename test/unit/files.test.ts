@@ -89,8 +89,7 @@ it('opens all that is read', () => {
     'corpus/temporary.ts',
     'device/check-record.ts',
     'device/threads.ts',
-    'export/html.ts',
-    'report/markup.ts',
+    'html.ts',
     'serve/page.ts',
   ];
   const folder = join(packageRoot, 'lib');

@@ -163,6 +163,61 @@ test('an abort ends a text while it waits, while it is read, and before it begin
   while (sampler.active > 0) await new Promise((resolve) => setImmediate(resolve));
 });
 
+test.each([
+  ['a prompt is fed', { length: 5 }],
+  ['a text is drawn', { length: 1000, prompt: Int32Array.of(1) }],
+])('a client that goes away while %s ends the call itself, however long it takes', async (_, options) => {
+  const signals: AbortSignal[] = [];
+  // A call that ends when it is told to, and not before.
+  const endless = {
+    sample: (_: unknown, signal?: AbortSignal) =>
+      new Promise<never>((_, reject) => {
+        signals.push(signal as AbortSignal);
+        signal?.addEventListener('abort', () => reject(signal.reason));
+      }),
+  };
+  const sampler = new SharedSampler(endless, shape);
+  const controllers = [new AbortController(), new AbortController()];
+  const [one, other] = controllers.map(({ signal }) => {
+    // Two texts of one request, which are in one call.
+    const texts = sampler.open(request({ ...options, sampling: [{ seed: 1 }, { seed: 2 }], signal }));
+    return Promise.allSettled(texts.map((text) => read(text)));
+  });
+  const running = async (count: number) => {
+    while (signals.length < count) await new Promise((resolve) => setImmediate(resolve));
+  };
+  await running(1);
+  controllers[0]?.abort(new Error('gone'));
+  expect((await one)?.every(({ status }) => status === 'rejected')).toBe(true);
+  // The texts of the other request were in the same call, which then runs on, or get one of their own now.
+  if (signals[0]?.aborted) await running(2);
+  expect(signals.at(-1)?.aborted).toBe(false);
+  controllers[1]?.abort(new Error('gone too'));
+  await other;
+  while (sampler.active > 0) await new Promise((resolve) => setImmediate(resolve));
+  expect(signals.every(({ aborted }) => aborted)).toBe(true);
+});
+
+test('a large model is fed in short pieces', async () => {
+  const lengths: number[] = [];
+  const slow = {
+    sample: async (call: Parameters<NativeModel['sample']>[0]) => {
+      lengths.push(call.ids.length);
+      if (call.ids.length >= 8) await new Promise((resolve) => setTimeout(resolve, 2 * call.ids.length));
+      return native.sample(call);
+    },
+  };
+  const sampler = new SharedSampler(slow, shape);
+  for (const [i, longest] of [128, 8].entries()) {
+    lengths.length = 0;
+    const prompt = Int32Array.from({ length: 140 }, (_, at) => (at + i) % vocabulary);
+    const [text] = sampler.open(request({ prompt }));
+    const whole = await alone(request({ prompt }), { seed: 1 });
+    expect((await read(text as AsyncIterable<Drawn>)).ids).toEqual(whole.ids);
+    expect(Math.max(...lengths)).toBe(longest);
+  }
+});
+
 test('a text is drawn a bounded number of ids ahead of its reader', async () => {
   const sampler = new SharedSampler(native, shape);
   const [text] = sampler.open(request({ length: 1e9 }));
