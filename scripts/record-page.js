@@ -46,19 +46,27 @@ async function main() {
       await page.waitForTimeout(400);
       await shoot(view);
     };
-    await visit('training', () => page.waitForSelector('.samples article'));
+    await visit('training', async () => {
+      await page.waitForSelector('.samples article');
+      for (const box of await page.locator('[aria-label=Runs] input').all()) await box.check();
+      await page.evaluate('document.querySelector(".tiles").scrollIntoView({ block: "start" })');
+    });
     await visit('playground', async () => {
       await page.fill('#prompt', 'ROMEO:\n');
+      await page.fill('#length', '300');
       await page.click('text=Write');
-      await page.waitForTimeout(1500);
-      await page.locator('.text span[data-i]').nth(41).click();
-      await page.evaluate('document.querySelector(".split").scrollIntoView({ block: "end" })');
+      await page.locator('.text span[data-i]').nth(299).waitFor();
+      await page.locator('.text span[data-i]').nth(51).click();
+      await page.mouse.move(0, 0);
+      await page.evaluate('scrollTo(0, document.querySelector("form").getBoundingClientRect().top + scrollY - 20)');
     });
     await visit('surprise', async () => {
       await page.fill('#surprise-text', text);
+      if (runs.length > 1) await page.selectOption('#surprise-other', { index: 2 });
       await page.click('text=Look');
       await page.waitForSelector('.places button');
-      await page.locator('.places button').first().click();
+      await page.locator('.places button').nth(2).click();
+      await page.mouse.move(0, 0);
       await page.evaluate('document.querySelector(".scale").scrollIntoView({ block: "start" })');
     });
     await visit('cells', async () => {

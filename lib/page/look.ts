@@ -48,7 +48,8 @@ export function color(name: string): string {
 
 /** A figure of a chart: as short as it can be. */
 export function figure(value: number): string {
-  return value.toLocaleString('en', { maximumSignificantDigits: 4 });
+  const tiny = value !== 0 && Math.abs(value) < 1e-4;
+  return tiny ? value.toExponential(1) : value.toLocaleString('en', { maximumSignificantDigits: 4 });
 }
 
 /** How an axis of uPlot's looks. */
