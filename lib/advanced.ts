@@ -19,6 +19,7 @@ export {
   saveCheckpoint,
 } from './checkpoint/checkpoint';
 export { type CheckpointInfo, inspectCheckpoint } from './checkpoint/inspect';
+export { loadKnownLines } from './checkpoint/known-lines';
 export { canonicalLayout } from './checkpoint/layout';
 export { RunDirectory, resolveCheckpoint } from './checkpoint/run-directory';
 export {
@@ -30,6 +31,7 @@ export {
   openCorpus,
 } from './corpus/corpus';
 export type { IdArray, IdSource } from './corpus/ids';
+export { KnownLines } from './corpus/known-lines';
 export type { LineIndex } from './corpus/lines';
 export { type NormalForm, type Normalization, normalizeText } from './corpus/normalization';
 export type { EncodeOptions } from './corpus/vocabulary';
@@ -79,7 +81,7 @@ export type { Proof } from './import/prove';
 export { saveImported } from './import/save';
 export type { CreateOptions, Inspection, InspectOptions, Rival } from './model';
 export type { GeneratedPiece } from './sampling/generate';
-export type { SamplingOptions } from './sampling/options';
+export type { GenerateLinesOptions, SamplingOptions } from './sampling/options';
 export type { InspectionOptions } from './scoring/inspect';
 export type { ReadableIds, Score, ScoringOptions } from './scoring/score';
 export type { WindowProtocolOptions, WindowScore } from './scoring/window-protocol';

@@ -2,7 +2,7 @@
  * A character-level LSTM language model: its weights on a device, its vocabulary, and what can be done with them. The commands
  * are thin layers over this class and the trainer.
  */
-import { instanceOf, listOf, textOf } from './arguments';
+import { instanceOf, listOf, textOf, wholeOf } from './arguments';
 import {
   CheckpointFile,
   type CheckpointMetadata,
@@ -40,7 +40,15 @@ import {
   readWindowOptions,
 } from './model-options';
 import { fromBeginning, type GeneratedPiece, generatePieces } from './sampling/generate';
-import { checkGeneration, checkSamplingOptions, type GenerateOptions, readGenerateOptions } from './sampling/options';
+import { generateLines } from './sampling/lines';
+import {
+  checkGeneration,
+  checkSamplingOptions,
+  type GenerateLinesOptions,
+  type GenerateOptions,
+  readGenerateLinesOptions,
+  readGenerateOptions,
+} from './sampling/options';
 import { checkStops } from './sampling/stop';
 import { type InspectedIds, type InspectionOptions, inspectIds } from './scoring/inspect';
 import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany } from './scoring/score';
@@ -294,6 +302,36 @@ export class LanguageModel implements Disposable {
   }
 
   /**
+   * Writes whole lines, none of them empty. Line k is the same however many are asked for.
+   *
+   * @throws UsageError if the model knows no line break; else as {@link LanguageModel.generate} does. DataError, when it is iterated
+   * over, if hardly a line is one that is wanted.
+   */
+  generateLines(count: number, options: GenerateLinesOptions = {}): AsyncGenerator<string, void, undefined> {
+    const o = readGenerateLinesOptions(options);
+    wholeOf('count', count, 0);
+    const { length, window } = checkGeneration(o, 1, this.defaultWindow);
+    if (this.vocabulary.idOf('\n') === undefined) {
+      throw new UsageError('The model knows no line break, so it writes no lines.');
+    }
+    const before = this.#known(this.normalize(o.prompt ?? ''), o.unknown);
+    if (before.includes('\n')) throw new UsageError('prompt must be the beginning of one line.');
+    // Where the state is carried over lines, what a line follows is a line break.
+    const prompt = this.#promptIds({ ...o, prompt: this.shape.resetId === undefined ? `\n${before}` : before });
+    const sampling = checkSamplingOptions(o);
+    return generateLines(this.#native, this.vocabulary, {
+      count,
+      length,
+      window,
+      prompt,
+      sampling,
+      before,
+      known: o.known,
+      signal: o.signal,
+    });
+  }
+
+  /**
    * Scores a text from zero state, its first character not counted; a model of single lines, which knows how a line begins, counts that
    * one too.
    *
@@ -397,6 +435,11 @@ export class LanguageModel implements Disposable {
     return orStart(
       this.vocabulary.encode(this.normalize(prompt), { unknown: o.unknown ?? 'error', what: 'the prompt' }),
     );
+  }
+
+  /** What of a normalised text is fed to the model. */
+  #known(text: string, unknown: 'error' | 'skip' | undefined): string {
+    return unknown === 'skip' ? this.vocabulary.decode(this.vocabulary.encode(text, { unknown })) : text;
   }
 
   /** @param begins The text is read from its beginning, which a model of single lines knows. */

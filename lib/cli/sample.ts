@@ -1,11 +1,13 @@
 /** `sample`: prints text that a model writes. */
 import { createHash, randomInt } from 'node:crypto';
 import { Command, Option } from 'commander';
+import { loadKnownLines } from '../checkpoint/known-lines';
+import { KnownLines } from '../corpus/known-lines';
 import { DataError, exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
 import type { GeneratedPiece } from '../sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from '../sampling/options';
-import { type OpenTextOptions, openText } from '../scoring/text';
+import { type OpenTextOptions, openText, readLines } from '../scoring/text';
 import {
   abortOnSignals,
   addDeviceOptions,
@@ -17,7 +19,7 @@ import {
   repeatable,
 } from './command';
 import { loadModel } from './load-model';
-import { printJson as printJsonLine, say } from './output';
+import { printJson as printJsonLine, printText as printPlain, say } from './output';
 import { readPrompt } from './prompt-file';
 import { TextPrinter } from './sample-printer';
 
@@ -25,9 +27,12 @@ interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop'>, Device
   stop?: string[];
   promptFile?: string;
   corpus?: string;
-  count: number;
+  count?: number;
+  lines?: number;
+  novel?: boolean;
+  notIn?: string;
   echo?: boolean;
-  separator: string;
+  separator?: string;
   json?: boolean;
 }
 
@@ -40,16 +45,20 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   const {
     promptFile: _,
     corpus: __,
-    count: _count,
+    count = 1,
+    lines,
+    novel,
+    notIn,
     echo,
-    separator,
+    separator = '--------',
     json,
     device,
     threads,
     check,
     ...drawing
   } = options;
-  checkGeneration(drawing, options.count, 0);
+  checkGeneration(drawing, count, 0);
+  checkLines(options);
   if ([options.prompt, options.promptFile, options.corpus].filter((given) => given !== undefined).length > 1) {
     throw new UsageError('--prompt, --prompt-file and --corpus all say what to continue; give one of them.');
   }
@@ -64,11 +73,65 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     say(io.stderr, `prompt: ${JSON.stringify(prompt)}`);
   }
 
-  const pieces = begin(model, options.count, { ...drawing, prompt, seed, signal });
-  if (options.json) await printJson(pieces, options.count, { seed, prompt }, io);
-  else
-    await printText(pieces, new TextPrinter(io.stdout, options.count, options.separator, options.echo ? prompt : ''));
+  if (lines !== undefined) {
+    const known = await knownTo(model, command.args[0] as string, options, signal, io);
+    const { stop: _stop, keepStop: _keep, ...each } = drawing;
+    const request = { ...each, prompt: prompt.replace(/\n$/, ''), seed, known, signal };
+    await printLines(model.generateLines(lines, request), { seed, prompt: request.prompt }, json === true, io);
+    return exitCodes.ok;
+  }
+  const pieces = begin(model, count, { ...drawing, prompt, seed, signal });
+  if (json) await printJson(pieces, count, { seed, prompt }, io);
+  else await printText(pieces, new TextPrinter(io.stdout, count, separator, echo ? prompt : ''));
   return exitCodes.ok;
+}
+
+/** @throws UsageError for options that do not go together. */
+function checkLines(options: SampleOptions): void {
+  const { lines, novel, notIn, count, stop, keepStop, separator, corpus } = options;
+  if (lines === undefined) {
+    if (novel || notIn !== undefined) throw new UsageError('--novel and --not-in go with --lines.');
+    return;
+  }
+  if (lines < 1) throw new UsageError(`--lines must be a whole number from 1, not ${lines}.`);
+  const others = {
+    '--count': count,
+    '--stop': stop,
+    '--keep-stop': keepStop,
+    '--separator': separator,
+    '--corpus': corpus,
+  };
+  const [other] = Object.entries(others).find(([, value]) => value !== undefined) ?? [];
+  if (other !== undefined)
+    throw new UsageError(`--lines writes whole lines, each on one of its own; it goes without ${other}.`);
+}
+
+/** The lines that are not to be written: those of a text, or of the model's own corpus. */
+async function knownTo(
+  model: LanguageModel,
+  pathOrDirectory: string,
+  { novel, notIn }: SampleOptions,
+  signal: AbortSignal,
+  io: CommandIo,
+): Promise<KnownLines | undefined> {
+  if (notIn === undefined) return novel ? await loadKnownLines(pathOrDirectory, model.metadata) : undefined;
+  const { lines, notes } = await readLines(model, notIn, { signal });
+  for (const note of notes) say(io.stderr, note);
+  return await KnownLines.of(lines, signal);
+}
+
+async function printLines(
+  lines: AsyncIterable<string>,
+  common: { seed: number; prompt: string },
+  json: boolean,
+  io: CommandIo,
+): Promise<void> {
+  let number = 0;
+  for await (const text of lines) {
+    number++;
+    if (json) await printJsonLine(io.stdout, { line: number, ...common, text });
+    else await printPlain(io.stdout, `${text}\n`);
+  }
 }
 
 /** Starts the generation; where a text has `\\n` for a line break, the error says how a shell writes one. */
@@ -145,7 +208,10 @@ function syntax(): Command {
       ]),
     )
     .option('--length <n>', 'characters to write (default: 500)', whole('--length'))
-    .option('--count <n>', 'texts to write at once', whole('--count'), 1)
+    .option('--count <n>', 'texts to write at once (default: 1)', whole('--count'))
+    .option('--lines <n>', 'write whole lines instead, each of --length characters at most', whole('--lines'))
+    .option('--novel', "with --lines: none that the model's corpus holds")
+    .option('--not-in <file>', 'with --lines: none that this text holds')
     .option('--stop <text>', 'end before this text; may be repeated', repeatable)
     .option('--keep-stop', 'end after that text, not before it')
     .option('--seed <n>', 'the same seed writes the same text (default: a random one, printed)', whole('--seed'))
@@ -170,14 +236,17 @@ function syntax(): Command {
     )
     .optionsGroup('How to print it:')
     .option('--echo', 'print the prompt before the text')
-    .option('--separator <line>', "what stands between several texts; '' for nothing", '--------')
-    .option('--json', 'one JSON object a text: {"sample", "seed", "prompt", "text", "finished"}');
+    .option('--separator <line>', "what stands between several texts; '' for nothing (default: --------)")
+    .option(
+      '--json',
+      'one JSON object a text: {"sample", "seed", "prompt", "text", "finished"}; a line: {"line", "seed", "prompt", "text"}',
+    );
   return addDeviceOptions(command).addHelpText(
     'after',
     `
 Examples:
   cudnn-lstm sample runs/book --prompt "It was" --length 1000
   cudnn-lstm sample runs/book --prompt-file opening.txt --temperature 0.6
-  cudnn-lstm sample runs/names --count 20 --stop $'\\n' --separator ''`,
+  cudnn-lstm sample runs/names --lines 20 --novel`,
   );
 }

@@ -26,6 +26,7 @@ import { ScoringProgress } from './scoring-progress';
 
 interface ScoreCommandOptions extends DeviceOptions {
   lines?: boolean;
+  sort?: 'likely' | 'odd';
   protocol: 'stream' | 'window';
   window?: number;
   stride?: number;
@@ -91,6 +92,7 @@ function checkCombination(options: ScoreCommandOptions): void {
     throw new UsageError('--html and --rivals go with --per-character.');
   }
   if (options.rivals !== undefined && options.rivals < 0) throw new UsageError('--rivals must be 0 or more.');
+  if (options.sort !== undefined && !options.lines) throw new UsageError('--sort goes with --lines.');
   if (options.lines && options.streams !== undefined) throw new UsageError('--lines goes without --streams.');
 }
 
@@ -216,15 +218,34 @@ async function scoreLines({ model, texts, options, signal, progress, io }: Job):
     const skipped = lines.map((line) => unknownOf(model, line));
     const all = skipped.flat();
     if (all.length > 0) say(io.stderr, leftOut(all.length, new Set(all)));
-    for (const [i, line] of lines.entries()) {
-      const score = scores[i];
+    for (const i of ordered(scores, options.sort)) {
+      const [line, score] = [lines[i] as string, scores[i]];
+      const bits = score ? score.bitsPerCharacter * score.characters : null;
       const figures = score ?? { bitsPerCharacter: null, loss: null, characters: 0 };
-      const fields = { ...figures, skipped: skipped[i]?.length ?? 0 };
+      const fields = { ...figures, bits, skipped: skipped[i]?.length ?? 0 };
       const named = texts.length > 1 ? { text: source } : {};
       if (options.json) await printJson(io.stdout, { line: i + 1, ...fields, content: line, ...named });
-      else await printText(io.stdout, `${(score?.bitsPerCharacter.toFixed(4) ?? '-').padStart(8)}  ${line}\n`);
+      else await printText(io.stdout, `${column(score?.bitsPerCharacter, 4)} ${column(bits, 2)}  ${line}\n`);
     }
   }
+}
+
+function column(value: number | null | undefined, digits: number): string {
+  return (value?.toFixed(digits) ?? '-').padStart(8);
+}
+
+/**
+ * Numbers of the lines, from 0: in their order, the likeliest first, or first those that surprise the model most at each character;
+ * lines of one score in their order, and last those that have none.
+ */
+function ordered(scores: readonly (Score | undefined)[], sort: 'likely' | 'odd' | undefined): number[] {
+  const order = [...scores.keys()];
+  if (sort === undefined) return order;
+  const keys = scores.map((score) => {
+    if (score === undefined) return Number.POSITIVE_INFINITY;
+    return sort === 'odd' ? -score.bitsPerCharacter : score.bitsPerCharacter * score.characters;
+  });
+  return order.sort((a, b) => (keys[a] as number) - (keys[b] as number) || a - b);
 }
 
 /** The characters of a normalised line that the model does not know, which are left out of its score. */
@@ -264,8 +285,20 @@ function syntax(): Command {
     )
     .argument('<checkpoint>', "a checkpoint, or a run's directory (its best checkpoint)")
     .argument('<text...>', 'files, folders, globs, the name of a corpus, or - for stdin; each is scored by itself')
-    .option('--lines', 'score each line by itself, from zero state, without its line break')
-    .option('--json', 'one JSON object a text (or line): {"bitsPerCharacter", "loss", "characters", "skipped"}')
+    .option(
+      '--lines',
+      'score each line by itself, from zero state: bits a character, bits of the line; of a model of single lines with its first character and its end',
+    )
+    .addOption(
+      new Option(
+        '--sort <how>',
+        'with --lines: the likeliest line first, such as a weak password; or the oddest, of most bits a character',
+      ).choices(['likely', 'odd']),
+    )
+    .option(
+      '--json',
+      'one JSON object a text (or line): {"bitsPerCharacter", "loss", "characters", "skipped"}; of a line "bits" too',
+    )
     .option(
       '--streams <n>',
       'score this many parts of a text side by side: faster, but each begins without context',
@@ -308,7 +341,7 @@ function syntax(): Command {
     `
 Examples:
   cudnn-lstm score runs/book another.txt
-  cudnn-lstm score runs/names names.txt --lines --unknown skip | sort -n
+  cudnn-lstm score runs/log today.log --lines --sort odd --unknown skip
   cudnn-lstm score runs/book letter.txt --per-character --html letter.html
   cudnn-lstm score runs/a alice --protocol window --stride 40`,
   );

@@ -24,6 +24,8 @@ export interface Generation extends GenerationPlan {
   /** Ids that come before the first one drawn, at least one, or what gives them. The same for every stream. */
   prompt: Int32Array | (() => Promise<Int32Array>);
   sampling: ResolvedSampling;
+  /** Whose coins the first text draws with; the others' follow. Default 0. */
+  firstStream?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -167,11 +169,12 @@ class Drawer {
 
   /** One object for all streams where they differ in their coins alone; each its own where the penalty looks back. */
   #sampling(): NativeSamplingOptions | NativeSamplingOptions[] {
-    const common = { ...this.#generation.sampling, position: this.#position };
+    const { sampling, firstStream = 0 } = this.#generation;
+    const common = { ...sampling, stream: firstStream, position: this.#position };
     if (this.#history.length === 0) return common;
     return Array.from({ length: this.#streams }, (_, stream) => ({
       ...common,
-      stream,
+      stream: firstStream + stream,
       history: column(this.#history, stream, this.#streams),
     }));
   }

@@ -7,7 +7,18 @@ export type ResolvedSampling = Required<
   Omit<NativeSamplingOptions, 'stream' | 'position' | 'history' | 'allowed' | 'biasedIds' | 'biases'>
 >;
 
-import { type Checks, choiceOf, flagOf, listOf, optionsOf, show, signalOf, textOf } from '../arguments';
+import {
+  type Checks,
+  callbackOf,
+  choiceOf,
+  fieldsOf,
+  flagOf,
+  listOf,
+  optionsOf,
+  show,
+  signalOf,
+  textOf,
+} from '../arguments';
 import { OptionError, UsageError } from '../errors';
 
 /** How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p, typical-p. */
@@ -57,6 +68,16 @@ export interface GenerateOptions extends SamplingOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** What {@link LanguageModel.generateLines} takes. */
+export interface GenerateLinesOptions extends Omit<GenerateOptions, 'stop' | 'keepStop'> {
+  /** What each line begins with. */
+  prompt?: string | undefined;
+  /** Characters of a line at most, the prompt's not counted; a longer one is drawn anew. Default 500. */
+  length?: number | undefined;
+  /** Lines that are not wanted, such as those of the corpus: a {@link KnownLines}, a Set, or anything else that has them. */
+  known?: { has(line: string): boolean } | undefined;
+}
+
 /** Numbers are looked at where their ranges are. */
 const number = (_: string, value: unknown) => value as number;
 
@@ -82,6 +103,24 @@ const generateChecks: Checks<GenerateOptions> = {
 /** {@link GenerateOptions} as plain values. @throws UsageError for a property of the wrong type. */
 export function readGenerateOptions(o: GenerateOptions): GenerateOptions {
   return optionsOf<GenerateOptions>('options', o, generateChecks, 'generate');
+}
+
+/** {@link GenerateLinesOptions} as plain values. @throws UsageError for a property of the wrong type. */
+export function readGenerateLinesOptions(o: GenerateLinesOptions): GenerateLinesOptions {
+  const { stop: _, keepStop: __, ...checks } = generateChecks;
+  return optionsOf<GenerateLinesOptions>(
+    'options',
+    o,
+    {
+      ...checks,
+      known: (what, value) => {
+        const { has } = fieldsOf<{ has: unknown }>(what, value, ['has']);
+        const asked = callbackOf<(line: string) => unknown>(`has of ${what}`, has);
+        return { has: (line) => Boolean(asked.call(value, line)) };
+      },
+    },
+    'generateLines',
+  );
 }
 
 /** {@link SamplingOptions} with every default filled in and every range checked. */

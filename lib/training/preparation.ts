@@ -5,9 +5,11 @@ import { basename, isAbsolute, join, resolve } from 'node:path';
 import { type Checks, callbackOf, flagOf, optionsOf, pathOf, recordOf, signalOf } from '../arguments';
 import { type Checkpoint, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
 import { makeDirectory, toDiskError } from '../checkpoint/disk';
+import { hasKnownLines, mostKnownLines, saveKnownLines } from '../checkpoint/known-lines';
 import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
 import { type Corpus, type CorpusInput, isList, openCorpus } from '../corpus/corpus';
 import { checkEncoding } from '../corpus/decode';
+import { KnownLines } from '../corpus/known-lines';
 import { corpusName } from '../corpus/names';
 import { Vocabulary } from '../corpus/vocabulary';
 import type { DeviceName } from '../device/choose';
@@ -313,6 +315,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
         ranks,
       });
       await made.restore();
+      if (writable && corpus.lines) await keepKnownLines(writable.path, corpus, request.signal);
       await writable?.writeConfiguration({
         ...recordedOptions(options),
         ...(paths ? { corpus: paths.map(absolute) } : {}),
@@ -438,6 +441,25 @@ function createModel(
 function ranksDevice(device: string): DeviceName {
   if (device === 'auto' || device === 'cpu') return 'cpu';
   throw new DeviceError(`device '${device}' cannot be used by several ranks, which train on CPUs: --device cpu.`);
+}
+
+/** So that the model, wherever it goes with its directory, can write lines that its corpus does not hold. */
+async function keepKnownLines(
+  directory: string,
+  { lines, vocabulary, sha256, notes }: Corpus,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (lines === undefined || (await hasKnownLines(directory))) return;
+  if (lines.count > mostKnownLines) {
+    notes.push(
+      `more than ${mostKnownLines.toLocaleString('en')} lines: none are kept for sample --novel, which takes --not-in FILE then`,
+    );
+    return;
+  }
+  const texts = function* () {
+    for (let line = 0; line < lines.count; line++) yield vocabulary.decode(lines.read(line));
+  };
+  await saveKnownLines(directory, await KnownLines.of(texts(), signal), sha256);
 }
 
 /** A damaged checkpoint, or a best one alone, is somebody's work too: a new run would soon delete it. */

@@ -23,6 +23,7 @@ beforeAll(async () => {
   process.chdir(folder);
   writeFileSync('text.txt', 'a sheep and a goat\n'.repeat(60));
   await library.saveCheckpoint('model.safetensors', tinyCheckpoint(), tinyLayout);
+  writeFileSync('known-lines.bin', (await library.KnownLines.of(['a'])).toBytes('0'.repeat(64)));
   model = await LanguageModel.create(tinyShape, new Vocabulary(['\n', 'a', '🦊']), { device: 'cpu', threads: 1 });
   training = await library.openTraining({ corpus: ['text.txt'], options: { ...small, out: 'planned' } }, true);
 });
@@ -279,6 +280,23 @@ const entries: Record<string, Entry> = {
     call: (record) => inRun((run) => run.writeConfiguration(record)),
   },
   'RunDirectory#close': { good: () => [], call: () => inRun((run) => run.close()) },
+  'KnownLines.of': {
+    good: () => [['a', 'b']],
+    call: async (lines, signal) => (await library.KnownLines.of(lines, signal)).has('a'),
+  },
+  'KnownLines.fromBytes': {
+    good: () => [new Uint8Array(96), '0'.repeat(64)],
+    call: (bytes, sha256) => library.KnownLines.fromBytes(bytes, sha256),
+  },
+  'KnownLines#has': { good: () => ['a'], call: async (line) => (await library.KnownLines.of([])).has(line) },
+  'KnownLines#toBytes': {
+    good: () => ['0'.repeat(64)],
+    call: async (sha256) => (await library.KnownLines.of([])).toBytes(sha256),
+  },
+  loadKnownLines: {
+    good: () => ['model.safetensors', { corpus: { name: 'a', sha256: '0'.repeat(64) } }],
+    call: (path, metadata) => library.loadKnownLines(path, metadata),
+  },
   openCorpus: {
     good: () => [['text.txt'], {}],
     call: async (corpora, o) => {
@@ -345,6 +363,11 @@ const entries: Record<string, Entry> = {
     good: () => [2, { length: 3 }],
     call: (n, o) => some(model.generateMany(n, o)),
     options: generation,
+  },
+  'LanguageModel#generateLines': {
+    good: () => [2, { length: 3 }],
+    call: (n, o) => some(model.generateLines(n, o)),
+    options: ['known', ...generation.filter((name) => name !== 'stop' && name !== 'keepStop')],
   },
   'LanguageModel#score': { good: () => [abba, {}], call: (text, o) => model.score(text, o), options: scoring },
   'LanguageModel#scoreLines': {
@@ -422,7 +445,7 @@ function entryPoints(): string[] {
       typeof value === 'function' && name !== 'constructor' ? [name] : [],
     );
   // Made by their static methods alone: their constructors are private.
-  const privately = new Set(['LanguageModel', 'RunDirectory']);
+  const privately = new Set(['KnownLines', 'LanguageModel', 'RunDirectory']);
   for (const [name, exported] of Object.entries(library)) {
     if (typeof exported !== 'function') continue;
     const isClass = /^class\b/.test(Function.prototype.toString.call(exported));

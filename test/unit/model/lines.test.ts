@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
+import { loadKnownLines } from '../../../lib/checkpoint/known-lines';
 import { MemoryIds } from '../../../lib/corpus/ids';
 import { LineIndex } from '../../../lib/corpus/lines';
 import { LanguageModel, nativeOf } from '../../../lib/model';
@@ -135,4 +136,53 @@ test('what does not go together is said', async () => {
   const noted = await train({ ...request, corpus: { text: `${text}\n\n\nba` }, hidden: 3 });
   expect(noted.corpus.notes).toEqual(['2 empty lines left out']);
   await noted.dispose();
+});
+
+async function linesOf(count: number, options: Parameters<LanguageModel['generateLines']>[1] = {}): Promise<string[]> {
+  const lines: string[] = [];
+  for await (const line of model.generateLines(count, { seed: 1, temperature: 1, ...options })) lines.push(line);
+  return lines;
+}
+
+test('whole lines, the same however many are asked for, none of them known', async () => {
+  const lines = await linesOf(150);
+  expect(lines).toHaveLength(150);
+  expect(lines.every((line) => line !== '' && !line.includes('\n'))).toBe(true);
+  expect(await linesOf(3)).toEqual(lines.slice(0, 3));
+  expect(await linesOf(3, { repetitionPenalty: 1.1 })).toEqual(
+    (await linesOf(70, { repetitionPenalty: 1.1 })).slice(0, 3),
+  );
+  const known = new Set([...lines.slice(0, 10), ...names]);
+  const novel = await linesOf(20, { known });
+  expect(novel).toEqual(lines.filter((line) => !known.has(line)).slice(0, novel.length));
+  expect(novel).toHaveLength(20);
+  const begun = await linesOf(30, { prompt: 'ba' });
+  expect(begun.every((line) => line.startsWith('ba'))).toBe(true);
+  // Short ones alone.
+  expect((await linesOf(20, { length: 4 })).every((line) => line.length <= 3)).toBe(true);
+  expect(await linesOf(0)).toEqual([]);
+});
+
+test('the known lines of the run are kept beside its checkpoints', async () => {
+  const known = await loadKnownLines(join(folder, 'run'), model.metadata);
+  expect(known.size).toBe(new Set(names).size);
+  expect(names.every((name) => known.has(name))).toBe(true);
+  const novel = await linesOf(10, { known });
+  expect(novel.filter((line) => names.includes(line))).toEqual([]);
+});
+
+test('what cannot be written is said', async () => {
+  await expect(linesOf(5, { known: { has: () => true } })).rejects.toThrow(
+    /^the model writes hardly a line that is wanted: 0 of 5, and [\d,]+ that are known.*; give a higher --temperature/,
+  );
+  await expect(linesOf(5, { length: 1 })).rejects.toThrow(
+    /longer than 1 character, [\d,]+ empty; give a larger --length$/,
+  );
+  expect(() => model.generateLines(1, { prompt: 'a\nb' })).toThrow('prompt must be the beginning of one line');
+  expect(() => model.generateLines(1, { prompt: 'X' })).toThrow("'X' (U+0058)");
+  expect(() => model.generateLines(1, { known: {} as never })).toThrow('has of known must be a function');
+  expect((await linesOf(2, { prompt: 'Xba', unknown: 'skip' })).every((line) => line.startsWith('ba'))).toBe(true);
+  const controller = new AbortController();
+  controller.abort(new Error('enough'));
+  await expect(linesOf(2, { signal: controller.signal })).rejects.toThrow('enough');
 });

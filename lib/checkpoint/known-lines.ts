@@ -1,0 +1,52 @@
+/** The lines of a run's corpus, kept beside its checkpoints: what `sample --novel` leaves out. */
+import { dirname, join } from 'node:path';
+import { fieldsOf } from '../arguments';
+import { KnownLines, knownLinesBytes } from '../corpus/known-lines';
+import { DataError } from '../errors';
+import { FileProblem, readSmallFile } from '../files';
+import type { CheckpointMetadata, CorpusRecord } from './checkpoint';
+import { writeFileAtomically } from './disk';
+import { lookAt, resolveCheckpoint } from './run-directory';
+
+/** In a run's directory. */
+const fileName = 'known-lines.bin';
+
+/** Of a longer corpus none are kept: they would take more than 128 MiB. */
+export const mostKnownLines = 1 << 23;
+
+/** Whether a run's directory has them. */
+export async function hasKnownLines(directory: string): Promise<boolean> {
+  return (await lookAt(join(directory, fileName))) !== undefined;
+}
+
+/** @throws DiskError without space or permission. */
+export async function saveKnownLines(directory: string, lines: KnownLines, corpusSha256: string): Promise<void> {
+  await writeFileAtomically(join(directory, fileName), [lines.toBytes(corpusSha256)]);
+}
+
+/**
+ * The lines of the corpus that a checkpoint's model was trained on, from the file beside it.
+ *
+ * @param pathOrDirectory Of the checkpoint, or of its run.
+ * @throws DataError if they are not there, or those of another corpus.
+ */
+export async function loadKnownLines(
+  pathOrDirectory: string,
+  metadata: Pick<CheckpointMetadata, 'corpus'>,
+): Promise<KnownLines> {
+  const { corpus } = fieldsOf<Pick<CheckpointMetadata, 'corpus'>>('metadata', metadata, ['corpus']);
+  const { sha256 = '' } = fieldsOf<CorpusRecord>('corpus of metadata', corpus, ['sha256']);
+  const path = join(dirname(await resolveCheckpoint(pathOrDirectory)), fileName);
+  const refuse = (problem: string, cause?: unknown): never => {
+    throw new DataError(`${problem}; name the text that the model was trained on: --not-in FILE`, { cause });
+  };
+  let bytes: Buffer;
+  try {
+    bytes = await readSmallFile(path, knownLinesBytes(mostKnownLines));
+  } catch (error) {
+    if (!(error instanceof FileProblem)) throw error;
+    return refuse(`which lines the corpus holds is not known: ${error.message}`, error);
+  }
+  const lines = KnownLines.fromBytes(bytes, sha256);
+  return typeof lines === 'string' ? refuse(`${path} ${lines}`) : lines;
+}

@@ -1,0 +1,81 @@
+/** Whole lines from a model, drawn side by side. */
+import type { Vocabulary } from '../corpus/vocabulary';
+import type { QueuedModel } from '../device/queue';
+import { DataError } from '../errors';
+import { type Generation, generatePieces } from './generate';
+
+/** What lines are drawn. */
+export interface LineGeneration extends Omit<Generation, 'streams' | 'stop' | 'keepStop' | 'firstStream'> {
+  /** How many. */
+  count: number;
+  /** What each begins with: the text of the prompt. */
+  before: string;
+  /** Lines that are not wanted. */
+  known: { has(line: string): boolean } | undefined;
+}
+
+/** Lines drawn at once, at most: on a CPU more are hardly faster, and all of them wait for the longest. */
+const together = 64;
+
+/**
+ * Draws lines until there are `count`; empty ones, known ones and those that are longer than `length` are drawn anew. Line k is of
+ * stream k's coins, so the lines are the same however many are asked for.
+ *
+ * @throws DataError if hardly a line is one that is wanted; those before have been given then.
+ */
+export async function* generateLines(
+  native: Pick<QueuedModel, 'sample'>,
+  vocabulary: Vocabulary,
+  generation: LineGeneration,
+): AsyncGenerator<string, void, undefined> {
+  const { count, before, known, ...drawing } = generation;
+  const refused = { empty: 0, known: 0, long: 0 };
+  const mostRefused = 1000 + 100 * count;
+  let given = 0;
+  for (let drawn = 0; given < count; ) {
+    const share = drawn === 0 ? 1 : Math.max(given, 1) / drawn;
+    const streams = Math.min(together, Math.ceil((count - given) / share));
+    const plan = { ...drawing, streams, stop: ['\n'], keepStop: false, firstStream: drawn };
+    drawn += streams;
+    const lines = Array.from({ length: streams }, () => before);
+    const ended = new Set<number>();
+    for await (const { stream, text, finished } of generatePieces(native, vocabulary, plan)) {
+      lines[stream] += text;
+      if (finished === 'stop') ended.add(stream);
+    }
+    for (const [stream, line] of lines.entries()) {
+      if (given === count) break;
+      if (!ended.has(stream)) refused.long++;
+      else if (line === '') refused.empty++;
+      else if (known?.has(line)) refused.known++;
+      else {
+        given++;
+        yield line;
+      }
+    }
+    const all = refused.empty + refused.known + refused.long;
+    if (given < count && all > mostRefused) throw hardlyAny(given, count, refused, drawing.length);
+  }
+}
+
+function hardlyAny(
+  given: number,
+  count: number,
+  refused: { empty: number; known: number; long: number },
+  length: number,
+): DataError {
+  const n = (value: number) => value.toLocaleString('en');
+  const reasons = [
+    refused.known > 0 ? `${n(refused.known)} that are known` : '',
+    refused.long > 0 ? `${n(refused.long)} longer than ${n(length)} ${length === 1 ? 'character' : 'characters'}` : '',
+    refused.empty > 0 ? `${n(refused.empty)} empty` : '',
+  ].filter((reason) => reason !== '');
+  const remedies = [
+    refused.known > 0 ? 'a higher --temperature' : '',
+    refused.long > 0 ? 'a larger --length' : '',
+  ].filter((remedy) => remedy !== '');
+  return new DataError(
+    `the model writes hardly a line that is wanted: ${n(given)} of ${n(count)}, and ${reasons.join(', ')}` +
+      (remedies.length > 0 ? `; give ${remedies.join(', or ')}` : ''),
+  );
+}
