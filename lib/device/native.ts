@@ -54,8 +54,13 @@ export interface NativeModelOptions {
   device: 'cpu' | 'cuda';
   /** Which GPU. */
   ordinal?: number;
-  /** CPU threads. */
+  /** CPU threads: the most that a call takes. */
   threads?: number;
+  /**
+   * How many of them a call takes (ADR 14): `'adapt'`, the default, as many as are fastest now; `'fixed'`, always all; `'random'`,
+   * another number at every call, for tests. Results do not depend on it. Absent: what CUDNN_LSTM_TEAM says.
+   */
+  team?: 'adapt' | 'fixed' | 'random';
   /** Fresh weights at once, as by {@link NativeModel.initialize}. */
   initialize?: boolean;
   precision?: Precision;

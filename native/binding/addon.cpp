@@ -26,6 +26,19 @@ namespace cudnn_lstm::binding {
 
 constexpr int kMostThreads = 1024;
 
+// How a model chooses its threads: options.team, else CUDNN_LSTM_TEAM.
+cpu::TeamTuner::Mode to_team_mode(const Napi::Object& options) {
+  using Mode = cpu::TeamTuner::Mode;
+  const bool given = !options.Get("team").IsUndefined();
+  const char* const variable = std::getenv("CUDNN_LSTM_TEAM");
+  const std::string name = given ? get_string(options, "team") : variable != nullptr ? variable : "";
+  if (name == "adapt" || (!given && name.empty())) return Mode::adapt;
+  if (name == "fixed") return Mode::fixed;
+  if (name == "random") return Mode::random;
+  throw Error(kInvalidArgument,
+              std::string(given ? "team" : "CUDNN_LSTM_TEAM") + " must be adapt, fixed or random, not " + name);
+}
+
 class LstmAddon final : public Napi::Addon<LstmAddon> {
  public:
   LstmAddon(Napi::Env env, Napi::Object exports) {
@@ -68,7 +81,8 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
       std::function<std::unique_ptr<Backend>()> make;
       if (device == "cpu") {
         const int threads = options.Get("threads").IsUndefined() ? 1 : get_int(options, "threads", 1, kMostThreads);
-        make = [spec, threads] { return cpu::create_cpu_backend(spec, threads); };
+        const cpu::TeamTuner::Mode mode = to_team_mode(options);
+        make = [spec, threads, mode] { return cpu::create_cpu_backend(spec, threads, mode); };
       } else if (device == "cuda") {
 #ifdef CUDNN_LSTM_CUDA
         make = cuda_factory(spec, options);

@@ -25,6 +25,8 @@ constexpr std::size_t kLogitsBytes = std::size_t{8} << 20;
 // A model of at most this size keeps all forms of its weights: changing between them would cost more than they take.
 constexpr std::size_t kKeptBytes = std::size_t{4} << 20;
 
+int blocks_of(int batch) { return (batch + kLanes - 1) / kLanes; }
+
 const char* isa_title(const std::string& name) {
   if (name == "avx512") return "AVX-512";
   if (name == "avx2") return "AVX2";
@@ -34,20 +36,67 @@ const char* isa_title(const std::string& name) {
 
 }  // namespace
 
-CpuBackend::CpuBackend(const ModelSpec& spec, int threads, const KernelTable& kernels)
+CpuBackend::CpuBackend(const ModelSpec& spec, int threads, TeamTuner::Mode mode, const KernelTable& kernels)
     : spec_(spec),
       layout_(spec_),
       kernels_(kernels),
-      team_(std::max(1, threads)),
+      team_(threads),
+      tuner_(mode),
       weights_(spec_, layout_, kernels_, parameters_, team_),
       units_padded_(static_cast<int>(round_up(spec.hidden, 16))),
       unit_stride_(static_cast<std::size_t>(units_padded_) * kLanes),
       input_stride_(round_up(spec.input_size(), 16) * kLanes),
       layers_(spec.layers),
       logits_(weights_.vocabulary_padded()),
-      panels_(team_.size()) {
+      panels_(team_.most()) {
   for (LayerActivations& layer : layers_) layer.gates = RowBlocks(4 * units_padded_);
   parameters_.resize(layout_.size());
+}
+
+// A trial lasts at least this many seconds; with a quota as long as one of its periods, at whose beginning all threads
+// run.
+constexpr double kTrialSeconds = 0.01;
+constexpr double kTrialSecondsOfQuota = 0.11;
+
+CpuBackend::TunedCall::TunedCall(CpuBackend& backend, Call call, int blocks, int steps, int most)
+    : backend_(backend), steps_(steps), start_(nanoseconds()) {
+  const CpuAllowance& allowance = backend.allowance_.now();
+  ThreadTeam& team = backend.team_;
+  const bool adapts = backend.tuner_.mode() == TeamTuner::Mode::adapt;
+  const bool part = allowance.quota > 0 && allowance.quota < allowance.cpus;
+  std::uint64_t kind = static_cast<std::uint64_t>(call);
+  kind = kind << 32 | static_cast<std::uint64_t>(blocks);
+  int magnitude = 0;
+  while (steps >> magnitude > 1) ++magnitude;
+  kind = kind << 8 | static_cast<std::uint64_t>(magnitude);
+  do {
+    const int threads = std::min({most, team.most(), adapts ? allowance.threads() : team.most()});
+    const auto options = [&]() -> std::vector<Partition> {
+      if (call != Call::sequence) {
+        return partition_options(threads, blocks, backend.spec_.hidden, backend.kernels_.tile_rows,
+                                 backend.kernels_.tile_blocks);
+      }
+      std::vector<Partition> sizes;
+      for (const int size : team_sizes(threads)) sizes.push_back({size, 0, true, {}});
+      return sizes;
+    };
+    partition_ = &backend.tuner_.choose(kind, threads, part ? kTrialSecondsOfQuota : kTrialSeconds, options);
+  } while (team.resize(partition_->threads) < partition_->threads);
+  team.set_cpus(allowance.threads());
+}
+
+CpuBackend::TunedCall::~TunedCall() {
+  const double worked = backend_.team_.take_worked_share();
+  if (!backend_.gave_up()) {
+    backend_.tuner_.report(steps_, static_cast<double>(nanoseconds() - start_) * 1e-9, worked);
+  }
+}
+
+void CpuBackend::share(int count, const std::function<void(int)>& work) {
+  const int threads = std::min(count, team_.size());
+  team_.run(threads, [&](int thread) {
+    for (int i = share_begin(count, threads, thread); i < share_begin(count, threads, thread + 1); ++i) work(i);
+  });
 }
 
 void CpuBackend::run_team(const std::function<void(int)>& work) {
@@ -82,8 +131,7 @@ void CpuBackend::zero_share(AlignedBuffer<float>& buffer, int thread) {
 // Makes room for a pass and sets the state it starts from: `from`, or zero if it is null or of another batch.
 void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   pass_ = pass;
-  pass_.blocks = (pass.batch + kLanes - 1) / kLanes;
-  pass_.partition = make_partition(team_.size(), pass_.blocks, spec_.hidden, kernels_.tile_rows, kernels_.tile_blocks);
+  pass_.blocks = blocks_of(pass.batch);
   if (pass_.blocks == 0) return;  // a rank that has no share of the last, smaller batch of an epoch
   const std::size_t blocks = pass_.blocks;
   const std::size_t all = pairs();
@@ -113,7 +161,8 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   find_resets();
   if (spec_.coding != InputCoding::onehot) ensure(inputs_, all * input_stride_);
   const std::size_t pair_logits = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
-  output_chunk_ = static_cast<int>(std::max<std::size_t>(kLogitsBytes / (pair_logits * sizeof(float)), team_.size()));
+  const std::size_t threads = pass_.partition.threads;
+  output_chunk_ = static_cast<int>(std::max(kLogitsBytes / (pair_logits * sizeof(float)), threads));
   output_chunk_ = std::min<int>(output_chunk_, pass_.target == Target::last ? pass_.blocks : pairs());
   logits_.ensure(output_chunk_);
   ensure(losses_, all * kLanes);
@@ -121,7 +170,7 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
     ensure(outputs_gradient_, all * unit_stride_);
     ensure(recurrent_gradient_, blocks * unit_stride_);
     ensure(cell_gradient_, blocks * unit_stride_);
-    for (auto& panel : panels_) ensure(panel, panel_floats());
+    for (std::size_t i = 0; i < threads; ++i) ensure(panels_[i], panel_floats());
     if (spec_.coding == InputCoding::embedding) ensure(input_gradients_, all * input_stride_);
     if (spec_.coding == InputCoding::onehot) {
       ensure(onehot_gradient_, static_cast<std::size_t>(spec_.vocabulary) * weights_.gate_rows_padded());
@@ -183,6 +232,8 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   // Not before: a model that only writes or scores text has no use for them.
   gradients_.resize(layout_.size());
   make_slots(optimizer.optimizer);
+  const TunedCall call(*this, Call::train, blocks_of(batch.batch), batch.steps, team_.most());
+  pass.partition = call.partition();
   begin_pass(pass, batch.carry_state ? &training_state_ : nullptr);
   const int threads = pass_.partition.threads;
   norm_parts_.assign((layout_.size() + 8191) / 8192, 0.0);
@@ -263,6 +314,8 @@ void CpuBackend::evaluate(const Batch& batch, bool dropout, std::uint64_t mask_s
   pass.all_sequences = batch.batch;
   pass.dropout = dropout && spec_.dropout > 0;
   pass.mask_step = mask_step;
+  const TunedCall call(*this, Call::evaluate, blocks_of(batch.batch), batch.steps, team_.most());
+  pass.partition = call.partition();
   begin_pass(pass, batch.carry_state ? &evaluation_state_ : nullptr);
   run_team([&](int thread) {
     encode_input(thread);
@@ -383,17 +436,20 @@ std::size_t CpuBackend::host_bytes() const {
 }
 
 std::string CpuBackend::description() const {
-  return std::string("CPU (") + isa_title(kernels_.name) + ", " + std::to_string(team_.size()) +
-         (team_.size() == 1 ? " thread" : " threads") + ", fp32)";
+  const int threads =
+      tuner_.mode() == TeamTuner::Mode::adapt ? std::min(team_.most(), read_cpu_allowance().threads()) : team_.most();
+  return std::string("CPU (") + isa_title(kernels_.name) + ", " + std::to_string(threads) +
+         (threads == 1 ? " thread" : " threads") + ", fp32)";
 }
 
-std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads) {
-  return std::make_unique<CpuBackend>(spec, threads);
+std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads, TeamTuner::Mode mode) {
+  return std::make_unique<CpuBackend>(spec, threads, mode);
 }
 
 double measure_peak(int threads, int milliseconds, const std::atomic<bool>& stop) {
   const KernelTable& kernels = choose_kernels();
   ThreadTeam team(threads);
+  team.resize(threads);
   std::vector<AlignedBuffer<float>> sinks(team.size());
   for (auto& sink : sinks) {
     sink.resize(64);

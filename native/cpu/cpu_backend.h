@@ -8,10 +8,12 @@
 
 #include "core/backend.h"
 #include "cpu/aligned_buffer.h"
+#include "cpu/cpu_allowance.h"
 #include "cpu/kernels.h"
 #include "cpu/partition.h"
 #include "cpu/row_blocks.h"
 #include "cpu/stop_request.h"
+#include "cpu/team_tuner.h"
 #include "cpu/thread_team.h"
 #include "cpu/weights.h"
 
@@ -48,7 +50,8 @@ struct LaneState {
 class CpuBackend final : public Backend {
  public:
   // Throws Error(kOutOfMemory).
-  CpuBackend(const ModelSpec& spec, int threads, const KernelTable& kernels = choose_kernels());
+  CpuBackend(const ModelSpec& spec, int threads, TeamTuner::Mode mode = TeamTuner::Mode::adapt,
+             const KernelTable& kernels = choose_kernels());
 
   const ModelSpec& spec() const override { return spec_; }
   const Layout& layout() const override { return layout_; }
@@ -64,8 +67,8 @@ class CpuBackend final : public Backend {
   void next_logits(const std::int32_t* ids, int steps, int streams, float* logits,
                    const std::atomic<bool>& stop) override;
   void reset_stream_state(int streams) override;
-  int sharers() const override { return team_.size(); }
-  void share(int count, const std::function<void(int)>& work) override { team_.run(count, work); }
+  int sharers() const override { return team_.most(); }
+  void share(int count, const std::function<void(int)>& work) override;
   std::size_t slot_size(Slot slot) const override;
   void read_range(Slot slot, std::size_t offset, std::size_t count, float* out) const override;
   void write_range(Slot slot, std::size_t offset, const float* values, std::size_t count) override;
@@ -89,6 +92,27 @@ class CpuBackend final : public Backend {
     bool gradient = false;
     Partition partition;
     int blocks = 0;
+  };
+
+  // Calls whose cost a tick has nothing to do with one another's.
+  enum class Call { train, evaluate, streams, sequence };
+
+  // The team of one call, from its choice to the report of what it did.
+  class TunedCall {
+   public:
+    // blocks: lane blocks; most: threads that have work to do.
+    TunedCall(CpuBackend& backend, Call call, int blocks, int steps, int most);
+    ~TunedCall();
+    TunedCall(const TunedCall&) = delete;
+    TunedCall& operator=(const TunedCall&) = delete;
+
+    const Partition& partition() const { return *partition_; }
+
+   private:
+    CpuBackend& backend_;
+    const int steps_;
+    const Partition* partition_ = nullptr;
+    std::int64_t start_;
   };
 
   void begin_pass(const Pass& pass, const LaneState* from);
@@ -215,6 +239,8 @@ class CpuBackend final : public Backend {
   const Layout layout_;
   const KernelTable& kernels_;
   ThreadTeam team_;
+  TeamTuner tuner_;
+  WatchedAllowance allowance_;
   mutable AlignedBuffer<float> parameters_, first_moments_, second_moments_;  // by finish_update
   AlignedBuffer<float> gradients_;
   mutable Update update_;
@@ -251,7 +277,9 @@ class CpuBackend final : public Backend {
       sequence_scratch_;  // gates [steps][4H padded], outputs 2 x [steps][H], logits [threads][V padded]
 };
 
-std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads);
+// threads: the most there are to be. How many of them a call takes: see TeamTuner.
+std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads,
+                                            TeamTuner::Mode mode = TeamTuner::Mode::adapt);
 
 // Fused multiply-adds in registers on `threads` threads for about `milliseconds`: GFLOP/s, the ceiling for any product.
 // Until `stop` is set.

@@ -66,16 +66,18 @@ void CpuBackend::single_product(const float* a, int rows, int depth, const float
 // from `first` on; of different ticks, maybe on different threads at once.
 void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, int streams, int first,
                               const std::function<void(int step, const float* logits)>& consume) {
-  weights_.prepare_single(lean(), stop_);
   const int worth = static_cast<int>(4LL * spec_.hidden * spec_.hidden / kWorthSharing);
-  const int threads = std::clamp(std::min(worth, units_padded_ / 16), 1, team_.size());
+  const int sharers = std::max(1, std::min(worth, units_padded_ / 16));
   const std::size_t most = std::min(steps, kSequenceSteps);
   const std::size_t wanted = most * (weights_.gate_rows_padded() + 2 * spec_.hidden) +
-                             static_cast<std::size_t>(team_.size()) * weights_.vocabulary_padded();
+                             static_cast<std::size_t>(std::min(sharers, team_.most())) * weights_.vocabulary_padded();
   if (sequence_scratch_.size() < wanted) sequence_scratch_.resize(wanted);
   for (int from = 0; from < steps && !stopped(); from += kSequenceSteps) {
     const int count = std::min(kSequenceSteps, steps - from);
     Sequence sequence{ids + static_cast<std::size_t>(from) * streams, count, stream, streams, first - from, most};
+    const TunedCall call(*this, Call::sequence, 0, count, sharers);
+    const int threads = call.partition().threads;
+    weights_.prepare_single(lean(), stop_);
     team_.run(threads, [&](int thread) {
       resumed();
       for (int layer = 0; layer < spec_.layers && !abandoned_; ++layer) {
@@ -180,6 +182,8 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int strea
   pass.steps = steps;
   pass.batch = streams;
   pass.target = Target::last;
+  const TunedCall call(*this, Call::streams, (streams + kLanes - 1) / kLanes, steps, team_.most());
+  pass.partition = call.partition();
   begin_pass(pass, &stream_lanes_);
   run_team([&](int thread) {
     encode_input(thread);

@@ -34,22 +34,71 @@ std::pair<int, int> Partition::rows(int thread, int count, int tile) const {
   return {begin(thread), begin(thread + 1)};
 }
 
+std::vector<int> team_sizes(int most) {
+  std::vector<int> sizes;
+  for (int size = 1; size < most; size += std::max(1, size / 4)) sizes.push_back(size);
+  if (most > 1 && sizes.back() < most - 1) sizes.push_back(most - 1);  // one core is busy with something else
+  sizes.push_back(most);
+  return sizes;
+}
+
+namespace {
+
+// The busiest thread's load over the mean one: 1 is perfect.
+double blocks_load(int threads, int blocks) {
+  return static_cast<double>((blocks + threads - 1) / threads) * threads / blocks;
+}
+
+double units_load(const std::vector<int>& ends, int hidden) {
+  int widest = 0, begin = 0;
+  for (const int end : ends) {
+    widest = std::max(widest, end - begin);
+    begin = end;
+  }
+  return static_cast<double>(widest) * static_cast<double>(ends.size()) / hidden;
+}
+
+}  // namespace
+
 Partition make_partition(int threads, int blocks, int hidden, int tile_rows, int tile_blocks) {
   if (blocks == 0) return {1, 0, false, {hidden}};
   const double tick = 4.0 * hidden * hidden * blocks * kLanes;
   if (tick < 2 * kWorthMeeting) threads = 1;
-  // The busiest thread's load over the mean one: 1 is perfect.
   const int most_blocks = (blocks + threads - 1) / threads;
-  const double by_blocks = static_cast<double>(most_blocks) * threads / blocks;
   const std::vector<int> ends = split_by_tiles(hidden, threads, tile_rows);
-  int widest = 0;
-  for (int i = 0; i < threads; ++i) widest = std::max(widest, ends[i] - (i == 0 ? 0 : ends[i - 1]));
-  const double by_units = static_cast<double>(widest) * threads / hidden;
   const bool worth_meeting = tick / threads > kWorthMeeting;
   // Meeting has a price, but not where each thread would have fewer blocks than one product of tiles takes.
   const double price = most_blocks < std::min(blocks, tile_blocks) ? 1.0 : 1.1;
-  if (threads > 1 && worth_meeting && by_units * price <= by_blocks) return {threads, blocks, true, ends};
+  if (threads > 1 && worth_meeting && units_load(ends, hidden) * price <= blocks_load(threads, blocks)) {
+    return {threads, blocks, true, ends};
+  }
   return {std::min(threads, blocks), blocks, false, {hidden}};
+}
+
+std::vector<Partition> partition_options(int threads, int blocks, int hidden, int tile_rows, int tile_blocks) {
+  std::vector<Partition> options;
+  const auto add = [&](Partition partition) {
+    const bool there = std::any_of(options.begin(), options.end(), [&](const Partition& other) {
+      return other.threads == partition.threads && other.split_units == partition.split_units;
+    });
+    if (!there) options.push_back(std::move(partition));
+  };
+  const Partition best = make_partition(threads, blocks, hidden, tile_rows, tile_blocks);
+  for (const int size : team_sizes(threads)) {
+    Partition partition = make_partition(size, blocks, hidden, tile_rows, tile_blocks);
+    // Blocks on fewer threads, but without a meeting after each tick: where one of them is slow, the others go on.
+    const bool meets = partition.split_units;
+    const int alone = std::min(size, blocks);
+    if (meets && alone > 1) add({alone, blocks, false, {hidden}});
+    add(std::move(partition));
+  }
+  std::stable_sort(options.begin(), options.end(),
+                   [](const Partition& a, const Partition& b) { return a.threads < b.threads; });
+  const auto last = std::find_if(options.begin(), options.end(), [&](const Partition& each) {
+    return each.threads == best.threads && each.split_units == best.split_units;
+  });
+  std::rotate(last, last + 1, options.end());
+  return options;
 }
 
 }  // namespace cudnn_lstm::cpu

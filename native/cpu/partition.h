@@ -33,6 +33,13 @@ struct Partition {
 // rows and they themselves begin at a tile.
 Partition make_partition(int threads, int blocks, int hidden, int tile_rows, int tile_blocks);
 
+// Numbers of threads to choose from, ascending: all up to eight, then fewer, the last two `most` - 1 and `most`.
+std::vector<int> team_sizes(int most);
+
+// The partitions that may be fastest with up to `threads` threads, by the number of them but for the last, which is
+// make_partition's.
+std::vector<Partition> partition_options(int threads, int blocks, int hidden, int tile_rows, int tile_blocks);
+
 // Thread `part`'s run of 0..count: [share_begin(..., part), share_begin(..., part + 1)).
 inline int share_begin(int count, int parts, int part) {
   return static_cast<int>(static_cast<long long>(count) * part / parts);

@@ -21,16 +21,21 @@
 #include "core/initialize.h"
 #include "core/random.h"
 #include "cpu/cpu_backend.h"
+#include "cpu/selftest.h"
 
 namespace cudnn_lstm::cpu {
 namespace {
 
 int failures = 0;
 
-void check(bool ok, const char* isa, const char* what, double got, double bound) {
-  std::printf("%s %-9s %-28s %.3g (bound %.3g)\n", ok ? "ok  " : "FAIL", isa, what, got, bound);
+}  // namespace
+
+void check(bool ok, const char* subject, const char* what, double got, double bound) {
+  std::printf("%s %-9s %-28s %.3g (bound %.3g)\n", ok ? "ok  " : "FAIL", subject, what, got, bound);
   if (!ok) ++failures;
 }
+
+namespace {
 
 // Uniform in [-1, 1).
 std::vector<float> noise(std::size_t count, std::uint32_t stream) {
@@ -195,7 +200,7 @@ void check_step(InputCoding coding, const char* title, int hidden, int batch, bo
     ids[i] = static_cast<std::int32_t>(philox4x32({static_cast<std::uint32_t>(i), 9, 0, 0}, philox_key(1))[0] % 11);
   const std::atomic<bool> stop{false};
   const Batch shape{ids.data(), steps, batch, Target::every, false};
-  CpuBackend one(spec, 1), three(spec, 3);
+  CpuBackend one(spec, 1), three(spec, 3, TeamTuner::Mode::fixed);
   std::vector<float> parameters(one.layout().size());
   initialize(spec, one.layout(), parameters.data());
   one.write(Slot::parameters, parameters.data(), parameters.size());
@@ -230,7 +235,7 @@ void check_step(InputCoding coding, const char* title, int hidden, int batch, bo
 void check_streams(InputCoding coding, const char* title) {
   const ModelSpec spec{11, 3, 149, coding, coding == InputCoding::embedding ? 6 : 0, 0.25f, 5};
   const int steps = 70;  // more than one run of kSequenceSteps
-  CpuBackend one(spec, 1), three(spec, 3);
+  CpuBackend one(spec, 1), three(spec, 3, TeamTuner::Mode::fixed);
   std::vector<float> parameters(one.layout().size());
   initialize(spec, one.layout(), parameters.data());
   one.write(Slot::parameters, parameters.data(), parameters.size());
@@ -358,7 +363,7 @@ void check_looks(const KernelTable& kernels) {
     const auto& [what, spec, batch, target] = shape;
     const int steps = 2;
     most_work = most_milliseconds = 0;
-    CpuBackend backend(spec, 2, counting);
+    CpuBackend backend(spec, 2, TeamTuner::Mode::fixed, counting);
     const std::vector<float> parameters = noise(backend.layout().size(), 4);
     backend.write(Slot::parameters, parameters.data(), parameters.size());
     std::vector<std::int32_t> ids(static_cast<std::size_t>(steps + 1) * batch);
@@ -396,7 +401,7 @@ void check_cut_update(const KernelTable& kernels) {
   const OptimizerStep optimizer{1e-2};
   const std::atomic<bool> never{false};
   for (const int threads : {1, 3}) {
-    CpuBackend whole(spec, threads), cut(spec, threads, counting);
+    CpuBackend whole(spec, threads), cut(spec, threads, TeamTuner::Mode::random, counting);
     std::vector<float> parameters(whole.layout().size()), other(parameters.size());
     initialize(spec, whole.layout(), parameters.data());
     whole.write(Slot::parameters, parameters.data(), parameters.size());
@@ -443,7 +448,7 @@ void check_stops() {
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * 7 % 50);
   const Batch work{ids.data(), kSteps, kBatch, Target::every, false};
   for (const int threads : {1, 3}) {
-    CpuBackend backend(spec, threads), other(spec, threads);
+    CpuBackend backend(spec, threads, TeamTuner::Mode::random), other(spec, threads);
     std::vector<float> parameters(backend.layout().size()), found(parameters.size());
     initialize(spec, backend.layout(), parameters.data());
     backend.write(Slot::parameters, parameters.data(), parameters.size());
@@ -541,7 +546,7 @@ SweptShape swept_shape(int vocabulary, std::uint32_t round) {
 // step, whose weights depend on the signs of gradients that may be rounding errors, only touches memory.
 std::vector<double> run_shape(const SweptShape& shape) {
   const auto& [spec, steps, batch, threads, streams, target] = shape;
-  CpuBackend backend(spec, threads);
+  CpuBackend backend(spec, threads, TeamTuner::Mode::fixed);
   std::vector<float> parameters(backend.layout().size());
   initialize(spec, backend.layout(), parameters.data());
   backend.write(Slot::parameters, parameters.data(), parameters.size());
@@ -649,6 +654,7 @@ int main(int count, char** arguments) {
   check_streams(InputCoding::scalar, "scalar");
   check_streams(InputCoding::onehot, "onehot");
   check_streams(InputCoding::embedding, "embedding");
+  check_teams();
   check_looks(*supported_kernels().front());
   check_cut_update(*supported_kernels().front());
   check_stops();

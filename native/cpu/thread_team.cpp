@@ -1,94 +1,89 @@
 #include "cpu/thread_team.h"
 
+#include <algorithm>
 #include <system_error>
-
-#include "core/error.h"
 
 namespace cudnn_lstm::cpu {
 namespace {
 
-inline void relax() {
-#if defined(__x86_64__) || defined(_M_X64)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  __asm__ __volatile__("yield");
-#endif
-}
+// Nanoseconds that a waiting thread spins before it sleeps: about what falling asleep and being woken cost. The gaps
+// between the ticks of a step, and between the steps of a call, are shorter than this where all threads run.
+constexpr std::int64_t kSpin = 50'000;
 
-// Spins while `waiting()`, first politely on the core, then giving it away: with more threads than cores the one waited
-// for may need it.
-template <typename Condition>
-void spin_while(Condition waiting) {
-  for (int i = 0; waiting(); ++i) {
-    if (i < 2000) {
-      relax();
-    } else {
-      std::this_thread::yield();
-    }
-  }
-}
-
-// How long a worker spins for the next run before it sleeps: the gaps between the steps of one call are shorter than
-// this.
-constexpr int kSpinsBeforeSleep = 4000;
+// At barriers of the run that this thread is in, in nanoseconds.
+thread_local std::int64_t waited = 0;
 
 }  // namespace
 
-ThreadTeam::ThreadTeam(int threads) : size_(threads) {
-  try {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
-  } catch (const std::system_error&) {
-    size_ = static_cast<int>(workers_.size()) + 1;  // the system gives no more: results do not depend on the number
-  }
+ThreadTeam::ThreadTeam(int most) : most_(std::max(1, most)), cpus_(most_) {
+  members_.push_back(std::make_unique<Member>());
 }
 
 ThreadTeam::~ThreadTeam() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    ending_ = true;
-    generation_.fetch_add(1, std::memory_order_release);
+  ending_ = true;
+  for (std::size_t i = 1; i < members_.size(); ++i) members_[i]->turn.add(1);
+  for (std::size_t i = 1; i < members_.size(); ++i) members_[i]->thread.join();
+}
+
+int ThreadTeam::resize(int threads) {
+  size_ = std::clamp(threads, 1, most_);
+  while (static_cast<int>(members_.size()) < size_) {
+    const int thread = static_cast<int>(members_.size());
+    members_.push_back(std::make_unique<Member>());
+    Member& member = *members_.back();
+    try {
+      member.thread = std::thread([this, thread, &member] { serve(thread, member); });
+    } catch (const std::system_error&) {
+      members_.pop_back();
+      size_ = most_ = static_cast<int>(members_.size());  // results do not depend on the number
+    }
   }
-  wake_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
+  return size_;
+}
+
+std::int64_t ThreadTeam::spin() const { return active_ <= cpus_ ? kSpin : 0; }
+
+void ThreadTeam::work_as(int thread, Member& self, const std::function<void(int)>& work) {
+  waited = 0;
+  const std::int64_t start = nanoseconds();
+  work(thread);
+  self.working = nanoseconds() - start - waited;
 }
 
 void ThreadTeam::run(int threads, const std::function<void(int)>& work) {
+  active_ = threads;
   if (threads <= 1) {
-    active_.store(1, std::memory_order_relaxed);
     work(0);
     return;
   }
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    work_ = &work;
-    active_.store(threads, std::memory_order_relaxed);
-    unfinished_.store(size_ - 1, std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-  }
-  wake_.notify_all();
-  work(0);
-  spin_while([this] { return unfinished_.load(std::memory_order_acquire) != 0; });
+  const std::int64_t start = nanoseconds();
+  work_ = &work;
+  finished_.reset(0);
+  for (int i = 1; i < threads; ++i) members_[i]->turn.add(1);
+  work_as(0, *members_[0], work);
+  const std::uint32_t others = static_cast<std::uint32_t>(threads - 1);
+  finished_.wait(spin(), [others](std::uint32_t finished) { return finished != others; });
+  lasting_ += (nanoseconds() - start) * threads;
+  for (int i = 0; i < threads; ++i) working_ += members_[i]->working;
 }
 
-void ThreadTeam::wait_for_phase_after(unsigned phase) const {
-  spin_while([this, phase] { return phase_.load(std::memory_order_acquire) == phase; });
+void ThreadTeam::wait_for_phase_after(std::uint32_t phase) {
+  waited += phase_.wait(spin(), [phase](std::uint32_t now) { return now == phase; });
 }
 
-void ThreadTeam::serve(int thread) {
-  unsigned seen = 0;
-  for (;;) {
-    for (int i = 0; i < kSpinsBeforeSleep && generation_.load(std::memory_order_acquire) == seen; ++i) relax();
-    if (generation_.load(std::memory_order_acquire) == seen) {
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [this, seen] { return generation_.load(std::memory_order_relaxed) != seen; });
-    }
-    ++seen;
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (ending_) return;
-    }
-    if (thread < active_.load(std::memory_order_relaxed)) (*work_)(thread);
-    unfinished_.fetch_sub(1, std::memory_order_release);
+double ThreadTeam::take_worked_share() {
+  const double share = lasting_ > 0 ? static_cast<double>(working_) / static_cast<double>(lasting_) : 1;
+  working_ = lasting_ = 0;
+  return share;
+}
+
+void ThreadTeam::serve(int thread, Member& self) {
+  for (std::uint32_t done = 0;; ++done) {
+    self.turn.wait(kSpin, [done](std::uint32_t turn) { return turn == done; });
+    if (ending_) return;
+    work_as(thread, self, *work_);
+    const std::uint32_t all_before = static_cast<std::uint32_t>(active_ - 2);  // the next run may change it
+    finished_.add(1, [all_before](std::uint32_t before) { return before == all_before; });
   }
 }
 

@@ -1,39 +1,49 @@
-// The threads of one model: made once, woken for a step, in step with one another through a spinning barrier, because a
-// tick of a small batch lasts tens of microseconds and a system call is a sizeable part of that.
+// The threads of one model: made when first needed, given work for a step, in step with one another through a barrier.
+// A tick of a small batch lasts tens of microseconds and a system call is a sizeable part of that, so who waits spins
+// for a moment; then it sleeps in the kernel, because the one waited for may need its core
+// (docs/adr/0014-adaptive-team.md).
 #pragma once
 
-#include <atomic>
-#include <condition_variable>
+#include <cstdint>
 #include <functional>
-#include <mutex>
+#include <memory>
 #include <thread>
 #include <vector>
+
+#include "cpu/parking.h"
 
 namespace cudnn_lstm::cpu {
 
 class ThreadTeam {
  public:
-  explicit ThreadTeam(int threads);
+  // most: threads, the caller of run among them.
+  explicit ThreadTeam(int most);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;
 
+  int most() const { return most_; }
   int size() const { return size_; }
 
-  // Runs work(thread) on `threads` threads (1..size), the caller being thread 0, and returns when all are done. `work`
-  // must not throw.
+  // Lets runs have up to `threads` threads, at most `most`, or fewer where the system gives no more. Returns how many.
+  int resize(int threads);
+
+  // CPUs that there are for the team: with more threads than that, waiting ones sleep at once.
+  void set_cpus(int cpus) { cpus_ = cpus; }
+
+  // Runs work(thread) on `threads` threads, 1 to size(), the caller being thread 0; returns when all are done.
+  // `work` must not throw.
   void run(int threads, const std::function<void(int)>& work);
 
   // Inside run: waits until every thread of this run is here. The last to come runs `last` before any goes on.
   template <typename Last>
   void barrier(const Last& last) {
-    const int active = active_.load(std::memory_order_relaxed);
-    if (active == 1) return last();
-    const unsigned phase = phase_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == active - 1) {
+    if (active_ == 1) return last();
+    const std::uint32_t phase = phase_.value();
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == active_ - 1) {
       last();
       arrived_.store(0, std::memory_order_relaxed);
-      phase_.store(phase + 1, std::memory_order_release);
+      phase_.add(1);
     } else {
       wait_for_phase_after(phase);
     }
@@ -42,21 +52,32 @@ class ThreadTeam {
     barrier([] {});
   }
 
- private:
-  void wait_for_phase_after(unsigned phase) const;
-  void serve(int thread);
+  // What the threads of the runs since the last call of this did with their time: worked / (worked + waited).
+  double take_worked_share();
 
-  int size_;
-  std::vector<std::thread> workers_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
+ private:
+  struct alignas(64) Member {
+    std::thread thread;
+    Signal turn;               // counts this member's runs
+    std::int64_t working = 0;  // nanoseconds of this run, without those waited at barriers
+  };
+
+  void serve(int thread, Member& self);
+  void wait_for_phase_after(std::uint32_t phase);
+  std::int64_t spin() const;
+  static void work_as(int thread, Member& self, const std::function<void(int)>& work);
+
+  int most_;
+  int size_ = 1;
+  int cpus_;
+  std::vector<std::unique_ptr<Member>> members_;  // [0] is the caller's
   const std::function<void(int)>* work_ = nullptr;
   bool ending_ = false;
-  std::atomic<unsigned> generation_{0};  // of runs
-  std::atomic<int> active_{1};           // threads in this run
-  std::atomic<int> unfinished_{0};
-  std::atomic<int> arrived_{0};
-  std::atomic<unsigned> phase_{0};  // of barriers
+  int active_ = 1;  // threads in this run
+  std::int64_t working_ = 0, lasting_ = 0;
+  alignas(64) Signal finished_;  // members that have ended this run
+  alignas(64) Signal phase_;     // of barriers
+  alignas(64) std::atomic<int> arrived_{0};
 };
 
 }  // namespace cudnn_lstm::cpu

@@ -134,10 +134,10 @@ void Weights::prepare_single(bool lean, StopRequest& stop) {
   shared_fresh_ = panels_fresh_ = true;
 }
 
-// Packs all matrices and gives up the canonical ones behind it; goes on where a stop ended it.
+// Packs all matrices and gives up the canonical ones behind it; goes on where a stop ended it, also with another number
+// of threads.
 template <class Pack>
 void Weights::move(Form form, StopRequest& stop, const Pack& pack) {
-  const int threads = team_.size();
   holder_ = form;
   pack_biases();
   if (one_hot()) {
@@ -145,18 +145,20 @@ void Weights::move(Form form, StopRequest& stop, const Pack& pack) {
     if (table_moved_ == 0) table_parts_ = moving_parts(input);
     while (table_moved_ < table_parts_) {
       if (stop.asked()) return;
-      team_.run(threads, [&](int thread) { pack_table(table_moved_ + thread, table_parts_); });
-      table_moved_ += threads;
-      discard_rows(input, spec_.hidden, 4 * table_units(table_moved_ - threads), 4 * table_units(table_moved_));
+      const int taken = std::min(team_.size(), table_parts_ - table_moved_);
+      team_.run(taken, [&](int thread) { pack_table(table_moved_ + thread, table_parts_); });
+      table_moved_ += taken;
+      discard_rows(input, spec_.hidden, 4 * table_units(table_moved_ - taken), 4 * table_units(table_moved_));
     }
   }
   for (Matrix& m : matrices_) {
     if (m.moved == 0) m.parts = moving_parts(m.parameter);
     while (m.moved < m.parts) {
       if (stop.asked()) return;
-      team_.run(threads, [&](int thread) { pack(m, m.moved + thread, m.parts); });
-      m.moved += threads;
-      discard_rows(m.parameter, m.hidden, m.rows_before(form, m.moved - threads), m.rows_before(form, m.moved));
+      const int taken = std::min(team_.size(), m.parts - m.moved);
+      team_.run(taken, [&](int thread) { pack(m, m.moved + thread, m.parts); });
+      m.moved += taken;
+      discard_rows(m.parameter, m.hidden, m.rows_before(form, m.moved - taken), m.rows_before(form, m.moved));
     }
   }
 }
@@ -200,9 +202,10 @@ void Weights::restore(StopRequest& stop) {
   for (Matrix& m : matrices_) {
     while (m.moved > 0) {
       if (stop.asked()) return;
-      put_back(m.parameter, m.hidden, m.rows_before(holder_, m.moved - threads), m.rows_before(holder_, m.moved),
+      const int given = std::min(threads, m.moved);
+      put_back(m.parameter, m.hidden, m.rows_before(holder_, m.moved - given), m.rows_before(holder_, m.moved),
                [&](int row, float* out) { m.read(holder_, row, 0, m.depth(), out); });
-      m.moved -= threads;
+      m.moved -= given;
     }
     if (holder_ == Form::tiles) {
       m.tiles.release();
@@ -212,9 +215,10 @@ void Weights::restore(StopRequest& stop) {
   }
   while (table_moved_ > 0) {
     if (stop.asked()) return;
-    put_back(layout_.weight_ih(0), spec_.hidden, 4 * table_units(table_moved_ - threads), 4 * table_units(table_moved_),
+    const int given = std::min(threads, table_moved_);
+    put_back(layout_.weight_ih(0), spec_.hidden, 4 * table_units(table_moved_ - given), 4 * table_units(table_moved_),
              [&](int row, float* out) { read_table(row, 0, spec_.vocabulary, out); });
-    table_moved_ -= threads;
+    table_moved_ -= given;
   }
   if (one_hot()) layers_[0].table.resize(0);
 }

@@ -107,17 +107,18 @@ describe.each(devices)('$name', (device) => {
     model.dispose();
   });
 
-  test('any number of threads gives the same bits', async () => {
+  test('any number of threads gives the same bits, and another number at each call', async () => {
     for (const [spec, steps, batch] of [
       [{ vocabulary: 47, layers: 2, hidden: 128, input: 'onehot', embedding: 0 }, 12, 16],
       [{ vocabulary: 47, layers: 2, hidden: 96, input: 'scalar', embedding: 0 }, 9, 70],
       [{ vocabulary: 13, layers: 3, hidden: 100, input: 'embedding', embedding: 10 }, 7, 33],
     ] as [Spec, number, number][]) {
       const hashes = new Set<string>();
-      for (const threads of device.device === 'cpu' ? [1, 2, 3, 8] : [1, 1]) {
-        const model = await createModel(spec, device, { dropout: 0.2, threads });
+      for (const threads of device.device === 'cpu' ? [1, 2, 3, 8, 'random', 'adapt'] : [1, 1]) {
+        const team = typeof threads === 'number' ? { threads } : { threads: 5, team: threads as 'random' | 'adapt' };
+        const model = await createModel(spec, device, { dropout: 0.2, ...team });
         await model.initialize();
-        const count = 3;
+        const count = 5;
         await model.trainSteps(
           trainCall(randomIds(count * (steps + 1) * batch, spec.vocabulary), steps, batch, {
             count,

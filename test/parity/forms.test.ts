@@ -65,7 +65,12 @@ function score(model: NativeModel, spec: NativeModelSpec, batch: number): Promis
 }
 
 async function modelOf(spec: NativeModelSpec, threads: number, parameters?: Float32Array): Promise<NativeModel> {
-  const model = await loadNative().createModel(spec, { device: 'cpu', threads, initialize: !parameters });
+  const model = await loadNative().createModel(spec, {
+    device: 'cpu',
+    threads,
+    team: 'fixed',
+    initialize: !parameters,
+  });
   if (parameters) model.write('parameters', parameters);
   return model;
 }

@@ -16,13 +16,15 @@ if (process.env.REQUIRE_GPU === '1') devices.push({ name: 'cuda', device: 'cuda'
 export function createModel(
   spec: Spec,
   device: Device,
-  options: { dropout?: number; seed?: number; threads?: number } = {},
+  options: { dropout?: number; seed?: number; threads?: number; team?: 'adapt' | 'fixed' | 'random' } = {},
 ): Promise<NativeModel> {
   return loadNative().createModel(
     { ...spec, dropout: options.dropout ?? 0, seed: options.seed ?? 1 },
     {
       device: device.device,
       threads: options.threads ?? 2,
+      // All of them, also where the machine has fewer CPUs: other shares of the work are what is to be tested.
+      team: options.team ?? 'fixed',
       ...(device.device === 'cuda' ? { precision: 'fp32' } : {}),
     },
   );

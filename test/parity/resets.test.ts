@@ -42,7 +42,7 @@ for (const input of ['scalar', 'onehot', 'embedding'] as const) {
 const modelOf = (spec: Spec, threads: number, resets = true, dropout = 0) =>
   loadNative().createModel(
     { ...spec, dropout, seed: 1, ...(resets ? { resetId } : {}) },
-    { device: 'cpu', threads, initialize: true },
+    { device: 'cpu', threads, team: 'fixed', initialize: true },
   );
 
 /** Stream b of time-major ids. */

@@ -19,7 +19,7 @@ async function main() {
     [20, 3],
     [40, 2],
   ]) {
-    const options = { device: 'cpu', threads, initialize: true };
+    const options = { device: 'cpu', threads, team: 'fixed', initialize: true };
     const model = await loadNative().createModel({ ...spec, resetId }, options);
     const plain = await loadNative().createModel(spec, options);
     /** Every stream the same. */

@@ -1,0 +1,71 @@
+// How many threads a call gets, and how they share its work: measured, not assumed. What is fastest depends on what
+// else the machine runs, which changes; results do not depend on it, so every call is free to do it otherwise.
+//
+// Calls of one kind (the same work a unit) are run with the *current* option. Now and then another one is tried for
+// some calls; if it was faster it becomes the current one, and if not, the time that it cost is made up for before the
+// next trial: trials take at most a fiftieth of the time. Fewer threads are tried only while the threads spend a good
+// part of their time waiting for each other, so that on an idle machine nothing is tried, and nothing lost.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "cpu/partition.h"
+
+namespace cudnn_lstm::cpu {
+
+class TeamTuner {
+ public:
+  // adapt: as above. fixed: always the most threads. random: another option at every call, for tests.
+  enum class Mode { adapt, fixed, random };
+
+  explicit TeamTuner(Mode mode) : mode_(mode) {}
+
+  Mode mode() const { return mode_; }
+
+  // The option for the next call of this kind, valid until the next choose. options: makes them, fewest threads first,
+  // the one to begin with last; asked for when a kind is new, or `cpus` another than before. slice: seconds that a
+  // trial lasts at least.
+  const Partition& choose(std::uint64_t kind, int cpus, double slice,
+                          const std::function<std::vector<Partition>()>& options);
+
+  // What the call that choose was for did: units of work, seconds, and what share of its threads' time went to work.
+  void report(double units, double seconds, double worked);
+
+ private:
+  struct Option {
+    Partition partition;
+    double cost = 0;  // seconds a unit when last measured
+    double due = 0;   // not tried before this time of the kind's clock
+  };
+  struct Kind {
+    std::uint64_t key = 0;
+    int cpus = 0;
+    std::uint64_t used = 0;  // when last chosen, in calls
+    double clock = 0;        // seconds that calls of this kind took so far
+    double next_trial = 0;   // on that clock
+    std::vector<Option> options;
+    std::size_t current = 0;
+    double worked = 1;    // of the current option
+    double baseline = 0;  // the current option's cost when the others were last judged
+    double excess = 0;    // what the last trial cost
+    bool trying = false;
+    std::size_t tried = 0;
+    double trial_units = 0, trial_seconds = 0, trial_working = 0;
+  };
+
+  Kind& find(std::uint64_t key, int cpus, const std::function<std::vector<Partition>()>& options);
+  void learn(Kind& kind, double units, double seconds, double worked) const;
+  void judge(Kind& kind) const;
+  void begin_trial(Kind& kind) const;
+  static bool promising(const Kind& kind, std::size_t option);
+
+  const Mode mode_;
+  double slice_ = 0;
+  std::vector<Kind> kinds_;
+  std::size_t chosen_ = 0;  // index of the kind
+  std::uint64_t calls_ = 0;
+};
+
+}  // namespace cudnn_lstm::cpu
