@@ -5,8 +5,8 @@ import { type JoinOptions, joinRanks, launchToJoin } from '../ranks/join';
 import type { Ranks } from '../ranks/ranks';
 import { type CommandIo, exitCodeOf, reportError } from './command';
 
-/** Milliseconds that rank 0 has to say what all of them find, before another rank says it. */
-const patience = 1500;
+/** Milliseconds that rank 0 has to say what all of them find, before another rank ends. */
+const patience = 3000;
 
 /** Where ranks other than the first write: nowhere. */
 const nowhere = { write: () => true, on: () => nowhere, off: () => nowhere } as unknown as NodeJS.WritableStream;
@@ -26,8 +26,9 @@ export async function amongRanks(
   try {
     ranks = await joinRanks(options);
   } catch (error) {
-    // The launcher ends the others as soon as one has failed.
+    // The launcher may end the others as soon as one has. The first of each machine says what is wrong there.
     if (launch.rank > 0) await setTimeout(patience);
+    if ((launch.localRank ?? 0) > 0) return exitCodeOf(error);
     throw error;
   }
   if (!ranks) return work(io, undefined);

@@ -7,6 +7,8 @@ export interface Launch {
   /** 0 to size - 1. */
   readonly rank: number;
   readonly size: number;
+  /** Among those of this machine; undefined where the launcher does not say. */
+  readonly localRank: number | undefined;
   /** MPI libraries to try, the likeliest first; none for a launcher that is not one of MPI's. */
   readonly libraries: readonly string[];
 }
@@ -31,20 +33,20 @@ export const mpiLibraries: readonly string[] = [...files.openMpi, ...files.mpich
 const launchers = [
   {
     launcher: "Open MPI's mpirun",
-    variables: ['OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'],
+    variables: ['OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'],
     libraries: [...files.openMpi, ...files.standard],
   },
   {
     launcher: "MPICH's or Intel MPI's mpirun",
-    variables: ['PMI_RANK', 'PMI_SIZE'],
+    variables: ['PMI_RANK', 'PMI_SIZE', 'MPI_LOCALRANKID'],
     libraries: [...files.mpich, ...files.standard, ...files.openMpi],
   },
   {
     launcher: "Slurm's srun",
-    variables: ['SLURM_PROCID', 'SLURM_STEP_NUM_TASKS'],
+    variables: ['SLURM_PROCID', 'SLURM_STEP_NUM_TASKS', 'SLURM_LOCALID'],
     libraries: [...files.openMpi, ...files.mpich, ...files.standard],
   },
-  { launcher: 'torchrun', variables: ['RANK', 'WORLD_SIZE'], libraries: [] },
+  { launcher: 'torchrun', variables: ['RANK', 'WORLD_SIZE', 'LOCAL_RANK'], libraries: [] },
 ] as const;
 
 /** The variables that are read. */
@@ -53,9 +55,11 @@ export const launcherVariables: readonly string[] = launchers.flatMap(({ variabl
 /** This process's place among several; undefined if it is the only one, or nothing says that there are others. */
 export function launchOf(env: NodeJS.ProcessEnv): Launch | undefined {
   for (const { launcher, variables, libraries } of launchers) {
-    const [rank, size] = variables.map((name) => (env[name] ? Number(env[name]) : Number.NaN)) as [number, number];
+    const numbers = variables.map((name) => (env[name] ? Number(env[name]) : Number.NaN));
+    const [rank, size, local] = numbers as [number, number, number];
     if (!Number.isInteger(rank) || !Number.isInteger(size) || rank < 0 || rank >= size) continue;
-    return size > 1 ? { launcher, rank, size, libraries } : undefined;
+    const localRank = Number.isInteger(local) ? local : undefined;
+    return size > 1 ? { launcher, rank, size, localRank, libraries } : undefined;
   }
   return undefined;
 }

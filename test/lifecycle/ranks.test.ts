@@ -1,0 +1,433 @@
+/**
+ * One model trained by several ranks, under the MPI libraries that Debian has and a stand-in of the standard ABI: the curve of one
+ * process, the same bits when repeated and resumed, and an end in good order whatever happens to a rank.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Checkpoint, loadCheckpoint } from '../../lib/checkpoint/checkpoint';
+import { nativePath } from '../../lib/device/native';
+import type { TrainingEvent } from '../../lib/training/events';
+import { canRun, compiled, type Ended, itWhere, node } from '../fixtures/child';
+import {
+  type Launcher,
+  type LaunchOptions,
+  launchers,
+  mpich,
+  openMpi,
+  ranksWith,
+  standardAbi,
+} from '../fixtures/launchers';
+
+let folder: string;
+let corpus: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'ranks-'));
+  corpus = join(folder, 'tale.txt');
+  let seed = 7;
+  const words = Array.from({ length: 900 }, () => {
+    seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
+    return ['hare', 'fox', 'ran', 'sat', 'far', 'end'][(seed >> 8) % 6];
+  });
+  writeFileSync(corpus, words.join(' '));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+type Flags = Readonly<Record<string, string | number | true>>;
+const small: Flags = {
+  hidden: 16,
+  'batch-size': 48,
+  'seq-length': 7,
+  epochs: 3,
+  'sample-length': 0,
+  patience: 0,
+  device: 'cpu',
+  threads: 1,
+};
+const args = (flags: Flags) =>
+  Object.entries(flags).flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)]));
+
+/** `train` as so many ranks; one is a process without a launcher. */
+function train(launcher: Launcher, ranks: number, given: readonly string[], o: LaunchOptions = {}): Promise<Ended> {
+  const command = ['train', ...given];
+  return ranks === 1
+    ? node('cli/main.js', command, o)
+    : launcher.launch(ranks, [compiled('cli/main.js'), ...command], o);
+}
+
+/** Trains anew into a directory of the folder; gives that directory. */
+async function run(launcher: Launcher, ranks: number, name: string, flags: Flags = {}): Promise<string> {
+  const out = join(folder, name);
+  const { code, stderr } = await train(launcher, ranks, [corpus, ...args({ ...small, ...flags, out })]);
+  expect([code, code === 0 ? '' : stderr]).toEqual([0, '']);
+  return out;
+}
+
+function events(out: string): TrainingEvent[] {
+  const lines = readFileSync(join(out, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
+  return lines.map((line) => JSON.parse(line) as TrainingEvent);
+}
+
+/** Training and validation loss of each epoch. */
+function curve(out: string): number[] {
+  return events(out).flatMap((event) => (event.type === 'epoch' ? [event.loss, event.validationLoss as number] : []));
+}
+
+const last = (out: string) => loadCheckpoint(join(out, readFileSync(join(out, 'latest'), 'utf8').trim()));
+
+function expectSameTensors(a: Checkpoint, b: Checkpoint): void {
+  for (const name of ['parameters', 'firstMoments', 'secondMoments'] as const)
+    expect([name, a[name]]).toEqual([name, b[name]]);
+}
+
+/** A test under each library that is here. */
+function underEach(name: string, test: (launcher: Launcher) => Promise<void>, which = launchers): void {
+  for (const launcher of which)
+    itWhere(launcher.missing === undefined, launcher.missing ?? '')(`${launcher.name}: ${name}`, () => test(launcher));
+}
+
+const forms: readonly [string, Flags][] = [
+  ['state carried, dropout', { dropout: 0.3, input: 'onehot' }],
+  ['shuffled windows, a ragged batch', { target: 'last', input: 'embedding', 'embedding-size': 5, epochs: 2 }],
+  ['a number as input, two layers, validation by steps', { input: 'scalar', layers: 2, 'validation-every': '5steps' }],
+];
+
+describe.each(forms)('%s', (_, flags) => {
+  underEach(
+    'the losses are those of one process',
+    async (launcher) => {
+      const alone = curve(await run(launcher, 1, 'one', flags));
+      expect(alone.length).toBeGreaterThan(2);
+      for (const ranks of launcher === standardAbi ? [2] : [2, 3]) {
+        const shared = curve(await run(launcher, ranks, `ranks-${ranks}`, flags));
+        expect(shared.length).toBe(alone.length);
+        for (const [i, loss] of shared.entries()) expect(Math.abs(loss - (alone[i] as number))).toBeLessThan(1e-6);
+      }
+    },
+    [...launchers, standardAbi],
+  );
+});
+
+underEach('single lines are trained on by ranks too', async (launcher) => {
+  writeFileSync(corpus, readFileSync(corpus, 'utf8').replaceAll(' ran ', '\n'));
+  const alone = curve(await run(launcher, 1, 'one', { lines: true, 'seq-length': 5 }));
+  const shared = curve(await run(launcher, 2, 'two', { lines: true, 'seq-length': 5 }));
+  for (const [i, loss] of shared.entries()) expect(Math.abs(loss - (alone[i] as number))).toBeLessThan(1e-6);
+});
+
+underEach('repeated, and stopped and resumed by as many ranks, the bits are the same', async (launcher) => {
+  const flags = { epochs: 12, dropout: 0.2 };
+  const whole = await run(launcher, 2, 'whole', flags);
+  const again = await run(launcher, 2, 'again', flags);
+  expectSameTensors(await last(whole), await last(again));
+  expect(curve(again)).toEqual(curve(whole));
+
+  const out = join(folder, 'stopped');
+  // Until it is stopped within an epoch, so that a state is carried.
+  const steps = (await last(whole)).metadata.step;
+  for (let milliseconds = 5, stopped = 0; stopped % 10 === 0 || stopped === steps; milliseconds += 2) {
+    rmSync(out, { recursive: true, force: true });
+    const hasty = { ...small, ...flags, out, 'max-time': `${(milliseconds % 60) / 1000}s` };
+    expect((await train(launcher, 2, [corpus, ...args(hasty)])).code).toBe(0);
+    stopped = (await last(out)).metadata.step;
+  }
+  expect((await last(out)).trainingState).toBeDefined();
+  for (const ranks of [1, 3]) {
+    const copy = join(folder, `by-${ranks}`);
+    execFileSync('cp', ['-r', out, copy]);
+    expect((await train(launcher, ranks, ['--resume', copy, '--device', 'cpu', '--threads', '1'])).code).toBe(0);
+    const [mine, theirs] = [curve(copy), curve(whole)];
+    expect(mine.length).toBe(theirs.length);
+    for (const [i, loss] of mine.entries()) expect(Math.abs(loss - (theirs[i] as number))).toBeLessThan(1e-6);
+  }
+  expect((await train(launcher, 2, ['--resume', out, '--device', 'cpu', '--threads', '1'])).code).toBe(0);
+  expectSameTensors(await last(out), await last(whole));
+  expect(curve(out)).toEqual(curve(whole));
+});
+
+/** A run without end, of which something is saved after every epoch. */
+const endless = (out: string) => [corpus, ...args({ ...small, epochs: 1_000_000, out }), '--json'];
+
+/** Calls back once, when the second epoch has begun. */
+function inTraining(callback: () => void): Pick<LaunchOptions, 'onStart'> {
+  let seen = '';
+  return {
+    onStart: (launcher) => {
+      launcher.stdout?.on('data', (text: string) => {
+        if (seen === 'enough') return;
+        seen += text;
+        if (!/"type":"epoch","epoch":2,/.test(seen)) return;
+        seen = 'enough';
+        callback();
+      });
+    },
+  };
+}
+
+/** The run can be gone on with, by the same command: nobody has its lock, and its last checkpoint is whole. */
+async function expectToGoOn(launcher: Launcher, out: string, ranks = 2): Promise<number> {
+  const { metadata } = await last(out);
+  const resumed = await train(launcher, ranks, [
+    ...['--resume', out, '--max-time', '2s', '--json', '--device', 'cpu', '--threads', '1'],
+  ]);
+  expect([resumed.code, resumed.code === 0 ? '' : resumed.stderr]).toEqual([0, '']);
+  const told = resumed.stdout
+    .trimEnd()
+    .split('\n')
+    .flatMap((line) => (line.startsWith('{') ? [JSON.parse(line) as TrainingEvent] : []));
+  expect(told.find(({ type }) => type === 'start')).toMatchObject({ resumed: { step: metadata.step } });
+  expect((told.at(-1) as { totalSteps: number }).totalSteps).toBeGreaterThan(metadata.step);
+  return metadata.step;
+}
+
+describe.each([0, 1])('rank %i is killed', (rank) => {
+  underEach('all end, and the run goes on', async (launcher) => {
+    const out = join(folder, 'run');
+    const killed = await train(launcher, 2, endless(out), {
+      ...inTraining(() => process.kill(ranksWith(out, launcher).get(rank) as number, 'SIGKILL')),
+    });
+    expect([killed.code === 0 && killed.signal === null, ranksWith(out, launcher).size]).toEqual([false, 0]);
+    await expectToGoOn(launcher, out);
+  });
+});
+
+describe.each([
+  ['SIGTERM', 143],
+  ['SIGINT', 130],
+  ['SIGUSR2', 140],
+] as const)('%s', (signal, exitCode) => {
+  underEach('to a rank saves, and all end', async (launcher) => {
+    const out = join(folder, 'run');
+    const ended = await train(launcher, 2, endless(out), {
+      ...inTraining(() => process.kill(ranksWith(out, launcher).get(1) as number, signal)),
+    });
+    // Rank 0 ends with what stopped rank 1.
+    expect(ended.stderr).toMatch(/^rank 1 of 2 on \S+ was interrupted\.$/m);
+    expect([ended.code, ranksWith(out, launcher).size]).toEqual([exitCode, 0]);
+    const end = events(out).at(-1) as { type: string; reason: string; totalSteps: number };
+    expect(end).toMatchObject({ type: 'end', reason: 'aborted' });
+    expect(await expectToGoOn(launcher, out)).toBe(end.totalSteps); // Not a step is lost.
+  });
+});
+
+describe('a signal to the launcher', () => {
+  // Open MPI's makes SIGTERM of SIGINT and SIGTERM, and kills after a second, in which a busy machine may not save; it forwards SIGUSR2.
+  // MPICH's forwards SIGINT and SIGTERM, and dies of SIGUSR2 itself. What they end with is their own affair: MPICH's is now 0, now 130.
+  const cases: readonly [Launcher, NodeJS.Signals, boolean][] = [
+    [openMpi, 'SIGINT', false],
+    [openMpi, 'SIGTERM', false],
+    [openMpi, 'SIGUSR2', true],
+    [mpich, 'SIGINT', true],
+    [mpich, 'SIGTERM', true],
+  ];
+  for (const [launcher, signal, patient] of cases) {
+    const here = launcher.missing === undefined;
+    itWhere(here, launcher.missing ?? '')(`${launcher.name}: ${signal} ends all, and the run goes on`, async () => {
+      const out = join(folder, 'run');
+      await train(launcher, 2, endless(out), {
+        onStart: (child) => inTraining(() => child.kill(signal)).onStart?.(child),
+      });
+      expect(ranksWith(out, launcher).size).toBe(0);
+      const step = await expectToGoOn(launcher, out);
+      const end = events(out).find(({ type }) => type === 'end') as { reason: string; totalSteps: number };
+      if (patient) expect([end.reason, end.totalSteps]).toEqual(['aborted', step]);
+    });
+  }
+});
+
+const limited = canRun('unshare', ['-rm', 'bash', '-c', 'mount -t tmpfs -o size=64k none /mnt']);
+for (const launcher of launchers) {
+  const here = launcher.missing === undefined && limited;
+  itWhere(here, launcher.missing ?? 'no mount in a name space of one’s own (unshare -rm)')(
+    `${launcher.name}: a full disk of rank 0 ends all with exit code 5, and the run goes on`,
+    async () => {
+      const disk = join(folder, 'disk');
+      mkdirSync(disk);
+      // Two checkpoints and a best one fit, and no third beside them.
+      const script = `
+        mount -t tmpfs -o size=100k none "$1"
+        shift
+        "$@"
+        echo "code $?"
+        ls "${disk}/run"
+        mount -o remount,size=10m none "${disk}"
+        cp -r "${disk}/run" "${disk}/copy"
+        tar -C "${disk}" -cf "${folder}/run.tar" run`;
+      const { stdout, stderr } = await train(
+        launcher,
+        2,
+        [corpus, ...args({ ...small, epochs: 1000, 'validation-every': 1, out: join(disk, 'run') })],
+        { wrapper: ['unshare', '-rm', 'bash', '-c', script, 'bash', disk] },
+      );
+      expect(stderr).toMatch(/^rank 0 of 2 on \S+: .*no space is left on the disk/m);
+      expect(stdout).toContain('code 5');
+      execFileSync('tar', ['-C', folder, '-xf', join(folder, 'run.tar')]);
+      await expectToGoOn(launcher, join(folder, 'run'));
+    },
+  );
+}
+
+const program = join(__dirname, 'programs', 'ranks.js');
+underEach('a rank that throws ends all', async (launcher) => {
+  const { code, stderr } = await launcher.launch(2, [program, 'throw', corpus]);
+  expect([code, ranksWith(program, launcher).size]).toEqual([1, 0]);
+  expect(stderr).toContain('rank 1 has had enough');
+});
+
+underEach('a rank that hangs is given up after CUDNN_LSTM_TIMEOUT', async (launcher) => {
+  const { code, stderr } = await launcher.launch(2, [program, 'hang', corpus], { env: { CUDNN_LSTM_TIMEOUT: '2' } });
+  expect([code, ranksWith(program, launcher).size]).toEqual([4, 0]);
+  expect(stderr).toMatch(/^rank 0 of 2: the other ranks did not answer in 2 s: .*CUDNN_LSTM_TIMEOUT/m);
+});
+
+underEach('a WebAssembly trap stays an error once MPI has begun', async (launcher) => {
+  const { code, stdout } = await launcher.launch(2, [program, 'trap']);
+  expect([code, stdout]).toEqual([0, expect.stringContaining('memory access out of bounds')]);
+});
+
+underEach('a worker of a rank gets no second communicator', async (launcher) => {
+  const { code, stdout } = await launcher.launch(2, [program, 'worker']);
+  expect([code, stdout]).toEqual([
+    0,
+    expect.stringMatching(/^4 .*this process has joined the ranks of its job before/),
+  ]);
+});
+
+describe('what cannot be is one line', () => {
+  /** The lines that the package has written: launchers write some of their own. */
+  const ours = (stderr: string, pattern: RegExp) => stderr.split('\n').filter((line) => pattern.test(line));
+
+  underEach('too many ranks, and the batch that is needed', async (launcher) => {
+    const { code, stderr } = await train(launcher, 3, [
+      corpus,
+      ...args({ ...small, 'batch-size': 20, out: join(folder, 'run') }),
+    ]);
+    const lines = ours(stderr, /--batch-size/);
+    expect([code, lines]).toEqual([
+      2,
+      [expect.stringMatching(/^--batch-size 20 is too small for 3 ranks.*--batch-size 33 or more, or 2 ranks\.$/)],
+    ]);
+    expect(
+      (await train(launcher, 3, [corpus, ...args({ ...small, 'batch-size': 33, epochs: 1, out: join(folder, 'run') })]))
+        .code,
+    ).toBe(0);
+  });
+
+  underEach('standard input as a corpus', async (launcher) => {
+    const { code, stderr } = await train(launcher, 2, ['-', ...args(small)]);
+    expect([code, ours(stderr, /input/)]).toEqual([2, [expect.stringMatching(/^Standard input reaches rank 0 alone/)]]);
+  });
+
+  underEach('another text, other options and another instruction set on one rank', async (launcher) => {
+    const wrapper = join(folder, 'rank.js');
+    writeFileSync(
+      wrapper,
+      `const rank = process.env.${launcher.rankVariable};
+       process.argv = process.argv.map((text) => text.replace('RANK', rank));
+       if (process.env.ISA_OF_RANK_1 && rank === '1') process.env.CUDNN_LSTM_CPU_ISA = process.env.ISA_OF_RANK_1;
+       process.argv.splice(1, 1);
+       require(process.argv[1]);
+       require('${compiled('cli/command.js')}').runCommand(require(process.argv[1]).main);`,
+    );
+    const each = (given: readonly string[], env: NodeJS.ProcessEnv = {}) =>
+      launcher.launch(2, [wrapper, compiled('cli/main.js'), 'train', ...given], { env });
+    writeFileSync(join(folder, 'text-0'), readFileSync(corpus));
+    writeFileSync(join(folder, 'text-1'), `${readFileSync(corpus, 'utf8')}!`);
+    const out = join(folder, 'run');
+    const texts = await each([join(folder, 'text-RANK'), ...args({ ...small, out })]);
+    expect([texts.code, ours(texts.stderr, /different/)]).toEqual([
+      3,
+      [
+        expect.stringMatching(
+          /^The ranks have different texts: [\d,]+ characters \(SHA-256 \w{16}\) for rank 0 of 2 on \S+, [\d,]+ characters/,
+        ),
+      ],
+    ]);
+    const options = await each([corpus, ...args({ ...small, out, seed: '3RANK' })]);
+    expect([options.code, ours(options.stderr, /different/)]).toEqual([
+      2,
+      [
+        expect.stringMatching(
+          /^The ranks have different options: --seed is 30 for rank 0 of 2 on \S+, 31 for rank 1 of 2/,
+        ),
+      ],
+    ]);
+    const sets = await each([corpus, ...args({ ...small, out })], { ISA_OF_RANK_1: 'baseline' });
+    expect([sets.code, ours(sets.stderr, /different/)]).toEqual([
+      2,
+      [
+        expect.stringMatching(
+          /^The ranks compute with different instruction sets.* for rank 0 .*, baseline for rank 1/,
+        ),
+      ],
+    ]);
+    const missing = await each([join(folder, 'text-2RANK'), ...args({ ...small, out })]);
+    expect(missing.code).toBe(3);
+  });
+
+  const both = openMpi.missing === undefined && mpich.missing === undefined;
+  for (const [launcher, library] of [
+    [openMpi, 'libmpich.so.12'],
+    [mpich, 'libmpi.so.40'],
+  ] as const) {
+    itWhere(both, 'Open MPI and MPICH are not both here')(`${launcher.name}'s launcher with ${library}`, async () => {
+      const { code, stderr } = await train(launcher, 2, [corpus, ...args({ ...small, out: join(folder, 'run') })], {
+        env: { CUDNN_LSTM_MPI_LIBRARY: library },
+      });
+      expect([code, ours(stderr, /CUDNN_LSTM_MPI_LIBRARY/)]).toEqual([
+        4,
+        [
+          expect.stringMatching(
+            /has started 2 processes, and (MPICH|Open MPI) \S+ \(\S+\) knows of 1: start them by that library's own mpirun/,
+          ),
+        ],
+      ]);
+    });
+  }
+
+  underEach('no MPI library', async (launcher) => {
+    const { code, stderr } = await train(launcher, 2, [corpus, ...args(small)], {
+      env: { CUDNN_LSTM_MPI_LIBRARY: 'libnone.so' },
+    });
+    expect([code, ours(stderr, /CUDNN_LSTM_MPI_LIBRARY/)]).toEqual([
+      4,
+      [expect.stringMatching(/cannot be brought together: libnone\.so: /)],
+    ]);
+  });
+
+  for (const [env, exitCode, said] of [
+    [{ STANDIN_SIZE: '3' }, 4, /knows of 3/],
+    [{ STANDIN_LEVEL: '1024' }, 4, /takes calls from its first thread alone/],
+    [{ STANDIN_FAIL: 'MPI_Init_thread' }, 4, /Stand-in 1\.0 could not be started: error 1/],
+    [{ STANDIN_FAIL: 'MPI_Allreduce' }, 4, /rank \d of 2 on \S+: MPI: stand-in error 1/],
+  ] as const) {
+    underEach(
+      JSON.stringify(env),
+      async (launcher) => {
+        const { code, stderr } = await train(launcher, 2, [corpus, ...args({ ...small, out: join(folder, 'run') })], {
+          env,
+        });
+        expect([code, stderr]).toEqual([exitCode, expect.stringMatching(said)]);
+      },
+      [standardAbi],
+    );
+  }
+});
+
+underEach('rank 0 alone prints, and off trains in each process by itself', async (launcher) => {
+  const flags = { ...small, epochs: 1, 'sample-length': 5 };
+  const together = await train(launcher, 2, [corpus, ...args({ ...flags, out: join(folder, 'run') })]);
+  expect([together.code, together.stdout.match(/--- sample, epoch 1/g)?.length]).toEqual([0, 1]);
+  const apart = await train(launcher, 2, [corpus, ...args({ ...flags, distributed: 'off' })], { cwd: folder });
+  expect([apart.code, apart.stdout.match(/--- sample, epoch 1/g)?.length]).toEqual([0, 2]);
+});
+
+itWhere(process.platform === 'linux' && canRun('readelf', ['--version']), 'no readelf')(
+  'the addon needs no MPI library',
+  async () => {
+    const needed = execFileSync('readelf', ['-d', nativePath()], { encoding: 'utf8' });
+    expect(needed).toContain('NEEDED');
+    expect(needed).not.toMatch(/mpi/i);
+  },
+);
