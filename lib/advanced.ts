@@ -80,6 +80,8 @@ export { type ImportedModel, type ImportOptions, importModel } from './import/im
 export type { Proof } from './import/prove';
 export { saveImported } from './import/save';
 export type { CreateOptions, Inspection, InspectOptions, Rival } from './model';
+export { type JoinOptions, joinRanks } from './ranks/join';
+export type { Ranks } from './ranks/ranks';
 export type { GeneratedPiece } from './sampling/generate';
 export type { GenerateLinesOptions, SamplingOptions } from './sampling/options';
 export type { InspectionOptions } from './scoring/inspect';

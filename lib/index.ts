@@ -19,8 +19,6 @@ export {
   UsageError,
 } from './errors';
 export { LanguageModel, type ModelOptions, type ScoreOptions } from './model';
-export { type JoinOptions, joinRanks } from './ranks/join';
-export type { Ranks } from './ranks/ranks';
 export type { GenerateOptions } from './sampling/options';
 export type { TrainingEvent } from './training/events';
 export type { Training } from './training/preparation';

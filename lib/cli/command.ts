@@ -4,7 +4,7 @@
  */
 import { isatty } from 'node:tty';
 import { type Command, CommanderError, Option } from 'commander';
-import type { DeviceName } from '../device/choose';
+import type { DeviceName, DeviceRequest } from '../device/choose';
 import { loadNative } from '../device/native';
 import { CudnnLstmError, DataError, DiskError, exitCodes, OptionError, UsageError } from '../errors';
 import { harmless, harmlessText } from '../harmless';
@@ -273,6 +273,11 @@ export interface DeviceOptions {
   device?: DeviceName;
   threads?: number;
   check?: boolean;
+}
+
+/** What the library is asked for, with the shell's variables in the place of what is not given. */
+export function deviceRequest({ device, threads, check }: DeviceOptions): DeviceRequest {
+  return { device, threads, check, env: process.env };
 }
 
 /** Collects an option that may be given several times. */

@@ -36,6 +36,7 @@ export async function importCommand(argv: string[], io: CommandIo = processIo): 
   using interrupt = abortOnSignals(io);
   const imported = await importModel(file, {
     ...o,
+    env: process.env,
     signal: interrupt.signal,
     onNote: (line) => say(io.stderr, line),
   });

@@ -11,6 +11,7 @@ import {
   addDeviceOptions,
   type CommandIo,
   type DeviceOptions,
+  deviceRequest,
   parseArguments,
   processIo,
 } from './command';
@@ -46,8 +47,7 @@ Examples:
   }
   using interrupt = o.check ? abortOnSignals(io) : undefined;
   const info = await inspectMachine({
-    device: o.device,
-    threads: o.threads,
+    ...deviceRequest(o),
     check: o.check === true,
     onNote: (line) => say(io.stderr, line),
     signal: interrupt?.signal,

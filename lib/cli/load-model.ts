@@ -3,20 +3,20 @@ import { basename } from 'node:path';
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import { resolveCheckpoint } from '../checkpoint/run-directory';
 import { LanguageModel } from '../model';
-import type { CommandIo, DeviceOptions } from './command';
+import { type CommandIo, type DeviceOptions, deviceRequest } from './command';
 import { plural } from './layout';
 import { say } from './output';
 
 /** Loads a checkpoint, or a run's best one, and says which it is and what computes. */
 export async function loadModel(
   pathOrDirectory: string,
-  { device, threads, check }: DeviceOptions,
+  options: DeviceOptions,
   signal: AbortSignal,
   io: CommandIo,
 ): Promise<LanguageModel> {
   const path = await resolveCheckpoint(pathOrDirectory);
   const onNote = (line: string) => say(io.stderr, line);
-  const model = await LanguageModel.load(path, { device, threads, check, signal, onNote });
+  const model = await LanguageModel.load(path, { ...deviceRequest(options), signal, onNote });
   say(io.stderr, `model: ${path} (${provenance(path, model.metadata)})`);
   say(io.stderr, `device: ${model.deviceReason}`);
   return model;

@@ -15,6 +15,7 @@ import {
   addDeviceOptions,
   type CommandIo,
   type DeviceOptions,
+  deviceRequest,
   numberOption,
   parseArguments,
   processIo,
@@ -90,8 +91,8 @@ async function share(
   trials: number,
   ranked: boolean,
 ): Promise<{ jobs: number; threads: number }> {
-  const { threads: cores } = chooseThreads(undefined);
-  const { device } = await chooseDevice({ device: o.device, check: false });
+  const { threads: cores } = chooseThreads(undefined, process.env);
+  const { device } = await chooseDevice({ ...deviceRequest(o), check: false });
   const jobs = Math.min(o.jobs ?? (device === 'cpu' && !ranked ? cores : 1), trials);
   if (jobs < 1) throw new UsageError(`--jobs must be at least 1, not ${o.jobs}.`);
   return { jobs, threads: o.threads ?? (ranked ? 1 : Math.max(1, Math.floor(cores / jobs))) };

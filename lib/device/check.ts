@@ -6,6 +6,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { show } from '../arguments';
 import { DeviceError, UsageError } from '../errors';
 import type { CheckMessage, CheckRequest } from './check-child';
 import { type CheckKey, type CheckReport, checkKey, keepReport, nameOf, rememberedCheck } from './check-record';
@@ -26,7 +27,7 @@ const defaultPatience = 60;
  * @throws DeviceError if a GPU was asked for by name and fails.
  */
 export async function chooseCheckedDevice(request: DeviceRequest, subject?: CheckSubject): Promise<DeviceChoice> {
-  const choice = await chooseDevice(request, undefined, undefined, cpuOnly(subject));
+  const choice = await chooseDevice(request, undefined, cpuOnly(subject));
   if (choice.device === 'cpu' || !wantsCheck(request)) return choice;
   const report = await checkDevice(choice, request, { subject });
   if (report.passed) return choice;
@@ -126,12 +127,12 @@ async function identify(
   return { key: await checkKey(info, gpu, nativePath()), name: gpu.name, computeCapability: gpu.computeCapability };
 }
 
-function wantsCheck({ check }: DeviceRequest): boolean {
-  const variable = process.env.CUDNN_LSTM_CHECK;
+function wantsCheck({ check, env = {} }: DeviceRequest): boolean {
+  const variable = env.CUDNN_LSTM_CHECK;
   if (check !== undefined || !variable) return check ?? true;
   if (/^(true|1|yes|on)$/i.test(variable)) return true;
   if (/^(false|0|no|off)$/i.test(variable)) return false;
-  throw new UsageError(`CUDNN_LSTM_CHECK must be true or false, not '${variable}'.`);
+  throw new UsageError(`CUDNN_LSTM_CHECK must be true or false, not ${show(variable)}.`);
 }
 
 /** How the child ended, and what it had said. */

@@ -1,36 +1,52 @@
 /** Which device a model runs on, and one line that says why. */
-import { type Checks, callbackOf, fieldsOf, flagOf, optionsOf, pathOf, show, signalOf } from '../arguments';
+import { type Checks, callbackOf, flagOf, optionsOf, pathOf, recordOf, show, signalOf } from '../arguments';
 import { DeviceError, UsageError } from '../errors';
 import { fromNative, loadNative, type NativeAddon } from './native';
 import { chooseThreads } from './threads';
 
-export { chooseThreads, defaultThreads, type ThreadChoice } from './threads';
+export { chooseThreads, type ThreadChoice } from './threads';
 
 /** What a user may ask for: `'auto'` takes a GPU if one can be used, else the CPU; `'cuda:1'` is the second GPU. */
 export type DeviceName = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
 
 export interface DeviceRequest {
-  /** Default: the environment's CUDNN_LSTM_DEVICE, else `'auto'`. */
+  /**
+   * `'auto'`, `'cpu'`, `'cuda'`, or a GPU by its number, `'cuda:1'`.
+   *
+   * @default 'auto'
+   */
   device?: DeviceName | undefined;
-  /** CPU threads; default: see {@link chooseThreads}. */
+  /**
+   * CPU threads, 1 to 1,024; see {@link chooseThreads}.
+   *
+   * @default one for each CPU that the process may use
+   */
   threads?: number | undefined;
   /**
    * The addon's binary, for bundles and unusual places; read when the addon is first loaded in a process. Default: the environment's
    * CUDNN_LSTM_NATIVE_BINDING, else the one that was built or that comes with the package.
    */
   nativeBinding?: string | undefined;
-  /** Folder searched first for NVIDIA's libraries; default: the environment's CUDNN_LSTM_LIBRARY_PATH. */
+  /** Folder searched first for NVIDIA's libraries, before the one that the environment's CUDNN_LSTM_LIBRARY_PATH names. */
   libraryPath?: string | undefined;
   /**
    * Compare a GPU with the CPU, in a child process, before its first use with this driver, cuDNN, card and build of the package; what
-   * passed is remembered in the user's cache directory. Default: the environment's CUDNN_LSTM_CHECK, else true. {@link chooseDevice}
-   * alone does not check; models do.
+   * passed is remembered in the user's cache directory. {@link chooseDevice} alone does not check; models do.
+   *
+   * @default true
    */
   check?: boolean | undefined;
   /** Hears of the self-check: a line when it begins, one or two when it has ended. Default: nobody does. */
   onNote?: ((line: string) => void) | undefined;
   /** Ends the self-check, or the making of fresh weights; what it was aborted with is thrown. */
   signal?: AbortSignal | undefined;
+  /**
+   * Variables that stand for what is not given: CUDNN_LSTM_DEVICE, CUDNN_LSTM_THREADS and CUDNN_LSTM_CHECK. Give `process.env` for
+   * the shell's to count, as the commands do.
+   *
+   * @default none
+   */
+  env?: NodeJS.ProcessEnv | undefined;
 }
 
 /** A device that was chosen. */
@@ -48,7 +64,7 @@ export interface DeviceChoice {
 }
 
 /**
- * Decides on the device: the request, else CUDNN_LSTM_DEVICE, else `auto`.
+ * Decides on the device: the request, else CUDNN_LSTM_DEVICE of its `env`, else `auto`.
  *
  * @param cpuOnly Why only the CPU will do, for a model that a GPU cannot compute.
  * @throws UsageError if the name is not one of `auto`, `cpu`, `cuda`, `cuda:N`.
@@ -56,25 +72,19 @@ export interface DeviceChoice {
  */
 export async function chooseDevice(
   what: DeviceRequest = {},
-  environment: NodeJS.ProcessEnv = process.env,
   load?: () => Pick<NativeAddon, 'cpuInfo' | 'cudaInfo'>,
   cpuOnly?: string,
 ): Promise<DeviceChoice> {
   const request = checkDeviceRequest(what);
-  const env = fieldsOf<NodeJS.ProcessEnv>('env', environment, [
-    'CUDNN_LSTM_DEVICE',
-    'CUDNN_LSTM_THREADS',
-    'CUDNN_LSTM_LIBRARY_PATH',
-  ]);
+  const { env = {} } = request;
   const addon = load === undefined ? () => loadNative(request.nativeBinding) : callbackOf<typeof load>('addon', load);
   const fromEnv = request.device === undefined && env.CUDNN_LSTM_DEVICE ? env.CUDNN_LSTM_DEVICE : undefined;
   const name = parseDevice(request.device ?? fromEnv ?? 'auto', fromEnv === undefined ? 'device' : 'CUDNN_LSTM_DEVICE');
   const asked = fromEnv === undefined ? 'asked for' : 'CUDNN_LSTM_DEVICE asks for it';
   const threads = chooseThreads(request.threads, env);
-  const libraryPath = request.libraryPath ?? env.CUDNN_LSTM_LIBRARY_PATH;
-  const library = libraryPath ? { libraryPath } : {};
+  const library = request.libraryPath ? { libraryPath: request.libraryPath } : {};
   const automatic = name.kind === 'auto';
-  const cpu = (why: string) => ({ ...chosenCpu(request, why, env, addon), automatic });
+  const cpu = (why: string) => ({ ...chosenCpu(request, why, addon), automatic });
   if (name.kind === 'cpu') return cpu(asked);
   if (cpuOnly !== undefined) {
     if (name.kind === 'auto') return cpu(cpuOnly);
@@ -115,10 +125,9 @@ export async function chooseDevice(
 export function chosenCpu(
   request: DeviceRequest,
   why: string,
-  env: NodeJS.ProcessEnv = process.env,
   addon: () => Pick<NativeAddon, 'cpuInfo'> = () => loadNative(request.nativeBinding),
 ): DeviceChoice {
-  const { threads } = chooseThreads(request.threads, env);
+  const { threads } = chooseThreads(request.threads, request.env);
   const { isa } = addon().cpuInfo();
   return {
     device: 'cpu',
@@ -151,6 +160,7 @@ export const deviceChecks: Checks<DeviceRequest> = {
   check: flagOf,
   onNote: callbackOf,
   signal: signalOf,
+  env: (what, value) => recordOf(what, value) as NodeJS.ProcessEnv,
 };
 
 /** @throws UsageError for a property of the wrong type. */

@@ -30,7 +30,7 @@ export interface MachineInfo {
 export async function inspectMachine(options: DeviceRequest = {}): Promise<MachineInfo> {
   const request = checkDeviceRequest(options);
   const processors = cpus();
-  const threads = chooseThreads(request.threads);
+  const threads = chooseThreads(request.threads, request.env);
   const info: MachineInfo = {
     package: { version: packageVersion },
     node: { version: process.version, platform: process.platform, architecture: process.arch },
@@ -45,7 +45,7 @@ export async function inspectMachine(options: DeviceRequest = {}): Promise<Machi
   };
   try {
     const addon = loadNative(request.nativeBinding);
-    const libraryPath = request.libraryPath ?? process.env.CUDNN_LSTM_LIBRARY_PATH;
+    const { libraryPath } = request;
     info.native = {
       cpu: addon.cpuInfo(),
       cuda: await addon.cudaInfo({ ...(libraryPath ? { libraryPath } : {}), openLibraries: true }),

@@ -16,12 +16,12 @@ export interface ThreadChoice {
 }
 
 /**
- * Decides on the CPU thread count: `requested`, else CUDNN_LSTM_THREADS, else the smaller of `os.availableParallelism()`
+ * Decides on the CPU thread count: `requested`, else CUDNN_LSTM_THREADS of `env`, else the smaller of `os.availableParallelism()`
  * (which honours the affinity mask) and the cgroup's CPU quota, rounded up: 1.5 CPUs are used better by two threads than by one.
  *
  * @throws UsageError if the number asked for is not in 1..1024.
  */
-export function chooseThreads(requested?: number, env: NodeJS.ProcessEnv = process.env): ThreadChoice {
+export function chooseThreads(requested?: number, env: NodeJS.ProcessEnv = {}): ThreadChoice {
   if (requested !== undefined) return { threads: checkThreads(requested, 'threads'), reason: 'asked for' };
   const { CUDNN_LSTM_THREADS: variable } = fieldsOf<NodeJS.ProcessEnv>('env', env, ['CUDNN_LSTM_THREADS']);
   if (variable)
@@ -39,11 +39,6 @@ export function chooseThreads(requested?: number, env: NodeJS.ProcessEnv = proce
     return { threads: Math.max(1, Math.ceil(quota)), reason: `cgroup quota of ${Number(quota.toFixed(2))} CPUs` };
   }
   return { threads: available, reason: `${available} CPU${available === 1 ? '' : 's'} available` };
-}
-
-/** {@link chooseThreads} without the reason. */
-export function defaultThreads(): number {
-  return chooseThreads().threads;
 }
 
 /**

@@ -28,7 +28,8 @@ import { normalizationFor, pythonPrintable, symbolsOf, toVocabulary, vocabularie
 import { ZipArchive } from './zip';
 
 /** How a foreign model is imported. */
-export interface ImportOptions extends Pick<ModelOptions, 'device' | 'threads' | 'nativeBinding' | 'check' | 'onNote'> {
+export interface ImportOptions
+  extends Pick<ModelOptions, 'device' | 'threads' | 'nativeBinding' | 'check' | 'onNote' | 'env'> {
   /**
    * A JSON file or a pickle with the symbols: a list in id order, `{symbol: id}` or `{id: symbol}`; or `'python-printable'`, Python's
    * string.printable. Default: what the file itself holds.
@@ -65,6 +66,7 @@ const importChecks: Checks<ImportOptions> = {
   threads: deviceChecks.threads,
   check: deviceChecks.check,
   onNote: deviceChecks.onNote,
+  env: deviceChecks.env,
   nativeBinding: pathOf,
   vocabulary: pathOf,
   corpus: pathOf,
@@ -277,8 +279,8 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, o: Import
   const target = o.window !== undefined ? 'last' : (found.target ?? 'every');
   // Any vocabulary of its size will do: texts are encoded by each reading.
   const stand = (readings[0] as Reading).vocabulary;
-  const { device, threads, nativeBinding, check, onNote, signal } = o;
-  const options = { device, threads, nativeBinding, check, onNote, signal, target, seqLength };
+  const { device, threads, nativeBinding, check, onNote, env, signal } = o;
+  const options = { device, threads, nativeBinding, check, onNote, env, signal, target, seqLength };
   if (o.gates !== undefined && found.gateActivations.length === 1 && o.gates !== found.gateActivations[0]) {
     throw new UsageError(`its gates are ${found.gateActivations[0]}, as the file says; leave --gates out.`);
   }

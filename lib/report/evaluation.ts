@@ -9,7 +9,7 @@ import { keyedInteger } from '../training/keyed-random';
 import { optionDefinitions } from '../training/options';
 import { measureQuality } from './quality';
 import { type Evaluation, type RunRecord, readRunRecord, type SampleRecord, writeRunRecord } from './run-record';
-import type { PlannedRun } from './run-training';
+import { type PlannedRun, permittedEnvironment } from './run-training';
 
 /** Characters of each generated text, as in the reference's notes. */
 const sampleLength = 1000;
@@ -64,6 +64,7 @@ async function evaluate(
     device,
     threads,
     check,
+    env: permittedEnvironment(),
     onNote,
     signal,
     precision: optionDefinitions.precision.schema.safeParse(precision).data,

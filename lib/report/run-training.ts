@@ -23,7 +23,7 @@ export interface PlannedRun {
 }
 
 /** What may be set from outside; anything else in the environment would make it another recipe. */
-function permittedEnvironment(): NodeJS.ProcessEnv {
+export function permittedEnvironment(): NodeJS.ProcessEnv {
   const names = ['CUDNN_LSTM_DEVICE', 'CUDNN_LSTM_THREADS', 'CUDNN_LSTM_PRECISION', 'CUDNN_LSTM_CHECK'];
   return Object.fromEntries(names.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])));
 }

@@ -40,7 +40,7 @@ export interface TrainRequest extends Partial<Omit<TrainingOptions, 'out'>> {
   /** Hears of a GPU's self-check; see {@link ModelOptions.onNote}. */
   readonly onNote?: ((line: string) => void) | undefined;
   /**
-   * The ranks of a job that a launcher has started, which train the model together: see {@link joinRanks}. All ask for the same.
+   * The ranks of a job that a launcher has started, which train the model together: see `joinRanks` of `cudnn-lstm/advanced`. All ask for the same.
    *
    * @default this process alone
    */

@@ -212,6 +212,7 @@ interface Entry {
 }
 
 const device = [
+  'env',
   'algorithm',
   'chosenAlgorithm',
   'device',
@@ -334,8 +335,8 @@ const entries: Record<string, Entry> = {
   'Vocabulary#decode': { good: () => [[0, 1]], call: (ids) => model.vocabulary.decode(ids) },
   'Vocabulary#toJSON': { good: () => [], call: () => model.vocabulary.toJSON() },
   chooseDevice: {
-    good: () => [{ device: 'cpu' }, {}],
-    call: (o, env) => library.chooseDevice(o, env),
+    good: () => [{ device: 'cpu' }],
+    call: library.chooseDevice,
     options: device,
   },
   chooseThreads: { good: () => [1, {}], call: library.chooseThreads, options: ['CUDNN_LSTM_THREADS'] },
@@ -400,6 +401,7 @@ const entries: Record<string, Entry> = {
       'nativeBinding',
       'check',
       'onNote',
+      'env',
       'vocabulary',
       'corpus',
       'text',

@@ -30,8 +30,9 @@ it('no test looks at the clock: on a busy machine it would fail', () => {
     // These print it.
     'test/unit/import/fuzz.test.ts',
     'test/lifecycle/programs/loading.js',
-    // Runs for a given time, with LONG=1 only, and is judged by memory.
+    // They run for a given time, with LONG=1 only, and are judged by memory.
     'test/lifecycle/programs/soak.js',
+    'test/lifecycle/programs/serve-soak.js',
   ];
   const clock = /performance\.now|Date\.now|hrtime|monitorEventLoopDelay/;
   expect(lines(clock, files('test/**/*.{ts,js}'), except)).toEqual([]);
@@ -45,6 +46,24 @@ it('no test measures memory by maxRSS, which a child has from its parent', () =>
 it('no test has a time limit of its own: jest.config.js has one that ends what hangs', () => {
   const limit = /^\s*\}, [\d_]{4,}\);|^\s*[\d_]{5,},$|\btimeout: [\d_]|jest\.setTimeout/;
   expect(lines(limit, files('test/**/*.test.ts'), ['test/unit/rules.test.ts'])).toEqual([]);
+});
+
+it('the library reads no option from the environment of the process: the commands do, and hand it down', () => {
+  const except = [
+    // Of a reproduction, which the command alone makes: what may come from outside.
+    'lib/report/run-training.ts',
+    // A trial's own process gets the environment.
+    'lib/sweep/run.ts',
+    // A launcher tells its processes their ranks there; `train` is given the ranks.
+    'lib/ranks/join.ts',
+    // Where things are on this machine, not what they do: the addon's binary, the cache, the address of a book, a child's mark.
+    'lib/device/native.ts',
+    'lib/device/check.ts',
+    'lib/cache.ts',
+    'lib/corpus/alice.ts',
+  ];
+  const found = lines(/process\.env\b/, files('lib/**/*.ts', '!lib/cli/**'), except);
+  expect(found.filter((line) => !/^\S+ \*/.test(line))).toEqual([]);
 });
 
 it('says things in plain English', () => {

@@ -238,7 +238,7 @@ describe('a run', () => {
         tail -1 /tmp/stderr-$$; rm /tmp/stderr-$$
         echo "code $code"
         [ "$(sums)" = "$(cat sums-before)" ] && echo unchanged
-        ${JSON.stringify(process.execPath)} -e "require('${compiled('index.js')}').loadCheckpoint('run/' + require('fs').readFileSync('run/best', 'utf8').trim())"
+        ${JSON.stringify(process.execPath)} -e "require('${compiled('advanced.js')}').loadCheckpoint('run/' + require('fs').readFileSync('run/best', 'utf8').trim())"
         ls -A run
         rm filler
         ${trainCommand} --resume run --epochs 2 >/dev/null 2>&1 && echo resumed`;

@@ -153,7 +153,7 @@ async function loadApart(
   const { stdout, stderr } = await run(process.execPath, [
     '-e',
     `
-    const { loadCheckpoint } = require(${JSON.stringify(compiled('index.js'))});
+    const { loadCheckpoint } = require(${JSON.stringify(compiled('checkpoint/checkpoint.js'))});
     const { peakMemory } = require(${JSON.stringify(join(__dirname, '..', '..', 'fixtures', 'peak-memory'))});
     const before = peakMemory();
     const began = process.cpuUsage();
@@ -251,7 +251,7 @@ describe('memory', () => {
     const { stdout } = await run('bash', [
       '-c',
       `ulimit -v 8388608; ${JSON.stringify(process.execPath)} -e "
-      require('${compiled('index.js')}').loadCheckpoint(process.argv[1]).catch(({ code }) => console.log(code))" ${JSON.stringify(file)}`,
+      require('${compiled('advanced.js')}').loadCheckpoint(process.argv[1]).catch(({ code }) => console.log(code))" ${JSON.stringify(file)}`,
     ]);
     expect(stdout).toBe('ERR_OUT_OF_MEMORY\n');
   });

@@ -316,7 +316,7 @@ it('streamed is the same where characters, line ends and frames lie on the borde
 
 describe('standard input and pipes', () => {
   const script = `
-    const { openCorpus } = require(${JSON.stringify(compiled('index.js'))});
+    const { openCorpus } = require(${JSON.stringify(compiled('corpus/corpus.js'))});
     const [sources, options] = JSON.parse(process.argv[1]);
     const { abortAfter, ...given } = options;
     const signal = abortAfter ? AbortSignal.timeout(abortAfter) : undefined;
@@ -394,8 +394,8 @@ itWhere(
   const [path] = await write('a text that is longer than the disk\n'.repeat(10_000));
   const script = `
       mount -t tmpfs -o size=64k none "$1"
-      TMPDIR="$1" "$2" -e "require('${compiled('index.js')}').openCorpus([process.argv[1]], { streamAbove: 1 }).catch(({ exitCode, message }) => console.log(exitCode, message))" "$3"
-      TMPDIR="$1" "$2" -e "require('${compiled('index.js')}').openCorpus(['-'], { streamAbove: 1 }).catch(({ exitCode, message }) => console.log(exitCode, message))" < "$3"
+      TMPDIR="$1" "$2" -e "require('${compiled('advanced.js')}').openCorpus([process.argv[1]], { streamAbove: 1 }).catch(({ exitCode, message }) => console.log(exitCode, message))" "$3"
+      TMPDIR="$1" "$2" -e "require('${compiled('advanced.js')}').openCorpus(['-'], { streamAbove: 1 }).catch(({ exitCode, message }) => console.log(exitCode, message))" < "$3"
       ls -A "$1"`;
   const { stdout, stderr } = await run('unshare', [
     '-rm',

@@ -31,7 +31,7 @@ async function writeText(path: string, bytes: number): Promise<{ sha256: string;
 }
 
 const script = `
-  const { openCorpus } = require(${JSON.stringify(compiled('index.js'))});
+  const { openCorpus } = require(${JSON.stringify(compiled('corpus/corpus.js'))});
   const { peakMemory } = require(${JSON.stringify(join(__dirname, '..', '..', 'fixtures', 'peak-memory'))});
   openCorpus([process.argv[1]]).then(({ ids, length, sha256, notes, vocabulary, close }) => {
     let sum = 0;

@@ -17,7 +17,7 @@ async function load(
   script: string,
   env: NodeJS.ProcessEnv = {},
 ): Promise<{ code?: string; message?: string; isa?: string }> {
-  const program = `const lib = require(${JSON.stringify(compiled('index.js'))}); const binary = ${JSON.stringify(binary)};
+  const program = `const lib = require(${JSON.stringify(compiled('advanced.js'))}); const binary = ${JSON.stringify(binary)};
     (async () => { ${script} })().then((isa) => ({ isa }), ({ code, message }) => ({ code, message }))
       .then((result) => console.log(JSON.stringify(result)));`;
   const variables = { ...process.env, PREBUILDS_ONLY: '1', CUDNN_LSTM_PREBUILD: empty, ...env };

@@ -68,35 +68,25 @@ it('writes a run where it is told to, and resumes it with the text given again',
   await expect(train({ corpus: { text: `${text}.` }, resume: 'run' })).rejects.toThrow('The corpus is not the one');
 });
 
-it('takes no option from the environment', async () => {
-  process.env.CUDNN_LSTM_HIDDEN = '5';
+it.each(['HIDDEN', 'DEVICE', 'THREADS', 'CHECK', 'SEED'])('takes no option from the environment: %s', async (name) => {
+  const { threads: _, device: __, ...plain } = small;
+  const variable = `CUDNN_LSTM_${name}`;
+  process.env[variable] = 'nonsense';
   try {
-    const { hidden: _, ...request } = small;
-    await using training = await train({ ...request, corpus: { text }, out: false });
-    expect(training.model.shape.hidden).toBe(256);
+    await using training = await train({ ...plain, corpus: { text }, out: false });
+    expect(training.configuration.options).toMatchObject({ hidden: 8, device: 'auto', seed: 1 });
+    for await (const _ of training);
+    const file = join(folder, 'model.safetensors');
+    await training.model.save(file);
+    using loaded = await LanguageModel.load(file);
+    expect(loaded.deviceReason).toBe(training.model.deviceReason);
+    // Given, it counts.
+    const given = LanguageModel.load(file, { env: process.env });
+    if (name === 'DEVICE' || name === 'THREADS') await expect(given).rejects.toThrow(`${variable} must be`);
+    else (await given).dispose();
   } finally {
-    delete process.env.CUDNN_LSTM_HIDDEN;
+    delete process.env[variable];
   }
-});
-
-it.each([
-  [{ text }, "Unknown option 'text' of train; did you mean 'corpus'?"],
-  [{ hiden: 3 }, "Unknown option 'hiden' of train; did you mean 'hidden'?"],
-  [{ lr: 0.1 }, "Unknown option 'lr' of train; did you mean 'learningRate'?"],
-  [{ zzzzzzzzzz: 1 }, "Unknown option 'zzzzzzzzzz' of train."],
-  [{ epochs: 0 }, 'option epochs must be a whole number from 1'],
-  [{ corpus: 'book.txt' }, "corpus must be a list of files, such as ['book.txt'], { text: '…' } or"],
-  [{ corpus: 7 }, 'corpus must be a list of files'],
-  [{ corpus: null }, 'corpus must be a list of files'],
-  [{ corpus: { text, nam: 'x' } }, "Unknown option 'nam' of corpus; did you mean 'name'?"],
-  [{ corpus: { text: '' } }, 'the text is empty'],
-  [{ corpus: { text: 'aaaa', name: 'A' } }, 'A has only one symbol'],
-  [{ corpus: { text: 'ab\ud83c' } }, 'half of a surrogate pair, U+D83C, stands alone at index 2'],
-  [{ corpus: { text: 'ab\udf39c' } }, 'half of a surrogate pair, U+DF39, stands alone at index 2'],
-])('refuses %j', async (wrong, message) => {
-  const request = { ...small, corpus: { text }, out: false, ...wrong } as TrainRequest;
-  await expect(train(request)).rejects.toThrow(message);
-  expect(readdirSync(folder)).toEqual([]);
 });
 
 it('hands on the error of what yields the text', async () => {
