@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 
 #include "cuda/arithmetic.h"
@@ -329,11 +330,17 @@ void unwritten_memory(const Libraries& libraries) {
   const PinnedBuffer pinned(account, 256, "a case");
   cudaMemcpyAsync(written.data(), pinned.data(), 256, cudaMemcpyHostToDevice, stream.get());
   expect_fault("pinned memory that nothing wrote");
-  // What the kernels make of it keeps its mark.
+  // Each byte counts, and a copy within the device takes along which are written.
   cudaMemsetAsync(written.data(), 0, 256, stream.get());
-  for_each_element(stream.get(), 64, AddBias<float>{fresh.as<float>(), written.as<float>(), 64});
-  cudaMemcpyAsync(host, fresh.data(), 256, cudaMemcpyDeviceToHost, stream.get());
-  expect_fault("device memory that nothing wrote");
+  const DeviceBuffer partly(account, 256, "a case"), copy(account, 256, "a case");
+  cudaMemsetAsync(partly.as<char>() + 1, 0, 255, stream.get());
+  cudaMemcpyAsync(copy.data(), partly.data(), 256, cudaMemcpyDeviceToDevice, stream.get());
+  for (const DeviceBuffer* buffer : {&partly, &copy}) {
+    cudaMemcpyAsync(host, buffer->as<char>() + 1, 255, cudaMemcpyDeviceToHost, stream.get());
+    expect_clean("a copy of what was written");
+    cudaMemcpyAsync(host, buffer->data(), 256, cudaMemcpyDeviceToHost, stream.get());
+    expect_fault("device memory that nothing wrote");
+  }
   cublasHandle_t blas = nullptr;
   libraries.cublas.cublasCreate_v2(&blas);
   libraries.cublas.cublasSetStream_v2(blas, stream.get());
@@ -346,8 +353,68 @@ void unwritten_memory(const Libraries& libraries) {
   libraries.cublas.cublasDestroy_v2(blas);
 }
 
+// What the arithmetic would hide is found where it is read: a largest value passes over NaN, and a mask drops it.
+void unwritten_memory_in_kernels() {
+  begin_case("memory that nothing wrote, in kernels");
+  if (!standin::device_memory().watched) return;
+  MemoryAccount account;
+  const Stream stream = make_stream();
+  const auto buffer = [&](bool write) {
+    DeviceBuffer made(account, 4096, "a case");
+    if (write) cudaMemsetAsync(made.data(), 0, made.bytes(), stream.get());
+    return made;
+  };
+  const DeviceBuffer zeros = buffer(true);
+  const StepView step{zeros.as<Cursor>(), zeros.as<StepInput>(), zeros.as<std::int32_t>(), 0};
+  const auto commit = [&](const char* kernel, const std::function<void(DeviceBuffer&)>& launch) {
+    for (const bool write : {true, false}) {
+      DeviceBuffer input = buffer(write);
+      launch(input);
+      if (write) {
+        expect_clean(kernel);
+      } else {
+        const auto& faults = standin::faults();
+        expect(!faults.empty() && faults[0].find("read by the kernel") != std::string::npos &&
+                   faults[0].find(kernel) != std::string::npos,
+               std::string("no fault of ") + kernel);
+        standin::faults().clear();
+      }
+    }
+  };
+  const DeviceBuffer out = buffer(false);
+  commit("AddBias", [&](DeviceBuffer& logits) {
+    for_each_element(stream.get(), 64, AddBias<float>{logits.as<float>(), zeros.as<float>(), 64});
+  });
+  commit("Dropout", [&](DeviceBuffer& x) {
+    for_each_element(stream.get(), 2 * 1 * 7, Dropout<Half>{step, x.as<Half>(), out.as<Half>(), 3, 7, 0, 0, 65'000, 1});
+  });
+  commit("EncodeInput", [&](DeviceBuffer& ids) {
+    const StepView unread{zeros.as<Cursor>(), zeros.as<StepInput>(), ids.as<std::int32_t>(), 0};
+    for_each_element(stream.get(), 6,
+                     EncodeInput<float>{unread, Encoding::scalar, 5, 1, nullptr, out.as<float>()});
+  });
+  commit("SoftmaxLoss", [&](DeviceBuffer& logits) {
+    for_each_row(stream.get(), 2,
+                 SoftmaxLoss<float>{step, logits.as<float>(), zeros.as<float>(), 40, 0, 2, out.as<float>(), nullptr});
+  });
+  commit("SumChunks", [&](DeviceBuffer& values) {
+    for_each_row(stream.get(), 2, SumChunks{values.as<float>(), 70, 35, out.as<double>()});
+  });
+  commit("Update", [&](DeviceBuffer& gradients) {
+    const DeviceBuffer cursor = buffer(true), moments = buffer(true);
+    Cursor apply{};
+    apply.apply = 1;
+    cudaMemcpyAsync(cursor.data(), &apply, sizeof apply, cudaMemcpyHostToDevice, stream.get());
+    const StepView own{cursor.as<Cursor>(), zeros.as<StepInput>(), zeros.as<std::int32_t>(), 0};
+    const DeviceBuffer parameters = buffer(true);
+    for_each_element(stream.get(), 9,
+                     Update<float>{own, gradients.as<float>(), parameters.as<float>(), moments.as<float>(),
+                                   moments.as<float>() + 512, nullptr, Spans{nullptr, 0}, 9, nullptr, nullptr});
+  });
+}
+
 // In a process of its own, which the offence ends.
-bool ends_itself(const std::function<void()>& offence) {
+bool ends_itself(const std::function<void()>& offence, int by = SIGABRT) {
   std::fflush(stdout);
   const pid_t child = fork();
   if (child == 0) {
@@ -356,7 +423,31 @@ bool ends_itself(const std::function<void()>& offence) {
   }
   int status = 0;
   waitpid(child, &status, 0);
-  return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+  return WIFSIGNALED(status) && WTERMSIG(status) == by;
+}
+
+// Behind a block lies a page that may not be touched, and so is one that was freed.
+void memory_that_is_not_there() {
+  begin_case("memory past the end, and memory that was freed");
+  if (!standin::device_memory().watched) return;
+  MemoryAccount account;
+  const Stream stream = make_stream();
+  const auto set = [&](char* data) { for_each_element(stream.get(), 1, AdvanceCursor{reinterpret_cast<Cursor*>(data), 1}); };
+  const auto zero = [&](const DeviceBuffer& buffer) { cudaMemsetAsync(buffer.data(), 0, buffer.bytes(), stream.get()); };
+  for (const std::size_t bytes : {std::size_t{256}, std::size_t{4096}, std::size_t{4096 + 256}, std::size_t{1} << 20}) {
+    const DeviceBuffer buffer(account, bytes, "a case");
+    zero(buffer);
+    expect(reinterpret_cast<std::uintptr_t>(buffer.data()) % 256 == 0, "alignment");
+    expect(!ends_itself([&] { set(buffer.as<char>() + bytes - sizeof(Cursor)); }, SIGSEGV), "the last of a block");
+    expect(ends_itself([&] { set(buffer.as<char>() + bytes); }, SIGSEGV), "past the end");
+    char* freed = nullptr;
+    {
+      const DeviceBuffer other(account, bytes, "a case");
+      zero(other);
+      freed = other.as<char>();
+    }
+    expect(ends_itself([&] { set(freed); }, SIGSEGV), "freed memory");
+  }
 }
 
 void lanes_in_lockstep() {
@@ -417,6 +508,8 @@ void check_strictness() {
     forbidden_in_captures(*libraries);
     unwritten_memory(*libraries);
   }
+  unwritten_memory_in_kernels();
+  memory_that_is_not_there();
   lanes_in_lockstep();
   expect_nothing_left();
 }

@@ -1,4 +1,5 @@
 // The CUDA runtime's calls that the backend uses, on host memory.
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -214,7 +215,9 @@ void submit(cudaStream_t stream, std::function<void()> work) {
   }
 }
 void advance_clock(double milliseconds) { world().clock += milliseconds; }
-void fault(const std::string& what) { world().faults.push_back(what); }
+void fault(const std::string& what) {
+  if (world().faults.size() < 1000) world().faults.push_back(what);
+}
 std::vector<std::string>& faults() { return world().faults; }
 void count_object(int change) {
   const Lock lock;
@@ -226,14 +229,30 @@ std::size_t live_bytes() {
   for (const auto& block : world().pinned) pinned += block.second;
   return world().device_bytes + pinned;
 }
-bool holds_unwritten(const void* data, std::size_t bytes) {
-  const auto* words = static_cast<const char*>(data);
-  for (std::size_t at = 0; at + 4 <= bytes; at += 4) {
-    std::uint32_t word;
-    std::memcpy(&word, words + at, 4);
-    if (word == kUnwritten) return true;
-  }
-  return false;
+DeviceMemory& device_memory() {
+  static DeviceMemory range = [] {
+    DeviceMemory made;
+    // Addresses alone: pages come as they are touched.
+    for (made.size = std::size_t{1} << 42; made.size >= std::size_t{1} << 36; made.size /= 2) {
+      const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+      void* base = mmap(nullptr, made.size, PROT_NONE, flags, -1, 0);
+      void* written = mmap(nullptr, made.size, PROT_READ | PROT_WRITE, flags, -1, 0);
+      if (base != MAP_FAILED && written != MAP_FAILED) {
+        made.base = static_cast<char*>(base);
+        made.written = static_cast<unsigned char*>(written);
+        return made;
+      }
+      if (base != MAP_FAILED) munmap(base, made.size);
+      if (written != MAP_FAILED) munmap(written, made.size);
+    }
+    std::fputs("stand-in: no addresses for device memory\n", stderr);
+    std::abort();
+  }();
+  return range;
+}
+const char*& running_kernel() {
+  static thread_local const char* name = "";
+  return name;
 }
 bool is_device(const void* data, std::size_t bytes) { return inside(world().device, data, bytes); }
 void reset() {
@@ -312,8 +331,32 @@ STANDIN_API cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   return cudaSuccess;
 }
 
-// Fresh memory holds a mark (standin.h), of a large block, a workspace, the first part.
+// Fresh memory holds NaN, and -1 as an id; of a large block, a workspace, the first part does.
 constexpr std::size_t kFilled = 1u << 22;
+constexpr std::size_t kPage = 4096;
+static std::size_t pages_of(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+static char* allocate_device(std::size_t bytes) {
+  const std::size_t aligned = (bytes + 255) / 256 * 256;  // and no more than CUDA promises
+  const standin::DeviceMemory& memory = standin::device_memory();
+  if (!memory.watched) return static_cast<char*>(std::aligned_alloc(256, aligned));
+  static std::size_t next = 0;
+  const std::size_t pages = pages_of(aligned);
+  if (next + pages + kPage > memory.size) std::abort();
+  char* const first = memory.base + next;
+  next += pages + kPage;
+  if (mprotect(first, pages, PROT_READ | PROT_WRITE) != 0) std::abort();
+  return first + pages - aligned;
+}
+static void free_device(char* data, std::size_t bytes) {
+  const standin::DeviceMemory& memory = standin::device_memory();
+  if (!memory.watched) return std::free(data);
+  const std::size_t pages = pages_of((bytes + 255) / 256 * 256);
+  char* const first = memory.base + (data - memory.base) / kPage * kPage;
+  mprotect(first, pages, PROT_NONE);
+  madvise(first, pages, MADV_DONTNEED);
+  madvise(memory.written + (first - memory.base), pages, MADV_DONTNEED);
+}
 STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
   REFUSE_IN_CAPTURE();
   ENTER(std::to_string(bytes));
@@ -321,7 +364,7 @@ STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
     world().last = cudaErrorMemoryAllocation;
     return cudaErrorMemoryAllocation;
   }
-  *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  *data = allocate_device(bytes);
   std::memset(*data, 0xff, bytes < kFilled ? bytes : kFilled);
   world().device[static_cast<char*>(*data)] = bytes;
   world().device_bytes += bytes;
@@ -345,8 +388,8 @@ STANDIN_API cudaError_t cudaFree(void* data) {
     return cudaErrorInvalidValue;
   }
   world().device_bytes -= block->second;
+  free_device(static_cast<char*>(data), block->second);
   world().device.erase(block);
-  std::free(data);
   return left(__func__);
 }
 STANDIN_API cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) {
@@ -366,6 +409,21 @@ STANDIN_API cudaError_t cudaFreeHost(void* data) {
   return left(__func__);
 }
 
+// The host's writes are not watched: a word of all ones counts as unwritten.
+static bool holds_mark(const void* data, std::size_t bytes) {
+  const auto* words = static_cast<const char*>(data);
+  for (std::size_t at = 0; at + 4 <= bytes; at += 4) {
+    std::uint32_t word;
+    std::memcpy(&word, words + at, 4);
+    if (word == 0xffffffff) return true;
+  }
+  return false;
+}
+static void copy_marks(void* to, const void* from, std::size_t bytes) {
+  unsigned char* there = standin::written_marks(to);
+  const unsigned char* here = standin::written_marks(from);
+  if (there != nullptr && here != nullptr) std::memmove(there, here, bytes);
+}
 STANDIN_API cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
                                         cudaStream_t stream) {
   ENTER();
@@ -378,16 +436,22 @@ STANDIN_API cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t 
         std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
     if (of(stream)->capture != nullptr && refused_in_capture("a copy from pageable memory"))
       return cudaErrorStreamCaptureUnsupported;
-    standin::submit(stream, [=] { std::memcpy(to, taken->data(), bytes); });
+    standin::submit(stream, [=] {
+      std::memcpy(to, taken->data(), bytes);
+      standin::mark_written(to, bytes);
+    });
   } else {
     const bool pageable = !to_device && !inside(world().pinned, to, bytes);
     if (pageable && of(stream)->capture != nullptr && refused_in_capture("a copy to pageable memory"))
       return cudaErrorStreamCaptureUnsupported;
     standin::submit(stream, [=] {
-      // Within the device any bytes may be copied.
-      if (!(to_device && from_device) && standin::holds_unwritten(from, bytes))
+      if (to_device && from_device) {
+        copy_marks(to, from, bytes);  // any bytes may be copied
+      } else if (to_device ? holds_mark(from, bytes) : !standin::was_written(from, bytes)) {
         standin::fault(std::string(to_device ? "pinned" : "device") + " memory that nothing wrote is copied");
+      }
       std::memmove(to, from, bytes);
+      if (to_device && !from_device) standin::mark_written(to, bytes);
     });
     if (pageable) {
       // To pageable memory CUDA returns once the copy is done.
@@ -399,7 +463,10 @@ STANDIN_API cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t 
 STANDIN_API cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
   ENTER();
   if (!standin::is_device(data, bytes)) standin::fault("memset outside device memory");
-  standin::submit(stream, [=] { std::memset(data, value, bytes); });
+  standin::submit(stream, [=] {
+    std::memset(data, value, bytes);
+    standin::mark_written(data, bytes);
+  });
   return cudaSuccess;
 }
 

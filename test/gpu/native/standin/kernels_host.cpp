@@ -1,6 +1,8 @@
 // kernels.h for host memory: the same bodies, a row by 32 lanes.
 #include "cuda/kernels.h"
 
+#include <typeinfo>
+
 #include "cuda/arithmetic.h"
 #include "cuda/check.h"
 #include "cuda/draw.h"
@@ -13,6 +15,7 @@ template <class Body>
 void for_each_element(cudaStream_t stream, std::size_t count, const Body& body) {
   CHECK_CUDA(static_cast<cudaError_t>(standin::enter("for_each_element")));
   standin::submit(stream, [=] {
+    standin::running_kernel() = typeid(Body).name();
     for (std::size_t i = 0; i < count; ++i) body(i);
   });
 }
@@ -21,6 +24,7 @@ template <class Body>
 void for_each_row(cudaStream_t stream, std::size_t rows, const Body& body) {
   CHECK_CUDA(static_cast<cudaError_t>(standin::enter("for_each_row")));
   standin::submit(stream, [=] {
+    standin::running_kernel() = typeid(Body).name();
 #if defined(__SANITIZE_ADDRESS__)
     // The sanitizer does not follow a thread from stack to stack.
     for (std::size_t row = 0; row < rows; ++row) body(row, SingleLane{});

@@ -23,20 +23,15 @@ inline bool is_aligned(Type type, const void* data) {
 
 // A fault where nothing wrote the value.
 inline double load(Type type, const void* data, std::size_t i) {
-  if (type == Type::float32) {
-    std::uint32_t bits;
-    std::memcpy(&bits, static_cast<const float*>(data) + i, sizeof bits);
-    if (bits == kUnwritten) fault("memory that nothing wrote is read");
-    return static_cast<const float*>(data)[i];
-  }
-  std::uint16_t bits;
-  std::memcpy(&bits, static_cast<const std::uint16_t*>(data) + i, sizeof bits);
-  if (bits == static_cast<std::uint16_t>(kUnwritten)) fault("memory that nothing wrote is read");
+  const std::size_t bytes = size_of(type);
+  if (!was_written(static_cast<const char*>(data) + i * bytes, bytes)) fault("memory that nothing wrote is read");
+  if (type == Type::float32) return static_cast<const float*>(data)[i];
   if (type == Type::float16) return __half2float(static_cast<const __half*>(data)[i]);
   return __bfloat162float(static_cast<const __nv_bfloat16*>(data)[i]);
 }
 
 inline void store(Type type, void* data, std::size_t i, double value) {
+  mark_written(static_cast<char*>(data) + i * size_of(type), size_of(type));
   if (type == Type::float32)
     static_cast<float*>(data)[i] = static_cast<float>(value);
   else if (type == Type::float16)

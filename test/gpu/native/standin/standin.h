@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <string>
 #include <vector>
@@ -65,11 +66,35 @@ STANDIN_API void advance_clock(double milliseconds);
 // its work, and the capture comes to nothing.
 STANDIN_API bool refuse_in_capture(const char* function);
 
-// What fresh memory holds everywhere: a NaN as float, Half or BFloat16, -1 as an id. No arithmetic makes this one, but
-// what is computed from it in float32 keeps it. So a fault is found where cuDNN or cuBLAS reads it, or it is copied to or
-// from the host.
-constexpr std::uint32_t kUnwritten = 0xffffffff;
-STANDIN_API bool holds_unwritten(const void* data, std::size_t bytes);
+// Device memory: a range of addresses in which no place is given twice, with a byte for each of its bytes that says
+// whether anything wrote it since it was allocated. What was not, and is read by a kernel (watch.cpp), by cuDNN or
+// cuBLAS, or copied to the host, is a fault; a copy within the device takes along what was written. A block ends at a
+// page that may not be touched, as what was freed may not be.
+struct DeviceMemory {
+  char* base = nullptr;
+  std::size_t size = 0;
+  unsigned char* written = nullptr;  // [size]
+  // Whether the kernels' own accesses are seen. Without them (under a sanitizer) memory comes from the host's allocator,
+  // where AddressSanitizer watches its bounds, and nothing counts as unwritten.
+  bool watched = false;
+};
+STANDIN_API DeviceMemory& device_memory();
+// The bytes that say it of [data, ...); nullptr where none do.
+inline unsigned char* written_marks(const void* data) {
+  static const DeviceMemory& memory = device_memory();
+  const auto place = reinterpret_cast<std::uintptr_t>(data) - reinterpret_cast<std::uintptr_t>(memory.base);
+  return memory.watched && place < memory.size ? memory.written + place : nullptr;
+}
+// True of what is not device memory.
+inline bool was_written(const void* data, std::size_t bytes) {
+  const unsigned char* marks = written_marks(data);
+  return marks == nullptr || std::memchr(marks, 0, bytes) == nullptr;
+}
+inline void mark_written(const void* data, std::size_t bytes) {
+  if (unsigned char* marks = written_marks(data)) std::memset(marks, 1, bytes);
+}
+// Of this thread, for the fault's words; set it before a kernel's body is run.
+STANDIN_API const char*& running_kernel();
 
 // What went wrong while queued work ran.
 STANDIN_API void fault(const std::string& what);

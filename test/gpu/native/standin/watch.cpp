@@ -1,0 +1,54 @@
+// What the kernels read and write, access by access. kernels_host.cpp alone is compiled with -fsanitize=thread, which
+// puts these calls at each access to memory that is not the function's own; nothing of that sanitizer is linked.
+#include <cstddef>
+#include <cstdint>
+
+#include "standin.h"
+
+namespace {
+
+standin::DeviceMemory& memory() {
+  static standin::DeviceMemory& range = standin::device_memory();
+  return range;
+}
+
+inline bool inside(const void* data) {
+  return reinterpret_cast<std::uintptr_t>(data) - reinterpret_cast<std::uintptr_t>(memory().base) < memory().size;
+}
+
+inline void read(const void* data, std::size_t bytes) {
+  if (inside(data) && !standin::was_written(data, bytes)) {
+    standin::fault(std::string("memory that nothing wrote is read by the kernel ") + standin::running_kernel());
+  }
+}
+inline void write(void* data, std::size_t bytes) {
+  if (inside(data)) standin::mark_written(data, bytes);
+}
+
+// Before any allocation: device memory is then laid out to be watched.
+const bool watched = memory().watched = true;
+
+}  // namespace
+
+extern "C" {
+void __tsan_init() { static_cast<void>(watched); }
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+void __tsan_vptr_update(void**, void*) {}
+void __tsan_vptr_read(void**) {}
+#define ACCESS(bytes)                                                          \
+  void __tsan_read##bytes(void* data) { read(data, bytes); }                   \
+  void __tsan_write##bytes(void* data) { write(data, bytes); }                 \
+  void __tsan_unaligned_read##bytes(const void* data) { read(data, bytes); }   \
+  void __tsan_unaligned_write##bytes(void* data) { write(data, bytes); }       \
+  void __tsan_read_write##bytes(void* data) { read(data, bytes); }             \
+  void __tsan_unaligned_read_write##bytes(void* data) { read(data, bytes); }
+ACCESS(1)
+ACCESS(2)
+ACCESS(4)
+ACCESS(8)
+ACCESS(16)
+#undef ACCESS
+void __tsan_read_range(void* data, std::size_t bytes) { read(data, bytes); }
+void __tsan_write_range(void* data, std::size_t bytes) { write(data, bytes); }
+}
