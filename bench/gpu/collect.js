@@ -22,15 +22,27 @@ function carriedCommit() {
   return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined;
 }
 
-// The last line of a part's output as JSON; undefined where the part did not run to its end.
-function part(name) {
+// The lines of a part's output that are JSON: what it had found when it ended, or was stopped.
+function linesOf(name) {
   const path = join(logs, `${name}.out`);
-  if (!existsSync(path)) return undefined;
-  try {
-    return JSON.parse(readFileSync(path, 'utf8').trim().split('\n').at(-1));
-  } catch {
-    return undefined;
-  }
+  if (!existsSync(path)) return [];
+  return readFileSync(path, 'utf8')
+    .split('\n')
+    .flatMap((line) => {
+      try {
+        return /^[[{]/.test(line) ? [JSON.parse(line)] : [];
+      } catch {
+        return [];
+      }
+    });
+}
+
+// Parts that were asked for and did not run, and why.
+function left() {
+  const names = readdirSync(logs).filter((name) => name.endsWith('.left'));
+  return Object.fromEntries(
+    names.map((name) => [name.slice(0, -'.left'.length), readFileSync(join(logs, name), 'utf8').trim()]),
+  );
 }
 
 // Each part that ran: its exit status and seconds.
@@ -44,15 +56,15 @@ function statuses() {
 }
 
 async function main() {
-  const raw = part('raw-loop');
-  const own = part('package');
-  const torch = part('torch');
-  const floors = part('floors');
+  const raw = linesOf('raw-loop');
+  const own = linesOf('package');
+  const torch = linesOf('torch');
+  const [floors] = linesOf('floors').slice(-1);
   const comparisons = [];
-  for (const entry of own?.training ?? []) {
+  for (const entry of own.filter(({ millisecondsPerStep }) => millisecondsPerStep !== undefined)) {
     const same = (other) => other.precision === entry.precision && other.batch === entry.batch;
-    const ceiling = raw?.find(same);
-    const peers = (torch?.results ?? []).filter((other) => same(other) && other.millisecondsPerStep !== undefined);
+    const ceiling = raw.find(same);
+    const peers = torch.filter((other) => same(other) && other.millisecondsPerStep !== undefined);
     const peer = (mode) => peers.find((other) => other.mode === mode)?.millisecondsPerStep;
     const over = (other) => (other === undefined ? undefined : other / entry.millisecondsPerStep);
     const arithmetic = floors?.arithmeticFloorSecondsPerEpoch[entry.precision];
@@ -60,6 +72,7 @@ async function main() {
     comparisons.push({
       precision: entry.precision,
       batch: entry.batch,
+      algorithm: entry.algorithm,
       ofRawGraph: ceiling && entry.millisecondsPerStep / ceiling.graphMilliseconds,
       // With the masks between the layers, as the package runs it: a call a layer, T in one piece.
       ofRawMaskedGraph:
@@ -98,11 +111,13 @@ async function main() {
         passed: statuses().flatMap(({ name, status }) => (status === 0 ? [name] : [])),
         failed: statuses().flatMap(({ name, status }) => (status === 0 ? [] : [name])),
         secondsOfPart: Object.fromEntries(statuses().map(({ name, seconds }) => [name, seconds])),
-        selfCheck: part('self-check'),
+        left: left(),
+        selfCheck: linesOf('self-check').at(-1),
         package: own,
         rawLoop: raw,
         torch,
         floors,
+        workspace: linesOf('workspace'),
         comparisons,
       },
       undefined,

@@ -1,18 +1,19 @@
 // Times this package from Node on a GPU: training steps of the reference recipe (2 x 256, T 100, windows, target last) and
-// sampled characters. One JSON object on stdout.
+// sampled characters. A JSON object a line on stdout.
 //
-//   node bench/gpu/step.js [--addon build/Release/cudnn_lstm.node] [--seconds 3] [--tiny]
+//   node bench/gpu/step.js [--addon build/Release/cudnn_lstm.node] [--seconds 1] [--batches 64,2048] [--tiny]
 //
-// --tiny: a model of no interest, to try the script itself.
+// --batches: these, and no sampling. --tiny: a model of no interest, to try the script itself.
 const { join, resolve } = require('node:path');
 
 const argument = (name, otherwise) =>
   process.argv.includes(name) ? process.argv[process.argv.indexOf(name) + 1] : otherwise;
 const addon = require(resolve(argument('--addon', join(__dirname, '..', '..', 'build', 'Release', 'cudnn_lstm.node'))));
-const seconds = Number(argument('--seconds', '3'));
+const tiny = process.argv.includes('--tiny');
+const seconds = Number(argument('--seconds', tiny ? '0.05' : '1'));
+const chosen = argument('--batches', '');
 
 const windows = 144_324;
-const tiny = process.argv.includes('--tiny');
 const shape = {
   vocabulary: 47,
   layers: 2,
@@ -23,7 +24,7 @@ const shape = {
   seed: 1,
 };
 const steps = tiny ? 3 : 100;
-const batches = tiny ? [2, 3] : [64, 128, 512, 2048];
+const batches = tiny ? [2, 3] : chosen ? chosen.split(',').map(Number) : [64, 128, 512, 2048];
 const streamCounts = tiny ? [1, 2] : [1, 64, 1024];
 const characters = tiny ? 10 : 1000;
 
@@ -38,8 +39,8 @@ function ids(count) {
 }
 
 // Seconds a step: calls of about 50 ms until `seconds` have passed, the median call.
-async function timeTraining(precision, batch) {
-  const model = await addon.createModel(shape, { device: 'cuda', precision, algorithm: 'auto' });
+async function timeTraining(precision, batch, algorithm) {
+  const model = await addon.createModel(shape, { device: 'cuda', precision, algorithm });
   await model.initialize();
   const call = (count) => ({
     ids: ids(count * (steps + 1) * batch),
@@ -72,7 +73,10 @@ async function timeTraining(precision, batch) {
   const entry = {
     precision,
     batch,
+    algorithm,
     millisecondsPerStep: median * 1000,
+    // Of the middle four fifths: a difference that is smaller is noise.
+    spread: (times[Math.floor(times.length * 0.9)] - times[Math.floor(times.length * 0.1)]) / median,
     secondsPerEpoch: median * Math.ceil(windows / batch),
     deviceBytes: model.deviceBytes,
     ran: model.description,
@@ -102,13 +106,14 @@ async function timeSampling(streams) {
 async function main() {
   const info = await addon.cudaInfo();
   if (!info.available) throw new Error(info.reason);
-  const training = [];
-  for (const precision of ['fp32', 'tf32', 'bf16', 'fp16']) {
-    for (const batch of batches) training.push(await timeTraining(precision, batch));
+  for (const algorithm of ['standard', 'auto']) {
+    for (const precision of ['tf32', 'bf16', 'fp32', 'fp16']) {
+      for (const batch of batches) console.log(JSON.stringify(await timeTraining(precision, batch, algorithm)));
+    }
+    if (chosen) return;
+    if (algorithm === 'auto') continue;
+    for (const streams of streamCounts) console.log(JSON.stringify(await timeSampling(streams)));
   }
-  const sampling = [];
-  for (const streams of streamCounts) sampling.push(await timeSampling(streams));
-  console.log(JSON.stringify({ training, sampling }));
 }
 
 main().catch((error) => {

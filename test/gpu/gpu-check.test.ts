@@ -40,7 +40,7 @@ bash('scripts/gpu-check', () => {
     put('.gpu-check/build/gpu-tests/cuda_descriptors_test', `#!/bin/sh\nset -- descriptors\n${look}\n`);
     put(
       '.gpu-check/build/gpu-tests/gpu_raw_loop',
-      `#!/bin/sh\nset -- raw-loop\n${look}\necho '[]'\nexit "\${FAIL_RAW_LOOP:-0}"\n`,
+      `#!/bin/sh\nset -- raw-loop\n${look}\nsleep "\${SLEEP_RAW_LOOP:-0}"\nexit "\${FAIL_RAW_LOOP:-0}"\n`,
     );
     for (const name of ['test/gpu/parity.js', 'test/gpu/lifecycle.js', 'test/gpu/self-check.js', 'bench/gpu/step.js']) {
       put(name, `console.log(JSON.stringify({ training: [], arguments: process.argv.slice(2) }));\n`);
@@ -68,8 +68,14 @@ bash('scripts/gpu-check', () => {
     expect(status).toBe(0);
     expect(report()).toMatchObject({ kind: 'gpu-check', failed: [] });
     expect([...report().passed].sort()).toEqual(
-      'build descriptors initcheck lifecycle memcheck package parity raw-loop self-check synccheck'.split(' '),
+      'build descriptors initcheck lifecycle memcheck package parity raw-loop self-check synccheck workspace'.split(
+        ' ',
+      ),
     );
+    expect(report().left).toEqual({
+      torch: 'there is no PyTorch: python3 cannot import torch',
+      floors: 'there is no PyTorch: python3 cannot import torch',
+    });
     expect(JSON.parse(read('notes/seen-descriptors')).passed).toEqual(['build']);
     expect([...JSON.parse(read('notes/seen-raw-loop')).passed].sort()).toEqual(
       'build descriptors lifecycle parity self-check'.split(' '),
@@ -115,16 +121,30 @@ bash('scripts/gpu-check', () => {
   });
 
   test('runs the groups that its text proposes, and keeps the parts of those before', () => {
-    const groups = [...read('scripts/gpu-check').matchAll(/^# {3}ONLY="([^"]+)"$/gm)].map(
+    const groups = [...read('scripts/gpu-check').matchAll(/^# {3}BUDGET=\d+ ONLY="([^"]+)"/gm)].map(
       (match) => match[1] as string,
     );
-    expect(groups.length).toBeGreaterThan(3);
-    const known = [...read('scripts/gpu-check').matchAll(/^\s*part ([a-z-]+) /gm)].map((match) => match[1] as string);
+    expect(groups).toHaveLength(2);
+    const known = [...read('scripts/gpu-check').matchAll(/\bpart ([a-z-]+) \d/gm)].map((match) => match[1] as string);
     const all = [...known, 'memcheck', 'synccheck', 'initcheck'];
     expect(new Set(groups.flatMap((group) => group.split(' ')))).toEqual(new Set(all));
-    for (const group of groups.slice(0, 2)) expect(run({ ONLY: group }).status).toBe(0);
-    expect(report().passed).toEqual(expect.arrayContaining((groups[0] as string).split(' ')));
-    expect(report().passed).toContain('raw-loop');
+    for (const group of groups) expect(run({ ONLY: group, BUDGET: '60' }).status).toBe(0);
+    expect([...report().passed, ...Object.keys(report().left)].sort()).toEqual([...new Set(all)].sort());
+  });
+
+  test('stops a part that hangs, and goes on with the next', () => {
+    const { status, stderr } = run({ ONLY: 'build raw-loop package', LIMIT: '5', SLEEP_RAW_LOOP: '600' });
+    expect(status).toBe(1);
+    expect(stderr).toContain('FAILED: raw-loop');
+    expect(read('.gpu-check/build/logs/raw-loop.err')).toContain('stopped after 5 s');
+    expect(report()).toMatchObject({ passed: ['build', 'package'], failed: ['raw-loop'], left: {} });
+  });
+
+  test('leaves what the time is too short for, says so, and makes up for it in the next call', () => {
+    expect(run({ ONLY: 'build package', BUDGET: '5' }).status).toBe(0);
+    expect(report()).toMatchObject({ passed: [], left: { build: 'the time was up', package: 'the time was up' } });
+    expect(run({ ONLY: 'build package', BUDGET: '600' }).status).toBe(0);
+    expect(report()).toMatchObject({ passed: ['build', 'package'], left: {} });
   });
 
   test('writes where it is told, and without OUT among the benchmarks', () => {
