@@ -524,6 +524,7 @@ async function createNative(
   const { device, ordinal, threads, libraryPath, reason } = await chooseCheckedDevice(o, {
     ...subject,
     precision: o.precision,
+    algorithm: o.algorithm,
   });
   const options: Parameters<NativeAddon['createModel']>[1] = {
     device,

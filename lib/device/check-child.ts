@@ -8,7 +8,7 @@ import { loadNative, type NativeModelOptions } from './native';
 /** What the parent asks for. */
 export interface CheckRequest {
   readonly nativeBinding?: string | undefined;
-  readonly gpu: Pick<NativeModelOptions, 'ordinal' | 'libraryPath'>;
+  readonly gpu: Pick<NativeModelOptions, 'ordinal' | 'libraryPath' | 'algorithm'>;
   readonly computeCapability: string;
   readonly threads: number;
   readonly subject?: CheckSubject | undefined;
@@ -20,7 +20,7 @@ export type CheckMessage =
   | { end: CheckedCase }
   /** The model that is about to run was not compared. */
   | { skipped: string }
-  | { error: string }
+  | { error: string; code?: string | undefined }
   | { done: true };
 
 function tell(message: CheckMessage): void {
@@ -29,7 +29,7 @@ function tell(message: CheckMessage): void {
 
 async function main(request: CheckRequest): Promise<void> {
   const addon = loadNative(request.nativeBinding);
-  const gpu: NativeModelOptions = { ...request.gpu, device: 'cuda', algorithm: 'standard' };
+  const gpu: NativeModelOptions = { ...request.gpu, device: 'cuda' };
   for (const each of smallCases(request.computeCapability)) {
     tell({ begin: each.name });
     tell({ end: await compareCase(addon, each, gpu, request.threads) });
@@ -50,5 +50,5 @@ async function main(request: CheckRequest): Promise<void> {
 // Its parent is gone: also in the midst of a call that never returns, for which an exit would wait.
 process.stdin.on('close', () => process.kill(process.pid, 'SIGKILL')).resume();
 main(JSON.parse(process.argv[2] ?? '{}') as CheckRequest)
-  .catch((error: Error) => tell({ error: error.message }))
+  .catch((error: Error & { code?: string }) => tell({ error: error.message, code: error.code }))
   .finally(() => process.stdout.write(`${JSON.stringify({ done: true })}\n`, () => process.exit(0)));

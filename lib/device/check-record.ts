@@ -1,4 +1,4 @@
-/** What is remembered of self-checks: a file each in the user's cache directory, and what a check that passed holds for. */
+/** What is remembered of self-checks: a file each in the user's cache directory, and what a check holds for. */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -8,9 +8,9 @@ import { cacheDirectory } from '../cache';
 import { readSmallFile } from '../files';
 import { packageVersion } from '../version';
 import type { CheckedCase } from './comparison';
-import type { NativeCudaDevice, NativeCudaInfo } from './native';
+import { type Algorithm, algorithms, type NativeCudaDevice, type NativeCudaInfo } from './native';
 
-/** What a self-check that passed holds for; where any of it changes, it is made again. */
+/** What a self-check holds for; where any of it changes, it is made again. */
 export interface CheckKey {
   readonly driver: string;
   readonly cudnn: string;
@@ -21,6 +21,8 @@ export interface CheckKey {
   readonly version: string;
   /** SHA-256 of the addon's binary. */
   readonly build: string;
+  /** cuDNN's algorithm that trained. */
+  readonly algorithm: Algorithm;
 }
 
 /** What came of a self-check. */
@@ -37,12 +39,19 @@ export interface CheckReport {
   readonly skipped?: string;
   /** What the child process wrote to stderr, the last of it, where the check failed. */
   readonly log?: string;
+  /** It failed for a reason that may pass, such as a GPU whose memory another process held: the next use makes it again. */
+  readonly passing?: true;
   /** Where this report was written. */
   readonly file?: string;
 }
 
 /** @param binary The addon's. */
-export async function checkKey(info: NativeCudaInfo, gpu: NativeCudaDevice, binary: string): Promise<CheckKey> {
+export async function checkKey(
+  info: NativeCudaInfo,
+  gpu: NativeCudaDevice,
+  binary: string,
+  algorithm: Algorithm,
+): Promise<CheckKey> {
   return {
     driver: info.driver ?? 'unknown',
     cudnn: info.cudnn?.version ?? 'unknown',
@@ -52,6 +61,7 @@ export async function checkKey(info: NativeCudaInfo, gpu: NativeCudaDevice, bina
     build: createHash('sha256')
       .update(await readFile(binary))
       .digest('hex'),
+    algorithm,
   };
 }
 
@@ -63,12 +73,14 @@ export function nameOf(key: CheckKey): string {
     .slice(0, 20);
 }
 
-/** A self-check that passed and holds for `key`; undefined if there is none, or none that can be read. */
+/** A self-check that was made and holds for `key`; undefined if there is none, or none that can be read. */
 export async function rememberedCheck(key: CheckKey): Promise<CheckReport | undefined> {
   try {
     const file = join(recordDirectory(), `${nameOf(key)}.json`);
     const report = JSON.parse((await readSmallFile(file, 1e6)).toString()) as CheckReport;
-    const usable = report.passed === true && typeof report.summary === 'string' && typeof report.date === 'string';
+    const { passed, summary, date, seconds, cases } = report;
+    const texts = [summary, date].every((text) => typeof text === 'string');
+    const usable = typeof passed === 'boolean' && texts && typeof seconds === 'number' && Array.isArray(cases);
     return usable && nameOf(report.key) === nameOf(key) ? { ...report, file } : undefined;
   } catch {
     return undefined; // None, or damaged: the check is made again.
@@ -76,15 +88,15 @@ export async function rememberedCheck(key: CheckKey): Promise<CheckReport | unde
 }
 
 /**
- * Keeps a report: that of a check which passed is found again by its key, another one is for people to read, in the directory for
- * temporary files where the cache cannot be written to.
+ * Keeps a report: it is found again by its key, unless it failed for a reason that may pass. One that failed is for people to read too, in
+ * the directory for temporary files where the cache cannot be written to.
  *
  * @returns The report with its file; without one if none could be written.
  */
 export function keepReport(report: CheckReport): CheckReport {
-  const name = `${nameOf(report.key)}${report.passed ? '' : '.failed'}.json`;
-  const places = [() => join(recordDirectory(), name)];
-  if (!report.passed) places.push(() => join(tmpdir(), `cudnn-lstm-self-check-${name}`));
+  const name = nameOf(report.key);
+  const places = [() => join(recordDirectory(), `${name}${report.passing ? '.failed' : ''}.json`)];
+  if (!report.passed) places.push(() => join(tmpdir(), `cudnn-lstm-self-check-${name}.failed.json`));
   for (const place of places) {
     try {
       const file = place();
@@ -97,12 +109,20 @@ export function keepReport(report: CheckReport): CheckReport {
   return report;
 }
 
+/** Forgets what failed with the other algorithms, so that each is tried again when it is next asked for. */
+export async function forgetFailures(key: CheckKey): Promise<void> {
+  for (const algorithm of algorithms) {
+    const report = await rememberedCheck({ ...key, algorithm });
+    if (report?.file && !report.passed && algorithm !== key.algorithm) rmSync(report.file, { force: true });
+  }
+}
+
 function recordDirectory(): string {
   return join(cacheDirectory(), 'self-check');
 }
 
-function fieldsOf({ driver, cudnn, cublas, card, version, build }: CheckKey): string[] {
-  return [driver, cudnn, cublas, card, version, build];
+function fieldsOf({ driver, cudnn, cublas, card, version, build, algorithm }: CheckKey): string[] {
+  return [driver, cudnn, cublas, card, version, build, algorithm];
 }
 
 function writeAtomically(file: string, text: string): void {

@@ -1,6 +1,6 @@
 /**
- * The self-check: before a GPU is first used with this driver, cuDNN, card and build of the package, a child process compares it
- * with the CPU backend. What passed is remembered. A cuDNN that computes wrong numbers, aborts its process or never answers is found
+ * The self-check: before a GPU is first used with this driver, cuDNN, card, build of the package and algorithm, a child process compares
+ * it with the CPU backend. What came of it is remembered. A cuDNN that computes wrong numbers, aborts its process or never answers is found
  * there, and not in somebody's run.
  */
 import { spawn } from 'node:child_process';
@@ -9,15 +9,25 @@ import { join } from 'node:path';
 import { show } from '../arguments';
 import { DeviceError, UsageError } from '../errors';
 import type { CheckMessage, CheckRequest } from './check-child';
-import { type CheckKey, type CheckReport, checkKey, keepReport, nameOf, rememberedCheck } from './check-record';
+import {
+  type CheckKey,
+  type CheckReport,
+  checkKey,
+  forgetFailures,
+  keepReport,
+  nameOf,
+  rememberedCheck,
+} from './check-record';
 import { chooseDevice, chosenCpu, type DeviceChoice, type DeviceRequest } from './choose';
 import { type CheckDifference, type CheckedCase, type CheckSubject, excess } from './comparison';
-import { loadNative, nativePath, packageRoot } from './native';
+import { type Algorithm, loadNative, nativePath, packageRoot } from './native';
 
 /** Set for the child alone, so that no program can check itself without end. */
 const childVariable = 'CUDNN_LSTM_SELF_CHECK_CHILD';
 
-/** Seconds without a sign of life after which the child counts as hanging. */
+const endedByOthers: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGKILL'];
+
+/** Seconds after which the child counts as hanging, whatever it has said: a GPU that takes so long is of no use either. */
 const defaultPatience = 60;
 
 /**
@@ -31,7 +41,8 @@ export async function chooseCheckedDevice(request: DeviceRequest, subject?: Chec
   if (choice.device === 'cpu' || !wantsCheck(request)) return choice;
   const report = await checkDevice(choice, request, { subject });
   if (report.passed) return choice;
-  const advice = report.file ? `please send ${report.file} to the authors` : 'its report could not be written';
+  const send = report.file ? `please send ${report.file} to the authors` : 'its report could not be written';
+  const advice = report.passing ? send : `${send}; cudnn-lstm info --check makes the check again`;
   if (!choice.automatic) {
     throw new DeviceError(
       `the GPU failed its self-check: ${report.summary}; ${advice}; --no-check (check: false) uses it all the same, --device cpu does without.`,
@@ -52,12 +63,12 @@ function cpuOnly(subject: CheckSubject | undefined): string | undefined {
     : 'cuDNN cannot begin anew within a sequence, as a model of single lines does at every line';
 }
 
-/** What is remembered of a GPU that was chosen; undefined where its next use will check it. */
+/** What is remembered of a GPU that was chosen and the standard algorithm; undefined where its next use will check it. */
 export async function rememberedOf(
   choice: DeviceChoice,
   request: DeviceRequest = {},
 ): Promise<CheckReport | undefined> {
-  return rememberedCheck((await identify(choice, request)).key);
+  return rememberedCheck((await identify(choice, request, 'standard')).key);
 }
 
 interface CheckOptions {
@@ -70,7 +81,7 @@ interface CheckOptions {
 const checks = new Map<string, Promise<CheckReport>>();
 
 /**
- * Makes the self-check of a GPU, unless it has passed before.
+ * Makes the self-check of a GPU, unless it is known what comes of it.
  *
  * @throws What `request.signal` is aborted with.
  */
@@ -79,7 +90,8 @@ export async function checkDevice(
   request: DeviceRequest,
   { subject, always = false }: CheckOptions,
 ): Promise<CheckReport> {
-  const { key, name, computeCapability } = await identify(choice, request);
+  const algorithm = subject?.algorithm ?? 'standard';
+  const { key, name, computeCapability } = await identify(choice, request, algorithm);
   const id = nameOf(key);
   for (;;) {
     request.signal?.throwIfAborted();
@@ -101,13 +113,14 @@ export async function checkDevice(
     const running = runChild(
       {
         nativeBinding: request.nativeBinding,
-        gpu: { ordinal: choice.ordinal, ...(choice.libraryPath ? { libraryPath: choice.libraryPath } : {}) },
+        gpu: { ordinal: choice.ordinal, algorithm, ...(choice.libraryPath ? { libraryPath: choice.libraryPath } : {}) },
         computeCapability,
         threads: choice.threads,
         subject,
       },
       request.signal,
-    ).then((end) => {
+    ).then(async (end) => {
+      if (always) await forgetFailures(key);
       const report = keepReport(reportOf(key, end));
       if (report.passed) request.onNote?.(`self-check: passed in ${report.seconds} s: ${report.summary}`);
       return report;
@@ -120,11 +133,16 @@ export async function checkDevice(
 async function identify(
   { ordinal, libraryPath }: DeviceChoice,
   { nativeBinding }: DeviceRequest,
+  algorithm: Algorithm,
 ): Promise<{ key: CheckKey; name: string; computeCapability: string }> {
   const info = await loadNative(nativeBinding).cudaInfo(libraryPath ? { libraryPath } : {});
   const gpu = info.devices.find((device) => device.ordinal === ordinal);
   if (!gpu) throw new DeviceError(`the GPU cuda:${ordinal} is gone: ${info.reason}`);
-  return { key: await checkKey(info, gpu, nativePath()), name: gpu.name, computeCapability: gpu.computeCapability };
+  return {
+    key: await checkKey(info, gpu, nativePath(), algorithm),
+    name: gpu.name,
+    computeCapability: gpu.computeCapability,
+  };
 }
 
 function wantsCheck({ check, env = {} }: DeviceRequest): boolean {
@@ -141,6 +159,8 @@ interface ChildEnd {
   readonly skipped?: string;
   /** Why the check is incomplete. */
   readonly fault?: string;
+  /** That this may pass. */
+  readonly passing?: true;
   readonly log: string;
   readonly seconds: number;
 }
@@ -152,19 +172,23 @@ async function runChild(request: CheckRequest, signal: AbortSignal | undefined):
   let at = '';
   let skipped: string | undefined;
   let log = '';
+  let passing = false;
   const fault = await run();
   return {
     cases,
     ...(skipped === undefined ? {} : { skipped }),
     ...(fault === undefined ? {} : { fault }),
+    ...(passing ? { passing } : {}),
     log,
     seconds: Number(((performance.now() - began) / 1000).toFixed(1)),
   };
 
   function run(): Promise<string | undefined> {
     const program = join(packageRoot, 'dist', 'device', 'check-child.js');
+    passing = true;
     if (!existsSync(program)) return Promise.resolve(`its program ${program} is missing (a bundle?)`);
     if (process.env[childVariable]) return Promise.resolve('a self-check cannot be made within another');
+    passing = false;
     const patience = patienceOf(process.env.CUDNN_LSTM_CHECK_TIMEOUT);
     return new Promise((resolve, reject) => {
       const child = spawn(process.execPath, [program, JSON.stringify(request)], {
@@ -186,15 +210,13 @@ async function runChild(request: CheckRequest, signal: AbortSignal | undefined):
       };
       const kill = () => child.kill('SIGKILL');
       const onAbort = () => settle(() => reject(signal?.reason));
-      const hangs = () => settle(() => resolve(`no answer for ${patience} s, at ${at || 'its start'}`));
-      let timer = setTimeout(hangs, patience * 1000);
+      const hangs = () => settle(() => resolve(`not done after ${patience} s, at ${at || 'its start'}`));
+      const timer = setTimeout(hangs, patience * 1000);
       signal?.addEventListener('abort', onAbort);
       process.on('exit', kill);
 
       let rest = '';
       child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-        clearTimeout(timer);
-        timer = setTimeout(hangs, patience * 1000);
         const lines = (rest + chunk).split('\n');
         rest = lines.pop() ?? '';
         for (const line of lines) {
@@ -203,16 +225,23 @@ async function runChild(request: CheckRequest, signal: AbortSignal | undefined):
           if ('begin' in message) at = message.begin;
           else if ('end' in message) cases.push(message.end);
           else if ('skipped' in message) skipped = message.skipped;
-          else if ('error' in message) error = `${message.error}${at ? ` (at ${at})` : ''}`;
-          else done = true;
+          else if ('error' in message) {
+            error = `${message.error}${at ? ` (at ${at})` : ''}`;
+            passing = message.code === 'ERR_OUT_OF_MEMORY';
+          } else done = true;
         }
       });
       child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
         log = (log + chunk).slice(-4000);
       });
       child.stdin.on('error', () => {}); // It has ended.
-      child.on('error', (cause) => settle(() => resolve(`its process could not be run: ${cause.message}`)));
+      child.on('error', (cause) => {
+        passing = true;
+        settle(() => resolve(`its process could not be run: ${cause.message}`));
+      });
       child.on('close', (code, name) => {
+        // Somebody ended it (Ctrl-C reaches it too), or the system, for its memory: no fault of the GPU's.
+        passing ||= name !== null && endedByOthers.includes(name);
         const how = name ? `was ended by ${name}` : `ended with exit code ${code}`;
         const last = log.trim().split('\n').at(-1);
         const said = last ? `: ${last.slice(0, 200)}` : '';
@@ -240,7 +269,7 @@ function patienceOf(variable: string | undefined): number {
   throw new UsageError(`CUDNN_LSTM_CHECK_TIMEOUT must be a number of seconds from 1 to 86,400, not '${variable}'.`);
 }
 
-function reportOf(key: CheckKey, { cases, skipped, fault, log, seconds }: ChildEnd): CheckReport {
+function reportOf(key: CheckKey, { cases, skipped, fault, passing, log, seconds }: ChildEnd): CheckReport {
   const failed = cases.flatMap((each) => each.failed.map((difference) => ({ difference, name: each.name })));
   const passed = fault === undefined && failed.length === 0;
   return {
@@ -252,6 +281,7 @@ function reportOf(key: CheckKey, { cases, skipped, fault, log, seconds }: ChildE
     cases,
     ...(skipped === undefined ? {} : { skipped }),
     ...(passed || !log ? {} : { log }),
+    ...(passing && failed.length === 0 ? { passing } : {}),
   };
 }
 

@@ -3,6 +3,7 @@
  * self-check (check.ts) does in its child process.
  */
 import type {
+  Algorithm,
   NativeAddon,
   NativeModel,
   NativeModelOptions,
@@ -22,6 +23,8 @@ export interface CheckSubject {
   readonly target: Target;
   /** The GPU's arithmetic. Default `'tf32'`. */
   readonly precision?: Precision | undefined;
+  /** cuDNN's, for training. Default `'standard'`. */
+  readonly algorithm?: Algorithm | undefined;
 }
 
 /** One model on both devices. */

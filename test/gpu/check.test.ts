@@ -1,9 +1,20 @@
 /**
  * The self-check through the commands and the library, on the tests' stand-in for a GPU: right, wrong by half a percent, aborting and
- * hanging; remembered, and made again where what is remembered cannot be used.
+ * hanging; remembered, and made again where what is remembered cannot be used or is of something else.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CheckReport } from '../../lib/device/check-record';
@@ -35,6 +46,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     LD_LIBRARY_PATH: join(standin, 'nvml'),
     XDG_CACHE_HOME: cache,
     TMPDIR: folder,
+    CUDNN_LSTM_CHECK_TIMEOUT: '600', // The machine may be busy.
     ...more,
   });
   const run = (args: string[], more: NodeJS.ProcessEnv = {}) => {
@@ -82,7 +94,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
       /check: {4}passed, \d+ comparisons in [\d.]+ s \(\d{4}-\d\d-\d\d\): fp32/,
     );
 
-    for (const damaged of ['', '{"passed": true}', '\0'.repeat(100), JSON.stringify({ ...report, passed: false })]) {
+    for (const damaged of ['', '{"passed": true}', '\0'.repeat(100), JSON.stringify({ ...report, cases: 7 })]) {
       writeFileSync(file, damaged);
       expect(run([main, 'info']).stdout).toContain('check:    not yet made');
     }
@@ -127,8 +139,12 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
       expect.stringMatching(
         /^self-check: the GPU failed, so the CPU is used: .+ differs by \S+e-\d+, allowed \S+ \(fp32, .+, and \d+ more\)$/,
       ),
-      `self-check: please send ${file} to the authors; --no-check uses the GPU all the same, --device cpu ends this message`,
+      `self-check: please send ${file} to the authors; cudnn-lstm info --check makes the check again; --no-check uses the GPU all the same, --device cpu ends this message`,
     ]);
+    // Known, also when the GPU would pass now: nobody waits again.
+    const again = train(['--out', 'again']);
+    expect(again.device).toMatch(/^CPU/);
+    expect(again.checks).toEqual(automatic.checks.slice(1));
     const report = read(file);
     expect(report.passed).toBe(false);
     expect(report.cases.some((each) => each.failed.length > 0)).toBe(true);
@@ -136,7 +152,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     const named = train(['--out', 'named', '--device', 'cuda'], wrong);
     expect(named.status).toBe(4);
     expect(named.stderr).toMatch(
-      /\nthe GPU failed its self-check: .* differs by .*; --no-check \(check: false\) uses it/,
+      /^the GPU failed its self-check: .* differs by .*; --no-check \(check: false\) uses it/,
     );
     for (const [args, more] of [
       [['--no-check'], {}],
@@ -149,15 +165,20 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
       expect(unchecked).toMatchObject({ status: 0, checks: [] });
       expect(unchecked.device).toMatch(/^Stand-in GPU/);
     }
-    const info = run([main, 'info', '--check'], wrong);
-    expect(info.status).toBe(4);
-    expect(info.stdout).toMatch(/check: {4}FAILED, \d+ comparisons .* differs by /);
-    expect(info.stdout).toMatch(/device: {3}CPU, .*the GPU failed its self-check/);
+    for (const args of [[], ['--check']]) {
+      const info = run([main, 'info', ...args], wrong);
+      expect(info.status).toBe(args.length === 0 ? 0 : 4);
+      expect(info.stdout).toMatch(/check: {4}FAILED, \d+ comparisons .* differs by /);
+      expect(info.stdout).toMatch(/device: {3}CPU, .*the GPU failed its self-check/);
+    }
+    expect(run([main, 'info', '--check']).status).toBe(0);
+    expect(reportsOf(kept())).toEqual([file]);
+    expect(train(['--out', 'repaired'])).toMatchObject({ checks: [], device: expect.stringMatching(/^Stand-in GPU/) });
   });
 
   test.each([
     ['abort', /ended by SIGABRT at fp32, scalar, 1 layer, dropout: stand-in: an assertion failed/],
-    ['hang', /no answer for 5 s, at /],
+    ['hang', /not done after 5 s, at /],
   ])('a cuDNN that makes its process %s ends the child alone', (fault, summary) => {
     const broken = { STANDIN_FAULT: fault, CUDNN_LSTM_CHECK_TIMEOUT: '5' };
     const automatic = train(['--out', 'automatic'], broken);
@@ -165,12 +186,75 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     expect(automatic.device).toMatch(/^CPU/);
     expect(automatic.checks).toHaveLength(3);
     expect(automatic.checks[1]).toMatch(summary);
+    expect(automatic.stderr).not.toContain('Error');
     expect(read((reportsOf(kept()) as [string])[0])).toMatchObject({ passed: false, cases: [] });
     const named = run([main, 'sample', 'automatic', '--device', 'cuda', '--length', '3'], broken);
     expect(named.status).toBe(4);
     expect(named.stderr).toMatch(summary);
-    const { status } = run([main, 'sample', 'automatic', '--length', '3'], broken);
-    expect(status).toBe(0);
+    const sampled = run([main, 'sample', 'automatic', '--length', '3'], broken);
+    expect(sampled.status).toBe(0);
+    expect(sampled.checks).toEqual(automatic.checks.slice(1)); // It is known, and nothing is tried.
+  });
+
+  test('a child that takes too long counts as hanging, whatever it has said', () => {
+    const slow = train(['--out', 'slow'], { STANDIN_FAULT: 'slow', CUDNN_LSTM_CHECK_TIMEOUT: '5' });
+    expect(slow.device).toMatch(/^CPU/);
+    expect(slow.checks[1]).toMatch(/not done after 5 s, at /);
+  });
+
+  test('what may pass is not remembered: memory that another process holds, and a child that somebody ends', async () => {
+    // Room for a model of its own kind, and not for the small models.
+    const full = train(['--out', 'full'], { STANDIN_MEMORY: String(34e6) });
+    expect(full.status).toBe(0);
+    expect(full.checks[1]).toMatch(/the GPU failed, so the CPU is used: out of GPU memory: .* \(at fp32/);
+    expect(full.checks[2]).not.toContain('info --check');
+    expect(reportsOf(kept())).toEqual([expect.stringMatching(/\.failed\.json$/)]);
+    const memory = train(['--out', 'empty'], { STANDIN_MEMORY: String(34e6) });
+    expect(memory.checks).toHaveLength(3);
+
+    for (const signal of ['SIGINT', 'SIGKILL'] as const) {
+      const caller = spawn(process.execPath, [main, 'info', '--check'], {
+        env: environment({ STANDIN_FAULT: 'hang' }),
+        cwd: folder,
+      });
+      process.kill(await childOf(caller.pid as number), signal);
+      expect(await new Promise((resolve) => caller.on('close', resolve))).toBe(4);
+      expect(reportsOf(kept()).every((name) => name.endsWith('.failed.json'))).toBe(true);
+    }
+  });
+
+  test('holds for this driver, cuDNN, cuBLAS, card, build, version and algorithm, and for no other', () => {
+    expect(run([main, 'info', '--check']).status).toBe(0);
+    const known = (more: NodeJS.ProcessEnv = {}, program = main) =>
+      /check: {4}(\w+)/.exec(run([program, 'info'], more).stdout)?.[1];
+    expect(known()).toBe('passed');
+
+    const build = join(folder, 'build');
+    cpSync(join(standin, 'addon'), build, { recursive: true });
+    appendFileSync(join(build, 'build', 'Release', 'cudnn_lstm.node'), 'another build');
+    const release = join(folder, 'release');
+    cpSync(join(root, 'dist'), join(release, 'dist'), { recursive: true });
+    symlinkSync(join(root, 'node_modules'), join(release, 'node_modules'));
+    const description = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+    writeFileSync(join(release, 'package.json'), JSON.stringify({ ...description, version: '99.0.0' }));
+
+    const others: Record<string, string | undefined> = {
+      driver: known({ STANDIN_DRIVER: '13010' }),
+      cudnn: known({ STANDIN_CUDNN: '92500' }),
+      cublas: known({ STANDIN_CUBLAS: '130200' }),
+      card: known({ STANDIN_MEMORY: String(2 ** 31) }),
+      build: known({ CUDNN_LSTM_PREBUILD: build, LD_LIBRARY_PATH: `${standin}:${join(standin, 'nvml')}` }),
+      version: known({}, join(release, 'dist', 'cli', 'main.js')),
+    };
+    const [file] = reportsOf(kept()) as [string];
+    expect(Object.keys(others).concat('algorithm').sort()).toEqual(Object.keys(read(file).key).sort());
+    for (const [key, found] of Object.entries(others)) expect([key, found]).toEqual([key, 'not']);
+
+    const persistent = ['--device', 'cuda', '--algorithm', 'persist-static'];
+    expect(train(['--out', 'persistent', ...persistent], { STANDIN_PERSIST: '2' }).checks).toHaveLength(2);
+    expect(train(['--out', 'again', ...persistent], { STANDIN_PERSIST: '2' }).checks).toEqual([]);
+    expect(train(['--out', 'standard', '--device', 'cuda']).checks).toEqual([]);
+    expect(known()).toBe('passed');
   });
 
   test('a cache that cannot be written to costs the memory alone', () => {

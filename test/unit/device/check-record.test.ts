@@ -8,6 +8,7 @@ import {
   type CheckKey,
   type CheckReport,
   checkKey,
+  forgetFailures,
   keepReport,
   rememberedCheck,
 } from '../../../lib/device/check-record';
@@ -21,6 +22,7 @@ const key: CheckKey = {
   card: 'GPU, 9.0, 1 bytes',
   version: '0.1.0',
   build: 'abc',
+  algorithm: 'standard',
 };
 const report = (changes: Partial<CheckReport> = {}): CheckReport => ({
   passed: true,
@@ -74,7 +76,7 @@ describe('the memory of self-checks', () => {
       searched: [],
     };
     const [gpu] = info.devices as [NativeCudaInfo['devices'][number]];
-    const found = await checkKey(info, gpu, binary);
+    const found = await checkKey(info, gpu, binary, 'standard');
     expect(found).toEqual({
       driver: '580.65 (CUDA 13.0)',
       cudnn: '9.24.0',
@@ -82,8 +84,10 @@ describe('the memory of self-checks', () => {
       card: 'GPU, 9.0, 8 bytes',
       version: packageVersion,
       build: createHash('sha256').update('one build').digest('hex'),
+      algorithm: 'standard',
     });
-    expect(await checkKey(info, { ...gpu, ordinal: 1, freeBytes: 1 }, binary)).toEqual(found);
+    expect(await checkKey(info, gpu, binary, 'auto')).not.toEqual(found);
+    expect(await checkKey(info, { ...gpu, ordinal: 1, freeBytes: 1 }, binary, 'standard')).toEqual(found);
     for (const [changed, other] of [
       [{ ...info, driver: '581' }, gpu],
       [{ ...info, cudnn: { version: '9.25.0', path: '/a' } }, gpu],
@@ -92,13 +96,13 @@ describe('the memory of self-checks', () => {
       [info, { ...gpu, computeCapability: '9.1' }],
       [info, { ...gpu, memoryBytes: 9 }],
     ] as const) {
-      expect(await checkKey(changed, other, binary)).not.toEqual(found);
+      expect(await checkKey(changed, other, binary, 'standard')).not.toEqual(found);
     }
     writeFileSync(binary, 'another');
-    expect(await checkKey(info, gpu, binary)).not.toEqual(found);
+    expect(await checkKey(info, gpu, binary, 'standard')).not.toEqual(found);
   });
 
-  it('takes nothing that is damaged, failed, huge, or another key’s', async () => {
+  it('takes nothing that is damaged, huge, or another key’s', async () => {
     const { file } = keepReport(report()) as { file: string };
     const text = JSON.stringify(report());
     const other = JSON.stringify(report({ key: { ...key, driver: 'other' } }));
@@ -127,8 +131,23 @@ describe('the memory of self-checks', () => {
     expect(readdirSync(dirname(file))).toHaveLength(1); // No temporary file is left.
   });
 
-  it('does not remember a failure, but keeps it to be read, elsewhere if need be', async () => {
-    const failed = keepReport(report({ passed: false }));
+  it('remembers a failure until it is forgotten, or made again', async () => {
+    const failed = keepReport(report({ passed: false, key: { ...key, algorithm: 'auto' } }));
+    expect(await rememberedCheck({ ...key, algorithm: 'auto' })).toEqual(failed);
+    await forgetFailures({ ...key, algorithm: 'auto' }); // Of the others.
+    expect(await rememberedCheck({ ...key, algorithm: 'auto' })).toEqual(failed);
+    keepReport(report({ key: { ...key, algorithm: 'persist-static' } }));
+    await forgetFailures(key);
+    expect(await rememberedCheck({ ...key, algorithm: 'auto' })).toBeUndefined();
+    expect((await rememberedCheck({ ...key, algorithm: 'persist-static' }))?.passed).toBe(true);
+    const { file } = keepReport(report({ passed: false }));
+    expect((await rememberedCheck(key))?.passed).toBe(false);
+    expect(keepReport(report()).file).toBe(file);
+    expect((await rememberedCheck(key))?.passed).toBe(true);
+  });
+
+  it('does not remember what may pass, but keeps it to be read, elsewhere if need be', async () => {
+    const failed = keepReport(report({ passed: false, passing: true }));
     expect(failed.file).toContain(folder);
     expect(await rememberedCheck(key)).toBeUndefined();
     process.env.XDG_CACHE_HOME = failed.file; // A file: nothing can be made in it.

@@ -138,7 +138,7 @@ void run_clock(const Rnn& rnn) {
   standin::advance_clock(is_persistent(rnn) ? 1.0 / standin::settings().persist_speedup : 1.0);
 }
 
-// STANDIN_FAULT in the environment makes this a broken cuDNN: "wrong" outputs (by half a percent), "abort" or "hang".
+// STANDIN_FAULT in the environment makes this a broken cuDNN: "wrong" outputs (by half a percent), "abort", "hang" or "slow".
 std::string fault_asked() {
   const char* fault = std::getenv("STANDIN_FAULT");
   return fault == nullptr ? "" : fault;
@@ -150,6 +150,7 @@ void break_down() {
     std::fputs("stand-in: an assertion failed\n", stderr);
     std::abort();
   }
+  if (fault == "slow") std::this_thread::sleep_for(std::chrono::milliseconds(200));
   while (fault == "hang") std::this_thread::sleep_for(std::chrono::seconds(1));
 }
 
@@ -358,7 +359,11 @@ std::string shape_of(const Data& x) { return "T" + std::to_string(x.steps) + " B
 
 extern "C" {
 
-STANDIN_API std::size_t cudnnGetVersion() { return 92400; }
+// STANDIN_CUDNN in the environment: another version.
+STANDIN_API std::size_t cudnnGetVersion() {
+  const char* version = std::getenv("STANDIN_CUDNN");
+  return version == nullptr ? 92400 : std::strtoul(version, nullptr, 10);
+}
 STANDIN_API cudnnStatus_t cudnnGraphVersionCheck() { return static_cast<cudnnStatus_t>(standin::enter(__func__)); }
 STANDIN_API cudnnStatus_t cudnnOpsVersionCheck() { return static_cast<cudnnStatus_t>(standin::enter(__func__)); }
 STANDIN_API cudnnStatus_t cudnnCnnVersionCheck() { return static_cast<cudnnStatus_t>(standin::enter(__func__)); }
