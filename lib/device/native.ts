@@ -108,12 +108,14 @@ export interface NativeTrainCall {
   momentum?: number;
   /** Every parameter but the biases is scaled by 1 - rate * weightDecay before the rule. Default 0. */
   weightDecay?: number;
+  /** Of the canonical layout the first so many parameters stay as they are, and are not part of the norm. Default 0. */
+  frozen?: number;
 }
 
 export interface NativeTrainResult {
   /** Mean nats a target of each completed step, dropout on; NaN for a step that was not applied. */
   losses: Float64Array;
-  /** Global gradient norm before clipping. */
+  /** Global gradient norm, of what is not frozen, before clipping. */
   norms: Float64Array;
   /** Steps completed: less than count if stop() was called or a step's loss or norm was not finite (that step's loss and
    * norm stand at index `completed`; nothing of it was applied). */

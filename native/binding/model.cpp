@@ -302,6 +302,7 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
     if (options.Has("optimizer")) optimizer.optimizer = to_optimizer(get_string(options, "optimizer"));
     optimizer.momentum = get_number(options, "momentum", optimizer.momentum);
     optimizer.weight_decay = get_number(options, "weightDecay", optimizer.weight_decay);
+    optimizer.frozen = get_uint64(options, "frozen", 0);
     call->optimizers.assign(count, optimizer);
     for (int i = 0; i < count; ++i) call->optimizers[i].learning_rate = rates[i];
     call->results.assign(count, {std::nan(""), std::nan(""), false});

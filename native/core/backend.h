@@ -41,9 +41,9 @@ struct Batch {
   int all_sequences() const { return ranks != nullptr ? global_batch : batch; }
 };
 
-// loss: mean nats a target, dropout on. gradient_norm: global L2 norm before clipping. A step whose loss or norm is not
-// finite changes nothing but `applied` = false (the parameters, moments and step count stay as they were). stopped: it
-// was not applied because this rank, or another one, was asked to stop.
+// loss: mean nats a target, dropout on. gradient_norm: global L2 norm, of what is not frozen, before clipping. A step
+// whose loss or norm is not finite changes nothing but `applied` = false (the parameters, moments and step count stay
+// as they were). stopped: it was not applied because this rank, or another one, was asked to stop.
 struct StepResult {
   double loss;
   double gradient_norm;
@@ -75,7 +75,8 @@ class Backend {
   // As train_step for `count` batches of one shape that lie behind one another in batch.ids; results[count]. A backend
   // that can queue several steps without a host synchronisation overrides it. Returns how many were completed (stop, or
   // a step not applied, ends it; that step's result is written too). Where the batch is shared among ranks, all of them
-  // complete as many: a stop between two steps is left for the next one to see.
+  // complete as many: a stop between two steps is left for the next one to see. `frozen` is the same in all of
+  // `optimizers`.
   virtual int train_steps(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                           const std::atomic<bool>& stop);
 

@@ -18,7 +18,9 @@ inline constexpr Optimizer kOptimizers[] = {Optimizer::adam, Optimizer::adamw, O
 
 // What the caller says of one step. Before the rule, with every optimiser: the gradient g is scaled by clip / norm
 // where its global L2 norm is above clip (0: never), and every parameter but the biases is scaled by 1 - learning_rate
-// * weight_decay (Loshchilov & Hutter 2019: the decay does not pass through the rule).
+// * weight_decay (Loshchilov & Hutter 2019: the decay does not pass through the rule). Of the canonical layout the
+// first `frozen` parameters stay as they are, whatever the rule and the decay, and their gradients are not part of the
+// norm.
 struct OptimizerStep {
   double learning_rate;
   double beta1 = 0.9;
@@ -28,6 +30,7 @@ struct OptimizerStep {
   Optimizer optimizer = Optimizer::adam;
   double weight_decay = 0;
   double momentum = 0;
+  std::size_t frozen = 0;
 };
 
 // The numbers of one step as rules read them.

@@ -258,9 +258,8 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
       if (thread == 0) together([&] { batch.ranks->sum(gradients_.data(), layout_.size()); });
       team_.barrier();
     }
-    if (!abandoned_) norm_share(thread, threads);
+    if (!abandoned_) norm_share(thread, threads, optimizer.frozen);
     team_.barrier();
-    norm_share(thread, threads);
     if (thread == 0) {
       norm = gradient_norm();
       Agreement agreed{sum_of_losses(), stopped()};

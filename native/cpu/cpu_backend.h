@@ -158,7 +158,7 @@ class CpuBackend final : public Backend {
   void finish_input_gradients(int thread);
 
   // cpu_optimizer.cpp
-  void norm_share(int thread, int threads);
+  void norm_share(int thread, int threads, std::size_t frozen);
   double gradient_norm() const;
   void make_slots(Optimizer optimizer);
   // The update is made of pieces that do not depend on one another. Where a stop cuts it short, each of the others is
@@ -166,6 +166,7 @@ class CpuBackend final : public Backend {
   struct Update {
     UpdateConstants constants;
     float scale;
+    std::size_t frozen;  // the first parameters, which stay as they are
     std::vector<char> done;  // of each piece; empty: no update is under way
   };
   void begin_update(const OptimizerStep& optimizer, double norm);

@@ -15,12 +15,12 @@ constexpr std::size_t kUpdatePiece = std::size_t{1} << 16;
 
 }  // namespace
 
-void CpuBackend::norm_share(int thread, int threads) {
+void CpuBackend::norm_share(int thread, int threads, std::size_t frozen) {
   const std::size_t pieces = norm_parts_.size();
   for (std::size_t piece = pieces * thread / threads; piece < pieces * (thread + 1) / threads && !stopped(); ++piece) {
-    const std::size_t begin = piece * kNormPiece;
-    norm_parts_[piece] =
-        kernels_.sum_of_squares(gradients_.data() + begin, std::min(kNormPiece, layout_.size() - begin));
+    const std::size_t end = std::min((piece + 1) * kNormPiece, layout_.size());
+    const std::size_t begin = std::min(end, std::max(piece * kNormPiece, frozen));
+    norm_parts_[piece] = kernels_.sum_of_squares(gradients_.data() + begin, end - begin);
   }
 }
 
@@ -40,6 +40,7 @@ void CpuBackend::make_slots(Optimizer optimizer) {
 void CpuBackend::begin_update(const OptimizerStep& optimizer, double norm) {
   update_.constants = update_constants(optimizer, static_cast<double>(step_count_ + 1));
   update_.scale = optimizer.clip > 0 && norm > optimizer.clip ? static_cast<float>(optimizer.clip / norm) : 1.0f;
+  update_.frozen = optimizer.frozen;
   update_.done.assign((layout_.size() + kUpdatePiece - 1) / kUpdatePiece, 0);
 }
 
@@ -70,7 +71,8 @@ void CpuBackend::finish_update(std::size_t offset, std::size_t count) const {
 void CpuBackend::update_piece(std::size_t piece) const {
   if (update_.done[piece] != 0) return;
   const UpdateConstants& constants = update_.constants;
-  const std::size_t begin = piece * kUpdatePiece, end = std::min(begin + kUpdatePiece, layout_.size());
+  const std::size_t end = std::min((piece + 1) * kUpdatePiece, layout_.size());
+  const std::size_t begin = std::min(end, std::max(piece * kUpdatePiece, update_.frozen));
   float* const parameters = parameters_.data();
   if (constants.keep != 1.0f) {
     for (const Parameter& parameter : layout_.parameters()) {

@@ -76,8 +76,9 @@ CUDNN_LSTM_HD Place place_of(std::size_t i, int width) {
 struct StepInput {
   std::uint64_t mask_step;  // of the dropout key (seed, step, site)
   UpdateConstants update;
-  float clip;        // global-norm limit, 0 for none
-  float loss_scale;  // of the gradients between the loss and the norm; 1 but for fp16
+  float clip;         // global-norm limit, 0 for none
+  float loss_scale;   // of the gradients between the loss and the norm; 1 but for fp16
+  std::int32_t held;  // how many runs of the arena do not change
 };
 
 struct StepOutput {
@@ -328,8 +329,24 @@ struct SumChunks {  // rows: chunks
 
 // ---- Gradient norm, clipping, the update
 
+// Runs of the arena, ascending.
+struct Span {
+  std::size_t begin, end;
+};
+struct Spans {
+  const Span* spans;
+  int count;
+
+  CUDNN_LSTM_HD bool hold(std::size_t i) const {
+    for (int span = 0; span < count; ++span) {
+      if (i >= spans[span].begin && i < spans[span].end) return true;
+    }
+    return false;
+  }
+};
+
 // gradients[i] = scaled[i] / loss_scale as float32, of cuDNN's `lstm` values from `scaled`, which may be `gradients`,
-// and of the rest in place; partials[row] = the sum of their squares over a chunk.
+// and of the rest in place; partials[row] = the sum of the squares over a chunk, of what is not held.
 template <class T>
 struct UnscaleAndSquare {  // rows: chunks
   StepView step;
@@ -339,17 +356,19 @@ struct UnscaleAndSquare {  // rows: chunks
   std::size_t count;  // with the rest
   std::size_t chunk;
   double* partials;
+  const Span* held;  // runs that do not change
 
   template <class Lanes>
   CUDNN_LSTM_HD void operator()(std::size_t row, const Lanes& lanes) const {
     const std::size_t begin = row * chunk;
     const std::size_t end = begin + chunk < count ? begin + chunk : count;
     const float factor = 1.0f / step.input().loss_scale;
+    const Spans frozen{held, step.input().held};
     double total = 0;
     for (std::size_t i = begin + lanes.index(); i < end; i += lanes.count()) {
       const float value = (i < lstm ? to_float(scaled[i]) : gradients[i]) * factor;
       gradients[i] = value;
-      total += static_cast<double>(value) * static_cast<double>(value);
+      if (!frozen.hold(i)) total += static_cast<double>(value) * static_cast<double>(value);
     }
     total = lanes.sum(total);
     if (lanes.index() == 0) partials[row] = total;
@@ -386,22 +405,6 @@ struct DecideStep {
   }
 };
 
-// Runs of the arena, ascending.
-struct Span {
-  std::size_t begin, end;
-};
-struct Spans {
-  const Span* spans;
-  int count;
-
-  CUDNN_LSTM_HD bool hold(std::size_t i) const {
-    for (int span = 0; span < count; ++span) {
-      if (i >= spans[span].begin && i < spans[span].end) return true;
-    }
-    return false;
-  }
-};
-
 // The step's optimiser on every parameter, and behind them the state that the next step continues from: nothing where
 // the step is not applied. `copy` is the 16-bit copy of the parameters that the products read, nullptr in fp32.
 template <class T>
@@ -416,6 +419,7 @@ struct Update {  // elements: parameters, then those of the state's buffer
   std::size_t count;  // of parameters
   const T* next;
   T* state;
+  const Span* held;  // runs that do not change
 
   CUDNN_LSTM_HD void operator()(std::size_t i) const {
     const Cursor& cursor = *step.cursor;
@@ -424,6 +428,7 @@ struct Update {  // elements: parameters, then those of the state's buffer
       state[i - count] = next[i - count];
       return;
     }
+    if (Spans{held, step.input().held}.hold(i)) return;
     const UpdateConstants& constants = step.input().update;
     const float gradient = gradients[i] * cursor.gradient_scale;
     if (constants.keep != 1.0f && !biases.hold(i)) parameters[i] *= constants.keep;

@@ -23,16 +23,8 @@ constexpr std::size_t kDrawLogits = std::size_t{1} << 24;
 constexpr const char* kDead =
     "no model of this process can use the GPU any more: restart the process and resume from the last checkpoint";
 
-// Where `segments` put the parameters that do not decay, merged where they adjoin.
-std::vector<Span> bias_spans(const Layout& layout, const std::vector<Segment>& segments) {
-  std::vector<Span> spans;
-  for (const Segment& segment : segments) {
-    for (const Parameter& parameter : layout.parameters()) {
-      const bool inside =
-          segment.canonical >= parameter.offset && segment.canonical < parameter.offset + parameter.size;
-      if (inside && !parameter.decays()) spans.push_back({segment.arena, segment.arena + segment.size});
-    }
-  }
+// Runs in ascending order, merged where they adjoin.
+std::vector<Span> merged_spans(std::vector<Span> spans) {
   std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return a.begin < b.begin; });
   std::vector<Span> merged;
   for (const Span& span : spans) {
@@ -43,6 +35,29 @@ std::vector<Span> bias_spans(const Layout& layout, const std::vector<Segment>& s
     }
   }
   return merged;
+}
+
+// Where `segments` put the parameters that do not decay.
+std::vector<Span> bias_spans(const Layout& layout, const std::vector<Segment>& segments) {
+  std::vector<Span> spans;
+  for (const Segment& segment : segments) {
+    for (const Parameter& parameter : layout.parameters()) {
+      const bool inside =
+          segment.canonical >= parameter.offset && segment.canonical < parameter.offset + parameter.size;
+      if (inside && !parameter.decays()) spans.push_back({segment.arena, segment.arena + segment.size});
+    }
+  }
+  return merged_spans(std::move(spans));
+}
+
+// Where `segments` put the first `frozen` parameters.
+std::vector<Span> frozen_spans(std::size_t frozen, const std::vector<Segment>& segments) {
+  std::vector<Span> spans;
+  for (const Segment& segment : segments) {
+    if (segment.canonical >= frozen) continue;
+    spans.push_back({segment.arena, segment.arena + std::min(segment.size, frozen - segment.canonical)});
+  }
+  return merged_spans(std::move(spans));
 }
 
 }  // namespace
@@ -135,7 +150,20 @@ void CudaBackend<T>::make_arena() {
   arena_.bias_spans = DeviceBuffer(account_, biases.size() * sizeof(Span), "the places of the biases");
   CHECK_CUDA(cudaMemcpyAsync(arena_.bias_spans.data(), biases.data(), biases.size() * sizeof(Span),
                              cudaMemcpyHostToDevice, stream_.get()));
+  // A segment is one run at most.
+  arena_.held = zeroed(arena_.segments.size() * sizeof(Span), "the places of what is frozen");
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+}
+
+template <class T>
+void CudaBackend<T>::freeze(std::size_t frozen) {
+  if (frozen == frozen_) return;
+  const std::vector<Span> spans = frozen_spans(frozen, arena_.segments);
+  CHECK_CUDA(cudaMemcpyAsync(arena_.held.data(), spans.data(), spans.size() * sizeof(Span), cudaMemcpyHostToDevice,
+                             stream_.get()));
+  CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+  frozen_ = frozen;
+  held_ = static_cast<std::int32_t>(spans.size());
 }
 
 template <class T>
@@ -258,6 +286,7 @@ StepInput CudaBackend<T>::step_input(const OptimizerStep& optimizer, std::uint64
   input.update = update_constants(optimizer, static_cast<double>(done + 1));
   input.clip = static_cast<float>(optimizer.clip);
   input.loss_scale = loss_scale;
+  input.held = held_;
   return input;
 }
 
@@ -279,6 +308,7 @@ int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimiz
     if (options_.algorithm == Algorithm::automatic) choose(*choice_.chosen);
     joined_stale_ = true;
     try {
+      freeze(optimizers->frozen);
       return run_steps(plan, first, optimizers, count, results, stop);
     } catch (const Error& error) {
       lost_ = error.what();

@@ -73,6 +73,8 @@ class CudaBackend final : public Backend {
   void choose(cudnnRNNAlgo_t algorithm);
   // Makes the copy that passes without masks read what the parameters are now.
   void join_layers(const Plan<T>& plan);
+  // Leaves the first `frozen` parameters of the canonical layout as they are from the next step on.
+  void freeze(std::size_t frozen);
   Plan<T>& plan_for(const PlanKey& key);
   void evict_plans(std::size_t keep);
   // Makes `plan` hold the state: a copy of it, or zero where there is none or B changed.
@@ -104,6 +106,8 @@ class CudaBackend final : public Backend {
   DeviceBuffer blas_workspace_;
   Arena<T> arena_;
   bool joined_stale_ = true;  // arena_.joined is not of these parameters
+  std::size_t frozen_ = 0;    // what arena_.held is of
+  std::int32_t held_ = 0;     // runs in it
   AlgorithmChoice choice_;
   State training_, evaluation_, streams_;
   std::map<PlanKey, std::unique_ptr<Plan<T>>> plans_;

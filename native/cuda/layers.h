@@ -53,6 +53,7 @@ struct Arena {
   DeviceBuffer rounded;                                               // T [size]; unused for float
   DeviceBuffer rounded_gradients;                                     // T [lstm]: cuDNN's gradients; unused for float
   DeviceBuffer bias_spans;                                            // Span [...]: where the biases are
+  DeviceBuffer held;                                                  // Span [segments]: what does not change, first
 
   // Where `layers` are apart: a copy of their weights as one space, for the passes that have no masks, and what is
   // copied

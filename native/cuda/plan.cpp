@@ -268,16 +268,17 @@ void Plan<T>::enqueue_update() {
   float* gradients = arena.gradients.template as<float>();
   double* squares = square_partials_.as<double>();
   const std::size_t square_chunks = chunks(arena.size, kSquareChunk);
-  for_each_row(
-      context_.stream, square_chunks,
-      UnscaleAndSquare<T>{view(), arena.lstm_gradients(), gradients, arena.lstm, arena.size, kSquareChunk, squares});
+  for_each_row(context_.stream, square_chunks,
+               UnscaleAndSquare<T>{view(), arena.lstm_gradients(), gradients, arena.lstm, arena.size, kSquareChunk,
+                                   squares, arena.held.template as<Span>()});
   for_each_row(context_.stream, 1,
                DecideStep{view(), loss_partials_.as<double>(), chunks(targets_, loss_chunk_),
                           static_cast<double>(targets_), squares, square_chunks, outputs_.as<StepOutput>()});
-  for_each_element(context_.stream, arena.size + state_layout_.size(),
-                   Update<T>{view(), gradients, arena.parameters.template as<float>(),
-                             arena.first_moments.template as<float>(), arena.second_moments.template as<float>(),
-                             arena.rounded.template as<T>(), arena.biases(), arena.size, next_state_.as<T>(), state()});
+  for_each_element(
+      context_.stream, arena.size + state_layout_.size(),
+      Update<T>{view(), gradients, arena.parameters.template as<float>(), arena.first_moments.template as<float>(),
+                arena.second_moments.template as<float>(), arena.rounded.template as<T>(), arena.biases(), arena.size,
+                next_state_.as<T>(), state(), arena.held.template as<Span>()});
   for_each_element(context_.stream, 1,
                    AdvanceCursor{cursor_.as<Cursor>(), static_cast<std::uint32_t>(upload_steps_ * kUploads)});
 }

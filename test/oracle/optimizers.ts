@@ -13,6 +13,8 @@ export interface StepNumbers {
   momentum: number;
   /** Apart from the rule, on all but the biases. */
   weightDecay: number;
+  /** The first so many parameters do not change, and are not part of the norm. */
+  frozen?: number;
 }
 
 interface Memory {
@@ -72,10 +74,11 @@ export class OracleOptimizer {
 
   /** One step; changes `parameters`. */
   step(parameters: Float64Array, gradient: ArrayLike<number>, options: StepNumbers): void {
-    const norm = Math.sqrt(Array.from(gradient).reduce((sum, value) => sum + value * value, 0));
+    const { frozen = 0 } = options;
+    const norm = Math.sqrt(Array.from(gradient).reduce((sum, value, k) => sum + (k < frozen ? 0 : value * value), 0));
     const scale = options.clip > 0 && norm > options.clip ? options.clip / norm : 1;
     this.#steps++;
-    for (let k = 0; k < parameters.length; k++) {
+    for (let k = frozen; k < parameters.length; k++) {
       const memory = { first: this.first[k]!, second: this.second[k]! };
       const kept = parameters[k]! * (this.decays(k) ? 1 - options.learningRate * options.weightDecay : 1);
       parameters[k] = kept - rules[this.rule](options, this.#steps, gradient[k]! * scale, memory);

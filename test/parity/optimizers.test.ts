@@ -16,12 +16,14 @@ const start = Float32Array.from({ length: size }, () => random() * 0.3);
 describe.each(devices)('$name', (device) => {
   describe.each(ruleNames)('%s', (rule) => {
     test.each([
-      { clip: 0, decay: 0 },
-      { clip: 0.05, decay: 0 },
-      { clip: 0, decay: 0.02 },
+      { clip: 0, decay: 0, below: undefined },
+      { clip: 0.05, decay: 0, below: undefined },
+      { clip: 0, decay: 0.02, below: undefined },
+      { clip: 0.05, decay: 0.02, below: 'lstm.weight_ih_l1' },
     ])(
-      'ten steps, clip $clip, weights decaying by $decay, carried state, a smaller last batch',
-      async ({ clip, decay }) => {
+      'ten steps, clip $clip, weights decaying by $decay, carried state, a smaller last batch, frozen below $below',
+      async ({ clip, decay, below }) => {
+        const frozen = parts.find(({ name }) => name === below)?.offset ?? 0;
         const [learningRate, weightDecay] = [rates[rule], decay / rates[rule]];
         const numbers: StepNumbers = {
           learningRate,
@@ -31,6 +33,7 @@ describe.each(devices)('$name', (device) => {
           clip,
           momentum: 0.8,
           weightDecay,
+          frozen,
         };
         const model = await createModel(spec, device);
         try {
@@ -56,6 +59,7 @@ describe.each(devices)('$name', (device) => {
           expect(relativeError(start, parameters)).toBeGreaterThan(0.02);
           // A quotient of nearly nothing by nearly nothing is rounding: the bound is wider than the gradients' own.
           expect(relativeError(model.read('parameters'), parameters)).toBeLessThan(1e-4);
+          expect(model.read('parameters', 0, frozen)).toEqual(start.subarray(0, frozen));
           expect(relativeError(model.read('firstMoments'), optimizer.first)).toBeLessThan(1e-3);
           expect(relativeError(model.read('secondMoments'), optimizer.second)).toBeLessThan(1e-3);
         } finally {
@@ -63,5 +67,46 @@ describe.each(devices)('$name', (device) => {
         }
       },
     );
+  });
+
+  // Where the frozen ones end: at no place that a vector, a piece of the norm or a thread's share begins with.
+  test('any number of frozen parameters, the same bits by any number of threads', async () => {
+    const all = { clip: 0.05, weightDecay: 0.1, optimizer: 'adamw', count: 3 } as const;
+    const ids = randomIds(3 * 5 * 6, 9, 1);
+    for (const frozen of [0, 1, 15, 16, 17, 45, size - 9, size - 1, size]) {
+      const results: Float32Array[] = [];
+      for (const threads of [1, 2, 3]) {
+        const model = await createModel(spec, device, { threads });
+        try {
+          model.write('parameters', start);
+          await model.trainSteps(trainCall(ids, 4, 6, { ...all, frozen }));
+          results.push(model.read('parameters'));
+        } finally {
+          model.dispose();
+        }
+      }
+      const [first] = results as [Float32Array];
+      expect(first.subarray(0, frozen)).toEqual(start.subarray(0, frozen));
+      for (let k = frozen; k < size; k++) if (first[k] === start[k]) throw new Error(`${k} of ${frozen} did not move`);
+      for (const other of results) expect(other).toEqual(first);
+    }
+  });
+
+  test('a model whose frozen parameters change from call to call', async () => {
+    const model = await createModel(spec, device);
+    try {
+      model.write('parameters', start);
+      let before = start;
+      for (const frozen of [size - 9, 0, 45]) {
+        await model.trainSteps(trainCall(randomIds(5 * 6, 9, frozen), 4, 6, { frozen }));
+        const now = model.read('parameters');
+        expect(now.subarray(0, frozen)).toEqual(before.subarray(0, frozen));
+        expect(now.subarray(frozen)).not.toEqual(before.subarray(frozen));
+        if (frozen === 0) expect(now.subarray(0, 45)).not.toEqual(before.subarray(0, 45));
+        before = now;
+      }
+    } finally {
+      model.dispose();
+    }
   });
 });
