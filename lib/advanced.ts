@@ -89,6 +89,7 @@ export type { ReadableIds, Score, ScoringOptions } from './scoring/score';
 export type { WindowProtocolOptions, WindowScore } from './scoring/window-protocol';
 export type { Configuration } from './training/configuration';
 export type {
+  BaselineEvent,
   CheckpointEvent,
   EndEvent,
   EndReason,

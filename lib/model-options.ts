@@ -5,6 +5,7 @@ import {
   choiceOf,
   fieldsOf,
   flagOf,
+  floatsOf,
   looking,
   optionsOf,
   recordOf,
@@ -44,6 +45,7 @@ const createChecks: Checks<CreateOptions> = {
   },
   chosenAlgorithm: (what, value) => choiceOf(what, value, chosenAlgorithms),
   configuration: recordOf,
+  parameters: floatsOf,
 };
 
 export function readModelOptions(o: ModelOptions): ModelOptions {

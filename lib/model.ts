@@ -10,7 +10,7 @@ import {
   type ModelShape,
   saveCheckpoint,
 } from './checkpoint/checkpoint';
-import { checkShape } from './checkpoint/layout';
+import { canonicalLayout, checkShape, layoutSize } from './checkpoint/layout';
 import { resolveCheckpoint } from './checkpoint/run-directory';
 import { encodeText, encodeTexts, pieceUnits, type TextEncoding } from './corpus/encode';
 import { type Normalization, normalizeText } from './corpus/normalization';
@@ -28,7 +28,7 @@ import {
   type Precision,
   type Target,
 } from './device/native';
-import { readSlot } from './device/pieces';
+import { readSlot, writeSlot } from './device/pieces';
 import { type QueuedModel, queued } from './device/queue';
 import { DataError, UsageError } from './errors';
 import {
@@ -81,6 +81,8 @@ export interface CreateOptions extends ModelOptions {
   corpus?: CorpusRecord | undefined;
   /** The effective training configuration, for the record. */
   configuration?: Record<string, unknown> | undefined;
+  /** Weights to begin with, in the canonical layout, instead of fresh ones. */
+  parameters?: Float32Array | undefined;
 }
 
 /** What {@link LanguageModel.inspect} takes. */
@@ -158,7 +160,7 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Makes a model with fresh weights (Glorot-uniform and orthogonal, forget bias 1, all from the seed).
+   * Makes a model with fresh weights (Glorot-uniform and orthogonal, forget bias 1, all from the seed), or with given ones.
    *
    * @param given Its shape; `vocabulary` must be the vocabulary's size.
    * @throws UsageError on an impossible option; DeviceError or OutOfMemoryError if the device cannot hold it.
@@ -174,7 +176,13 @@ export class LanguageModel implements Disposable {
     }
     const { target = 'every', seqLength = 100, batchSize = 64 } = o;
     const subject = { shape, target, steps: seqLength, batch: batchSize };
-    const { native, device } = await createNative(subject, o, o.seed ?? 0, true);
+    const { parameters } = o;
+    const needed = layoutSize(canonicalLayout(shape));
+    if (parameters !== undefined && parameters.length !== needed) {
+      throw new UsageError(`parameters has ${parameters.length} numbers where the model has ${needed}.`);
+    }
+    const { native, device } = await createNative(subject, o, o.seed ?? 0, parameters === undefined);
+    if (parameters) await native.whenIdle((idle) => writeSlot(idle, 'parameters', parameters));
     const { vocabulary: _, ...model } = shape;
     const metadata: CheckpointMetadata = {
       format: 'cudnn-lstm',

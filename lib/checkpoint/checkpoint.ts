@@ -32,6 +32,8 @@ export interface ResumeState {
   readonly seed: number;
   readonly corpusSha256: string;
   readonly corpusLength: number;
+  /** Of the text that is kept beside the corpus, where there is one. */
+  readonly keptSha256?: string | undefined;
   /** Steps that the schedule is laid out over. */
   readonly scheduleSteps: number;
   /** What `--algorithm auto` has come to on the run's GPU. */
@@ -98,6 +100,7 @@ const resumeSchema = z.looseObject({
   seed: count,
   corpusSha256: z.string().max(128),
   corpusLength: count,
+  keptSha256: z.string().max(128).optional(),
   scheduleSteps: count,
   chosenAlgorithm: z.enum(chosenAlgorithms).optional(),
   best: z

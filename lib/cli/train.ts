@@ -29,10 +29,13 @@ import { abortOnSignals, type CommandIo, parseArguments, processIo } from './com
 import { printJson, printLine, say } from './output';
 import { amongRanks } from './ranks';
 import { createPrinter } from './training-printer';
+import { readWeighted } from './weighted';
 
 /** Options of the command alone. */
 interface CommandOptions {
   resume?: string | true;
+  from?: string;
+  keep?: string;
   config?: string;
   json?: boolean;
   dryRun?: boolean;
@@ -44,16 +47,19 @@ interface CommandOptions {
 /** The command; see `train --help`. */
 export async function trainCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const { resume, config, json, dryRun, printConfig, page, distributed, ...flags } = command.opts<
+  const { resume, from, keep, config, json, dryRun, printConfig, page, distributed, ...flags } = command.opts<
     CommandOptions & Record<string, string | boolean>
   >();
+  const kept = keep === undefined ? undefined : readKept(keep, flags);
   using interrupt = abortOnSignals(io);
   const request: Omit<TrainingRequest, 'ranks'> = {
     corpus: command.args,
-    flags: flags as Record<string, string | boolean>,
+    flags: { ...flags, ...kept?.flags },
     env: process.env,
     configFile: config,
     resume,
+    from,
+    keep: kept?.corpus,
     signal: interrupt.signal,
     onNote: (line) => say(io.stderr, line),
   };
@@ -62,6 +68,15 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
   const run = printConfig ? printConfiguration : dryRun ? printPlan : trainWithPage;
   // Awaited, or the signals would have their default handling back.
   return await amongRanks({ distributed }, io, (own, ranks) => run({ ...request, ranks }, json === true, own));
+}
+
+/** `old.txt:0.2` is `old.txt` and `--keep-share 0.2`. */
+function readKept(keep: string, flags: Readonly<Record<string, unknown>>) {
+  const { name, weight } = readWeighted(keep);
+  if (weight !== undefined && flags.keepShare !== undefined) {
+    throw new UsageError(`--keep ${keep} and --keep-share both say the share; give one of them.`);
+  }
+  return { corpus: [name], flags: weight === undefined ? {} : { keepShare: String(weight) } };
 }
 
 /** Milliseconds of reading a corpus after which that is said. */
@@ -184,7 +199,7 @@ async function printPlan(request: TrainingRequest, json: boolean, io: CommandIo)
 
 /** The options in the order in which one thinks of them. */
 const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
-  'The model:': ['preset', 'layers', 'hidden', 'input', 'embeddingSize', 'dropout', 'seed'],
+  'The model:': ['preset', 'layers', 'hidden', 'input', 'embeddingSize', 'dropout', 'freeze', 'seed'],
   'How it learns:': ['epochs', 'batchSize', 'seqLength', 'target', 'optimizer', 'learningRate', 'schedule', 'warmup'],
   'How it learns, in detail:': [
     'finalLearningRate',
@@ -199,7 +214,7 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
     'clip',
   ],
   'Validation, and when to stop:': ['validation', 'validationEvery', 'patience', 'maxTime'],
-  'The text:': ['lines', 'lowercase', 'normalize', 'encoding', 'gutenberg'],
+  'The text:': ['lines', 'lowercase', 'normalize', 'encoding', 'gutenberg', 'keepShare'],
   'What is kept and shown:': ['out', 'lock', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
   'The machine:': ['device', 'threads', 'precision', 'algorithm', 'check'],
 };
@@ -213,6 +228,8 @@ function syntax(): Command {
     .description('Train a character-level LSTM on a text. Progress goes to stderr, samples to stdout.')
     .argument('[corpus...]', "files, directories, globs, '-' or 'alice'; none: the text that the package brings")
     .option('--resume [dir]', 'continue a run: its directory, or that of --out, or the newest one in runs/')
+    .option('--from <checkpoint>', "fine-tuning: begin with its weights, or those of a run's best checkpoint")
+    .option('--keep <file[:share]>', 'with --from: mix this text in, so that it is not forgotten (default share: 0.2)')
     .option('--config <file>', 'options from a JSON file, such as the config.json of a run')
     .option('--page [port]', 'show the run in a browser while it is trained (default port: 8080)')
     .option('--json', 'one JSON object a line on stdout instead of progress and samples')
@@ -250,6 +267,7 @@ Examples:
   cudnn-lstm train --resume runs/book --epochs 32
   cudnn-lstm train chapters/ --hidden 512 --dropout 0.4 --dry-run
   mpirun -n 4 npx cudnn-lstm train book.txt --batch-size 128
+  cudnn-lstm train letters.txt --from runs/book --keep book.txt:0.2
 
 What is not given as a flag is taken from CUDNN_LSTM_<OPTION> in the
 environment, then from --config, then from the run being resumed, then from the

@@ -3,10 +3,12 @@
  * stderr. Samples go to stdout, as they are what the model makes. For programs: one JSON object a line on stdout.
  */
 import { nameSome } from '../corpus/names';
+import { nameCharacters } from '../corpus/vocabulary';
 import type { GpuUsage } from '../device/native';
 import { harmless } from '../harmless';
 import { formatDuration } from '../training/duration';
 import type {
+  BaselineEvent,
   EndEvent,
   EpochEvent,
   SampleEvent,
@@ -71,6 +73,9 @@ class LinePrinter implements EventPrinter {
     switch (event.type) {
       case 'start':
         for (const line of startLines(event)) this.line(line);
+        break;
+      case 'baseline':
+        this.line(baselineLine(event));
         break;
       case 'step':
         this.step(event);
@@ -194,10 +199,30 @@ function startLines(event: StartEvent): string[] {
     `model: ${wholeNumber(event.parameters)} parameters`,
     `training: ${plural(event.epochs, 'epoch')} of ${plural(event.stepsPerEpoch, 'step')} over ` +
       `${wholeNumber(event.trainingCharacters)} characters${validated}`,
+    ...(event.from ? [fromLine(event.from)] : []),
+    ...(event.kept ? [keptLine(event.kept)] : []),
     ...event.notes.map((note) => `run: ${note}`),
     ...(event.out ? [`run: ${event.out}`] : []),
     ...(event.resumed ? [resumedLine(event.resumed, event)] : []),
   ];
+}
+
+function fromLine({ checkpoint, newSymbols, frozenParameters }: NonNullable<StartEvent['from']>): string {
+  const added =
+    newSymbols.length === 0
+      ? 'no new symbols'
+      : `${plural(newSymbols.length, 'new symbol')} (${nameCharacters(newSymbols)})`;
+  const frozen = frozenParameters > 0 ? `, ${wholeNumber(frozenParameters)} parameters frozen` : '';
+  return `from: ${checkpoint}, ${added}${frozen}`;
+}
+
+function keptLine({ sources, characters, sequences }: NonNullable<StartEvent['kept']>): string {
+  return `kept: ${nameSome(sources)}: ${wholeNumber(characters)} characters, ${plural(sequences, 'sequence')} of every step`;
+}
+
+function baselineLine({ validationBitsPerCharacter, keptBitsPerCharacter }: BaselineEvent): string {
+  const kept = keptBitsPerCharacter === undefined ? '' : `, of the kept one ${keptBitsPerCharacter.toFixed(3)}`;
+  return `before: the model knows the new text to ${validationBitsPerCharacter.toFixed(3)} bits/char${kept}`;
 }
 
 /** A GPU model's description also names the precision and the algorithm that run, and the reason why it was chosen. */
@@ -264,6 +289,7 @@ function endLines(event: EndEvent): string[] {
   return [
     `${reasonText(event)}: ${done}${losses}`,
     ...(best ? [bestLine(best)] : []),
+    ...(event.fineTuning ? fineTuningLines(event.fineTuning) : []),
     ...(event.gpu ? [gpuLine(event.gpu, event.device, event.secondsPerEpoch)] : []),
   ];
 }
@@ -287,6 +313,14 @@ function bestLine({ epoch, loss, bitsPerCharacter, path }: NonNullable<EndEvent[
     `best: epoch ${epoch}, loss ${loss.toFixed(4)}, ${bitsPerCharacter.toFixed(3)} bits/char` +
     (path ? `: ${path}` : '')
   );
+}
+
+function fineTuningLines({ before, after, keptBefore, keptAfter }: NonNullable<EndEvent['fineTuning']>): string[] {
+  const change = (text: string, from: number | undefined, to: number | undefined) =>
+    from === undefined || to === undefined
+      ? []
+      : [`${text}: ${from.toFixed(3)} bits/char before, ${to.toFixed(3)} after`];
+  return [...change('new text', before, after), ...change('kept text', keptBefore, keptAfter)];
 }
 
 /** Commands that do something where this program was started, one a line. */

@@ -16,7 +16,7 @@ import { concatenated, heldText, type Piece, type ReadOptions, streamedText } fr
 import { FileSink, MemorySink } from './sinks';
 import { type CorpusInput, isList, resolveSources, type Source } from './sources';
 import { spool, TemporaryFolder } from './temporary';
-import { nameCharacters, Vocabulary } from './vocabulary';
+import { grownVocabulary, nameCharacters, Vocabulary } from './vocabulary';
 
 export { bundledCorpusPath, type CorpusInput, type CorpusText, isList } from './sources';
 
@@ -34,8 +34,8 @@ export interface CorpusOptions {
   gutenberg?: 'auto' | 'keep';
   /** Encode with this vocabulary instead of the text's own, as when a run is resumed. */
   vocabulary?: Vocabulary;
-  /** With `vocabulary`: what to do with characters it does not hold. */
-  unknown?: 'error' | 'skip';
+  /** With `vocabulary`: what to do with characters it does not hold. 'add': the corpus' vocabulary has them behind its symbols. */
+  unknown?: 'error' | 'skip' | 'add';
   /** Find the lines, for a model of single lines; the vocabulary then has a line break, whether the text has one or not. */
   lines?: boolean;
   /** Bytes above which the ids go to a temporary file and are read by position. */
@@ -104,7 +104,7 @@ const corpusChecks: Checks<CorpusOptions> = {
   encoding: textOf,
   gutenberg: (what, value) => choiceOf(what, value, ['auto', 'keep']),
   vocabulary: (what, value) => instanceOf(what, value, Vocabulary, 'a Vocabulary'),
-  unknown: (what, value) => choiceOf(what, value, ['error', 'skip']),
+  unknown: (what, value) => choiceOf(what, value, ['error', 'skip', 'add']),
   lines: flagOf,
   streamAbove: (what, value) => (value === Number.POSITIVE_INFINITY ? value : wholeOf(what, value, 0)),
   signal: signalOf,
@@ -166,12 +166,14 @@ async function readCorpus(
 
   let vocabulary = o.vocabulary;
   const counter = new SymbolCounter();
-  if (vocabulary === undefined) {
+  const counted = vocabulary === undefined || o.unknown === 'add';
+  if (vocabulary === undefined || counted) {
     for await (const { text } of pieces()) counter.count(text);
     checkUsable(counter.length, undefined, what);
     checkUsable(counter.length, counter.vocabulary(), what);
     if (o.lines) counter.count('\n');
-    vocabulary = counter.vocabulary();
+    const all = counter.vocabulary();
+    vocabulary = vocabulary ? grownVocabulary(vocabulary, all.symbols) : all;
   }
   const encoder = new Encoder(vocabulary, o.unknown === 'skip');
   const hash = createHash('sha256');
@@ -196,7 +198,7 @@ async function readCorpus(
   }
   for (const note of frames.values()) if (note !== undefined) notes.push(note);
   notes.push(...encoder.notes());
-  if (o.vocabulary === undefined) notes.push(...(await oddities(what, settled, vocabulary, counter, o)));
+  if (counted) notes.push(...(await oddities(what, settled, vocabulary, counter, o)));
   const breakId = vocabulary.idOf('\n');
   const lines = o.lines && breakId !== undefined ? await LineIndex.find(ids, breakId) : undefined;
   if (lines && lines.emptyLines > 0) {

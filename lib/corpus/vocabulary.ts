@@ -162,3 +162,9 @@ export class Vocabulary {
     return this.symbols;
   }
 }
+
+/** A vocabulary with the symbols of `vocabulary`, ids and all, and behind them those of `symbols` that it lacks, sorted by code point. */
+export function grownVocabulary(vocabulary: Vocabulary, symbols: Iterable<string>): Vocabulary {
+  const added = new Set([...symbols].filter((symbol) => vocabulary.idOf(symbol) === undefined));
+  return added.size === 0 ? vocabulary : new Vocabulary([...vocabulary.symbols, ...Vocabulary.sorted(added).symbols]);
+}

@@ -27,6 +27,9 @@ export interface Configuration {
   readonly sources: Readonly<Record<OptionName, string>>;
   /** The corpus that a configuration file names, for when none is given as an argument. */
   readonly corpus?: readonly string[];
+  /** And the model and the text to keep of a fine-tuning. */
+  readonly from?: string;
+  readonly keep?: readonly string[];
 }
 
 /** Values of one origin, checked. */
@@ -51,6 +54,8 @@ export interface ConfigurationRequest {
   readonly file?: NamedValues | undefined;
   /** The configuration that the checkpoint being resumed has recorded. */
   readonly checkpoint?: NamedValues | undefined;
+  /** What the model that the run begins with says, and which of that can be no other. */
+  readonly base?: (NamedValues & { readonly fixed: readonly OptionName[] }) | undefined;
 }
 
 /**
@@ -69,7 +74,10 @@ export function resolveConfiguration(request: ConfigurationRequest): Configurati
   const checkpoint = request.checkpoint && checkpointLayer(request.checkpoint);
   if (checkpoint) for (const layer of given) refuseFixed(layer, checkpoint);
 
-  const layers = checkpoint ? [...given, checkpoint] : given;
+  const base = request.base && baseLayer(request.base);
+  if (base) for (const layer of given) refuseOtherModel(layer, base, request.base?.fixed ?? []);
+
+  const layers = [...given, ...(checkpoint ? [checkpoint] : []), ...(base ? [base] : [])];
   const preset = layers.find((layer) => layer.values.preset !== undefined)?.values.preset as
     | TrainingOptions['preset']
     | undefined;
@@ -90,8 +98,19 @@ export function resolveConfiguration(request: ConfigurationRequest): Configurati
       sources[name] = layer.place(name);
     }
   }
-  const corpus = corpusOf(request.file);
-  return { options: options as unknown as TrainingOptions, sources, ...(corpus ? { corpus } : {}) };
+  const corpus = listIn(request.file, 'corpus');
+  const keep = listIn(request.file, 'keep');
+  const from = request.file?.values.from;
+  if (from !== undefined && typeof from !== 'string') {
+    throw new DataError(`from in ${request.file?.name} must be a checkpoint or a run's directory.`);
+  }
+  return {
+    options: options as unknown as TrainingOptions,
+    sources,
+    ...(corpus ? { corpus } : {}),
+    ...(keep ? { keep } : {}),
+    ...(from === undefined ? {} : { from }),
+  };
 }
 
 /** The options that config.json and checkpoints record; they can be read back as a configuration file. */
@@ -128,7 +147,7 @@ export async function readConfigurationFile(path: string, signal?: AbortSignal):
  *
  * @throws DataError if it cannot be read, or names none.
  */
-export async function readRecordedCorpus(path: string): Promise<readonly string[]> {
+export async function readRecordedCorpus(path: string, key: 'corpus' | 'keep' = 'corpus'): Promise<readonly string[]> {
   let content: Buffer;
   try {
     content = await readSmallFile(path, configurationLimit);
@@ -136,8 +155,8 @@ export async function readRecordedCorpus(path: string): Promise<readonly string[
     if (cause instanceof FileProblem) throw new DataError(cause.message, { cause });
     throw cause;
   }
-  const corpus = corpusOf(parseConfiguration(path, content.toString()));
-  if (corpus === undefined) throw new DataError(`${path} names no corpus`);
+  const corpus = listIn(parseConfiguration(path, content.toString()), key);
+  if (corpus === undefined) throw new DataError(`${path} names no ${key === 'corpus' ? 'corpus' : 'text to keep'}`);
   return corpus;
 }
 
@@ -194,7 +213,7 @@ function refuseMisspelled(variable: string, known: readonly string[]): void {
 }
 
 function fileLayer(file: NamedValues): Layer {
-  const { corpus: _, ...values } = file.values;
+  const { corpus: _, keep: __, from: ___, ...values } = file.values;
   return typedLayer(file.name, values, (name) => `${name} in ${file.name}`, file.name);
 }
 
@@ -212,6 +231,18 @@ function checkpointLayer({ name: path, values: recorded }: NamedValues): Layer {
     }
   }
   return { values, place: () => 'checkpoint' };
+}
+
+function baseLayer({ name: path, values: recorded }: NamedValues): Layer {
+  const values: Partial<Record<OptionName, unknown>> = {};
+  for (const [name, value] of Object.entries(recorded)) {
+    try {
+      values[name as OptionName] = check(name as OptionName, value, name);
+    } catch (cause) {
+      throw new CheckpointError(`${path} cannot be trained further: its ${(cause as Error).message}`, { cause });
+    }
+  }
+  return { values, place: () => path };
 }
 
 function typedLayer(
@@ -260,9 +291,20 @@ function refuseFixed(layer: Layer, checkpoint: Layer): void {
   }
 }
 
-function corpusOf(named: NamedValues | undefined): readonly string[] | undefined {
-  const corpus = named?.values.corpus;
-  if (corpus === undefined) return undefined;
-  if (Array.isArray(corpus) && corpus.every((source) => typeof source === 'string')) return corpus;
-  throw new DataError(`corpus in ${named?.name} must be a list of files, such as ["book.txt"].`);
+function refuseOtherModel(layer: Layer, base: Layer, fixed: readonly OptionName[]): void {
+  for (const name of fixed) {
+    const [asked, given] = [layer.values[name], base.values[name]];
+    if (asked === undefined || asked === given) continue;
+    throw new UsageError(
+      `${layer.place(name)}: the model of ${base.place(name)} has ${name} ${showValue(name, given)}, so ` +
+        `${showValue(name, asked)} is impossible; leave it out, or begin a new model without --from.`,
+    );
+  }
+}
+
+function listIn(named: NamedValues | undefined, key: 'corpus' | 'keep'): readonly string[] | undefined {
+  const list = named?.values[key];
+  if (list === undefined) return undefined;
+  if (Array.isArray(list) && list.every((source) => typeof source === 'string')) return list;
+  throw new DataError(`${key} in ${named?.name} must be a list of files, such as ["book.txt"].`);
 }

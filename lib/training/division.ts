@@ -1,9 +1,11 @@
 /** How a corpus is divided: what is trained on, in which order, and what is held out. */
 import type { Corpus } from '../corpus/corpus';
 import type { QueuedModel } from '../device/queue';
+import { DataError } from '../errors';
 import type { Ranks } from '../ranks/ranks';
 import { type BatchSource, createBatches } from './batches';
 import { divideLines, LineBatches, scoreHeldOutLines } from './lines';
+import { keptSequences, MixedBatches } from './mixed-batches';
 import type { TrainingOptions } from './options';
 import type { Split } from './sizes';
 import { scoreTogether, scoreValidation, splitCorpus, type ValidationScore } from './validation';
@@ -22,12 +24,40 @@ export interface Division {
    * @throws The signal's reason when it is aborted; with `ranks`, {@link abortedElsewhere} on all of them.
    */
   score(native: Scorer, signal?: AbortSignal, ranks?: Ranks): Promise<ValidationScore>;
+  /** The same of a text that is kept, if something of it is held out. */
+  readonly kept?: Pick<Division, 'split' | 'score'>;
 }
 
 type Scorer = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState' | 'evaluationSequence'>;
 
-/** @throws DataError if the corpus is too short for the options; it names what would fit. */
-export function divideCorpus({ ids, length, lines }: DividedCorpus, options: TrainingOptions): Division {
+/**
+ * @param kept A text of which every step has some sequences beside those of the corpus.
+ * @throws DataError if the corpus is too short for the options; it names what would fit.
+ */
+export function divideCorpus(corpus: DividedCorpus, options: TrainingOptions, kept?: DividedCorpus): Division {
+  if (kept === undefined) return divideOne(corpus, options);
+  const { batchSize, seqLength, keepShare } = options;
+  const sequences = keptSequences(batchSize, keepShare);
+  const first = divideOne(corpus, { ...options, batchSize: batchSize - sequences });
+  const second = divideKept(kept, { ...options, batchSize: sequences });
+  return {
+    split: first.split,
+    batches: new MixedBatches(first.batches, second.batches, sequences, seqLength),
+    score: first.score,
+    ...(second.split.validation > 0 ? { kept: { split: second.split, score: second.score } } : {}),
+  };
+}
+
+function divideKept(kept: DividedCorpus, options: TrainingOptions): Division {
+  try {
+    return divideOne(kept, options);
+  } catch (error) {
+    if (!(error instanceof DataError)) throw error;
+    throw new DataError(`the text of --keep cannot be used: ${error.message}`, { cause: error });
+  }
+}
+
+function divideOne({ ids, length, lines }: DividedCorpus, options: TrainingOptions): Division {
   if (lines) {
     const divided = divideLines(lines, options.validation);
     return {

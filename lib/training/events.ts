@@ -21,8 +21,23 @@ export interface StartEvent {
   notes: readonly string[];
   /** The run's directory, if it has one. */
   out?: string;
+  /** Of a fine-tuning: the model that it began with, what the text has that it did not know, and how many parameters do not change. */
+  from?: { checkpoint: string; newSymbols: readonly string[]; frozenParameters: number };
+  /** Of a fine-tuning that keeps another text: how much of it, and of how many sequences of a step. */
+  kept?: { sources: readonly string[]; characters: number; sequences: number; validationCharacters: number };
   /** Where a resumed run stands. */
   resumed?: { epoch: number; step: number; checkpoint: string };
+}
+
+/** What the model that a fine-tuning begins with knows of the texts, before the first step. */
+export interface BaselineEvent {
+  type: 'baseline';
+  /** Nats a character of the new text's validation tail. */
+  validationLoss: number;
+  validationBitsPerCharacter: number;
+  /** And of the tail of the text that is kept. */
+  keptLoss?: number;
+  keptBitsPerCharacter?: number;
 }
 
 /** After each call to the device, which is one step or several. */
@@ -61,6 +76,8 @@ export interface EpochEvent {
   /** Of the tail, dropout off; absent where there is none or this epoch was not scored. */
   validationLoss?: number;
   validationBitsPerCharacter?: number;
+  /** Nats a character of the tail of the text that is kept. */
+  keptLoss?: number;
   /** Mean and largest global norm of the gradient, before clipping. */
   gradientNorm: number;
   largestGradientNorm: number;
@@ -142,11 +159,19 @@ export interface EndEvent {
   gpu?: GpuUsage;
   /** `epoch` counts from 1; `step` counts optimiser steps of the run. */
   best?: { epoch: number; step?: number; loss: number; bitsPerCharacter: number; path?: string };
+  /** Of a fine-tuning: bits a character of the new text before it and by the best checkpoint, and of the text that is kept. */
+  fineTuning?: {
+    before: number;
+    after?: number | undefined;
+    keptBefore?: number | undefined;
+    keptAfter?: number | undefined;
+  };
   out?: string;
 }
 
 export type TrainingEvent =
   | StartEvent
+  | BaselineEvent
   | StepEvent
   | EpochEvent
   | ValidationEvent

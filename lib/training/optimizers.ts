@@ -1,5 +1,6 @@
 /** The optimisers as training sees them: what each keeps, and what is its own default. The rules: native/core/optimizers.h. */
-import type { NativeTrainCall, Optimizer, Slot } from '../device/native';
+import type { NativeParameter, NativeTrainCall, Optimizer, Slot } from '../device/native';
+import { frozenParameters } from './fine-tuning';
 import type { TrainingOptions } from './options';
 
 /** Arrays as long as the parameters that an optimiser may keep from step to step, and that a resumed run needs. */
@@ -21,7 +22,9 @@ export const optimizers: Readonly<Record<Optimizer, OptimizerDefinition>> = {
 /** What of the options a train call needs for its updates. */
 export function updateNumbers(
   options: TrainingOptions,
-): Pick<NativeTrainCall, 'optimizer' | 'beta1' | 'beta2' | 'epsilon' | 'clip' | 'momentum' | 'weightDecay'> {
-  const { optimizer, beta1, beta2, epsilon, clip, momentum, weightDecay } = options;
-  return { optimizer, beta1, beta2, epsilon, clip, momentum, weightDecay };
+  parameters: () => readonly NativeParameter[],
+): Pick<NativeTrainCall, 'optimizer' | 'beta1' | 'beta2' | 'epsilon' | 'clip' | 'momentum' | 'weightDecay' | 'frozen'> {
+  const { optimizer, beta1, beta2, epsilon, clip, momentum, weightDecay, freeze } = options;
+  const frozen = freeze > 0 ? { frozen: frozenParameters(parameters(), freeze) } : {};
+  return { optimizer, beta1, beta2, epsilon, clip, momentum, weightDecay, ...frozen };
 }

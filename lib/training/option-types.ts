@@ -177,6 +177,18 @@ export interface TrainingOptions {
    */
   patience: number;
   /**
+   * With `from`: the lowest layers, and the coding of the input with them, that stay as they are; 0 to 64.
+   *
+   * @default 0
+   */
+  freeze: number;
+  /**
+   * With `keep`: that text's share of the sequences of a step, 0.001 to 0.999; at least one sequence is from each text.
+   *
+   * @default 0.2
+   */
+  keepShare: number;
+  /**
    * Decides initial weights, dropout, the order of the data and samples; 0 to 2^53 - 1.
    *
    * @default 1

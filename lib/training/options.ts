@@ -166,6 +166,14 @@ export const optionDefinitions = {
   validation: fromBelow(0, 0.9, 'FRACTION', 'share of the text, its tail, kept for validation; 0: none', 'fixed'),
   validationEvery: interval('how often the validation text is scored: epochs, or steps like 500steps', 'changeable'),
   patience: whole(0, 1_000_000, 'N', 'stop after this many scores without a new best; 0: never', 'changeable'),
+  freeze: whole(
+    0,
+    64,
+    'N',
+    'with --from: the lowest layers, the coding of the input with them, that stay as they are',
+    'fixed',
+  ),
+  keepShare: from(0.001, 0.999, 'SHARE', "with --keep: that text's share of the sequences of a step", 'fixed'),
   seed: whole(
     0,
     Number.MAX_SAFE_INTEGER,
@@ -271,6 +279,8 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   momentum: 0,
   weightDecay: 0,
   validationEvery: 1,
+  freeze: 0,
+  keepShare: 0.2,
   seed: 1,
   precision: 'tf32',
   algorithm: 'standard',

@@ -25,6 +25,10 @@ export interface TrainerParts {
   readonly model: TrainedModel;
   readonly corpus: Pick<Corpus, 'ids' | 'length' | 'sha256' | 'sources' | 'notes'> & Partial<Pick<Corpus, 'lines'>>;
   readonly options: TrainingOptions;
+  /** A text of which some sequences are in every step, beside those of the corpus. */
+  readonly kept?: TrainerParts['corpus'] | undefined;
+  /** The checkpoint that the weights of a fine-tuning are from, and what the corpus has that its model does not know. */
+  readonly from?: { readonly checkpoint: string; readonly newSymbols: readonly string[] } | undefined;
   /** Where checkpoints and metrics go; without one nothing is written. */
   readonly run?: CheckpointDirectory;
   /** What to continue from. */

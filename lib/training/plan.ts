@@ -124,7 +124,7 @@ async function measureStep(training: Training, signal?: AbortSignal): Promise<nu
       target: batches.target,
       carryState: batches.carryState,
       learningRates: Float64Array.of(0),
-      ...updateNumbers(o),
+      ...updateNumbers(o, () => native.parameters),
     });
     if (batch === o.batchSize || batches.stepsPerEpoch === 1) times.push(performance.now() - from);
   }

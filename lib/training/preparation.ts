@@ -3,17 +3,17 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { basename, isAbsolute, join, resolve } from 'node:path';
 import { type Checks, callbackOf, flagOf, optionsOf, pathOf, recordOf, signalOf } from '../arguments';
-import { type Checkpoint, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
+import { type Checkpoint, type CheckpointMetadata, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
 import { makeDirectory, toDiskError } from '../checkpoint/disk';
 import { hasKnownLines, mostKnownLines, saveKnownLines } from '../checkpoint/known-lines';
 import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
-import { type Corpus, type CorpusInput, isList, openCorpus } from '../corpus/corpus';
+import { type Corpus, type CorpusInput, type CorpusOptions, isList, openCorpus } from '../corpus/corpus';
 import { checkEncoding } from '../corpus/decode';
 import { KnownLines } from '../corpus/known-lines';
 import { corpusName } from '../corpus/names';
 import { Vocabulary } from '../corpus/vocabulary';
 import type { DeviceName } from '../device/choose';
-import { type ChosenAlgorithm, loadNative } from '../device/native';
+import { loadNative } from '../device/native';
 import { CheckpointError, DataError, DeviceError, UsageError } from '../errors';
 import { kindOf } from '../files';
 import { LanguageModel, nativeOf } from '../model';
@@ -27,6 +27,7 @@ import {
 } from './configuration';
 import { divideCorpus } from './division';
 import type { TrainingEvent } from './events';
+import { type Base, checkFrozen, growParameters, openBase, optionsOfBase, scalarCannotGrow } from './fine-tuning';
 import type { TrainingOptions } from './options';
 import { ranksOf, trainable } from './parts';
 import { compareRanks } from './same';
@@ -46,6 +47,10 @@ export interface TrainingRequest {
   readonly configFile?: string | undefined;
   /** Continues a run: its directory, or `true` for the `out` directory, else the newest one in runs/. */
   readonly resume?: string | boolean | undefined;
+  /** Begins with the weights of this checkpoint, or of this run's best one, whose vocabulary grows by what the text has besides. */
+  readonly from?: string | undefined;
+  /** With `from`: a text, mostly the model's own, of which every step has some sequences (`keepShare`), so that it is not forgotten. */
+  readonly keep?: CorpusInput | undefined;
   /** false: without a directory, so that nothing is written. Default true. */
   readonly save?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -70,6 +75,8 @@ interface ResumedRun {
 export interface ConfiguredTraining extends AsyncDisposable {
   readonly configuration: Configuration;
   readonly resumed: ResumedRun | undefined;
+  /** The model to begin with. */
+  readonly base: Base | undefined;
 }
 
 /** Resolves the configuration; a run to resume is opened, because its checkpoint fixes some of the options. */
@@ -85,7 +92,24 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
     return { layers, configuration };
   });
   if (request.resume === undefined || request.resume === false) {
-    return { configuration, resumed: undefined, [Symbol.asyncDispose]: async () => {} };
+    const none = { resumed: undefined, [Symbol.asyncDispose]: async () => {} };
+    return await together(ranks, 'options', async () => {
+      const from = request.from ?? configuration.from;
+      if (from === undefined) {
+        refuseWithoutBase(request, configuration);
+        return { configuration, base: undefined, ...none };
+      }
+      const base = await openBase(from);
+      const tuned = resolveConfiguration({ ...layers, base: { name: base.path, ...optionsOfBase(base.metadata) } });
+      checkTogether(tuned);
+      checkFrozen(tuned.options);
+      return { configuration: tuned, base, ...none };
+    });
+  }
+  if (request.from !== undefined) {
+    throw new UsageError(
+      '--from begins a new run with the weights of a checkpoint, and --resume continues a run: give one of them.',
+    );
   }
   const { resume } = request;
   let own: ResumedRun | undefined;
@@ -101,6 +125,7 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
     return {
       configuration: await together(ranks, 'options', () => resolveConfiguration({ ...layers, checkpoint: recorded })),
       resumed,
+      base: undefined,
       [Symbol.asyncDispose]: async () => resumed.run?.close(),
     };
   } catch (error) {
@@ -116,6 +141,16 @@ function checkTogether({ options, sources }: Configuration): void {
       `${sources.lines}: single lines are trained on with --target every, and ${sources.target} says last: leave one of them out.`,
     );
   }
+}
+
+function refuseWithoutBase(request: TrainingRequest, { options, sources }: Configuration): void {
+  const problem =
+    options.freeze > 0
+      ? `${sources.freeze}: fresh weights would stay as they are`
+      : request.keep !== undefined
+        ? '--keep keeps what a model knows already'
+        : undefined;
+  if (problem !== undefined) throw new UsageError(`${problem}; name the model to begin with: --from CHECKPOINT.`);
 }
 
 /** Does a job, on all ranks where there are several; if it fails on one, it fails on all. */
@@ -195,6 +230,7 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
   /** Where checkpoints and metrics go; undefined if nothing is written. */
   readonly run: RunDirectory | undefined;
   readonly #trainer: Trainer;
+  readonly #kept: Corpus | undefined;
 
   static {
     trainerOf = (training) => training.#trainer;
@@ -204,12 +240,14 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
   constructor(
     { configuration, corpus, model, run }: Pick<Training, 'configuration' | 'corpus' | 'model' | 'run'>,
     trainer: Trainer,
+    kept?: Corpus,
   ) {
     this.configuration = configuration;
     this.corpus = corpus;
     this.model = model;
     this.run = run;
     this.#trainer = trainer;
+    this.#kept = kept;
   }
 
   /** Optimiser steps of the whole run. */
@@ -231,6 +269,7 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
   async dispose(): Promise<void> {
     this.model.dispose();
     this.corpus.close();
+    this.#kept?.close();
     await this.run?.close();
   }
 
@@ -248,6 +287,8 @@ const requestChecks: Checks<TrainingRequest> = {
   env: (what, value) => recordOf(what, value) as NodeJS.ProcessEnv,
   configFile: pathOf,
   resume: (what, value) => (typeof value === 'boolean' ? value : pathOf(what, value)),
+  from: pathOf,
+  keep: (_, value) => value as CorpusInput,
   save: flagOf,
   signal: signalOf,
   nativeBinding: pathOf,
@@ -267,7 +308,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
   flagOf('plan', plan);
   if (request.nativeBinding !== undefined) loadNative(request.nativeBinding);
   const configured = await configureTraining(request);
-  const { configuration, resumed } = configured;
+  const { configuration, resumed, base } = configured;
   const { options } = configuration;
   const { ranks } = request;
   const dry = plan || request.save === false;
@@ -278,23 +319,35 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
     const recorded = async () => configuration.corpus ?? (resumed ? recordedSources(resumed) : []);
     const input = given === undefined ? await share(ranks, 'sources', recorded) : given;
     const paths: readonly string[] | undefined = isList(input) ? input : undefined;
-    const { corpus, model } = await together(ranks, 'model', async () => {
+    const keeps = resumed?.checkpoint.metadata.training?.keptSha256 !== undefined;
+    const recordedKeep = async () =>
+      configuration.keep ?? (resumed && keeps ? recordedSources(resumed, 'keep') : undefined);
+    const keep = request.keep ?? (await share(ranks, 'sources', recordedKeep));
+    const { corpus, kept, model, newSymbols } = await together(ranks, 'model', async () => {
       if (ranks) {
         checkShares(options.batchSize, ranks.size);
-        if (paths?.includes('-'))
+        if (paths?.includes('-') || (keep !== undefined && isList(keep) && keep.includes('-')))
           throw new UsageError(
             'Standard input reaches rank 0 alone: give the text as a file that every rank can read, in place of -.',
           );
       }
-      const corpus = await openTrainingCorpus(input, options, resumed, request.signal);
+      const reading = readingOptions(options, resumed, base, request.signal);
+      const corpus = await openCorpus(input, reading);
       undo.push(() => corpus.close());
-      checkCorpus(corpus, options, resumed);
-      const { chosenAlgorithm } = resumed?.checkpoint.metadata.training ?? {};
-      const model = await createModel(corpus, options, request, chosenAlgorithm);
+      const kept =
+        keep === undefined
+          ? undefined
+          : await openCorpus(keep, { ...reading, vocabulary: corpus.vocabulary, unknown: 'skip' });
+      undo.push(() => kept?.close());
+      checkCorpus(corpus, kept, options, resumed);
+      const newSymbols = base ? corpus.vocabulary.symbols.slice(base.vocabulary.size) : [];
+      if (base?.metadata.model.input === 'scalar' && newSymbols.length > 0)
+        throw scalarCannotGrow(base.path, newSymbols);
+      const model = await createModel(corpus, options, request, base, resumed?.checkpoint.metadata);
       undo.push(() => model.dispose());
-      return { corpus, model };
+      return { corpus, kept, model, newSymbols };
     });
-    if (ranks) await compareRanks(ranks, identityOf(corpus, options), nativeOf(model));
+    if (ranks) await compareRanks(ranks, identityOf(corpus, kept, options), nativeOf(model));
     let run: RunDirectory | undefined;
     if (!dry && !resumed) {
       await share(ranks, 'directory', async () => {
@@ -311,6 +364,8 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
         options,
         ...(writable ? { run: writable } : {}),
         ...(resumed ? { resume: resumed } : {}),
+        ...(base ? { from: { checkpoint: base.path, newSymbols } } : {}),
+        kept,
         signal: request.signal,
         ranks,
       });
@@ -319,32 +374,39 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
       await writable?.writeConfiguration({
         ...recordedOptions(options),
         ...(paths ? { corpus: paths.map(absolute) } : {}),
+        ...(keep !== undefined && isList(keep) ? { keep: keep.map(absolute) } : {}),
+        ...(base ? { from: resolve(base.path) } : {}),
       });
       return made;
     });
-    return new Training({ configuration, corpus, model, run: run ?? resumed?.run }, trainer);
+    return new Training({ configuration, corpus, model, run: run ?? resumed?.run }, trainer, kept);
   } catch (error) {
     for (const step of undo.reverse()) await step();
     throw error;
   }
 }
 
-function openTrainingCorpus(
-  sources: CorpusInput,
+/** How the texts of a run are read. */
+function readingOptions(
   { lowercase, normalize, encoding, gutenberg, lines }: TrainingOptions,
   resumed: ResumedRun | undefined,
+  base: Base | undefined,
   signal: AbortSignal | undefined,
-): Promise<Corpus> {
-  return openCorpus(sources, {
+): CorpusOptions {
+  const { lineBreaks, byteOrderMark } = (resumed?.checkpoint ?? base)?.metadata.normalization ?? {};
+  return {
     lowercase,
     normalize,
+    lineBreaks,
+    byteOrderMark,
     encoding,
     gutenberg,
     lines,
+    ...(base ? { vocabulary: base.vocabulary, unknown: 'add' } : {}),
     // What the model does not know is in another text than its own: that is the error to report, see checkCorpus.
     ...(resumed ? { vocabulary: new Vocabulary(resumed.checkpoint.metadata.vocabulary), unknown: 'skip' } : {}),
     ...(signal ? { signal } : {}),
-  });
+  };
 }
 
 /**
@@ -353,12 +415,17 @@ function openTrainingCorpus(
  *
  * @throws DataError that says how to name the text, if it does not say which it is, or that is not where it was.
  */
-async function recordedSources({ directory, checkpoint }: ResumedRun): Promise<readonly string[]> {
-  const what = `the run in ${directory} was trained on`;
-  const remedy = (place: string) => `name ${place}: train FILE --resume ${directory}`;
-  const sources = await readRecordedCorpus(join(directory, 'config.json')).catch((error: unknown) => {
+async function recordedSources(
+  { directory, checkpoint }: ResumedRun,
+  key: 'corpus' | 'keep' = 'corpus',
+): Promise<readonly string[]> {
+  const what = `the run in ${directory} ${key === 'keep' ? 'keeps' : 'was trained on'}`;
+  const command = (file: string) =>
+    key === 'keep' ? `train --resume ${directory} --keep ${file}` : `train ${file} --resume ${directory}`;
+  const remedy = (place: string) => `name ${place}: ${command('FILE')}`;
+  const sources = await readRecordedCorpus(join(directory, 'config.json'), key).catch((error: unknown) => {
     if (!(error instanceof DataError)) throw error;
-    const { name } = checkpoint.metadata.corpus ?? {};
+    const { name } = key === 'keep' ? {} : (checkpoint.metadata.corpus ?? {});
     const text = `the text that ${what}${name === undefined ? '' : ` (${name})`}`;
     throw new DataError(`${error.message}, so where ${text} lies is not known; ${remedy('its place')}`, {
       cause: error,
@@ -367,7 +434,7 @@ async function recordedSources({ directory, checkpoint }: ResumedRun): Promise<r
   for (const source of sources) {
     if (source === '-') {
       throw new DataError(
-        `standard input, which ${what}, is another now; give it again, train - --resume ${directory}, or ${remedy('a file')}`,
+        `standard input, which ${what}, is another now; give it again, ${command('-')}, or ${remedy('a file')}`,
       );
     }
     const found = await lookAt(source);
@@ -382,7 +449,12 @@ async function recordedSources({ directory, checkpoint }: ResumedRun): Promise<r
 }
 
 /** Everything that can be wrong with a corpus, before a device is asked for memory. */
-function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedRun | undefined): void {
+function checkCorpus(
+  corpus: Corpus,
+  kept: Corpus | undefined,
+  options: TrainingOptions,
+  resumed: ResumedRun | undefined,
+): void {
   const { training, corpus: recorded } = resumed?.checkpoint.metadata ?? {};
   if (training && (training.corpusSha256 !== corpus.sha256 || training.corpusLength !== corpus.length)) {
     throw new DataError(
@@ -390,26 +462,41 @@ function checkCorpus(corpus: Corpus, options: TrainingOptions, resumed: ResumedR
         `then, ${corpus.length.toLocaleString('en')} now, or others): give that corpus, or start a new run without --resume.`,
     );
   }
+  if (training && training.keptSha256 !== kept?.sha256) {
+    throw new DataError(
+      training.keptSha256 === undefined
+        ? `${resumed?.path} was trained without a text to keep: leave --keep out, or begin a new run --from it.`
+        : `The text to keep is not the one that ${resumed?.path} keeps: give that one with --keep, or start a new run.`,
+    );
+  }
   if (corpus.vocabulary.size < 2) {
     throw new DataError(
       `The corpus has ${corpus.vocabulary.size} distinct symbol(s), so there is nothing to learn; give a text with at least two.`,
     );
   }
-  divideCorpus(corpus, options);
+  divideCorpus(corpus, options, kept);
 }
 
 /** What must be the same on all ranks. */
-function identityOf({ sha256, length }: Corpus, options: TrainingOptions) {
-  return { corpus: { sha256, length }, options, instructionSet: loadNative().cpuInfo().isa };
+function identityOf({ sha256, length }: Corpus, kept: Corpus | undefined, options: TrainingOptions) {
+  return {
+    corpus: { sha256, length },
+    ...(kept ? { kept: { sha256: kept.sha256 } } : {}),
+    options,
+    instructionSet: loadNative().cpuInfo().isa,
+  };
 }
 
 function createModel(
   corpus: Corpus,
   o: TrainingOptions,
   { onNote, signal, ranks }: TrainingRequest,
-  chosenAlgorithm: ChosenAlgorithm | undefined,
+  base: Base | undefined,
+  resumed: CheckpointMetadata | undefined,
 ): Promise<LanguageModel> {
   const shape: ModelShape = {
+    // What no option says of a model that was there before.
+    ...(resumed ?? base?.metadata)?.model,
     vocabulary: corpus.vocabulary.size,
     layers: o.layers,
     hidden: o.hidden,
@@ -426,7 +513,16 @@ function createModel(
     signal,
     precision: o.precision,
     algorithm: o.algorithm,
-    chosenAlgorithm,
+    chosenAlgorithm: resumed?.training?.chosenAlgorithm,
+    ...(base
+      ? {
+          parameters: growParameters(
+            { ...base.metadata.model, vocabulary: base.vocabulary.size },
+            base.parameters,
+            corpus.vocabulary.size,
+          ),
+        }
+      : {}),
     seed: o.seed,
     normalization: corpus.normalization,
     target: o.target,

@@ -4,13 +4,15 @@ import type { GpuUsage, NativeTrainResult } from '../device/native';
 import { TrainingError } from '../errors';
 import { packageVersion } from '../version';
 import type { BatchCut, BatchSource } from './batches';
-import type { EndEvent, EndReason, EpochEvent, StartEvent, StepEvent, ValidationEvent } from './events';
+import type { BaselineEvent, EndEvent, EndReason, EpochEvent, StartEvent, StepEvent, ValidationEvent } from './events';
+import { keptSequences } from './mixed-batches';
+import { updateNumbers } from './optimizers';
 import type { TrainingOptions } from './options';
 import type { Pacer } from './pacer';
 import type { TrainerParts } from './parts';
 import { learningRateAt } from './schedule';
 import type { Split } from './sizes';
-import type { TrainingState } from './state';
+import type { Losses, TrainingState } from './state';
 
 export class Reporter {
   /** Seconds of each epoch of this invocation. */
@@ -22,13 +24,15 @@ export class Reporter {
   constructor(
     readonly parts: TrainerParts,
     readonly split: Split,
+    readonly keptSplit: Split | undefined,
     readonly batches: BatchSource,
     readonly pacer: Pacer,
   ) {}
 
   start(state: TrainingState): StartEvent {
     this.#begun = this.#steps(state);
-    const { model, corpus, options, run, resume } = this.parts;
+    const { model, corpus, options, run, resume, from, kept } = this.parts;
+    const { frozen = 0 } = updateNumbers(options, () => model.native.parameters);
     return {
       type: 'start',
       time: new Date().toISOString(),
@@ -49,7 +53,27 @@ export class Reporter {
       epochs: options.epochs,
       stepsPerEpoch: this.batches.stepsPerEpoch,
       ...(run ? { out: run.path } : {}),
+      ...(from ? { from: { ...from, frozenParameters: frozen } } : {}),
+      ...(kept
+        ? {
+            kept: {
+              sources: kept.sources,
+              characters: kept.length,
+              sequences: keptSequences(options.batchSize, options.keepShare),
+              validationCharacters: this.keptSplit?.validation ?? 0,
+            },
+          }
+        : {}),
       ...(resume ? { resumed: { epoch: state.epoch, step: this.#steps(state), checkpoint: resume.path } } : {}),
+    };
+  }
+
+  baseline({ validation, kept }: Losses): BaselineEvent {
+    return {
+      type: 'baseline',
+      validationLoss: validation,
+      validationBitsPerCharacter: validation / Math.LN2,
+      ...(kept === undefined ? {} : { keptLoss: kept, keptBitsPerCharacter: kept / Math.LN2 }),
     };
   }
 
@@ -78,13 +102,14 @@ export class Reporter {
   epoch(
     state: TrainingState,
     loss: number,
-    validationLoss: number | undefined,
+    losses: Losses | undefined,
     best: boolean,
     gpu: GpuUsage | undefined,
   ): EpochEvent {
     const { options } = this.parts;
     const { sums, elapsedSeconds } = state;
     const steps = this.#steps(state);
+    const validationLoss = losses?.validation;
     this.#epochs.push(sums.seconds);
     this.#validationLoss = validationLoss ?? this.#validationLoss;
     return {
@@ -97,6 +122,7 @@ export class Reporter {
       ...(validationLoss === undefined
         ? {}
         : { validationLoss, validationBitsPerCharacter: validationLoss / Math.LN2 }),
+      ...(losses?.kept === undefined ? {} : { keptLoss: losses.kept }),
       gradientNorm: sums.norms / this.batches.stepsPerEpoch,
       largestGradientNorm: sums.largestNorm,
       learningRate: learningRateAt(options, steps - 1, this.#total, this.batches.stepsPerEpoch),
@@ -130,7 +156,8 @@ export class Reporter {
 
   end(state: TrainingState, reason: EndReason, gpu: GpuUsage | undefined): EndEvent {
     const { run, model, options } = this.parts;
-    const { best, epoch, elapsedSeconds, sums } = state;
+    const { best, epoch, elapsedSeconds, sums, baseline, bestKept } = state;
+    const bits = (nats: number | undefined) => (nats === undefined ? undefined : nats / Math.LN2);
     const loss = state.batchInEpoch > 0 ? sums.nats / sums.targets : model.metadata.loss;
     return {
       type: 'end',
@@ -158,6 +185,16 @@ export class Reporter {
             },
           }
         : {}),
+      ...(baseline
+        ? {
+            fineTuning: defined({
+              before: baseline.validation / Math.LN2,
+              after: bits(best?.loss),
+              keptBefore: bits(baseline.kept),
+              keptAfter: bits(bestKept),
+            }),
+          }
+        : {}),
       ...(run ? { out: run.path } : {}),
     };
   }
@@ -174,6 +211,11 @@ export class Reporter {
   #eta(state: TrainingState): number {
     return ((this.#total - this.#steps(state)) * (this.pacer.millisecondsPerStep ?? 0)) / 1000;
   }
+}
+
+/** Without what is undefined. */
+function defined<T extends object>(fields: T): T {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T;
 }
 
 /** The error of a run whose numbers went wrong. `directory`: where it has saved a checkpoint, if it has. */

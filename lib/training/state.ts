@@ -36,6 +36,17 @@ export interface TrainingState {
   /** Optimiser steps done when the validation text was last scored in mid-epoch; 0: never. */
   scoredAt: number;
   elapsedSeconds: number;
+  /** Of a fine-tuning: what the model knew before the first step. */
+  baseline?: Losses;
+  /** Of the best checkpoint, on the text that is kept. */
+  bestKept?: number;
+}
+
+/** Nats a character of the validation texts. */
+export interface Losses {
+  validation: number;
+  /** Of the text that is kept. */
+  kept?: number | undefined;
 }
 
 export function newSums(): EpochSums {
@@ -49,18 +60,25 @@ export function newState(): TrainingState {
 /** What of the run the checkpoint also has to know. */
 export type RunIdentity = Pick<
   ResumeState,
-  'stepCount' | 'batch' | 'seed' | 'corpusSha256' | 'corpusLength' | 'scheduleSteps' | 'chosenAlgorithm'
+  'stepCount' | 'batch' | 'seed' | 'corpusSha256' | 'corpusLength' | 'keptSha256' | 'scheduleSteps' | 'chosenAlgorithm'
 >;
 
 export function toResumeState(state: TrainingState, identity: RunIdentity): ResumeState {
-  const { epoch, batchInEpoch, best, elapsedSeconds, sums, scoresSinceBest, scoredAt } = state;
+  const { epoch, batchInEpoch, best, elapsedSeconds, sums, scoresSinceBest, scoredAt, baseline, bestKept } = state;
   return {
     ...identity,
     epoch,
     batchInEpoch,
     ...(best ? { best } : {}),
     elapsedSeconds,
-    extra: { ...sums, scoresSinceBest, scoredAt },
+    extra: {
+      ...sums,
+      scoresSinceBest,
+      scoredAt,
+      ...(baseline ? { baseline: baseline.validation } : {}),
+      ...(baseline?.kept === undefined ? {} : { baselineKept: baseline.kept }),
+      ...(bestKept === undefined ? {} : { bestKept }),
+    },
   };
 }
 
@@ -75,6 +93,8 @@ export function fromResumeState(resume: ResumeState, stepsPerEpoch: number, path
     if (typeof value === 'number' && Number.isFinite(value)) return value;
     throw new CheckpointError(`${path} cannot be resumed: its training state lacks the number '${key}'.`);
   };
+  const optional = (key: string) => (resume.extra[key] === undefined ? undefined : number(key));
+  const [baseline, bestKept] = [optional('baseline'), optional('bestKept')];
   if (resume.batchInEpoch > stepsPerEpoch) {
     throw new CheckpointError(
       `${path} cannot be resumed: it stands at batch ${resume.batchInEpoch} of an epoch that has ${stepsPerEpoch}.`,
@@ -92,7 +112,9 @@ export function fromResumeState(resume: ResumeState, stepsPerEpoch: number, path
     },
     ...(resume.best ? { best: resume.best } : {}),
     scoresSinceBest: number('scoresSinceBest'),
-    scoredAt: resume.extra.scoredAt === undefined ? 0 : number('scoredAt'),
+    scoredAt: optional('scoredAt') ?? 0,
+    ...(baseline === undefined ? {} : { baseline: { validation: baseline, kept: optional('baselineKept') } }),
+    ...(bestKept === undefined ? {} : { bestKept }),
     elapsedSeconds: resume.elapsedSeconds,
   };
 }

@@ -31,6 +31,16 @@ export interface TrainRequest extends Partial<Omit<TrainingOptions, 'out'>> {
    * @default false
    */
   readonly resume?: string | boolean | undefined;
+  /**
+   * Fine-tuning: begins with the weights of this checkpoint, or of this run's best one, with a new optimiser and schedule. Its
+   * vocabulary grows by what the text has besides; layers, sizes, coding and normalisation are the model's.
+   */
+  readonly from?: string | undefined;
+  /**
+   * With `from`: a text, mostly the one that the model was trained on, of which every step has some sequences (`keepShare`), so that
+   * the model does not forget it.
+   */
+  readonly keep?: CorpusInput | undefined;
   /** A JSON file of options, such as a run's config.json; below the options given here. */
   readonly configFile?: string | undefined;
   /** Ends the training after the step in progress, with everything saved; the iterator then throws its reason. */
@@ -47,7 +57,18 @@ export interface TrainRequest extends Partial<Omit<TrainingOptions, 'out'>> {
   readonly ranks?: Ranks | undefined;
 }
 
-const ownKeys = ['corpus', 'out', 'resume', 'configFile', 'signal', 'nativeBinding', 'onNote', 'ranks'] as const;
+const ownKeys = [
+  'corpus',
+  'out',
+  'resume',
+  'from',
+  'keep',
+  'configFile',
+  'signal',
+  'nativeBinding',
+  'onNote',
+  'ranks',
+] as const;
 /** An own key that the list lacks does not compile. */
 true satisfies Exclude<keyof TrainRequest, OptionName | (typeof ownKeys)[number]> extends never ? true : false;
 
@@ -71,12 +92,14 @@ true satisfies Exclude<keyof TrainRequest, OptionName | (typeof ownKeys)[number]
 export async function train(request: TrainRequest = {}): Promise<Training> {
   const given = recordOf('request', request) as TrainRequest; // Each read once.
   checkKeys(Object.keys(given), [...ownKeys, ...optionNames], 'train');
-  const { corpus, out, resume, configFile, signal, nativeBinding, onNote, ranks, ...options } = given;
+  const { corpus, out, resume, from, keep, configFile, signal, nativeBinding, onNote, ranks, ...options } = given;
   return openTraining({
     corpus,
     options: { ...options, ...(out === undefined || out === false ? {} : { out }) },
     save: out !== false,
     resume,
+    from,
+    keep,
     configFile,
     signal,
     nativeBinding,

@@ -20,7 +20,7 @@ import { divergence, Reporter } from './reports';
 import { learningRates } from './schedule';
 import { columnsOf, shareOf } from './shares';
 import type { Split } from './sizes';
-import { fromResumeState, newState, newSums, type TrainingState } from './state';
+import { fromResumeState, type Losses, newState, newSums, type TrainingState } from './state';
 import { abortedElsewhere } from './validation';
 
 /** What all ranks have agreed upon, since no clock, signal or disk of one alone may decide what all do. */
@@ -76,7 +76,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
    * @throws DataError if the corpus is too short for the options; CheckpointError if what is resumed does not fit them.
    */
   constructor(parts: TrainerParts) {
-    const { model, corpus, options, resume } = parts;
+    const { model, corpus, options, resume, kept } = parts;
     this.#parts = parts;
     this.#signal = parts.signal;
     this.#ranks = parts.ranks;
@@ -85,7 +85,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     if (corpus.lines && model.metadata.model.resetId !== corpus.lines.breakId) {
       throw new UsageError('a corpus of single lines takes a model whose resetId is the id of its line break.');
     }
-    this.#division = divideCorpus(corpus, options);
+    this.#division = divideCorpus(corpus, options, kept);
     this.split = this.#division.split;
     this.batches = this.#division.batches;
     this.#pacer = new Pacer((options.seqLength + 1) * options.batchSize);
@@ -105,7 +105,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       resume !== undefined,
       parts.ranks,
     );
-    this.#reporter = new Reporter(parts, this.split, this.batches, this.#pacer);
+    this.#reporter = new Reporter(parts, this.split, this.#division.kept?.split, this.batches, this.#pacer);
     this.#monitor = new GpuMonitor(model.gpuUsage && (() => model.gpuUsage?.() ?? Promise.resolve(null)));
   }
 
@@ -153,6 +153,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     await this.#parts.run?.appendMetrics(start);
     yield start;
     await this.#agree();
+    if (this.#parts.from && this.stepsDone === 0 && !this.#state.baseline) yield* this.#measureBaseline();
     let reason = this.#endReason();
     while (reason === undefined) {
       yield* this.#trainEpoch();
@@ -314,7 +315,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
         target,
         carryState,
         learningRates: rates,
-        ...updateNumbers(this.options),
+        ...updateNumbers(this.options, () => this.model.native.parameters),
       });
     } finally {
       this.#calling = false;
@@ -359,11 +360,12 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const epoch = state.epoch + 1;
     const loss = state.sums.nats / state.sums.targets;
     const gpu = await this.#monitor.endEpoch();
-    let validationLoss: number | undefined;
+    let losses: Losses | undefined;
     if (this.#validationIsDue(epoch)) {
-      validationLoss = await this.#score();
-      if (validationLoss === undefined) return;
+      losses = await this.#score();
+      if (losses === undefined) return;
     }
+    const validationLoss = losses?.validation;
     const criterion = this.split.validation > 0 ? validationLoss : loss;
     const improved = criterion !== undefined && criterion < (state.best?.loss ?? Number.POSITIVE_INFINITY);
     const totalSteps = this.stepsDone;
@@ -375,14 +377,14 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       ...(validationLoss === undefined ? {} : { validationLoss }),
     };
     this.#tick();
-    const events: TrainingEvent[] = [this.#reporter.epoch(this.#state, loss, validationLoss, improved, gpu)];
+    const events: TrainingEvent[] = [this.#reporter.epoch(this.#state, loss, losses, improved, gpu)];
     if (improved) {
       // A run that is killed with a best checkpoint alone could neither be resumed nor begun anew.
       if (!this.#keeper.resumable) await this.#saveLast();
       const file = this.#bestFile(epoch, criterion);
       events.push(...(await this.#keeper.saveBest(file, this.model.metadata)));
       state.best = { epoch, step: totalSteps, loss: criterion, file };
-      state.scoresSinceBest = 0;
+      this.#keepBest(losses);
     } else if (criterion !== undefined) {
       state.scoresSinceBest++;
     }
@@ -404,8 +406,9 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
    */
   async *#validate(counts: boolean): AsyncGenerator<TrainingEvent, void, undefined> {
     const state = this.#state;
-    const validationLoss = await this.#score();
-    if (validationLoss === undefined) return;
+    const losses = await this.#score();
+    if (losses === undefined) return;
+    const validationLoss = losses.validation;
     const improved = validationLoss < (state.best?.loss ?? Number.POSITIVE_INFINITY);
     const step = this.stepsDone;
     const loss = state.sums.nats / state.sums.targets;
@@ -417,7 +420,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       const file = this.#bestFile(state.epoch + 1, validationLoss);
       events.push(...(await this.#keeper.saveBest(file, this.model.metadata)));
       state.best = { epoch: state.epoch + 1, step, loss: validationLoss, file };
-      state.scoresSinceBest = 0;
+      this.#keepBest(losses);
     } else if (counts) {
       state.scoresSinceBest++;
     }
@@ -425,6 +428,24 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     for (const event of events) await this.#parts.run?.appendMetrics(event);
     if (improved) events.push(...(await this.#saveLast()));
     yield* events;
+  }
+
+  #keepBest(losses: Losses | undefined): void {
+    const state = this.#state;
+    state.scoresSinceBest = 0;
+    if (losses?.kept !== undefined) state.bestKept = losses.kept;
+  }
+
+  /** Scores the texts' tails before the first step of a fine-tuning. */
+  async *#measureBaseline(): AsyncGenerator<TrainingEvent, void, undefined> {
+    if (this.split.validation === 0) return;
+    const losses = await this.#score();
+    if (losses === undefined) return;
+    this.#state.baseline = losses;
+    this.#tick();
+    const event = this.#reporter.baseline(losses);
+    await this.#parts.run?.appendMetrics(event);
+    yield event;
   }
 
   /** Whether the validation text is to be scored now, before the next step of the epoch in progress. */
@@ -444,16 +465,19 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   }
 
   /**
-   * Nats a character of the validation text; undefined if that was aborted.
+   * Nats a character of the validation texts; undefined if that was aborted.
    *
    * @throws TrainingError if it is not finite.
    */
-  async #score(): Promise<number | undefined> {
+  async #score(): Promise<Losses | undefined> {
     const { native } = this.model;
     this.#calling = true;
     try {
       const { loss } = await this.#division.score(native, this.#signal, this.#ranks);
-      if (Number.isFinite(loss)) return loss;
+      if (Number.isFinite(loss)) {
+        const kept = await this.#division.kept?.score(native, this.#signal, this.#ranks);
+        return { validation: loss, kept: kept?.loss };
+      }
       const norm = this.#state.sums.norms / this.#state.batchInEpoch;
       throw this.#diverged(-1, loss, norm, 'the validation loss is not finite');
     } catch (error) {
@@ -501,6 +525,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       seed: options.seed,
       corpusSha256: corpus.sha256,
       corpusLength: corpus.length,
+      ...(this.#parts.kept ? { keptSha256: this.#parts.kept.sha256 } : {}),
       scheduleSteps: this.totalSteps,
       ...(chosenAlgorithm ? { chosenAlgorithm } : {}),
     });

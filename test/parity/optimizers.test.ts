@@ -96,7 +96,7 @@ describe.each(devices)('$name', (device) => {
     const model = await createModel(spec, device);
     try {
       model.write('parameters', start);
-      let before = start;
+      let before: Float32Array = start;
       for (const frozen of [size - 9, 0, 45]) {
         await model.trainSteps(trainCall(randomIds(5 * 6, 9, frozen), 4, 6, { frozen }));
         const now = model.read('parameters');

@@ -1,0 +1,147 @@
+/**
+ * Fine-tuning: another text is learned on top of a model's weights, with a new optimiser and schedule. The model's vocabulary grows by
+ * what the text has besides.
+ *
+ * Shapes: V vocabulary, H hidden, E embedding size.
+ */
+import { CheckpointFile, type CheckpointMetadata, type ModelShape } from '../checkpoint/checkpoint';
+import { canonicalLayout, layoutSize } from '../checkpoint/layout';
+import { resolveCheckpoint } from '../checkpoint/run-directory';
+import { allocateFloats } from '../checkpoint/safetensors';
+import { nameCharacters, Vocabulary } from '../corpus/vocabulary';
+import type { NativeParameter } from '../device/native';
+import { DataError, UsageError } from '../errors';
+import type { OptionName, TrainingOptions } from './options';
+
+/** The model that a run begins with. */
+export interface Base {
+  readonly path: string;
+  readonly metadata: CheckpointMetadata;
+  readonly vocabulary: Vocabulary;
+  /** Canonical layout. */
+  readonly parameters: Float32Array;
+}
+
+/**
+ * Reads a checkpoint's model; a run's directory means its best checkpoint, or the last where there is no best one.
+ *
+ * @throws CheckpointError if it is missing, truncated, altered or not one of this package's.
+ */
+export async function openBase(pathOrDirectory: string): Promise<Base> {
+  const path = await resolveCheckpoint(pathOrDirectory);
+  const file = await CheckpointFile.open(path);
+  try {
+    const { metadata } = file;
+    const parameters = allocateFloats(file.parameterCount, path);
+    await file.read((_, values, offset) => parameters.set(values, offset), { parametersOnly: true });
+    return { path, metadata, vocabulary: new Vocabulary(metadata.vocabulary), parameters };
+  } finally {
+    await file.close();
+  }
+}
+
+/** Options that a model decides: no other value can be had with its weights. */
+const fixedByModel: readonly OptionName[] = [
+  'layers',
+  'hidden',
+  'input',
+  'embeddingSize',
+  'lines',
+  'lowercase',
+  'normalize',
+];
+
+/** What a model says of the options: what it decides, and what is as it was unless said otherwise. */
+export function optionsOfBase({ model, normalization, target, seqLength }: CheckpointMetadata): {
+  values: Partial<TrainingOptions>;
+  fixed: readonly OptionName[];
+} {
+  const { layers, hidden, input, embedding, dropout, resetId } = model;
+  const embedded = input === 'embedding';
+  return {
+    values: {
+      layers,
+      hidden,
+      input,
+      ...(embedded ? { embeddingSize: embedding } : {}),
+      dropout,
+      target,
+      seqLength,
+      lines: resetId !== undefined,
+      lowercase: normalization.lowercase,
+      normalize: normalization.form ?? 'none',
+    },
+    fixed: embedded ? fixedByModel : fixedByModel.filter((name) => name !== 'embeddingSize'),
+  };
+}
+
+/**
+ * A model's parameters for a vocabulary that has `size` symbols, the model's own first. Those of the old symbols stay as they are, and
+ * so do their logits. A new symbol gets the mean of the old ones' input vectors, and the mean of their output rows and biases: its
+ * logit is the mean of theirs, so that it is never likelier than the average old symbol (Hewitt 2021).
+ *
+ * @throws DataError where the input is a symbol's number over the vocabulary's size, which would be another number for each symbol.
+ */
+export function growParameters(shape: ModelShape, parameters: Float32Array, size: number): Float32Array {
+  const old = shape.vocabulary;
+  if (size === old) return parameters;
+  if (shape.input === 'scalar') throw new DataError('a model with scalar input cannot learn new symbols');
+  const from = canonicalLayout(shape);
+  const to = canonicalLayout({ ...shape, vocabulary: size });
+  const grown = new Float32Array(layoutSize(to));
+  for (const [i, { name, offset, size: count }] of from.entries()) {
+    const values = parameters.subarray(offset, offset + count);
+    const place = grown.subarray(to[i]?.offset, (to[i]?.offset ?? 0) + (to[i]?.size ?? 0));
+    if (name === 'lstm.weight_ih_l0' && shape.input === 'onehot') growRows(values, old, place, size);
+    else if (place.length === count) place.set(values);
+    else appendMeans(values, count / old, place);
+  }
+  return grown;
+}
+
+/** Each row of [rows, `old`] into one of [rows, `size`], filled up with its mean. */
+function growRows(values: Float32Array, old: number, place: Float32Array, size: number): void {
+  for (let row = 0; row * old < values.length; row++) {
+    const from = values.subarray(row * old, (row + 1) * old);
+    let sum = 0;
+    for (const value of from) sum += value;
+    place.set(from, row * size);
+    place.fill(sum / old, row * size + old, (row + 1) * size);
+  }
+}
+
+/** Rows of `width`, and behind them, as far as `place` goes, the mean of them. */
+function appendMeans(values: Float32Array, width: number, place: Float32Array): void {
+  place.set(values);
+  const rows = values.length / width;
+  for (let column = 0; column < width; column++) {
+    let sum = 0;
+    for (let row = 0; row < rows; row++) sum += values[row * width + column] as number;
+    for (let at = values.length + column; at < place.length; at += width) place[at] = sum / rows;
+  }
+}
+
+/** The error about a text with characters that a model of scalar input has no place for. */
+export function scalarCannotGrow(path: string, added: readonly string[]): DataError {
+  return new DataError(
+    `The text has ${nameCharacters(added)}, which ${path} does not know; a model with scalar input cannot learn new symbols: ` +
+      'take them out of the text, or begin a new model without --from.',
+  );
+}
+
+/** @throws UsageError if the model has fewer layers than are to be frozen. */
+export function checkFrozen({ freeze, layers }: Pick<TrainingOptions, 'freeze' | 'layers'>): void {
+  if (freeze <= layers) return;
+  throw new UsageError(
+    `--freeze ${freeze} is impossible: the model has ${layers === 1 ? '1 layer' : `${layers} layers`}.`,
+  );
+}
+
+/** Of a model's parameters, how many of the first belong to the coding of the input and the lowest `layers` layers. */
+export function frozenParameters(parameters: readonly NativeParameter[], layers: number): number {
+  if (layers === 0) return 0;
+  const found = parameters.filter(({ name }) => name.startsWith('lstm.bias_ih_l'));
+  const last = found[layers - 1];
+  if (last === undefined) throw new UsageError(`--freeze ${layers}: the model has ${found.length} layers.`);
+  return last.offset + last.size;
+}

@@ -1,0 +1,67 @@
+/** Batches of two texts: of the sequences of every step, some are from a second one. */
+
+import { DataError, UsageError } from '../errors';
+import type { BatchCut, BatchSource } from './batches';
+
+/**
+ * Of `batchSize` sequences, how many are from the second text: at least one, and not all.
+ *
+ * @throws UsageError if there is but one.
+ */
+export function keptSequences(batchSize: number, share: number): number {
+  if (batchSize < 2)
+    throw new UsageError('--keep takes some of the sequences of every step: give --batch-size 2 or more.');
+  return Math.min(batchSize - 1, Math.max(1, Math.round(batchSize * share)));
+}
+
+/**
+ * The steps of an epoch of `first`, and beside each one of `second`, over which it goes again and again at its own pace. Where a batch
+ * is cut depends on (seed, epoch, step) alone here too.
+ */
+export class MixedBatches implements BatchSource {
+  readonly target: BatchSource['target'];
+  readonly carryState: boolean;
+  readonly stepsPerEpoch: number;
+  readonly targetsPerEpoch: number;
+  readonly charactersPerEpoch: number;
+  readonly #first: BatchSource;
+  readonly #second: BatchSource;
+  readonly #seqLength: number;
+  /** Steps of the second text's epochs that have all its sequences. */
+  readonly #round: number;
+
+  /**
+   * @param sequences B of `second`.
+   * @throws DataError if the second text has not as many sequences.
+   */
+  constructor(first: BatchSource, second: BatchSource, sequences: number, seqLength: number) {
+    this.#first = first;
+    this.#second = second;
+    this.#seqLength = seqLength;
+    this.target = first.target;
+    this.carryState = first.carryState;
+    this.stepsPerEpoch = first.stepsPerEpoch;
+    const each = sequences * (this.target === 'every' ? seqLength : 1);
+    this.#round = this.target === 'every' ? second.stepsPerEpoch : Math.floor(second.targetsPerEpoch / each);
+    if (this.#round === 0) throw new DataError(`The text to keep is too short for ${sequences} sequences a step.`);
+    this.targetsPerEpoch = first.targetsPerEpoch + this.stepsPerEpoch * each;
+    this.charactersPerEpoch = first.charactersPerEpoch + this.stepsPerEpoch * sequences * seqLength;
+  }
+
+  async cut(epoch: number, step: number, most: number): Promise<BatchCut> {
+    const done = epoch * this.stepsPerEpoch + step;
+    const at = done % this.#round;
+    const limit = Math.min(most, this.#round - at);
+    const first = await this.#first.cut(epoch, step, limit);
+    // As many steps as it is asked for: a smaller batch at the end of an epoch is not among those of a round.
+    const second = await this.#second.cut(Math.floor(done / this.#round), at, first.count);
+    const [B, K] = [first.batch, second.batch];
+    const rows = this.#seqLength + 1;
+    const ids = new Int32Array(first.count * rows * (B + K));
+    for (let row = 0; row < first.count * rows; row++) {
+      ids.set(first.ids.subarray(row * B, (row + 1) * B), row * (B + K));
+      ids.set(second.ids.subarray(row * K, (row + 1) * K), row * (B + K) + B);
+    }
+    return { ids, count: first.count, batch: B + K, targetsPerStep: first.targetsPerStep + second.targetsPerStep };
+  }
+}
