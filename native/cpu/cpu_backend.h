@@ -166,7 +166,7 @@ class CpuBackend final : public Backend {
   struct Update {
     UpdateConstants constants;
     float scale;
-    std::size_t frozen;  // the first parameters, which stay as they are
+    std::size_t frozen;      // the first parameters, which stay as they are
     std::vector<char> done;  // of each piece; empty: no update is under way
   };
   void begin_update(const OptimizerStep& optimizer, double norm);
