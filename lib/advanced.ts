@@ -80,6 +80,7 @@ export { type ImportedModel, type ImportOptions, importModel } from './import/im
 export type { Proof } from './import/prove';
 export { saveImported } from './import/save';
 export type { CreateOptions, Inspection, InspectOptions, Rival } from './model';
+export type { RankForecast } from './ranks/efficiency';
 export { type JoinOptions, joinRanks } from './ranks/join';
 export type { Ranks } from './ranks/ranks';
 export type { GeneratedPiece } from './sampling/generate';
@@ -100,7 +101,7 @@ export type {
   ValidationEvent,
 } from './training/events';
 export type { OptionName, RecipeOption, TrainingOptions } from './training/options';
-export { planTraining, type TrainingPlan } from './training/plan';
+export { planTraining, type RanksPlan, type TrainingPlan } from './training/plan';
 export { openTraining, type TrainingRequest } from './training/preparation';
 export { type PresetName, presets } from './training/presets';
 export { packageVersion } from './version';

@@ -4,8 +4,10 @@ import { Command, Option } from 'commander';
 import { type CheckpointInfo, inspectCheckpoint, inspectRun } from '../checkpoint/inspect';
 import { lookAt } from '../checkpoint/run-directory';
 import { inspectMachine, type MachineInfo } from '../device/machine';
+import type { NativeMpiLibrary } from '../device/native';
 import { exitCodes } from '../errors';
 import { harmless } from '../harmless';
+import { findMpi } from '../ranks/found';
 import {
   abortOnSignals,
   addDeviceOptions,
@@ -52,8 +54,9 @@ Examples:
     onNote: (line) => say(io.stderr, line),
     signal: interrupt?.signal,
   });
-  if (o.json) await printJson(io.stdout, info);
-  else printLines(machineLines(info, o.check === true), io);
+  const mpi = info.native ? await findMpi(process.env) : [];
+  if (o.json) await printJson(io.stdout, { ...info, mpi });
+  else printLines(machineLines(info, o.check === true, mpi), io);
   const failed = o.check === true && info.check?.passed !== true;
   return info.device.chosen === null || failed ? exitCodes.device : exitCodes.ok;
 }
@@ -63,7 +66,7 @@ function printLines(lines: readonly string[], io: CommandIo): void {
   for (const line of lines.flatMap((each) => wrap(harmless(each), columns))) say(io.stdout, line);
 }
 
-function machineLines(info: MachineInfo, checked: boolean): string[] {
+function machineLines(info: MachineInfo, checked: boolean, mpi: readonly NativeMpiLibrary[]): string[] {
   const lines = [
     `cudnn-lstm ${info.package.version}, Node ${info.node.version}, ${info.node.platform}-${info.node.architecture}`,
     `machine:  ${info.cpu.model}, ${info.cpu.count} logical CPUs, ${gibibytes(info.memory.totalBytes)} memory (${gibibytes(info.memory.freeBytes)} free)`,
@@ -72,6 +75,10 @@ function machineLines(info: MachineInfo, checked: boolean): string[] {
   if (info.native) {
     const { cpu, cuda } = info.native;
     lines.push(`kernels:  ${cpu.isa} (this CPU can run ${cpu.supported.join(', ')})`);
+    const libraries = mpi.map(({ version, library }) => `${version} (${library})`).join(', ');
+    lines.push(
+      `mpi:      ${libraries || 'no library found, so training is for one process at a time (docs/scale-out.md)'}`,
+    );
     lines.push(`cuda:     ${cuda.reason}`);
     for (const gpu of cuda.devices) {
       lines.push(

@@ -3,9 +3,12 @@ import { instanceOf, signalOf } from '../arguments';
 import { nameSome } from '../corpus/names';
 import type { InputCoding, Target } from '../device/native';
 import { nativeOf } from '../model';
+import { fasterRanks, forecastRanks, type RankForecast } from '../ranks/efficiency';
+import type { Ranks } from '../ranks/ranks';
 import { formatDuration } from './duration';
 import { updateNumbers } from './optimizers';
 import { Training, trainerOf } from './preparation';
+import { columnsOf, shareOf } from './shares';
 
 /** What a run would do. */
 export interface TrainingPlan {
@@ -34,6 +37,25 @@ export interface TrainingPlan {
   secondsPerEpoch: number;
   /** Of all epochs, without validation, samples and early stopping. */
   totalSeconds: number;
+  /** Where several ranks train together. */
+  ranks?: RanksPlan;
+}
+
+/** What several ranks make of a step. */
+export interface RanksPlan {
+  count: number;
+  /** What brings them together: `Open MPI v4.1.4`. */
+  library: string;
+  /** The machine of each. */
+  hosts: readonly string[];
+  /** Of a sum of all gradients, measured. */
+  millisecondsPerSum: number;
+  /** Of a step of the whole batch by one of these ranks alone, measured. */
+  millisecondsAlone: number;
+  /** For 1 rank, 2 ranks, and so on: the first and the last are measured, the others reckoned from them. */
+  forecasts: RankForecast[];
+  /** That with fewer ranks, if there is one, whose steps would be shorter. */
+  faster?: RankForecast;
 }
 
 /** How long steps are measured, in milliseconds, and at most how many steps. */
@@ -50,7 +72,9 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
   if (signal !== undefined) signalOf('signal', signal);
   const { model, corpus } = training;
   const { options: o, batches, split, totalSteps } = trainerOf(training);
-  const millisecondsPerStep = await measureStep(training, signal);
+  const { ranks } = trainerOf(training);
+  const millisecondsPerStep = await measureStep(training, ranks, signal);
+  const rankPlan = ranks && (await planRanks(training, ranks, millisecondsPerStep, signal));
   const secondsPerEpoch = (millisecondsPerStep * batches.stepsPerEpoch) / 1000;
   return {
     parameters: model.parameterCount,
@@ -75,6 +99,7 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
     charactersPerSecond: batches.charactersPerEpoch / secondsPerEpoch,
     secondsPerEpoch,
     totalSeconds: secondsPerEpoch * o.epochs,
+    ...(rankPlan ? { ranks: rankPlan } : {}),
   };
 }
 
@@ -101,35 +126,102 @@ export function describePlan(plan: TrainingPlan): string[] {
     ],
     ['memory', `${megabytes(memory.hostBytes)} on the host, ${megabytes(memory.deviceBytes)} on a GPU`],
     ['step', `${plan.millisecondsPerStep.toFixed(2)} ms measured, ${n(plan.charactersPerSecond)} characters/s`],
+    ...(plan.ranks ? rankRows(plan.ranks, plan.millisecondsPerStep) : []),
     ['time', `${formatDuration(plan.secondsPerEpoch)} an epoch, ${formatDuration(plan.totalSeconds)} in all at most`],
   ];
   return rows.map(([name, value]) => `${name.padEnd(11)}${value}`);
 }
 
-/** The median of single steps, the first left out: it includes what a device does once. */
-async function measureStep(training: Training, signal?: AbortSignal): Promise<number> {
+/**
+ * The median of single steps, the first left out: it includes what a device does once. With `ranks`, of steps that all share, on the
+ * slowest; all measure as many.
+ */
+async function measureStep(training: Training, ranks: Ranks | undefined, signal?: AbortSignal): Promise<number> {
   const { options: o, batches } = trainerOf(training);
   const native = nativeOf(training.model);
   const times: number[] = [];
   const began = performance.now();
-  for (let step = 0; step <= measureSteps && (step < 3 || performance.now() - began < measureMilliseconds); step++) {
-    signal?.throwIfAborted();
+  let most = measureSteps;
+  for (let step = 0; step <= most && (step < 3 || ranks || performance.now() - began < measureMilliseconds); step++) {
+    if (!ranks) signal?.throwIfAborted();
     const { ids, count, batch } = await batches.cut(0, step % batches.stepsPerEpoch, 1);
+    const share = ranks && shareOf(batch, ranks);
     const from = performance.now();
     await native.trainSteps({
-      ids,
       count,
-      batch,
+      ...(share
+        ? {
+            ids: columnsOf(ids, batch, share),
+            batch: share.last - share.first,
+            globalBatch: batch,
+            firstSequence: share.first,
+          }
+        : { ids, batch }),
       steps: o.seqLength,
       target: batches.target,
       carryState: batches.carryState,
       learningRates: Float64Array.of(0),
       ...updateNumbers(o, () => native.parameters),
     });
-    if (batch === o.batchSize || batches.stepsPerEpoch === 1) times.push(performance.now() - from);
+    const time = performance.now() - from;
+    if (batch === o.batchSize || batches.stepsPerEpoch === 1) times.push(time);
+    if (ranks && step === 1) {
+      const slowest = Math.max(...(await ranks.gatherNumbers('step time', [time])).flat());
+      most = Math.max(3, Math.min(measureSteps, Math.floor(measureMilliseconds / slowest)));
+    }
   }
   const sorted = times.slice(1).sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? times[0] ?? Number.NaN;
+  const median = sorted[sorted.length >> 1] ?? times[0] ?? Number.NaN;
+  return ranks ? Math.max(...(await ranks.gatherNumbers('step time', [median])).flat()) : median;
+}
+
+/** How many sums are measured. */
+const sumRounds = 20;
+
+async function planRanks(
+  training: Training,
+  ranks: Ranks,
+  step: number,
+  signal: AbortSignal | undefined,
+): Promise<RanksPlan> {
+  const sum = (await ranks.measureSum(training.model.parameterCount, sumRounds)) / 1000;
+  const smallSum = (await ranks.measureSum(1, sumRounds)) / 1000;
+  const mine = await measureStep(training, undefined, signal);
+  const alone = Math.max(...(await ranks.gatherNumbers('step alone', [mine])).flat());
+  const { batchSize } = trainerOf(training).options;
+  const forecasts = forecastRanks({ ranks: ranks.size, batch: batchSize, step, sum, smallSum, alone });
+  const faster = fasterRanks(forecasts);
+  return {
+    count: ranks.size,
+    library: ranks.library,
+    hosts: ranks.hosts,
+    millisecondsPerSum: sum,
+    millisecondsAlone: alone,
+    forecasts,
+    ...(faster ? { faster } : {}),
+  };
+}
+
+function rankRows(
+  { count, library, hosts, millisecondsPerSum, millisecondsAlone, forecasts, faster }: RanksPlan,
+  step: number,
+) {
+  const ms = (value: number) => `${value.toFixed(2)} ms`;
+  const { efficiency } = forecasts.at(-1) as RankForecast;
+  const machines = new Set(hosts).size;
+  const rows: [string, string][] = [
+    [
+      'ranks',
+      `${count} on ${machines} ${machines === 1 ? 'machine' : 'machines'} by ${library}: a sum takes ${ms(millisecondsPerSum)} of a step's ${ms(step)}, and one rank alone ` +
+        `${ms(millisecondsAlone)} for a step: efficiency ${(100 * efficiency).toFixed(0)} %`,
+    ],
+  ];
+  if (faster)
+    rows.push([
+      '',
+      `${faster.ranks === 1 ? 'one rank' : `${faster.ranks} ranks`} would be faster: about ${ms(faster.step)} a step`,
+    ]);
+  return rows;
 }
 
 function megabytes(bytes: number): string {

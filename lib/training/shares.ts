@@ -3,10 +3,8 @@
  * one. Shapes: B sequences, T steps, L layers, H units.
  */
 import { UsageError } from '../errors';
+import { laneBlock } from '../ranks/lane-block';
 import type { Ranks } from '../ranks/ranks';
-
-/** Sequences that the CPU's kernels compute side by side. */
-export const laneBlock = 16;
 
 /** The sequences first..last-1 of a batch. */
 export interface Share {

@@ -109,6 +109,11 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#monitor = new GpuMonitor(model.gpuUsage && (() => model.gpuUsage?.() ?? Promise.resolve(null)));
   }
 
+  /** Those that train this model together, where there are several. */
+  get ranks(): Ranks | undefined {
+    return this.#ranks;
+  }
+
   /** Optimiser steps of the whole run. */
   get totalSteps(): number {
     return this.options.epochs * this.batches.stepsPerEpoch;

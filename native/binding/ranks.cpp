@@ -69,7 +69,7 @@ Napi::Value find_mpi(const Napi::CallbackInfo& info) {
     const std::vector<std::string> names = get_names(info[0]);
     auto found = std::make_shared<std::shared_ptr<mpi::Library>>();
     return start(
-        info.Env(), [=] { *found = mpi::open_library(names); },
+        info.Env(), [=] { *found = mpi::open_library(names, false); },
         [found](Napi::Env env) -> Napi::Value { return describe(env, **found); });
   });
 }

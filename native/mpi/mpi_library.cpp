@@ -14,7 +14,7 @@ namespace cudnn_lstm::mpi {
 
 #ifdef _WIN32
 
-std::unique_ptr<Library> open_library(const std::vector<std::string>& /*names*/) {
+std::unique_ptr<Library> open_library(const std::vector<std::string>& /*names*/, bool /*to_use*/) {
   throw Error(kDeviceUnavailable, "MPI is used on Linux and macOS alone");
 }
 
@@ -204,14 +204,15 @@ Recognized recognize(void* library) {
 
 }  // namespace
 
-std::unique_ptr<Library> open_library(const std::vector<std::string>& names) {
+std::unique_ptr<Library> open_library(const std::vector<std::string>& names, bool to_use) {
   // UCX, which MPICH may be built upon, would take over SIGSEGV, and a WebAssembly trap of Node's with it.
   setenv("UCX_ERROR_SIGNALS", "", 0);
   std::string problems;
   for (const std::string& name : names) {
     const auto note = [&](const std::string& problem) { problems += (problems.empty() ? "" : "; ") + problem; };
-    // For all: Open MPI's plug-ins look for its symbols there.
-    void* opened = dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL);
+    // Global, because Open MPI's plug-ins look for its symbols there. Of several that are only looked at, none may
+    // find another's.
+    void* opened = dlopen(name.c_str(), RTLD_NOW | (to_use ? RTLD_GLOBAL : RTLD_LOCAL));
     if (opened == nullptr) {
       const char* problem = dlerror();
       note(problem != nullptr ? problem : name);

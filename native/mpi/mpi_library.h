@@ -36,10 +36,11 @@ class Library {
  protected:
   std::string name_, abi_, version_;
 
-  friend std::unique_ptr<Library> open_library(const std::vector<std::string>& names);
+  friend std::unique_ptr<Library> open_library(const std::vector<std::string>& names, bool to_use);
 };
 
-// Opens the first of `names` that is there. Throws Error(kDeviceUnavailable), which says what came of each, if none is.
-std::unique_ptr<Library> open_library(const std::vector<std::string>& names);
+// Opens the first of `names` that is there; `to_use`: for more than to be asked what it is. Throws
+// Error(kDeviceUnavailable), which says what came of each, if none is.
+std::unique_ptr<Library> open_library(const std::vector<std::string>& names, bool to_use = true);
 
 }  // namespace cudnn_lstm::mpi

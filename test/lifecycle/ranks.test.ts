@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { type Checkpoint, loadCheckpoint } from '../../lib/checkpoint/checkpoint';
 import { nativePath } from '../../lib/device/native';
 import type { TrainingEvent } from '../../lib/training/events';
+import type { TrainingPlan } from '../../lib/training/plan';
 import { canRun, compiled, type Ended, itWhere, node } from '../fixtures/child';
 import {
   type Launcher,
@@ -421,6 +422,25 @@ underEach('rank 0 alone prints, and off trains in each process by itself', async
   expect([together.code, together.stdout.match(/--- sample, epoch 1/g)?.length]).toEqual([0, 1]);
   const apart = await train(launcher, 2, [corpus, ...args({ ...flags, distributed: 'off' })], { cwd: folder });
   expect([apart.code, apart.stdout.match(/--- sample, epoch 1/g)?.length]).toEqual([0, 2]);
+});
+
+underEach('a dry run measures a sum and says what fewer ranks would be', async (launcher) => {
+  const { code, stdout } = await train(launcher, 2, [corpus, ...args(small), '--dry-run', '--json']);
+  expect([code, stdout.trimEnd().split('\n').length]).toEqual([0, 1]);
+  const { ranks, millisecondsPerStep } = JSON.parse(stdout) as TrainingPlan;
+  expect(ranks).toMatchObject({ count: 2, hosts: [expect.any(String), expect.any(String)] });
+  expect(ranks?.millisecondsPerSum).toBeGreaterThan(0);
+  expect(ranks?.forecasts.map(({ step }) => step)).toEqual([ranks?.millisecondsAlone, millisecondsPerStep]);
+});
+
+underEach('info names the library', async (launcher) => {
+  const { stdout } = await node('cli/main.js', ['info', '--json']);
+  const { mpi } = JSON.parse(stdout) as { mpi: { abi: string; library: string; version: string }[] };
+  expect(mpi).toContainEqual({
+    abi: launcher.name,
+    library: expect.stringMatching(/^libmpi(ch)?\.so\.\d+$/),
+    version: expect.stringMatching(/^(Open MPI v|MPICH )\d+\.\d+/),
+  });
 });
 
 itWhere(process.platform === 'linux' && canRun('readelf', ['--version']), 'no readelf')(

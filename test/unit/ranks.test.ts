@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import type { NativeRank } from '../../lib/device/native';
 import { type CudnnLstmError, DataError, UsageError } from '../../lib/errors';
+import { fasterRanks, forecastRanks } from '../../lib/ranks/efficiency';
 import { joinRanks, launchToJoin } from '../../lib/ranks/join';
 import { launchOf } from '../../lib/ranks/launcher';
 import { Ranks, type RankTransport } from '../../lib/ranks/ranks';
@@ -225,4 +226,44 @@ test('ranks that cannot be joined are one line each', async () => {
     /has started 2 processes, and they cannot be brought together: \/nowhere\/libmpi\.so: .*CUDNN_LSTM_MPI_LIBRARY/,
   );
   await expect(joinRanks({}, { ...two, CUDNN_LSTM_MPI_LIBRARY: 'libc.so.6' })).rejects.toThrow(/it is no MPI library/);
+});
+
+describe('the forecast of other numbers of ranks', () => {
+  const measured = { batch: 128, step: 30, sum: 4, smallSum: 1 };
+
+  it('keeps what was measured, and reckons what lies between', () => {
+    // 8 blocks alone take 100 ms, 2 of them 26: 12.33 ms a block.
+    const forecasts = forecastRanks({ ...measured, ranks: 4, alone: 100 });
+    expect(forecasts.map(({ ranks }) => ranks)).toEqual([1, 2, 3, 4]);
+    expect(forecasts[0]).toEqual({ ranks: 1, step: 100, efficiency: 1 });
+    expect(forecasts[3]).toEqual({ ranks: 4, step: 30, efficiency: 100 / 120 });
+    // Two ranks: 4 blocks, a third of the waits, and two thirds of the bytes through each link.
+    expect(forecasts[1]?.step).toBeCloseTo(26 + (74 / 6) * 2 + 1 / 3 + 3 * (2 / 3), 9);
+    expect(fasterRanks(forecasts)).toBeUndefined();
+  });
+
+  it('names a smaller number where sums cost more than they save', () => {
+    const slow = forecastRanks({ ranks: 4, batch: 128, step: 90, sum: 80, smallSum: 70, alone: 40 });
+    expect(fasterRanks(slow)).toEqual({ ranks: 1, step: 40, efficiency: 1 });
+    // Three ranks have a share of as many blocks as four: 4 blocks are 2 for one of them.
+    const uneven = forecastRanks({ ranks: 3, batch: 64, step: 60, sum: 20, smallSum: 15, alone: 70 });
+    expect(fasterRanks(uneven)?.ranks).toBe(2);
+  });
+
+  it('is finite and positive whatever a busy machine has measured', () => {
+    const time = fc.double({ min: 0.001, max: 1000, noNaN: true });
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 2, max: 40 }),
+        fc.integer({ min: 1, max: 2000 }),
+        fc.tuple(time, time, time, time),
+        (ranks, batch, [step, sum, smallSum, alone]) => {
+          for (const forecast of forecastRanks({ ranks, batch, step, sum, smallSum, alone })) {
+            expect(forecast.step).toBeGreaterThan(0);
+            expect(Number.isFinite(forecast.efficiency)).toBe(true);
+          }
+        },
+      ),
+    );
+  });
 });

@@ -1,0 +1,103 @@
+// Two ranks of one thread against one process of two threads, in turns, with the sums of their gradients beside it.
+//
+//   node bench/scale.js [--rounds 7] [--seconds 4] [--ranks 2] [--no-write]
+//
+// Under each of mpirun.openmpi, mpirun.mpich and mpirun that is there. The ratio is the process's time for a step over the ranks': 1
+// means that ranks cost nothing. One machine does not need ranks; the figures say what they cost before a network does.
+const { spawnSync } = require('node:child_process');
+const path = require('node:path');
+const { parseArgs } = require('node:util');
+const { machine, median, writeResult } = require('./measured.js');
+
+const sizes = [
+  { hidden: 512, batchSize: 64, seqLength: 20 },
+  { hidden: 256, batchSize: 32, seqLength: 20 },
+];
+
+/** Trains for some seconds, the first of them left out; prints milliseconds a step and microseconds a sum. */
+async function measure({ seconds, threads, ...size }) {
+  const { joinRanks, train } = require('../dist');
+  const ranks = await joinRanks();
+  const began = performance.now();
+  const training = await train({
+    ...size,
+    threads,
+    device: 'cpu',
+    corpus: [path.join(__dirname, '..', 'corpora', 'the-lamplighters-road.txt')],
+    validation: 0,
+    sampleLength: 0,
+    epochs: 1_000_000,
+    maxTime: 1 + seconds,
+    out: false,
+    ranks,
+  });
+  let first;
+  let last;
+  for await (const { type, totalSteps } of training) {
+    if (type !== 'step') continue;
+    last = { time: performance.now(), totalSteps };
+    if (!first && last.time - began > 1000) first = last;
+  }
+  const microseconds = await ranks?.measureSum(training.model.parameterCount, 50);
+  await training.dispose();
+  await ranks?.leave();
+  if (ranks?.first === false) return;
+  console.log(JSON.stringify({ step: (last.time - first.time) / (last.totalSteps - first.totalSteps), microseconds }));
+}
+
+function run(command, args) {
+  const env = { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1' };
+  const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', env });
+  if (status !== 0) throw new Error(`${command} ended with ${status}: ${stderr}`);
+  return JSON.parse(stdout.trim().split('\n').at(-1));
+}
+
+const isThere = (command) => spawnSync(command, ['--version']).status === 0;
+
+function main({ rounds, seconds, ranks, write }) {
+  const both = ['mpirun.openmpi', 'mpirun.mpich'].filter(isThere);
+  const launchers = both.length > 0 ? both : ['mpirun'].filter(isThere);
+  if (launchers.length === 0) throw new Error('no mpirun here (Debian: apt-get install openmpi-bin mpich)');
+  const program = (size, threads) => [__filename, '--measure', JSON.stringify({ ...size, seconds, threads })];
+  const results = [];
+  for (const launcher of launchers) {
+    const isOpenMpi = /open/i.test(String(spawnSync(launcher, ['--version']).stdout));
+    const more = isOpenMpi ? ['--oversubscribe', '--bind-to', 'none'] : [];
+    for (const size of sizes) {
+      const taken = { process: [], ranks: [], microseconds: [] };
+      for (let round = 0; round < rounds; round++) {
+        taken.process.push(run(process.execPath, program(size, ranks)).step);
+        const shared = run(launcher, [...more, '-n', String(ranks), process.execPath, ...program(size, 1)]);
+        taken.ranks.push(shared.step);
+        taken.microseconds.push(shared.microseconds);
+      }
+      const ratio = median(taken.process.map((step, round) => step / taken.ranks[round]));
+      results.push({ launcher, ...size, ratio, ...taken });
+      console.log(
+        `${launcher}, hidden ${size.hidden}, batch ${size.batchSize}, T ${size.seqLength}: one process of ${ranks} threads ${median(taken.process).toFixed(2)} ms, ` +
+          `${ranks} ranks of one ${median(taken.ranks).toFixed(2)} ms, ratio ${ratio.toFixed(3)}; a sum ${median(taken.microseconds).toFixed(0)} µs (best ${Math.min(...taken.microseconds).toFixed(0)})`,
+      );
+    }
+  }
+  if (write)
+    console.log(`written to ${writeResult('scale', ranks, { machine: machine(), rounds, seconds, ranks, results })}`);
+}
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '7' },
+    seconds: { type: 'string', default: '4' },
+    ranks: { type: 'string', default: '2' },
+    write: { type: 'boolean', default: true },
+    measure: { type: 'string' },
+  },
+  allowNegative: true,
+});
+if (values.measure) void measure(JSON.parse(values.measure));
+else
+  main({
+    rounds: Number(values.rounds),
+    seconds: Number(values.seconds),
+    ranks: Number(values.ranks),
+    write: values.write,
+  });

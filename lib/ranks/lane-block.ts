@@ -1,0 +1,2 @@
+/** Sequences that the CPU's kernels compute side by side, and so the least that is worth giving to a rank. */
+export const laneBlock = 16;
