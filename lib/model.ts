@@ -12,6 +12,7 @@ import {
 } from './checkpoint/checkpoint';
 import { canonicalLayout, checkShape, layoutSize } from './checkpoint/layout';
 import { resolveCheckpoint } from './checkpoint/run-directory';
+import { fromByteString, toByteString, Utf8Reader } from './corpus/bytes';
 import { encodeText, encodeTexts, pieceUnits, type TextEncoding } from './corpus/encode';
 import { type Normalization, normalizeText } from './corpus/normalization';
 import { Vocabulary } from './corpus/vocabulary';
@@ -263,7 +264,12 @@ export class LanguageModel implements Disposable {
     return this.metadata.target === 'last' ? this.metadata.seqLength : 0;
   }
 
-  /** `text` as the corpus was normalised. */
+  /** Whether a symbol is a byte, not a character. */
+  get ofBytes(): boolean {
+    return this.metadata.normalization.symbols === 'bytes';
+  }
+
+  /** `text` as the corpus was normalised; for a model of bytes, its bytes in UTF-8, byte n as U+00nn. */
   normalize(text: string): string {
     return normalizeText(text, this.metadata.normalization);
   }
@@ -300,13 +306,14 @@ export class LanguageModel implements Disposable {
     const sampling = checkSamplingOptions(o);
     const stop = plan.stop.map((text) => this.normalize(text));
     checkStops(stop, this.vocabulary);
-    return generatePieces(this.#native, this.vocabulary, {
+    const pieces = generatePieces(this.#native, this.vocabulary, {
       ...plan,
       stop,
       prompt: this.#promptIds(o),
       sampling,
       signal: o.signal,
     });
+    return this.ofBytes ? asBytes(pieces, count) : pieces;
   }
 
   /**
@@ -317,6 +324,7 @@ export class LanguageModel implements Disposable {
    */
   generateLines(count: number, options: GenerateLinesOptions = {}): AsyncGenerator<string, void, undefined> {
     const o = readGenerateLinesOptions(options);
+    this.#refuseBytes('write lines');
     wholeOf('count', count, 0);
     const { length, window } = checkGeneration(o, 1, this.defaultWindow);
     if (this.vocabulary.idOf('\n') === undefined) {
@@ -367,6 +375,7 @@ export class LanguageModel implements Disposable {
     options: Omit<ScoreOptions, 'streams'> = {},
   ): Promise<(Score | undefined)[]> {
     const o = readScoreOptions(options);
+    this.#refuseBytes('score lines');
     const encoded = await encodeTexts(listOf('lines', lines, textOf), (i) => `line ${i + 1}`, this.#encoding(o));
     const { resetId } = this.shape;
     const whole = resetId === undefined ? encoded : encoded.map((ids) => wholeLine(ids, resetId));
@@ -435,14 +444,23 @@ export class LanguageModel implements Disposable {
   }
 
   #promptIds(o: GenerateOptions): Int32Array | (() => Promise<Int32Array>) {
-    const prompt = o.prompt ?? '';
+    const { prompt = '' } = o;
     const orStart = (ids: Int32Array) => fromBeginning(ids, this.vocabulary, this.shape.resetId);
+    if (typeof prompt !== 'string') {
+      if (!this.ofBytes) throw new UsageError('prompt must be a string: the symbols of this model are characters.');
+      return orStart(this.vocabulary.encode(toByteString(prompt)));
+    }
     if (prompt.length > pieceUnits) {
       return async () => orStart(await encodeText(prompt, 'the prompt', this.#encoding(o)));
     }
     return orStart(
       this.vocabulary.encode(this.normalize(prompt), { unknown: o.unknown ?? 'error', what: 'the prompt' }),
     );
+  }
+
+  #refuseBytes(what: string): void {
+    if (this.ofBytes)
+      throw new UsageError(`This is a model of bytes, which does not ${what}: it reads and writes files as they are.`);
   }
 
   /** What of a normalised text is fed to the model. */
@@ -515,6 +533,19 @@ function deepFreeze<T extends object>(data: T): T {
   Object.freeze(data);
   for (const value of Object.values(data)) if (typeof value === 'object' && value !== null) deepFreeze(value);
   return data;
+}
+
+/** Pieces of byte strings as bytes, and as what these complete of a text in UTF-8. */
+async function* asBytes(
+  pieces: AsyncGenerator<GeneratedPiece, void, undefined>,
+  count: number,
+): AsyncGenerator<GeneratedPiece, void, undefined> {
+  const readers = Array.from({ length: count }, () => new Utf8Reader());
+  for await (const { stream, text, ...rest } of pieces) {
+    const reader = readers[stream] as Utf8Reader;
+    const read = reader.push(text) + (rest.finished ? reader.end() : '');
+    yield { stream, text: read, bytes: new Uint8Array(fromByteString(text)), ...rest };
+  }
 }
 
 interface ChosenDevice {

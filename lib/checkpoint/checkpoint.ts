@@ -126,6 +126,7 @@ const metadataSchema = z.strictObject({
     form: z.enum(['nfc', 'nfkc']).optional(),
     lineBreaks: z.literal('keep').optional(),
     byteOrderMark: z.literal('keep').optional(),
+    symbols: z.literal('bytes').optional(),
   }),
   model: z.strictObject({
     layers: extent(64),

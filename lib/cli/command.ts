@@ -211,7 +211,7 @@ export function abortOnSignals(io: CommandIo = processIo): SignalScope {
  * Writes to a stream and waits while its buffer is full, so that a slow reader does not make memory grow. A reader who went away
  * is no error here: {@link abortOnSignals} tells of it, and there an earlier signal comes first.
  */
-export async function writeAndDrain(stream: NodeJS.WritableStream, text: string): Promise<void> {
+export async function writeAndDrain(stream: NodeJS.WritableStream, text: string | Uint8Array): Promise<void> {
   if (stream.write(text)) return;
   await new Promise<void>((resolve, reject) => {
     const settle = (done: () => void) => {

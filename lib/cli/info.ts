@@ -154,7 +154,9 @@ function checkpointLines(info: CheckpointInfo, run: Run | undefined): string[] {
     `${info.path} (${info.bytes.toLocaleString('en')} bytes, written by cudnn-lstm ${info.version})`,
     `model:          LSTM, ${model.layers} × ${model.hidden}, input ${coding}, dropout ${model.dropout}${gates}${anew}`,
     `parameters:     ${info.parameters.toLocaleString('en')}`,
-    `vocabulary:     ${info.vocabulary.length} symbols: ${JSON.stringify(info.vocabulary.slice(0, 200).join(''))}${info.vocabulary.length > 200 ? ' …' : ''}`,
+    info.normalization.symbols === 'bytes'
+      ? 'vocabulary:     256 bytes'
+      : `vocabulary:     ${info.vocabulary.length} symbols: ${JSON.stringify(info.vocabulary.slice(0, 200).join(''))}${info.vocabulary.length > 200 ? ' …' : ''}`,
     `normalisation:  ${normalizationText(info.normalization)}`,
     `trained:        target ${info.target}, sequence length ${info.seqLength}, ${plural(info.epoch, 'epoch')}, ${plural(info.step, 'step')}`,
   ];
@@ -173,7 +175,14 @@ function checkpointLines(info: CheckpointInfo, run: Run | undefined): string[] {
   return lines;
 }
 
-function normalizationText({ lowercase, form, lineBreaks, byteOrderMark }: CheckpointInfo['normalization']): string {
+function normalizationText({
+  lowercase,
+  form,
+  lineBreaks,
+  byteOrderMark,
+  symbols,
+}: CheckpointInfo['normalization']): string {
+  if (symbols === 'bytes') return 'none: bytes';
   const parts = [lowercase ? 'lower-cased' : 'case kept'];
   if (form) parts.push(form.toUpperCase());
   if (lineBreaks) parts.push('CR and CRLF kept');

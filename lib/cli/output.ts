@@ -2,6 +2,7 @@
  * All that the commands print goes through here, so that nothing that came from a file, a name or an argument reaches a terminal as
  * an order to it, or makes two lines of one.
  */
+import { fromByteString, Utf8Reader } from '../corpus/bytes';
 import { harmless, harmlessText } from '../harmless';
 import { writeAndDrain } from './command';
 
@@ -28,6 +29,15 @@ export async function printJson(stream: NodeJS.WritableStream, value: unknown): 
 /** Text that a model has written, or a text's own: to a file or a pipe as it is. */
 export async function printText(stream: NodeJS.WritableStream, text: string): Promise<void> {
   await writeAndDrain(stream, (stream as NodeJS.WriteStream).isTTY ? harmlessText(text) : text);
+}
+
+/**
+ * Prints byte strings: to a file or a pipe the bytes that they stand for; on a terminal what they are in UTF-8, and other bytes as \xNN.
+ */
+export function bytePrinter(stream: NodeJS.WritableStream): (text: string) => Promise<void> {
+  if (!(stream as NodeJS.WriteStream).isTTY) return (text) => writeAndDrain(stream, fromByteString(text));
+  const reader = new Utf8Reader((byte) => `\\x${byte.toString(16).padStart(2, '0')}`);
+  return (text) => writeAndDrain(stream, harmlessText(reader.push(text)));
 }
 
 /** Orders to a terminal, and what another program says: as it is. */

@@ -6,16 +6,15 @@ import { abortable, FileProblem, openInput, upTo } from '../files';
 const longest = 16 << 20;
 
 /**
- * The text of a file, or of standard input for `-`, as it stands, a last line break included.
+ * The bytes of a file, or of standard input for `-`, as they stand.
  *
- * @throws DataError if it cannot be read, is longer than 16 MiB, or is not UTF-8.
+ * @throws DataError if it cannot be read, or is longer than 16 MiB.
  */
-export async function readPrompt(path: string, signal: AbortSignal): Promise<string> {
+export async function readPrompt(path: string, signal: AbortSignal): Promise<Buffer> {
   const name = path === '-' ? 'standard input' : path;
-  let bytes: Buffer;
   try {
     const input = path === '-' ? abortable(process.stdin, signal) : await openInput(path, signal);
-    bytes = await upTo(name, input, longest);
+    return await upTo(name, input, longest);
   } catch (error) {
     signal.throwIfAborted();
     if (!(error instanceof FileProblem)) throw error;
@@ -25,9 +24,14 @@ export async function readPrompt(path: string, signal: AbortSignal): Promise<str
       cause: error,
     });
   }
+}
+
+/** Their text, a last line break included. @throws DataError if it is not UTF-8. */
+export function promptText(bytes: Uint8Array, path: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (error) {
+    const name = path === '-' ? 'standard input' : path;
     throw new DataError(`the prompt in ${name} is not UTF-8 text; convert it first`, { cause: error });
   }
 }

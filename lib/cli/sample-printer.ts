@@ -1,22 +1,23 @@
 /** Several texts that grow at once, printed one after another. */
 
 import type { GeneratedPiece } from '../sampling/generate';
-import { printText } from './output';
 
 /**
- * Shows the first unfinished text as it grows; those behind it wait for their turn. Each ends with a line break, and a separator
- * line stands between two, unless the separator is empty.
+ * Shows the first unfinished text as it grows; those behind it wait for their turn. Each ends with a line break, the last with
+ * `end`, and a separator line stands between two, unless the separator is empty.
  */
 export class TextPrinter {
-  readonly #stdout: NodeJS.WritableStream;
+  readonly #print: (text: string) => Promise<void>;
   readonly #between: string;
+  readonly #end: string;
   /** What is still to be printed of each text. */
   readonly #waiting: string[];
   readonly #finished = new Set<number>();
   #showing = 0;
 
-  constructor(stdout: NodeJS.WritableStream, count: number, separator: string, before: string) {
-    this.#stdout = stdout;
+  constructor(print: (text: string) => Promise<void>, count: number, separator: string, before: string, end = '\n') {
+    this.#end = end;
+    this.#print = print;
     this.#between = separator === '' ? '\n' : `\n${separator}\n`;
     this.#waiting = Array.from({ length: count }, () => before);
   }
@@ -27,15 +28,15 @@ export class TextPrinter {
     while (this.#showing < this.#waiting.length) {
       const ready = this.#waiting[this.#showing] as string;
       this.#waiting[this.#showing] = '';
-      if (ready !== '') await printText(this.#stdout, ready);
+      if (ready !== '') await this.#print(ready);
       if (!this.#finished.has(this.#showing)) return;
       this.#showing++;
-      await printText(this.#stdout, this.#showing < this.#waiting.length ? this.#between : '\n');
+      await this.#print(this.#showing < this.#waiting.length ? this.#between : this.#end);
     }
   }
 
   /** The generation was given up: ends the line that it stopped in. */
   async interrupt(): Promise<void> {
-    if (this.#showing < this.#waiting.length) await printText(this.#stdout, '\n');
+    if (this.#showing < this.#waiting.length) await this.#print('\n');
   }
 }

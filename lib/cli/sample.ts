@@ -2,6 +2,7 @@
 import { createHash, randomInt } from 'node:crypto';
 import { Command, Option } from 'commander';
 import { loadKnownLines } from '../checkpoint/known-lines';
+import { fromByteString, readUtf8, toByteString } from '../corpus/bytes';
 import { KnownLines } from '../corpus/known-lines';
 import { DataError, exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
@@ -19,11 +20,12 @@ import {
   repeatable,
 } from './command';
 import { loadModel } from './load-model';
-import { printJson as printJsonLine, printText as printPlain, say } from './output';
-import { readPrompt } from './prompt-file';
+import { bytePrinter, printJson as printJsonLine, printText as printPlain, say } from './output';
+import { promptText, readPrompt } from './prompt-file';
 import { TextPrinter } from './sample-printer';
 
-interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop'>, DeviceOptions {
+interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop' | 'prompt'>, DeviceOptions {
+  prompt?: string;
   stop?: string[];
   promptFile?: string;
   corpus?: string;
@@ -65,25 +67,47 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
 
   using interrupt = abortOnSignals();
   const { signal } = interrupt;
-  let prompt = options.promptFile === undefined ? (options.prompt ?? '') : await readPrompt(options.promptFile, signal);
+  // Before the checkpoint too: a pipe may have to be read first.
+  const file = options.promptFile === undefined ? undefined : await readPrompt(options.promptFile, signal);
   using model = await loadModel(command.args[0] as string, options, signal, io);
+  const { ofBytes } = model;
+  let prompt: string | Uint8Array = options.prompt ?? '';
+  if (file !== undefined) prompt = ofBytes ? file : promptText(file, options.promptFile as string);
   say(io.stderr, `seed: ${seed}`);
   if (options.corpus !== undefined) {
-    prompt = await randomWindow(model, options.corpus, seed, { unknown: options.unknown, signal }, io);
-    say(io.stderr, `prompt: ${JSON.stringify(prompt)}`);
+    const window = await randomWindow(model, options.corpus, seed, { unknown: options.unknown, signal }, io);
+    prompt = ofBytes ? fromByteString(window) : window;
+    say(io.stderr, `prompt: ${JSON.stringify(window)}`);
   }
 
   if (lines !== undefined) {
     const known = await knownTo(model, command.args[0] as string, options, signal, io);
     const { stop: _stop, keepStop: _keep, ...each } = drawing;
-    const request = { ...each, prompt: prompt.replace(/\n$/, ''), seed, known, signal };
+    const begun = typeof prompt === 'string' ? prompt.replace(/\n$/, '') : '';
+    const request = { ...each, prompt: begun, seed, known, signal };
     await printLines(model.generateLines(lines, request), { seed, prompt: request.prompt }, json === true, io);
     return exitCodes.ok;
   }
   const pieces = begin(model, count, { ...drawing, prompt, seed, signal });
-  if (json) await printJson(pieces, count, { seed, prompt }, io);
-  else await printText(pieces, new TextPrinter(io.stdout, count, separator, echo ? prompt : ''));
+  const shown = typeof prompt === 'string' ? prompt : readUtf8(toByteString(prompt));
+  if (json) {
+    await printJson(pieces, count, { seed, prompt: shown }, io);
+  } else if (ofBytes) {
+    const before = typeof prompt === 'string' ? model.normalize(prompt) : toByteString(prompt);
+    // A file of bytes ends where it ends.
+    const end = (io.stdout as NodeJS.WriteStream).isTTY || count > 1 ? '\n' : '';
+    const printer = new TextPrinter(bytePrinter(io.stdout), count, separator, echo ? before : '', end);
+    await printText(asByteStrings(pieces), printer);
+  } else {
+    const print = (text: string) => printPlain(io.stdout, text);
+    await printText(pieces, new TextPrinter(print, count, separator, echo ? shown : ''));
+  }
   return exitCodes.ok;
+}
+
+/** Pieces of a model of bytes with their bytes as the text, each as the character of that number. */
+async function* asByteStrings(pieces: AsyncIterable<GeneratedPiece>): AsyncGenerator<GeneratedPiece> {
+  for await (const { bytes, ...piece } of pieces) yield { ...piece, text: bytes ? toByteString(bytes) : piece.text };
 }
 
 /** @throws UsageError for options that do not go together. */
@@ -140,7 +164,9 @@ function begin(model: LanguageModel, count: number, options: GenerateOptions): A
     return model.generateMany(count, options);
   } catch (error) {
     const texts = [options.prompt ?? '', ...[options.stop ?? []].flat()];
-    const escaped = texts.some((text) => /\\[nt]/.test(text)) && model.vocabulary.idOf('\\') === undefined;
+    const escaped =
+      texts.some((text) => typeof text === 'string' && /\\[nt]/.test(text)) &&
+      model.vocabulary.idOf('\\') === undefined;
     if (!(error instanceof DataError) || !escaped) throw error;
     const hint = "a line break is written $'\\n' in bash and zsh, or stands in a --prompt-file";
     throw new DataError(`${error.message}; ${hint}`, { cause: error });
@@ -164,10 +190,13 @@ async function printJson(
   io: CommandIo,
 ): Promise<void> {
   const texts = Array.from({ length: count }, () => '');
-  for await (const { stream, text, finished } of pieces) {
+  const whole = Array.from({ length: count }, (): Uint8Array[] => []);
+  for await (const { stream, text, bytes, finished } of pieces) {
     texts[stream] += text;
+    if (bytes) whole[stream]?.push(bytes);
     if (!finished) continue;
-    await printJsonLine(io.stdout, { sample: stream, ...common, text: texts[stream], finished });
+    const raw = bytes ? { base64: Buffer.concat(whole[stream] as Uint8Array[]).toString('base64') } : {};
+    await printJsonLine(io.stdout, { sample: stream, ...common, text: texts[stream], ...raw, finished });
   }
 }
 

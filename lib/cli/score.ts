@@ -61,6 +61,11 @@ export async function scoreCommand(argv: string[], io: CommandIo = processIo): P
 
   using interrupt = abortOnSignals();
   using model = await loadModel(checkpoint, options, interrupt.signal, io);
+  if (model.ofBytes && (options.lines || options.perCharacter)) {
+    throw new UsageError(
+      'The symbols of this model are bytes: it scores whole files, without --lines and --per-character.',
+    );
+  }
   const progress = new ScoringProgress(io.stderr);
   const job: Job = { model, texts, options, signal: interrupt.signal, io, progress };
   try {
@@ -157,14 +162,14 @@ async function scorePerCharacter(job: Job, checkpoint: string): Promise<void> {
 
 /** @param name Of the text; undefined: all of them. */
 async function printScore(
-  { texts, options, io, progress }: Job,
+  { model, texts, options, io, progress }: Job,
   score: Score & { skipped: number },
   name: string | undefined,
 ): Promise<void> {
   progress.clear();
   const named = texts.length > 1 ? { text: name ?? null } : {};
   if (options.json) await printJson(io.stdout, { ...score, ...named });
-  else await printLine(io.stdout, `${scoreText(score)}  ${name ?? 'all of them'}`);
+  else await printLine(io.stdout, `${scoreText(score, model.ofBytes)}  ${name ?? 'all of them'}`);
 }
 
 async function scoreByWindows(job: Job): Promise<void> {
@@ -181,7 +186,7 @@ async function scoreByWindows(job: Job): Promise<void> {
     const named = texts.length > 1 ? { text: name } : {};
     const fields = { ...windowFields(score), skipped: text.skipped, ...named };
     if (options.json) await printJson(io.stdout, fields);
-    else for (const line of windowLines(score, name)) await printLine(io.stdout, line);
+    else for (const line of windowLines(score, name, model.ofBytes)) await printLine(io.stdout, line);
   });
 }
 
@@ -197,11 +202,15 @@ function windowFields({ window, stride, dropoutOff, dropoutOn }: WindowScore) {
   };
 }
 
-function windowLines({ window, windows, dropoutOff, dropoutOn }: WindowScore, text: string): string[] {
+function windowLines(
+  { window, windows, dropoutOff, dropoutOn }: WindowScore,
+  text: string,
+  ofBytes: boolean,
+): string[] {
   return [
-    `${text}: the character after each of ${windows.toLocaleString('en')} windows of ${window}`,
-    `dropout off: ${scoreText(dropoutOff)}`,
-    `dropout on:  ${scoreText(dropoutOn)}`,
+    `${text}: the ${ofBytes ? 'byte' : 'character'} after each of ${windows.toLocaleString('en')} windows of ${window}`,
+    `dropout off: ${scoreText(dropoutOff, ofBytes)}`,
+    `dropout on:  ${scoreText(dropoutOn, ofBytes)}`,
   ];
 }
 
@@ -272,8 +281,9 @@ async function eachText<T>(
   return scores;
 }
 
-function scoreText({ bitsPerCharacter, loss, characters }: Score): string {
-  return `${bitsPerCharacter.toFixed(4)} bits, ${loss.toFixed(4)} nats a character (${characters.toLocaleString('en')} characters)`;
+function scoreText({ bitsPerCharacter, loss, characters }: Score, ofBytes = false): string {
+  const unit = ofBytes ? 'byte' : 'character';
+  return `${bitsPerCharacter.toFixed(4)} bits, ${loss.toFixed(4)} nats a ${unit} (${characters.toLocaleString('en')} ${unit}s)`;
 }
 
 function syntax(): Command {

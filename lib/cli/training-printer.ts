@@ -63,6 +63,7 @@ class JsonPrinter implements EventPrinter {
 class LinePrinter implements EventPrinter {
   #next = performance.now() + lineInterval;
   readonly #losses: LossPoint[] = [];
+  protected unit: Unit = units.character;
 
   constructor(
     protected readonly io: CommandIo,
@@ -72,7 +73,8 @@ class LinePrinter implements EventPrinter {
   async print(event: TrainingEvent): Promise<void> {
     switch (event.type) {
       case 'start':
-        for (const line of startLines(event)) this.line(line);
+        this.unit = units[event.unit ?? 'character'];
+        for (const line of startLines(event, this.unit)) this.line(line);
         break;
       case 'baseline':
         this.line(baselineLine(event));
@@ -82,11 +84,11 @@ class LinePrinter implements EventPrinter {
         break;
       case 'epoch':
         this.#losses.push({ epoch: event.epoch, training: event.loss, validation: event.validationLoss });
-        this.parts(epochParts(event, this.style));
+        this.parts(epochParts(event, this.style, this.unit));
         break;
       case 'validation':
         this.#losses.push({ epoch: event.totalSteps / event.stepsPerEpoch, validation: event.validationLoss });
-        this.parts(validationParts(event, this.style));
+        this.parts(validationParts(event, this.style, this.unit));
         break;
       case 'sample':
         await printText(this.io.stdout, sampleText(event, `sample, epoch ${event.epoch}`));
@@ -95,7 +97,7 @@ class LinePrinter implements EventPrinter {
         break;
       case 'end':
         for (const line of lossChart(this.#losses, this.width)) this.line(line);
-        for (const line of endLines(event)) this.line(line, this.style.bold);
+        for (const line of endLines(event, this.unit)) this.line(line, this.style.bold);
     }
   }
 
@@ -118,7 +120,7 @@ class LinePrinter implements EventPrinter {
     this.parts([
       { text: `epoch ${event.epoch}/${event.epochs}`, rank: 0 },
       { text: `step ${wholeNumber(event.step)}/${wholeNumber(event.stepsPerEpoch)}`, rank: 0 },
-      ...stepParts(event),
+      ...stepParts(event, this.unit),
     ]);
   }
 
@@ -158,12 +160,13 @@ class BarPrinter extends LinePrinter {
     this.#drawn = now;
     if (!this.#visible) pass(this.io.stderr, hideCursor);
     this.#visible = true;
-    pass(this.io.stderr, `\r${barLine(event, event.step, this.width ?? 79)}\u001b[K`);
+    pass(this.io.stderr, `\r${barLine(event, this.unit, this.width ?? 79)}\u001b[K`);
   }
 }
 
 /** Epoch, bar and steps take what the figures leave of the line; on a narrow terminal the bar goes last. */
-function barLine(event: StepEvent, value: number, width: number): string {
+function barLine(event: StepEvent, unit: Unit, width: number): string {
+  const { step: value } = event;
   const share = Math.min(1, value / event.stepsPerEpoch);
   const bar = (size: number) => {
     const done = Math.floor(share * size);
@@ -174,11 +177,19 @@ function barLine(event: StepEvent, value: number, width: number): string {
       { text: `epoch ${event.epoch}/${event.epochs}`, rank: 0 },
       { text: bar(width >= 110 ? 20 : 8), rank: 1 },
       { text: `${value}/${event.stepsPerEpoch}`, rank: 2 },
-      ...stepParts(event),
+      ...stepParts(event, unit),
     ],
     width,
   );
 }
+
+/** What a symbol is, and how figures of it are named. */
+interface Unit {
+  readonly short: string;
+  readonly many: string;
+}
+
+const units = { character: { short: 'char', many: 'characters' }, byte: { short: 'byte', many: 'bytes' } } as const;
 
 interface Style {
   bold(text: string): string;
@@ -188,17 +199,17 @@ function styles(colours: boolean): Style {
   return { bold: (text) => (colours ? `\u001b[1m${text}\u001b[22m` : text) };
 }
 
-function startLines(event: StartEvent): string[] {
+function startLines(event: StartEvent, { many }: Unit): string[] {
   const { corpus } = event;
   const validated =
     event.validationCharacters > 0 ? `, validation on the last ${wholeNumber(event.validationCharacters)}` : '';
   return [
     `device: ${deviceText(event)}`,
-    `corpus: ${nameSome(corpus.sources)}: ${wholeNumber(corpus.characters)} characters, ${corpus.symbols} symbols`,
+    `corpus: ${nameSome(corpus.sources)}: ${wholeNumber(corpus.characters)} ${many}, ${corpus.symbols} symbols`,
     ...corpus.notes.map((note) => `corpus: ${note}`),
     `model: ${wholeNumber(event.parameters)} parameters`,
     `training: ${plural(event.epochs, 'epoch')} of ${plural(event.stepsPerEpoch, 'step')} over ` +
-      `${wholeNumber(event.trainingCharacters)} characters${validated}`,
+      `${wholeNumber(event.trainingCharacters)} ${many}${validated}`,
     ...(event.from ? [fromLine(event.from)] : []),
     ...(event.kept ? [keptLine(event.kept)] : []),
     ...event.notes.map((note) => `run: ${note}`),
@@ -237,37 +248,37 @@ function resumedLine({ checkpoint, epoch, step }: NonNullable<StartEvent['resume
   return `resumed: ${checkpoint}, ${place}, after ${plural(step, 'step')}`;
 }
 
-function epochParts(event: EpochEvent, style: Style): Part[] {
+function epochParts(event: EpochEvent, style: Style, unit: Unit): Part[] {
   const { validationLoss, validationBitsPerCharacter: validationBits } = event;
   const bits = validationBits ?? event.bitsPerCharacter;
   return [
     { text: `epoch ${event.epoch}/${event.epochs}`, rank: 0, style: style.bold },
     { text: `ETA ${formatDuration(event.etaSeconds)}`, rank: 2 },
-    { text: `${wholeNumber(event.charactersPerSecond)} chars/s`, rank: 3 },
+    { text: `${wholeNumber(event.charactersPerSecond)} ${unit.short}s/s`, rank: 3 },
     { text: `loss ${event.loss.toFixed(4)}`, rank: 1 },
     ...(validationLoss === undefined ? [] : [{ text: `validation ${validationLoss.toFixed(4)}`, rank: 0 }]),
     ...(event.best ? [{ text: 'best', rank: 0, style: style.bold }] : []),
-    { text: `${bits.toFixed(3)} bits/char`, rank: 4 },
+    { text: `${bits.toFixed(3)} bits/${unit.short}`, rank: 4 },
     { text: `norm ${event.gradientNorm.toPrecision(3)}`, rank: 5 },
     { text: `lr ${event.learningRate.toExponential(2)}`, rank: 6 },
   ];
 }
 
-function validationParts(event: ValidationEvent, style: Style): Part[] {
+function validationParts(event: ValidationEvent, style: Style, unit: Unit): Part[] {
   return [
     { text: `epoch ${event.epoch}/${event.epochs}`, rank: 0 },
     { text: `step ${wholeNumber(event.step)}/${wholeNumber(event.stepsPerEpoch)}`, rank: 2 },
     { text: `loss ${event.loss.toFixed(4)}`, rank: 1 },
     { text: `validation ${event.validationLoss.toFixed(4)}`, rank: 0 },
     ...(event.best ? [{ text: 'best', rank: 0, style: style.bold }] : []),
-    { text: `${event.validationBitsPerCharacter.toFixed(3)} bits/char`, rank: 3 },
+    { text: `${event.validationBitsPerCharacter.toFixed(3)} bits/${unit.short}`, rank: 3 },
   ];
 }
 
-function stepParts(event: StepEvent): Part[] {
+function stepParts(event: StepEvent, unit: Unit): Part[] {
   return [
     { text: `ETA ${formatDuration(event.etaSeconds)}`, rank: 0 },
-    { text: `${wholeNumber(event.charactersPerSecond)} chars/s`, rank: 3 },
+    { text: `${wholeNumber(event.charactersPerSecond)} ${unit.short}s/s`, rank: 3 },
     { text: `loss ${event.epochLoss.toFixed(4)}`, rank: 0 },
     { text: `norm ${event.gradientNorm.toPrecision(3)}`, rank: 4 },
     { text: `lr ${event.learningRate.toExponential(2)}`, rank: 5 },
@@ -280,7 +291,7 @@ function sampleText({ prompt, text }: Pick<SampleEvent, 'prompt' | 'text'>, titl
   return `--- ${title} ---\n${before}${shown === '' ? '(only spaces)' : shown}\n---\n`;
 }
 
-function endLines(event: EndEvent): string[] {
+function endLines(event: EndEvent, unit: Unit): string[] {
   const { best, loss, validationLoss } = event;
   const losses =
     (loss === undefined ? '' : `, loss ${loss.toFixed(4)}`) +
@@ -288,7 +299,7 @@ function endLines(event: EndEvent): string[] {
   const done = `${plural(event.epoch, 'epoch')}, ${plural(event.totalSteps, 'step')}, ${formatDuration(event.elapsedSeconds)}`;
   return [
     `${reasonText(event)}: ${done}${losses}`,
-    ...(best ? [bestLine(best)] : []),
+    ...(best ? [bestLine(best, unit)] : []),
     ...(event.fineTuning ? fineTuningLines(event.fineTuning) : []),
     ...(event.gpu ? [gpuLine(event.gpu, event.device, event.secondsPerEpoch)] : []),
   ];
@@ -308,9 +319,9 @@ function reasonText({ reason, newSteps, epoch, epochs }: EndEvent): string {
   }
 }
 
-function bestLine({ epoch, loss, bitsPerCharacter, path }: NonNullable<EndEvent['best']>): string {
+function bestLine({ epoch, loss, bitsPerCharacter, path }: NonNullable<EndEvent['best']>, unit: Unit): string {
   return (
-    `best: epoch ${epoch}, loss ${loss.toFixed(4)}, ${bitsPerCharacter.toFixed(3)} bits/char` +
+    `best: epoch ${epoch}, loss ${loss.toFixed(4)}, ${bitsPerCharacter.toFixed(3)} bits/${unit.short}` +
     (path ? `: ${path}` : '')
   );
 }

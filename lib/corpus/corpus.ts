@@ -4,7 +4,8 @@ import { stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { type Checks, choiceOf, flagOf, instanceOf, optionsOf, signalOf, textOf, wholeOf } from '../arguments';
 import { Breather } from '../breather';
-import { DataError } from '../errors';
+import { DataError, UsageError } from '../errors';
+import { byteVocabulary } from './bytes';
 import { checkEncoding, isLatin1, readHead } from './decode';
 import { Encoder, SymbolCounter } from './encoder';
 import { guessWide } from './guess';
@@ -36,6 +37,8 @@ export interface CorpusOptions {
   vocabulary?: Vocabulary;
   /** With `vocabulary`: what to do with characters it does not hold. 'add': the corpus' vocabulary has them behind its symbols. */
   unknown?: 'error' | 'skip' | 'add';
+  /** Read the files byte by byte: 256 symbols, no encoding, nothing left out or changed. */
+  bytes?: boolean;
   /** Find the lines, for a model of single lines; the vocabulary then has a line break, whether the text has one or not. */
   lines?: boolean;
   /** Bytes above which the ids go to a temporary file and are read by position. */
@@ -49,7 +52,7 @@ export interface Corpus {
   ids: IdSource;
   /** Length in characters (code points). */
   length: number;
-  /** SHA-256 of the normalised text as UTF-8, in hexadecimal. */
+  /** SHA-256 of the normalised text as UTF-8, in hexadecimal; of bytes, theirs. */
   sha256: string;
   sources: string[];
   /** Where asked for: the lines that are not empty. */
@@ -106,6 +109,7 @@ const corpusChecks: Checks<CorpusOptions> = {
   vocabulary: (what, value) => instanceOf(what, value, Vocabulary, 'a Vocabulary'),
   unknown: (what, value) => choiceOf(what, value, ['error', 'skip', 'add']),
   lines: flagOf,
+  bytes: flagOf,
   streamAbove: (what, value) => (value === Number.POSITIVE_INFINITY ? value : wholeOf(what, value, 0)),
   signal: signalOf,
 };
@@ -141,13 +145,8 @@ async function readCorpus(
 ): Promise<Corpus> {
   const what =
     sources.length === 1 ? (sources[0] as Source).name : `the corpus (${sources.length.toLocaleString('en')} files)`;
-  const form = o.normalize === 'none' ? undefined : o.normalize;
-  const normalization: Normalization = {
-    lowercase: o.lowercase ?? false,
-    ...(form ? { form } : {}),
-    ...(o.lineBreaks ? { lineBreaks: o.lineBreaks } : {}),
-    ...(o.byteOrderMark ? { byteOrderMark: o.byteOrderMark } : {}),
-  };
+  const normalization = normalizationOf(o);
+  const { bytes: ofBytes = false } = o;
   const limit = o.streamAbove ?? defaultStreamAbove;
   const { settled, bytes } = await settle(sources, folder, limit, o.signal);
   const streamed = bytes > limit;
@@ -155,11 +154,11 @@ async function readCorpus(
   const reading: ReadOptions = {
     normalization,
     encoding: o.encoding ?? 'utf8',
-    gutenberg: o.gutenberg ?? 'auto',
+    gutenberg: ofBytes ? 'keep' : (o.gutenberg ?? 'auto'),
     signal: o.signal,
     onFound: ({ name }, books) => frames.set(name, gutenbergNote(name, books)),
   };
-  const read = () => concatenated(settled, (source) => (streamed ? streamedText : heldText)(source, reading));
+  const read = () => concatenated(settled, (source) => (streamed ? streamedText : heldText)(source, reading), ofBytes);
   const kept: Piece[] = [];
   if (!streamed) for await (const piece of read()) kept.push(piece);
   const pieces = () => paced(streamed ? read() : kept, o.signal);
@@ -172,7 +171,7 @@ async function readCorpus(
     checkUsable(counter.length, undefined, what);
     checkUsable(counter.length, counter.vocabulary(), what);
     if (o.lines) counter.count('\n');
-    const all = counter.vocabulary();
+    const all = ofBytes ? byteVocabulary() : counter.vocabulary();
     vocabulary = vocabulary ? grownVocabulary(vocabulary, all.symbols) : all;
   }
   const encoder = new Encoder(vocabulary, o.unknown === 'skip');
@@ -182,7 +181,7 @@ async function readCorpus(
   try {
     for await (const { text, begins } of pieces()) {
       if (begins !== undefined) encoder.begin(begins);
-      hash.update(text, 'utf8');
+      hash.update(text, ofBytes ? 'latin1' : 'utf8');
       await sink.add(text);
     }
     encoder.finish();
@@ -198,7 +197,7 @@ async function readCorpus(
   }
   for (const note of frames.values()) if (note !== undefined) notes.push(note);
   notes.push(...encoder.notes());
-  if (counted) notes.push(...(await oddities(what, settled, vocabulary, counter, o)));
+  if (counted && !ofBytes) notes.push(...(await oddities(what, settled, vocabulary, counter, o)));
   const breakId = vocabulary.idOf('\n');
   const lines = o.lines && breakId !== undefined ? await LineIndex.find(ids, breakId) : undefined;
   if (lines && lines.emptyLines > 0) {
@@ -220,6 +219,21 @@ async function readCorpus(
     skipped: encoder.skipped,
     notes,
     close: () => ids.close(),
+  };
+}
+
+/** @throws UsageError for what cannot be done to bytes. */
+function normalizationOf(o: CorpusOptions): Normalization {
+  const form = o.normalize === 'none' ? undefined : o.normalize;
+  if (o.bytes) {
+    if (o.lowercase || form) throw new UsageError('bytes are taken as they are: not lower-cased, in no normal form.');
+    return { lowercase: false, lineBreaks: 'keep', byteOrderMark: 'keep', symbols: 'bytes' };
+  }
+  return {
+    lowercase: o.lowercase ?? false,
+    ...(form ? { form } : {}),
+    ...(o.lineBreaks ? { lineBreaks: o.lineBreaks } : {}),
+    ...(o.byteOrderMark ? { byteOrderMark: o.byteOrderMark } : {}),
   };
 }
 

@@ -11,6 +11,8 @@ export interface Normalization {
   lineBreaks?: 'keep' | undefined;
   /** `'keep'`: byte order marks at the beginning are characters of the text; else they are dropped. */
   byteOrderMark?: 'keep' | undefined;
+  /** `'bytes'`: a symbol is a byte, of a text in UTF-8 or of any file; byte n is called U+00nn. Absent: a symbol is a character. */
+  symbols?: 'bytes' | undefined;
 }
 
 export type NormalForm = 'nfc' | 'nfkc';
@@ -22,6 +24,7 @@ export function checkNormalization(normalization: Normalization): Normalization 
     form: (what, value) => choiceOf(what, value, ['nfc', 'nfkc']),
     lineBreaks: (what, value) => choiceOf(what, value, ['keep']),
     byteOrderMark: (what, value) => choiceOf(what, value, ['keep']),
+    symbols: (what, value) => choiceOf(what, value, ['bytes']),
   });
   if (checked.lowercase === undefined) throw new UsageError('normalization must say whether it is lowercase.');
   return checked;
@@ -37,8 +40,12 @@ function toForm(text: string, form: NormalForm | undefined): string {
   return form === undefined ? text : text.normalize(form === 'nfc' ? 'NFC' : 'NFKC');
 }
 
-/** Line ends, normal form and case of a text or of a part that nothing outside of it composes with. */
-function normalizePart(text: string, { lowercase, form, lineBreaks }: Normalization): string {
+/**
+ * Line ends, normal form and case of a text or of a part that nothing outside of it composes with. Of a text of bytes: its bytes, as
+ * lib/corpus/bytes.ts writes them.
+ */
+function normalizePart(text: string, { lowercase, form, lineBreaks, symbols }: Normalization): string {
+  if (symbols === 'bytes') return Buffer.from(text, 'utf8').toString('latin1');
   const lines = lineBreaks !== 'keep' && text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text;
   const formed = toForm(lines, form);
   // Lower-casing İ leaves a dot above that may have to change places with the marks after it.

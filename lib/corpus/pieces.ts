@@ -1,5 +1,6 @@
 /** The texts of several sources as one: normalised, without Project Gutenberg's frame, in pieces. */
-import { readText } from './decode';
+import { toByteString } from './bytes';
+import { readBytes, readText } from './decode';
 import { BookFinder, type BookRange, cutBooks, type FoundBooks } from './gutenberg';
 import { type Normalization, StreamNormalizer } from './normalization';
 import type { Source } from './sources';
@@ -21,6 +22,10 @@ export interface ReadOptions {
 }
 
 async function* normalized(source: Source, options: ReadOptions): AsyncGenerator<string> {
+  if (options.normalization.symbols === 'bytes') {
+    for await (const piece of readBytes(source, options.signal)) yield toByteString(piece);
+    return;
+  }
   const normalizer = new StreamNormalizer(options.normalization);
   for await (const piece of readText(source, options.encoding, options.signal)) yield normalizer.push(piece);
   yield normalizer.end();
@@ -62,17 +67,21 @@ async function* cut(
   }
 }
 
-/** The texts one after another; a newline goes between two where the first does not end in one. None of the pieces is empty. */
+/**
+ * The texts one after another; a newline goes between two where the first does not end in one, unless they are to be left as they are.
+ * None of the pieces is empty.
+ */
 export async function* concatenated(
   sources: readonly Source[],
   read: (source: Source) => AsyncIterable<string>,
+  asTheyAre = false,
 ): AsyncGenerator<Piece> {
   let last = '\n';
   for (const source of sources) {
     let begun = false;
     for await (const text of read(source)) {
       if (text === '') continue;
-      if (!begun && last !== '\n') yield { text: '\n' };
+      if (!begun && last !== '\n' && !asTheyAre) yield { text: '\n' };
       yield begun ? { text } : { text, begins: source.name };
       begun = true;
       last = text.slice(-1);

@@ -49,6 +49,9 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   for (const file of files)
     if (await lookAt(file)) throw new UsageError(`${file} is there already: name another --out.`);
   const { metadata } = checkpoint;
+  if (o.to === 'html' && metadata.normalization.symbols === 'bytes') {
+    throw new UsageError('--to html makes a page that writes characters, and the symbols of the model are bytes.');
+  }
   if (o.to === 'html') {
     await writeFileAtomically(
       o.out,

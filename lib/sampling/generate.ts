@@ -15,6 +15,8 @@ export interface GeneratedPiece {
   /** Which text, from 0. */
   stream: number;
   text: string;
+  /** Of a model of bytes: the piece as it is. `text` is what it completes of a text in UTF-8, U+FFFD for what is none. */
+  bytes?: Uint8Array;
   /** Set on the last piece of a text: whether the length or a stop string ended it. */
   finished?: 'length' | 'stop';
 }

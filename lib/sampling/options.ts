@@ -1,5 +1,6 @@
 /** What may be asked of the sampler, and what is refused. */
 import { randomInt } from 'node:crypto';
+import { isUint8Array } from 'node:util/types';
 import type { NativeSamplingOptions } from '../device/native';
 
 /** The rules with every default filled in; whose coins they are is decided call by call. */
@@ -48,8 +49,11 @@ export interface SamplingOptions {
 
 /** What {@link LanguageModel.generate} takes. */
 export interface GenerateOptions extends SamplingOptions {
-  /** Text to continue; it is normalised as the corpus was. Without one the text starts after a line break. */
-  prompt?: string | undefined;
+  /**
+   * Text to continue; it is normalised as the corpus was. Without one the text starts after a line break. Of a model of bytes it may be
+   * bytes.
+   */
+  prompt?: string | Uint8Array | undefined;
   /** Characters (code points) to generate, each stream. Default 500. */
   length?: number | undefined;
   /** What a character that the model does not know in the prompt does. Default `'error'`. */
@@ -69,7 +73,7 @@ export interface GenerateOptions extends SamplingOptions {
 }
 
 /** What {@link LanguageModel.generateLines} takes. */
-export interface GenerateLinesOptions extends Omit<GenerateOptions, 'stop' | 'keepStop'> {
+export interface GenerateLinesOptions extends Omit<GenerateOptions, 'prompt' | 'stop' | 'keepStop'> {
   /** What each line begins with. */
   prompt?: string | undefined;
   /** Characters of a line at most, the prompt's not counted; a longer one is drawn anew. Default 500. */
@@ -91,7 +95,7 @@ const generateChecks: Checks<GenerateOptions> = {
   repetitionPenalty: number,
   penaltyWindow: number,
   seed: number,
-  prompt: textOf,
+  prompt: (what, value) => (isUint8Array(value) ? value : textOf(what, value)),
   length: number,
   unknown: (what, value) => choiceOf(what, value, ['error', 'skip']),
   stop: (what, value) => (typeof value === 'string' ? value : listOf(what, value, textOf, 10_000)),
@@ -107,7 +111,7 @@ export function readGenerateOptions(o: GenerateOptions): GenerateOptions {
 
 /** {@link GenerateLinesOptions} as plain values. @throws UsageError for a property of the wrong type. */
 export function readGenerateLinesOptions(o: GenerateLinesOptions): GenerateLinesOptions {
-  const { stop: _, keepStop: __, ...checks } = generateChecks;
+  const { stop: _, keepStop: __, ...checks } = { ...generateChecks, prompt: textOf };
   return optionsOf<GenerateLinesOptions>(
     'options',
     o,
@@ -154,7 +158,8 @@ export interface GenerationPlan {
 /** Checks the rest of {@link GenerateOptions}. `defaultWindow` is the model's own. */
 export function checkGeneration(o: GenerateOptions, streams: number, defaultWindow: number): GenerationPlan {
   const stop = o.stop === undefined ? [] : typeof o.stop === 'string' ? [o.stop] : [...o.stop];
-  if ([o.prompt ?? '', ...stop].some((text) => typeof text !== 'string')) {
+  const { prompt = '' } = o;
+  if ((typeof prompt !== 'string' && !isUint8Array(prompt)) || stop.some((text) => typeof text !== 'string')) {
     throw new UsageError('prompt and stop must be strings.');
   }
   if (stop.includes('')) throw new UsageError('stop must not be an empty string: the text would end before it began.');

@@ -43,8 +43,10 @@ export async function openText(
   source: string,
   options: OpenTextOptions = {},
 ): Promise<OpenText> {
+  const { symbols } = model.metadata.normalization;
   const reading: CorpusOptions = {
     vocabulary: model.vocabulary,
+    bytes: symbols === 'bytes',
     lowercase: model.metadata.normalization.lowercase,
     normalize: model.metadata.normalization.form ?? 'none',
     lineBreaks: model.metadata.normalization.lineBreaks,

@@ -159,6 +159,12 @@ export class Models {
     if (entry.loaded?.version === version) return entry.loaded;
     const { memory: _memory, watch: _watch, log: _log, ...options } = this.#options;
     const model = await LanguageModel.load(path, options);
+    if (model.ofBytes) {
+      model.dispose();
+      throw new UsageError(
+        `${entry.path} is a model of bytes, and the API carries text: sample writes with it, and score reads files.`,
+      );
+    }
     const loaded = new Loaded(entry.name, model, new SharedSampler(nativeOf(model), model.shape), version);
     this.#options.log?.(`${entry.loaded ? 'reloaded' : 'loaded'} ${entry.name}: ${path}, ${model.deviceReason}`);
     entry.loaded?.retire();

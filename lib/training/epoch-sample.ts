@@ -1,4 +1,5 @@
 /** The sample that shows after every epoch what the model has learned. */
+import { readUtf8 } from '../corpus/bytes';
 import type { IdSource } from '../corpus/ids';
 import type { Vocabulary } from '../corpus/vocabulary';
 import type { QueuedModel } from '../device/queue';
@@ -17,7 +18,7 @@ export async function drawSample(
   ids: IdSource,
   trainingLength: number,
   epoch: number,
-  options: Pick<TrainingOptions, 'target' | 'seqLength' | 'seed' | 'sampleLength' | 'sampleTemperature'>,
+  options: Pick<TrainingOptions, 'target' | 'seqLength' | 'seed' | 'sampleLength' | 'sampleTemperature' | 'bytes'>,
   signal?: AbortSignal,
 ): Promise<{ prompt: string; text: string }> {
   const windowed = options.target === 'last';
@@ -41,5 +42,6 @@ export async function drawSample(
   })) {
     text += piece.text;
   }
-  return { prompt: windowed ? vocabulary.decode(prompt) : '', text };
+  const shown = (symbols: string) => (options.bytes ? readUtf8(symbols) : symbols);
+  return { prompt: windowed ? shown(vocabulary.decode(prompt)) : '', text: shown(text) };
 }

@@ -13,6 +13,8 @@ export interface StartEvent {
   device: string;
   deviceReason: string;
   corpus: { sources: readonly string[]; characters: number; symbols: number; sha256: string; notes: readonly string[] };
+  /** Of a model of bytes: what is called a character in all figures is a byte. */
+  unit?: 'byte';
   trainingCharacters: number;
   validationCharacters: number;
   epochs: number;

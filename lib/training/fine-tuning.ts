@@ -47,6 +47,7 @@ const fixedByModel: readonly OptionName[] = [
   'input',
   'embeddingSize',
   'lines',
+  'bytes',
   'lowercase',
   'normalize',
 ];
@@ -68,6 +69,7 @@ export function optionsOfBase({ model, normalization, target, seqLength }: Check
       target,
       seqLength,
       lines: resetId !== undefined,
+      bytes: normalization.symbols === 'bytes',
       lowercase: normalization.lowercase,
       normalize: normalization.form ?? 'none',
     },

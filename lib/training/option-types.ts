@@ -233,6 +233,13 @@ export interface TrainingOptions {
    */
   lines: boolean;
   /**
+   * Read the files byte by byte, whatever they are: 256 symbols, no encoding, nothing left out. Losses are then of a byte, and what the
+   * model writes need be no text.
+   *
+   * @default false
+   */
+  bytes: boolean;
+  /**
    * Lower-case the text, and prompts.
    *
    * @default false

@@ -200,6 +200,7 @@ export const optionDefinitions = {
     'one text a line, such as names or log lines: each by itself, its beginning and its end learned; on the CPU',
     'fixed',
   ),
+  bytes: toggle('read the files byte by byte, whatever they are: 256 symbols, no encoding', 'fixed'),
   lowercase: toggle('lower-case the text', 'fixed'),
   normalize: choice(
     ['none', 'nfc', 'nfkc'],
@@ -287,6 +288,7 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   device: 'auto',
   check: true,
   lines: false,
+  bytes: false,
   lowercase: false,
   normalize: 'none',
   encoding: 'utf-8',

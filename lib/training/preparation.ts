@@ -136,6 +136,19 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
 
 /** @throws UsageError for options that do not go together. */
 function checkTogether({ options, sources }: Configuration): void {
+  if (options.bytes) {
+    const changing = [
+      ...(options.lowercase ? (['lowercase'] as const) : []),
+      ...(options.normalize === 'none' ? [] : (['normalize'] as const)),
+      ...(/^utf-?8$/i.test(options.encoding) ? [] : (['encoding'] as const)),
+      ...(options.lines ? (['lines'] as const) : []),
+    ];
+    for (const other of changing) {
+      throw new UsageError(
+        `${sources.bytes}: bytes are taken as they are, and ${sources[other]} asks for something else: leave one of them out.`,
+      );
+    }
+  }
   if (options.lines && options.target === 'last') {
     throw new UsageError(
       `${sources.lines}: single lines are trained on with --target every, and ${sources.target} says last: leave one of them out.`,
@@ -388,7 +401,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
 
 /** How the texts of a run are read. */
 function readingOptions(
-  { lowercase, normalize, encoding, gutenberg, lines }: TrainingOptions,
+  { lowercase, normalize, encoding, gutenberg, lines, bytes }: TrainingOptions,
   resumed: ResumedRun | undefined,
   base: Base | undefined,
   signal: AbortSignal | undefined,
@@ -402,6 +415,7 @@ function readingOptions(
     encoding,
     gutenberg,
     lines,
+    bytes,
     ...(base ? { vocabulary: base.vocabulary, unknown: 'add' } : {}),
     // What the model does not know is in another text than its own: that is the error to report, see checkCorpus.
     ...(resumed ? { vocabulary: new Vocabulary(resumed.checkpoint.metadata.vocabulary), unknown: 'skip' } : {}),

@@ -47,6 +47,7 @@ export class Reporter {
         sha256: corpus.sha256,
         notes: corpus.notes,
       },
+      ...(options.bytes ? { unit: 'byte' as const } : {}),
       notes: run?.notes ?? [],
       trainingCharacters: this.split.training,
       validationCharacters: this.split.validation,

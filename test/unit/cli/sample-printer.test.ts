@@ -1,10 +1,11 @@
+import { printText } from '../../../lib/cli/output';
 import { TextPrinter } from '../../../lib/cli/sample-printer';
 import { Sink } from '../../fixtures/sink';
 
 describe('TextPrinter', () => {
   it('prints texts that grow at once one after another', async () => {
     const stdout = new Sink();
-    const printer = new TextPrinter(stdout, 3, '--', '> ');
+    const printer = new TextPrinter((text) => printText(stdout, text), 3, '--', '> ');
     await printer.push({ stream: 0, text: 'a' });
     await printer.push({ stream: 1, text: 'x' });
     expect(stdout.take()).toBe('> a');
@@ -21,7 +22,7 @@ describe('TextPrinter', () => {
 
   it('ends the line where it is interrupted', async () => {
     const stdout = new Sink();
-    const printer = new TextPrinter(stdout, 1, '--', '');
+    const printer = new TextPrinter((text) => printText(stdout, text), 1, '--', '');
     await printer.push({ stream: 0, text: 'ab' });
     await printer.interrupt();
     expect(stdout.take()).toBe('ab\n');
