@@ -4,6 +4,7 @@ import { type GateActivation, gateActivations } from '../device/native';
 import { exitCodes } from '../errors';
 import { type ImportedModel, importModel } from '../import/import';
 import { checkFree, saveImported } from '../import/save';
+import { pathArgument } from '../shell';
 import {
   abortOnSignals,
   addDeviceOptions,
@@ -13,7 +14,7 @@ import {
   parseArguments,
   processIo,
 } from './command';
-import { commandLine, pathArgument } from './invocation';
+import { commandLine } from './invocation';
 import { printJson, printLine, say } from './output';
 
 interface ImportCommandOptions extends DeviceOptions {

@@ -2,7 +2,7 @@
 import { realpathSync } from 'node:fs';
 import { delimiter, dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { packageRoot } from '../device/native';
-import { harmless } from '../harmless';
+import { shellQuote } from '../shell';
 
 /** What is known of how a program was started; the default is this process. */
 export interface Started {
@@ -67,24 +67,4 @@ function realPath(path: string): string {
 function shorter(path: string, cwd: string): string {
   const short = relative(cwd, path);
   return short.startsWith('..') || isAbsolute(short) ? path : short;
-}
-
-/** A word as a shell takes it back: as it is where it may be, else quoted. */
-export function shellQuote(word: string, windows = process.platform === 'win32'): string {
-  if (windows) return /^[\w@%+=:,./\\-]+$/.test(word) ? word : `"${word.replaceAll('"', '""')}"`;
-  if (/^[\w@%+=:,./-]+$/.test(word)) return word;
-  // A line shows these escaped (see harmless), which the shell has to take back as what they are.
-  if (harmless(word) !== word) return `$'${[...Buffer.from(word)].map(ansiC).join('')}'`;
-  return `'${word.replaceAll("'", "'\\''")}'`;
-}
-
-/** A byte between `$'` and `'`, as bash, zsh and ksh read it. */
-function ansiC(byte: number): string {
-  const plain = byte >= 0x20 && byte < 0x7f && byte !== 0x27 && byte !== 0x5c;
-  return plain ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`;
-}
-
-/** A path as an argument: one that begins with a dash would be read as an option. */
-export function pathArgument(path: string): string {
-  return path.startsWith('-') ? `./${path}` : path;
 }

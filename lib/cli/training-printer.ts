@@ -6,6 +6,7 @@ import { nameSome } from '../corpus/names';
 import { nameCharacters } from '../corpus/vocabulary';
 import type { GpuUsage } from '../device/native';
 import { harmless } from '../harmless';
+import { pathArgument } from '../shell';
 import { formatDuration } from '../training/duration';
 import type {
   BaselineEvent,
@@ -18,7 +19,7 @@ import type {
   ValidationEvent,
 } from '../training/events';
 import type { CommandIo } from './command';
-import { commandLine, pathArgument } from './invocation';
+import { commandLine } from './invocation';
 import { columnsOf, fitParts, type Part, plural, wholeNumber, wrap } from './layout';
 import { type LossPoint, lossChart } from './loss-chart';
 import { pass, printJson, printText, say } from './output';

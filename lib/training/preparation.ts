@@ -18,6 +18,7 @@ import { CheckpointError, DataError, DeviceError, UsageError } from '../errors';
 import { kindOf } from '../files';
 import { LanguageModel, nativeOf } from '../model';
 import type { Ranks } from '../ranks/ranks';
+import { pathWord } from '../shell';
 import {
   type Configuration,
   readConfigurationFile,
@@ -434,8 +435,8 @@ async function recordedSources(
   key: 'corpus' | 'keep' = 'corpus',
 ): Promise<readonly string[]> {
   const what = `the run in ${directory} ${key === 'keep' ? 'keeps' : 'was trained on'}`;
-  const command = (file: string) =>
-    key === 'keep' ? `train --resume ${directory} --keep ${file}` : `train ${file} --resume ${directory}`;
+  const resume = `--resume ${pathWord(directory)}`;
+  const command = (file: string) => (key === 'keep' ? `train ${resume} --keep ${file}` : `train ${file} ${resume}`);
   const remedy = (place: string) => `name ${place}: ${command('FILE')}`;
   const sources = await readRecordedCorpus(join(directory, 'config.json'), key).catch((error: unknown) => {
     if (!(error instanceof DataError)) throw error;
@@ -578,7 +579,7 @@ async function createRun(directory: string, lock: boolean): Promise<RunDirectory
   if (!(await holdsRun(directory))) return run;
   await run.close();
   throw new UsageError(
-    `${directory} already holds a run: resume it with --resume ${directory}, or choose another --out.`,
+    `${directory} already holds a run: resume it with --resume ${pathWord(directory)}, or choose another --out.`,
   );
 }
 

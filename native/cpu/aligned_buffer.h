@@ -3,8 +3,9 @@
 // are any, because an LSTM's activations are tens of megabytes walked with large strides, and 4 KB pages would cost a
 // TLB miss a line.
 //
-// With CUDNN_LSTM_GUARD_PAGES=1 in the environment (Linux), every buffer begins on a page and ends right before one
-// that may not be touched, so that a read or write past its end ends the process there and then: for tests.
+// With CUDNN_LSTM_GUARD_PAGES=end in the environment (Linux), every buffer ends right before a page that may not be
+// touched, with CUDNN_LSTM_GUARD_PAGES=begin it begins right after one, so that a read or write past that border ends
+// the process there and then: for tests.
 #pragma once
 
 #include <cstdint>
@@ -66,7 +67,7 @@ class AlignedBuffer {
   // anything then, and can be written again.
   void discard([[maybe_unused]] std::size_t first, [[maybe_unused]] std::size_t count) {
 #if defined(CUDNN_LSTM_MAPPED_BUFFERS)
-    if (!guarded() && bytes() < kMapped) return;
+    if (guard() == Guard::none && bytes() < kMapped) return;
     char* const memory = reinterpret_cast<char*>(data_ + first);
     const auto start = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t page = page_size(0);
@@ -91,7 +92,7 @@ class AlignedBuffer {
  private:
   static void* allocate_zeroed(std::size_t bytes) {
 #if defined(CUDNN_LSTM_MAPPED_BUFFERS)
-    if (guarded()) return map_guarded(bytes);
+    if (guard() != Guard::none) return map_guarded(bytes);
     if (bytes >= kMapped) return map(bytes);
 #endif
     void* memory = allocate(64, bytes);
@@ -101,9 +102,9 @@ class AlignedBuffer {
 
   static void release_memory(void* memory, [[maybe_unused]] std::size_t bytes) {
 #if defined(CUDNN_LSTM_MAPPED_BUFFERS)
-    if (guarded()) {
+    if (guard() != Guard::none) {
       const std::size_t page = page_size(0), size = round_up(bytes, page);
-      munmap(static_cast<char*>(memory) - (size - bytes) - page, size + 2 * page);
+      munmap(static_cast<char*>(memory) - guarded_offset(bytes) - page, size + 2 * page);
       return;
     }
     if (bytes >= kMapped) {
@@ -127,16 +128,25 @@ class AlignedBuffer {
     return bytes >= kHuge ? kHuge : static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   }
 
-  static bool guarded() {
-    static const bool on = [] {
+  enum class Guard { none, end, begin };
+
+  static Guard guard() {
+    static const Guard where = [] {
       const char* value = std::getenv("CUDNN_LSTM_GUARD_PAGES");
-      return value != nullptr && std::strcmp(value, "1") == 0;
+      if (value == nullptr) return Guard::none;
+      if (std::strcmp(value, "begin") == 0) return Guard::begin;
+      return std::strcmp(value, "end") == 0 ? Guard::end : Guard::none;
     }();
-    return on;
+    return where;
   }
 
-  // Zeroed memory whose last byte is followed by a page that may not be touched, with another such page before it; or
-  // null. So it is aligned to its elements alone, which is all that the kernels rely on.
+  // Where the memory begins in its pages.
+  static std::size_t guarded_offset(std::size_t bytes) {
+    return guard() == Guard::end ? round_up(bytes, page_size(0)) - bytes : 0;
+  }
+
+  // Zeroed memory between two pages that may not be touched, right before the one or right after the other; or null. In
+  // the first case it is aligned to its elements alone, which is all that the kernels rely on.
   static void* map_guarded(std::size_t bytes) {
     const std::size_t page = page_size(0), size = round_up(bytes, page);
     void* all = mmap(nullptr, size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -146,7 +156,7 @@ class AlignedBuffer {
       munmap(all, size + 2 * page);
       return nullptr;
     }
-    return first + (size - bytes);
+    return first + guarded_offset(bytes);
   }
 
   // Zeroed pages, or null: maps a page more, and gives back what lies around.

@@ -1,5 +1,5 @@
 /**
- * No instruction set reads past the end of a buffer, at vocabularies around the heights of tiles: `test/parity/programs/sizes.js` in
+ * No instruction set reads past the end of a buffer or before its beginning, at vocabularies around the heights of tiles: `test/parity/programs/sizes.js` in
  * a process of its own, since a fault ends it. About 4 s an instruction set; the sweep over all sizes is `npm run test:native`.
  */
 import { join } from 'node:path';
@@ -9,8 +9,8 @@ import { run } from '../fixtures/child';
 const program = join(packageRoot, 'test', 'parity', 'programs', 'sizes.js');
 
 for (const isa of loadNative().cpuInfo().supported) {
-  for (const guard of ['0', '1']) {
-    test(`${isa}, ${guard === '1' ? 'buffers that end at a guard page' : 'buffers as they are'}`, async () => {
+  for (const guard of ['none', 'end', 'begin']) {
+    test(`${isa}, ${guard === 'none' ? 'buffers as they are' : `guard pages where buffers ${guard}`}`, async () => {
       const env = { ...process.env, CUDNN_LSTM_CPU_ISA: isa, CUDNN_LSTM_GUARD_PAGES: guard };
       const ended = await run(process.execPath, [program], { env });
       expect(ended).toMatchObject({ code: 0, signal: null, stdout: '88\n', stderr: '' });

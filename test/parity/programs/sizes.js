@@ -1,6 +1,6 @@
 /**
  * Trains, evaluates and samples at sizes around tiles and pages, on the instruction set that CUDNN_LSTM_CPU_ISA names; prints how
- * many. With CUDNN_LSTM_GUARD_PAGES=1 an access past the end of a buffer ends the process.
+ * many. With CUDNN_LSTM_GUARD_PAGES=end an access past the end of a buffer ends the process, with =begin one before its beginning.
  */
 const { loadNative } = require('../../../dist/device/native');
 

@@ -4,9 +4,10 @@ import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { delimiter, join, relative } from 'node:path';
 import fc from 'fast-check';
-import { commandLine, pathArgument, shellQuote } from '../../../lib/cli/invocation';
+import { commandLine } from '../../../lib/cli/invocation';
 import { packageRoot } from '../../../lib/device/native';
 import { harmless } from '../../../lib/harmless';
+import { pathArgument, shellQuote } from '../../../lib/shell';
 import { canRun, compiled, run } from '../../fixtures/child';
 import { jsonLines } from '../../fixtures/sink';
 

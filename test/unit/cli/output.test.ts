@@ -5,12 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { reportError } from '../../../lib/cli/command';
-import { shellQuote } from '../../../lib/cli/invocation';
 import { main } from '../../../lib/cli/main';
 import { printJson, printLine, printText, say } from '../../../lib/cli/output';
 import { packageRoot } from '../../../lib/device/native';
 import { CheckpointError, DeviceError } from '../../../lib/errors';
 import { harmless, harmlessText } from '../../../lib/harmless';
+import { shellQuote } from '../../../lib/shell';
 import { canRun } from '../../fixtures/child';
 import { Sink, sinks } from '../../fixtures/sink';
 

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { shellQuote } from '../../../lib/cli/invocation';
+import { shellQuote } from '../../../lib/shell';
 import { canRun, compiled, itWhere, run } from '../../fixtures/child';
 
 // That of util-linux; other systems' script takes other arguments.

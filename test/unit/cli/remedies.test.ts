@@ -1,0 +1,859 @@
+/**
+ * Every remedy that a message names works: each case goes wrong as a user's call would, the remedy is taken out of what it said, and
+ * following it succeeds. A scan of the sources finds messages with a remedy that no case has caused. About 15 s.
+ */
+import { execFileSync } from 'node:child_process';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import ts from 'typescript';
+import { RunDirectory } from '../../../lib/checkpoint/run-directory';
+import { reportError } from '../../../lib/cli/command';
+import { main } from '../../../lib/cli/main';
+import { packageRoot } from '../../../lib/device/native';
+import { sinks } from '../../fixtures/sink';
+
+const folder = mkdtempSync(join(tmpdir(), 'remedies, of '));
+const at = (...names: string[]) => join(folder, ...names);
+const file = (name: string, contents: string | Buffer) => {
+  writeFileSync(at(name), contents);
+  return at(name);
+};
+let made = 0;
+const fresh = () => at(`out-${++made}`);
+
+const text = file('text.txt', 'The sheep and the goats went over the hill.\n'.repeat(30));
+const other = file('other.txt', 'Another text, of other sheep.\n'.repeat(30));
+const accents = 'Ein Café für Zoë, naïve façade, “so” – l’été.\n'.repeat(20);
+/** Windows-1252, for the characters that it shares with Latin-1 and those that it has besides. */
+const windows = (string: string) =>
+  Buffer.from(
+    string.replaceAll('“', '\x93').replaceAll('”', '\x94').replaceAll('–', '\x96').replaceAll('’', '\x92'),
+    'latin1',
+  );
+
+const cpu = ['--device', 'cpu', '--threads', '1'];
+const tiny = [
+  '--hidden',
+  '8',
+  '--layers',
+  '1',
+  '--epochs',
+  '1',
+  '--batch-size',
+  '2',
+  '--seq-length',
+  '5',
+  '--sample-length',
+  '0',
+  ...cpu,
+];
+/** Of a training on `source`; the directory, where it matters, comes after. */
+const train = (source: string, ...rest: string[]) => ['train', source, ...tiny, '--out', fresh(), ...rest];
+const run = at('the run'); // Quoted, where a message names it.
+const normal = at('nfd run');
+const longRun = at('long run');
+
+/** What all commands printed to stderr: the scan looks for messages in it. */
+let everything = '';
+
+async function call(argv: readonly string[]): Promise<{ code: number; err: string }> {
+  const { stdout, stderr } = sinks();
+  const help = jest.spyOn(process.stdout, 'write').mockReturnValue(true);
+  let code: number;
+  try {
+    code = await main([...argv], { stdout, stderr });
+  } catch (error) {
+    code = reportError(error, stderr);
+  } finally {
+    help.mockRestore();
+  }
+  everything += stderr.text;
+  return { code, err: stderr.text };
+}
+
+/** The words of a part of a command line, as a shell takes them. */
+const words = (line: string): string[] =>
+  JSON.parse(
+    execFileSync(
+      'bash',
+      ['-c', `"$0" -e 'console.log(JSON.stringify(process.argv.slice(1)))' -- ${line}`, process.execPath],
+      {
+        encoding: 'utf8',
+      },
+    ),
+  );
+
+type Follow = (match: RegExpMatchArray, argv: readonly string[]) => readonly string[] | Promise<readonly string[]>;
+
+interface Case {
+  /** What the user calls. */
+  readonly argv: () => readonly string[] | Promise<readonly string[]>;
+  /** What it says; what its group captures is the remedy: options to add. */
+  readonly says: RegExp;
+  /** The call that follows the remedy, where that is not the same call with the captured options. */
+  readonly follow?: Follow;
+  /** A note beside a call that succeeds. */
+  readonly note?: true;
+}
+
+/** The call with another word in place of one. */
+const instead =
+  (from: string, to: string | (() => string)): Follow =>
+  (_match, argv) =>
+    argv.map((word) => (word === from ? (typeof to === 'string' ? to : to()) : word));
+const without =
+  (...names: string[]): Follow =>
+  (_match, argv) => {
+    const kept = [...argv];
+    for (const name of names)
+      kept.splice(kept.indexOf(name), (kept[kept.indexOf(name) + 1]?.startsWith('--') ?? true) ? 1 : 2);
+    return kept;
+  };
+const removed =
+  (path: () => string): Follow =>
+  (_match, argv) => {
+    rmSync(path(), { recursive: true });
+    return argv;
+  };
+const anotherOut: Follow = (_match, argv) => [...argv, '--out', fresh()];
+const same =
+  (prepare: () => unknown): Follow =>
+  (_match, argv) => {
+    prepare();
+    return argv;
+  };
+/** A copy of the run, for what is broken in it. */
+const copied = (from = run) => {
+  const to = fresh();
+  cpSync(from, to, { recursive: true });
+  return to;
+};
+
+let inUse: RunDirectory | undefined;
+let place = ''; // Of the case that is at work.
+const cases: Record<string, Case> = {
+  // ---- Options and commands.
+  'an unknown option': {
+    argv: () => train(text, '--nothing-like-it'),
+    says: /\(--help lists what there is\)/,
+    follow: () => ['train', '--help'],
+  },
+  ...Object.fromEntries(
+    Object.entries({
+      '--lr': '0.01',
+      '--rnn-size': '8',
+      '--num-layers': '1',
+      '--learing-rate': '0.01',
+      '--hiddn': '8',
+    }).map(([name, value]) => [
+      `the option ${name}`,
+      {
+        argv: () => train(text, name, value),
+        says: /(--(?:learning-rate|hidden|layers))/,
+        follow: (match, argv) => argv.map((word) => (word === name ? String(match[1]) : word)),
+      } satisfies Case,
+    ]),
+  ),
+  ...Object.fromEntries(
+    Object.entries({
+      '--primetext': 'The',
+      '--start-text': 'The',
+      '--temp': '0.5',
+      '--gpu': 'cpu',
+      '--lenght': '5',
+    }).map(([name, value]) => [
+      `the option ${name}`,
+      {
+        argv: () => ['sample', run, ...cpu, name, value],
+        says: /(--(?:prompt|temperature|device|length))\b/,
+        follow: (match, argv) => argv.map((word) => (word === name ? String(match[1]) : word)),
+      } satisfies Case,
+    ]),
+  ),
+  'the option --init-from': {
+    argv: () => ['train', other, '--init-from', run, '--epochs', '1', '--sample-length', '0', ...cpu],
+    says: /did you mean (--from)\?/,
+    follow: (match) => [
+      'train',
+      file('more.txt', 'The sheep went over the hill.\n'.repeat(40)),
+      String(match[1]),
+      run,
+      '--epochs',
+      '1',
+      '--sample-length',
+      '0',
+      '--out',
+      fresh(),
+      ...cpu,
+    ],
+  },
+  'a text to keep, of no model': {
+    argv: () => train(text, '--keep', text),
+    says: /name the model to begin with: (--from) CHECKPOINT/,
+    follow: (match) => [
+      'train',
+      at('more.txt'),
+      '--keep',
+      text,
+      ...words(String(match[1])),
+      run,
+      '--epochs',
+      '1',
+      '--sample-length',
+      '0',
+      '--out',
+      fresh(),
+      ...cpu,
+    ],
+  },
+  'two beginnings': {
+    argv: () => ['train', text, '--from', run, '--resume', copied(), '--epochs', '2', ...cpu],
+    says: /give one of them/,
+    follow: without('--from'),
+  },
+  'new lines of no lines': {
+    argv: () => ['sample', run, '--not-in', text, '--count', '1', ...cpu],
+    says: /--novel and --not-in go with --lines/,
+    follow: without('--not-in'),
+  },
+  'sorted texts': { argv: () => ['score', run, text, '--sort', 'odd', ...cpu], says: /--sort goes with (--lines)/ },
+  'an unknown command': { argv: () => ['trian'], says: /\(--help lists the commands\)/, follow: () => ['--help'] },
+  // ---- Where a run is kept.
+  'a place that cannot be written to': {
+    argv: () => ['train', text, ...tiny, '--out', '/sys/run'],
+    says: /choose (?:a directory you may write to with|another) (--out)/,
+    follow: anotherOut,
+  },
+  'a lock that is none': {
+    argv: () => {
+      place = copied();
+      rmSync(join(place, 'lock'), { force: true });
+      mkdirSync(join(place, 'lock'));
+      return ['train', '--resume', place, '--epochs', '2'];
+    },
+    says: /is no trainer's lock: remove it/,
+    follow: removed(() => join(place, 'lock')),
+  },
+  'a directory in use': {
+    argv: async () => {
+      place = fresh();
+      inUse = await RunDirectory.open(place, { create: true, lock: true });
+      return ['train', text, ...tiny, '--out', place];
+    },
+    says: /in use by .*; wait for it, or choose another (--out)/,
+    follow: async (match, argv) => {
+      const result = anotherOut(match, argv);
+      await inUse?.close();
+      return result;
+    },
+  },
+  'a pointer that is none': {
+    argv: () => {
+      place = copied();
+      rmSync(join(place, 'best'), { force: true });
+      mkdirSync(join(place, 'best'));
+      return ['sample', place, '--length', '3', ...cpu];
+    },
+    says: /should hold the name of a checkpoint: remove it/,
+    follow: removed(() => join(place, 'best')),
+  },
+  'metrics that are a link': {
+    argv: () => {
+      place = copied();
+      rmSync(join(place, 'metrics.jsonl'));
+      symlinkSync(text, join(place, 'metrics.jsonl'));
+      return ['train', '--resume', place, '--epochs', '2'];
+    },
+    says: /remove it, as a run's metrics are added/,
+    follow: removed(() => join(place, 'metrics.jsonl')),
+  },
+  'a run that is none': {
+    argv: () => ['sample', folder, '--length', '3', ...cpu],
+    says: /name a run's directory or a \.safetensors file/,
+    follow: instead(folder, run),
+  },
+  'no regular file': {
+    argv: () => ['sample', '/dev/null', '--length', '3', ...cpu],
+    says: /not a file: name a run's directory or a \.safetensors file/,
+    follow: instead('/dev/null', run),
+  },
+  'a directory with a run': {
+    argv: () => ['train', text, ...tiny, '--out', longRun],
+    says: /already holds a run: resume it with (--resume .*), or choose another --out/,
+    follow: (match) => ['train', ...words(String(match[1])), '--epochs', '5'],
+  },
+  'a directory with a run, the other way': {
+    argv: () => ['train', text, ...tiny, '--out', run],
+    says: /choose another (--out)/,
+    follow: anotherOut,
+  },
+  'a file to resume': {
+    argv: () => ['train', '--resume', text, ...cpu],
+    says: /give the CORPUS before --resume/,
+    follow: () => ['train', text, '--resume', copied(), '--epochs', '2', ...cpu],
+  },
+  'no run to resume': {
+    argv: () => ['train', '--resume', ...cpu],
+    says: /say which: --resume DIR/,
+    follow: () => ['train', '--resume', copied(), '--epochs', '2', ...cpu],
+  },
+  'a name for checkpoints that is a path': {
+    argv: () => ['train', '--resume', copied(), '--epochs', '2', '--checkpoint-name', 'checkpoint-00000001'],
+    says: /not checkpoint-00000001|choose another --checkpoint-name/,
+    follow: instead('checkpoint-00000001', 'best-{epoch}'),
+  },
+  'resuming elsewhere': {
+    argv: () => ['train', '--resume', copied(), '--out', fresh(), '--epochs', '2'],
+    says: /so .* is impossible; leave it out/,
+    follow: without('--out'),
+  },
+  'nothing whole to resume': {
+    argv: () => {
+      place = copied();
+      for (const name of readdirSync(place)) if (name.endsWith('.safetensors')) writeFileSync(join(place, name), 'x');
+      return ['train', text, '--resume', place, ...cpu];
+    },
+    says: /begin anew in another (--out)/,
+    follow: () => train(text),
+  },
+  'another corpus': {
+    argv: () => ['train', other, '--resume', copied(), '--epochs', '2'],
+    says: /give that corpus, or start a new run without --resume/,
+    follow: instead(other, text),
+  },
+  'another corpus, anew': {
+    argv: () => ['train', other, ...tiny, '--resume', copied(), '--epochs', '2'],
+    says: /start a new run without --resume/,
+    follow: (_match, argv) =>
+      argv.flatMap((word, i) => (word === '--resume' ? ['--out'] : argv[i - 1] === '--resume' ? [fresh()] : [word])),
+  },
+  'a corpus that has moved': {
+    argv: async () => {
+      const old = file('old place.txt', readFileSync(text));
+      place = at("a run's, moved");
+      await call(['train', old, ...tiny, '--out', place]);
+      renameSync(old, at('new place.txt'));
+      return ['train', '--resume', place, '--epochs', '2'];
+    },
+    says: /name its new place: (train FILE --resume .*)/,
+    follow: (match) => [
+      ...words(String(match[1])).map((word) => (word === 'FILE' ? at('new place.txt') : word)),
+      '--epochs',
+      '2',
+    ],
+  },
+  'a corpus that nobody knows': {
+    argv: () => {
+      place = copied();
+      rmSync(join(place, 'config.json'));
+      return ['train', '--resume', place, '--epochs', '2'];
+    },
+    says: /name its place: (train FILE --resume .*)/,
+    follow: (match) => [...words(String(match[1])).map((word) => (word === 'FILE' ? text : word)), '--epochs', '2'],
+  },
+  'a fixed option, changed': {
+    argv: () => ['train', '--resume', copied(), '--hidden', '9', '--epochs', '2'],
+    says: /impossible; leave it out, or start a new run/,
+    follow: without('--hidden'),
+  },
+  // ---- The closing lines of a run.
+  'training further': {
+    argv: () => train(text),
+    says: /train further: +\S.*?(train .*)/,
+    note: true,
+    follow: (match) => words(String(match[1])),
+  },
+  // ---- Sizes.
+  ...Object.fromEntries(
+    ['Hello world', 'a b', 'It was the best of times, it was'].map((contents, i) => [
+      `a text of ${contents.length} characters`,
+      {
+        argv: () => [
+          'train',
+          file(`tiny-${i}.txt`, contents),
+          '--hidden',
+          '8',
+          '--epochs',
+          '1',
+          '--sample-length',
+          '0',
+          '--out',
+          fresh(),
+          ...cpu,
+        ],
+        says: /give a longer text, or((?: --[a-z-]+ [\d.]+)+)/,
+      } satisfies Case,
+    ]),
+  ),
+  'lines for a last target': {
+    argv: () => train(text, '--lines', '--target', 'last'),
+    says: /leave one of them out/,
+    follow: without('--lines'),
+  },
+  'too few lines': {
+    argv: () => [
+      'train',
+      file('few.txt', 'ab\nba\ncd\n'),
+      '--lines',
+      '--hidden',
+      '8',
+      '--epochs',
+      '1',
+      '--sample-length',
+      '0',
+      '--validation',
+      '0',
+      '--out',
+      fresh(),
+      ...cpu,
+    ],
+    says: /give more lines, or((?: --[a-z-]+ [\d.]+)+)/,
+  },
+  'no line to validate on': {
+    argv: () => train(file('lines.txt', 'abcdefgh\nabcdefgh\n'), '--lines', '--validation', '0.01'),
+    says: /give more lines, or (--validation 0)/,
+  },
+  'a configuration that is none': {
+    argv: () => train(text, '--config', folder),
+    says: /give a JSON file, such as a run's config\.json/,
+    follow: instead(folder, () => join(run, 'config.json')),
+  },
+  'a rate that is too large': {
+    argv: () =>
+      train(text, '--learning-rate', '10', '--weight-decay', '1', '--clip', '0', '--epochs', '20', '--patience', '0'),
+    says: /set (--clip 5) or lower --learning-rate/,
+    follow: (match, argv) => [...argv, '--out', fresh(), ...words(String(match[1])), '--learning-rate', '0.001'],
+  },
+  'no trainings at once': {
+    argv: () => ['sweep', at('plan.json'), '--jobs', '0', '--out', fresh()],
+    says: /--jobs must be at least (1)/,
+    follow: instead('0', '1'),
+  },
+  // ---- Texts.
+  'a cut text': {
+    argv: () => train(file('cut.txt', Buffer.from(`${accents}é`).subarray(0, -1))),
+    says: /cut/,
+    follow: (_match, argv) => {
+      file('cut.txt', accents);
+      return argv;
+    },
+  },
+  'a damaged text': {
+    argv: () =>
+      train(
+        file('damaged.txt', Buffer.concat([Buffer.from(accents), Buffer.from([0xff, 0xfe]), Buffer.from(accents)])),
+      ),
+    says: /leave out what is no UTF-8, e\.g\. (iconv .*?)(?:$|;|\))/m,
+    follow: (match, argv) => {
+      const line = String(match[1]).replace(/\bFILE\b/g, `'${at('damaged.txt')}'`);
+      const repaired = execFileSync('bash', ['-c', `${line.replace(/ >.*/, '')} || true`]);
+      return argv.map((word) => (word === at('damaged.txt') ? file('repaired.txt', repaired) : word));
+    },
+  },
+  'Windows-1252': { argv: () => train(file('windows.txt', windows(accents))), says: /(--encoding windows-1252)/ },
+  'Windows-1252 as Latin-1': {
+    argv: () => train(file('windows.txt', windows(accents)), '--encoding', 'latin1'),
+    says: /may be in Windows-1252: (--encoding windows-1252)/,
+    note: true,
+  },
+  'UTF-16': {
+    argv: () => train(file('utf16.txt', Buffer.from(`\uFEFF${accents}`, 'utf16le'))),
+    says: /(--encoding utf-16)\b/,
+  },
+  'UTF-16 without a mark': {
+    argv: () => train(file('utf16bare.txt', Buffer.from('plain text, wide\n'.repeat(30), 'utf16le'))),
+    says: /it looks like .*\((--encoding \S+)\)/,
+    note: true,
+  },
+  'UTF-16 of accents without a mark': {
+    argv: () => train(file('utf16accents.txt', Buffer.from(accents, 'utf16le'))),
+    says: /(--encoding utf-16le)/,
+  },
+  'UTF-32': {
+    argv: () =>
+      train(
+        file(
+          'utf32.txt',
+          Buffer.from(Uint32Array.from([0xfeff, ...[...accents].map((c) => c.codePointAt(0) as number)]).buffer),
+        ),
+      ),
+    says: /(--encoding utf-32)\b/,
+  },
+  'CESU-8': {
+    argv: () =>
+      train(
+        file(
+          'cesu.txt',
+          Buffer.concat([Buffer.from('smile \n'.repeat(60)), Buffer.from([0xed, 0xa0, 0xbd, 0xed, 0xb8, 0x80])]),
+        ),
+      ),
+    says: /(--encoding cesu8)/,
+  },
+  'the wrong encoding': {
+    argv: () =>
+      train(text, '--encoding', 'utf-16le', '--seq-length', '4').map((word) =>
+        word === text ? file('odd.txt', `${'ab'.repeat(300)}c`) : word,
+      ),
+    says: /name its encoding with --encoding/,
+    follow: (_match, argv) => [...argv, '--encoding', 'utf-8'],
+  },
+  'a compressed text': {
+    argv: () => train(file('text.gz', gzipSync(readFileSync(text)))),
+    says: /unpack it, e\.g\. (gunzip -c FILE) \|/,
+    follow: (match, argv) => {
+      const [program, ...rest] = words(String(match[1])).map((word) => (word === 'FILE' ? at('text.gz') : word));
+      return argv.map((word) =>
+        word === at('text.gz') ? file('unpacked.txt', execFileSync(program as string, rest)) : word,
+      );
+    },
+  },
+  'a picture': {
+    argv: () => train(file('a.png', Buffer.from('\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR', 'latin1'))),
+    says: /name a text file/,
+    follow: instead(at('a.png'), text),
+  },
+  'a program': {
+    argv: () => train(process.execPath),
+    says: /name a text file/,
+    follow: instead(process.execPath, text),
+  },
+  'a document': {
+    argv: () =>
+      train(file('a.pdf', Buffer.concat([Buffer.from('%PDF-1.7\n'), Buffer.from([0xe2, 0xe3, 0xcf, 0xd3, 0x0a])]))),
+    says: /save its text/,
+    follow: instead(at('a.pdf'), text),
+  },
+  'no such text': {
+    argv: () => train(at('nowhere.txt')),
+    says: /name a text file, a directory, a glob, - or alice/,
+    follow: instead(at('nowhere.txt'), text),
+  },
+  'a folder without texts': {
+    argv: () => {
+      mkdirSync(at('empty'), { recursive: true });
+      writeFileSync(at('empty', 'data.json'), readFileSync(text));
+      return train(at('empty'));
+    },
+    says: /holds no text: .*; name the files, or use a glob/,
+    follow: instead(at('empty'), () => at('empty', '*.json')),
+  },
+  'a folder with other files': {
+    argv: () => {
+      mkdirSync(at('mixed'), { recursive: true });
+      writeFileSync(at('mixed', 'a.txt'), readFileSync(text));
+      writeFileSync(at('mixed', 'b.log'), readFileSync(other));
+      return train(at('mixed'));
+    },
+    says: /\(name the files, or use a glob, to have them in\)/,
+    note: true,
+    follow: instead(at('mixed'), () => at('mixed', '*')),
+  },
+  'a device for a text': {
+    argv: () => train('/dev/null'),
+    says: /name a text file, a directory, a glob, or - for standard input/,
+    follow: instead('/dev/null', text),
+  },
+  'a book of Project Gutenberg': {
+    argv: () =>
+      train(
+        file(
+          'book.txt',
+          `*** START OF THE PROJECT GUTENBERG EBOOK A BOOK ***\n${readFileSync(text, 'utf8')}*** END OF THE PROJECT GUTENBERG EBOOK A BOOK ***\nlicence\n`,
+        ),
+      ),
+    says: /(--gutenberg keep) to have them in/,
+    note: true,
+  },
+  'scoring a book of Project Gutenberg': {
+    argv: () => ['score', run, at('book.txt'), '--unknown', 'skip', ...cpu],
+    says: /(--gutenberg keep) to have them in/,
+    note: true,
+  },
+  'mixed forms': {
+    argv: () => train(file('mixed.txt', 'caf\u00e9 cafe\u0301\n'.repeat(60))),
+    says: /(--normalize nfc) makes them the same/,
+    note: true,
+  },
+  // ---- Characters that a model does not know.
+  'an unknown character': {
+    argv: () => ['sample', run, '--prompt', 'Thé 5', '--length', '3', ...cpu],
+    says: /leave them out with (--unknown skip)/,
+  },
+  'an unknown character of a text': {
+    argv: () => ['score', run, file('odd.txt', 'The sheep #5'), ...cpu],
+    says: /leave them out with (--unknown skip)/,
+  },
+  'another form': {
+    argv: () => ['sample', normal, '--prompt', 'caf\u00e9', '--length', '3', ...cpu],
+    says: /train with (--normalize nfc)/,
+    follow: async () => {
+      const out = fresh();
+      await call(['train', at('nfd.txt'), ...tiny, '--out', out, '--normalize', 'nfc']);
+      return ['sample', out, '--prompt', 'caf\u00e9', '--length', '3', ...cpu];
+    },
+  },
+  'a line break as the shell leaves it': {
+    argv: () => ['sample', run, '--prompt', 'The\\n', '--length', '3', ...cpu],
+    says: /a line break is written (\$'\\n') in bash/,
+    follow: (match, argv) => argv.map((word) => (word === 'The\\n' ? `The${words(String(match[1]))[0]}` : word)),
+  },
+  // ---- Sampling and scoring.
+  'several prompts': {
+    argv: () => ['sample', run, '--prompt', 'The', '--prompt-file', text, '--length', '3', ...cpu],
+    says: /give one of them/,
+    follow: without('--prompt'),
+  },
+  'no prompt file': {
+    argv: () => ['sample', run, '--prompt-file', at('nowhere'), '--length', '3', ...cpu],
+    says: /give a text file, or - for standard input/,
+    follow: instead(at('nowhere'), text),
+  },
+  'a prompt file without end': {
+    argv: () => [
+      'sample',
+      run,
+      '--prompt-file',
+      file('endless.txt', 'The sheep.\n'.repeat(1_600_000)),
+      '--length',
+      '3',
+      ...cpu,
+    ],
+    says: /give the end of it/,
+    follow: same(() => file('endless.txt', 'The sheep.\n'.repeat(10))),
+  },
+  'a page that is there': {
+    argv: () => ['score', run, text, '--per-character', '--html', file('there.html', ''), ...cpu],
+    says: /name another file with --html/,
+    follow: instead(at('there.html'), () => `${fresh()}.html`),
+  },
+  'two ways to score': {
+    argv: () => ['score', run, text, '--protocol', 'window', '--window', '5', '--lines', ...cpu],
+    says: /goes without --lines and --streams/,
+    follow: without('--lines'),
+  },
+  'a window for a stream': {
+    argv: () => ['score', run, text, '--window', '5', ...cpu],
+    says: /go with (--protocol window)/,
+  },
+  'characters of lines': {
+    argv: () => ['score', run, text, '--per-character', '--lines', ...cpu],
+    says: /goes without --protocol window, --lines and --streams/,
+    follow: without('--lines'),
+  },
+  'rivals of nothing': { argv: () => ['score', run, text, '--rivals', '2', ...cpu], says: /go with (--per-character)/ },
+  'fewer than no rivals': {
+    argv: () => ['score', run, text, '--per-character', '--rivals', '-1', ...cpu],
+    says: /--rivals must be (0) or more/,
+    follow: instead('-1', '0'),
+  },
+  'lines in streams': {
+    argv: () => ['score', run, text, '--lines', '--streams', '2', ...cpu],
+    says: /--lines goes without --streams/,
+    follow: without('--streams'),
+  },
+  'a page of too much': {
+    argv: () => [
+      'score',
+      run,
+      file('much.txt', 'The sheep.\n'.repeat(30_000)),
+      '--per-character',
+      '--html',
+      `${fresh()}.html`,
+      ...cpu,
+    ],
+    says: /score a part of it, or leave out --html/,
+    follow: same(() => file('much.txt', 'The sheep.\n'.repeat(10))),
+  },
+  'a GPU that is not there': {
+    argv: () => ['sample', run, '--length', '3', '--device', 'cuda:9'],
+    says: /; (--device cpu) works/,
+  },
+  // ---- Export and sweep.
+  'a title without a page': {
+    argv: () => ['export', run, '--to', 'pytorch', '--title', 'Sheep', '--out', `${fresh()}.pt`],
+    says: /goes with (--to html)/,
+  },
+  'an export that is there': {
+    argv: () => ['export', run, '--to', 'html', '--out', file('there.html', '')],
+    says: /name another --out/,
+    follow: anotherOut,
+  },
+  'nothing to try': {
+    argv: () => ['sweep', file('nothing.json', JSON.stringify({ corpus: text })), '--dry-run', '--out', fresh()],
+    says: /give grid, random or seeds/,
+    follow: instead(at('nothing.json'), () => at('plan.json')),
+  },
+};
+
+beforeAll(async () => {
+  file(
+    'plan.json',
+    JSON.stringify({
+      corpus: text,
+      options: { layers: 1, epochs: 1, batchSize: 2, seqLength: 5 },
+      grid: { hidden: [8] },
+    }),
+  );
+  file('nfd.txt', 'cafe\u0301 und tee\n'.repeat(60));
+  for (const argv of [
+    ['train', text, ...tiny, '--out', run],
+    ['train', text, ...tiny, '--out', longRun],
+    ['train', at('nfd.txt'), ...tiny, '--out', normal],
+  ]) {
+    expect(await call(argv)).toMatchObject({ code: 0 });
+  }
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test.each(Object.entries(cases))('%s', async (_name, { argv: make, says, note, follow }) => {
+  const argv = await make();
+  const first = await call(argv);
+  expect(first.err).toMatch(says);
+  expect(first.code === 0).toBe(note === true);
+  const match = first.err.match(says) as RegExpMatchArray;
+  // A new run where a note was printed beside one.
+  const again = note && argv.includes('--out') ? [...argv, '--out', fresh()] : argv;
+  const followed = follow ? await follow(match, again) : [...again, ...words(String(match[1]))];
+  const second = await call(followed);
+  expect({ ...second, followed }).toEqual({ code: 0, err: second.err, followed });
+  if (note && !follow) expect(second.err).not.toMatch(says);
+});
+
+/** Messages with a remedy that no case here causes, and why. */
+const elsewhere: readonly (readonly [RegExp, string])[] = [
+  [
+    /^no space is left on the disk|^the disk quota|^the file system is read-only/,
+    'as EACCES, with another cause: the same --out',
+  ],
+  [/is on a file system that cannot lock/, 'takes such a file system: test/unit/checkpoint/lock.test.ts'],
+  [/^the best checkpoint cannot be named/, 'for the library; --checkpoint-name is refused before'],
+  [/^continue from the checkpoint before, with/, 'weights that are no numbers: test/unit/checkpoint'],
+  [
+    /^cannot build the native addon|^set CXX|^xcode-select|is needed; install it with the system's/,
+    'test/unit/cli/toolchain.test.ts, scripts/test-compilers.sh',
+  ],
+  [/^-h, --help$|^cudnn-lstm …: character-level|^train a model on a text, or/, 'help'],
+  [/^try it: …$|^standard input, which …, is another now/, "a command line of commandLine, or of the others' form"],
+  [/^check: {4}not yet made|self-check: …|the GPU failed its self-check/, 'takes a GPU: test/gpu'],
+  [/^no: weights only|^yes: train --resume/, 'tells what info found'],
+  [
+    /takes numbers of epochs|takes a time such as|must be a whole number from|takes at least one number|must be from 0 to 65,535|takes a port from|takes an origin such as/,
+    'says which values there are',
+  ],
+  [
+    /^cannot read the key|a key is needed|--port takes another port|--host takes|--allow-host adds one|^Two models are called|^Too many texts|is not supported: leave it out/,
+    'a server, which does not end by itself: test/unit/serve',
+  ],
+  [/^stopped early, no new best|^stopped, the time is up/, 'names why a run ended'],
+  [/corpus 'alice'|not as it was fetched|^check the network/, 'takes the network: test/unit/corpus/alice.test.ts'],
+  [/^… is not valid …, near offset/, 'as the wrong UTF-16, of other encodings'],
+  [
+    /^unpack it|^save it as plain text|^name its encoding with --encoding, if it is a text|looks like no text: name a text file|or, if it is no UTF-8, name its encoding/,
+    'the same of other kinds of files: test/unit/corpus/guess.test.ts',
+  ],
+  [/^name of corpus$/, 'no message'],
+  [/set TMPDIR to a larger disk/, 'takes a full disk: test/unit/corpus'],
+  [/in a bundle: leave cudnn-lstm external/, 'scripts/test-consumers.sh'],
+  [/--to onnx and --to html have them/, 'test/unit/export'],
+  [
+    /GraphModel of TensorFlow|it is a pickle, but not|its vocabulary of …|^--vocabulary FILE|100 symbols may be|^--encoding\? Otherwise|leave --gates out|--text FILE|^its gates were chosen|symbols may have another order|^learned from zero state|^… holds a run already/,
+    "takes other programs' models: test/unit/import",
+  ],
+  [
+    /^reproduce reads its corpus|^… holds a run with …; give what it was begun with/,
+    'takes trainings of minutes: test/unit/report',
+  ],
+  [/^--gutenberg keep to score them$/, 'for the library'],
+  [/run it in one process, not under a launcher/, 'takes a launcher'],
+  [
+    /: give grid or random, not both|^…: seeds and the option|; give it once$|is not a sweep's report|holds another sweep/,
+    'test/unit/sweep',
+  ],
+  [/it holds no training state/, 'for the library: a file is refused before'],
+  [/^The corpus has no line|so there is nothing to learn; give a text/, 'for texts from memory: test/unit/training'],
+  [
+    /^of --optimizer sgd|^save this often|^train where the file system|^where --schedule|^what --schedule|^with --schedule|^a step shrinks/,
+    'help',
+  ],
+  [
+    /ranks|rank 0 alone|brought together|by that library's own mpirun|set CUDNN_LSTM_CPU_ISA to one|processes, and/,
+    'takes several processes: test/unit/ranks',
+  ],
+  [
+    /not-in FILE|a higher --temperature|a larger --length|--lines writes whole lines/,
+    'whole lines that are new: test/unit/sampling, test/unit/cli',
+  ],
+  [
+    /--keep-share|text of --keep|--keep takes some|^--keep keeps|^train … --keep|leave --keep out|The text to keep|begin a new model without --from|--freeze …/,
+    'other refusals of fine-tuning: test/unit/training',
+  ],
+  [/info --check makes the check again/, 'takes a GPU: test/gpu'],
+  [/^a window of --seq-length/, 'part of the message about short texts, for windows'],
+];
+
+const remedy =
+  /(?:^|[\s(:,;])--[a-z][a-z-]+|(?:[;:,(] |, or |^)(?:give|name|choose|use|pass|run|remove|set|leave|take|begin|continue|check|add|free|train|unpack|install|say|try|start|wait|score|save|resume) /;
+
+/** The fixed parts of every string of the sources that may name a remedy, but for what describes an option or is a page. */
+function remedies(path: string): { where: string; parts: string[] }[] {
+  const source = ts.createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.Latest, true);
+  const found: { where: string; parts: string[] }[] = [];
+  const described =
+    /(?:^|\.)(?:option|requiredOption|argument|description|addHelpText|numberOption|limitOption|sizeOption|whole|real|from|above|string|choice)$/;
+  const visit = (node: ts.Node): void => {
+    if (ts.isCallExpression(node) && described.test(node.expression.getText(source))) return;
+    if (ts.isNewExpression(node) && node.expression.getText(source) === 'Option') return;
+    const parts = ts.isStringLiteralLike(node)
+      ? [node.text]
+      : ts.isTemplateExpression(node)
+        ? [node.head.text, ...node.templateSpans.map(({ literal }) => literal.text)]
+        : undefined;
+    const whole = parts?.join('…') ?? '';
+    if (parts && /\s/.test(whole) && remedy.test(whole)) {
+      const { line } = source.getLineAndCharacterOfPosition(node.getStart());
+      found.push({ where: `${path.slice(packageRoot.length + 1)}:${line + 1}`, parts });
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(source);
+  return found;
+}
+
+/** Whether a line has the parts, in this order. */
+function holds(line: string, parts: readonly string[]): boolean {
+  let from = 0;
+  return parts.every((part) => {
+    const place = line.indexOf(part, from);
+    from = place + part.length;
+    return place >= 0;
+  });
+}
+
+test('no message names a remedy that is not followed here', () => {
+  const files = readdirSync(join(packageRoot, 'lib'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts') && !/^page|^html\.ts|html\.ts$|figures\.ts$|page\.ts$/.test(name))
+    .map((name) => join(packageRoot, 'lib', name));
+  const lines = everything.split('\n');
+  const all = files.flatMap(remedies);
+  expect(all.length).toBeGreaterThan(100);
+  const missing = all.filter(({ parts }) => {
+    const whole = parts.join('…').trim();
+    return !lines.some((line) => holds(line, parts)) && !elsewhere.some(([pattern]) => pattern.test(whole));
+  });
+  expect(missing.map(({ where, parts }) => `${where} ${parts.join('…')}`)).toEqual([]);
+  // Nor is an exception left when its message is gone.
+  const unused = elsewhere.filter(([pattern]) => !all.some(({ parts }) => pattern.test(parts.join('…').trim())));
+  expect(unused).toEqual([]);
+});
