@@ -114,10 +114,11 @@ void check_random_teams(InputCoding coding, const char* title) {
 // threads work, for a while.
 
 struct Weather {
-  double one, two;  // seconds a call
-  double worked;    // share, with two threads
-  double noise;     // costs vary by this factor up or down
-  double lasts;     // seconds
+  double one, two;      // seconds a call
+  double worked;        // share, with two threads
+  double noise;         // costs vary by this factor up or down
+  double lasts;         // seconds
+  double hindered = 0;  // share of the time, 0.15 s at a stretch, in which one thread takes twice as long
 };
 
 struct Outcome {
@@ -134,11 +135,14 @@ Outcome simulate(const std::vector<Weather>& forecast, std::uint32_t seed) {
   std::uint32_t call = 0;
   int before = 2;
   for (const Weather& weather : forecast) {
-    best += weather.lasts / std::min(weather.one, weather.two);
+    best += weather.lasts / std::min(weather.one / (1 - weather.hindered / 2), weather.two);
     for (double clock = 0; clock < weather.lasts; ++call) {
       const int threads = tuner.choose(1, 2, 0.01, options).threads;
       const double chance = 2 * uniform01(draw(call, 100 + seed)) - 1;
-      const double seconds = (threads == 1 ? weather.one : weather.two) * std::pow(weather.noise, chance);
+      const std::uint32_t stretch = static_cast<std::uint32_t>(clock / 0.15);
+      const bool hindered = uniform01(draw(stretch, 200 + seed)) < weather.hindered;
+      const double one = hindered ? 2 * weather.one : weather.one;
+      const double seconds = (threads == 1 ? one : weather.two) * std::pow(weather.noise, chance);
       tuner.report(1, seconds, threads == 1 ? 1 : weather.worked);
       outcome.changes += threads != before;
       outcome.ones += threads == 1;
@@ -154,6 +158,7 @@ Outcome simulate(const std::vector<Weather>& forecast, std::uint32_t seed) {
 void check_tuner() {
   const Weather idle{0.020, 0.012, 0.93, 1.05, 20}, one_busy{0.021, 0.027, 0.7, 1.3, 20};
   const Weather busy{0.045, 0.150, 0.5, 1.6, 20}, crowded{0.045, 0.030, 0.8, 1.6, 20};
+  const Weather moving{0.021, 0.040, 0.6, 1.2, 20, 0.2};
   const Outcome quiet = simulate({idle}, 0);
   check(quiet.changes == 0, "tuner", "changes on an idle machine", quiet.changes, 0);
   double worst = 1;
@@ -163,11 +168,21 @@ void check_tuner() {
                                                                                   {crowded},
                                                                                   {busy, idle},
                                                                                   {idle, busy, one_busy, idle},
+                                                                                  {moving},
+                                                                                  {moving, idle},
                                                                                   {crowded, busy, crowded, one_busy}}) {
       worst = std::min(worst, simulate(forecast, seed).share);
     }
   }
   check(worst > 0.9, "tuner", "share of the best choice's work", worst, 0.9);
+  // Calls so short that many of them are one stretch.
+  Weather short_calls = moving;
+  short_calls.one *= 0.002;
+  short_calls.two *= 0.002;
+  for (std::uint32_t seed = 0; seed < 5; ++seed) {
+    worst = std::min(worst, simulate({short_calls}, seed).share);
+  }
+  check(worst > 0.9, "tuner", "the same, where neighbours move about", worst, 0.9);
   // Calls of microseconds, and of seconds.
   for (const double scale : {0.002, 50.0}) {
     std::vector<Weather> forecast{busy, idle, one_busy};

@@ -130,13 +130,14 @@ void TeamTuner::judge(Kind& kind) const {
   kind.trying = false;
   tried.cost = kind.trial_seconds / kind.trial_units;
   kind.excess = std::clamp(kind.trial_seconds - expected, 0.0, kMostExcess * expected);
-  const double rest = std::max(kRest * kind.excess, kSlicesBetween * std::max(slice_, kind.trial_seconds));
-  kind.next_trial = kind.clock + rest;
   if (tried.cost < kGain * current.cost) {
-    current.due = kind.next_trial;
+    // The one that lost is soon asked again: it may have had bad luck for a moment.
+    current.due = kind.next_trial = kind.clock + kSlicesBetween * slice_;
     kind.worked = kind.trial_working / kind.trial_seconds;
     kind.current = kind.tried;
   } else {
+    const double rest = std::max(kRest * kind.excess, kSlicesBetween * std::max(slice_, kind.trial_seconds));
+    kind.next_trial = kind.clock + rest;
     tried.due = kind.clock + rest * static_cast<double>(kind.options.size() - 1);
   }
   kind.baseline = kind.options[kind.current].cost;
