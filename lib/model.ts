@@ -31,6 +31,7 @@ import {
 } from './device/native';
 import { readSlot, writeSlot } from './device/pieces';
 import { type QueuedModel, queued } from './device/queue';
+import { mostThreadsFor } from './device/threads';
 import { DataError, UsageError } from './errors';
 import {
   readableIds,
@@ -560,7 +561,7 @@ async function createNative(
   seed: number,
   initialize: boolean,
 ): Promise<{ native: QueuedModel; device: ChosenDevice }> {
-  const { device, ordinal, threads, libraryPath, reason } = await chooseCheckedDevice(o, {
+  const { device, ordinal, libraryPath, reason } = await chooseCheckedDevice(o, {
     ...subject,
     precision: o.precision,
     algorithm: o.algorithm,
@@ -568,7 +569,7 @@ async function createNative(
   const options: Parameters<NativeAddon['createModel']>[1] = {
     device,
     ordinal,
-    threads,
+    threads: mostThreadsFor(o.threads, o.env),
     ...(o.precision ? { precision: o.precision } : {}),
     ...(o.algorithm ? { algorithm: o.algorithm } : {}),
     ...(o.chosenAlgorithm ? { chosenAlgorithm: o.chosenAlgorithm } : {}),

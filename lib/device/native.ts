@@ -305,6 +305,11 @@ export interface NativeRank extends NativeMpiLibrary {
 export interface NativeAddon {
   createModel(spec: NativeModelSpec, options: NativeModelOptions): Promise<NativeModel>;
   cpuInfo(): NativeCpuInfo;
+  /**
+   * What the system leaves this process now, as calls look it up every second: CPUs by affinity, CPUs' worth of time by control groups
+   * (0: no limit), and so the threads at work at most. root: where /proc and /sys are found; for tests.
+   */
+  cpuAllowance(root?: string): { cpus: number; quota: number; threads: number };
   /** openLibraries: open cuDNN and cuBLAS for their versions even where there is no GPU, which takes about a second. */
   cudaInfo(options?: { libraryPath?: string; openLibraries?: boolean }): Promise<NativeCudaInfo>;
   /** How busy a GPU is now; null without CUDA, without that GPU, or without NVML. */

@@ -1,6 +1,6 @@
 /** How many CPU threads to use: what the affinity mask and the container's CPU quota leave, unless told otherwise. */
 import { readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fieldsOf, show } from '../arguments';
 import { UsageError } from '../errors';
@@ -42,8 +42,19 @@ export function chooseThreads(requested?: number, env: NodeJS.ProcessEnv = {}): 
 }
 
 /**
+ * The most threads that a model may ever take. Where nobody asked for a number, it may have more than {@link chooseThreads} finds once
+ * the affinity or the quota leaves more: each call takes as many as there are then (native/cpu/cpu_allowance.h).
+ */
+export function mostThreadsFor(requested?: number, env: NodeJS.ProcessEnv = {}): number {
+  const { threads } = chooseThreads(requested, env);
+  if (requested !== undefined || env.CUDNN_LSTM_THREADS) return threads;
+  return Math.min(Math.max(threads, cpus().length), maxThreads);
+}
+
+/**
  * The CPU quota of this process's control group in CPUs, the tightest from its own group up to the root; undefined if there is
- * none, or no cgroups. Reads `cpu.max` (v2) and `cpu.cfs_quota_us` over `cpu.cfs_period_us` (v1).
+ * none, or no cgroups. Reads `cpu.max` (v2) and `cpu.cfs_quota_us` over `cpu.cfs_period_us` (v1). The addon reads the same
+ * (native/cpu/cpu_allowance.cpp); this one does without it.
  *
  * @param root Where `/proc` and `/sys` are found; for tests.
  */

@@ -52,9 +52,9 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
     DefineAddon(
         exports,
         {InstanceMethod("createModel", &LstmAddon::create_model), InstanceMethod("cpuInfo", &LstmAddon::cpu_info),
-         InstanceMethod("cudaInfo", &LstmAddon::cuda_info), InstanceMethod("gpuUsage", &LstmAddon::gpu_usage),
-         InstanceMethod("measurePeak", &LstmAddon::measure_peak), InstanceMethod("lockFile", &LstmAddon::lock_file),
-         InstanceMethod("exitWithin", &LstmAddon::exit_within)});
+         InstanceMethod("cpuAllowance", &LstmAddon::cpu_allowance), InstanceMethod("cudaInfo", &LstmAddon::cuda_info),
+         InstanceMethod("gpuUsage", &LstmAddon::gpu_usage), InstanceMethod("measurePeak", &LstmAddon::measure_peak),
+         InstanceMethod("lockFile", &LstmAddon::lock_file), InstanceMethod("exitWithin", &LstmAddon::exit_within)});
     define_ranks(env, exports);
   }
 
@@ -118,6 +118,19 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
       Napi::Array names = Napi::Array::New(info.Env(), supported.size());
       for (std::size_t i = 0; i < supported.size(); ++i) set_own(names, i, supported[i]->name);
       set_own(result, "supported", names);
+      return result;
+    });
+  }
+
+  Napi::Value cpu_allowance(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      if (!info[0].IsUndefined() && !info[0].IsString()) throw Error(kInvalidArgument, "the root must be a string");
+      const std::string root = info[0].IsString() ? info[0].As<Napi::String>().Utf8Value() : "/";
+      const cpu::CpuAllowance allowance = cpu::read_cpu_allowance(root);
+      Napi::Object result = Napi::Object::New(info.Env());
+      set_own(result, "cpus", allowance.cpus);
+      set_own(result, "quota", allowance.quota);
+      set_own(result, "threads", allowance.threads());
       return result;
     });
   }

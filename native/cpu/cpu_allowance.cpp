@@ -2,16 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
-#include <memory>
 #include <thread>
-#include <vector>
 
 #include "cpu/parking.h"
 
 #if defined(__linux__)
+#include <fcntl.h>
 #include <sched.h>
+#include <unistd.h>
 #elif defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
 #define NOMINMAX
@@ -54,10 +53,15 @@ int affinity_cpus() {
 // read.
 std::string read_beginning(const std::string& path) {
   constexpr std::size_t kMost = 16 << 10;
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"), std::fclose);
-  if (!file) return {};
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0) return {};
   std::string text(kMost, '\0');
-  text.resize(std::fread(&text[0], 1, kMost, file.get()));
+  std::size_t size = 0;
+  for (ssize_t got = 1; got > 0 && size<kMost; size += got> 0 ? static_cast<std::size_t>(got) : 0) {
+    got = read(file, &text[size], kMost - size);
+  }
+  close(file);
+  text.resize(size);
   return text;
 }
 

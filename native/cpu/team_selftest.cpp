@@ -1,4 +1,10 @@
 // The thread team and what chooses its size, without timing anything: counts, processor time, a simulated machine.
+#if defined(__linux__)
+#include <dirent.h>
+#include <sched.h>
+#endif
+
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -110,6 +116,47 @@ void check_random_teams(InputCoding coding, const char* title) {
   check(wrong == 0 && calls == 40, title, "another team at each call", wrong, 0);
 }
 
+#if defined(__linux__)
+
+int threads_there_are() {
+  int count = 0;
+  DIR* const tasks = opendir("/proc/self/task");
+  while (tasks != nullptr) {
+    const dirent* entry = readdir(tasks);
+    if (entry == nullptr) break;
+    count += entry->d_name[0] != '.';
+  }
+  if (tasks != nullptr) closedir(tasks);
+  return count;
+}
+
+// A model that may have four threads makes none while the process has one CPU, and the others once it has more.
+void check_affinity() {
+  cpu_set_t before, one;
+  if (sched_getaffinity(0, sizeof before, &before) != 0 || CPU_COUNT(&before) < 2) return;
+  CPU_ZERO(&one);
+  for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu)
+    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+  sched_setaffinity(0, sizeof one, &one);
+  const ModelSpec spec{11, 1, 128, InputCoding::onehot, 0, 0, 5};
+  CpuBackend backend(spec, 4);
+  const std::vector<std::int32_t> ids(6 * 16, 1);
+  const Batch work{ids.data(), 5, 16, Target::every, true};
+  const std::atomic<bool> stop{false};
+  const int at_first = threads_there_are();
+  backend.train_step(work, {1e-3}, stop);
+  const int narrow = threads_there_are() - at_first;
+  sched_setaffinity(0, sizeof before, &before);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));  // the allowance is looked up every second
+  backend.train_step(work, {1e-3}, stop);
+  const int wide = threads_there_are() - at_first;
+  const int expected = std::min({4, CPU_COUNT(&before), read_cpu_allowance().threads()}) - 1;
+  check(narrow == 0, "team", "threads made for one CPU", narrow, 0);
+  check(wide == expected, "team", "threads made for more", wide, expected);
+}
+
+#endif
+
 // ---- A simulated machine: what a unit of work costs with one and with two threads, and how much of their time two
 // threads work, for a while.
 
@@ -208,6 +255,9 @@ void check_tuner() {
 void check_teams() {
   check_barriers();
   check_waits();
+#if defined(__linux__)
+  check_affinity();
+#endif
   check_tuner();
   check_random_teams(InputCoding::scalar, "scalar");
   check_random_teams(InputCoding::onehot, "onehot");

@@ -45,6 +45,7 @@ const entries = {
     call: (_, args) => addon.createModel(...args).then((model) => model.dispose()),
   },
   cpuInfo: { alone: true, valid: () => [], call: (_, args) => addon.cpuInfo(...args) },
+  cpuAllowance: { alone: true, valid: () => ['/nonexistent'], call: (_, args) => addon.cpuAllowance(...args) },
   cudaInfo: {
     alone: true,
     valid: () => [{ libraryPath: '/nonexistent', openLibraries: false }],

@@ -1,7 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { cgroupCpuQuota, chooseThreads } from '../../../lib/device/threads';
+import { loadNative } from '../../../lib/device/native';
+import { cgroupCpuQuota, chooseThreads, mostThreadsFor } from '../../../lib/device/threads';
 
 describe('chooseThreads', () => {
   it('takes what is asked for, then the environment, then what there is', () => {
@@ -23,6 +25,22 @@ describe('chooseThreads', () => {
   });
 });
 
+it('lets a model grow to all CPUs where nobody asked for a number', () => {
+  expect(mostThreadsFor(3, {})).toBe(3);
+  expect(mostThreadsFor(undefined, { CUDNN_LSTM_THREADS: '5' })).toBe(5);
+  expect(mostThreadsFor(undefined, {})).toBe(Math.max(cpus().length, availableParallelism()));
+});
+
+/** What this file and the addon read, which must be the same; 0 for no limit. */
+function quotaUnder(root: string): number {
+  const quota = cgroupCpuQuota(root) ?? 0;
+  const allowance = loadNative().cpuAllowance(root);
+  expect(allowance.quota).toBe(quota);
+  const rounded = quota > 0 ? Math.ceil(quota) : allowance.cpus;
+  expect(allowance.threads).toBe(Math.min(allowance.cpus, rounded));
+  return quota;
+}
+
 describe('cgroupCpuQuota', () => {
   let root: string;
   beforeEach(() => {
@@ -35,23 +53,23 @@ describe('cgroupCpuQuota', () => {
   };
 
   it('is undefined without cgroups, and without a limit', () => {
-    expect(cgroupCpuQuota(root)).toBeUndefined();
+    expect(quotaUnder(root)).toBe(0);
     write('proc/self/cgroup', '0::/\n');
     write('sys/fs/cgroup/cpu.max', 'max 100000\n');
-    expect(cgroupCpuQuota(root)).toBeUndefined();
+    expect(quotaUnder(root)).toBe(0);
   });
 
   it('reads version 2, the tightest of the ancestors', () => {
     write('proc/self/cgroup', '0::/a/b\n');
     write('sys/fs/cgroup/a/b/cpu.max', '400000 100000\n');
     write('sys/fs/cgroup/a/cpu.max', '150000 100000\n');
-    expect(cgroupCpuQuota(root)).toBe(1.5);
+    expect(quotaUnder(root)).toBe(1.5);
   });
 
   it('reads version 2 where the mount shows the own group as its root', () => {
     write('proc/self/cgroup', '0::/docker/abc\n');
     write('sys/fs/cgroup/cpu.max', '50000 100000\n');
-    expect(cgroupCpuQuota(root)).toBe(0.5);
+    expect(quotaUnder(root)).toBe(0.5);
   });
 
   it('reads version 1', () => {
@@ -60,6 +78,39 @@ describe('cgroupCpuQuota', () => {
     write('sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_period_us', '100000\n');
     write('sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us', '-1\n');
     write('sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us', '100000\n');
-    expect(cgroupCpuQuota(root)).toBe(2);
+    expect(quotaUnder(root)).toBe(2);
   });
+
+  it('takes no limit from files that say nothing of use, however long', () => {
+    write('proc/self/cgroup', '0::/../../outside\n0\n:\n::::\n0::\n1:cpuset,cpuacct:/x\n');
+    for (const text of [
+      '',
+      '\n',
+      'max\n',
+      'max 100000',
+      '-1 100000',
+      '0 100000',
+      '5 0',
+      '5',
+      'NaN 1',
+      '\u0000\u0000 \u0000',
+    ]) {
+      write('sys/fs/cgroup/cpu.max', text);
+      expect(quotaUnder(root)).toBe(0);
+    }
+    write('sys/fs/cgroup/cpu.max', `${'9'.repeat(1 << 20)} 1`);
+    expect(loadNative().cpuAllowance(root).quota).toBe(0);
+    write('sys/fs/cgroup/cpu.max', `250000 100000${'\n'.repeat(1 << 20)}`);
+    expect(quotaUnder(root)).toBe(2.5);
+  });
+});
+
+const taskset = process.platform === 'linux' && cpus().length > 1 ? it : it.skip;
+taskset('the team follows an affinity that changes while it runs', async () => {
+  const program = join(__dirname, '..', '..', 'lifecycle', 'programs', 'affinity.js');
+  const { before, narrow, after, same } = JSON.parse(execFileSync(process.execPath, [program], { encoding: 'utf8' }));
+  expect(before).toEqual({ cpus: before.cpus, threads: Math.min(4, before.cpus) });
+  expect(narrow).toEqual({ cpus: 1, threads: 1 });
+  expect(after).toEqual(before);
+  expect(same).toBe(true);
 });

@@ -1,0 +1,42 @@
+// Trains while the affinity of the whole process narrows to one CPU and widens again; prints what the addon made of it as JSON.
+const { execFileSync } = require('node:child_process');
+const { setTimeout: wait } = require('node:timers/promises');
+const { loadNative } = require('../../../dist/device/native.js');
+
+const native = loadNative();
+const spec = { vocabulary: 20, layers: 1, hidden: 128, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
+const [steps, batch, count] = [10, 16, 20];
+
+const call = {
+  ids: Int32Array.from({ length: count * (steps + 1) * batch }, (_, i) => (i * 7) % 20),
+  ...{ count, steps, batch, target: 'every', carryState: true, learningRates: new Float64Array(count).fill(1e-3) },
+  ...{ beta1: 0.9, beta2: 0.999, epsilon: 1e-7, clip: 0 },
+};
+
+/** Trains for a while: the CPUs there are, and the threads that the model says it has. */
+async function train(model) {
+  await model.trainSteps(call);
+  await wait(1200); // The allowance is looked up every second.
+  await model.trainSteps(call);
+  return { cpus: native.cpuAllowance().cpus, threads: Number(/(\d+) threads?,/.exec(model.description)[1]) };
+}
+
+async function main() {
+  const mask = execFileSync('taskset', ['-p', '-c', String(process.pid)], { encoding: 'utf8' }).split(': ')[1].trim();
+  const narrowTo = (list) => execFileSync('taskset', ['-a', '-p', '-c', list, String(process.pid)]);
+  const model = await native.createModel(spec, { device: 'cpu', threads: 4, initialize: true });
+  const one = await native.createModel(spec, { device: 'cpu', threads: 1, initialize: true });
+  const before = await train(model);
+  narrowTo(mask.split(/[,-]/)[0]);
+  const narrow = await train(model);
+  narrowTo(mask);
+  const after = await train(model);
+  for (let i = 0; i < 3; i++) await train(one);
+  const same = Buffer.from(model.read('parameters').buffer).equals(Buffer.from(one.read('parameters').buffer));
+  process.stdout.write(JSON.stringify({ before, narrow, after, same }));
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});
