@@ -52,28 +52,14 @@ export type {
   GateActivation,
   GpuUsage,
   InputCoding,
-  NativeAddon,
   NativeCpuInfo,
   NativeCudaDevice,
   NativeCudaInfo,
-  NativeEvaluateCall,
-  NativeModel,
-  NativeModelOptions,
-  NativeModelSpec,
-  NativeMpiLibrary,
   NativeParameter,
-  NativeRank,
-  NativeSampleCall,
-  NativeSampleResult,
-  NativeSamplingOptions,
-  NativeTrainCall,
-  NativeTrainResult,
   Optimizer,
   Precision,
-  Slot,
   Target,
 } from './device/native';
-export type { QueuedModel } from './device/queue';
 export { exitCodes } from './errors';
 export { type ExportFormat, type ExportOptions, exportModel } from './export/export';
 export { type ImportedModel, type ImportOptions, importModel } from './import/import';

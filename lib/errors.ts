@@ -1,4 +1,8 @@
-/** Exit codes of every command; README.md lists them. */
+/**
+ * Exit codes of every command; README.md lists them.
+ *
+ * @category Errors
+ */
 export const exitCodes = {
   ok: 0,
   runtime: 1,
@@ -15,6 +19,8 @@ export const exitCodes = {
 /**
  * The base of every error this package throws on purpose. The message says what was wrong, where (file, byte, line, option)
  * and what to do; `code` is stable; `exitCode` is what a command ends with.
+ *
+ * @category Errors
  */
 export class CudnnLstmError extends Error {
   readonly code: string;
@@ -28,14 +34,22 @@ export class CudnnLstmError extends Error {
   }
 }
 
-/** An impossible option or argument. */
+/**
+ * An impossible option or argument.
+ *
+ * @category Errors
+ */
 export class UsageError extends CudnnLstmError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_USAGE', message, exitCodes.usage, options);
   }
 }
 
-/** An option out of its range. The message names it as the library's caller does: `topK must be …`. */
+/**
+ * An option out of its range. The message names it as the library's caller does: `topK must be …`.
+ *
+ * @category Errors
+ */
 export class OptionError extends UsageError {
   /**
    * @param option In camelCase.
@@ -49,42 +63,66 @@ export class OptionError extends UsageError {
   }
 }
 
-/** A corpus or text that cannot be used: missing, unreadable, too short, not in its encoding, unknown characters. */
+/**
+ * A corpus or text that cannot be used: missing, unreadable, too short, not in its encoding, unknown characters.
+ *
+ * @category Errors
+ */
 export class DataError extends CudnnLstmError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_DATA', message, exitCodes.data, options);
   }
 }
 
-/** A checkpoint that is missing, truncated, altered, foreign, or does not fit what it is resumed with. */
+/**
+ * A checkpoint that is missing, truncated, altered, foreign, or does not fit what it is resumed with.
+ *
+ * @category Errors
+ */
 export class CheckpointError extends CudnnLstmError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_CHECKPOINT', message, exitCodes.data, options);
   }
 }
 
-/** No usable device, a missing native binary, or a device call that failed. */
+/**
+ * No usable device, a missing native binary, or a device call that failed.
+ *
+ * @category Errors
+ */
 export class DeviceError extends CudnnLstmError {
   constructor(message: string, options?: ErrorOptions & { code?: string }) {
     super(options?.code ?? 'ERR_DEVICE_UNAVAILABLE', message, exitCodes.device, options);
   }
 }
 
-/** Host or device memory ran out. */
+/**
+ * Host or device memory ran out.
+ *
+ * @category Errors
+ */
 export class OutOfMemoryError extends CudnnLstmError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_OUT_OF_MEMORY', message, exitCodes.device, options);
   }
 }
 
-/** No space, a read-only directory, or another trainer in the same directory. */
+/**
+ * No space, a read-only directory, or another trainer in the same directory.
+ *
+ * @category Errors
+ */
 export class DiskError extends CudnnLstmError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_DISK', message, exitCodes.disk, options);
   }
 }
 
-/** Training cannot continue: a loss or gradient that is not finite, or an explosion. */
+/**
+ * Training cannot continue: a loss or gradient that is not finite, or an explosion.
+ *
+ * @category Errors
+ */
 export class TrainingError extends CudnnLstmError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_TRAINING', message, exitCodes.runtime, options);

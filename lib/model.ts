@@ -57,50 +57,118 @@ import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany 
 import { scoreWindows, type WindowProtocolOptions, type WindowScore } from './scoring/window-protocol';
 import { packageVersion } from './version';
 
-/** Where and how a model runs. */
+/**
+ * Where and how a model runs.
+ *
+ * @category Models
+ */
 export interface ModelOptions extends DeviceRequest {
-  /** Of a GPU's arithmetic, `'tf32'` by default; a CPU always computes in fp32. `description` of the model says which runs. */
+  /**
+   * A GPU's arithmetic; a CPU always computes in fp32. `description` of the model says which runs.
+   *
+   * @default 'tf32'
+   */
   precision?: Precision | undefined;
-  /** cuDNN's algorithm for training on a GPU, `'standard'` by default; where it does not apply, the standard one runs. */
+  /**
+   * cuDNN's algorithm for training on a GPU; where it does not apply, the standard one runs.
+   *
+   * @default 'standard'
+   */
   algorithm?: Algorithm | undefined;
-  /** Keys initialisation and dropout; a non-negative safe integer. Default 0, or the checkpoint's. */
+  /**
+   * Keys initialisation and dropout, a whole number from 0 to 2^53 - 1.
+   *
+   * @default 0, or the checkpoint's
+   */
   seed?: number | undefined;
 }
 
-/** What a new model's checkpoints will say of it. */
+/**
+ * What a new model's checkpoints will say of it.
+ *
+ * @category Models
+ */
 export interface CreateOptions extends ModelOptions {
-  /** What prompts and texts get before they are encoded. Default: not lower-cased. */
+  /**
+   * What prompts and texts get before they are encoded.
+   *
+   * @default `{ lowercase: false }`
+   */
   normalization?: Normalization | undefined;
-  /** What it is trained for; decides how it is sampled. Default `every`. */
+  /**
+   * What it is trained for; decides how it is sampled: `every` carries the state, `last` slides a window.
+   *
+   * @default 'every'
+   */
   target?: Target | undefined;
-  /** Length of the windows it is trained on. Default 100. */
+  /**
+   * Characters of the windows it is trained on, 1 to 16,777,216.
+   *
+   * @default 100
+   */
   seqLength?: number | undefined;
-  /** Sequences a step, for the self-check of a GPU. Default 64. */
+  /**
+   * Sequences a step, 1 to 16,777,216, for the self-check of a GPU.
+   *
+   * @default 64
+   */
   batchSize?: number | undefined;
-  /** What `algorithm: 'auto'` came to in the run that this model continues: it is not tried again. */
+  /**
+   * What `algorithm: 'auto'` came to in the run that this model continues: it is not tried again.
+   *
+   * @default it is tried
+   */
   chosenAlgorithm?: ChosenAlgorithm | undefined;
-  /** What it is trained on, for the record. */
+  /**
+   * What it is trained on, for the record.
+   *
+   * @default nothing is recorded
+   */
   corpus?: CorpusRecord | undefined;
-  /** The effective training configuration, for the record. */
+  /**
+   * The effective training configuration, for the record.
+   *
+   * @default `{}`
+   */
   configuration?: Record<string, unknown> | undefined;
-  /** Weights to begin with, in the canonical layout, instead of fresh ones. */
+  /**
+   * Weights to begin with, in the canonical layout.
+   *
+   * @default fresh ones
+   */
   parameters?: Float32Array | undefined;
 }
 
-/** What {@link LanguageModel.inspect} takes. */
+/**
+ * What {@link LanguageModel.inspect} takes.
+ *
+ * @category Scoring
+ */
 export interface InspectOptions extends InspectionOptions {
-  /** What a character that the model does not know does. Default `'error'`. */
+  /**
+   * What is done about a character that the model does not know: an error that names it, or it is left out.
+   *
+   * @default 'error'
+   */
   unknown?: 'error' | 'skip' | undefined;
 }
 
-/** A character that the model thought likely. */
+/**
+ * A character that the model thought likely.
+ *
+ * @category Scoring
+ */
 export interface Rival {
   character: string;
   /** 0..1 */
   probability: number;
 }
 
-/** A text as the model sees it. */
+/**
+ * A text as the model sees it.
+ *
+ * @category Scoring
+ */
 export interface Inspection {
   /** The text's characters, normalised as the corpus was. */
   characters: string[];
@@ -114,11 +182,23 @@ export interface Inspection {
   bitsPerCharacter: number | null;
 }
 
-/** How a text is scored. */
+/**
+ * How a text is scored.
+ *
+ * @category Scoring
+ */
 export interface ScoreOptions extends ScoringOptions {
-  /** What a character that the model does not know does. Default `'error'`. */
+  /**
+   * What is done about a character that the model does not know: an error that names it, or it is left out.
+   *
+   * @default 'error'
+   */
   unknown?: 'error' | 'skip' | undefined;
-  /** Contiguous parts scored side by side; 1, the default, is exact; of more, all but the first begin without context. */
+  /**
+   * Contiguous parts scored side by side, 1 to 4,096; 1 is exact; of more, all but the first begin without context.
+   *
+   * @default 1
+   */
   streams?: number | undefined;
 }
 
@@ -133,6 +213,8 @@ export let setMetadata: (model: LanguageModel, metadata: CheckpointMetadata) => 
  *
  * Every asynchronous call waits for those before it, so calls may overlap; none blocks the event loop. It can be used in worker
  * threads, each loading its own.
+ *
+ * @category Models
  */
 export class LanguageModel implements Disposable {
   readonly #native: QueuedModel;

@@ -1,2 +1,7 @@
-/** The package's own version, as package.json has it. By `require`, which bundlers follow. */
+// By `require`, which bundlers follow.
+/**
+ * The package's own version, as package.json has it.
+ *
+ * @category Devices and this machine
+ */
 export const { version: packageVersion } = require('../package.json') as { version: string };

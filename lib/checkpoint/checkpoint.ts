@@ -19,7 +19,11 @@ import { unusable } from './unusable';
 
 export type { ModelShape } from './layout';
 
-/** Where training stands; in a run's last checkpoints. */
+/**
+ * Where training stands; in a run's last checkpoints.
+ *
+ * @category Checkpoints and runs
+ */
 export interface ResumeState {
   /** Optimiser steps done: Adam's t, and the key of the next step's dropout. */
   readonly stepCount: number;
@@ -43,7 +47,11 @@ export interface ResumeState {
   readonly extra: Readonly<Record<string, unknown>>;
 }
 
-/** What a model was trained on, for people to know: no program finds the text by it. */
+/**
+ * What a model was trained on, for people to know: no program finds the text by it.
+ *
+ * @category Checkpoints and runs
+ */
 export interface CorpusRecord {
   /** Of the text's file or files, without their folders: a model that is given away does not tell where its author keeps them. */
   readonly name: string;
@@ -51,6 +59,11 @@ export interface CorpusRecord {
   readonly sha256?: string | undefined;
 }
 
+/**
+ * What a checkpoint says of its model.
+ *
+ * @category Checkpoints and runs
+ */
 export interface CheckpointMetadata {
   readonly format: 'cudnn-lstm';
   readonly formatVersion: 1;
@@ -78,6 +91,11 @@ export interface CheckpointMetadata {
   readonly others?: Readonly<Record<string, string>> | undefined;
 }
 
+/**
+ * What a checkpoint holds.
+ *
+ * @category Checkpoints and runs
+ */
 export interface Checkpoint {
   metadata: CheckpointMetadata;
   /** Canonical flat layout. */
@@ -246,6 +264,7 @@ function* toTensors(checkpoint: Checkpoint, layout: readonly NativeParameter[]):
  * Writes a checkpoint; atomic, so `path` holds either what it held or all of the new one.
  *
  * @throws DiskError without space or permission; TrainingError if a value is not finite.
+ * @category Checkpoints and runs
  */
 export async function saveCheckpoint(
   path: string,
@@ -331,7 +350,12 @@ function checkMetadata(metadata: CheckpointMetadata): CheckpointMetadata {
   });
 }
 
-/** @throws CheckpointError if the file is missing, truncated, altered or foreign. */
+/**
+ * Reads what a checkpoint says of its model, without its weights.
+ *
+ * @throws CheckpointError if the file is missing, truncated, altered or foreign.
+ * @category Checkpoints and runs
+ */
 export async function readCheckpointMetadata(path: string): Promise<CheckpointMetadata> {
   pathOf('path', path);
   const file = await SafetensorsFile.open(path);
@@ -354,6 +378,7 @@ function checkShape(file: SafetensorsFile, name: string, expected: readonly numb
  * Reads a checkpoint. All shapes are checked against the model that the metadata describes before any memory is taken.
  *
  * @throws CheckpointError if the file is missing, truncated, damaged, altered or foreign, or a weight is not finite.
+ * @category Checkpoints and runs
  */
 export async function loadCheckpoint(path: string): Promise<Checkpoint> {
   pathOf('path', path);

@@ -5,14 +5,22 @@ import { type CheckpointMetadata, readCheckpointMetadata } from './checkpoint';
 import { canonicalLayout } from './layout';
 import { lastCheckpoints, lookAt, resolveCheckpoint } from './run-directory';
 
-/** A checkpoint's metadata, where it was found, and its size. */
+/**
+ * A checkpoint's metadata, where it was found, and its size.
+ *
+ * @category Checkpoints and runs
+ */
 export interface CheckpointInfo extends CheckpointMetadata {
   path: string;
   bytes: number;
   parameters: number;
 }
 
-/** Reads what a checkpoint says of itself; no weights are loaded. */
+/**
+ * Reads what a checkpoint says of itself; no weights are loaded.
+ *
+ * @category Checkpoints and runs
+ */
 export async function inspectCheckpoint(pathOrDirectory: string): Promise<CheckpointInfo> {
   const path = await resolveCheckpoint(pathOrDirectory);
   const metadata = await readCheckpointMetadata(path);

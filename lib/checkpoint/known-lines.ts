@@ -29,6 +29,7 @@ export async function saveKnownLines(directory: string, lines: KnownLines, corpu
  *
  * @param pathOrDirectory Of the checkpoint, or of its run.
  * @throws DataError if they are not there, or those of another corpus.
+ * @category Checkpoints and runs
  */
 export async function loadKnownLines(
   pathOrDirectory: string,

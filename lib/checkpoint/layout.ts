@@ -3,11 +3,10 @@
  * Shapes: V vocabulary, H hidden, E embedding size.
  */
 import { choiceOf, optionsOf, show, wholeOf } from '../arguments';
-import { gateActivations, type NativeModelSpec, type NativeParameter } from '../device/native';
+import { gateActivations, type ModelShape, type NativeParameter } from '../device/native';
 import { UsageError } from '../errors';
 
-/** What a checkpoint says of its model: all but the seed. */
-export type ModelShape = Omit<NativeModelSpec, 'seed'>;
+export type { ModelShape } from '../device/native';
 
 /**
  * A model's shape as plain values.
@@ -44,7 +43,11 @@ export function inputSize(shape: ModelShape): number {
   return shape.input === 'onehot' ? shape.vocabulary : shape.embedding;
 }
 
-/** [embedding.weight [V, E]], for each layer weight_ih [4H, in], weight_hh [4H, H], bias_ih [4H]; output.weight [V, H], output.bias [V]. */
+/**
+ * Where each tensor lies in the flat array of parameters: [embedding.weight [V, E]], for each layer weight_ih [4H, in], weight_hh [4H, H], bias_ih [4H]; output.weight [V, H], output.bias [V].
+ *
+ * @category Checkpoints and runs
+ */
 export function canonicalLayout(given: ModelShape): NativeParameter[] {
   const shape = checkShape(given);
   const parameters: NativeParameter[] = [];

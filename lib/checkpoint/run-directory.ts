@@ -80,7 +80,11 @@ function jsonOf(what: string, value: unknown, indent?: number): string {
   return text;
 }
 
-/** A directory that one trainer writes to. */
+/**
+ * A directory that one trainer writes to.
+ *
+ * @category Checkpoints and runs
+ */
 export class RunDirectory implements AsyncDisposable {
   /** What open and newest had to pass over or clean up: lines for the user. */
   readonly notes: string[] = [];
@@ -228,6 +232,7 @@ export function modelName(pathOrDirectory: string): string {
  * A checkpoint's path: a file as it is; of a run's directory the best one, else the last.
  *
  * @throws CheckpointError if there is none.
+ * @category Checkpoints and runs
  */
 export async function resolveCheckpoint(pathOrDirectory: string): Promise<string> {
   pathOf('path', pathOrDirectory);

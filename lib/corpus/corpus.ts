@@ -21,31 +21,87 @@ import { grownVocabulary, nameCharacters, Vocabulary } from './vocabulary';
 
 export { bundledCorpusPath, type CorpusInput, type CorpusText, isList } from './sources';
 
+/**
+ * How a text is read.
+ *
+ * @category Texts
+ */
 export interface CorpusOptions {
+  /**
+   * Lower-case the text, each code point by itself.
+   *
+   * @default false
+   */
   lowercase?: boolean;
-  /** The Unicode normal form to bring the text into; 'none' unless said otherwise. */
+  /**
+   * The Unicode normal form to bring the text into.
+   *
+   * @default 'none'
+   */
   normalize?: NormalForm | 'none';
-  /** Leave CR and CRLF as they are. */
+  /**
+   * Leave CR and CRLF as they are.
+   *
+   * @default they become LF
+   */
   lineBreaks?: 'keep' | undefined;
-  /** Leave byte order marks at the beginning. */
+  /**
+   * Leave byte order marks at the beginning.
+   *
+   * @default they are dropped
+   */
   byteOrderMark?: 'keep' | undefined;
-  /** Encoding of the files. Default 'utf8'. */
+  /**
+   * Encoding of the files.
+   *
+   * @default 'utf8'
+   */
   encoding?: string;
-  /** 'auto' takes what stands between Project Gutenberg's start and end lines, of each book in a text. */
+  /**
+   * `'auto'` takes what stands between Project Gutenberg's start and end lines, of each book in a text; `'keep'` takes all.
+   *
+   * @default 'auto'
+   */
   gutenberg?: 'auto' | 'keep';
-  /** Encode with this vocabulary instead of the text's own, as when a run is resumed. */
+  /**
+   * Encode with this vocabulary instead of the text's own, as when a run is resumed.
+   *
+   * @default the text's own
+   */
   vocabulary?: Vocabulary;
-  /** With `vocabulary`: what to do with characters it does not hold. 'add': the corpus' vocabulary has them behind its symbols. */
+  /**
+   * With `vocabulary`: what is done about characters that it does not hold. `'add'`: the corpus' vocabulary has them behind its symbols.
+   *
+   * @default 'error'
+   */
   unknown?: 'error' | 'skip' | 'add';
-  /** Read the files byte by byte: 256 symbols, no encoding, nothing left out or changed. */
+  /**
+   * Read the files byte by byte: 256 symbols, no encoding, nothing left out or changed.
+   *
+   * @default false
+   */
   bytes?: boolean;
-  /** Find the lines, for a model of single lines; the vocabulary then has a line break, whether the text has one or not. */
+  /**
+   * Find the lines, for a model of single lines; the vocabulary then has a line break, whether the text has one or not.
+   *
+   * @default false
+   */
   lines?: boolean;
-  /** Bytes above which the ids go to a temporary file and are read by position. */
+  /**
+   * Bytes of text above which the ids go to a temporary file and are read by position, 0 or more.
+   *
+   * @default 67,108,864
+   */
   streamAbove?: number;
+  /** Ends the reading, which throws the signal's reason. */
   signal?: AbortSignal;
 }
 
+/**
+ * A text that has been read: ids, and what they stand for.
+ *
+ * @category Texts
+ */
 export interface Corpus {
   vocabulary: Vocabulary;
   normalization: Normalization;
@@ -120,6 +176,7 @@ const corpusChecks: Checks<CorpusOptions> = {
  *
  * @throws DataError if a text is missing, unreadable, not in its encoding, empty, of one symbol, or has characters that the given
  * vocabulary does not hold; DiskError without space for an id file; UsageError for an unknown encoding.
+ * @category Texts
  */
 export async function openCorpus(corpora: CorpusInput, options: CorpusOptions = {}): Promise<Corpus> {
   const given = optionsOf<CorpusOptions>('options', options, corpusChecks, 'openCorpus');

@@ -4,8 +4,18 @@ import { dirname } from 'node:path';
 import { show } from '../arguments';
 import { CudnnLstmError, DiskError, exitCodes, UsageError } from '../errors';
 
+/**
+ * Ids in memory, as small as the vocabulary allows.
+ *
+ * @category Texts
+ */
 export type IdArray = Uint8Array | Uint16Array;
 
+/**
+ * The ids of a text, wherever they lie.
+ *
+ * @category Texts
+ */
 export interface IdSource {
   /** Number of ids. */
   readonly length: number;

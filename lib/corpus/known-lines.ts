@@ -20,6 +20,8 @@ export const knownLinesBytes = (lines: number) => headerBytes + lines * keyBytes
 /**
  * A set of lines that takes 16 bytes a line, and says of any line whether it is among them. It holds no text: a model can be given away
  * with it.
+ *
+ * @category Texts
  */
 export class KnownLines {
   /** Ascending, [size][words]. */

@@ -5,7 +5,11 @@ import type { IdArray, IdSource } from './ids';
 /** Ids that are looked through at once. */
 const pieceIds = 1 << 16;
 
-/** The lines of a corpus that are not empty: 12 bytes each. */
+/**
+ * The lines of a corpus that are not empty: 12 bytes each.
+ *
+ * @category Texts
+ */
 export class LineIndex {
   /** Of the symbol that ends a line and, as what comes before it, begins one. */
   readonly breakId: number;

@@ -1,20 +1,45 @@
 import { choiceOf, flagOf, optionsOf, textOf } from '../arguments';
 import { UsageError } from '../errors';
 
-/** What is done to a text before it becomes symbols. Stored in every checkpoint, so that prompts get the same. */
+/**
+ * What is done to a text before it becomes symbols. Stored in every checkpoint, so that prompts get the same.
+ *
+ * @category Texts
+ */
 export interface Normalization {
   /** Each code point lower-cased by itself, so that the result does not depend on its neighbours (no final-sigma rule). */
   lowercase: boolean;
-  /** The Unicode normal form that the text is brought into; without one, accents stay in the form in which they are written. */
+  /**
+   * The Unicode normal form that the text is brought into.
+   *
+   * @default none: accents stay in the form in which they are written
+   */
   form?: NormalForm | undefined;
-  /** `'keep'`: CR and CRLF stay what they are, as a model that was trained elsewhere may know them; else they become LF. */
+  /**
+   * `'keep'`: CR and CRLF stay what they are, as a model that was trained elsewhere may know them.
+   *
+   * @default they become LF
+   */
   lineBreaks?: 'keep' | undefined;
-  /** `'keep'`: byte order marks at the beginning are characters of the text; else they are dropped. */
+  /**
+   * `'keep'`: byte order marks at the beginning are characters of the text.
+   *
+   * @default they are dropped
+   */
   byteOrderMark?: 'keep' | undefined;
-  /** `'bytes'`: a symbol is a byte, of a text in UTF-8 or of any file; byte n is called U+00nn. Absent: a symbol is a character. */
+  /**
+   * `'bytes'`: a symbol is a byte, of a text in UTF-8 or of any file; byte n is called U+00nn.
+   *
+   * @default a symbol is a character
+   */
   symbols?: 'bytes' | undefined;
 }
 
+/**
+ * A normal form of Unicode.
+ *
+ * @category Texts
+ */
 export type NormalForm = 'nfc' | 'nfkc';
 
 /** @throws UsageError if it is none. */
@@ -55,6 +80,8 @@ function normalizePart(text: string, { lowercase, form, lineBreaks, symbols }: N
 /**
  * Drops byte order marks at the beginning and turns CRLF and CR into LF, unless they are to be kept; brings into a normal form and
  * lower-cases if asked. Idempotent.
+ *
+ * @category Texts
  */
 export function normalizeText(text: string, normalization: Normalization): string {
   textOf('text', text);

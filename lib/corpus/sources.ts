@@ -10,7 +10,11 @@ import { checkKeys } from '../nearest';
 import { alicePath } from './alice';
 import { compareNaturally, nameSome } from './names';
 
-/** A text that is in memory. */
+/**
+ * A text that is in memory.
+ *
+ * @category Texts
+ */
 export interface CorpusText {
   readonly text: string;
   /** What messages call it. Default 'the text'. */
@@ -20,6 +24,8 @@ export interface CorpusText {
 /**
  * What to read: a text in memory; pieces of one, which need not end at a line or a character; or files, directories, globs, `-`
  * (standard input) and `alice`. An empty list is the tale that comes with the package.
+ *
+ * @category Texts
  */
 export type CorpusInput = CorpusText | AsyncIterable<string> | readonly string[];
 
@@ -35,7 +41,11 @@ export interface Source {
   stream?: AsyncIterable<Uint8Array>;
 }
 
-/** The tale that comes with the package: what is trained on when nothing else is named. */
+/**
+ * The tale that comes with the package: what is trained on when nothing else is named.
+ *
+ * @category Texts
+ */
 export const bundledCorpusPath = join(packageRoot, 'corpora', 'the-lamplighters-road.txt');
 
 /** Taken from a directory, at any depth and in any case. Other files are taken only when named or matched by a glob. */

@@ -4,10 +4,23 @@ import { DataError, UsageError } from '../errors';
 /** Ids are 16 bits wide at most. */
 export const largestVocabulary = 65_536;
 
+/**
+ * What `Vocabulary.encode` takes.
+ *
+ * @category Texts
+ */
 export interface EncodeOptions {
-  /** What to do with a character the model has never seen: 'error' names it, 'skip' leaves it out. */
+  /**
+   * What is done about a character that the vocabulary lacks: `'error'` names it, `'skip'` leaves it out.
+   *
+   * @default 'error'
+   */
   unknown?: 'error' | 'skip';
-  /** Where the text is from, for the message: 'the prompt', a file name. */
+  /**
+   * Where the text is from, for the message: 'the prompt', a file name.
+   *
+   * @default 'the text'
+   */
   what?: string;
 }
 
@@ -74,7 +87,11 @@ export function unknownCharacters(
   );
 }
 
-/** The symbols of a model in id order. A symbol is one Unicode code point, never half a surrogate pair. */
+/**
+ * The symbols of a model in id order. A symbol is one Unicode code point, never half a surrogate pair.
+ *
+ * @category Texts
+ */
 export class Vocabulary {
   readonly symbols: readonly string[];
   readonly #ids: Map<string, number>;

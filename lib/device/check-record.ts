@@ -10,7 +10,11 @@ import { packageVersion } from '../version';
 import type { CheckedCase } from './comparison';
 import { type Algorithm, algorithms, type NativeCudaDevice, type NativeCudaInfo } from './native';
 
-/** What a self-check holds for; where any of it changes, it is made again. */
+/**
+ * What a self-check holds for; where any of it changes, it is made again.
+ *
+ * @category Devices and this machine
+ */
 export interface CheckKey {
   readonly driver: string;
   readonly cudnn: string;
@@ -25,7 +29,11 @@ export interface CheckKey {
   readonly algorithm: Algorithm;
 }
 
-/** What came of a self-check. */
+/**
+ * What came of a self-check.
+ *
+ * @category Devices and this machine
+ */
 export interface CheckReport {
   readonly passed: boolean;
   /** One line: the largest difference, or what went wrong. */

@@ -18,7 +18,7 @@ import {
   nameOf,
   rememberedCheck,
 } from './check-record';
-import { chooseDevice, chosenCpu, type DeviceChoice, type DeviceRequest } from './choose';
+import { chooseDeviceFor, chosenCpu, type DeviceChoice, type DeviceRequest } from './choose';
 import { type CheckDifference, type CheckedCase, type CheckSubject, excess } from './comparison';
 import { type Algorithm, loadNative, nativePath, packageRoot } from './native';
 
@@ -37,7 +37,7 @@ const defaultPatience = 60;
  * @throws DeviceError if a GPU was asked for by name and fails.
  */
 export async function chooseCheckedDevice(request: DeviceRequest, subject?: CheckSubject): Promise<DeviceChoice> {
-  const choice = await chooseDevice(request, undefined, cpuOnly(subject));
+  const choice = await chooseDeviceFor(request, cpuOnly(subject));
   if (choice.device === 'cpu' || !wantsCheck(request)) return choice;
   const report = await checkDevice(choice, request, { subject });
   if (report.passed) return choice;

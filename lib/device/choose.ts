@@ -6,9 +6,18 @@ import { chooseThreads } from './threads';
 
 export { chooseThreads, type ThreadChoice } from './threads';
 
-/** What a user may ask for: `'auto'` takes a GPU if one can be used, else the CPU; `'cuda:1'` is the second GPU. */
+/**
+ * What a user may ask for: `'auto'` takes a GPU if one can be used, else the CPU; `'cuda:1'` is the second GPU.
+ *
+ * @category Devices and this machine
+ */
 export type DeviceName = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
 
+/**
+ * The device that is asked for.
+ *
+ * @category Devices and this machine
+ */
 export interface DeviceRequest {
   /**
    * `'auto'`, `'cpu'`, `'cuda'`, or a GPU by its number, `'cuda:1'`.
@@ -23,11 +32,16 @@ export interface DeviceRequest {
    */
   threads?: number | undefined;
   /**
-   * The addon's binary, for bundles and unusual places; read when the addon is first loaded in a process. Default: the environment's
-   * CUDNN_LSTM_NATIVE_BINDING, else the one that was built or that comes with the package.
+   * The addon's binary, for bundles and unusual places; read when the addon is first loaded in a process.
+   *
+   * @default the environment's CUDNN_LSTM_NATIVE_BINDING, else the one that was built or that comes with the package
    */
   nativeBinding?: string | undefined;
-  /** Folder searched first for NVIDIA's libraries, before the one that the environment's CUDNN_LSTM_LIBRARY_PATH names. */
+  /**
+   * Folder searched first for NVIDIA's libraries.
+   *
+   * @default the environment's CUDNN_LSTM_LIBRARY_PATH, else the usual places
+   */
   libraryPath?: string | undefined;
   /**
    * Compare a GPU with the CPU, in a child process, before its first use with this driver, cuDNN, card and build of the package; what
@@ -36,7 +50,7 @@ export interface DeviceRequest {
    * @default true
    */
   check?: boolean | undefined;
-  /** Hears of the self-check: a line when it begins, one or two when it has ended. Default: nobody does. */
+  /** Hears of the self-check: a line when it begins, one or two when it has ended. */
   onNote?: ((line: string) => void) | undefined;
   /** Ends the self-check, or the making of fresh weights; what it was aborted with is thrown. */
   signal?: AbortSignal | undefined;
@@ -49,7 +63,11 @@ export interface DeviceRequest {
   env?: NodeJS.ProcessEnv | undefined;
 }
 
-/** A device that was chosen. */
+/**
+ * A device that was chosen.
+ *
+ * @category Devices and this machine
+ */
 export interface DeviceChoice {
   device: 'cpu' | 'cuda';
   /** Which GPU; 0 on the CPU. */
@@ -66,18 +84,28 @@ export interface DeviceChoice {
 /**
  * Decides on the device: the request, else CUDNN_LSTM_DEVICE of its `env`, else `auto`.
  *
- * @param cpuOnly Why only the CPU will do, for a model that a GPU cannot compute.
  * @throws UsageError if the name is not one of `auto`, `cpu`, `cuda`, `cuda:N`.
  * @throws DeviceError if a GPU was asked for by name and cannot be used; the message says why.
+ * @category Devices and this machine
  */
-export async function chooseDevice(
-  what: DeviceRequest = {},
+export async function chooseDevice(request: DeviceRequest = {}): Promise<DeviceChoice> {
+  return chooseDeviceFor(request, undefined);
+}
+
+/**
+ * The same for a model.
+ *
+ * @param cpuOnly Why only the CPU will do, for a model that a GPU cannot compute.
+ * @param load The addon; for tests.
+ */
+export async function chooseDeviceFor(
+  what: DeviceRequest,
+  cpuOnly: string | undefined,
   load?: () => Pick<NativeAddon, 'cpuInfo' | 'cudaInfo'>,
-  cpuOnly?: string,
 ): Promise<DeviceChoice> {
   const request = checkDeviceRequest(what);
   const { env = {} } = request;
-  const addon = load === undefined ? () => loadNative(request.nativeBinding) : callbackOf<typeof load>('addon', load);
+  const addon = load ?? (() => loadNative(request.nativeBinding));
   const fromEnv = request.device === undefined && env.CUDNN_LSTM_DEVICE ? env.CUDNN_LSTM_DEVICE : undefined;
   const name = parseDevice(request.device ?? fromEnv ?? 'auto', fromEnv === undefined ? 'device' : 'CUDNN_LSTM_DEVICE');
   const asked = fromEnv === undefined ? 'asked for' : 'CUDNN_LSTM_DEVICE asks for it';

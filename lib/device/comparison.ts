@@ -38,7 +38,11 @@ export interface CheckCase {
   readonly passes: readonly { readonly target: Target; readonly carryState: boolean }[];
 }
 
-/** A quantity on both devices. */
+/**
+ * A quantity on both devices.
+ *
+ * @category Devices and this machine
+ */
 export interface CheckDifference {
   /** E.g. `gradient of lstm.weight_hh_l0, last`. */
   readonly what: string;
@@ -48,7 +52,11 @@ export interface CheckDifference {
   readonly allowed: number;
 }
 
-/** What came of a case. */
+/**
+ * What came of a case.
+ *
+ * @category Devices and this machine
+ */
 export interface CheckedCase {
   readonly name: string;
   readonly precision: Precision;

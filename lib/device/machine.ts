@@ -7,7 +7,11 @@ import type { CheckReport } from './check-record';
 import { checkDeviceRequest, chooseDevice, chooseThreads, chosenCpu, type DeviceRequest } from './choose';
 import { loadNative, type NativeCpuInfo, type NativeCudaInfo } from './native';
 
-/** A machine, as far as it matters here. */
+/**
+ * A machine, as far as it matters here.
+ *
+ * @category Devices and this machine
+ */
 export interface MachineInfo {
   package: { version: string };
   node: { version: string; platform: string; architecture: string };
@@ -26,6 +30,7 @@ export interface MachineInfo {
  *
  * @param options With `check: true` the GPU's self-check is made, whatever is remembered.
  * @throws UsageError on a device or number of threads that there cannot be.
+ * @category Devices and this machine
  */
 export async function inspectMachine(options: DeviceRequest = {}): Promise<MachineInfo> {
   const request = checkDeviceRequest(options);

@@ -9,10 +9,17 @@ import { pathOf } from '../arguments';
 import { CudnnLstmError, DeviceError, exitCodes, OutOfMemoryError } from '../errors';
 import { harmless } from '../harmless';
 
+/**
+ * How a symbol goes into the first layer.
+ *
+ * @category Devices and this machine
+ */
 export type InputCoding = 'scalar' | 'onehot' | 'embedding';
 /**
  * What opens and closes the gates i, f and o: `'sigmoid'`, or a straight line that approximates it: `'hard_sigmoid'`,
  * min(max(0.2 x + 0.5, 0), 1), of Keras before 3 and TensorFlow.js, and `'hard_sigmoid_relu6'`, min(max(x + 3, 0), 6) / 6, of Keras 3.
+ *
+ * @category Devices and this machine
  */
 export type GateActivation = 'sigmoid' | 'hard_sigmoid' | 'hard_sigmoid_relu6';
 export const gateActivations = [
@@ -20,32 +27,76 @@ export const gateActivations = [
   'hard_sigmoid',
   'hard_sigmoid_relu6',
 ] as const satisfies readonly GateActivation[];
+/**
+ * Where the loss is taken: at every position, or at the last one of a window.
+ *
+ * @category Devices and this machine
+ */
 export type Target = 'every' | 'last';
+/**
+ * The rule by which a step changes the parameters.
+ *
+ * @category Devices and this machine
+ */
 export type Optimizer = 'adam' | 'adamw' | 'sgd' | 'rmsprop';
+/**
+ * A GPU's arithmetic.
+ *
+ * @category Devices and this machine
+ */
 export type Precision = 'fp32' | 'tf32' | 'bf16' | 'fp16';
 /** What can be asked of cuDNN for training; `'auto'` takes the fastest that agrees with `'standard'` on the first batch's shape. */
 export const algorithms = ['standard', 'auto', 'persist-static', 'persist-dynamic'] as const;
+/**
+ * cuDNN's algorithm for training; `'auto'` measures them.
+ *
+ * @category Devices and this machine
+ */
 export type Algorithm = (typeof algorithms)[number];
 /** What `'auto'` may come to. */
 export const chosenAlgorithms = ['standard', 'persist-static', 'persist-dynamic', 'persist-static-small-h'] as const;
+/**
+ * An algorithm of cuDNN's that runs.
+ *
+ * @category Devices and this machine
+ */
 export type ChosenAlgorithm = (typeof chosenAlgorithms)[number];
 export type Slot = 'parameters' | 'gradients' | 'firstMoments' | 'secondMoments' | 'trainingState' | 'streamState';
 
-export interface NativeModelSpec {
+/**
+ * What a model is made of, and a checkpoint says of it.
+ *
+ * @category Devices and this machine
+ */
+export interface ModelShape {
+  /** Symbols, 1 to 65,536. */
   vocabulary: number;
+  /** LSTM layers, 1 to 64. */
   layers: number;
+  /** Units of a layer, 1 to 65,536. */
   hidden: number;
+  /** How a symbol goes into the first layer: as one of `vocabulary` inputs, as a learned vector, or as one number, id / vocabulary. */
   input: InputCoding;
-  /** Embedding size; 0 unless input is 'embedding'. */
+  /** Size of the learned vector; 0 unless input is 'embedding'. */
   embedding: number;
+  /** Share of the units dropped after every layer in training, 0 to below 1. */
   dropout: number;
-  /** Default 'sigmoid'. A GPU has no other. */
+  /**
+   * What makes the gates. A GPU has sigmoid alone.
+   *
+   * @default 'sigmoid'
+   */
   gateActivation?: GateActivation | undefined;
   /**
    * Before this symbol is read the state is set to zero, in training, scoring and sampling alike: of a model of single lines, the line
-   * break. Default: none. A GPU cannot do it.
+   * break. An id, 0 or more. A GPU cannot do it.
+   *
+   * @default none
    */
   resetId?: number | undefined;
+}
+
+export interface NativeModelSpec extends ModelShape {
   /** A non-negative safe integer; keys initialisation and dropout masks. */
   seed: number;
 }
@@ -72,6 +123,11 @@ export interface NativeModelOptions {
   libraryPath?: string;
 }
 
+/**
+ * A tensor of the canonical layout and where it lies.
+ *
+ * @category Devices and this machine
+ */
 export interface NativeParameter {
   name: string;
   shape: number[];
@@ -242,12 +298,22 @@ export interface NativeModel {
   dispose(): void;
 }
 
+/**
+ * The instruction sets that the CPU backend has kernels for here.
+ *
+ * @category Devices and this machine
+ */
 export interface NativeCpuInfo {
   /** 'avx512' | 'avx2' | 'neon' | 'baseline': what runs. */
   isa: string;
   supported: string[];
 }
 
+/**
+ * A GPU that can be used.
+ *
+ * @category Devices and this machine
+ */
 export interface NativeCudaDevice {
   ordinal: number;
   name: string;
@@ -256,6 +322,11 @@ export interface NativeCudaDevice {
   computeCapability: string;
 }
 
+/**
+ * What the addon has found of NVIDIA's driver, libraries and GPUs.
+ *
+ * @category Devices and this machine
+ */
 export interface NativeCudaInfo {
   /** Built with CUDA support. */
   compiled: boolean;
@@ -270,7 +341,11 @@ export interface NativeCudaInfo {
   searched: string[];
 }
 
-/** What the driver's management library (NVML) says of one GPU. Percentages are of its last sample period, up to a second. */
+/**
+ * What the driver's management library (NVML) says of one GPU. Percentages are of its last sample period, up to a second.
+ *
+ * @category Devices and this machine
+ */
 export interface GpuUsage {
   name: string;
   /** Share of the time with a kernel running. */

@@ -8,7 +8,11 @@ import { UsageError } from '../errors';
 /** The most threads that may be asked for; more has no use and would only cost memory. */
 export const maxThreads = 1024;
 
-/** A number of threads and where it comes from. */
+/**
+ * A number of threads and where it comes from.
+ *
+ * @category Devices and this machine
+ */
 export interface ThreadChoice {
   threads: number;
   /** E.g. `2 CPUs available`, `cgroup quota of 1.5 CPUs`, `CUDNN_LSTM_THREADS`, `asked for`. */
@@ -20,6 +24,7 @@ export interface ThreadChoice {
  * (which honours the affinity mask) and the cgroup's CPU quota, rounded up: 1.5 CPUs are used better by two threads than by one.
  *
  * @throws UsageError if the number asked for is not in 1..1024.
+ * @category Devices and this machine
  */
 export function chooseThreads(requested?: number, env: NodeJS.ProcessEnv = {}): ThreadChoice {
   if (requested !== undefined) return { threads: checkThreads(requested, 'threads'), reason: 'asked for' };

@@ -13,19 +13,43 @@ import { type OutTensor, torchFile } from './torch';
 
 /** What a model can be exported to. */
 export const exportFormats = ['pytorch', 'keras', 'onnx', 'html'] as const;
+/**
+ * What a model can be written as.
+ *
+ * @category Models of other programs
+ */
 export type ExportFormat = (typeof exportFormats)[number];
 
+/**
+ * What `exportModel` takes.
+ *
+ * @category Models of other programs
+ */
 export interface ExportOptions {
+  /** The form to write: a page, a graph, or weights for another program. */
   to: ExportFormat;
   /** The file to write; it must not be there. */
   out: string;
-  /** Of a page: its heading. Default: the run's name. */
+  /**
+   * A page's heading.
+   *
+   * @default the run's name
+   */
   title?: string | undefined;
-  /** Of a page: store the weights as 16-bit numbers, which makes it half as large and its predictions slightly different. Default false. */
+  /**
+   * Store a page's weights as 16-bit numbers, which makes it half as large and its predictions slightly different.
+   *
+   * @default false
+   */
   half?: boolean | undefined;
 }
 
-/** @returns The files that were written: the model, and for all but a page its vocabulary, a JSON list in id order. */
+/**
+ * Writes a checkpoint, or a run's best one, for another program.
+ *
+ * @returns The files that were written: the model, and for all but a page its vocabulary, a JSON list in id order.
+ * @category Models of other programs
+ */
 export async function exportModel(pathOrDirectory: string, options: ExportOptions): Promise<string[]> {
   pathOf('path', pathOrDirectory);
   const o = optionsOf<ExportOptions>('options', options, {

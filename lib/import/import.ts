@@ -27,28 +27,59 @@ import { torchModel } from './torch-model';
 import { normalizationFor, pythonPrintable, symbolsOf, toVocabulary, vocabulariesIn } from './vocabularies';
 import { ZipArchive } from './zip';
 
-/** How a foreign model is imported. */
+/**
+ * How a foreign model is imported.
+ *
+ * @category Models of other programs
+ */
 export interface ImportOptions
   extends Pick<ModelOptions, 'device' | 'threads' | 'nativeBinding' | 'check' | 'onNote' | 'env'> {
   /**
    * A JSON file or a pickle with the symbols: a list in id order, `{symbol: id}` or `{id: symbol}`; or `'python-printable'`, Python's
-   * string.printable. Default: what the file itself holds.
+   * string.printable.
+   *
+   * @default what the file itself holds
    */
   vocabulary?: string | undefined;
-  /** The text it was trained on, whose characters in the order of their code points are the vocabulary. */
+  /**
+   * A file with the text it was trained on, whose characters in the order of their code points are the vocabulary.
+   *
+   * @default none
+   */
   corpus?: string | undefined;
-  /** A text to prove the model on. Default: the corpus, else the bundled tale, which is English. */
+  /**
+   * A file with a text to prove the model on.
+   *
+   * @default the corpus, else the bundled tale, which is English
+   */
   text?: string | undefined;
-  /** Encoding of corpus and text. Default 'utf8'. */
+  /**
+   * Encoding of corpus and text.
+   *
+   * @default 'utf8'
+   */
   encoding?: string | undefined;
-  /** What its gates are made by, for weights whose file does not say it. Default: what scores best. */
+  /**
+   * What its gates are made by, for weights whose file does not say it.
+   *
+   * @default what scores best
+   */
   gates?: GateActivation | undefined;
-  /** It was trained on windows of so many characters, each from zero state. Default: what the file says. */
+  /**
+   * Characters of the windows it was trained on, each from zero state, 1 to 16,777,216.
+   *
+   * @default what the file says
+   */
   window?: number | undefined;
+  /** Ends the import, which throws the signal's reason. */
   signal?: AbortSignal | undefined;
 }
 
-/** A model that was imported and proved; `saveCheckpoint` writes its checkpoint. */
+/**
+ * A model that was imported and proved; `saveCheckpoint` writes its checkpoint.
+ *
+ * @category Models of other programs
+ */
 export interface ImportedModel {
   /** What the file is, for a person. */
   kind: string;
@@ -82,6 +113,7 @@ const importChecks: Checks<ImportOptions> = {
  *
  * @throws CheckpointError if the file is none that is known, is damaged, cannot be represented, or predicts no text; the message says
  * which. DataError for a vocabulary or text that cannot be used.
+ * @category Models of other programs
  */
 export async function importModel(file: string, options: ImportOptions = {}): Promise<ImportedModel> {
   pathOf('file', file);

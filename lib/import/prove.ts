@@ -10,7 +10,11 @@ import { Vocabulary } from '../corpus/vocabulary';
 import type { LanguageModel } from '../model';
 import { Refusal } from './bounds';
 
-/** How a model did on a piece of text. */
+/**
+ * How a model did on a piece of text.
+ *
+ * @category Models of other programs
+ */
 export interface Proof {
   /** The text's name: a file's, or the bundled tale. */
   text: string;

@@ -20,6 +20,7 @@ export async function checkFree(out: string): Promise<void> {
  *
  * @returns The checkpoint's path.
  * @throws UsageError if something is there already; DiskError without space or permission.
+ * @category Models of other programs
  */
 export async function saveImported(imported: ImportedModel, out: string): Promise<string> {
   const { checkpoint, layout, proof } = fieldsOf<ImportedModel>('imported', imported, [

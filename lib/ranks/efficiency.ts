@@ -14,7 +14,11 @@ export interface RankMeasurements {
   readonly alone: number;
 }
 
-/** What a number of ranks makes of it. */
+/**
+ * What a number of ranks makes of a step.
+ *
+ * @category Training
+ */
 export interface RankForecast {
   readonly ranks: number;
   /** Milliseconds of a step. */
@@ -25,7 +29,7 @@ export interface RankForecast {
 
 const blocksOf = (batch: number, ranks: number) => Math.ceil(Math.ceil(batch / laneBlock) / ranks);
 
-/** Only a gain of so much is worth saying. */
+/** A smaller gain goes unmentioned. */
 const worthSaying = 0.97;
 
 /**

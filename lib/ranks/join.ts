@@ -5,14 +5,23 @@ import { DeviceError, UsageError } from '../errors';
 import { type Launch, launcherVariables, launchOf } from './launcher';
 import { Ranks } from './ranks';
 
-/** How ranks are found. */
+/**
+ * How ranks are found.
+ *
+ * @category Training
+ */
 export interface JoinOptions {
   /**
    * `auto`: where a launcher says that it has started several processes. `mpi`: it must have. `off`: each process trains by itself.
-   * Default: the environment's CUDNN_LSTM_DISTRIBUTED, else `auto`.
+   *
+   * @default the environment's CUDNN_LSTM_DISTRIBUTED, else 'auto'
    */
   distributed?: 'auto' | 'mpi' | 'off' | undefined;
-  /** The addon's binary; see {@link DeviceRequest.nativeBinding}. */
+  /**
+   * The addon's binary; see {@link DeviceRequest.nativeBinding}.
+   *
+   * @default the one that is found
+   */
   nativeBinding?: string | undefined;
 }
 
@@ -48,6 +57,7 @@ export function launchToJoin(o: JoinOptions, env: NodeJS.ProcessEnv): Launch | u
  *
  * @returns The ranks; undefined if this process is the only one.
  * @throws DeviceError if there is no MPI library, or it is not that of the launcher.
+ * @category Training
  */
 export async function joinRanks(
   options: JoinOptions = {},

@@ -23,7 +23,11 @@ interface Outcome {
   readonly error?: { readonly code: string; readonly message: string; readonly exitCode: number };
 }
 
-/** The ranks of the job that this process belongs to. */
+/**
+ * The ranks of the job that this process belongs to.
+ *
+ * @category Training
+ */
 export class Ranks {
   readonly rank: number;
   readonly size: number;

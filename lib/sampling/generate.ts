@@ -10,7 +10,11 @@ import { type QueuedModel, stoppedError } from '../device/queue';
 import type { GenerationPlan, ResolvedSampling } from './options';
 import { StopMatcher } from './stop';
 
-/** A piece of one of several texts that are drawn at once. */
+/**
+ * A piece of one of several texts that are drawn at once.
+ *
+ * @category Generating
+ */
 export interface GeneratedPiece {
   /** Which text, from 0. */
   stream: number;

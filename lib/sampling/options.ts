@@ -22,63 +22,139 @@ import {
 } from '../arguments';
 import { OptionError, UsageError } from '../errors';
 
-/** How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p, typical-p. */
+/**
+ * How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p, typical-p.
+ *
+ * @category Generating
+ */
 export interface SamplingOptions {
-  /** Always the likeliest character; everything but the repetition penalty is then without effect. Default false. */
+  /**
+   * Always the likeliest character; everything but the repetition penalty is then without effect.
+   *
+   * @default false
+   */
   greedy?: boolean | undefined;
-  /** Divides the logits, 0..100; below 1 more careful, above 1 wilder, 0 the same as greedy. Default 0.8. */
+  /**
+   * Divides the logits, 0 to 100; below 1 more careful, above 1 wilder, 0 the same as greedy.
+   *
+   * @default 0.8
+   */
   temperature?: number | undefined;
-  /** Only the k likeliest characters (Fan et al. 2018); 0, the default: all. */
+  /**
+   * Only the k likeliest characters, 0 to 65,536; 0: all (Fan et al. 2018).
+   *
+   * @default 0
+   */
   topK?: number | undefined;
-  /** Only the likeliest characters that together reach this probability, (0, 1] (Holtzman et al. 2020). Default 1: all. */
+  /**
+   * Only the likeliest characters that together reach this probability, above 0 to 1; 1: all (Holtzman et al. 2020).
+   *
+   * @default 1
+   */
   topP?: number | undefined;
-  /** Only characters at least this likely relative to the likeliest, 0..1 (Nguyen et al. 2024). Default 0: all. */
+  /**
+   * Only characters at least this likely relative to the likeliest, 0 to 1; 0: all (Nguyen et al. 2024).
+   *
+   * @default 0
+   */
   minP?: number | undefined;
   /**
-   * Only the characters whose surprise is nearest to the expected one, that together reach this probability, (0, 1]
-   * (Meister et al. 2023). Default 1: all.
+   * Only the characters whose surprise is nearest to the expected one, that together reach this probability, above 0 to 1; 1: all
+   * (Meister et al. 2023).
+   *
+   * @default 1
    */
   typicalP?: number | undefined;
-  /** Weakens characters seen in the last `penaltyWindow` (Keskar et al. 2019), (0, 100]. Default 1: off. */
+  /**
+   * Weakens characters seen in the last `penaltyWindow`, above 0 to 100; 1: off (Keskar et al. 2019).
+   *
+   * @default 1
+   */
   repetitionPenalty?: number | undefined;
-  /** In characters, 0..65,536. Default 64. */
+  /**
+   * Characters that the repetition penalty looks back, 0 to 65,536.
+   *
+   * @default 64
+   */
   penaltyWindow?: number | undefined;
-  /** Keys every draw: the same seed, model and prompt give the same text. Default: a random one. */
+  /**
+   * Keys every draw, a whole number from 0 to 2^53 - 1: the same seed, model and prompt give the same text.
+   *
+   * @default a random one
+   */
   seed?: number | undefined;
 }
 
-/** What {@link LanguageModel.generate} takes. */
+/**
+ * What {@link LanguageModel.generate} takes.
+ *
+ * @category Generating
+ */
 export interface GenerateOptions extends SamplingOptions {
   /**
-   * Text to continue; it is normalised as the corpus was. Without one the text starts after a line break. Of a model of bytes it may be
-   * bytes.
+   * Text to continue; it is normalised as the corpus was. Of a model of bytes it may be bytes.
+   *
+   * @default none: the text starts after a line break
    */
   prompt?: string | Uint8Array | undefined;
-  /** Characters (code points) to generate, each stream. Default 500. */
+  /**
+   * Characters (code points) to generate, for each text, 0 to 1e12.
+   *
+   * @default 500
+   */
   length?: number | undefined;
-  /** What a character that the model does not know in the prompt does. Default `'error'`. */
+  /**
+   * What is done about a character of the prompt that the model does not know: an error that names it, or nothing.
+   *
+   * @default 'error'
+   */
   unknown?: 'error' | 'skip' | undefined;
-  /** Ends the text before the first of these; none of it is given out unless `keepStop` is set. */
+  /**
+   * Ends the text before the first of these, of which there may be 10,000; none of it is given out unless `keepStop` is set.
+   *
+   * @default none
+   */
   stop?: string | readonly string[] | undefined;
-  /** Ends the text after the stop string, not before it. Default false. */
+  /**
+   * Ends the text after the stop string, not before it.
+   *
+   * @default false
+   */
   keepStop?: boolean | undefined;
   /**
-   * 0: the recurrent state is carried from character to character. n > 0: every character is drawn from the n before it, from zero
-   * state, as a model trained on windows (`target: 'last'`) has learned it. Default: the checkpoint's sequence length for
-   * such a model, 0 for all others.
+   * Characters that each character is drawn from, 0 to 1,000,000. 0: the recurrent state is carried from character to character.
+   * n: from the n before it, from zero state, as a model trained on windows (`target: 'last'`) has learned it.
+   *
+   * @default the checkpoint's sequence length for a model trained on windows, 0 for all others
    */
   window?: number | undefined;
   /** Ends the generation; the iterator throws the signal's reason. */
   signal?: AbortSignal | undefined;
 }
 
-/** What {@link LanguageModel.generateLines} takes. */
+/**
+ * What `generateLines` of a model takes.
+ *
+ * @category Generating
+ */
 export interface GenerateLinesOptions extends Omit<GenerateOptions, 'prompt' | 'stop' | 'keepStop'> {
-  /** What each line begins with. */
+  /**
+   * What each line begins with.
+   *
+   * @default nothing
+   */
   prompt?: string | undefined;
-  /** Characters of a line at most, the prompt's not counted; a longer one is drawn anew. Default 500. */
+  /**
+   * Characters of a line at most, the prompt's not counted, 0 to 1e12; a longer one is drawn anew.
+   *
+   * @default 500
+   */
   length?: number | undefined;
-  /** Lines that are not wanted, such as those of the corpus: a {@link KnownLines}, a Set, or anything else that has them. */
+  /**
+   * Lines that are not wanted, such as those of the corpus: a {@link KnownLines}, a Set, or anything else that has them.
+   *
+   * @default none
+   */
   known?: { has(line: string): boolean } | undefined;
 }
 

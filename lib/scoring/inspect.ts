@@ -8,11 +8,25 @@ import { Breather } from '../breather';
 import { type QueuedModel, stoppedError } from '../device/queue';
 import type { ReadableIds } from './score';
 
+/**
+ * What is looked at besides the surprise.
+ *
+ * @category Scoring
+ */
 export interface InspectionOptions {
-  /** How many of the likeliest characters to name at each place, 0..V. Default 5. */
+  /**
+   * Number of likeliest characters to name at each place, 0 to the vocabulary's size.
+   *
+   * @default 5
+   */
   rivals?: number | undefined;
-  /** Give the cells' values too: one call to the device a character. Default false. */
+  /**
+   * Give the cells' values too: one call to the device a character.
+   *
+   * @default false
+   */
   cells?: boolean | undefined;
+  /** Ends the call, which throws the signal's reason. */
   signal?: AbortSignal | undefined;
   /** Called after every call to the device with the number of characters done and in all. */
   onProgress?: ((done: number, total: number) => void) | undefined;

@@ -8,7 +8,11 @@ import { Breather } from '../breather';
 import type { NativeEvaluateCall } from '../device/native';
 import { type QueuedModel, stoppedError } from '../device/queue';
 
-/** What a text scores. */
+/**
+ * What a text scores.
+ *
+ * @category Scoring
+ */
 export interface Score {
   /** `loss / ln 2`. */
   bitsPerCharacter: number;
@@ -18,14 +22,24 @@ export interface Score {
   characters: number;
 }
 
-/** An id sequence that is read piece by piece, so that a text need not be in memory (lib/corpus/ids.ts). */
+/**
+ * An id sequence that is read piece by piece, so that a text need not be in memory (lib/corpus/ids.ts).
+ *
+ * @category Scoring
+ */
 export interface ReadableIds {
   readonly length: number;
   /** `count` ids from `start`; the answer may be a view that is valid until the next read. */
   read(start: number, count: number): ArrayLike<number>;
 }
 
+/**
+ * What every kind of scoring takes.
+ *
+ * @category Scoring
+ */
 export interface ScoringOptions {
+  /** Ends the call, which throws the signal's reason. */
   signal?: AbortSignal | undefined;
   /** Called after every call to the device with the number of characters counted so far and in all. */
   onProgress?: ((done: number, total: number) => void) | undefined;

@@ -7,16 +7,37 @@
 import type { QueuedModel } from '../device/queue';
 import { evaluateUntil, type ReadableIds, type Score, type ScoringOptions, scoreOf } from './score';
 
+/**
+ * What `LanguageModel.scoreWindows` takes.
+ *
+ * @category Scoring
+ */
 export interface WindowProtocolOptions extends ScoringOptions {
-  /** W, in characters. Default 100. */
+  /**
+   * Characters of a window, 1 to 16,777,216.
+   *
+   * @default 100
+   */
   window?: number | undefined;
-  /** Distance from one window to the next. Default 1: all windows; more is a faster estimate. */
+  /**
+   * Characters from one window to the next, 1 or more; 1: all windows; more is a faster estimate.
+   *
+   * @default 1
+   */
   stride?: number | undefined;
-  /** Windows a call. Default 128. */
+  /**
+   * Windows a call, 1 to 16,777,216.
+   *
+   * @default 128, on a GPU 1,024
+   */
   batch?: number | undefined;
 }
 
-/** Both scores of the window protocol. */
+/**
+ * Both scores of the window protocol.
+ *
+ * @category Scoring
+ */
 export interface WindowScore {
   window: number;
   stride: number;

@@ -20,7 +20,11 @@ import {
 } from './options';
 import { presetOptions, presets } from './presets';
 
-/** A complete configuration. */
+/**
+ * A complete configuration.
+ *
+ * @category Training
+ */
 export interface Configuration {
   readonly options: TrainingOptions;
   /** Where each value comes from: 'flag --hidden', 'CUDNN_LSTM_HIDDEN', 'my.json', 'checkpoint', 'preset fast' or 'default'. */

@@ -1,7 +1,11 @@
 /** What a trainer tells while it trains. With `--json` each is one line on stdout; metrics.jsonl holds all but most of the steps. */
 import type { GpuUsage } from '../device/native';
 
-/** Before the first step. */
+/**
+ * Before the first step.
+ *
+ * @category Training
+ */
 export interface StartEvent {
   type: 'start';
   /** When, ISO 8601. */
@@ -31,7 +35,11 @@ export interface StartEvent {
   resumed?: { epoch: number; step: number; checkpoint: string };
 }
 
-/** What the model that a fine-tuning begins with knows of the texts, before the first step. */
+/**
+ * What the model that a fine-tuning begins with knows of the texts, before the first step.
+ *
+ * @category Training
+ */
 export interface BaselineEvent {
   type: 'baseline';
   /** Nats a character of the new text's validation tail. */
@@ -42,7 +50,11 @@ export interface BaselineEvent {
   keptBitsPerCharacter?: number;
 }
 
-/** After each call to the device, which is one step or several. */
+/**
+ * After each call to the device, which is one step or several.
+ *
+ * @category Training
+ */
 export interface StepEvent {
   type: 'step';
   /** From 1. */
@@ -65,7 +77,11 @@ export interface StepEvent {
   etaSeconds: number;
 }
 
-/** After each epoch. */
+/**
+ * After each epoch.
+ *
+ * @category Training
+ */
 export interface EpochEvent {
   type: 'epoch';
   /** From 1. */
@@ -97,7 +113,11 @@ export interface EpochEvent {
   gpu?: GpuUsage;
 }
 
-/** The validation text was scored in mid-epoch. */
+/**
+ * The validation text was scored in mid-epoch.
+ *
+ * @category Training
+ */
 export interface ValidationEvent {
   type: 'validation';
   /** The epoch in progress, from 1. */
@@ -119,7 +139,11 @@ export interface ValidationEvent {
   best: boolean;
 }
 
-/** A checkpoint was written, and is safely on the disk. */
+/**
+ * A checkpoint was written, and is safely on the disk.
+ *
+ * @category Training
+ */
 export interface CheckpointEvent {
   type: 'checkpoint';
   kind: 'best' | 'last';
@@ -127,7 +151,11 @@ export interface CheckpointEvent {
   totalSteps: number;
 }
 
-/** A text that the model wrote. */
+/**
+ * A text that the model wrote.
+ *
+ * @category Training
+ */
 export interface SampleEvent {
   type: 'sample';
   /** Epochs trained. */
@@ -136,9 +164,18 @@ export interface SampleEvent {
   text: string;
 }
 
+/**
+ * Why a training ended.
+ *
+ * @category Training
+ */
 export type EndReason = 'finished' | 'early-stopping' | 'max-time' | 'aborted';
 
-/** The last event. After an abort the iterator then throws the signal's reason. */
+/**
+ * The last event. After an abort the iterator then throws the signal's reason.
+ *
+ * @category Training
+ */
 export interface EndEvent {
   type: 'end';
   reason: EndReason;
@@ -171,6 +208,11 @@ export interface EndEvent {
   out?: string;
 }
 
+/**
+ * What a training tells while it is iterated over, told apart by `type`.
+ *
+ * @category Training
+ */
 export type TrainingEvent =
   | StartEvent
   | BaselineEvent

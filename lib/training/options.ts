@@ -231,7 +231,11 @@ export const optionDefinitions = {
 
 type Definitions = typeof optionDefinitions;
 
-/** The name of an option: `batchSize` is the flag `--batch-size` and the variable CUDNN_LSTM_BATCH_SIZE. */
+/**
+ * The name of an option: `batchSize` is the flag `--batch-size` and the variable CUDNN_LSTM_BATCH_SIZE.
+ *
+ * @category Training
+ */
 export type OptionName = keyof TrainingOptions;
 export const optionNames = Object.keys(optionDefinitions) as OptionName[];
 
@@ -248,7 +252,11 @@ type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 
 /** The documented options are those of the table, with the same types: this does not compile otherwise. */
 true satisfies Same<Flat<FromTable>, Flat<TrainingOptions>>;
 
-/** Options that make a recipe: every preset says all of them. */
+/**
+ * Options that make a recipe: every preset says all of them.
+ *
+ * @category Training
+ */
 export type RecipeOption =
   | 'epochs'
   | 'batchSize'

@@ -10,7 +10,11 @@ import { updateNumbers } from './optimizers';
 import { Training, trainerOf } from './preparation';
 import { columnsOf, shareOf } from './shares';
 
-/** What a run would do. */
+/**
+ * What a run would do.
+ *
+ * @category Training
+ */
 export interface TrainingPlan {
   parameters: number;
   model: { layers: number; hidden: number; input: InputCoding; dropout: number; symbols: number };
@@ -41,7 +45,11 @@ export interface TrainingPlan {
   ranks?: RanksPlan;
 }
 
-/** What several ranks make of a step. */
+/**
+ * What several ranks make of a step.
+ *
+ * @category Training
+ */
 export interface RanksPlan {
   count: number;
   /** What brings them together: `Open MPI v4.1.4`. */
@@ -66,6 +74,7 @@ const measureSteps = 50;
  * Measures a few steps on the real corpus, at learning rate 0, and extrapolates. The training is of no further use for training.
  *
  * @throws The signal's reason when it is aborted.
+ * @category Training
  */
 export async function planTraining(training: Training, signal?: AbortSignal): Promise<TrainingPlan> {
   instanceOf('training', training, Training, 'what openTraining gives');

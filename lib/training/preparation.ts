@@ -35,31 +35,81 @@ import { compareRanks } from './same';
 import { checkShares } from './shares';
 import { Trainer } from './trainer';
 
-/** What to train. */
+/**
+ * What to train, on what, and where it is written.
+ *
+ * @category Training
+ */
 export interface TrainingRequest {
-  /** None, or an empty list: what the configuration names, else the text that the package brings. */
+  /**
+   * The text; an empty list counts as none.
+   *
+   * @default what the configuration names, else the tale that comes with the package
+   */
   readonly corpus?: CorpusInput | undefined;
+  /**
+   * Options as a program gives them, by name.
+   *
+   * @default none
+   */
   readonly options?: Partial<TrainingOptions> | undefined;
-  /** Options as a command line gives them. */
+  /**
+   * Options as a command line gives them, as text.
+   *
+   * @default none
+   */
   readonly flags?: Readonly<Record<string, string | boolean>> | undefined;
-  /** Variables that stand for options: `CUDNN_LSTM_HIDDEN`. Default: none. */
+  /**
+   * Variables that stand for options: `CUDNN_LSTM_HIDDEN`.
+   *
+   * @default none
+   */
   readonly env?: NodeJS.ProcessEnv | undefined;
-  /** A JSON file of options. */
+  /**
+   * A JSON file of options, such as a run's config.json; below those given here.
+   *
+   * @default none
+   */
   readonly configFile?: string | undefined;
-  /** Continues a run: its directory, or `true` for the `out` directory, else the newest one in runs/. */
+  /**
+   * Continues a run: its directory, or `true` for the one that `out` names, else the newest one in `runs/`.
+   *
+   * @default false
+   */
   readonly resume?: string | boolean | undefined;
-  /** Begins with the weights of this checkpoint, or of this run's best one, whose vocabulary grows by what the text has besides. */
+  /**
+   * Begins with the weights of this checkpoint, or of this run's best one, whose vocabulary grows by what the text has besides.
+   *
+   * @default fresh weights
+   */
   readonly from?: string | undefined;
-  /** With `from`: a text, mostly the model's own, of which every step has some sequences (`keepShare`), so that it is not forgotten. */
+  /**
+   * With `from`: a text, mostly the model's own, of which every step has some sequences (`keepShare`), so that it is not forgotten.
+   *
+   * @default none
+   */
   readonly keep?: CorpusInput | undefined;
-  /** false: without a directory, so that nothing is written. Default true. */
+  /**
+   * `false`: without a directory, so that nothing is written.
+   *
+   * @default true
+   */
   readonly save?: boolean | undefined;
+  /** Ends the training after the step in progress, with everything saved; the iterator then throws its reason. */
   readonly signal?: AbortSignal | undefined;
-  /** The addon's binary; see {@link DeviceRequest.nativeBinding}. */
+  /**
+   * The addon's binary; see {@link DeviceRequest.nativeBinding}.
+   *
+   * @default the one that is found
+   */
   readonly nativeBinding?: string | undefined;
   /** Hears of a GPU's self-check; see {@link DeviceRequest.onNote}. */
   readonly onNote?: ((line: string) => void) | undefined;
-  /** Those that train the model together; see `joinRanks`. Each asks for the same. */
+  /**
+   * The ranks that train the model together; see `joinRanks`. Each asks for the same.
+   *
+   * @default this process alone
+   */
   readonly ranks?: Ranks | undefined;
 }
 
@@ -316,6 +366,7 @@ const requestChecks: Checks<TrainingRequest> = {
  * @param plan Writes nothing: for a dry run.
  * @throws UsageError, DataError, CheckpointError, DeviceError, OutOfMemoryError or DiskError, each with one line that says what
  * is wrong and what to do.
+ * @category Training
  */
 export async function openTraining(given: TrainingRequest = {}, plan = false): Promise<Training> {
   const request = optionsOf<TrainingRequest>('request', given, requestChecks, 'openTraining');

@@ -1,16 +1,23 @@
 /** Named recipes: what an option is where the user says nothing. */
 import { defaults, type RecipeOption, type TrainingOptions } from './options';
 
+/**
+ * The name of a recipe.
+ *
+ * @category Training
+ */
 export type PresetName = TrainingOptions['preset'];
 
 /**
- * fast: the default. Loss at every position, state carried on, small batches, Adam at a high rate that stays for half of the steps
+ * The recipes. fast: the default. Loss at every position, state carried on, small batches, Adam at a high rate that stays for half of the steps
  * and then goes down to zero: the most learned a second, by the search that docs/reproduction.md records. A validation tail with early stopping, so
  * that a small text is not merely memorised.
  *
  * proj-basic: the recipe of "Text Generation With LSTM Recurrent Neural Networks in Python with Keras" (J. Brownlee, 2016), as
  * the larger of its two models, to the letter: id / V as the one feature, shuffled windows of 100 from zero state, Keras' Adam,
  * no clipping, no schedule, the best epoch chosen by the training loss.
+ *
+ * @category Training
  */
 export const presets: Record<PresetName, Pick<TrainingOptions, RecipeOption> & Partial<TrainingOptions>> = {
   fast: {

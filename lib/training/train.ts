@@ -34,18 +34,30 @@ export interface TrainRequest extends Partial<Omit<TrainingOptions, 'out'>> {
   /**
    * Fine-tuning: begins with the weights of this checkpoint, or of this run's best one, with a new optimiser and schedule. Its
    * vocabulary grows by what the text has besides; layers, sizes, coding and normalisation are the model's.
+   *
+   * @default fresh weights
    */
   readonly from?: string | undefined;
   /**
    * With `from`: a text, mostly the one that the model was trained on, of which every step has some sequences (`keepShare`), so that
    * the model does not forget it.
+   *
+   * @default none
    */
   readonly keep?: CorpusInput | undefined;
-  /** A JSON file of options, such as a run's config.json; below the options given here. */
+  /**
+   * A JSON file of options, such as a run's config.json; below the options given here.
+   *
+   * @default none
+   */
   readonly configFile?: string | undefined;
   /** Ends the training after the step in progress, with everything saved; the iterator then throws its reason. */
   readonly signal?: AbortSignal | undefined;
-  /** The addon's binary; see {@link ModelOptions.nativeBinding}. */
+  /**
+   * The addon's binary; see {@link ModelOptions.nativeBinding}.
+   *
+   * @default the one that is found
+   */
   readonly nativeBinding?: string | undefined;
   /** Hears of a GPU's self-check; see {@link ModelOptions.onNote}. */
   readonly onNote?: ((line: string) => void) | undefined;

@@ -132,7 +132,7 @@ bash('scripts/gpu-check', () => {
     expect([...report().passed, ...Object.keys(report().left)].sort()).toEqual([...new Set(all)].sort());
   });
 
-  test('stops a part that hangs, and goes on with the next', () => {
+  test('stops a part that hangs, and runs the next', () => {
     const { status, stderr } = run({ ONLY: 'build raw-loop package', LIMIT: '5', SLEEP_RAW_LOOP: '600' });
     expect(status).toBe(1);
     expect(stderr).toContain('FAILED: raw-loop');

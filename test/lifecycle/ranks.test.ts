@@ -166,7 +166,7 @@ function inTraining(callback: () => void): Pick<LaunchOptions, 'onStart'> {
   };
 }
 
-/** The run can be gone on with, by the same command: nobody has its lock, and its last checkpoint is whole. */
+/** The run can be continued by the same command: nobody has its lock, and its last checkpoint is whole. */
 async function expectToGoOn(launcher: Launcher, out: string, ranks = 2): Promise<number> {
   const { metadata } = await last(out);
   const resumed = await train(launcher, ranks, [

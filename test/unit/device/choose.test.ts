@@ -1,4 +1,4 @@
-import { chooseDevice, type DeviceName } from '../../../lib/device/choose';
+import { chooseDeviceFor, type DeviceName } from '../../../lib/device/choose';
 import type { NativeAddon, NativeCudaInfo } from '../../../lib/device/native';
 
 const noGpu: NativeCudaInfo = {
@@ -29,28 +29,33 @@ function addon(cuda: NativeCudaInfo): () => Pick<NativeAddon, 'cpuInfo' | 'cudaI
 
 describe('chooseDevice', () => {
   it('takes a GPU where there is one, and says so', async () => {
-    const choice = await chooseDevice({}, addon(twoGpus));
+    const choice = await chooseDeviceFor({}, undefined, addon(twoGpus));
     expect(choice).toMatchObject({ device: 'cuda', ordinal: 0 });
     expect(choice.reason).toBe('GPU 0, cuda:0, cuDNN 9.5.1 (a usable GPU was found)');
   });
 
   it('takes the first GPU that is listed, which need not be number 0', async () => {
     const second = { ...twoGpus, devices: twoGpus.devices.slice(1) };
-    expect(await chooseDevice({}, addon(second))).toMatchObject({ device: 'cuda', ordinal: 1 });
-    expect(await chooseDevice({ device: 'cuda' }, addon(second))).toMatchObject({ device: 'cuda', ordinal: 1 });
-    await expect(chooseDevice({ device: 'cuda:0' }, addon(second))).rejects.toThrow("'cuda:0' is not there");
+    expect(await chooseDeviceFor({}, undefined, addon(second))).toMatchObject({ device: 'cuda', ordinal: 1 });
+    expect(await chooseDeviceFor({ device: 'cuda' }, undefined, addon(second))).toMatchObject({
+      device: 'cuda',
+      ordinal: 1,
+    });
+    await expect(chooseDeviceFor({ device: 'cuda:0' }, undefined, addon(second))).rejects.toThrow(
+      "'cuda:0' is not there",
+    );
   });
 
   it('takes the CPU for a model that a GPU cannot compute, and refuses a GPU that was asked for', async () => {
     const why = 'cuDNN has sigmoid gates only';
-    const { device, reason } = await chooseDevice({ threads: 1 }, addon(twoGpus), why);
+    const { device, reason } = await chooseDeviceFor({ threads: 1 }, why, addon(twoGpus));
     expect([device, reason]).toEqual(['cpu', `CPU, AVX2, 1 thread (${why})`]);
-    expect((await chooseDevice({ device: 'cpu', threads: 1 }, addon(twoGpus), why)).reason).toContain('asked for');
+    expect((await chooseDeviceFor({ device: 'cpu', threads: 1 }, why, addon(twoGpus))).reason).toContain('asked for');
     for (const [request, env] of [
       [{ device: 'cuda:1' }, {}],
       [{}, { CUDNN_LSTM_DEVICE: 'cuda:1' }],
     ] as const) {
-      await expect(chooseDevice({ ...request, env }, addon(twoGpus), why)).rejects.toMatchObject({
+      await expect(chooseDeviceFor({ ...request, env }, why, addon(twoGpus))).rejects.toMatchObject({
         exitCode: 4,
         message: `device 'cuda:1' cannot be used: ${why}; --device cpu works.`,
       });
@@ -58,40 +63,43 @@ describe('chooseDevice', () => {
   });
 
   it('takes the CPU where there is none, and says why', async () => {
-    const choice = await chooseDevice({ threads: 2 }, addon(noGpu));
+    const choice = await chooseDeviceFor({ threads: 2 }, undefined, addon(noGpu));
     expect(choice).toMatchObject({ device: 'cpu', threads: 2 });
     expect(choice.reason).toBe('CPU, AVX2, 2 threads (no GPU: libcuda.so.1 was not found)');
-    const { reason } = await chooseDevice({ threads: 1 }, addon({ ...noGpu, compiled: false }));
+    const { reason } = await chooseDeviceFor({ threads: 1 }, undefined, addon({ ...noGpu, compiled: false }));
     expect(reason).toBe('CPU, AVX2, 1 thread (no GPU: built without CUDA)');
   });
 
   it('does as the request says, and else as CUDNN_LSTM_DEVICE says', async () => {
     const env = { CUDNN_LSTM_DEVICE: 'cuda:1' };
-    expect(await chooseDevice({ device: 'cpu', env }, addon(twoGpus))).toMatchObject({ device: 'cpu' });
-    expect(await chooseDevice({ device: 'auto', env }, addon(twoGpus))).toMatchObject({ device: 'cuda', ordinal: 0 });
-    const choice = await chooseDevice({ env }, addon(twoGpus));
+    expect(await chooseDeviceFor({ device: 'cpu', env }, undefined, addon(twoGpus))).toMatchObject({ device: 'cpu' });
+    expect(await chooseDeviceFor({ device: 'auto', env }, undefined, addon(twoGpus))).toMatchObject({
+      device: 'cuda',
+      ordinal: 0,
+    });
+    const choice = await chooseDeviceFor({ env }, undefined, addon(twoGpus));
     expect(choice).toMatchObject({ device: 'cuda', ordinal: 1 });
     expect(choice.reason).toContain('CUDNN_LSTM_DEVICE asks for it');
   });
 
   it('fails where the GPU that was asked for cannot be used', async () => {
     const searched = ['GPU: libcuda.so.1 was not found', 'cuDNN: found in /lib (LD_LIBRARY_PATH)'];
-    await expect(chooseDevice({ device: 'cuda' }, addon({ ...noGpu, searched }))).rejects.toMatchObject({
+    await expect(chooseDeviceFor({ device: 'cuda' }, undefined, addon({ ...noGpu, searched }))).rejects.toMatchObject({
       exitCode: 4,
       message:
         "device 'cuda' cannot be used: libcuda.so.1 was not found. Looked for: GPU: libcuda.so.1 was not found; " +
         "cuDNN: found in /lib (LD_LIBRARY_PATH). It takes NVIDIA's driver, cuDNN 9 and cuBLAS (docs/gpu.md); --device cpu works.",
     });
-    await expect(chooseDevice({ device: 'cuda:7' }, addon(twoGpus))).rejects.toThrow(
+    await expect(chooseDeviceFor({ device: 'cuda:7' }, undefined, addon(twoGpus))).rejects.toThrow(
       "device 'cuda:7' is not there: found cuda:0, cuda:1.",
     );
   });
 
   it('refuses names that mean nothing', async () => {
-    await expect(chooseDevice({ device: 'gpu' as DeviceName }, addon(noGpu))).rejects.toMatchObject({
+    await expect(chooseDeviceFor({ device: 'gpu' as DeviceName }, undefined, addon(noGpu))).rejects.toMatchObject({
       exitCode: 2,
     });
-    await expect(chooseDevice({ env: { CUDNN_LSTM_DEVICE: 'tpu' } }, addon(noGpu))).rejects.toThrow(
+    await expect(chooseDeviceFor({ env: { CUDNN_LSTM_DEVICE: 'tpu' } }, undefined, addon(noGpu))).rejects.toThrow(
       'CUDNN_LSTM_DEVICE must be',
     );
   });

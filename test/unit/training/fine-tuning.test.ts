@@ -335,7 +335,7 @@ describe('a run with --from', () => {
     );
   });
 
-  it('goes on with single lines where the model is of single lines, and not otherwise', async () => {
+  it('trains on single lines where the model is of single lines, and not otherwise', async () => {
     const base = join(folder, 'base');
     const names = (a: string, b: string) =>
       Array.from({ length: 200 }, (_, i) => `${a.repeat(1 + (i % 3))}${b}`).join('\n');
