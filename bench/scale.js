@@ -16,7 +16,8 @@ const sizes = [
 
 /** Trains for some seconds, the first of them left out; prints milliseconds a step and microseconds a sum. */
 async function measure({ seconds, threads, ...size }) {
-  const { joinRanks, train } = require('../dist');
+  const { train } = require('../dist');
+  const { joinRanks } = require('../dist/advanced.js');
   const ranks = await joinRanks();
   const began = performance.now();
   const training = await train({

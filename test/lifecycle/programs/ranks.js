@@ -5,7 +5,8 @@
 //   worker       a worker asks for a second communicator
 const { isMainThread, Worker } = require('node:worker_threads');
 const [what, corpus] = process.argv.slice(2);
-const { joinRanks, train } = require('../../../dist/index.js');
+const { train } = require('../../../dist/index.js');
+const { joinRanks } = require('../../../dist/advanced.js');
 
 async function main() {
   const ranks = await joinRanks();
