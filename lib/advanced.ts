@@ -59,6 +59,7 @@ export type {
   Optimizer,
   Precision,
   Target,
+  WeightForm,
 } from './device/native';
 export { exitCodes } from './errors';
 export { type ExportFormat, type ExportOptions, exportModel } from './export/export';

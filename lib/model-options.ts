@@ -16,7 +16,7 @@ import {
 import type { CorpusRecord } from './checkpoint/checkpoint';
 import { checkNormalization, type Normalization } from './corpus/normalization';
 import { deviceChecks } from './device/choose';
-import { algorithms, chosenAlgorithms } from './device/native';
+import { algorithms, chosenAlgorithms, weightForms } from './device/native';
 import { UsageError } from './errors';
 import type { CreateOptions, InspectOptions, ModelOptions, ScoreOptions } from './model';
 import type { ReadableIds } from './scoring/score';
@@ -26,15 +26,20 @@ const largest = 1 << 24;
 const unknown = (what: string, value: unknown) => choiceOf(what, value, ['error', 'skip']);
 const progress = callbackOf<(done: number, total: number) => void>;
 
-const modelChecks: Checks<ModelOptions> = {
+const sharedChecks: Checks<Omit<ModelOptions, 'weights'>> = {
   ...deviceChecks,
   precision: (what, value) => choiceOf(what, value, ['fp32', 'tf32', 'bf16', 'fp16']),
   algorithm: (what, value) => choiceOf(what, value, algorithms),
   seed: (what, value) => wholeOf(what, value, 0),
 };
 
+const modelChecks: Checks<ModelOptions> = {
+  ...sharedChecks,
+  weights: (what, value) => choiceOf(what, value, weightForms),
+};
+
 const createChecks: Checks<CreateOptions> = {
-  ...modelChecks,
+  ...sharedChecks,
   normalization: (_, value) => checkNormalization(value as Normalization),
   target: (what, value) => choiceOf(what, value, ['every', 'last']),
   seqLength: (what, value) => wholeOf(what, value, 1, largest),

@@ -10,12 +10,14 @@ import {
   gateActivations,
   type NativeParameter,
   type Target,
+  type WeightForm,
 } from '../device/native';
-import { UsageError } from '../errors';
+import { CheckpointError, UsageError } from '../errors';
 import { canonicalLayout, layoutSize, type ModelShape } from './layout';
-import { allocateFloats, SafetensorsFile, type Tensor, writeSafetensors } from './safetensors';
+import { allocateFloats, type OutTensor, SafetensorsFile, writeSafetensors } from './safetensors';
 import { parseStrictJsonInTurns } from './strict-json';
 import { unusable } from './unusable';
+import { isNarrowed, rowToBytes, toBf16 } from './weight-form';
 
 export type { ModelShape } from './layout';
 
@@ -77,6 +79,8 @@ export interface CheckpointMetadata {
   /** What it was trained for: windows ('last') are sampled by sliding a window, 'every' by carrying the state. */
   readonly target: Target;
   readonly seqLength: number;
+  /** The matrices are kept in 16 or 8 bits a weight, and cannot be trained further. Absent: in floats. */
+  readonly weights?: Exclude<WeightForm, 'fp32'> | undefined;
   /** Epochs completed. */
   readonly epoch: number;
   /** Optimiser steps completed. */
@@ -159,6 +163,7 @@ const metadataSchema = z.strictObject({
   configuration: z.record(z.string(), z.unknown()),
   target: z.enum(['every', 'last']),
   seqLength: extent(1 << 24),
+  weights: z.enum(['bf16', 'int8']).optional(),
   epoch: count,
   step: count,
   loss: z.number().optional(),
@@ -170,7 +175,7 @@ const metadataSchema = z.strictObject({
 const knownKeys = new Set(Object.keys(metadataSchema.shape));
 
 /** Metadata values are strings: plain ones as they are, all else as JSON. */
-const plainStrings = new Set(['format', 'version', 'target']);
+const plainStrings = new Set(['format', 'version', 'target', 'weights']);
 
 /**
  * Says what this version adds to format 1, which no reader need know: 1: `corpus`. Before, `configuration` had a list of absolute
@@ -245,9 +250,37 @@ function shapeOf(metadata: CheckpointMetadata): ModelShape {
 /** The one bias vector a layer has is PyTorch's bias_ih; its bias_hh is zero here. */
 const recurrentBias = (name: string) => name.replace('bias_ih', 'bias_hh');
 
-function* toTensors(checkpoint: Checkpoint, layout: readonly NativeParameter[]): Generator<Tensor & { name: string }> {
-  for (const { name, shape, offset, size } of layout) {
-    yield { name, shape, data: checkpoint.parameters.subarray(offset, offset + size) };
+/** Of a matrix of bytes: what a step of each row is. Its name sorts before all others, so that it is read first. */
+const scaleName = (name: string) => `_scale.${name}`;
+
+/** A matrix in fewer bits. */
+function* narrowTensors(
+  { name, shape }: NativeParameter,
+  values: Float32Array,
+  form: Exclude<WeightForm, 'fp32'>,
+): Generator<OutTensor> {
+  if (form === 'bf16') {
+    yield { name, shape, data: Uint16Array.from(values, toBf16) };
+    return;
+  }
+  const [rows = 0, depth = 0] = shape;
+  const scales = new Float32Array(rows);
+  const steps = new Int8Array(values.length);
+  for (let row = 0; row < rows; row++) {
+    const [from, to] = [row * depth, (row + 1) * depth];
+    scales[row] = rowToBytes(values.subarray(from, to), steps.subarray(from, to));
+  }
+  yield { name: scaleName(name), shape: [rows], data: scales };
+  yield { name, shape, data: steps };
+}
+
+function* toTensors(checkpoint: Checkpoint, layout: readonly NativeParameter[]): Generator<OutTensor> {
+  const { weights } = checkpoint.metadata;
+  for (const parameter of layout) {
+    const { name, shape, offset, size } = parameter;
+    const values = checkpoint.parameters.subarray(offset, offset + size);
+    if (weights && isNarrowed(parameter)) yield* narrowTensors(parameter, values, weights);
+    else yield { name, shape, data: values };
     if (name.includes('bias_ih')) yield { name: recurrentBias(name), shape, data: new Float32Array(size) };
   }
   const { firstMoments, secondMoments, trainingState, metadata } = checkpoint;
@@ -350,6 +383,14 @@ function checkMetadata(metadata: CheckpointMetadata): CheckpointMetadata {
   });
 }
 
+/** @throws CheckpointError where the weights are kept in fewer bits than a step of training changes. */
+export function checkTrainable(path: string, { weights }: CheckpointMetadata): void {
+  if (weights === undefined) return;
+  throw new CheckpointError(
+    `${path} holds ${weights} weights, which cannot be trained further: take the checkpoint that it was exported from.`,
+  );
+}
+
 /**
  * Reads what a checkpoint says of its model, without its weights.
  *
@@ -428,9 +469,17 @@ export class CheckpointFile {
       const metadata = await decodeMetadata(path, file.metadata);
       const layout = canonicalLayout(shapeOf(metadata));
       const known = new Set(Object.keys(trainingTensors));
-      for (const { name, shape } of layout) {
+      for (const parameter of layout) {
+        const { name, shape } = parameter;
         checkShape(file, name, shape);
         known.add(name);
+        const bytes = metadata.weights === 'int8' && isNarrowed(parameter);
+        if ((file.typeOf(name) === 'I8') !== bytes)
+          throw unusable(path, `tensor '${name}' is ${bytes ? 'not ' : ''}of the type I8`);
+        if (bytes) {
+          checkShape(file, scaleName(name), shape.slice(0, 1));
+          known.add(scaleName(name));
+        }
         if (!name.includes('bias_ih')) continue;
         known.add(recurrentBias(name));
         if (file.shapeOf(recurrentBias(name))) checkShape(file, recurrentBias(name), shape);
@@ -442,6 +491,10 @@ export class CheckpointFile {
       }
       if (file.shapeOf('training.state'))
         checkShape(file, 'training.state', [layers, 2, metadata.training?.batch ?? 0, hidden]);
+      const otherBytes = file.names.find(
+        (name) => file.typeOf(name) === 'I8' && !layout.some((each) => each.name === name),
+      );
+      if (otherBytes !== undefined) throw unusable(path, `tensor '${otherBytes}' is of the type I8`);
       const unexpected = file.names.find((name) => !known.has(name));
       if (unexpected !== undefined)
         throw unusable(path, `it holds a tensor '${unexpected}' that this format does not know`);
@@ -479,6 +532,9 @@ export class CheckpointFile {
     const secondOf = new Map(this.#layout.map(({ name }) => [recurrentBias(name), name] as const));
     // bias_hh comes before bias_ih, to which it is added.
     const second = new Map<string, Float32Array>();
+    // The scales of bytes come before them too.
+    const scales = new Map<string, Float32Array>();
+    const scaled = new Map(this.#layout.map(({ name }) => [scaleName(name), name] as const));
     await file.readAll((name) => {
       const slot = trainingTensors[name];
       if (slot) return parametersOnly ? undefined : (values, index) => write(slot, values, index);
@@ -488,8 +544,34 @@ export class CheckpointFile {
         second.set(first, bias);
         return (values, index) => bias.set(values, index);
       }
-      const offset = parameters.get(name)?.offset ?? 0;
+      const of = scaled.get(name);
+      if (of !== undefined) {
+        const scale = new Float32Array(parameters.get(of)?.shape[0] ?? 0);
+        scales.set(of, scale);
+        return (values, index) => scale.set(values, index);
+      }
+      const { offset = 0, shape: [, depth = 1] = [] } = parameters.get(name) ?? {};
+      if (file.typeOf(name) === 'I8') {
+        return (values, index) =>
+          write(
+            'parameters',
+            this.#scaled(name, values, index, depth, scales.get(name) as Float32Array),
+            offset + index,
+          );
+      }
       return (values, index) => write('parameters', this.#sum(name, values, index, second.get(name)), offset + index);
+    });
+  }
+
+  #scaled(name: string, steps: Float32Array, index: number, depth: number, scales: Float32Array): Float32Array {
+    return steps.map((step, i) => {
+      const row = Math.floor((index + i) / depth);
+      const value = Math.fround(step * (scales[row] as number));
+      if (Number.isFinite(value)) return value;
+      throw unusable(
+        this.#file.path,
+        `tensor '${name}' has the scale ${scales[row]} in row ${row}, which is too large`,
+      );
     });
   }
 

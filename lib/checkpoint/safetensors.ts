@@ -17,7 +17,14 @@ export interface Tensor {
   data: Float32Array;
 }
 
-const bytesOf = { F64: 8, F32: 4, F16: 2, BF16: 2 } as const;
+/** As it is written: `F32`, `I8`, or `BF16` by its bits. */
+export interface OutTensor {
+  name: string;
+  shape: number[];
+  data: Float32Array | Int8Array | Uint16Array;
+}
+
+const bytesOf = { F64: 8, F32: 4, F16: 2, BF16: 2, I8: 1 } as const;
 type Dtype = keyof typeof bytesOf;
 
 /** The format allows 100 MB; a vocabulary of 65,536 symbols needs one. Larger headers only serve to exhaust a reader. */
@@ -45,19 +52,20 @@ function checkFinite(data: Float32Array, explain: (index: number) => Error): voi
 }
 
 /** The bytes of the tensors. A value that no reader would take ends the writing, and with it the file. */
-function* tensorBytes(path: string, tensors: readonly (Tensor & { name: string })[]): Generator<Uint8Array> {
+function* tensorBytes(path: string, tensors: readonly OutTensor[]): Generator<Uint8Array> {
   const step = pieceBytes / 4;
   for (const { name, data } of tensors) {
     for (let begin = 0; begin < data.length; begin += step) {
       const piece = data.subarray(begin, begin + step);
-      checkFinite(
-        piece,
-        (i) =>
-          new TrainingError(
-            `${path} is not written: '${name}' holds ${piece[i]} at index ${begin + i}, so the numbers have exploded; ` +
-              'continue from the checkpoint before, with a lower --learning-rate or a --clip',
-          ),
-      );
+      if (piece instanceof Float32Array)
+        checkFinite(
+          piece,
+          (i) =>
+            new TrainingError(
+              `${path} is not written: '${name}' holds ${piece[i]} at index ${begin + i}, so the numbers have exploded; ` +
+                'continue from the checkpoint before, with a lower --learning-rate or a --clip',
+            ),
+        );
       yield new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);
     }
   }
@@ -78,14 +86,14 @@ async function sha256(pieces: Iterable<Uint8Array>): Promise<string> {
 }
 
 /**
- * Writes the tensors, in the order given, all float32, the metadata, and a checksum. Atomic: see writeFileAtomically.
+ * Writes the tensors, in the order given, the metadata, and a checksum. Atomic: see writeFileAtomically.
  *
  * @throws DiskError without space or permission; TrainingError if a value is not finite; CheckpointError for what could not be
  * read back: two tensors of one name, a shape that is not its data's, a header beyond 16 MiB.
  */
 export async function writeSafetensors(
   path: string,
-  tensors: Iterable<Tensor & { name: string }>,
+  tensors: Iterable<OutTensor>,
   metadata: Record<string, string>,
 ): Promise<void> {
   const list = [...tensors];
@@ -96,7 +104,8 @@ export async function writeSafetensors(
       throw new CheckpointError(`a checkpoint cannot hold the tensor '${name}': the name is taken`);
     if (elements(shape) !== data.length)
       throw new CheckpointError(`tensor '${name}' of ${data.length} numbers cannot have the shape [${shape}]`);
-    header.set(name, { dtype: 'F32', shape, data_offsets: [offset, offset + data.byteLength] });
+    const dtype = data instanceof Float32Array ? 'F32' : data instanceof Int8Array ? 'I8' : 'BF16';
+    header.set(name, { dtype, shape, data_offsets: [offset, offset + data.byteLength] });
     offset += data.byteLength;
   }
   header.set('__metadata__', { ...metadata, [checksumKey]: await sha256(tensorBytes(path, byName(list))) });
@@ -135,6 +144,7 @@ function toFloats(dtype: Dtype, bytes: Uint8Array): Float32Array {
   const bits = new DataView(new ArrayBuffer(4));
   for (let i = 0; i < out.length; i++) {
     if (dtype === 'F64') out[i] = view.getFloat64(8 * i, true);
+    else if (dtype === 'I8') out[i] = view.getInt8(i);
     else if (dtype === 'F16') out[i] = halfToFloat(view.getUint16(2 * i, true));
     else {
       bits.setUint32(0, view.getUint16(2 * i, true) << 16);
@@ -233,7 +243,7 @@ export class SafetensorsFile {
       }
       const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
       if (typeof dtype !== 'string' || !Object.hasOwn(bytesOf, dtype)) {
-        refuse(`tensor '${name}' has the type ${JSON.stringify(dtype)}; F32, F16, BF16 and F64 are known`);
+        refuse(`tensor '${name}' has the type ${JSON.stringify(dtype)}; F32, F16, BF16, F64 and I8 are known`);
       }
       const count = elements(shape);
       if (count === undefined)
@@ -268,6 +278,10 @@ export class SafetensorsFile {
 
   get names(): string[] {
     return [...this.entries.keys()];
+  }
+
+  typeOf(name: string): string | undefined {
+    return this.entries.get(name)?.dtype;
   }
 
   shapeOf(name: string): readonly number[] | undefined {

@@ -5,7 +5,7 @@
 import { isatty } from 'node:tty';
 import { type Command, CommanderError, Option } from 'commander';
 import type { DeviceName, DeviceRequest } from '../device/choose';
-import { loadNative } from '../device/native';
+import { loadNative, type WeightForm, weightForms } from '../device/native';
 import { CudnnLstmError, DataError, DiskError, exitCodes, OptionError, UsageError } from '../errors';
 import { harmless, harmlessText } from '../harmless';
 import { nearest, optionSynonyms } from '../nearest';
@@ -266,6 +266,25 @@ export function addDeviceOptions(
     )
     .addOption(checkOption)
     .addOption(new Option('--no-check', 'use a GPU without comparing it with the CPU first').helpGroup('The machine:'));
+}
+
+/** The same with how the weights are kept, for commands that do not train. */
+export function addModelOptions(command: Command): Command {
+  return addDeviceOptions(
+    command.addOption(
+      new Option(
+        '--weights <form>',
+        'keep the matrices in 16 or 8 bits a weight: faster for one text or two on a CPU, a little less exact (default: as the checkpoint has them)',
+      )
+        .choices(weightForms)
+        .helpGroup('The machine:'),
+    ),
+  );
+}
+
+/** What {@link addModelOptions} gives. */
+export interface ModelCommandOptions extends DeviceOptions {
+  weights?: WeightForm;
 }
 
 /** What {@link addDeviceOptions} gives. */

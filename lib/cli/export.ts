@@ -17,14 +17,14 @@ export async function exportCommand(argv: string[], io: CommandIo = processIo): 
 function syntax(): Command {
   return new Command('export')
     .description(
-      'Write a model for other programs. The files written go to stdout; beside any but a page the vocabulary is put, a ' +
-        'JSON list in id order.',
+      'Write a model for other programs. The files written go to stdout; beside a pytorch, keras or onnx file the ' +
+        'vocabulary is put, a JSON list in id order.',
     )
     .argument('<checkpoint>', "a checkpoint, or a run's directory (its best checkpoint)")
     .addOption(
       new Option(
         '--to <format>',
-        'pytorch: a state dict for torch.load; keras: a .keras archive for Keras 3; onnx: a graph, opset 17; html: a page that opens from a disk',
+        'pytorch: a state dict for torch.load; keras: a .keras archive for Keras 3; onnx: a graph, opset 17; html: a page that opens from a disk; int8, bf16: a checkpoint for sampling and scoring alone, with 8 or 16 bits a weight',
       )
         .choices(exportFormats)
         .makeOptionMandatory(),

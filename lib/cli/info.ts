@@ -153,7 +153,7 @@ function checkpointLines(info: CheckpointInfo, run: Run | undefined): string[] {
     ...(run ? runLines(run, info) : []),
     `${info.path} (${info.bytes.toLocaleString('en')} bytes, written by cudnn-lstm ${info.version})`,
     `model:          LSTM, ${model.layers} × ${model.hidden}, input ${coding}, dropout ${model.dropout}${gates}${anew}`,
-    `parameters:     ${info.parameters.toLocaleString('en')}`,
+    `parameters:     ${info.parameters.toLocaleString('en')}${info.weights ? `, ${info.weights}` : ''}`,
     info.normalization.symbols === 'bytes'
       ? 'vocabulary:     256 bytes'
       : `vocabulary:     ${info.vocabulary.length} symbols: ${JSON.stringify(info.vocabulary.slice(0, 200).join(''))}${info.vocabulary.length > 200 ? ' …' : ''}`,

@@ -3,20 +3,21 @@ import { basename } from 'node:path';
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import { resolveCheckpoint } from '../checkpoint/run-directory';
 import { LanguageModel } from '../model';
-import { type CommandIo, type DeviceOptions, deviceRequest } from './command';
+import { type CommandIo, deviceRequest, type ModelCommandOptions } from './command';
 import { plural } from './layout';
 import { say } from './output';
 
 /** Loads a checkpoint, or a run's best one, and says which it is and what computes. */
 export async function loadModel(
   pathOrDirectory: string,
-  options: DeviceOptions,
+  options: ModelCommandOptions,
   signal: AbortSignal,
   io: CommandIo,
 ): Promise<LanguageModel> {
   const path = await resolveCheckpoint(pathOrDirectory);
   const onNote = (line: string) => say(io.stderr, line);
-  const model = await LanguageModel.load(path, { ...deviceRequest(options), signal, onNote });
+  const { weights } = options;
+  const model = await LanguageModel.load(path, { ...deviceRequest(options), weights, signal, onNote });
   say(io.stderr, `model: ${path} (${provenance(path, model.metadata)})`);
   say(io.stderr, `device: ${model.deviceReason}`);
   return model;

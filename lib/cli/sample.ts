@@ -11,9 +11,9 @@ import { checkGeneration, checkSamplingOptions, type GenerateOptions } from '../
 import { type OpenTextOptions, openText, readLines } from '../scoring/text';
 import {
   abortOnSignals,
-  addDeviceOptions,
+  addModelOptions,
   type CommandIo,
-  type DeviceOptions,
+  type ModelCommandOptions,
   numberOption,
   parseArguments,
   processIo,
@@ -24,7 +24,7 @@ import { bytePrinter, printJson as printJsonLine, printText as printPlain, say }
 import { promptText, readPrompt } from './prompt-file';
 import { TextPrinter } from './sample-printer';
 
-interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop' | 'prompt'>, DeviceOptions {
+interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop' | 'prompt'>, ModelCommandOptions {
   prompt?: string;
   stop?: string[];
   promptFile?: string;
@@ -270,7 +270,7 @@ function syntax(): Command {
       '--json',
       'one JSON object a text: {"sample", "seed", "prompt", "text", "finished"}; a line: {"line", "seed", "prompt", "text"}',
     );
-  return addDeviceOptions(command).addHelpText(
+  return addModelOptions(command).addHelpText(
     'after',
     `
 Examples:

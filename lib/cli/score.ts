@@ -11,9 +11,9 @@ import { type OpenText, openText, readLines } from '../scoring/text';
 import type { WindowScore } from '../scoring/window-protocol';
 import {
   abortOnSignals,
-  addDeviceOptions,
+  addModelOptions,
   type CommandIo,
-  type DeviceOptions,
+  type ModelCommandOptions,
   numberOption,
   parseArguments,
   processIo,
@@ -24,7 +24,7 @@ import { printJson, printLine, printText, say } from './output';
 import { characterHeading, characterLine, scoreCharacters } from './per-character';
 import { ScoringProgress } from './scoring-progress';
 
-interface ScoreCommandOptions extends DeviceOptions {
+interface ScoreCommandOptions extends ModelCommandOptions {
   lines?: boolean;
   sort?: 'likely' | 'odd';
   protocol: 'stream' | 'window';
@@ -346,7 +346,7 @@ function syntax(): Command {
         'keep',
       ]),
     );
-  return addDeviceOptions(command).addHelpText(
+  return addModelOptions(command).addHelpText(
     'after',
     `
 Examples:

@@ -6,10 +6,10 @@ import { defaultLimits, type Limits } from '../serve/limits';
 import { serveModels } from '../serve/server';
 import {
   abortOnSignals,
-  addDeviceOptions,
+  addModelOptions,
   type CommandIo,
-  type DeviceOptions,
   deviceRequest,
+  type ModelCommandOptions,
   numberOption,
   parseArguments,
   processIo,
@@ -17,7 +17,7 @@ import {
 } from './command';
 import { say } from './output';
 
-interface ServeCommandOptions extends DeviceOptions {
+interface ServeCommandOptions extends ModelCommandOptions {
   host: string;
   port: number;
   keyFile?: string;
@@ -50,6 +50,7 @@ export async function serveCommand(argv: string[], io: CommandIo = processIo): P
     grace: options.grace * 1000,
     limits: limitsOf(options),
     ...deviceRequest(options),
+    weights: options.weights,
     onNote: log,
     signal: interrupt.signal,
     log,
@@ -163,7 +164,7 @@ function syntax(): Command {
     .addOption(limitOption('--max-tokens <n>', 'characters of a text', defaultLimits.tokens))
     .addOption(limitOption('--max-texts <n>', 'texts of a request', defaultLimits.texts))
     .addOption(limitOption('--max-queue <n>', 'texts of all requests at once', defaultLimits.queue));
-  return addDeviceOptions(command).addHelpText(
+  return addModelOptions(command).addHelpText(
     'after',
     `
 Examples:

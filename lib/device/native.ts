@@ -101,6 +101,14 @@ export interface NativeModelSpec extends ModelShape {
   seed: number;
 }
 
+export const weightForms = ['fp32', 'bf16', 'int8'] as const;
+/**
+ * How matrices are kept: `bf16` and `int8` are for sampling and scoring alone.
+ *
+ * @category Devices and this machine
+ */
+export type WeightForm = (typeof weightForms)[number];
+
 export interface NativeModelOptions {
   device: 'cpu' | 'cuda';
   /** Which GPU. */
@@ -115,6 +123,11 @@ export interface NativeModelOptions {
   /** Fresh weights at once, as by {@link NativeModel.initialize}. */
   initialize?: boolean;
   precision?: Precision;
+  /**
+   * On the CPU: how it keeps the matrices that one or two texts at a time are multiplied by. The weights written to it must be rounded
+   * to that already. Default `'fp32'`. A GPU keeps floats.
+   */
+  weights?: WeightForm;
   /** Default `'standard'`. */
   algorithm?: Algorithm;
   /** What `'auto'` came to in the run that this one continues: it is not tried again. */

@@ -1,6 +1,6 @@
 /** Models for other programs: a PyTorch state dict, a Keras archive, an ONNX graph, a page that opens from a disk. */
 import { flagOf, optionsOf, pathOf, show, textOf } from '../arguments';
-import { type Checkpoint, loadCheckpoint } from '../checkpoint/checkpoint';
+import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
 import { writeFileAtomically } from '../checkpoint/disk';
 import { canonicalLayout } from '../checkpoint/layout';
 import { lookAt, modelName, resolveCheckpoint } from '../checkpoint/run-directory';
@@ -12,7 +12,7 @@ import { onnxFile, type Weights } from './onnx';
 import { type OutTensor, torchFile } from './torch';
 
 /** What a model can be exported to. */
-export const exportFormats = ['pytorch', 'keras', 'onnx', 'html'] as const;
+export const exportFormats = ['pytorch', 'keras', 'onnx', 'html', 'int8', 'bf16'] as const;
 /**
  * What a model can be written as.
  *
@@ -69,7 +69,7 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   const path = await resolveCheckpoint(pathOrDirectory);
   const checkpoint = await loadCheckpoint(path);
   const beside = `${o.out.replace(/\.[^./\\]*$/, '')}.vocabulary.json`;
-  const files = o.to === 'html' ? [o.out] : [o.out, beside];
+  const files = o.to === 'html' || o.to === 'int8' || o.to === 'bf16' ? [o.out] : [o.out, beside];
   for (const file of files)
     if (await lookAt(file)) throw new UsageError(`${file} is there already: name another --out.`);
   const { metadata } = checkpoint;
@@ -83,6 +83,10 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
     );
     return files;
   }
+  if (o.to === 'int8' || o.to === 'bf16') {
+    await saveNarrowed(o.out, checkpoint, o.to);
+    return files;
+  }
   if (o.to === 'pytorch') {
     refuseHardGates(checkpoint, 'torch.nn.LSTM');
     await writeFileAtomically(o.out, torchFile(stateDictOf(checkpoint)));
@@ -94,6 +98,18 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   }
   await writeFileAtomically(beside, [Buffer.from(`${JSON.stringify(metadata.vocabulary)}\n`)]);
   return files;
+}
+
+/** A checkpoint of this package's own, without what only training needs. */
+async function saveNarrowed(out: string, checkpoint: Checkpoint, weights: 'int8' | 'bf16'): Promise<void> {
+  const { training: _, ...metadata } = checkpoint.metadata;
+  if (metadata.weights !== undefined && metadata.weights !== weights) {
+    throw new UsageError(
+      `the checkpoint holds ${metadata.weights} weights, of which no ${weights} can be made: export the one that it was made from.`,
+    );
+  }
+  const layout = canonicalLayout({ ...metadata.model, vocabulary: metadata.vocabulary.length });
+  await saveCheckpoint(out, { metadata: { ...metadata, weights }, parameters: checkpoint.parameters }, layout);
 }
 
 function refuseHardGates({ metadata }: Checkpoint, what: string): void {

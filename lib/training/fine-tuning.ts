@@ -4,7 +4,7 @@
  *
  * Shapes: V vocabulary, H hidden, E embedding size.
  */
-import { CheckpointFile, type CheckpointMetadata, type ModelShape } from '../checkpoint/checkpoint';
+import { CheckpointFile, type CheckpointMetadata, checkTrainable, type ModelShape } from '../checkpoint/checkpoint';
 import { canonicalLayout, layoutSize } from '../checkpoint/layout';
 import { resolveCheckpoint } from '../checkpoint/run-directory';
 import { allocateFloats } from '../checkpoint/safetensors';
@@ -32,6 +32,7 @@ export async function openBase(pathOrDirectory: string): Promise<Base> {
   const file = await CheckpointFile.open(path);
   try {
     const { metadata } = file;
+    checkTrainable(path, metadata);
     const parameters = allocateFloats(file.parameterCount, path);
     await file.read((_, values, offset) => parameters.set(values, offset), { parametersOnly: true });
     return { path, metadata, vocabulary: new Vocabulary(metadata.vocabulary), parameters };

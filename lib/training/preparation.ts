@@ -3,7 +3,13 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { basename, isAbsolute, join, resolve } from 'node:path';
 import { type Checks, callbackOf, flagOf, optionsOf, pathOf, recordOf, signalOf } from '../arguments';
-import { type Checkpoint, type CheckpointMetadata, loadCheckpoint, type ModelShape } from '../checkpoint/checkpoint';
+import {
+  type Checkpoint,
+  type CheckpointMetadata,
+  checkTrainable,
+  loadCheckpoint,
+  type ModelShape,
+} from '../checkpoint/checkpoint';
 import { makeDirectory, toDiskError } from '../checkpoint/disk';
 import { hasKnownLines, mostKnownLines, saveKnownLines } from '../checkpoint/known-lines';
 import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
@@ -250,7 +256,9 @@ async function openResumedRun(
     if (path === undefined) {
       throw new CheckpointError(`${directory} holds no whole checkpoint to resume from; begin anew in another --out.`);
     }
-    return { directory, run, path, checkpoint: await loadCheckpoint(path) };
+    const checkpoint = await loadCheckpoint(path);
+    checkTrainable(path, checkpoint.metadata);
+    return { directory, run, path, checkpoint };
   } catch (error) {
     await run.close();
     throw error;

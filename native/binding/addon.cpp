@@ -39,6 +39,19 @@ cpu::TeamTuner::Mode to_team_mode(const Napi::Object& options) {
               std::string(given ? "team" : "CUDNN_LSTM_TEAM") + " must be adapt, fixed or random, not " + name);
 }
 
+namespace {
+
+WeightForm weight_form(const Napi::Object& options) {
+  if (options.Get("weights").IsUndefined()) return WeightForm::fp32;
+  const std::string name = get_string(options, "weights");
+  if (name == "fp32") return WeightForm::fp32;
+  if (name == "bf16") return WeightForm::bf16;
+  if (name == "int8") return WeightForm::int8;
+  throw Error(kInvalidArgument, "weights must be fp32, bf16 or int8");
+}
+
+}  // namespace
+
 class LstmAddon final : public Napi::Addon<LstmAddon> {
  public:
   LstmAddon(Napi::Env env, Napi::Object exports) {
@@ -82,7 +95,8 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
       if (device == "cpu") {
         const int threads = options.Get("threads").IsUndefined() ? 1 : get_int(options, "threads", 1, kMostThreads);
         const cpu::TeamTuner::Mode mode = to_team_mode(options);
-        make = [spec, threads, mode] { return cpu::create_cpu_backend(spec, threads, mode); };
+        const WeightForm form = weight_form(options);
+        make = [spec, threads, mode, form] { return cpu::create_cpu_backend(spec, threads, mode, form); };
       } else if (device == "cuda") {
 #ifdef CUDNN_LSTM_CUDA
         make = cuda_factory(spec, options);

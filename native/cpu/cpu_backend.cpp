@@ -36,13 +36,15 @@ const char* isa_title(const std::string& name) {
 
 }  // namespace
 
-CpuBackend::CpuBackend(const ModelSpec& spec, int threads, TeamTuner::Mode mode, const KernelTable& kernels)
+CpuBackend::CpuBackend(const ModelSpec& spec, int threads, TeamTuner::Mode mode, const KernelTable& kernels,
+                       WeightForm form)
     : spec_(spec),
       layout_(spec_),
       kernels_(kernels),
+      form_(form),
       team_(threads),
       tuner_(mode),
-      weights_(spec_, layout_, kernels_, parameters_, team_),
+      weights_(spec_, layout_, kernels_, form_, parameters_, team_),
       units_padded_(static_cast<int>(round_up(spec.hidden, 16))),
       unit_stride_(static_cast<std::size_t>(units_padded_) * kLanes),
       input_stride_(round_up(spec.input_size(), 16) * kLanes),
@@ -213,6 +215,9 @@ bool CpuBackend::lean() const {
 }
 
 StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optimizer, const std::atomic<bool>& stop) {
+  if (form_ != WeightForm::fp32) {
+    throw Error(kInvalidArgument, "a model whose weights are kept in 8 or 16 bits cannot be trained");
+  }
   Pass pass;
   pass.ids = batch.ids;
   pass.steps = batch.steps;
@@ -438,11 +443,15 @@ std::string CpuBackend::description() const {
   const int threads =
       tuner_.mode() == TeamTuner::Mode::adapt ? std::min(team_.most(), read_cpu_allowance().threads()) : team_.most();
   return std::string("CPU (") + isa_title(kernels_.name) + ", " + std::to_string(threads) +
-         (threads == 1 ? " thread" : " threads") + ", fp32)";
+         (threads == 1 ? " thread" : " threads") + ", fp32" +
+         (form_ == WeightForm::bf16   ? ", bf16 weights"
+          : form_ == WeightForm::int8 ? ", int8 weights"
+                                      : "") +
+         ")";
 }
 
-std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads, TeamTuner::Mode mode) {
-  return std::make_unique<CpuBackend>(spec, threads, mode);
+std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads, TeamTuner::Mode mode, WeightForm form) {
+  return std::make_unique<CpuBackend>(spec, threads, mode, choose_kernels(), form);
 }
 
 double measure_peak(int threads, int milliseconds, const std::atomic<bool>& stop) {

@@ -49,9 +49,10 @@ struct LaneState {
 
 class CpuBackend final : public Backend {
  public:
-  // Throws Error(kOutOfMemory).
+  // form: of the matrices that one or two sequences are multiplied by; any but fp32 is for weights that are rounded to
+  // it already, and cannot be trained. Throws Error(kOutOfMemory).
   CpuBackend(const ModelSpec& spec, int threads, TeamTuner::Mode mode = TeamTuner::Mode::adapt,
-             const KernelTable& kernels = choose_kernels());
+             const KernelTable& kernels = choose_kernels(), WeightForm form = WeightForm::fp32);
 
   const ModelSpec& spec() const override { return spec_; }
   const Layout& layout() const override { return layout_; }
@@ -187,8 +188,8 @@ class CpuBackend final : public Backend {
     int first;  // the first tick whose logits are wanted
     std::size_t most;
   };
-  // out[rows] = initial[rows] + A x, of one vector.
-  void single_product(const float* a, int rows, int depth, const float* x, const float* initial, float* out);
+  // out[rows] = initial[rows] + A x, of rows [first, first + rows) of A and one vector.
+  void single_product(const PanelMatrix& a, int first, int rows, const float* x, const float* initial, float* out);
   void run_sequence(const std::int32_t* ids, int steps, int stream, int streams, int first,
                     const std::function<void(int step, const float* logits)>& consume);
   void sequence_layer(const Sequence& sequence, int layer, int thread, int threads);
@@ -239,6 +240,7 @@ class CpuBackend final : public Backend {
   const ModelSpec spec_;
   const Layout layout_;
   const KernelTable& kernels_;
+  const WeightForm form_;
   ThreadTeam team_;
   TeamTuner tuner_;
   WatchedAllowance allowance_;
@@ -280,7 +282,8 @@ class CpuBackend final : public Backend {
 
 // threads: the most there are to be. How many of them a call takes: see TeamTuner.
 std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads,
-                                            TeamTuner::Mode mode = TeamTuner::Mode::adapt);
+                                            TeamTuner::Mode mode = TeamTuner::Mode::adapt,
+                                            WeightForm form = WeightForm::fp32);
 
 // Fused multiply-adds in registers on `threads` threads for about `milliseconds`: GFLOP/s, the ceiling for any product.
 // Until `stop` is set.

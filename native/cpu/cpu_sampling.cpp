@@ -53,12 +53,12 @@ void CpuBackend::next_logits(const std::int32_t* ids, int steps, int streams, fl
   }
 }
 
-void CpuBackend::single_product(const float* a, int rows, int depth, const float* x, const float* initial, float* out) {
+void CpuBackend::single_product(const PanelMatrix& a, int first, int rows, const float* x, const float* initial,
+                                float* out) {
   constexpr int kBetweenLooks = 1 << 22;  // multiply-adds; a large matrix comes from memory
-  const int most = kPanelRows * std::max(1, kBetweenLooks / kPanelRows / depth);
+  const int most = kPanelRows * std::max(1, kBetweenLooks / kPanelRows / a.depth());
   for (int row = 0; row < rows && !stopped(); row += most) {
-    kernels_.matrix_vector(a + static_cast<std::size_t>(row) * depth, std::min(most, rows - row), depth, x,
-                           initial + row, out + row);
+    a.multiply(kernels_, first + row, std::min(most, rows - row), x, initial + row, out + row);
   }
 }
 
@@ -88,7 +88,7 @@ void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, in
                       static_cast<std::size_t>(thread) * weights_.vocabulary_padded();
       const float* top = sequence_output(sequence, spec_.layers - 1);
       for (int step = std::max(0, sequence.first) + thread; step < count && !stopped(); step += threads) {
-        single_product(weights_.output_panels().panel(0), spec_.vocabulary, spec_.hidden,
+        single_product(weights_.output_panels(), 0, spec_.vocabulary,
                        top + static_cast<std::size_t>(step) * spec_.hidden, weights_.output_bias(), logits);
         if (!gave_up()) consume(from + step, logits);
       }
@@ -127,7 +127,7 @@ void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread,
                      : spec_.coding == InputCoding::embedding
                          ? parameters_.data() + layout_.embedding().offset + id * in
                          : &scalar;
-    single_product(weights.input_panels.panel(4 * begin), rows, in, x, bias, to);
+    single_product(weights.input_panels, 4 * begin, rows, x, bias, to);
   }
   float* state =
       stream_rows_.data() + (static_cast<std::size_t>(layer) * 2 * sequence.streams + sequence.stream) * hidden;
@@ -138,7 +138,7 @@ void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread,
     if (sequence.ids[static_cast<std::size_t>(step) * sequence.streams] == spec_.reset_symbol) {
       std::fill(c + begin, c + end, 0.0f);
     } else {
-      single_product(weights.recurrent_panels.panel(4 * begin), rows, spec_.hidden, h, to, to);
+      single_product(weights.recurrent_panels, 4 * begin, rows, h, to, to);
     }
     kernels_.gate_single(end - begin, spec_.gate_slope(), to, c + begin, out + step * hidden + begin);
     if (meet()) return;

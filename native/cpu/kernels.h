@@ -117,6 +117,11 @@ struct KernelTable {
                        float* loss);
   // out[rows] = initial[rows] + A x for one vector; A in panels of 64 rows, [panel][depth][64].
   void (*matrix_vector)(const float* a, int rows, int depth, const float* x, const float* initial, float* out);
+  // The same of bfloat16, and of bytes of which row r's are steps of scales[r].
+  void (*matrix_vector_bf16)(const std::uint16_t* a, int rows, int depth, const float* x, const float* initial,
+                             float* out);
+  void (*matrix_vector_int8)(const std::int8_t* a, const float* scales, int rows, int depth, const float* x,
+                             const float* initial, float* out);
   // Gates [4 units] of a single sequence, interleaved; slope: of ModelSpec::gate_slope.
   void (*gate_single)(int units, float slope, const float* gates, float* c, float* h);
   double (*sum_of_squares)(const float* x, std::size_t count);

@@ -521,6 +521,79 @@ void matrix_vector(const float* a, int rows, int depth, const float* x, const fl
   }
 }
 
+// Below, the vectors of narrow numbers as floats.
+typedef std::int8_t narrow_bytes __attribute__((vector_size(VW), aligned(1), may_alias));
+typedef std::uint16_t narrow_halves __attribute__((vector_size(VW * 2), aligned(2), may_alias));
+typedef std::uint32_t vu __attribute__((vector_size(VW * 4)));
+
+INLINE vf widen(const std::int8_t* p) {
+#if VW == 16 && defined(__AVX512F__)
+  return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif VW == 8 && defined(__AVX2__)
+  return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#elif VW == 4 && defined(__SSE2__)
+  std::int32_t four;
+  std::memcpy(&four, p, sizeof four);
+  const __m128i bytes = _mm_cvtsi32_si128(four);
+  const __m128i halves = _mm_unpacklo_epi8(bytes, bytes);  // each byte twice, then four times: shifted down, its sign
+  return (vf)_mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(halves, halves), 24));
+#else
+  return __builtin_convertvector(*reinterpret_cast<const narrow_bytes*>(p), vf);
+#endif
+}
+
+INLINE vf widen(const std::uint16_t* p) {
+#if VW == 16 && defined(__AVX512F__)
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16);
+#elif VW == 8 && defined(__AVX2__)
+  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16);
+#elif VW == 4 && defined(__SSE2__)
+  return (vf)_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+#else
+  return (vf)(__builtin_convertvector(*reinterpret_cast<const narrow_halves*>(p), vu) << 16);
+#endif
+}
+
+// finish(row, sums) gives what is stored of a vector of rows.
+template <class Narrow, class Start, class Finish>
+INLINE void narrow_matrix_vector(const Narrow* a, int rows, int depth, const float* x, float* out, const Start& start,
+                                 const Finish& finish) {
+  constexpr int kPanel = 64;
+  constexpr int kPanelVectors = kPanel / VW;
+  constexpr int kGroup = kPanelVectors < 8 ? kPanelVectors : 8;
+  for (int row = 0; row < rows; row += kPanel) {
+    for (int group = 0; group < kPanelVectors; group += kGroup) {
+      vf sum[kGroup];
+      const int at = row + group * VW;
+#pragma GCC unroll 8
+      for (int j = 0; j < kGroup; ++j) sum[j] = start(at + j * VW);
+      const Narrow* column = a + static_cast<std::size_t>(row) * depth + group * VW;
+      for (int k = 0; k < depth; ++k) {
+        const vf value = splat(x[k]);
+#pragma GCC unroll 8
+        for (int j = 0; j < kGroup; ++j) sum[j] += value * widen(column + j * VW);
+        column += kPanel;
+      }
+#pragma GCC unroll 8
+      for (int j = 0; j < kGroup; ++j) store(out + at + j * VW, finish(at + j * VW, sum[j]));
+    }
+  }
+}
+
+void matrix_vector_bf16(const std::uint16_t* a, int rows, int depth, const float* x, const float* initial, float* out) {
+  narrow_matrix_vector(
+      a, rows, depth, x, out, [&](int row) { return load(initial + row); }, [](int, vf sum) { return sum; });
+}
+
+void matrix_vector_int8(const std::int8_t* a, const float* scales, int rows, int depth, const float* x,
+                        const float* initial, float* out) {
+  narrow_matrix_vector(
+      a, rows, depth, x, out, [](int) { return vf{}; },
+      [&](int row, vf sum) { return load(initial + row) + sum * load(scales + row); });
+}
+
 template <bool Hard>
 INLINE void gate_single_of(int units, float line, const float* gates, float* c, float* h) {
   const vf slope = splat(line);
@@ -630,10 +703,10 @@ double peak(int iterations, float* sink) {
   return 2.0 * VW * kChains * iterations;
 }
 
-const KernelTable table = {KERNEL_NAME,   TILE_ROWS,       TILE_BLOCKS,   PANEL_WIDTH,   tile_products,
-                           gradient_tile, transpose_block, gate_forward,  gate_backward, dropout_mask,
-                           apply_mask,    softmax_loss,    matrix_vector, gate_single,   sum_of_squares,
-                           update,        sum_rows,        add,           peak};
+const KernelTable table = {
+    KERNEL_NAME,        TILE_ROWS,     TILE_BLOCKS,    PANEL_WIDTH, tile_products, gradient_tile, transpose_block,
+    gate_forward,       gate_backward, dropout_mask,   apply_mask,  softmax_loss,  matrix_vector, matrix_vector_bf16,
+    matrix_vector_int8, gate_single,   sum_of_squares, update,      sum_rows,      add,           peak};
 
 }  // namespace KERNEL_NAMESPACE
 }  // namespace cudnn_lstm::cpu

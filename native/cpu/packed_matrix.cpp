@@ -1,6 +1,7 @@
 #include "cpu/packed_matrix.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "cpu/partition.h"
@@ -132,10 +133,15 @@ void PackedMatrix::read(int row, int first, int count, float* out) const {
   }
 }
 
-void PanelMatrix::shape(int rows, int depth) {
+void PanelMatrix::shape(int rows, int depth, WeightForm form) {
   rows_ = rows;
   depth_ = depth;
-  data_.resize(static_cast<std::size_t>(panels()) * kPanelRows * depth);
+  form_ = form;
+  const std::size_t padded = static_cast<std::size_t>(panels()) * kPanelRows;
+  data_.resize(form == WeightForm::fp32 ? padded * depth : 0);
+  halves_.resize(form == WeightForm::bf16 ? padded * depth : 0);
+  narrow_.resize(form == WeightForm::int8 ? padded * depth : 0);
+  scales_.resize(form == WeightForm::int8 ? padded : 0);
 }
 
 int PanelMatrix::first_row(int part, int parts) const {
@@ -151,6 +157,10 @@ void PanelMatrix::pack(const float* source, int hidden, int part, int parts) {
     for (int r = 0; r < valid; ++r) {
       rows[r] = source + static_cast<std::size_t>(canonical_row(row + r, hidden)) * depth_;
     }
+    if (form_ != WeightForm::fp32) {
+      pack_narrow(rows, row, valid);
+      continue;
+    }
     float* out = data_.data() + static_cast<std::size_t>(row) * depth_;
     for (int k = 0; k < depth_; k += kRun) {
       const int run = std::min(kRun, depth_ - k);
@@ -160,10 +170,46 @@ void PanelMatrix::pack(const float* source, int hidden, int part, int parts) {
   }
 }
 
+// `valid` rows from row `first` on, which begins a panel.
+void PanelMatrix::pack_narrow(const float* const* rows, int first, int valid) {
+  const std::size_t panel = static_cast<std::size_t>(first) * depth_;
+  for (int r = 0; r < valid; ++r) {
+    if (form_ == WeightForm::bf16) {
+      std::uint16_t* out = halves_.data() + panel + r;
+      for (int k = 0; k < depth_; ++k) out[static_cast<std::size_t>(k) * kPanelRows] = to_bf16(rows[r][k]);
+      continue;
+    }
+    float largest = 0;
+    for (int k = 0; k < depth_; ++k) largest = std::max(largest, std::fabs(rows[r][k]));
+    const float scale = byte_scale(largest);
+    scales_[first + r] = scale;
+    std::int8_t* out = narrow_.data() + panel + r;
+    for (int k = 0; k < depth_; ++k) out[static_cast<std::size_t>(k) * kPanelRows] = to_byte(rows[r][k], scale);
+  }
+}
+
 void PanelMatrix::read(int row, int first, int count, float* out) const {
-  const float* from = data_.data() + static_cast<std::size_t>(row / kPanelRows) * kPanelRows * depth_ +
-                      static_cast<std::size_t>(first) * kPanelRows + row % kPanelRows;
-  for (int k = 0; k < count; ++k) out[k] = from[static_cast<std::size_t>(k) * kPanelRows];
+  const std::size_t from = static_cast<std::size_t>(row / kPanelRows) * kPanelRows * depth_ +
+                           static_cast<std::size_t>(first) * kPanelRows + row % kPanelRows;
+  for (int k = 0; k < count; ++k) {
+    const std::size_t at = from + static_cast<std::size_t>(k) * kPanelRows;
+    out[k] = form_ == WeightForm::fp32   ? data_[at]
+             : form_ == WeightForm::bf16 ? from_bf16(halves_[at])
+                                         : static_cast<float>(narrow_[at]) * scales_[row];
+  }
+}
+
+void PanelMatrix::multiply(const KernelTable& kernels, int first, int rows, const float* x, const float* initial,
+                           float* out) const {
+  const std::size_t at = static_cast<std::size_t>(first) * depth_;
+  switch (form_) {
+    case WeightForm::fp32:
+      return kernels.matrix_vector(data_.data() + at, rows, depth_, x, initial, out);
+    case WeightForm::bf16:
+      return kernels.matrix_vector_bf16(halves_.data() + at, rows, depth_, x, initial, out);
+    case WeightForm::int8:
+      return kernels.matrix_vector_int8(narrow_.data() + at, scales_.data() + first, rows, depth_, x, initial, out);
+  }
 }
 
 void PackedMatrix::multiply(int first, int last, int blocks, const float* const* b, float* const* c,

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "core/weight_form.h"
 #include "cpu/aligned_buffer.h"
 #include "cpu/kernels.h"
 #include "cpu/stop_request.h"
@@ -60,10 +61,10 @@ class PackedMatrix {
 inline constexpr int kPanelRows = 64;
 
 // A weight matrix as matrix-vector products read it: panels of 64 rows, each [depth][64], the last filled up with
-// zeros.
+// zeros; of floats, of bfloat16 or of bytes with a scale a row.
 class PanelMatrix {
  public:
-  void shape(int rows, int depth);
+  void shape(int rows, int depth, WeightForm form);
   // Packs the share of `part` of `parts` from rows of the source one behind the other; hidden: as
   // PackedMatrix::Source::hidden_rows, 0 for none.
   void pack(const float* source, int hidden, int part, int parts);
@@ -72,16 +73,23 @@ class PanelMatrix {
   void release() { *this = PanelMatrix(); }
 
   int depth() const { return depth_; }
-  // The panel that begins at `row`, a multiple of 64.
-  const float* panel(int row) const { return data_.data() + static_cast<std::size_t>(row) * depth_; }
-  std::size_t bytes() const { return data_.bytes(); }
+  // out[rows] = initial[rows] + rows [first, first + rows) times x; `first` is a multiple of 64, and initial and out
+  // begin at it.
+  void multiply(const KernelTable& kernels, int first, int rows, const float* x, const float* initial,
+                float* out) const;
+  std::size_t bytes() const { return data_.bytes() + halves_.bytes() + narrow_.bytes() + scales_.bytes(); }
 
  private:
   int panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
+  void pack_narrow(const float* const* rows, int first, int valid);
 
   int rows_ = 0;
   int depth_ = 0;
-  AlignedBuffer<float> data_;
+  WeightForm form_ = WeightForm::fp32;
+  AlignedBuffer<float> data_;            // fp32
+  AlignedBuffer<std::uint16_t> halves_;  // bf16
+  AlignedBuffer<std::int8_t> narrow_;    // int8
+  AlignedBuffer<float> scales_;          // [rows], padded to 64: int8
 };
 
 // Row `row` of interleaved gates, as the canonical layout numbers it.

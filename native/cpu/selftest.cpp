@@ -533,6 +533,95 @@ void check_stops() {
   }
 }
 
+// ---- Weights in 8 and 16 bits.
+
+// The kernels against the plain sums that they stand for, in double; and what is packed comes back as it was.
+void check_narrow(const KernelTable& table) {
+  double worst = 0;
+  bool same = true, at_bounds = true;
+  for (const int rows : {1, 3, 63, 64, 65, 128, 200}) {
+    for (const int depth : {1, 2, 7, 16, 65, 256, 300}) {
+      std::vector<float> weights(static_cast<std::size_t>(rows) * depth), x(depth);
+      for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = std::sin(static_cast<float>(i * i % 997)) * 3;
+      for (int k = 0; k < depth; ++k) x[k] = std::cos(static_cast<float>(k));
+      if (rows > 3) std::fill_n(weights.begin() + 2 * static_cast<std::ptrdiff_t>(depth), depth, 0.0f);
+      for (const WeightForm form : {WeightForm::bf16, WeightForm::int8}) {
+        std::vector<float> rounded(weights);
+        for (int r = 0; r < rows; ++r) {
+          float largest = 0;
+          for (int k = 0; k < depth; ++k)
+            largest = std::max(largest, std::fabs(weights[static_cast<std::size_t>(r) * depth + k]));
+          const float scale = byte_scale(largest);
+          for (int k = 0; k < depth; ++k) {
+            float& value = rounded[static_cast<std::size_t>(r) * depth + k];
+            value = form == WeightForm::bf16 ? from_bf16(to_bf16(value)) : to_byte(value, scale) * scale;
+            // Half a step, and what rounding the scale up adds to it.
+            const float most = form == WeightForm::bf16 ? std::fabs(value) / 256 : scale * 0.502f;
+            at_bounds = at_bounds && std::fabs(value - weights[static_cast<std::size_t>(r) * depth + k]) <= most;
+          }
+        }
+        PanelMatrix matrix;
+        matrix.shape(rows, depth, form);
+        for (int part = 0; part < 3; ++part) matrix.pack(rounded.data(), 0, part, 3);
+        std::vector<float> back(depth), initial(256), out(256);
+        for (std::size_t i = 0; i < initial.size(); ++i) initial[i] = static_cast<float>(i) / 100;
+        matrix.multiply(table, 0, rows, x.data(), initial.data(), out.data());
+        for (int r = 0; r < rows; ++r) {
+          matrix.read(r, 0, depth, back.data());
+          double sum = initial[r], size = std::fabs(initial[r]);
+          for (int k = 0; k < depth; ++k) {
+            const float value = rounded[static_cast<std::size_t>(r) * depth + k];
+            same = same && back[k] == value;
+            sum += static_cast<double>(value) * x[k];
+            size += std::fabs(static_cast<double>(value) * x[k]);
+          }
+          worst = std::fmax(worst, std::fabs(out[r] - sum) / std::fmax(size, 1e-3));
+        }
+      }
+    }
+  }
+  check(worst < 1e-5, table.name, "narrow products", worst, 1e-5);
+  check(same, table.name, "narrow weights come back", same ? 0 : 1, 0);
+  check(at_bounds, table.name, "narrow weights are near", at_bounds ? 0 : 1, 0);
+}
+
+// Models of rounded weights against the same weights in floats: one stream, two, and many.
+void check_narrow_model(InputCoding coding, const char* name) {
+  const ModelSpec spec{37, 2, 45, coding, coding == InputCoding::embedding ? 9 : 0, 0, 5};
+  CpuBackend plain(spec, 2);
+  std::vector<float> parameters(plain.layout().size());
+  initialize(spec, plain.layout(), parameters.data());
+  for (const WeightForm form : {WeightForm::bf16, WeightForm::int8}) {
+    for (const Parameter& parameter : plain.layout().parameters()) {
+      if (parameter.shape.size() != 2) continue;
+      const int depth = parameter.shape[1];
+      for (int r = 0; r < parameter.shape[0]; ++r) {
+        float* row = parameters.data() + parameter.offset + static_cast<std::size_t>(r) * depth;
+        float largest = 0;
+        for (int k = 0; k < depth; ++k) largest = std::max(largest, std::fabs(row[k]));
+        const float scale = byte_scale(largest);
+        for (int k = 0; k < depth; ++k)
+          row[k] = form == WeightForm::bf16 ? from_bf16(to_bf16(row[k])) : to_byte(row[k], scale) * scale;
+      }
+    }
+    CpuBackend narrow(spec, 2, TeamTuner::Mode::adapt, choose_kernels(), form);
+    plain.write(Slot::parameters, parameters.data(), parameters.size());
+    narrow.write(Slot::parameters, parameters.data(), parameters.size());
+    std::vector<std::int32_t> ids(5 * 20);
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * i % 37);
+    double worst = 0;
+    for (const int streams : {1, 2, 5}) {
+      std::vector<float> wanted(streams * 37), found(streams * 37);
+      plain.reset_stream_state(streams);
+      narrow.reset_stream_state(streams);
+      plain.next_logits(ids.data(), 20, streams, wanted.data());
+      narrow.next_logits(ids.data(), 20, streams, found.data());
+      for (std::size_t i = 0; i < wanted.size(); ++i) worst = std::fmax(worst, std::fabs(wanted[i] - found[i]));
+    }
+    check(worst < 2e-5, name, form == WeightForm::bf16 ? "bf16 model" : "int8 model", worst, 2e-5);
+  }
+}
+
 // ---- The sweep: sizes around every tile, block and panel; training, scoring of a batch and of 1 to 70 sequences, and
 // sampling with as many streams. With CUDNN_LSTM_GUARD_PAGES (scripts/selftest.sh) a read past the end of any buffer,
 // or before its beginning, is a fault, whatever the buffer's size; the losses must be those of the first table.
@@ -700,7 +789,11 @@ int main(int count, char** arguments) {
     check_gates(*table);
     check_products(*table);
     check_masks(*table);
+    check_narrow(*table);
   }
+  check_narrow_model(InputCoding::scalar, "scalar");
+  check_narrow_model(InputCoding::onehot, "onehot");
+  check_narrow_model(InputCoding::embedding, "embedding");
   // The gate rows of 160 units end where their padding does: with guard pages, what is read past them is a fault.
   for (const int hidden : {37, 149, 160}) {
     const bool split_units = hidden > 100;

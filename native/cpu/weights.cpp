@@ -30,11 +30,12 @@ void for_each_row(int depth, std::size_t first, std::size_t count, const Visit& 
 
 }  // namespace
 
-Weights::Weights(const ModelSpec& spec, const Layout& layout, const KernelTable& kernels,
+Weights::Weights(const ModelSpec& spec, const Layout& layout, const KernelTable& kernels, WeightForm form,
                  AlignedBuffer<float>& parameters, ThreadTeam& team)
     : spec_(spec),
       layout_(layout),
       kernels_(kernels),
+      form_(form),
       parameters_(parameters),
       team_(team),
       gate_rows_padded_(round_up(4 * spec.hidden, 64)),
@@ -117,7 +118,7 @@ void Weights::prepare_lanes(bool backward, bool lean, StopRequest& stop) {
 void Weights::prepare_single(bool lean, StopRequest& stop) {
   if (given_up() && !(lean && holds(Form::panels))) restore(stop);
   if (panels_fresh_ || stop.heard()) return;
-  for (const Matrix& m : matrices_) m.panels.shape(m.rows(), m.depth());
+  for (const Matrix& m : matrices_) m.panels.shape(m.rows(), m.depth(), form_);
   shape_table();
   const auto pack = [&](const Matrix& m, int part, int parts) {
     m.panels.pack(canonical(m.parameter), m.hidden, part, parts);

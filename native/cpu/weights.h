@@ -31,8 +31,9 @@ struct LayerWeights {
 class Weights {
  public:
   // parameters: in the canonical layout; written from outside, after restore() and before changed().
-  Weights(const ModelSpec& spec, const Layout& layout, const KernelTable& kernels, AlignedBuffer<float>& parameters,
-          ThreadTeam& team);
+  // form: of the panels.
+  Weights(const ModelSpec& spec, const Layout& layout, const KernelTable& kernels, WeightForm form,
+          AlignedBuffer<float>& parameters, ThreadTeam& team);
 
   // Packs what a pass over lane blocks reads, where it is not up to date. Ends early, to go on the next time, where a
   // stop is asked for.
@@ -102,6 +103,7 @@ class Weights {
   const ModelSpec& spec_;
   const Layout& layout_;
   const KernelTable& kernels_;
+  const WeightForm form_;
   AlignedBuffer<float>& parameters_;
   ThreadTeam& team_;
   int gate_rows_padded_;
