@@ -39,9 +39,10 @@ interface Normalization {
   form?: 'nfc' | 'nfkc';
   lineBreaks?: 'keep';
   byteOrderMark?: 'keep';
+  unknown?: string;
 }
 
-const knownNormalization = ['lowercase', 'form', 'lineBreaks', 'byteOrderMark'];
+const knownNormalization = ['lowercase', 'form', 'lineBreaks', 'byteOrderMark', 'unknown'];
 
 function half(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
@@ -184,13 +185,14 @@ export class CharacterModel {
 
   /** `text` as the model's corpus was normalised, as ids; characters that the model does not know are left out. */
   encode(text: string): number[] {
-    const { lowercase, form, lineBreaks, byteOrderMark } = this.#normalization;
+    const { lowercase, form, lineBreaks, byteOrderMark, unknown } = this.#normalization;
     let normal = byteOrderMark ? text : text.replace(/^\uFEFF+/, '');
     if (!lineBreaks) normal = normal.replace(/\r\n?/g, '\n');
     const formed = (each: string) => (form ? each.normalize(form === 'nfc' ? 'NFC' : 'NFKC') : each);
     normal = formed(normal);
     if (lowercase) normal = formed(Array.from(normal, (symbol) => symbol.toLowerCase()).join(''));
-    return Array.from(normal, (symbol) => this.#ids.get(symbol)).filter((id) => id !== undefined);
+    const other = unknown === undefined ? undefined : this.#ids.get(unknown);
+    return Array.from(normal, (symbol) => this.#ids.get(symbol) ?? other).filter((id) => id !== undefined);
   }
 
   /** Feeds a symbol: changes the state, and gives the logits [V] of the next one. */
@@ -240,7 +242,11 @@ export class CharacterModel {
   }
 
   /** The id that draw number `position` of a seed picks. */
-  draw(logits: Float32Array, temperature: number, seed: number, position: number): number {
+  draw(given: Float32Array, temperature: number, seed: number, position: number): number {
+    const { unknown } = this.#normalization;
+    const logits = given.slice();
+    // It stands for what it was not taught, and is not written.
+    if (unknown !== undefined) logits[this.#ids.get(unknown)!] = -Infinity;
     if (temperature === 0) return logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
     const share = coin(seed, position);
     let sum = 0;
@@ -255,6 +261,12 @@ export class CharacterModel {
   /** What a text without a prompt follows: a line break, or a space, or whatever symbol is first. */
   get startId(): number {
     return this.#ids.get('\n') ?? this.#ids.get(' ') ?? 0;
+  }
+
+  /** The ids that are read for a text: a model of single lines begins a line at the symbol that ends one. */
+  begin(ids: readonly number[]): number[] {
+    if (this.#resetId >= 0 && ids[0] !== this.#resetId) return [this.#resetId, ...ids];
+    return ids.length > 0 ? [...ids] : [this.startId];
   }
 
   /** Logits [V] after a text's ids: of all of them, or of the model's window. */
@@ -275,8 +287,7 @@ export class CharacterModel {
     temperature = 0.8,
     seed = Math.floor(Math.random() * 2 ** 32),
   }: WriteOptions = {}): Generator<string, void, undefined> {
-    let ids = this.encode(prompt);
-    if (ids.length === 0) ids = [this.startId];
+    let ids = this.begin(this.encode(prompt));
     const state = this.state();
     let logits = this.read(ids, state);
     for (let position = 0; position < length; position++) {
@@ -290,9 +301,9 @@ export class CharacterModel {
     }
   }
 
-  /** Mean bits a character of a text, its first character not counted; NaN of fewer than two. */
+  /** Mean bits a character of a text, its first character not counted unless the model knows how one begins; NaN of fewer than two. */
   score(text: string): number {
-    const ids = this.encode(text);
+    const ids = this.begin(this.encode(text));
     const state = this.state();
     let bits = 0;
     for (let i = 0; i + 1 < ids.length; i++) {

@@ -9,6 +9,7 @@ import {
   type CorpusRecord,
   type ModelShape,
   saveCheckpoint,
+  vocabularyOf,
 } from './checkpoint/checkpoint';
 import { canonicalLayout, checkShape, layoutSize } from './checkpoint/layout';
 import { resolveCheckpoint } from './checkpoint/run-directory';
@@ -304,7 +305,7 @@ export class LanguageModel implements Disposable {
     const file = await CheckpointFile.open(await resolveCheckpoint(pathOrDirectory));
     try {
       const { metadata } = file;
-      const vocabulary = new Vocabulary(metadata.vocabulary);
+      const vocabulary = vocabularyOf(metadata);
       const shape = { ...metadata.model, vocabulary: vocabulary.size };
       const subject = { shape, target: metadata.target, steps: metadata.seqLength, batch: 64 };
       const form = weightsOf(o, metadata);

@@ -149,6 +149,7 @@ const metadataSchema = z.strictObject({
     lineBreaks: z.literal('keep').optional(),
     byteOrderMark: z.literal('keep').optional(),
     symbols: z.literal('bytes').optional(),
+    unknown: z.string().max(2).optional(),
   }),
   model: z.strictObject({
     layers: extent(64),
@@ -232,7 +233,7 @@ async function decodeMetadata(path: string, encoded: Record<string, string>): Pr
   const { formatMinorVersion: _, ...known } = parsed.data as CheckpointMetadata & { formatMinorVersion?: number };
   const metadata = withoutPaths(known);
   try {
-    new Vocabulary(metadata.vocabulary);
+    vocabularyOf(metadata);
   } catch (error) {
     refuse((error as Error).message, error);
   }
@@ -241,6 +242,14 @@ async function decodeMetadata(path: string, encoded: Record<string, string>): Pr
     refuse(`its model begins anew at a symbol ${resetId} that it does not have`);
   if ((input === 'embedding') !== embedding > 0) refuse(`its input is ${input}, with an embedding of ${embedding}`);
   return others.length > 0 ? { ...metadata, others: Object.fromEntries(others) } : metadata;
+}
+
+/** The vocabulary of a model. @throws DataError if it is none. */
+export function vocabularyOf({
+  vocabulary,
+  normalization,
+}: Pick<CheckpointMetadata, 'vocabulary' | 'normalization'>): Vocabulary {
+  return new Vocabulary(vocabulary, normalization.unknown);
 }
 
 function shapeOf(metadata: CheckpointMetadata): ModelShape {
@@ -373,7 +382,7 @@ function checkMetadata(metadata: CheckpointMetadata): CheckpointMetadata {
       const issue = parsed.error.issues[0];
       throw new UsageError(`metadata '${issue?.path.join('.')}' is wrong: ${issue?.message}`, { cause: parsed.error });
     }
-    new Vocabulary(parsed.data.vocabulary);
+    vocabularyOf(parsed.data as CheckpointMetadata);
     // Of the values that can be anything, those that JSON can hold.
     const { configuration, ...rest } = parsed.data as CheckpointMetadata;
     const plain = recordOf('configuration', JSON.parse(JSON.stringify(configuration)));

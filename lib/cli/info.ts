@@ -181,12 +181,14 @@ function normalizationText({
   lineBreaks,
   byteOrderMark,
   symbols,
+  unknown,
 }: CheckpointInfo['normalization']): string {
   if (symbols === 'bytes') return 'none: bytes';
   const parts = [lowercase ? 'lower-cased' : 'case kept'];
   if (form) parts.push(form.toUpperCase());
   if (lineBreaks) parts.push('CR and CRLF kept');
   if (byteOrderMark) parts.push('byte order mark kept');
+  if (unknown !== undefined) parts.push('unknown characters are one symbol');
   return parts.join(', ');
 }
 

@@ -214,7 +214,7 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
     'clip',
   ],
   'Validation, and when to stop:': ['validation', 'validationEvery', 'patience', 'maxTime'],
-  'The text:': ['lines', 'bytes', 'lowercase', 'normalize', 'encoding', 'gutenberg', 'keepShare'],
+  'The text:': ['lines', 'bytes', 'minCount', 'lowercase', 'normalize', 'encoding', 'gutenberg', 'keepShare'],
   'What is kept and shown:': ['out', 'lock', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
   'The machine:': ['device', 'threads', 'precision', 'algorithm', 'check'],
 };

@@ -17,7 +17,7 @@ import { concatenated, heldText, type Piece, type ReadOptions, streamedText } fr
 import { FileSink, MemorySink } from './sinks';
 import { type CorpusInput, isList, resolveSources, type Source } from './sources';
 import { spool, TemporaryFolder } from './temporary';
-import { grownVocabulary, nameCharacters, Vocabulary } from './vocabulary';
+import { grownVocabulary, nameCharacters, unknownSymbol, Vocabulary } from './vocabulary';
 
 export { bundledCorpusPath, type CorpusInput, type CorpusText, isList } from './sources';
 
@@ -81,6 +81,13 @@ export interface CorpusOptions {
    * @default false
    */
   bytes?: boolean;
+  /**
+   * Fold the characters that the text has less often than this into one unknown symbol, U+FFFD, which then stands for every other
+   * character too; 1: none.
+   *
+   * @default 1
+   */
+  minCount?: number;
   /**
    * Find the lines, for a model of single lines; the vocabulary then has a line break, whether the text has one or not.
    *
@@ -166,6 +173,7 @@ const corpusChecks: Checks<CorpusOptions> = {
   unknown: (what, value) => choiceOf(what, value, ['error', 'skip', 'add']),
   lines: flagOf,
   bytes: flagOf,
+  minCount: (what, value) => wholeOf(what, value, 1),
   streamAbove: (what, value) => (value === Number.POSITIVE_INFINITY ? value : wholeOf(what, value, 0)),
   signal: signalOf,
 };
@@ -203,7 +211,7 @@ async function readCorpus(
   const what =
     sources.length === 1 ? (sources[0] as Source).name : `the corpus (${sources.length.toLocaleString('en')} files)`;
   const normalization = normalizationOf(o);
-  const { bytes: ofBytes = false } = o;
+  const { bytes: ofBytes = false, minCount = 1 } = o;
   const limit = o.streamAbove ?? defaultStreamAbove;
   const { settled, bytes } = await settle(sources, folder, limit, o.signal);
   const streamed = bytes > limit;
@@ -227,8 +235,7 @@ async function readCorpus(
     for await (const { text } of pieces()) counter.count(text);
     checkUsable(counter.length, undefined, what);
     checkUsable(counter.length, counter.vocabulary(), what);
-    if (o.lines) counter.count('\n');
-    const all = ofBytes ? byteVocabulary() : counter.vocabulary();
+    const all = ofBytes ? byteVocabulary() : counter.vocabulary(minCount, o.lines ? ['\n'] : []);
     vocabulary = vocabulary ? grownVocabulary(vocabulary, all.symbols) : all;
   }
   const encoder = new Encoder(vocabulary, o.unknown === 'skip');
@@ -254,6 +261,7 @@ async function readCorpus(
   }
   for (const note of frames.values()) if (note !== undefined) notes.push(note);
   notes.push(...encoder.notes());
+  if (encoder.folded > 0) notes.push(foldedNote(encoder.folded, counted ? counter.rarer(minCount).symbols : undefined));
   if (counted && !ofBytes) notes.push(...(await oddities(what, settled, vocabulary, counter, o)));
   const breakId = vocabulary.idOf('\n');
   const lines = o.lines && breakId !== undefined ? await LineIndex.find(ids, breakId) : undefined;
@@ -283,7 +291,8 @@ async function readCorpus(
 function normalizationOf(o: CorpusOptions): Normalization {
   const form = o.normalize === 'none' ? undefined : o.normalize;
   if (o.bytes) {
-    if (o.lowercase || form) throw new UsageError('bytes are taken as they are: not lower-cased, in no normal form.');
+    if (o.lowercase || form || (o.minCount ?? 1) > 1)
+      throw new UsageError('bytes are taken as they are: not lower-cased, in no normal form, none folded.');
     return { lowercase: false, lineBreaks: 'keep', byteOrderMark: 'keep', symbols: 'bytes' };
   }
   return {
@@ -291,7 +300,21 @@ function normalizationOf(o: CorpusOptions): Normalization {
     ...(form ? { form } : {}),
     ...(o.lineBreaks ? { lineBreaks: o.lineBreaks } : {}),
     ...(o.byteOrderMark ? { byteOrderMark: o.byteOrderMark } : {}),
+    ...unknownOf(o),
   };
+}
+
+function unknownOf({ vocabulary, minCount = 1 }: CorpusOptions): Pick<Normalization, 'unknown'> {
+  if (vocabulary === undefined) return minCount > 1 ? { unknown: unknownSymbol } : {};
+  return vocabulary.unknownId === undefined ? {} : { unknown: vocabulary.symbols[vocabulary.unknownId] };
+}
+
+/** @param symbols How many different ones; undefined: they were not counted. */
+function foldedNote(characters: number, symbols: number | undefined): string {
+  const n = (count: number, what: string) => `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;
+  return symbols === undefined
+    ? `${n(characters, 'character')} that the model does not know read as its unknown symbol`
+    : `${n(symbols, 'rare symbol')} (${n(characters, 'character')}) folded into one unknown symbol`;
 }
 
 /** Pieces, between which the event loop has its turn and an abort is heard. */

@@ -1,6 +1,6 @@
 /** Turns pieces of text into symbols and ids. A piece never splits a surrogate pair. */
 import type { IdArray } from './ids';
-import { nameCharacters, unknownCharacters, Vocabulary } from './vocabulary';
+import { nameCharacters, unknownCharacters, unknownSymbol, Vocabulary } from './vocabulary';
 
 const unseen = -1;
 /** How many different unknown characters are counted one by one. */
@@ -20,6 +20,8 @@ export class Encoder {
   #source = '';
   /** Characters that the vocabulary does not hold, so far. */
   skipped = 0;
+  /** Characters that became the unknown symbol. */
+  folded = 0;
   readonly #skip: boolean;
 
   constructor(
@@ -47,6 +49,11 @@ export class Encoder {
         const symbol = String.fromCodePoint(text.codePointAt(i) as number);
         if (symbol.length === 2) i++;
         id = this.vocabulary.idOf(symbol) ?? unseen;
+        const { unknownId } = this.vocabulary;
+        if (id === unseen && unknownId !== undefined) {
+          id = unknownId;
+          this.folded++;
+        }
         if (id === unseen) {
           if (!this.#unknown.has(symbol) && this.#unknown.size < unknownKept) this.#unknown.set(symbol, this.#position);
           this.skipped++;
@@ -79,8 +86,8 @@ export function leftOut(count: number, symbols: Iterable<string>): string {
 
 /** Which symbols there are, and how many characters. */
 export class SymbolCounter {
-  readonly #seen = new Uint8Array(65_536);
-  readonly #above = new Set<string>();
+  readonly #seen = new Float64Array(65_536);
+  readonly #above = new Map<string, number>();
   /** What was written as a letter and a mark and is one character in NFC. */
   readonly #composable = new Set<string>();
   #last = '';
@@ -91,10 +98,11 @@ export class SymbolCounter {
     for (let i = 0; i < text.length; i++) {
       const unit = text.charCodeAt(i);
       if (isHighSurrogate(unit)) {
-        this.#above.add(String.fromCodePoint(text.codePointAt(i) as number));
+        const symbol = String.fromCodePoint(text.codePointAt(i) as number);
+        this.#above.set(symbol, (this.#above.get(symbol) ?? 0) + 1);
         i++;
       } else {
-        this.#seen[unit] = 1;
+        this.#seen[unit] = (this.#seen[unit] as number) + 1;
         if (isMark(unit)) this.#compose(i > 0 ? (text[i - 1] as string) : this.#last, text[i] as string);
       }
       this.length++;
@@ -109,14 +117,28 @@ export class SymbolCounter {
 
   /** Characters that are there in both forms: as one, and as a letter with a mark. */
   get inBothForms(): string[] {
-    return [...this.#composable].filter((symbol) => this.#seen[symbol.charCodeAt(0)] === 1).sort();
+    return [...this.#composable].filter((symbol) => (this.#seen[symbol.charCodeAt(0)] as number) > 0).sort();
   }
 
-  /** @throws DataError if there are none, or too many. */
-  vocabulary(): Vocabulary {
-    const symbols = [...this.#above];
-    for (let unit = 0; unit < this.#seen.length; unit++)
-      if (this.#seen[unit] === 1) symbols.push(String.fromCharCode(unit));
-    return Vocabulary.sorted(symbols);
+  /**
+   * @param least Symbols with fewer occurrences are folded into one, the unknown symbol; 1: there is none.
+   * @param always Symbols that it has in any case.
+   * @throws DataError if there are none, or too many.
+   */
+  vocabulary(least = 1, always: readonly string[] = []): Vocabulary {
+    const symbols = new Set(always);
+    for (const [symbol, count] of this.#above) if (count >= least) symbols.add(symbol);
+    for (let unit = 0; unit < this.#seen.length; unit++) {
+      if ((this.#seen[unit] as number) >= least) symbols.add(String.fromCharCode(unit));
+    }
+    if (least === 1) return Vocabulary.sorted(symbols);
+    symbols.add(unknownSymbol);
+    return new Vocabulary(Vocabulary.sorted(symbols).symbols, unknownSymbol);
+  }
+
+  /** How many symbols are folded then, and how many characters are such. */
+  rarer(least: number): { symbols: number; characters: number } {
+    const counts = [...this.#above.values(), ...this.#seen].filter((count) => count > 0 && count < least);
+    return { symbols: counts.length, characters: counts.reduce((sum, count) => sum + count, 0) };
   }
 }

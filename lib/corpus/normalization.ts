@@ -33,6 +33,8 @@ export interface Normalization {
    * @default a symbol is a character
    */
   symbols?: 'bytes' | undefined;
+  /** The symbol of the vocabulary that every character becomes which is not in it. Absent: there is none, and such a one is an error. */
+  unknown?: string | undefined;
 }
 
 /**
@@ -50,6 +52,7 @@ export function checkNormalization(normalization: Normalization): Normalization 
     lineBreaks: (what, value) => choiceOf(what, value, ['keep']),
     byteOrderMark: (what, value) => choiceOf(what, value, ['keep']),
     symbols: (what, value) => choiceOf(what, value, ['bytes']),
+    unknown: textOf,
   });
   if (checked.lowercase === undefined) throw new UsageError('normalization must say whether it is lowercase.');
   return checked;

@@ -87,6 +87,9 @@ export function unknownCharacters(
   );
 }
 
+/** The symbol that rare characters become, and those that a text has besides: Unicode's replacement character. */
+export const unknownSymbol = '\uFFFD';
+
 /**
  * The symbols of a model in id order. A symbol is one Unicode code point, never half a surrogate pair.
  *
@@ -94,10 +97,16 @@ export function unknownCharacters(
  */
 export class Vocabulary {
   readonly symbols: readonly string[];
+  /** Of the symbol that every character becomes which is not among them; undefined: there is none. */
+  readonly unknownId: number | undefined;
   readonly #ids: Map<string, number>;
 
-  /** @throws DataError if there are more than 65,536 symbols, none, a duplicate, or one that is not a single code point. */
-  constructor(given: readonly string[]) {
+  /**
+   * @param unknown The symbol that every character becomes which is not among them.
+   * @throws DataError if there are more than 65,536 symbols, none, a duplicate, or one that is not a single code point; or if the unknown
+   * one is not among them.
+   */
+  constructor(given: readonly string[], unknown?: string) {
     const symbols = listOf('symbols', given, textOf);
     if (symbols.length === 0) throw new DataError('the vocabulary is empty');
     if (symbols.length > largestVocabulary) {
@@ -109,6 +118,10 @@ export class Vocabulary {
     this.symbols = symbols;
     this.#ids = new Map(symbols.map((symbol, id) => [symbol, id]));
     if (this.#ids.size !== symbols.length) throw new DataError('the vocabulary names a symbol twice');
+    this.unknownId = unknown === undefined ? undefined : this.#ids.get(textOf('unknown', unknown));
+    if (unknown !== undefined && this.unknownId === undefined) {
+      throw new DataError(`the vocabulary lacks ${nameCharacters([unknown])}, its symbol for what is unknown`);
+    }
     for (const symbol of symbols) {
       const code = symbol.codePointAt(0);
       const single = code !== undefined && String.fromCodePoint(code) === symbol;
@@ -153,7 +166,7 @@ export class Vocabulary {
     let count = 0;
     let position = 0;
     for (const symbol of text) {
-      const id = this.#ids.get(symbol);
+      const id = this.#ids.get(symbol) ?? this.unknownId;
       if (id !== undefined) out[count++] = id;
       else if (!unknown.has(symbol)) unknown.set(symbol, position);
       position++;
@@ -183,5 +196,10 @@ export class Vocabulary {
 /** A vocabulary with the symbols of `vocabulary`, ids and all, and behind them those of `symbols` that it lacks, sorted by code point. */
 export function grownVocabulary(vocabulary: Vocabulary, symbols: Iterable<string>): Vocabulary {
   const added = new Set([...symbols].filter((symbol) => vocabulary.idOf(symbol) === undefined));
-  return added.size === 0 ? vocabulary : new Vocabulary([...vocabulary.symbols, ...Vocabulary.sorted(added).symbols]);
+  return added.size === 0
+    ? vocabulary
+    : new Vocabulary(
+        [...vocabulary.symbols, ...Vocabulary.sorted(added).symbols],
+        vocabulary.unknownId === undefined ? undefined : vocabulary.symbols[vocabulary.unknownId],
+      );
 }

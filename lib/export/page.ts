@@ -36,8 +36,7 @@ find('weights').remove();
 // What has been read so far: typing at the end costs one step a character, not the whole text again.
 let read = { ids: [], state: model.state(), logits: undefined };
 function logitsOf(value) {
-  let ids = model.encode(value);
-  if (ids.length === 0) ids = [model.startId];
+  let ids = model.begin(model.encode(value));
   if (model.window) return model.read(ids);
   const known = read.logits !== undefined && read.ids.length <= ids.length && read.ids.every((id, i) => id === ids[i]);
   if (!known) read = { ids: [], state: model.state(), logits: undefined };
@@ -71,7 +70,7 @@ function start() {
   const typed = find('seed').value;
   const seed = typed === '' ? Math.floor(Math.random() * 2 ** 32) : Math.max(0, Math.floor(Number(typed)));
   const length = Math.min(100000, Math.max(1, Math.floor(Number(find('length').value)) || 500));
-  const job = { seed, length, done: 0, logits: logitsOf(text.value), ids: model.encode(text.value), began: performance.now() };
+  const job = { seed, length, done: 0, logits: logitsOf(text.value), ids: model.begin(model.encode(text.value)), began: performance.now() };
   running = job;
   button.textContent = 'Stop';
   text.readOnly = true;

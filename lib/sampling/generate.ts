@@ -57,7 +57,8 @@ export async function* generatePieces(
   const running = new Set(texts.keys());
   signal?.throwIfAborted();
   const { prompt } = generation;
-  const drawer = new Drawer(native, generation, typeof prompt === 'function' ? await prompt() : prompt);
+  const ids = typeof prompt === 'function' ? await prompt() : prompt;
+  const drawer = new Drawer(native, generation, ids, writable(vocabulary));
   await drawer.feedPrompt();
   let chunk = 1;
   for (let drawn = 0; drawn < length && running.size > 0; ) {
@@ -99,6 +100,12 @@ export function fromBeginning(ids: Int32Array, vocabulary: Vocabulary, resetId: 
   return ids.length > 0 ? ids : Int32Array.of(startId(vocabulary));
 }
 
+/** All symbols but the unknown one, which is never written; none where there is no such: all may be written. */
+export function writable({ size, unknownId }: Pick<Vocabulary, 'size' | 'unknownId'>): { allowed?: Int32Array } {
+  if (unknownId === undefined || size === 1) return {};
+  return { allowed: Int32Array.from({ length: size - 1 }, (_, i) => (i < unknownId ? i : i + 1)) };
+}
+
 /** Keeps what one chunk needs to know of those before it. */
 class Drawer {
   readonly #native: Pick<QueuedModel, 'sample'>;
@@ -112,8 +119,15 @@ class Drawer {
   #history = new Int32Array(0);
   #state: Float32Array | undefined;
   #position = 0;
+  readonly #written: { allowed?: Int32Array };
 
-  constructor(native: Pick<QueuedModel, 'sample'>, generation: Generation, prompt: Int32Array) {
+  constructor(
+    native: Pick<QueuedModel, 'sample'>,
+    generation: Generation,
+    prompt: Int32Array,
+    written: { allowed?: Int32Array },
+  ) {
+    this.#written = written;
     this.#native = native;
     this.#generation = generation;
     this.#streams = generation.streams;
@@ -176,7 +190,7 @@ class Drawer {
   /** One object for all streams where they differ in their coins alone; each its own where the penalty looks back. */
   #sampling(): NativeSamplingOptions | NativeSamplingOptions[] {
     const { sampling, firstStream = 0 } = this.#generation;
-    const common = { ...sampling, stream: firstStream, position: this.#position };
+    const common = { ...sampling, ...this.#written, stream: firstStream, position: this.#position };
     if (this.#history.length === 0) return common;
     return Array.from({ length: this.#streams }, (_, stream) => ({
       ...common,

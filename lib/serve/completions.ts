@@ -1,7 +1,7 @@
 /** `/v1/completions` and `/v1/chat/completions`: a request in, an answer or a stream of chunks out. */
 import { randomInt, randomUUID } from 'node:crypto';
 import { nativeOf } from '../model';
-import { fromBeginning } from '../sampling/generate';
+import { fromBeginning, writable } from '../sampling/generate';
 import { checkSamplingOptions } from '../sampling/options';
 import { checkStops } from '../sampling/stop';
 import { inspectIds } from '../scoring/inspect';
@@ -261,7 +261,7 @@ function planCompletion(
     stop,
     seed,
     rivals: rivals ?? (drawn > given ? 0 : undefined),
-    sampling: { ...sampling, ...biases(served, request.logit_bias) },
+    sampling: { ...sampling, ...writable(model.vocabulary), ...biases(served, request.logit_bias) },
   };
 }
 

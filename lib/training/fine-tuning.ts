@@ -4,11 +4,17 @@
  *
  * Shapes: V vocabulary, H hidden, E embedding size.
  */
-import { CheckpointFile, type CheckpointMetadata, checkTrainable, type ModelShape } from '../checkpoint/checkpoint';
+import {
+  CheckpointFile,
+  type CheckpointMetadata,
+  checkTrainable,
+  type ModelShape,
+  vocabularyOf,
+} from '../checkpoint/checkpoint';
 import { canonicalLayout, layoutSize } from '../checkpoint/layout';
 import { resolveCheckpoint } from '../checkpoint/run-directory';
 import { allocateFloats } from '../checkpoint/safetensors';
-import { nameCharacters, Vocabulary } from '../corpus/vocabulary';
+import { nameCharacters, type Vocabulary } from '../corpus/vocabulary';
 import type { NativeParameter } from '../device/native';
 import { DataError, UsageError } from '../errors';
 import type { OptionName, TrainingOptions } from './options';
@@ -35,7 +41,7 @@ export async function openBase(pathOrDirectory: string): Promise<Base> {
     checkTrainable(path, metadata);
     const parameters = allocateFloats(file.parameterCount, path);
     await file.read((_, values, offset) => parameters.set(values, offset), { parametersOnly: true });
-    return { path, metadata, vocabulary: new Vocabulary(metadata.vocabulary), parameters };
+    return { path, metadata, vocabulary: vocabularyOf(metadata), parameters };
   } finally {
     await file.close();
   }

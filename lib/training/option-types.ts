@@ -240,6 +240,13 @@ export interface TrainingOptions {
    */
   bytes: boolean;
   /**
+   * Fold the characters that the text has less often than this into one unknown symbol, which the model never writes and which stands
+   * for every other character too: no prompt has one that it does not know. 1 (none) to 1,000,000,000.
+   *
+   * @default 1
+   */
+  minCount: number;
+  /**
    * Lower-case the text, and prompts.
    *
    * @default false

@@ -201,6 +201,13 @@ export const optionDefinitions = {
     'fixed',
   ),
   bytes: toggle('read the files byte by byte, whatever they are: 256 symbols, no encoding', 'fixed'),
+  minCount: whole(
+    1,
+    1_000_000_000,
+    'N',
+    'fold characters that the text has less often than this into one unknown symbol; 1: none',
+    'fixed',
+  ),
   lowercase: toggle('lower-case the text', 'fixed'),
   normalize: choice(
     ['none', 'nfc', 'nfkc'],
@@ -297,6 +304,7 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   check: true,
   lines: false,
   bytes: false,
+  minCount: 1,
   lowercase: false,
   normalize: 'none',
   encoding: 'utf-8',

@@ -9,6 +9,7 @@ import {
   checkTrainable,
   loadCheckpoint,
   type ModelShape,
+  vocabularyOf,
 } from '../checkpoint/checkpoint';
 import { makeDirectory, toDiskError } from '../checkpoint/disk';
 import { hasKnownLines, mostKnownLines, saveKnownLines } from '../checkpoint/known-lines';
@@ -17,7 +18,6 @@ import { type Corpus, type CorpusInput, type CorpusOptions, isList, openCorpus }
 import { checkEncoding } from '../corpus/decode';
 import { KnownLines } from '../corpus/known-lines';
 import { corpusName } from '../corpus/names';
-import { Vocabulary } from '../corpus/vocabulary';
 import type { DeviceName } from '../device/choose';
 import { loadNative } from '../device/native';
 import { CheckpointError, DataError, DeviceError, UsageError } from '../errors';
@@ -199,6 +199,7 @@ function checkTogether({ options, sources }: Configuration): void {
       ...(options.normalize === 'none' ? [] : (['normalize'] as const)),
       ...(/^utf-?8$/i.test(options.encoding) ? [] : (['encoding'] as const)),
       ...(options.lines ? (['lines'] as const) : []),
+      ...(options.minCount > 1 ? (['minCount'] as const) : []),
     ];
     for (const other of changing) {
       throw new UsageError(
@@ -461,7 +462,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
 
 /** How the texts of a run are read. */
 function readingOptions(
-  { lowercase, normalize, encoding, gutenberg, lines, bytes }: TrainingOptions,
+  { lowercase, normalize, encoding, gutenberg, lines, bytes, minCount }: TrainingOptions,
   resumed: ResumedRun | undefined,
   base: Base | undefined,
   signal: AbortSignal | undefined,
@@ -476,9 +477,10 @@ function readingOptions(
     gutenberg,
     lines,
     bytes,
+    minCount,
     ...(base ? { vocabulary: base.vocabulary, unknown: 'add' } : {}),
     // What the model does not know is in another text than its own: that is the error to report, see checkCorpus.
-    ...(resumed ? { vocabulary: new Vocabulary(resumed.checkpoint.metadata.vocabulary), unknown: 'skip' } : {}),
+    ...(resumed ? { vocabulary: vocabularyOf(resumed.checkpoint.metadata), unknown: 'skip' } : {}),
     ...(signal ? { signal } : {}),
   };
 }

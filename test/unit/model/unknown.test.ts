@@ -1,0 +1,91 @@
+/** `minCount`: rare characters are one symbol, which stands for every other one too and is never written. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { openCorpus } from '../../../lib/corpus/corpus';
+import { Encoder, SymbolCounter } from '../../../lib/corpus/encoder';
+import { Vocabulary } from '../../../lib/corpus/vocabulary';
+import { LanguageModel } from '../../../lib/model';
+import { train } from '../../../lib/training/train';
+
+const text = `${'abba cab\nbad dab\n'.repeat(40)}Zß🦊🦊\n`;
+const cpu = { device: 'cpu', threads: 1 } as const;
+let folder: string;
+let model: LanguageModel;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'unknown-'));
+  const sizes = { hidden: 8, layers: 1, batchSize: 4, seqLength: 10, epochs: 1, sampleLength: 300 };
+  const training = await train({ corpus: { text }, minCount: 3, ...sizes, ...cpu, out: join(folder, 'run') });
+  for await (const event of training) if (event.type === 'sample') expect(event.text).not.toContain('\uFFFD');
+  expect(training.corpus.notes).toEqual(['3 rare symbols (4 characters) folded into one unknown symbol']);
+  await training.dispose();
+  model = await LanguageModel.load(join(folder, 'run'), cpu);
+});
+afterAll(() => {
+  model.dispose();
+  rmSync(folder, { recursive: true });
+});
+
+test('symbols that are rarer than that are one, and those that are not are kept', async () => {
+  expect(model.vocabulary.symbols).toEqual(['\n', ' ', 'a', 'b', 'c', 'd', '\uFFFD']);
+  expect(model.metadata.normalization).toEqual({ lowercase: false, unknown: '\uFFFD' });
+  for (const [minCount, symbols] of [
+    [1, '\n abcdZß🦊'],
+    [2, '\n abcd\uFFFD🦊'],
+    [3, '\n abcd\uFFFD'],
+    [1000, '\uFFFD'],
+  ] as const) {
+    const corpus = await openCorpus({ text }, { minCount });
+    expect([...corpus.vocabulary.symbols].sort()).toEqual([...symbols].sort());
+    expect(corpus.length).toBe([...text].length);
+  }
+  // A model of single lines keeps its line break, however rare.
+  const lines = await openCorpus({ text: 'aaaa\nbbbb' }, { minCount: 3, lines: true });
+  expect(lines.vocabulary.symbols).toEqual(['\n', 'a', 'b', '\uFFFD']);
+});
+
+test('any text is encoded, and what is unknown has the id of the unknown symbol, by every way', () => {
+  const { vocabulary } = model;
+  const unknown = vocabulary.unknownId as number;
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary', maxLength: 50 }), (given) => {
+      const symbols = [...given];
+      const expected = symbols.map((symbol) => vocabulary.idOf(symbol) ?? unknown);
+      expect([...vocabulary.encode(given)]).toEqual(expected);
+      const encoder = new Encoder(vocabulary, false);
+      const out = new Int32Array(given.length);
+      expect([...out.subarray(0, encoder.encode(given, out, 0))]).toEqual(expected);
+      encoder.finish();
+      expect(encoder.skipped).toBe(0);
+      expect(encoder.folded).toBe(symbols.filter((symbol) => vocabulary.idOf(symbol) === undefined).length);
+    }),
+  );
+});
+
+test('a model never writes it, and takes prompts and texts of any characters', async () => {
+  const written = await model.generateText({ prompt: '漢字 Zoë 🦊', length: 2000, temperature: 50, seed: 1 });
+  expect(new Set(written)).toEqual(new Set('\n abcd'));
+  expect((await model.score('漢字a')).characters).toBe(2);
+  expect(await model.score('漢a字')).toEqual(await model.score('ßaZ'));
+});
+
+test('counts are exact, in pieces too', () => {
+  fc.assert(
+    fc.property(fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'é', '🦊', '漢'), maxLength: 8 })), (pieces) => {
+      const counter = new SymbolCounter();
+      for (const piece of pieces) counter.count(piece);
+      const all = [...pieces.join('')];
+      const counts = new Map<string, number>();
+      for (const symbol of all) counts.set(symbol, (counts.get(symbol) ?? 0) + 1);
+      const rare = [...counts.values()].filter((count) => count < 3);
+      expect(counter.rarer(3)).toEqual({ symbols: rare.length, characters: rare.reduce((a, b) => a + b, 0) });
+      const frequent = [...counts].filter(([, count]) => count >= 3).map(([symbol]) => symbol);
+      expect(counter.vocabulary(3).symbols).toEqual(Vocabulary.sorted([...frequent, '\uFFFD']).symbols);
+    }),
+  );
+});
+
+test('the symbol must be there', () => {
+  expect(() => new Vocabulary(['a'], '\uFFFD')).toThrow('the vocabulary lacks');
+});
