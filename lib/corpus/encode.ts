@@ -59,6 +59,17 @@ export async function encodeTexts(
   return all;
 }
 
+/** The text of ids. */
+export async function decodeText(ids: Int32Array, vocabulary: Vocabulary): Promise<string> {
+  const breather = new Breather();
+  let text = '';
+  for (let at = 0; at < ids.length; at += pieceUnits) {
+    text += vocabulary.decode(ids.subarray(at, at + pieceUnits));
+    if (breather.due()) await breather.rest();
+  }
+  return text;
+}
+
 async function encodePieces(
   text: string,
   encoder: Encoder,

@@ -1,5 +1,6 @@
 /** `/v1/completions` and `/v1/chat/completions`: a request in, an answer or a stream of chunks out. */
 import { randomInt, randomUUID } from 'node:crypto';
+import { decodeText, encodeText } from '../corpus/encode';
 import { nativeOf } from '../model';
 import { fromBeginning, writable } from '../sampling/generate';
 import { checkSamplingOptions } from '../sampling/options';
@@ -46,7 +47,7 @@ export async function complete(
   signal: AbortSignal,
   output: Output,
 ): Promise<{ answer?: object; usage: Usage }> {
-  const plan = planCompletion(served, request, limits);
+  const plan = await planCompletion(served, request, limits, signal);
   const echo = request.echo ?? false;
   const logprobs = request.logprobs ?? undefined;
   if (echo && logprobs !== undefined) {
@@ -67,7 +68,7 @@ export async function complete(
     logprobs: logprobs === undefined ? null : logprobsOf(tokens, offset),
     finish_reason: finish,
   });
-  const promptCharacters = plan.prompts.map(({ text }) => [...text].length);
+  const promptCharacters = plan.prompts.map(({ ids }) => ids.length);
   const usageOf = (completion: number) =>
     usage(
       promptCharacters.reduce((sum, count) => sum + count, 0),
@@ -121,12 +122,13 @@ export async function chat(
 ): Promise<{ answer?: object; usage: Usage }> {
   const { messages: _, max_completion_tokens, max_tokens, ...rest } = request;
   const prompt = lastMessage(request);
-  const plan = planCompletion(
+  const plan = await planCompletion(
     served,
     { ...rest, prompt, max_tokens: max_completion_tokens ?? max_tokens ?? 256 },
     limits,
+    signal,
   );
-  const characters = [...(plan.prompts[0]?.text ?? '')].length;
+  const characters = plan.prompts[0]?.ids.length ?? 0;
   const common = {
     id: `chatcmpl-${randomUUID()}`,
     created: now(),
@@ -189,11 +191,12 @@ function best(texts: readonly Whole[], count: number): readonly Whole[] {
   return [...texts].sort((a, b) => b.likelihood - a.likelihood).slice(0, count);
 }
 
-function planCompletion(
+async function planCompletion(
   served: Served,
   request: Sampled & Pick<Partial<CompletionRequest>, 'prompt' | 'echo' | 'logprobs' | 'best_of' | 'max_tokens'>,
   limits: Limits,
-): Plan {
+  signal: AbortSignal,
+): Promise<Plan> {
   const { model } = served;
   const given = request.n ?? 1;
   const drawn = request.best_of ?? given;
@@ -220,18 +223,22 @@ function planCompletion(
       code: 'context_length_exceeded',
     });
   }
-  const prompts = texts.map((text) => {
+  const prompts: Plan['prompts'] = [];
+  for (const text of texts) {
     try {
-      const ids = model.vocabulary.encode(model.normalize(text), {
+      const ids = await encodeText(text, 'the prompt', {
+        vocabulary: model.vocabulary,
+        normalization: model.metadata.normalization,
         unknown: request.unknown ?? 'error',
-        what: 'the prompt',
+        signal,
       });
-      return { text: model.vocabulary.decode(ids), ids, tokens: [] };
+      prompts.push({ text: request.echo ? await decodeText(ids, model.vocabulary) : '', ids, tokens: [] });
     } catch (error) {
+      signal.throwIfAborted();
       const { status, message, param } = asApiError(error, 'prompt');
       throw new ApiError(status, message.replace('--unknown skip', '"unknown": "skip"'), { param: param ?? 'prompt' });
     }
-  });
+  }
   const stop = request.stop.map((text) => model.normalize(text));
   if (stop.includes('')) throw new ApiError(400, 'stop must not be an empty string.', { param: 'stop' });
   try {

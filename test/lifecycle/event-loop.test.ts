@@ -10,9 +10,14 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { readCheckpointMetadata, saveCheckpoint } from '../../lib/checkpoint/checkpoint';
 import * as layouts from '../../lib/checkpoint/layout';
 import { openCorpus } from '../../lib/corpus/corpus';
+import { decodeText } from '../../lib/corpus/encode';
 import { Vocabulary } from '../../lib/corpus/vocabulary';
 import { readSlot, writeSlot } from '../../lib/device/pieces';
 import { LanguageModel, nativeOf } from '../../lib/model';
+import { complete } from '../../lib/serve/completions';
+import { defaultLimits } from '../../lib/serve/limits';
+import type { Served } from '../../lib/serve/models';
+import { readCompletion } from '../../lib/serve/schema';
 import { long } from '../fixtures/child';
 import { countTurns } from '../fixtures/turns';
 
@@ -119,6 +124,18 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
   'a long text to score': async () => {
     const unknown = `${text(10)}€`;
     return () => failing(model.score(unknown));
+  },
+  // Past the server's own limits: a request is encoded before anything is drawn, and this one is refused then.
+  'a prompt of a request to the server': async () => {
+    const request = readCompletion({ model: 'any', prompt: `${text(10)}€`, max_tokens: 1 });
+    const served = { model, name: 'any', version: '1' } as unknown as Served;
+    const limits = { ...defaultLimits, prompt: 1e9 };
+    const output = { send: () => Promise.resolve() };
+    return () => failing(complete(served, request, limits, new AbortController().signal, output));
+  },
+  'the echo of such a prompt': async () => {
+    const ids = new Int32Array(10_000_000);
+    return () => decodeText(ids, model.vocabulary);
   },
   'many lines to score': async () => {
     const lines = Array.from({ length: long ? 200_000 : 20_000 }, (_, i) => line.slice(0, 3 + (i % 12)));
