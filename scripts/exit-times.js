@@ -2,8 +2,8 @@
 /**
  * Ends programs at random moments, N times in each way, and measures how long that takes: `exit-times.js N`. The ways: process.exit(),
  * a worker that is terminated or calls process.exit(), and two Ctrl-C, all of them also while a model of some size is being made, which
- * alone takes seconds. Prints as JSON, of each way, how often and the longest time in milliseconds; exits with 1 where an exit code was
- * not kept, a process ended otherwise, or an end took longer than two seconds.
+ * alone takes seconds. Prints as JSON, of each way, how often and the longest time in milliseconds, and how often the second Ctrl-C came
+ * while the first was obeyed; exits with 1 where an exit code was not kept, a process ended otherwise, or an end took longer than two seconds.
  */
 const { spawn } = require('node:child_process');
 const { mkdtempSync, rmSync, writeFileSync, writeSync } = require('node:fs');
@@ -93,23 +93,34 @@ async function workerEnd(index) {
   return Date.now() - asked;
 }
 
+/**
+ * Two Ctrl-C: the second comes while the first is obeyed, which takes as long as it takes to write a checkpoint of a large model, 200 MB
+ * with its moments. One that comes before the program listens to signals, or when the checkpoint is written, is counted apart.
+ */
 async function interrupt(index, corpus, folder) {
   const out = join(folder, `run-${Math.random().toString(36).slice(2)}`);
-  const options = ['--out', out, '--hidden', '1024', '--layers', '2', '--device', 'cpu', '--threads', '2'];
-  const { child, ended } = start([join(__dirname, '..', 'dist', 'train.js'), corpus, ...options]);
-  await Promise.race([pause(200 + Math.random() * 2500), ended]);
+  const shape = ['--hidden', '256', '--layers', '1', '--input', 'embedding', '--embedding-size', '16384'];
+  const options = ['--out', out, ...shape, '--seq-length', '5', '--validation', '0', '--sample-length', '0'];
+  const machine = ['--device', 'cpu', '--threads', '2', '--json'];
+  const { child, ended } = start([join(__dirname, '..', 'dist', 'train.js'), corpus, ...options, ...machine]);
+  // Every other time as soon as it trains, so that there is something to save; else whenever it is, making the model too.
+  const begun = new Promise((resolve) => child.stdout.once('data', resolve));
+  await Promise.race([
+    index % 2 === 0 ? begun.then(() => pause(Math.random() * 1500)) : pause(Math.random() * 4000),
+    ended,
+  ]);
   let asked = Date.now();
   child.kill('SIGINT');
-  // The first is heard at once, and what follows is short: the second has to come soon to come at all.
-  const gone = await Promise.race([pause(Math.random() * (index % 2 === 0 ? 15 : 300)), ended]);
+  const gone = await Promise.race([pause(Math.random() * 60), ended]);
   if (gone === undefined) {
     asked = Date.now();
     child.kill('SIGINT');
   }
   const { code, signal, at, stderr } = await ended;
+  rmSync(out, { recursive: true, force: true });
   // Before it listens to signals, one ends it, as it would any program.
   if (code !== 130 && signal !== 'SIGINT') throw new Error(`train: ${code ?? signal}, ${stderr}`);
-  return Math.max(0, at - asked);
+  return { milliseconds: Math.max(0, at - asked), asPlanned: gone === undefined && signal === null };
 }
 
 async function main(count) {
@@ -125,11 +136,18 @@ async function main(count) {
     })) {
       let next = 0;
       let longest = 0;
+      let twice = 0;
       const series = async () => {
-        while (next < count) longest = Math.max(longest, await once(next++, corpus, folder));
+        while (next < count) {
+          const ended = await once(next++, corpus, folder);
+          const { milliseconds, asPlanned } =
+            typeof ended === 'number' ? { milliseconds: ended, asPlanned: false } : ended;
+          longest = Math.max(longest, milliseconds);
+          twice += asPlanned ? 1 : 0;
+        }
       };
       await Promise.all(Array.from({ length: Math.min(4, availableParallelism()) }, series));
-      report[name] = { ended: next, longest };
+      report[name] = { ended: next, longest, ...(name === 'two Ctrl-C' ? { bySecond: twice } : {}) };
     }
     console.log(JSON.stringify(report));
     if (Object.values(report).some(({ longest }) => longest > limit)) process.exitCode = 1;

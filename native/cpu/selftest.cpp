@@ -2,6 +2,7 @@
 // cross-compiled builds under an emulator, and for sanitizers. Prints a line a check and ends with 1 if any failed.
 //
 //   native_selftest             the checks
+//   native_selftest kernels     those of them that need no threads
 //   native_selftest looks       what is computed between two looks at the stop flag, and calls that are stopped
 //   native_selftest sweep N S   N sizes of model and batch for every S-th vocabulary from 2 to 600 symbols, on every
 //                               table, and prints how long that took (docs/cpu-kernels.md has figures)
@@ -790,6 +791,10 @@ int main(int count, char** arguments) {
     check_products(*table);
     check_masks(*table);
     check_narrow(*table);
+  }
+  if (count > 1 && std::string(arguments[1]) == "kernels") {
+    std::printf("%d failed\n", failures);
+    return failures == 0 ? 0 : 1;
   }
   check_narrow_model(InputCoding::scalar, "scalar");
   check_narrow_model(InputCoding::onehot, "onehot");

@@ -28,12 +28,14 @@ async function repeat(count: number, once: () => Promise<void>): Promise<void> {
 const each = long ? 50 : 10;
 it(`${each} times by process.exit(), the end of a worker, and two Ctrl-C, whatever goes on`, async () => {
   const ended = await run(process.execPath, [join(packageRoot, 'scripts', 'exit-times.js'), String(each)]);
-  const ways = JSON.parse(ended.stdout || '{}') as Record<string, { ended: number }>;
+  const ways = JSON.parse(ended.stdout || '{}') as Record<string, { ended: number; bySecond?: number }>;
   expect({ stderr: ended.stderr, ways: Object.keys(ways) }).toEqual({
     stderr: '',
     ways: ['process.exit', 'worker', 'two Ctrl-C'],
   });
   expect(Object.values(ways).every((way) => way.ended === each)).toBe(true);
+  // Else nothing is said of it.
+  expect(ways['two Ctrl-C']?.bySecond).toBeGreaterThan(0);
 });
 
 const short = long ? 170 : 17;
