@@ -170,8 +170,8 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   ensure(losses_, all * kLanes);
   if (pass_.gradient) {
     ensure(outputs_gradient_, all * unit_stride_);
-    ensure(recurrent_gradient_, blocks * unit_stride_);
-    ensure(cell_gradient_, blocks * unit_stride_);
+    ensure(recurrent_gradient_, spec_.layers * blocks * unit_stride_);
+    ensure(cell_gradient_, spec_.layers * blocks * unit_stride_);
     for (std::size_t i = 0; i < threads; ++i) ensure(panels_[i], panel_floats());
     if (spec_.coding == InputCoding::embedding) ensure(input_gradients_, all * input_stride_);
     if (spec_.coding == InputCoding::onehot) {

@@ -2,6 +2,7 @@
 // training step in the order it runs; cpu_sampling.cpp feeds streams; cpu_backend.cpp owns the memory and the slots.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -139,6 +140,9 @@ class CpuBackend final : public Backend {
   void encode_input(int thread);
   void forward(int thread);
   void forward_layer(int thread, int layer);
+  void forward_wave(int thread);
+  // Ticks that a layer is behind the one it takes its input from: as many as give a product of tiles all its blocks.
+  int wave_lag() const { return std::max(1, kernels_.tile_blocks / pass_.blocks); }
   void input_products(const Domain& domain, int layer, int first_step, int last_step);
   void forward_tick(const Domain& domain, int layer, int step);
   void output_stage(int thread);
@@ -148,6 +152,7 @@ class CpuBackend final : public Backend {
   struct GradientProduct;
   void backward(int thread);
   void backward_layer(int thread, int layer);
+  void backward_wave(int thread);
   void backward_tick(const Domain& domain, int layer, int step);
   void input_gradients(int thread, int layer, int first_step, int last_step);
   void weight_gradients(int thread, int layer, int first_step, int last_step);
@@ -264,8 +269,8 @@ class CpuBackend final : public Backend {
   AlignedBuffer<float> inputs_;               // [T][blocks][in][16]: scalar and embedded input
   AlignedBuffer<float> input_gradients_;      // as inputs_, embedding only
   AlignedBuffer<float> outputs_gradient_;     // [T][blocks][unit_stride]: gradient to the output of the layer at work
-  AlignedBuffer<float> recurrent_gradient_;   // [blocks][unit_stride]
-  AlignedBuffer<float> cell_gradient_;        // [blocks][unit_stride]
+  AlignedBuffer<float> recurrent_gradient_;   // [layers][blocks][unit_stride]
+  AlignedBuffer<float> cell_gradient_;        // as recurrent_gradient_
   AlignedBuffer<float> onehot_gradient_;      // [V][4H padded]
   RowBlocks logits_;                          // [output chunk pairs] of [V padded]: logits, then their gradients
   int output_chunk_ = 1;                      // pairs in logits_

@@ -46,29 +46,61 @@ struct CpuBackend::GradientProduct {
 
 void CpuBackend::backward(int thread) {
   if (spec_.coding == InputCoding::onehot) zero_share(onehot_gradient_, thread);
+  const Domain domain = pass_.partition.domain(thread);
+  for (int layer = 0; layer < spec_.layers; ++layer)
+    for (int block = domain.first_block; block < domain.last_block && !stopped(); ++block) {
+      float* dc = unit_row(cell_gradient_, layer, block);
+      std::fill(dc + domain.first_unit * kLanes, dc + domain.last_unit * kLanes, 0.0f);
+    }
   if (meet()) return;
-  for (int layer = spec_.layers - 1; layer >= 0 && !abandoned_; --layer) backward_layer(thread, layer);
+  if (pass_.partition.split_units) {
+    backward_wave(thread);
+  } else {
+    for (int layer = spec_.layers - 1; layer >= 0 && !abandoned_; --layer) backward_layer(thread, layer);
+  }
   if (abandoned_ || meet()) return;
   finish_input_gradients(thread);
   meet();
 }
 
+// As forward_wave, from the top layer and the last tick: each layer `lag` ticks behind the one above.
+void CpuBackend::backward_wave(int thread) {
+  const Domain domain = pass_.partition.domain(thread);
+  const int lag = wave_lag(), top = spec_.layers - 1, steps = pass_.steps;
+  const int chunk = std::max(1, kGradientLanes / (pass_.blocks * kLanes));
+  for (int phase = 0; phase < steps + top * lag; ++phase) {
+    const auto step_of = [&](int layer) { return steps - 1 - phase + (top - layer) * lag; };
+    for (int layer = top; layer >= 0; --layer) {
+      const int step = step_of(layer);
+      if (step < 0 || step >= steps || stopped()) continue;
+      if (layer < top && (steps - 1 - step) % lag == 0) {
+        input_gradients(thread, layer + 1, std::max(0, step - lag + 1), step + 1);
+      }
+      backward_tick(domain, layer, step);
+    }
+    if (meet()) return;
+    // The last tick of a run of them, all threads' units: each thread goes on when it is done with its own share.
+    for (int layer = top; layer >= 0; --layer) {
+      const int step = step_of(layer);
+      if (step < 0 || step >= steps || (steps - step) % chunk != 0 && step != 0) continue;
+      const int last = steps - (steps - step - 1) / chunk * chunk;
+      if (layer == 0 && spec_.coding == InputCoding::embedding && !stopped()) input_gradients(thread, 0, step, last);
+      if (!stopped()) weight_gradients(thread, layer, step * pass_.blocks, last * pass_.blocks);
+    }
+  }
+}
+
 void CpuBackend::backward_layer(int thread, int layer) {
   const Domain domain = pass_.partition.domain(thread);
-  for (int block = domain.first_block; block < domain.last_block && !stopped(); ++block) {
-    float* dc = cell_gradient_.data() + static_cast<std::size_t>(block) * unit_stride_;
-    std::fill(dc + domain.first_unit * kLanes, dc + domain.last_unit * kLanes, 0.0f);
-  }
   const int chunk = std::max(1, kGradientLanes / (pass_.blocks * kLanes));
   for (int last = pass_.steps; last > 0; last -= chunk) {
     const int first = std::max(0, last - chunk);
     for (int step = last - 1; step >= first; --step) {
       if (!stopped()) backward_tick(domain, layer, step);
-      if (pass_.partition.split_units && meet()) return;
     }
     if (!stopped() && (layer > 0 || spec_.coding == InputCoding::embedding))
       input_gradients(thread, layer, first, last);
-    if (!pass_.partition.split_units && meet()) return;
+    if (meet()) return;
     if (!stopped()) weight_gradients(thread, layer, first * pass_.blocks, last * pass_.blocks);
   }
 }
@@ -86,7 +118,7 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
     float* c[kMaxBlocks];
     for (int i = 0; i < count; ++i) {
       b[i] = last ? nullptr : gates(layer, step + 1, first + i);
-      c[i] = recurrent_gradient_.data() + static_cast<std::size_t>(first + i) * unit_stride_;
+      c[i] = unit_row(recurrent_gradient_, layer, first + i);
     }
     for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
@@ -102,7 +134,7 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
         stage.c = unit_row(activations.c, step + 1, block) + at;
         stage.dh_above = from_above ? unit_row(outputs_gradient_, step, block) + at : nullptr;
         stage.dh_recurrent = last ? nullptr : c[i] + at;
-        stage.dc = cell_gradient_.data() + static_cast<std::size_t>(block) * unit_stride_ + at;
+        stage.dc = unit_row(cell_gradient_, layer, block) + at;
         if (pass_.dropout && from_above) {
           stage.keep = keep(layer, step, block) + unit;
         }

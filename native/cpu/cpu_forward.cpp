@@ -44,8 +44,27 @@ void CpuBackend::encode_input(int thread) {
 }
 
 void CpuBackend::forward(int thread) {
-  for (int layer = 0; layer < spec_.layers && !abandoned_; ++layer) forward_layer(thread, layer);
-  if (!abandoned_) meet();
+  if (pass_.partition.split_units) return forward_wave(thread);
+  for (int layer = 0; layer < spec_.layers; ++layer) forward_layer(thread, layer);
+  meet();
+}
+
+// All layers at once, each `lag` ticks behind the one below, so that the threads meet once where they would meet once a
+// layer.
+void CpuBackend::forward_wave(int thread) {
+  const Domain domain = pass_.partition.domain(thread);
+  const int lag = wave_lag();
+  const int ahead = std::max(1, kInputLanes / (pass_.blocks * kLanes));
+  for (int phase = 0; phase < pass_.steps + (spec_.layers - 1) * lag; ++phase) {
+    for (int layer = 0; layer < spec_.layers; ++layer) {
+      const int step = phase - layer * lag;
+      if (step < 0 || step >= pass_.steps || stopped()) continue;
+      const int chunk = layer == 0 ? ahead : lag;
+      if (step % chunk == 0) input_products(domain, layer, step, std::min(pass_.steps, step + chunk));
+      forward_tick(domain, layer, step);
+    }
+    if (meet()) return;
+  }
 }
 
 void CpuBackend::forward_layer(int thread, int layer) {
@@ -57,7 +76,6 @@ void CpuBackend::forward_layer(int thread, int layer) {
       if (step % chunk == 0) input_products(domain, layer, step, std::min(pass_.steps, step + chunk));
       forward_tick(domain, layer, step);
     }
-    if (pass_.partition.split_units && meet()) return;
   }
 }
 
