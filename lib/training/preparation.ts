@@ -20,7 +20,7 @@ import { KnownLines } from '../corpus/known-lines';
 import { corpusName } from '../corpus/names';
 import type { DeviceName } from '../device/choose';
 import { loadNative } from '../device/native';
-import { CheckpointError, DataError, DeviceError, UsageError } from '../errors';
+import { CheckpointError, DataError, UsageError } from '../errors';
 import { kindOf } from '../files';
 import { LanguageModel, nativeOf } from '../model';
 import type { Ranks } from '../ranks/ranks';
@@ -421,7 +421,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
       undo.push(() => model.dispose());
       return { corpus, kept, model, newSymbols };
     });
-    if (ranks) await compareRanks(ranks, identityOf(corpus, kept, options), nativeOf(model));
+    if (ranks) await compareRanks(ranks, identityOf(corpus, kept, options, model.device), nativeOf(model));
     let run: RunDirectory | undefined;
     if (!dry && !resumed) {
       await share(ranks, 'directory', async () => {
@@ -554,8 +554,9 @@ function checkCorpus(
 }
 
 /** What must be the same on all ranks. */
-function identityOf({ sha256, length }: Corpus, kept: Corpus | undefined, options: TrainingOptions) {
+function identityOf({ sha256, length }: Corpus, kept: Corpus | undefined, options: TrainingOptions, device: string) {
   return {
+    device,
     corpus: { sha256, length },
     ...(kept ? { kept: { sha256: kept.sha256 } } : {}),
     options,
@@ -582,7 +583,7 @@ function createModel(
     ...(corpus.lines ? { resetId: corpus.lines.breakId } : {}),
   };
   return LanguageModel.create(shape, corpus.vocabulary, {
-    device: ranks ? ranksDevice(o.device) : (o.device as DeviceName),
+    device: ranks ? ranksDevice(o.device, ranks.localRank) : (o.device as DeviceName),
     threads: o.threads ?? ranks?.threads,
     check: o.check,
     onNote,
@@ -609,10 +610,11 @@ function createModel(
   });
 }
 
-/** What ranks compute on. */
-function ranksDevice(device: string): DeviceName {
+/** What ranks compute on: CPUs, or a GPU each. GPUs are not taken unasked, since no job has run on several yet. */
+function ranksDevice(device: string, localRank: number): DeviceName {
   if (device === 'auto' || device === 'cpu') return 'cpu';
-  throw new DeviceError(`device '${device}' cannot be used by several ranks, which train on CPUs: --device cpu.`);
+  if (device === 'cuda') return `cuda:${localRank}`;
+  throw new UsageError(`Several ranks take a GPU each, by their number on the machine: --device cuda, not ${device}.`);
 }
 
 /** So that the model, wherever it goes with its directory, can write lines that its corpus does not hold. */

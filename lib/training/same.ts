@@ -10,6 +10,8 @@ import { flagOf, type OptionName, optionDefinitions, optionNames, showValue, typ
 export interface Identity {
   readonly corpus: { readonly sha256: string; readonly length: number };
   readonly options: TrainingOptions;
+  /** `'cpu'` or `'cuda'`: their weights lie in different orders. */
+  readonly device: string;
   /** What computes: other vector units round differently. */
   readonly instructionSet: string;
 }
@@ -45,6 +47,12 @@ export async function compareRanks(ranks: Ranks, identity: Identity, native: Nat
         ),
       );
     }
+    if (each.device !== first.device)
+      fail(
+        new UsageError(
+          `The ranks have different devices: ${first.device} for ${here}, ${each.device} for ${there}; give all of them the same --device.`,
+        ),
+      );
     if (each.instructionSet !== first.instructionSet)
       fail(
         new UsageError(

@@ -183,6 +183,7 @@ struct Dropout {  // elements: ticks x ceil(B / 8) x H
   std::uint32_t layer;
   std::uint32_t threshold;
   std::uint64_t seed;
+  std::uint32_t first_block = 0;  // of 16 sequences: where this rank's begin in the global batch
 
   CUDNN_LSTM_HD void operator()(std::size_t i) const {
     const int groups = (batch + 7) / 8;
@@ -194,11 +195,11 @@ struct Dropout {  // elements: ticks x ceil(B / 8) x H
     const std::uint64_t mask_step = step.input().mask_step;
     PhiloxKey key = philox_key(seed);
     key.word[1] ^= static_cast<std::uint32_t>(mask_step >> 32);
-    const PhiloxWords words =
-        philox4x32({{static_cast<std::uint32_t>(unit) * 2 + static_cast<std::uint32_t>(group % 2),
-                     static_cast<std::uint32_t>(first_tick + tick),
-                     static_cast<std::uint32_t>(group / 2) + (layer << 20), static_cast<std::uint32_t>(mask_step)}},
-                   key);
+    const PhiloxWords words = philox4x32(
+        {{static_cast<std::uint32_t>(unit) * 2 + static_cast<std::uint32_t>(group % 2),
+          static_cast<std::uint32_t>(first_tick + tick),
+          static_cast<std::uint32_t>(group / 2) + first_block + (layer << 20), static_cast<std::uint32_t>(mask_step)}},
+        key);
     const float scale = 65536.0f / static_cast<float>(threshold);
     for (int lane = 0; lane < 8; ++lane) {
       const int sequence = group * 8 + lane;
@@ -372,6 +373,44 @@ struct UnscaleAndSquare {  // rows: chunks
     }
     total = lanes.sum(total);
     if (lanes.index() == 0) partials[row] = total;
+  }
+};
+
+// partials[row] = the sum of the squares of a chunk of `values`: of gradients that were summed over ranks.
+struct SquareChunks {  // rows: chunks
+  StepView step;
+  const float* values;
+  std::size_t count;
+  std::size_t chunk;
+  double* partials;
+  const Span* held;  // as in UnscaleAndSquare
+
+  template <class Lanes>
+  CUDNN_LSTM_HD void operator()(std::size_t row, const Lanes& lanes) const {
+    const std::size_t begin = row * chunk;
+    const std::size_t end = begin + chunk < count ? begin + chunk : count;
+    const Spans frozen{held, step.input().held};
+    double total = 0;
+    for (std::size_t i = begin + lanes.index(); i < end; i += lanes.count()) {
+      if (!frozen.hold(i)) total += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+    }
+    total = lanes.sum(total);
+    if (lanes.index() == 0) partials[row] = total;
+  }
+};
+
+// *total = the sum of partials [count]. rows: 1
+struct SumTotals {
+  const double* partials;
+  std::size_t count;
+  double* total;
+
+  template <class Lanes>
+  CUDNN_LSTM_HD void operator()(std::size_t, const Lanes& lanes) const {
+    double sum = 0;
+    for (std::size_t i = lanes.index(); i < count; i += lanes.count()) sum += partials[i];
+    sum = lanes.sum(sum);
+    if (lanes.index() == 0) *total = sum;
   }
 };
 

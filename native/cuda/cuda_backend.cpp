@@ -211,9 +211,18 @@ Plan<T>& CudaBackend<T>::plan_for(const PlanKey& key) {
   auto found = plans_.find(key);
   if (found == plans_.end()) {
     evict_plans(kPlans - 1);
-    const Context<T> context{
-        spec_,   layout_,         rnn_,           arena_, blas_.get(), stream_.get(), upload_stream_.get(), account_,
-        choice_, options_.pieces, without_graphs_};
+    const Context<T> context{spec_,
+                             layout_,
+                             rnn_,
+                             arena_,
+                             blas_.get(),
+                             stream_.get(),
+                             upload_stream_.get(),
+                             account_,
+                             choice_,
+                             options_.pieces,
+                             without_graphs_,
+                             ranks_.get()};
     std::unique_ptr<Plan<T>> plan;
     try {
       plan = std::make_unique<Plan<T>>(context, key);
@@ -301,9 +310,43 @@ StepResult CudaBackend<T>::train_step(const Batch& batch, const OptimizerStep& o
 template <class T>
 int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                                 const std::atomic<bool>& stop) {
+  if (first.ranks != nullptr) return train_shared(first, optimizers, count, results, stop);
+  return train(first, optimizers, count, results, stop,
+               {PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
+}
+
+// All ranks queue the same steps: whether to stop is agreed on before.
+template <class T>
+int CudaBackend<T>::train_shared(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
+                                 const std::atomic<bool>& stop) {
+  if (first.ranks->agree(0, stop.load(std::memory_order_relaxed)).stopped) {
+    results[0] = {std::nan(""), std::nan(""), false, true};
+    return 0;
+  }
+  static const std::atomic<bool> never{false};
+  if (!ranks_) {
+    settled([&] { ranks_ = sum_by_host(*first.ranks, arena_.size, account_); });
+    ranks_size_ = first.ranks->size();
+  }
+  PlanKey key{PlanKind::train,   first.steps,          std::max(first.batch, 1), first.target,    first.carry_state,
+              spec_.dropout > 0, first.first_sequence, first.global_batch,       first.batch == 0};
+  if (!key.silent) return train(first, optimizers, count, results, never, key);
+  key.carry = false;
+  const std::vector<std::int32_t> ids(static_cast<std::size_t>(count) * (first.steps + 1));
+  Batch dummy = first;
+  dummy.ids = ids.data();
+  dummy.batch = 1;
+  dummy.carry_state = false;
+  const int done = train(dummy, optimizers, count, results, never, key);
+  training_.clear();
+  return done;
+}
+
+template <class T>
+int CudaBackend<T>::train(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
+                          const std::atomic<bool>& stop, const PlanKey& key) {
   return settled([&] {
-    Plan<T>& plan =
-        plan_for({PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
+    Plan<T>& plan = plan_for(key);
     last_algorithm_ = plan.algorithm();
     if (options_.algorithm == Algorithm::automatic) choose(*choice_.chosen);
     joined_stale_ = true;
@@ -323,7 +366,7 @@ int CudaBackend<T>::run_steps(Plan<T>& plan, const Batch& first, const Optimizer
   const std::size_t stride = static_cast<std::size_t>(first.steps + 1) * first.batch;
   // fp16: the mean over the targets makes gradients too small for 5 bits of exponent, so the loss is scaled up to their
   // sum. The scale is a function of the shape alone, so that a resumed run repeats the bits of an unbroken one.
-  const double targets = static_cast<double>(first.batch) * (first.target == Target::last ? 1 : first.steps);
+  const double targets = static_cast<double>(first.all_sequences()) * (first.target == Target::last ? 1 : first.steps);
   const float base_scale =
       options_.precision == Precision::fp16 ? static_cast<float>(std::exp2(std::floor(std::log2(targets)))) : 1.0f;
 
@@ -543,6 +586,7 @@ template <class T>
 std::string CudaBackend<T>::description() const {
   std::string text = device_name_ + " (cuDNN " + libraries_->cudnn_version.version + ", " + rnn_.numerics().title;
   if (const char* algorithm = last_algorithm_) text += std::string(", ") + algorithm;
+  if (const int size = ranks_size_) text += ", gradients summed over " + std::to_string(size) + " ranks";
   if (without_graphs_) text += ", without CUDA graphs";
   return text + ")";
 }

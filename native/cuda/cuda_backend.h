@@ -67,6 +67,10 @@ class CudaBackend final : public Backend {
   // and the error says so.
   template <class Work>
   auto settled(const Work& work) -> decltype(work());
+  int train(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
+            const std::atomic<bool>& stop, const PlanKey& key);
+  int train_shared(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
+                   const std::atomic<bool>& stop);
   int run_steps(Plan<T>& plan, const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                 const std::atomic<bool>& stop);
   void make_arena();
@@ -109,6 +113,7 @@ class CudaBackend final : public Backend {
   std::size_t frozen_ = 0;    // what arena_.held is of
   std::int32_t held_ = 0;     // runs in it
   AlgorithmChoice choice_;
+  std::unique_ptr<RankSum> ranks_;  // outlives the plans
   State training_, evaluation_, streams_;
   std::map<PlanKey, std::unique_ptr<Plan<T>>> plans_;
   std::uint64_t plan_uses_ = 0;
@@ -117,6 +122,7 @@ class CudaBackend final : public Backend {
   std::atomic<const char*> last_algorithm_{nullptr};    // of training; a string for good
   std::atomic<const char*> chosen_algorithm_{nullptr};  // what Algorithm::automatic came to; the same
   std::atomic<bool> without_graphs_{false};             // a pass could not be captured
+  std::atomic<int> ranks_size_{0};                      // of the job; 0 without ranks
   std::string lost_;                                    // the error that lost the model; empty while it is whole
   bool dead_ = false;                                   // with it the device's context, for good
 };

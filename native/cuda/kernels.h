@@ -29,6 +29,6 @@ void for_each_row(cudaStream_t stream, std::size_t rows, const Body& body);
   CUDNN_LSTM_ROW_BODIES_OF(X, float)    \
   CUDNN_LSTM_ROW_BODIES_OF(X, Half)     \
   CUDNN_LSTM_ROW_BODIES_OF(X, BFloat16) \
-  X(SumChunks) X(SumPartialsOfRow) X(DecideStep)
+  X(SumChunks) X(SumPartialsOfRow) X(DecideStep) X(SquareChunks) X(SumTotals)
 
 }  // namespace cudnn_lstm::cuda

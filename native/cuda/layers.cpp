@@ -226,10 +226,10 @@ class MaskedLayers final : public Layers<T> {
   void mask(int layer, int piece, const T* from, T* to, int on_lane) const {
     const ModelSpec& spec = context_.spec;
     const int ticks = begins_[piece + 1] - begins_[piece];
-    for_each_element(context_.rnn.stream(on_lane),
-                     static_cast<std::size_t>(ticks) * ((shape_.batch + 7) / 8) * spec.hidden,
-                     Dropout<T>{view_, from + at(piece), to + at(piece), shape_.batch, spec.hidden, begins_[piece],
-                                static_cast<std::uint32_t>(layer), dropout_threshold(spec.dropout), spec.seed});
+    for_each_element(
+        context_.rnn.stream(on_lane), static_cast<std::size_t>(ticks) * ((shape_.batch + 7) / 8) * spec.hidden,
+        Dropout<T>{view_, from + at(piece), to + at(piece), shape_.batch, spec.hidden, begins_[piece],
+                   static_cast<std::uint32_t>(layer), dropout_threshold(spec.dropout), spec.seed, shape_.first_block});
   }
 
   void record(int layer, const Event& event) const {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cuda/arithmetic.h"
+#include "cuda/rank_sum.h"
 #include "cuda/rnn.h"
 
 namespace cudnn_lstm::cuda {
@@ -92,13 +93,15 @@ struct Context {
   AlgorithmChoice& choice;
   int pieces;                         // CudaOptions::pieces
   std::atomic<bool>& without_graphs;  // set by the plan whose pass cannot be captured
+  RankSum* ranks = nullptr;           // of a model that several ranks train
 };
 
 struct LayersShape {
   int steps;
   int batch;
   bool training;
-  bool masked;  // masks between the layers
+  bool masked;                    // masks between the layers
+  std::uint32_t first_block = 0;  // Dropout::first_block
 };
 
 template <class T>

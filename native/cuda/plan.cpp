@@ -31,12 +31,13 @@ Plan<T>::Plan(const Context<T>& context, const PlanKey& key)
       key_(key),
       positions_(static_cast<std::size_t>(key.steps) * key.batch),
       targets_(key.target == Target::last ? key.batch : positions_),
+      all_targets_(key.all_sequences > 0 ? targets_ / key.batch * key.all_sequences : targets_),
       top_offset_((positions_ - targets_) * context.spec.hidden),
       state_layout_(state_layout_of(context.spec, key.batch, key.dropout)),
       upload_steps_(static_cast<int>(
           std::clamp<std::size_t>(kUploadBytes / (ids_stride() * sizeof(std::int32_t)), 1, kUploadSteps))) {
   allocate();
-  const LayersShape shape{key.steps, key.batch, training(), masked_layers()};
+  const LayersShape shape{key.steps, key.batch, training(), masked_layers(), first_block()};
   layers_ = training() ? choose_layers(context_, shape, view(), key.carry, algorithm_)
                        : make_layers(context_, shape, view(), algorithm_);
   // After all that is large on the device: a batch that the GPU cannot hold would first pin gigabytes of the host's
@@ -87,6 +88,7 @@ void Plan<T>::allocate() {
   column_partials_ = device(chunks(targets_, column_chunk_) * vocabulary * sizeof(float), "partial sums");
   loss_chunk_ = std::max<std::size_t>(256, chunks(targets_, 1024));
   loss_partials_ = device(chunks(targets_, loss_chunk_) * sizeof(double), "partial sums");
+  if (shared()) nats_ = device(sizeof(double), "the loss of all ranks");
   square_partials_ = device(chunks(context_.arena.size, kSquareChunk) * sizeof(double), "partial sums");
   if (spec.coding == InputCoding::embedding) {
     // A row a chunk and symbol: as many chunks as give the GPU work, so few where there are many symbols, whose tables
@@ -157,6 +159,7 @@ void Plan<T>::enqueue() {
     case PlanKind::train:
       enqueue_loss(true);
       enqueue_backward();
+      if (shared()) enqueue_sum();
       enqueue_update();
       return;
     case PlanKind::evaluate:
@@ -193,10 +196,10 @@ void Plan<T>::enqueue_forward() {
   layers_->forward(x_.as<T>(), key_.carry ? state() : nullptr, next_state_.as<T>());
   if (key_.dropout) {
     const int ticks = static_cast<int>(targets_ / key_.batch);
-    for_each_element(
-        context_.stream, static_cast<std::size_t>(ticks) * ((key_.batch + 7) / 8) * spec.hidden,
-        Dropout<T>{view(), layers_->y() + top_offset_, dropped_.as<T>(), key_.batch, spec.hidden, key_.steps - ticks,
-                   static_cast<std::uint32_t>(spec.layers - 1), dropout_threshold(spec.dropout), spec.seed});
+    for_each_element(context_.stream, static_cast<std::size_t>(ticks) * ((key_.batch + 7) / 8) * spec.hidden,
+                     Dropout<T>{view(), layers_->y() + top_offset_, dropped_.as<T>(), key_.batch, spec.hidden,
+                                key_.steps - ticks, static_cast<std::uint32_t>(spec.layers - 1),
+                                dropout_threshold(spec.dropout), spec.seed, first_block()});
   }
   // logits [M, V] = top [M, H] x weight^T
   product(true, false, spec.vocabulary, static_cast<std::int64_t>(targets_), spec.hidden,
@@ -209,8 +212,8 @@ void Plan<T>::enqueue_loss(bool gradient) {
   const std::size_t first_target = positions_ - targets_ + key_.batch;
   for_each_row(context_.stream, targets_,
                SoftmaxLoss<T>{view(), logits_.as<float>(), arena.weights() + arena.output_bias,
-                              context_.spec.vocabulary, first_target, static_cast<float>(targets_), losses_.as<float>(),
-                              gradient ? logits_gradient() : nullptr});
+                              context_.spec.vocabulary, first_target, static_cast<float>(all_targets_),
+                              losses_.as<float>(), gradient ? logits_gradient() : nullptr});
   if (!gradient) return;
   for_each_row(context_.stream, chunks(targets_, loss_chunk_),
                SumChunks{losses_.as<float>(), targets_, loss_chunk_, loss_partials_.as<double>()});
@@ -239,10 +242,10 @@ void Plan<T>::enqueue_backward() {
           context_.rnn.numerics().blas_type, hidden);
   if (key_.dropout) {
     const int ticks = static_cast<int>(targets_ / key_.batch);
-    for_each_element(
-        context_.stream, static_cast<std::size_t>(ticks) * ((key_.batch + 7) / 8) * spec.hidden,
-        Dropout<T>{view(), dtop, dtop, key_.batch, spec.hidden, key_.steps - ticks,
-                   static_cast<std::uint32_t>(spec.layers - 1), dropout_threshold(spec.dropout), spec.seed});
+    for_each_element(context_.stream, static_cast<std::size_t>(ticks) * ((key_.batch + 7) / 8) * spec.hidden,
+                     Dropout<T>{view(), dtop, dtop, key_.batch, spec.hidden, key_.steps - ticks,
+                                static_cast<std::uint32_t>(spec.layers - 1), dropout_threshold(spec.dropout), spec.seed,
+                                first_block()});
   }
 
   CHECK_CUDA(cudaMemsetAsync(arena.lstm_gradients(), 0, arena.lstm * sizeof(T), context_.stream));
@@ -262,18 +265,41 @@ void Plan<T>::enqueue_backward() {
   }
 }
 
+// The gradients of all ranks, in float32 and without the scale of the loss, and the loss.
+template <class T>
+void Plan<T>::enqueue_sum() {
+  const Arena<T>& arena = context_.arena;
+  float* gradients = arena.gradients.template as<float>();
+  for_each_row(context_.stream, chunks(arena.size, kSquareChunk),
+               UnscaleAndSquare<T>{view(), arena.lstm_gradients(), gradients, arena.lstm, arena.size, kSquareChunk,
+                                   square_partials_.as<double>(), arena.held.template as<Span>()});
+  for_each_row(context_.stream, 1,
+               SumTotals{loss_partials_.as<double>(), chunks(targets_, loss_chunk_), nats_.as<double>()});
+  if (key_.silent) {
+    CHECK_CUDA(cudaMemsetAsync(gradients, 0, arena.gradients.bytes(), context_.stream));
+    CHECK_CUDA(cudaMemsetAsync(nats_.data(), 0, nats_.bytes(), context_.stream));
+  }
+  context_.ranks->enqueue(gradients, nats_.as<double>(), context_.stream);
+  for_each_row(context_.stream, chunks(arena.size, kSquareChunk),
+               SquareChunks{view(), gradients, arena.size, kSquareChunk, square_partials_.as<double>(),
+                            arena.held.template as<Span>()});
+}
+
 template <class T>
 void Plan<T>::enqueue_update() {
   const Arena<T>& arena = context_.arena;
   float* gradients = arena.gradients.template as<float>();
   double* squares = square_partials_.as<double>();
   const std::size_t square_chunks = chunks(arena.size, kSquareChunk);
-  for_each_row(context_.stream, square_chunks,
-               UnscaleAndSquare<T>{view(), arena.lstm_gradients(), gradients, arena.lstm, arena.size, kSquareChunk,
-                                   squares, arena.held.template as<Span>()});
+  if (!shared()) {
+    for_each_row(context_.stream, square_chunks,
+                 UnscaleAndSquare<T>{view(), arena.lstm_gradients(), gradients, arena.lstm, arena.size, kSquareChunk,
+                                     squares, arena.held.template as<Span>()});
+  }
+  const double* losses = shared() ? nats_.as<double>() : loss_partials_.as<double>();
   for_each_row(context_.stream, 1,
-               DecideStep{view(), loss_partials_.as<double>(), chunks(targets_, loss_chunk_),
-                          static_cast<double>(targets_), squares, square_chunks, outputs_.as<StepOutput>()});
+               DecideStep{view(), losses, shared() ? 1 : chunks(targets_, loss_chunk_),
+                          static_cast<double>(all_targets_), squares, square_chunks, outputs_.as<StepOutput>()});
   for_each_element(
       context_.stream, arena.size + state_layout_.size(),
       Update<T>{view(), gradients, arena.parameters.template as<float>(), arena.first_moments.template as<float>(),
@@ -344,6 +370,7 @@ void Plan<T>::finish(StepOutput* outputs) {
         cudaMemcpyAsync(pinned_outputs_.data(), outputs_.data(), bytes, cudaMemcpyDeviceToHost, context_.stream));
   }
   CHECK_CUDA(cudaStreamSynchronize(context_.stream));
+  if (shared()) context_.ranks->check();
   std::memcpy(outputs, pinned_outputs_.data(), bytes);
 }
 

@@ -22,11 +22,16 @@ struct PlanKey {
   Target target;
   bool carry;
   bool dropout;
+  // Of a training step that several ranks share, as Batch says; all_sequences 0: one process has all. silent: this rank
+  // has none, and takes part with a sequence that counts for nothing.
+  int first_sequence = 0;
+  int all_sequences = 0;
+  bool silent = false;
   bool operator<(const PlanKey& other) const { return tie() < other.tie(); }
 
  private:
-  std::tuple<PlanKind, int, int, Target, bool, bool> tie() const {
-    return {kind, steps, batch, target, carry, dropout};
+  std::tuple<PlanKind, int, int, Target, bool, bool, int, int, bool> tie() const {
+    return {kind, steps, batch, target, carry, dropout, first_sequence, all_sequences, silent};
   }
 };
 
@@ -83,11 +88,14 @@ class Plan {
   void enqueue_forward();
   void enqueue_loss(bool gradient);
   void enqueue_backward();
+  void enqueue_sum();
   void enqueue_update();
   // column-major C [m, n] = op(A) op(B), in the model's numerics.
   void product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a,
                std::int64_t lda, const T* b, std::int64_t ldb, void* c, cudaDataType_t c_type, std::int64_t ldc) const;
   StepView view() const;
+  bool shared() const { return key_.all_sequences > 0; }
+  std::uint32_t first_block() const { return static_cast<std::uint32_t>(key_.first_sequence) / 16; }
   bool training() const { return key_.kind == PlanKind::train; }
   // One tick of text that is being written: no targets.
   bool writing() const { return key_.kind == PlanKind::sample || key_.kind == PlanKind::draw; }
@@ -99,16 +107,17 @@ class Plan {
 
   const Context<T> context_;
   const PlanKey key_;
-  const std::size_t positions_;   // N
-  const std::size_t targets_;     // M
-  const std::size_t top_offset_;  // of the first position with a target, in values of y
+  const std::size_t positions_;    // N
+  const std::size_t targets_;      // M
+  const std::size_t all_targets_;  // of all ranks
+  const std::size_t top_offset_;   // of the first position with a target, in values of y
   const StateLayout state_layout_;
   const int upload_steps_;
   std::size_t column_chunk_ = 0, loss_chunk_ = 0, scatter_chunk_ = 0;
 
   DeviceBuffer ids_, inputs_, cursor_, outputs_;
   DeviceBuffer x_, dx_, dropped_, logits_, logits_gradient_, losses_;
-  DeviceBuffer column_partials_, loss_partials_, square_partials_, scatter_partials_;
+  DeviceBuffer nats_, column_partials_, loss_partials_, square_partials_, scatter_partials_;
   DeviceBuffer state_, next_state_;
   DeviceBuffer draw_options_, draw_weights_, drawn_;
   PinnedBuffer pinned_ids_, pinned_inputs_, pinned_outputs_, pinned_logits_, pinned_draw_options_, pinned_drawn_;

@@ -5,4 +5,5 @@ void check_numbers();
 void check_order();
 void check_strictness();
 void check_failures();
+void check_ranks();
 void check_every_failure();  // minutes

@@ -15,6 +15,7 @@ int main(int count, char** arguments) {
   if (asked("numbers")) check_numbers();
   if (asked("order")) check_order();
   if (asked("strict")) check_strictness();
+  if (asked("ranks")) check_ranks();
   if (asked("failures")) check_failures();
   if (asked("every-failure")) check_every_failure();
   std::printf("%s\n", failures() == 0 ? "all passed" : "FAILED");

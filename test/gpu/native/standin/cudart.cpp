@@ -483,6 +483,12 @@ STANDIN_API cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes
   return cudaSuccess;
 }
 
+STANDIN_API cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
+  ENTER();
+  standin::submit(stream, [=] { function(data); });
+  return cudaSuccess;
+}
+
 STANDIN_API cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
   ENTER();
   *least = 0;

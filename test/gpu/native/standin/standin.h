@@ -27,7 +27,7 @@ struct Settings {
   std::size_t memory_limit =
       std::getenv("STANDIN_MEMORY") == nullptr ? 1u << 30 : std::strtoull(std::getenv("STANDIN_MEMORY"), nullptr, 10);
   int compute_capability_major = 9;
-  int devices = 1;
+  int devices = std::getenv("STANDIN_DEVICES") == nullptr ? 1 : std::atoi(std::getenv("STANDIN_DEVICES"));
   // The persistent algorithms: unsupported unless set (here, or by their speed in STANDIN_PERSIST in the environment); a
   // fast one may be wrong on purpose.
   bool persist_supported = std::getenv("STANDIN_PERSIST") != nullptr;

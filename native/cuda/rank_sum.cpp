@@ -1,0 +1,61 @@
+#include "cuda/rank_sum.h"
+
+#include <cmath>
+#include <exception>
+#include <utility>
+
+#include "core/error.h"
+#include "cuda/check.h"
+
+namespace cudnn_lstm::cuda {
+namespace {
+
+class HostSum final : public RankSum {
+ public:
+  HostSum(Communicator& ranks, std::size_t count, MemoryAccount& account)
+      : ranks_(ranks),
+        count_(count),
+        values_(account, count * sizeof(float), "the sum over the ranks"),
+        nats_(account, sizeof(double), "the sum over the ranks") {}
+
+  void enqueue(float* values, double* nats, cudaStream_t stream) override {
+    const std::size_t bytes = count_ * sizeof(float);
+    CHECK_CUDA(cudaMemcpyAsync(values_.data(), values, bytes, cudaMemcpyDeviceToHost, stream));
+    CHECK_CUDA(cudaMemcpyAsync(nats_.data(), nats, sizeof(double), cudaMemcpyDeviceToHost, stream));
+    CHECK_CUDA(cudaLaunchHostFunc(
+        stream, [](void* self) { static_cast<HostSum*>(self)->sum(); }, this));
+    CHECK_CUDA(cudaMemcpyAsync(values, values_.data(), bytes, cudaMemcpyHostToDevice, stream));
+    CHECK_CUDA(cudaMemcpyAsync(nats, nats_.data(), sizeof(double), cudaMemcpyHostToDevice, stream));
+  }
+
+  void check() override {
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+  }
+
+ private:
+  // On a thread of CUDA's, which waits for it: calls of CUDA are forbidden, and exceptions have nowhere to go.
+  void sum() {
+    double& nats = *nats_.as<double>();
+    try {
+      if (failure_) throw Error(kDeviceFailed, "a sum before this one has failed");
+      ranks_.sum(values_.as<float>(), count_);
+      nats = ranks_.agree(nats, false).nats;
+    } catch (...) {
+      if (!failure_) failure_ = std::current_exception();
+      nats = std::nan("");  // so that the step is not applied
+    }
+  }
+
+  Communicator& ranks_;
+  const std::size_t count_;
+  PinnedBuffer values_, nats_;
+  std::exception_ptr failure_;
+};
+
+}  // namespace
+
+std::unique_ptr<RankSum> sum_by_host(Communicator& ranks, std::size_t count, MemoryAccount& account) {
+  return std::make_unique<HostSum>(ranks, count, account);
+}
+
+}  // namespace cudnn_lstm::cuda
