@@ -7,6 +7,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { EndEvent, EpochEvent, StartEvent, TrainingEvent } from '../../lib/training/events';
+import { openMpi } from '../fixtures/launchers';
 import { buildFolder, buildNativeTests, describeCuda } from './cuda-build';
 
 const root = join(__dirname, '..', '..');
@@ -183,6 +184,54 @@ describeCuda('the package on a stand-in for a GPU', () => {
       );
     expect(sample('cuda')).toBe(sample('cpu'));
   });
+
+  const mpiTest = openMpi.missing ? test.skip : test;
+  mpiTest(
+    `trains one model by two ranks, a GPU each${openMpi.missing ? ` (skipped: ${openMpi.missing})` : ''}`,
+    async () => {
+      const corpus = join(folder, 'corpus.txt');
+      writeFileSync(corpus, 'a rose is a rose is a rose\n'.repeat(60));
+      const size = [
+        '--hidden',
+        '8',
+        '--batch-size',
+        '32',
+        '--seq-length',
+        '8',
+        '--epochs',
+        '2',
+        '--sample-length',
+        '0',
+      ];
+      const args = [join(root, 'dist', 'train.js'), corpus, '--json', '--precision', 'fp32', '--no-check', ...size];
+      const env = { ...environment, STANDIN_DEVICES: '2' };
+      const eventsOf = (text: string) =>
+        text
+          .trim()
+          .split('\n')
+          .map((line) => JSON.parse(line) as TrainingEvent);
+      const lossesOf = (events: TrainingEvent[]) =>
+        events.flatMap((event) => (event.type === 'epoch' ? [event.loss as number] : []));
+
+      const two = await openMpi.launch(2, [...args, '--device', 'cuda', '--out', join(folder, 'two')], { env });
+      expect([two.stderr, two.code]).toEqual([expect.any(String), 0]);
+      const events = eventsOf(two.stdout);
+      expect((events.at(-1) as EndEvent).device).toContain('gradients summed over 2 ranks');
+      const one = eventsOf(node(...args, '--device', 'cuda', '--out', join(folder, 'one')));
+      const [expected, found] = [lossesOf(one), lossesOf(events)];
+      expect(found).toHaveLength(2);
+      for (const [epoch, loss] of found.entries()) expect(loss).toBeCloseTo(expected[epoch] as number, 5);
+
+      const named = await openMpi.launch(2, [...args, '--device', 'cuda:0', '--out', join(folder, 'named')], { env });
+      expect(named.code).toBe(2);
+      expect(named.stderr).toContain('--device cuda, not cuda:0');
+      const missing = await openMpi.launch(2, [...args, '--device', 'cuda', '--out', join(folder, 'missing')], {
+        env: { ...env, STANDIN_DEVICES: '1' },
+      });
+      expect(missing.code).toBe(4);
+      expect(missing.stderr).toContain("device 'cuda:1' is not there");
+    },
+  );
 
   test('takes the algorithm that was asked for, and back in a resumed run what auto has chosen', () => {
     const corpus = join(folder, 'corpus.txt');
