@@ -702,7 +702,7 @@ function wholeLine(ids: Int32Array, resetId: number): Int32Array {
 }
 
 /** Ids with one more before them. */
-function led(id: number, ids: ReadableIds): ReadableIds {
+export function led(id: number, ids: ReadableIds): ReadableIds {
   return {
     length: ids.length + 1,
     read(start, count) {

@@ -1,7 +1,7 @@
 /** `score --per-character`: a line for each character of a text, with its bits and what was likelier. */
 
 import { DataError } from '../errors';
-import { type LanguageModel, nativeOf } from '../model';
+import { type LanguageModel, led, nativeOf } from '../model';
 import { type InspectedPiece, inspectPieces } from '../scoring/inspect';
 import { type Score, scoreOf } from '../scoring/score';
 import type { OpenText } from '../scoring/text';
@@ -30,29 +30,48 @@ export async function scoreCharacters(
   o: { rivals: number; signal: AbortSignal; onProgress?: (done: number, total: number) => void },
   take: (characters: ScoredCharacter[], piece: InspectedPiece) => Promise<void> | void,
 ): Promise<Score> {
-  if (text.ids.length < 2) {
+  let [nats, line, column] = [0, 1, 1];
+  // A model of single lines knows what a text begins with: its first character is counted too, as `score` does.
+  const { resetId } = model.shape;
+  const begun = resetId !== undefined && text.ids.length > 0 && text.ids.read(0, 1)[0] !== resetId;
+  const ids = begun ? led(resetId, text.ids) : text.ids;
+  if (text.ids.length === 0 || ids.length < 2) {
     throw new DataError(`The text is too short to score: ${text.ids.length} character(s), and 2 are needed.`);
   }
-  let [nats, line, column] = [0, 1, 1];
-  for await (const piece of inspectPieces(nativeOf(model), model.shape, text.ids, o)) {
+  for await (const whole of inspectPieces(nativeOf(model), model.shape, ids, o)) {
+    const piece = begun ? without(whole) : whole;
     const characters: ScoredCharacter[] = [];
     const each = piece.rivals.length / piece.ids.length;
     for (const [i, id] of piece.ids.entries()) {
       const character = model.vocabulary.symbols[id] as string;
       const position = piece.from + i;
       const cost = piece.nats[i] as number;
-      if (position > 0) nats += cost;
-      const rivals = Array.from({ length: position > 0 ? each : 0 }, (_, rank) => ({
+      const counts = begun || position > 0;
+      if (counts) nats += cost;
+      const rivals = Array.from({ length: counts ? each : 0 }, (_, rank) => ({
         character: model.vocabulary.symbols[piece.rivals[i * each + rank] as number] as string,
         probability: Math.exp(piece.rivalLogProbabilities[i * each + rank] as number),
       }));
-      characters.push({ position, line, column, character, bits: position > 0 ? cost / Math.LN2 : null, rivals });
+      characters.push({ position, line, column, character, bits: counts ? cost / Math.LN2 : null, rivals });
       if (character === '\n') [line, column] = [line + 1, 1];
       else column++;
     }
     await take(characters, piece);
   }
-  return scoreOf(nats, text.ids.length - 1);
+  return scoreOf(nats, ids.length - 1);
+}
+
+/** A piece of a text that was begun by a symbol of its own, without that. */
+function without(piece: InspectedPiece): InspectedPiece {
+  if (piece.from > 0) return { ...piece, from: piece.from - 1 };
+  const each = piece.rivals.length / piece.ids.length;
+  return {
+    from: 0,
+    ids: piece.ids.subarray(1),
+    nats: piece.nats.subarray(1),
+    rivals: piece.rivals.subarray(each),
+    rivalLogProbabilities: piece.rivalLogProbabilities.subarray(each),
+  };
 }
 
 /** What stands above the lines of {@link characterLine}. */

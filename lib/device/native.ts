@@ -101,13 +101,13 @@ export interface NativeModelSpec extends ModelShape {
   seed: number;
 }
 
-export const weightForms = ['fp32', 'bf16', 'int8'] as const;
 /**
  * How matrices are kept: `bf16` and `int8` are for sampling and scoring alone.
  *
  * @category Devices and this machine
  */
-export type WeightForm = (typeof weightForms)[number];
+export type WeightForm = 'fp32' | 'bf16' | 'int8';
+export const weightForms: readonly WeightForm[] = ['fp32', 'bf16', 'int8'];
 
 export interface NativeModelOptions {
   device: 'cpu' | 'cuda';

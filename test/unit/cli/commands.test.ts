@@ -303,6 +303,33 @@ describe('score', () => {
     }
   });
 
+  it('counts the first character where the model is of single lines, as the score does', async () => {
+    const lines = join(folder, 'lines.safetensors');
+    const vocabulary = new Vocabulary(['\n', ' ', 'a', 'b', 'c', 'd']);
+    const shape = {
+      vocabulary: 6,
+      layers: 1,
+      hidden: 8,
+      input: 'onehot',
+      embedding: 0,
+      dropout: 0,
+      resetId: 0,
+    } as const;
+    using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, seed: 2 });
+    await model.save(lines);
+    for (const text of ['abba cab\nbad dab\n'.repeat(30), '\nab\n']) {
+      const file = join(folder, 'of-lines.txt');
+      writeFileSync(file, text);
+      const whole = JSON.parse((await run('score', lines, file, '--json', ...cpu)).out);
+      const { out } = await run('score', lines, file, '--per-character', '--json', ...cpu);
+      const all = jsonLines(out);
+      expect(all.pop()).toEqual({ ...whole, ...near(whole) });
+      expect(all.map(({ character }) => character).join('')).toBe(text);
+      expect(all.map(({ position }) => position)).toEqual([...text].map((_, i) => i));
+      expect(all.filter(({ bits }) => bits !== null)).toHaveLength(whole.characters);
+    }
+  });
+
   it('gives the same as columns, with nothing that a terminal would obey', async () => {
     const odd = join(folder, 'odd.safetensors');
     const text = join(folder, 'odd.txt');
