@@ -213,7 +213,7 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
     'weightDecay',
     'clip',
   ],
-  'Validation, and when to stop:': ['validation', 'validationEvery', 'patience', 'maxTime'],
+  'Validation, and when to stop:': ['validation', 'validationPlaces', 'validationEvery', 'patience', 'maxTime'],
   'The text:': ['lines', 'bytes', 'minCount', 'lowercase', 'normalize', 'encoding', 'gutenberg', 'keepShare'],
   'What is kept and shown:': ['out', 'lock', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
   'The machine:': ['device', 'threads', 'precision', 'algorithm', 'check'],

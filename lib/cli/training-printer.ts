@@ -202,8 +202,7 @@ function styles(colours: boolean): Style {
 
 function startLines(event: StartEvent, { many }: Unit): string[] {
   const { corpus } = event;
-  const validated =
-    event.validationCharacters > 0 ? `, validation on the last ${wholeNumber(event.validationCharacters)}` : '';
+  const validated = event.validationCharacters > 0 ? `, validation on ${heldOut(event)}` : '';
   return [
     `device: ${deviceText(event)}`,
     `corpus: ${nameSome(corpus.sources)}: ${wholeNumber(corpus.characters)} ${many}, ${corpus.symbols} symbols`,
@@ -235,6 +234,12 @@ function keptLine({ sources, characters, sequences }: NonNullable<StartEvent['ke
 function baselineLine({ validationBitsPerCharacter, keptBitsPerCharacter }: BaselineEvent): string {
   const kept = keptBitsPerCharacter === undefined ? '' : `, of the kept one ${keptBitsPerCharacter.toFixed(3)}`;
   return `before: the model knows the new text to ${validationBitsPerCharacter.toFixed(3)} bits/char${kept}`;
+}
+
+/** `the last 1,000`, or `10,000 from 10 places`. */
+function heldOut({ validationCharacters, validationPlaces }: StartEvent): string {
+  const count = wholeNumber(validationCharacters);
+  return validationPlaces === undefined ? `the last ${count}` : `${count} from ${validationPlaces} places`;
 }
 
 /** A GPU model's description also names the precision and the algorithm that run, and the reason why it was chosen. */

@@ -1,5 +1,6 @@
 /** How a corpus is divided: what is trained on, in which order, and what is held out. */
 import type { Corpus } from '../corpus/corpus';
+import { type IdRange, PiecedIds } from '../corpus/pieced-ids';
 import type { QueuedModel } from '../device/queue';
 import { DataError } from '../errors';
 import type { Ranks } from '../ranks/ranks';
@@ -70,10 +71,56 @@ function divideOne({ ids, length, lines }: DividedCorpus, options: TrainingOptio
     };
   }
   const split = splitCorpus(length, options);
+  const spread = spreadOut(length, options);
+  if (spread !== undefined) {
+    const { training, held } = spread;
+    const trained = new PiecedIds(ids, training);
+    return {
+      split: { training: trained.length, validation: length - trained.length, places: held.length },
+      batches: createBatches(trained, trained.length, options),
+      score: (native, signal, ranks) =>
+        scoreTogether(native, signal, ranks, async (place) => {
+          const sum = { nats: 0, characters: 0 };
+          for (const { start, length: count } of held) {
+            const part = { training: start, validation: count };
+            const { nats, characters } = await scoreValidation(native, ids, part, options, place, signal);
+            sum.nats += nats;
+            sum.characters += characters;
+          }
+          return sum;
+        }),
+    };
+  }
   return {
     split,
     batches: createBatches(ids, split.training, options),
     score: (native, signal, ranks) =>
       scoreTogether(native, signal, ranks, (place) => scoreValidation(native, ids, split, options, place, signal)),
   };
+}
+
+/**
+ * The text in parts of equal length, of each of which the end is held out: as many as were asked for, or fewer, so that each end is
+ * worth scoring. Undefined: the end of the whole text is.
+ */
+export function spreadOut(
+  length: number,
+  {
+    validation,
+    validationPlaces = 1,
+    seqLength,
+  }: Pick<TrainingOptions, 'validation' | 'validationPlaces' | 'seqLength'>,
+): { training: IdRange[]; held: IdRange[] } | undefined {
+  const places = Math.min(validationPlaces, Math.floor((length * validation) / (4 * seqLength)));
+  if (places < 2) return undefined;
+  const borders = Array.from({ length: places + 1 }, (_, place) => Math.floor((place * length) / places));
+  const [training, held]: [IdRange[], IdRange[]] = [[], []];
+  for (let place = 0; place < places; place++) {
+    const [start, end] = [borders[place] as number, borders[place + 1] as number];
+    const count = Math.floor((end - start) * validation);
+    training.push({ start, length: end - start - count });
+    held.push({ start: end - count, length: count });
+  }
+  // A window before the first one held out is all text.
+  return (training[0] as IdRange).length < seqLength ? undefined : { training, held };
 }

@@ -21,6 +21,8 @@ export interface StartEvent {
   unit?: 'byte';
   trainingCharacters: number;
   validationCharacters: number;
+  /** From how many places of the text these are, if not from its end. */
+  validationPlaces?: number;
   epochs: number;
   stepsPerEpoch: number;
   /** Lines for the user, such as a damaged checkpoint that was passed over. */

@@ -165,6 +165,13 @@ export interface TrainingOptions {
    */
   validation: number;
   /**
+   * From how many places of the text the validation text is taken, at the end of as many parts of equal length, 1 to 1,000; fewer where the
+   * parts would be too short. By default 10 of several files, and 1, the end of the text, of one.
+   *
+   * @default automatic
+   */
+  validationPlaces?: number | undefined;
+  /**
    * How often the validation text is scored: a number of epochs, 1 to 1,000,000, or of steps, such as `'500steps'`.
    *
    * @default 1

@@ -164,6 +164,13 @@ export const optionDefinitions = {
   ),
   clip: from(0, 1e9, 'NORM', "limit of the gradient's global norm; 0: none", 'changeable'),
   validation: fromBelow(0, 0.9, 'FRACTION', 'share of the text, its tail, kept for validation; 0: none', 'fixed'),
+  validationPlaces: whole(
+    1,
+    1000,
+    'N',
+    'take the validation text from so many places of the text, not from its end alone (default: 10 of several files, 1 of one)',
+    'fixed',
+  ),
   validationEvery: interval('how often the validation text is scored: epochs, or steps like 500steps', 'changeable'),
   patience: whole(0, 1_000_000, 'N', 'stop after this many scores without a new best; 0: never', 'changeable'),
   freeze: whole(
@@ -247,7 +254,7 @@ export type OptionName = keyof TrainingOptions;
 export const optionNames = Object.keys(optionDefinitions) as OptionName[];
 
 /** Options that may be left without a value: decided by the machine, or without limit. */
-const withoutDefault = ['threads', 'maxTime', 'out'] as const;
+const withoutDefault = ['threads', 'maxTime', 'out', 'validationPlaces'] as const;
 type WithoutDefault = (typeof withoutDefault)[number];
 
 /** What the table's schemas give. */
@@ -328,7 +335,7 @@ export function variableOf(name: OptionName): string {
 
 /** A value as `--print-config` and errors show it. */
 export function showValue(name: OptionName, value: unknown): string {
-  if (value === undefined) return name === 'threads' ? 'automatic' : 'none';
+  if (value === undefined) return name === 'threads' || name === 'validationPlaces' ? 'automatic' : 'none';
   const timed = name === 'maxTime' || name === 'saveEvery';
   return timed && typeof value === 'number' ? formatDuration(value) : String(value);
 }

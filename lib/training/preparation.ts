@@ -383,7 +383,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
   if (request.nativeBinding !== undefined) loadNative(request.nativeBinding);
   const configured = await configureTraining(request);
   const { configuration, resumed, base } = configured;
-  const { options } = configuration;
+  let { options } = configuration;
   const { ranks } = request;
   const dry = plan || request.save === false;
   const undo: (() => unknown)[] = [() => configured[Symbol.asyncDispose]()];
@@ -407,6 +407,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
       }
       const reading = readingOptions(options, resumed, base, request.signal);
       const corpus = await openCorpus(input, reading);
+      options = { ...options, validationPlaces: placesOf(options, corpus, resumed !== undefined) };
       undo.push(() => corpus.close());
       const kept =
         keep === undefined
@@ -458,6 +459,16 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
     for (const step of undo.reverse()) await step();
     throw error;
   }
+}
+
+/** A run of a version that knew no places, when it is resumed, has its validation text at the end. */
+function placesOf(
+  { validationPlaces, lines }: TrainingOptions,
+  { sources }: Corpus,
+  resumed: boolean,
+): number | undefined {
+  if (lines) return undefined;
+  return validationPlaces ?? (sources.length > 1 && !resumed ? 10 : 1);
 }
 
 /** How the texts of a run are read. */

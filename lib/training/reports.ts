@@ -51,6 +51,7 @@ export class Reporter {
       notes: run?.notes ?? [],
       trainingCharacters: this.split.training,
       validationCharacters: this.split.validation,
+      ...(this.split.places === undefined ? {} : { validationPlaces: this.split.places }),
       epochs: options.epochs,
       stepsPerEpoch: this.batches.stepsPerEpoch,
       ...(run ? { out: run.path } : {}),

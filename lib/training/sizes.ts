@@ -5,10 +5,12 @@ import type { TrainingOptions } from './options';
 /** What decides how many characters a run needs. */
 export type SizeOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' | 'validation'>;
 
-/** How the ids are divided: training takes 0..training-1, validation the `validation` ids after that. */
+/** How the ids are divided: unless said otherwise training takes 0..training-1, validation the `validation` ids after that. */
 export interface Split {
   readonly training: number;
   readonly validation: number;
+  /** From how many places the latter are, if not from the end of the text. */
+  readonly places?: number;
 }
 
 /** Steps of an epoch that are worth having, and characters of a sequence that are. */
