@@ -45,12 +45,8 @@ class Sampler::Selection {
   }
 
   void mass(DrawRow& row, Weight limit) const {
-    Weight above = 0;  // weight of the symbols above the window, then of those above the boundary
-    int count = 0;
-    WindowGuess guess(row, limit);
-    do {
-      count = collect(row, guess.next(), above);
-    } while (above >= limit || above + weight_of_boundary(count) < limit);
+    Weight above = 0;  // weight of the symbols above the bin, then of those above the boundary
+    const int count = collect(row, limit, above);
     const float least = boundary_score(count, limit, above);
     int ties = 0;
     for (int i = 0; i < count; ++i) {
@@ -107,68 +103,39 @@ class Sampler::Selection {
     return best[k - 1].score;
   }
 
-  // Scores from `low` to `high`.
-  struct Window {
-    float low;
-    float high;
-  };
-
-  // Where the weights in descending order of scores may reach `limit`: as a sample of the row tells of what they leave,
-  // which is many light symbols, where the limit is reached by a few heavy ones. Each guess is wider; the last is
-  // everywhere.
-  class WindowGuess {
-   public:
-    WindowGuess(const DrawRow& row, Weight limit) {
-      if (row.count <= 2 * kSample) {
-        margin_ = kSample;
-        return;
-      }
-      Weight total = 0;
-      for (int i = 0; i < row.count; ++i) total += row.weights[i];
-      const double left = static_cast<double>(total - limit) * kSample / row.count;
-      Candidate sample[kSample];
-      for (int i = 0; i < kSample; ++i) {
-        const int at = static_cast<int>(static_cast<long long>(row.count) * i / kSample);
-        sample[i] = {row.scores[at], row.weights[at]};
-      }
-      std::sort(sample, sample + kSample, [](const Candidate& a, const Candidate& b) { return a.score < b.score; });
-      double sum = 0;
-      while (reached_ < kSample && (sum += static_cast<double>(sample[reached_].weight)) < left) ++reached_;
-      for (int i = 0; i < kSample; ++i) scores_[i] = sample[i].score;
+  // Puts the symbols of one bin of scores into the boundary: of that in which the weights in descending order of scores
+  // reach `limit`. Gives how many they are, and the weight of those in the bins above.
+  int collect(const DrawRow& row, Weight limit, Weight& above) const {
+    constexpr int kBins = 256, kSample = 64;
+    const float top = largest(row);
+    // The bins divide the scores of a sample; what lies below them is in the last.
+    float bottom = top;
+    for (int i = 0; i < kSample; ++i) {
+      const float score = row.scores[static_cast<long long>(row.count) * i / kSample];
+      bottom = score < bottom && score > top - 1e6f ? score : bottom;
     }
-
-    Window next() {
-      const int low = reached_ - margin_, high = reached_ + margin_;
-      margin_ *= 4;
-      return {low < 0 ? -INFINITY : scores_[low], high >= kSample ? INFINITY : scores_[high]};
+    const float scale = bottom < top ? (kBins - 1) / (top - bottom) : 0.0f;
+    std::uint8_t* const bins = sampler_.bins_.data();
+    for (int i = 0; i < row.count; ++i) {
+      const float bin = (top - row.scores[i]) * scale;
+      bins[i] = static_cast<std::uint8_t>(static_cast<int>(bin < kBins - 1 ? bin : kBins - 1));
     }
-
-   private:
-    static constexpr int kSample = 128;
-
-    float scores_[kSample];
-    int reached_ = 0;
-    int margin_ = 8;
-  };
-
-  // Puts the symbols in the window into the boundary; returns how many, with the weight of those above it.
-  int collect(const DrawRow& row, const Window& window, Weight& above) const {
+    // Two of each, by turns: neighbours in one bin would wait for one another.
+    Weight weights[2][kBins] = {};
+    for (int i = 0; i < row.count; ++i) weights[i % 2][bins[i]] += row.weights[i];
+    int reached = 0;
+    above = 0;
+    for (; reached + 1 < kBins; ++reached) {
+      const Weight with = above + weights[0][reached] + weights[1][reached];
+      if (with >= limit) break;
+      above = with;
+    }
     Candidate* const boundary = sampler_.boundary_.data();
     int count = 0;
-    above = 0;
     for (int i = 0; i < row.count; ++i) {
-      // Written in any case, and overwritten where it is not in the window: a branch would often be guessed wrong.
-      boundary[count] = {row.scores[i], row.weights[i]};
-      count += row.scores[i] >= window.low && row.scores[i] <= window.high ? 1 : 0;
-      above += row.scores[i] > window.high ? row.weights[i] : 0;
+      if (bins[i] == reached) boundary[count++] = {row.scores[i], row.weights[i]};
     }
     return count;
-  }
-
-  Weight weight_of_boundary(int count) const {
-    Weight sum = 0;
-    for (int i = 0; i < count; ++i) sum += sampler_.boundary_[i].weight;
-    return sum;
   }
 
   // The score in the boundary at which the weights in descending order of scores, `above` before them, reach `limit`:
@@ -240,7 +207,8 @@ Sampler::Sampler(int vocabulary)
       weights_(vocabulary),
       ids_(vocabulary),
       candidates_(vocabulary),
-      boundary_(vocabulary + 1),
+      boundary_(vocabulary),
+      bins_(vocabulary),
       seen_(vocabulary) {}
 
 void Sampler::penalize(double penalty, const std::int32_t* recent, int recent_count) {

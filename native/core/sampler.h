@@ -60,7 +60,8 @@ class Sampler {
   std::vector<Weight> weights_;        // [V]
   std::vector<std::int32_t> ids_;      // [V]: of the symbols left, once some are dropped
   std::vector<Candidate> candidates_;  // [V]
-  std::vector<Candidate> boundary_;    // [V + 1]: the symbols among which a boundary is looked for
+  std::vector<Candidate> boundary_;    // [V]: the symbols among which a boundary is looked for
+  std::vector<std::uint8_t> bins_;     // [V]: of scores, in which it is looked for first
   std::vector<std::uint32_t> seen_;    // [V]: the draw in which the penalty saw an id
   std::uint32_t draws_ = 0;
 };
