@@ -69,6 +69,15 @@ test('pages of other origins get nothing, unless they are named', async () => {
   ]);
 });
 
+test('connections are kept for longer than proxies keep them', async () => {
+  const { url } = await start();
+  const request = httpRequest(`${url}/health`, { headers: { connection: 'keep-alive' } });
+  request.end();
+  const [response] = await once(request, 'response');
+  response.resume();
+  expect(response.headers['keep-alive']).toBe('timeout=65');
+});
+
 test('errors of HTTP have their codes', async () => {
   const { url, post } = await start({ limits: { body: 1000 } });
   expect((await fetch(`${url}/v1/completions`)).status).toBe(405);
