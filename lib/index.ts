@@ -6,6 +6,8 @@
  *
  * @module cudnn-lstm
  */
+
+export type { TextIndex } from './corpus/text-index';
 export { Vocabulary } from './corpus/vocabulary';
 export {
   CheckpointError,

@@ -2,7 +2,7 @@
  * A character-level LSTM language model: its weights on a device, its vocabulary, and what can be done with them. The commands
  * are thin layers over this class and the trainer.
  */
-import { instanceOf, listOf, textOf, wholeOf } from './arguments';
+import { instanceOf, listOf, optionsOf, signalOf, textOf, wholeOf } from './arguments';
 import {
   CheckpointFile,
   type CheckpointMetadata,
@@ -15,8 +15,10 @@ import { canonicalLayout, checkShape, layoutSize } from './checkpoint/layout';
 import { resolveCheckpoint } from './checkpoint/run-directory';
 import { roundModel } from './checkpoint/weight-form';
 import { fromByteString, toByteString, Utf8Reader } from './corpus/bytes';
+import { type CorpusInput, openCorpus } from './corpus/corpus';
 import { encodeText, encodeTexts, pieceUnits, type TextEncoding } from './corpus/encode';
 import { type Normalization, normalizeText } from './corpus/normalization';
+import { TextIndex } from './corpus/text-index';
 import { Vocabulary } from './corpus/vocabulary';
 import { chooseCheckedDevice } from './device/check';
 import type { DeviceRequest } from './device/choose';
@@ -44,7 +46,8 @@ import {
   readScoreOptions,
   readWindowOptions,
 } from './model-options';
-import { fromBeginning, type GeneratedPiece, generatePieces } from './sampling/generate';
+import { allOf, noCopies, onlyCharacters } from './sampling/constraints';
+import { fromBeginning, type GeneratedPiece, generatePieces, startId } from './sampling/generate';
 import { generateLines } from './sampling/lines';
 import {
   checkGeneration,
@@ -405,14 +408,90 @@ export class LanguageModel implements Disposable {
     const sampling = checkSamplingOptions(o);
     const stop = plan.stop.map((text) => this.normalize(text));
     checkStops(stop, this.vocabulary);
+    const { only, maxCopy } = o;
+    if (this.ofBytes && only !== undefined) throw new UsageError('only is for models of characters, not of bytes.');
+    const constraint = allOf([
+      ...(only === undefined ? [] : [onlyCharacters(this.normalize(only), this.vocabulary)]),
+      ...(maxCopy === undefined ? [] : [noCopies(maxCopy.index, maxCopy.length, this.vocabulary)]),
+    ]);
     const pieces = generatePieces(this.#native, this.vocabulary, {
       ...plan,
       stop,
+      constraint,
       prompt: this.#promptIds(o),
       sampling,
       signal: o.signal,
     });
     return this.ofBytes ? asBytes(pieces, count) : pieces;
+  }
+
+  /**
+   * Draws `count` texts and gives the one that the model finds likeliest, with its bits a character: those of prompt and text, all of
+   * them equally long unless a stop string ended them.
+   *
+   * @throws As {@link LanguageModel.generate}; DataError if no text has a character.
+   */
+  async generateBest(
+    count: number,
+    options: GenerateOptions = {},
+  ): Promise<{ text: string; bitsPerCharacter: number }> {
+    const o = readGenerateOptions(options);
+    const { prompt = '' } = o;
+    if (this.ofBytes || typeof prompt !== 'string')
+      throw new UsageError('generateBest is for models of characters, not of bytes.');
+    const texts = Array.from({ length: wholeOf('count', count, 1, 4096) }, () => '');
+    for await (const { stream, text } of this.generateMany(count, o)) texts[stream] += text;
+    const given = this.#known(this.normalize(prompt), o.unknown);
+    const before =
+      given === '' && this.shape.resetId === undefined ? this.vocabulary.decode([startId(this.vocabulary)]) : given;
+    const written = texts.filter((text) => text !== '');
+    const encoded = written.map((text) => this.vocabulary.encode(before + text));
+    const scores = await this.#native.evaluationSequence(() =>
+      scoreMany(
+        this.#native,
+        encoded.map((ids) => fromBeginning(ids, this.vocabulary, this.shape.resetId)),
+        { signal: o.signal },
+      ),
+    );
+    let best: { text: string; bitsPerCharacter: number } | undefined;
+    for (const [i, score] of scores.entries()) {
+      if (score && score.bitsPerCharacter < (best?.bitsPerCharacter ?? Number.POSITIVE_INFINITY))
+        best = { text: written[i] as string, bitsPerCharacter: score.bitsPerCharacter };
+    }
+    if (best === undefined) throw new DataError('No text was written, so none is the best.');
+    return best;
+  }
+
+  /**
+   * Makes an index of a corpus for {@link GenerateOptions.maxCopy}, read and normalised as the model's own was: five bytes a character,
+   * six where there are more than 256 symbols.
+   *
+   * @param corpus What {@link train} takes as a corpus.
+   * @throws DataError if it cannot be read.
+   */
+  async indexText(corpus: CorpusInput, options: { signal?: AbortSignal | undefined } = {}): Promise<TextIndex> {
+    const { signal } = optionsOf<{ signal?: AbortSignal | undefined }>(
+      'options',
+      options,
+      { signal: signalOf },
+      'indexText',
+    );
+    if (this.ofBytes) throw new UsageError('indexText is for models of characters, not of bytes.');
+    const { normalization } = this.metadata;
+    const opened = await openCorpus(corpus, {
+      vocabulary: this.vocabulary,
+      unknown: 'add',
+      lowercase: normalization.lowercase,
+      normalize: normalization.form ?? 'none',
+      lineBreaks: normalization.lineBreaks,
+      byteOrderMark: normalization.byteOrderMark,
+      ...(signal ? { signal } : {}),
+    });
+    try {
+      return await TextIndex.of(opened.ids, signal);
+    } finally {
+      opened.close();
+    }
   }
 
   /**

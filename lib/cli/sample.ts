@@ -6,6 +6,7 @@ import { fromByteString, readUtf8, toByteString } from '../corpus/bytes';
 import { KnownLines } from '../corpus/known-lines';
 import { DataError, exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
+import { copyLines, findCopies, mostChecked } from '../sampling/copies';
 import type { GeneratedPiece } from '../sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from '../sampling/options';
 import { type OpenTextOptions, openText, readLines } from '../scoring/text';
@@ -24,7 +25,7 @@ import { bytePrinter, printJson as printJsonLine, printText as printPlain, say }
 import { promptText, readPrompt } from './prompt-file';
 import { TextPrinter } from './sample-printer';
 
-interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop' | 'prompt'>, ModelCommandOptions {
+interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop' | 'prompt' | 'maxCopy'>, ModelCommandOptions {
   prompt?: string;
   stop?: string[];
   promptFile?: string;
@@ -33,6 +34,9 @@ interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop' | 'promp
   lines?: number;
   novel?: boolean;
   notIn?: string;
+  bestOf?: number;
+  maxCopy?: number;
+  corpusCheck?: string;
   echo?: boolean;
   separator?: string;
   json?: boolean;
@@ -51,6 +55,9 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     lines,
     novel,
     notIn,
+    bestOf,
+    maxCopy: mostCopied,
+    corpusCheck,
     echo,
     separator = '--------',
     json,
@@ -61,6 +68,7 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   } = options;
   checkGeneration(drawing, count, 0);
   checkLines(options);
+  checkCopies(options);
   if ([options.prompt, options.promptFile, options.corpus].filter((given) => given !== undefined).length > 1) {
     throw new UsageError('--prompt, --prompt-file and --corpus all say what to continue; give one of them.');
   }
@@ -88,7 +96,18 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     await printLines(model.generateLines(lines, request), { seed, prompt: request.prompt }, json === true, io);
     return exitCodes.ok;
   }
-  const pieces = begin(model, count, { ...drawing, prompt, seed, signal });
+  if (ofBytes && (bestOf ?? corpusCheck ?? options.only) !== undefined)
+    throw new UsageError(
+      '--best-of, --corpus-check, --max-copy and --only are for models of characters, not of bytes.',
+    );
+  const maxCopy =
+    mostCopied === undefined
+      ? undefined
+      : { index: await model.indexText([corpusCheck as string], { signal }), length: mostCopied };
+  const request = { ...drawing, prompt, seed, maxCopy, signal };
+  const texts = Array.from({ length: count }, () => '');
+  const drawn = bestOf === undefined ? begin(model, count, request) : best(model, bestOf, request, io);
+  const pieces = corpusCheck === undefined ? drawn : remembered(drawn, texts);
   const shown = typeof prompt === 'string' ? prompt : readUtf8(toByteString(prompt));
   if (json) {
     await printJson(pieces, count, { seed, prompt: shown }, io);
@@ -102,12 +121,73 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     const print = (text: string) => printPlain(io.stdout, text);
     await printText(pieces, new TextPrinter(print, count, separator, echo ? shown : ''));
   }
+  if (corpusCheck !== undefined) await sayCopies(model, corpusCheck, texts, signal, io);
   return exitCodes.ok;
 }
 
 /** Pieces of a model of bytes with their bytes as the text, each as the character of that number. */
 async function* asByteStrings(pieces: AsyncIterable<GeneratedPiece>): AsyncGenerator<GeneratedPiece> {
   for await (const { bytes, ...piece } of pieces) yield { ...piece, text: bytes ? toByteString(bytes) : piece.text };
+}
+
+/** @throws UsageError for options that do not go together. */
+function checkCopies({ lines, bestOf, count, maxCopy, corpusCheck, only, length = 500 }: SampleOptions): void {
+  if (maxCopy !== undefined && corpusCheck === undefined) {
+    throw new UsageError('--max-copy must know what is not to be copied: give --corpus-check FILE, too.');
+  }
+  if (maxCopy !== undefined && maxCopy < 1)
+    throw new UsageError(`--max-copy must be a whole number from 1, not ${maxCopy}.`);
+  if (bestOf !== undefined && (bestOf < 1 || bestOf > 4096))
+    throw new UsageError(`--best-of must be a whole number from 1 to 4,096, not ${bestOf}.`);
+  if (bestOf !== undefined && count !== undefined)
+    throw new UsageError('--best-of writes one text: leave --count out.');
+  if (lines !== undefined && [bestOf, corpusCheck, only].some((given) => given !== undefined))
+    throw new UsageError('--lines goes without --best-of, --corpus-check, --max-copy and --only.');
+  if (corpusCheck !== undefined && length * (count ?? 1) > mostChecked)
+    throw new UsageError(
+      `--corpus-check looks at ${mostChecked.toLocaleString('en')} characters at most: lower --length or --count.`,
+    );
+}
+
+/** The likeliest of several texts, as one that is drawn. */
+async function* best(
+  model: LanguageModel,
+  count: number,
+  request: GenerateOptions,
+  io: CommandIo,
+): AsyncGenerator<GeneratedPiece> {
+  const { text, bitsPerCharacter } = await model.generateBest(count, request);
+  say(io.stderr, `best of ${count}: ${bitsPerCharacter.toFixed(3)} bits/char`);
+  yield { stream: 0, text, finished: 'length' };
+}
+
+async function* remembered(pieces: AsyncIterable<GeneratedPiece>, texts: string[]): AsyncGenerator<GeneratedPiece> {
+  for await (const piece of pieces) {
+    texts[piece.stream] += piece.text;
+    yield piece;
+  }
+}
+
+/** How much of the texts a corpus holds. */
+async function sayCopies(
+  model: LanguageModel,
+  corpus: string,
+  texts: readonly string[],
+  signal: AbortSignal,
+  io: CommandIo,
+): Promise<void> {
+  const text = await openText(model, corpus, { unknown: 'add', signal });
+  try {
+    for (const note of text.notes) say(io.stderr, note);
+    const found = await findCopies(
+      texts.map((each) => model.vocabulary.encode(each)),
+      text.ids,
+      signal,
+    );
+    for (const line of copyLines(found, texts)) say(io.stderr, line);
+  } finally {
+    text.close();
+  }
 }
 
 /** @throws UsageError for options that do not go together. */
@@ -243,6 +323,10 @@ function syntax(): Command {
     .option('--not-in <file>', 'with --lines: none that this text holds')
     .option('--stop <text>', 'end before this text; may be repeated', repeatable)
     .option('--keep-stop', 'end after that text, not before it')
+    .option('--best-of <n>', 'write n texts, print the likeliest', whole('--best-of'))
+    .option('--only <characters>', 'write nothing but these characters')
+    .option('--corpus-check <file>', 'say how much of the text this corpus holds, to the letter')
+    .option('--max-copy <n>', 'with --corpus-check: never copy more than n characters of it', whole('--max-copy'))
     .option('--seed <n>', 'the same seed writes the same text (default: a random one, printed)', whole('--seed'))
     .optionsGroup('How to draw each character:')
     .option('--greedy', 'always the likeliest character')

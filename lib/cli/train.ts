@@ -4,6 +4,7 @@ import type { DeviceName } from '../device/choose';
 import { CudnnLstmError, exitCodes, UsageError } from '../errors';
 import { LanguageModel, nativeOf } from '../model';
 import { distributedChoices, type JoinOptions } from '../ranks/join';
+import { copyLines, findCopies } from '../sampling/copies';
 import type { ModelServer } from '../serve/server';
 import { describeConfiguration } from '../training/configuration';
 import { drawSample } from '../training/epoch-sample';
@@ -88,6 +89,7 @@ async function train(request: TrainingRequest, json: boolean, io: CommandIo, por
   await using page = new TrainingPage(port, io);
   let end: EndEvent | undefined;
   let sample: { prompt: string; text: string } | undefined;
+  let copies: readonly string[] = [];
   try {
     for await (const event of training) {
       if (event.type === 'end') end = event;
@@ -96,11 +98,22 @@ async function train(request: TrainingRequest, json: boolean, io: CommandIo, por
       await printer.print(event);
     }
     if (end && !json && request.ranks?.first !== false) sample = await sampleOfBest(training, end, request.signal, io);
+    if (sample) copies = await copiesIn(training, sample.text, request.signal);
   } finally {
     printer.close();
-    if (end) await printer.conclude(end, sample);
+    if (end) await printer.conclude(end, sample, copies);
   }
   return exitCodes.ok;
+}
+
+/** Characters of a corpus up to which it is compared with the last sample: some seconds. */
+const mostCompared = 50_000_000;
+
+/** How much of a sample the corpus holds. */
+async function copiesIn(training: Training, text: string, signal: AbortSignal | undefined): Promise<string[]> {
+  const { corpus, model } = training;
+  if (corpus.length > mostCompared) return [];
+  return copyLines(await findCopies([model.vocabulary.encode(text)], corpus.ids, signal), [text]);
 }
 
 /** The run's page while it is trained: it ends with the training, and `serve` shows it again. */

@@ -29,7 +29,12 @@ export interface EventPrinter {
   print(event: TrainingEvent): Promise<void>;
   close(): void;
   /** After the last event: what the best checkpoint writes, and what can be done next. */
-  conclude(end: EndEvent, sample: Pick<SampleEvent, 'prompt' | 'text'> | undefined): Promise<void>;
+  conclude(
+    end: EndEvent,
+    sample: Pick<SampleEvent, 'prompt' | 'text'> | undefined,
+    /** Lines about how much of it the corpus holds. */
+    copies?: readonly string[],
+  ): Promise<void>;
 }
 
 /** Step lines come at most this often, in milliseconds. */
@@ -104,10 +109,15 @@ class LinePrinter implements EventPrinter {
 
   close(): void {}
 
-  async conclude(end: EndEvent, sample: Pick<SampleEvent, 'prompt' | 'text'> | undefined): Promise<void> {
+  async conclude(
+    end: EndEvent,
+    sample: Pick<SampleEvent, 'prompt' | 'text'> | undefined,
+    copies: readonly string[] = [],
+  ): Promise<void> {
     if (sample && end.best) {
       await printText(this.io.stdout, sampleText(sample, `sample of the best, epoch ${end.best.epoch}`));
     }
+    for (const line of copies) this.line(line);
     for (const line of hints(end)) say(this.io.stderr, line);
   }
 

@@ -7,6 +7,8 @@
 import type { Vocabulary } from '../corpus/vocabulary';
 import type { NativeSamplingOptions } from '../device/native';
 import { type QueuedModel, stoppedError } from '../device/queue';
+import { DataError } from '../errors';
+import type { Constraint, ConstraintMaker } from './constraints';
 import type { GenerationPlan, ResolvedSampling } from './options';
 import { StopMatcher } from './stop';
 
@@ -32,6 +34,8 @@ export interface Generation extends GenerationPlan {
   sampling: ResolvedSampling;
   /** Whose coins the first text draws with; the others' follow. Default 0. */
   firstStream?: number | undefined;
+  /** What each text may be continued with. It is drawn character by character then. */
+  constraint?: ConstraintMaker | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -67,13 +71,15 @@ export async function* generatePieces(
     const ids = await drawer.draw(count);
     signal?.throwIfAborted();
     const perDraw = (performance.now() - started) / count;
-    chunk = Math.max(1, Math.min(maxChunk, chunk * 4, Math.floor(chunkMilliseconds / perDraw)));
+    if (!generation.constraint)
+      chunk = Math.max(1, Math.min(maxChunk, chunk * 4, Math.floor(chunkMilliseconds / perDraw)));
     drawn += count;
     for (const stream of running) {
       const text = texts[stream] as StopMatcher;
       const piece = text.push(vocabulary.decode(column(ids, stream, streams)));
       if (piece.stopped) {
         running.delete(stream);
+        drawer.end(stream);
         yield { stream, text: piece.text, finished: 'stop' };
       } else if (drawn >= length) {
         yield { stream, text: piece.text + text.end(), finished: 'length' };
@@ -120,6 +126,7 @@ class Drawer {
   #state: Float32Array | undefined;
   #position = 0;
   readonly #written: { allowed?: Int32Array };
+  readonly #constraints: Constraint[] | undefined;
 
   constructor(
     native: Pick<QueuedModel, 'sample'>,
@@ -131,6 +138,8 @@ class Drawer {
     this.#native = native;
     this.#generation = generation;
     this.#streams = generation.streams;
+    const { constraint } = generation;
+    this.#constraints = constraint && Array.from({ length: generation.streams }, constraint);
     this.#ids = new Int32Array(0);
     this.#pending = prompt;
     const { window, sampling } = generation;
@@ -162,6 +171,9 @@ class Drawer {
   /** Draws `count` ids a stream: [count, S]. */
   async draw(count: number): Promise<Int32Array> {
     const drawn = await this.#call(count);
+    drawn.forEach((id, i) => {
+      this.#constraints?.[i % this.#streams]?.push(id);
+    });
     const all = concatenate(this.#ids, drawn);
     this.#ids = all;
     this.#split(Math.max(1, this.#generation.window));
@@ -191,12 +203,30 @@ class Drawer {
   #sampling(): NativeSamplingOptions | NativeSamplingOptions[] {
     const { sampling, firstStream = 0 } = this.#generation;
     const common = { ...sampling, ...this.#written, stream: firstStream, position: this.#position };
-    if (this.#history.length === 0) return common;
+    if (this.#history.length === 0 && !this.#constraints) return common;
     return Array.from({ length: this.#streams }, (_, stream) => ({
       ...common,
       stream: firstStream + stream,
-      history: column(this.#history, stream, this.#streams),
+      ...(this.#history.length > 0 ? { history: column(this.#history, stream, this.#streams) } : {}),
+      ...this.#allowed(stream),
     }));
+  }
+
+  /** The text is over: what is drawn for it is not read. */
+  end(stream: number): void {
+    if (this.#constraints) this.#constraints[stream] = { allowed: () => undefined, push: () => {} };
+  }
+
+  #allowed(stream: number): { allowed?: Int32Array } {
+    const asked = this.#constraints?.[stream]?.allowed();
+    const written = this.#written.allowed;
+    const allowed = asked && written ? asked.filter((id) => written.includes(id)) : asked;
+    if (allowed?.length === 0) {
+      throw new DataError(
+        `after ${this.#position.toLocaleString('en')} characters nothing is left that may be written; allow more`,
+      );
+    }
+    return allowed ? { allowed } : {};
   }
 
   /** Leaves the last `rows` rows to be fed, and remembers what came before them. */

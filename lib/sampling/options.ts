@@ -19,7 +19,9 @@ import {
   show,
   signalOf,
   textOf,
+  wholeOf,
 } from '../arguments';
+import { TextIndex } from '../corpus/text-index';
 import { OptionError, UsageError } from '../errors';
 
 /**
@@ -128,6 +130,13 @@ export interface GenerateOptions extends SamplingOptions {
    * @default the checkpoint's sequence length for a model trained on windows, 0 for all others
    */
   window?: number | undefined;
+  /** Nothing but these characters, of those that the model knows. */
+  only?: string | undefined;
+  /**
+   * No run of the text that is longer than `length` characters and stands in a corpus, to the letter; see
+   * {@link LanguageModel.indexText}. The prompt does not count.
+   */
+  maxCopy?: { readonly index: TextIndex; readonly length: number } | undefined;
   /** Ends the generation; the iterator throws the signal's reason. */
   signal?: AbortSignal | undefined;
 }
@@ -137,7 +146,8 @@ export interface GenerateOptions extends SamplingOptions {
  *
  * @category Generating
  */
-export interface GenerateLinesOptions extends Omit<GenerateOptions, 'prompt' | 'stop' | 'keepStop'> {
+export interface GenerateLinesOptions
+  extends Omit<GenerateOptions, 'prompt' | 'stop' | 'keepStop' | 'only' | 'maxCopy'> {
   /**
    * What each line begins with.
    *
@@ -177,6 +187,13 @@ const generateChecks: Checks<GenerateOptions> = {
   stop: (what, value) => (typeof value === 'string' ? value : listOf(what, value, textOf, 10_000)),
   keepStop: flagOf,
   window: number,
+  only: textOf,
+  maxCopy: (what, value) => {
+    const { index, length } = fieldsOf<NonNullable<GenerateOptions['maxCopy']>>(what, value, ['index', 'length']);
+    if (!(index instanceof TextIndex))
+      throw new UsageError(`index of ${what} must be what indexText gives, not ${show(index)}.`);
+    return { index, length: wholeOf(`length of ${what}`, length, 1, 65_536) };
+  },
   signal: signalOf,
 };
 
@@ -187,7 +204,7 @@ export function readGenerateOptions(o: GenerateOptions): GenerateOptions {
 
 /** {@link GenerateLinesOptions} as plain values. @throws UsageError for a property of the wrong type. */
 export function readGenerateLinesOptions(o: GenerateLinesOptions): GenerateLinesOptions {
-  const { stop: _, keepStop: __, ...checks } = { ...generateChecks, prompt: textOf };
+  const { stop: _, keepStop: __, only: ___, maxCopy: ____, ...checks } = { ...generateChecks, prompt: textOf };
   return optionsOf<GenerateLinesOptions>(
     'options',
     o,

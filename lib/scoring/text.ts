@@ -27,7 +27,8 @@ export interface OpenText {
 
 /** How a text is read; see `CorpusOptions`. */
 export interface OpenTextOptions {
-  unknown?: 'error' | 'skip' | undefined;
+  /** 'add': what the model does not know gets ids above its own, which are for comparing alone. */
+  unknown?: 'error' | 'skip' | 'add' | undefined;
   encoding?: string | undefined;
   gutenberg?: 'auto' | 'keep' | undefined;
   signal?: AbortSignal | undefined;

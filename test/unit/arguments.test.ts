@@ -236,7 +236,18 @@ const sampling = [
   'penaltyWindow',
   'seed',
 ];
-const generation = [...sampling, 'prompt', 'length', 'unknown', 'stop', 'keepStop', 'window', 'signal'];
+const generation = [
+  ...sampling,
+  'prompt',
+  'length',
+  'unknown',
+  'stop',
+  'keepStop',
+  'window',
+  'only',
+  'maxCopy',
+  'signal',
+];
 const scoring = ['streams', 'unknown', 'signal', 'onProgress'];
 let runs = 0;
 
@@ -365,10 +376,20 @@ const entries: Record<string, Entry> = {
     call: (n, o) => some(model.generateMany(n, o)),
     options: generation,
   },
+  'LanguageModel#generateBest': {
+    good: () => [2, { length: 3 }],
+    call: (n, o) => model.generateBest(n, o),
+    options: generation,
+  },
+  'LanguageModel#indexText': {
+    good: () => [{ text: 'abba' }, {}],
+    call: (corpus, o) => model.indexText(corpus, o),
+    options: ['signal'],
+  },
   'LanguageModel#generateLines': {
     good: () => [2, { length: 3 }],
     call: (n, o) => some(model.generateLines(n, o)),
-    options: ['known', ...generation.filter((name) => name !== 'stop' && name !== 'keepStop')],
+    options: ['known', ...generation.filter((name) => !['stop', 'keepStop', 'only', 'maxCopy'].includes(name))],
   },
   'LanguageModel#score': { good: () => [abba, {}], call: (text, o) => model.score(text, o), options: scoring },
   'LanguageModel#scoreLines': {

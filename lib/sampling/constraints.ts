@@ -1,0 +1,76 @@
+/** What a text may be continued with, character by character, apart from what the model finds likely. */
+import type { TextIndex } from '../corpus/text-index';
+import { nameCharacters, type Vocabulary } from '../corpus/vocabulary';
+import { DataError } from '../errors';
+
+/** Of one text. */
+export interface Constraint {
+  /** The ids that may come next, ascending; undefined: any. */
+  allowed(): Int32Array | undefined;
+  /** What came. */
+  push(id: number): void;
+}
+
+/** Of every text of a call. */
+export type ConstraintMaker = () => Constraint;
+
+/** Nothing but these characters. @throws DataError if the model knows none of them. */
+export function onlyCharacters(characters: string, vocabulary: Vocabulary): ConstraintMaker {
+  const ids = new Set<number>();
+  for (const symbol of characters) {
+    const id = vocabulary.idOf(symbol);
+    if (id !== undefined) ids.add(id);
+  }
+  if (ids.size === 0) {
+    throw new DataError(
+      `of the characters that are to be written, ${nameCharacters(new Set(characters))}, the model knows none`,
+    );
+  }
+  const allowed = Int32Array.from(ids).sort();
+  return () => ({ allowed: () => allowed, push: () => {} });
+}
+
+/** No run of a text above `most` characters that the index's text holds, whose ids are the model's where it knows the symbol. */
+export function noCopies(index: TextIndex, most: number, vocabulary: Vocabulary): ConstraintMaker {
+  const V = vocabulary.size;
+  return () => {
+    const last: number[] = [];
+    return {
+      allowed: () => {
+        if (last.length < most) return undefined;
+        const refused = new Set(index.after(last));
+        if (refused.size === 0) return undefined;
+        const rest: number[] = [];
+        for (let id = 0; id < V; id++) if (!refused.has(id)) rest.push(id);
+        return Int32Array.from(rest);
+      },
+      push: (id) => {
+        last.push(id);
+        if (last.length > most) last.shift();
+      },
+    };
+  };
+}
+
+/** Several constraints at once. */
+export function allOf(makers: readonly ConstraintMaker[]): ConstraintMaker | undefined {
+  if (makers.length === 0) return undefined;
+  return () => {
+    const parts = makers.map((make) => make());
+    return {
+      allowed: () => {
+        let allowed: Int32Array | undefined;
+        for (const part of parts) {
+          const ids = part.allowed();
+          if (ids === undefined) continue;
+          const both: Int32Array | undefined = allowed;
+          allowed = both === undefined ? ids : both.filter((id) => ids.includes(id));
+        }
+        return allowed;
+      },
+      push: (id) => {
+        for (const part of parts) part.push(id);
+      },
+    };
+  };
+}

@@ -1,0 +1,194 @@
+/**
+ * How much of written texts a corpus holds, to the letter. The texts are made into a suffix automaton (Blumer et al. 1985), through which
+ * the corpus is read once: time grows with the corpus, memory with the texts alone.
+ */
+import { Breather } from '../breather';
+import type { ReadableIds } from '../scoring/score';
+
+/** What of the texts stands in the corpus. */
+export interface Copies {
+  /** Characters of the longest run that both have, and where it begins: in which text, at which character of it and of the corpus. */
+  longest: { length: number; text: number; at: number; inCorpus: number };
+  /** Runs of {@link windowLength} characters in the texts, and how many of them the corpus holds. */
+  windows: number;
+  copiedWindows: number;
+}
+
+/** Characters of the runs that are counted. */
+export const windowLength = 30;
+/** The most characters that are looked at. */
+export const mostChecked = 1_000_000;
+/** Larger than any symbol, and than what ends a text. */
+const base = 2 ** 17;
+const separator = base - 1;
+const pieceIds = 1 << 16;
+
+/** All runs of symbols in a sequence; state 0 is the empty one. */
+class SuffixAutomaton {
+  readonly #edges = new Map<number, number>();
+  readonly #symbols: number[][] = [[]];
+  /** Of each state: the length of its longest run, the state of its longest proper end elsewhere, and where a run of it ends. */
+  readonly length = [0];
+  readonly link = [-1];
+  readonly end = [0];
+  #last = 0;
+
+  target(state: number, symbol: number): number | undefined {
+    return this.#edges.get(state * base + symbol);
+  }
+
+  push(symbol: number): void {
+    const added = this.#add((this.length[this.#last] as number) + 1, this.length[this.#last] as number);
+    let state = this.#last;
+    while (state >= 0 && this.target(state, symbol) === undefined) {
+      this.#connect(state, symbol, added);
+      state = this.link[state] as number;
+    }
+    this.link[added] = state < 0 ? 0 : this.#linkFor(state, symbol);
+    this.#last = added;
+  }
+
+  #linkFor(from: number, symbol: number): number {
+    const next = this.target(from, symbol) as number;
+    const length = (this.length[from] as number) + 1;
+    if (this.length[next] === length) return next;
+    const clone = this.#add(length, this.end[next] as number);
+    this.link[clone] = this.link[next] as number;
+    for (const edge of this.#symbols[next] as number[]) this.#connect(clone, edge, this.target(next, edge) as number);
+    for (let state = from; state >= 0 && this.target(state, symbol) === next; state = this.link[state] as number) {
+      this.#connect(state, symbol, clone);
+    }
+    this.link[next] = clone;
+    return clone;
+  }
+
+  #add(length: number, end: number): number {
+    this.link.push(0);
+    this.end.push(end);
+    this.#symbols.push([]);
+    return this.length.push(length) - 1;
+  }
+
+  #connect(state: number, symbol: number, to: number): void {
+    const key = state * base + symbol;
+    if (!this.#edges.has(key)) (this.#symbols[state] as number[]).push(symbol);
+    this.#edges.set(key, to);
+  }
+}
+
+/** Follows a sequence: the longest end of what was read that the automaton holds. */
+class Follower {
+  state = 0;
+  length = 0;
+
+  constructor(readonly automaton: SuffixAutomaton) {}
+
+  push(symbol: number): void {
+    const { automaton } = this;
+    for (;;) {
+      const next = automaton.target(this.state, symbol);
+      if (next !== undefined) {
+        this.state = next;
+        this.length++;
+        return;
+      }
+      if (this.state === 0) {
+        this.length = 0;
+        return;
+      }
+      this.state = automaton.link[this.state] as number;
+      this.length = automaton.length[this.state] as number;
+    }
+  }
+
+  /** The state of the last `length` symbols, of which at least so many are held. */
+  stateOf(length: number): number {
+    const { automaton } = this;
+    let state = this.state;
+    while ((automaton.length[automaton.link[state] as number] as number) >= length)
+      state = automaton.link[state] as number;
+    return state;
+  }
+}
+
+/**
+ * Compares texts with a corpus.
+ *
+ * @param texts Ids, at most {@link mostChecked} together. Below 65,536 those of the corpus' symbols.
+ * @throws The signal's reason when it is aborted.
+ */
+export async function findCopies(
+  texts: readonly ArrayLike<number>[],
+  corpus: ReadableIds,
+  signal?: AbortSignal,
+): Promise<Copies> {
+  const breather = new Breather();
+  const automaton = new SuffixAutomaton();
+  const starts: number[] = [];
+  let size = 0;
+  for (const text of texts) {
+    starts.push(size);
+    for (let i = 0; i < text.length; i++) {
+      automaton.push(text[i] as number);
+      if (i % 1024 === 0 && breather.due()) await breather.rest();
+    }
+    automaton.push(separator);
+    size += text.length + 1;
+  }
+  const copied = new Uint8Array(automaton.length.length);
+  const follower = new Follower(automaton);
+  let longest = { length: 0, end: 0, inCorpus: 0 };
+  for (let from = 0; from < corpus.length; from += pieceIds) {
+    signal?.throwIfAborted();
+    const piece = corpus.read(from, Math.min(pieceIds, corpus.length - from));
+    for (let i = 0; i < piece.length; i++) {
+      follower.push(piece[i] as number);
+      const { length, state } = follower;
+      if (length >= windowLength) copied[follower.stateOf(windowLength)] = 1;
+      if (length > longest.length)
+        longest = { length, end: automaton.end[state] as number, inCorpus: from + i + 1 - length };
+    }
+    if (breather.due()) await breather.rest();
+  }
+  const [windows, copiedWindows] = countWindows(texts, automaton, copied);
+  const at = longest.length === 0 ? 0 : longest.end + 1 - longest.length;
+  const text = Math.max(
+    0,
+    starts.findLastIndex((start) => start <= at),
+  );
+  return {
+    longest: { length: longest.length, text, at: at - (starts[text] ?? 0), inCorpus: longest.inCorpus },
+    windows,
+    copiedWindows,
+  };
+}
+
+function countWindows(
+  texts: readonly ArrayLike<number>[],
+  automaton: SuffixAutomaton,
+  copied: Uint8Array,
+): [windows: number, copied: number] {
+  let [windows, found] = [0, 0];
+  for (const text of texts) {
+    const follower = new Follower(automaton);
+    for (let i = 0; i < text.length; i++) {
+      follower.push(text[i] as number);
+      if (i + 1 < windowLength) continue;
+      windows++;
+      found += copied[follower.stateOf(windowLength)] as number;
+    }
+  }
+  return [windows, found];
+}
+
+/** What there is to say of them. */
+export function copyLines({ longest, windows, copiedWindows }: Copies, texts: readonly string[]): string[] {
+  const { length, text, at } = longest;
+  const copy = [...(texts[text] ?? '')].slice(at, at + length).join('');
+  const shown = length > 80 ? `${[...copy].slice(0, 77).join('')}...` : copy;
+  const share = windows === 0 ? 'no' : `${((100 * copiedWindows) / windows).toFixed(1)} % of the`;
+  return [
+    `longest copy: ${length.toLocaleString('en')} characters${length > 0 ? `, ${JSON.stringify(shown)}` : ''}`,
+    `copied: ${share} runs of ${windowLength} characters${windows === 0 ? ': the text is shorter' : ' stand in the corpus'}`,
+  ];
+}

@@ -1,0 +1,187 @@
+/** Copies of a corpus in what is written, against a search through all of it. */
+import fc from 'fast-check';
+import { MemoryIds } from '../../../lib/corpus/ids';
+import { suffixArray, TextIndex } from '../../../lib/corpus/text-index';
+import type { LanguageModel } from '../../../lib/model';
+import { findCopies, windowLength } from '../../../lib/sampling/copies';
+import type { GenerateOptions } from '../../../lib/sampling/options';
+import { train } from '../../../lib/training/train';
+
+const idsOf = (text: string) => Uint8Array.from(text, (symbol) => symbol.charCodeAt(0));
+const source = (text: string) => new MemoryIds(idsOf(text));
+
+/** Texts of few symbols, in which runs come again. */
+const repetitive = fc
+  .array(fc.constantFrom('a', 'b', 'ab', 'aab', 'abababab', 'c'), { maxLength: 60 })
+  .map((parts) => parts.join(''));
+
+describe('suffixArray', () => {
+  const expected = (text: string) =>
+    Array.from(text, (_, i) => i).sort((a, b) => (text.slice(a) < text.slice(b) ? -1 : 1));
+
+  it.each(['', 'a', 'aa', 'ab', 'ba', 'banana', 'mississippi', 'abababab', 'bbbbb', 'cbacba'])('%j', (text) => {
+    expect([...suffixArray(idsOf(text), 128)]).toEqual(expected(text));
+  });
+
+  it('orders any text', () => {
+    fc.assert(
+      fc.property(repetitive, (text) => expect([...suffixArray(idsOf(text), 128)]).toEqual(expected(text))),
+      { numRuns: 500 },
+    );
+  });
+
+  it('orders long ones, that are all one symbol, or hardly repeat', () => {
+    for (const text of [
+      'a'.repeat(5000),
+      'ab'.repeat(5000),
+      Array.from({ length: 20_000 }, (_, i) => 'abcd'[(i * i * 7 + i) % 4]).join(''),
+    ]) {
+      const ids = idsOf(text);
+      const order = suffixArray(ids, 128);
+      expect(new Set(order).size).toBe(ids.length);
+      for (let k = 1; k < order.length; k++) {
+        const compared = Buffer.compare(ids.subarray(order[k - 1]), ids.subarray(order[k]));
+        if (compared >= 0) throw new Error(`place ${k}`);
+      }
+    }
+  });
+});
+
+describe('TextIndex', () => {
+  it('knows what follows any run', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        repetitive,
+        fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 6 }),
+        async (text, run) => {
+          const index = await TextIndex.of(source(text));
+          const after = new Set<number>();
+          for (let at = 0; at + run.length <= text.length; at++) {
+            if (!text.startsWith(run, at)) continue;
+            const next = text.charCodeAt(at + run.length);
+            if (!Number.isNaN(next)) after.add(next);
+          }
+          expect(index.after(idsOf(run))).toEqual([...after].sort((a, b) => a - b));
+          if (text !== '') expect(index.has(idsOf(run))).toBe(text.includes(run));
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  it('takes five bytes a character, six above 256 symbols', async () => {
+    expect((await TextIndex.of(source('abc'))).bytes).toBe(15);
+    expect((await TextIndex.of(new MemoryIds(Uint16Array.of(300, 5, 300)))).bytes).toBe(18);
+  });
+});
+
+describe('findCopies', () => {
+  /** The longest common run, and the windows that the corpus holds, by looking. */
+  function search(texts: string[], corpus: string) {
+    let [longest, windows, copied] = [0, 0, 0];
+    for (const text of texts) {
+      for (let i = 0; i < text.length; i++) {
+        while (i + longest < text.length && corpus.includes(text.slice(i, i + longest + 1))) longest++;
+        if (i + windowLength > text.length) continue;
+        windows++;
+        if (corpus.includes(text.slice(i, i + windowLength))) copied++;
+      }
+    }
+    return { longest, windows, copied };
+  }
+
+  it('finds what a search finds', async () => {
+    let [some, none] = [0, 0];
+    await fc.assert(
+      fc.asyncProperty(fc.array(repetitive, { maxLength: 3 }), repetitive, async (texts, part) => {
+        const corpus = `${part}c${texts[0]?.slice(5, part.length % 2 === 0 ? 60 : 20) ?? ''}c${part}`;
+        const found = await findCopies(texts.map(idsOf), source(corpus));
+        const { longest, windows, copied } = search(texts, corpus);
+        expect([found.longest.length, found.windows, found.copiedWindows]).toEqual([longest, windows, copied]);
+        const { text, at, inCorpus, length } = found.longest;
+        expect((texts[text] ?? '').slice(at, at + length)).toBe(corpus.slice(inCorpus, inCorpus + length));
+        if (copied > 0) some++;
+        else none++;
+      }),
+      { numRuns: 300, seed: 5 },
+    );
+    expect(Math.min(some, none)).toBeGreaterThan(0);
+  });
+
+  it('takes no run across two texts for a copy', async () => {
+    const found = await findCopies([idsOf('abc'), idsOf('def')], source('abcdef'));
+    expect(found.longest).toEqual({ length: 3, text: 0, at: 0, inCorpus: 0 });
+    expect(found.windows).toBe(0);
+  });
+});
+
+describe('a model that must not copy, or writes some characters alone', () => {
+  const text = 'a rose is a rose is a rose\n'.repeat(30);
+
+  async function trained(): Promise<LanguageModel> {
+    const training = await train({
+      corpus: { text },
+      hidden: 16,
+      layers: 1,
+      batchSize: 4,
+      seqLength: 9,
+      epochs: 8,
+      sampleLength: 0,
+      device: 'cpu',
+      threads: 1,
+      out: false,
+    });
+    for await (const _ of training);
+    return training.model;
+  }
+
+  it('writes no longer copy than it may, and one that long', async () => {
+    using model = await trained();
+    const index = await model.indexText({ text: `${text}Qé` }); // What the model does not know is no matter.
+    const corpus = source(text);
+    const longest = async (options: GenerateOptions) => {
+      const texts = ['', '', ''];
+      for await (const piece of model.generateMany(3, { length: 200, seed: 4, temperature: 0.5, ...options }))
+        texts[piece.stream] += piece.text;
+      expect(texts.map((each) => each.length)).toEqual([200, 200, 200]);
+      return (await findCopies(texts.map(idsOf), corpus)).longest.length;
+    };
+    expect(await longest({})).toBeGreaterThan(30);
+    for (const length of [2, 5, 12]) expect(await longest({ maxCopy: { index, length } })).toBe(length);
+    expect(await longest({ maxCopy: { index, length: 5 }, window: 6 })).toBe(5);
+    // Unconstrained, and where nothing is refused, the text is the same.
+    const free = { length: 100, seed: 4 };
+    expect(await model.generateText({ ...free, maxCopy: { index, length: 1000 } })).toBe(
+      await model.generateText(free),
+    );
+    const rs = await model.indexText({ text: 'rrs' });
+    await expect(model.generateText({ length: 50, maxCopy: { index: rs, length: 1 }, only: 'r' })).rejects.toThrow(
+      'nothing is left',
+    );
+  });
+
+  it('writes what it may', async () => {
+    using model = await trained();
+    const only = await model.generateText({ length: 100, seed: 1, only: 'aeos Z', temperature: 3 });
+    expect(only).toMatch(/^[aeos ]{100}$/);
+    expect(new Set(only).size).toBe(5);
+    await expect(model.generateText({ only: 'XYZ' })).rejects.toThrow(
+      "'X' (U+0058), 'Y' (U+0059), 'Z' (U+005A), the model knows none",
+    );
+  });
+
+  it('gives the likeliest of several texts', async () => {
+    using model = await trained();
+    const options = { length: 60, seed: 3, temperature: 1.5, prompt: 'a ' };
+    const texts = ['', '', '', '', ''];
+    for await (const { stream, text: piece } of model.generateMany(5, options)) texts[stream] += piece;
+    const scores = [];
+    for (const each of texts) scores.push((await model.score(`a ${each}`)).bitsPerCharacter);
+    const best = await model.generateBest(5, options);
+    const least = scores.indexOf(Math.min(...scores));
+    expect(best.text).toBe(texts[least]);
+    expect(best.bitsPerCharacter).toBeCloseTo(scores[least] as number, 5);
+    expect(new Set(scores).size).toBe(5);
+    await expect(model.generateBest(2, { length: 0 })).rejects.toThrow('No text was written');
+  });
+});
