@@ -69,7 +69,7 @@ class Steps {
 
   async measure() {
     const native = nativeOf(this.training.model);
-    const { batches, options: o } = trainerOf(this.training);
+    const { batches, options } = trainerOf(this.training);
     const [cpu, clock] = [process.cpuUsage(), performance.now()];
     for (let done = 0; done < steps; ) {
       if (this.step >= batches.stepsPerEpoch) this.step = 0;
@@ -78,7 +78,7 @@ class Steps {
         ids: cut.ids,
         count: cut.count,
         batch: cut.batch,
-        steps: o.seqLength,
+        steps: options.seqLength,
         target: batches.target,
         carryState: batches.carryState,
         learningRates: new Float64Array(cut.count).fill(1e-4),
@@ -91,7 +91,7 @@ class Steps {
       done += cut.count;
     }
     const { user, system } = process.cpuUsage(cpu);
-    const characters = steps * o.batchSize * o.seqLength;
+    const characters = steps * options.batchSize * options.seqLength;
     return { cpu: (user + system) / characters, clock: ((performance.now() - clock) * 1000) / characters };
   }
 }

@@ -53,18 +53,18 @@ const createChecks: Checks<CreateOptions> = {
   parameters: floatsOf,
 };
 
-export function readModelOptions(o: ModelOptions): ModelOptions {
-  return optionsOf('options', o, modelChecks, 'LanguageModel.load');
+export function readModelOptions(options: ModelOptions): ModelOptions {
+  return optionsOf('options', options, modelChecks, 'LanguageModel.load');
 }
 
-export function readCreateOptions(o: CreateOptions): CreateOptions {
-  return optionsOf('options', o, createChecks, 'LanguageModel.create');
+export function readCreateOptions(options: CreateOptions): CreateOptions {
+  return optionsOf('options', options, createChecks, 'LanguageModel.create');
 }
 
-export function readScoreOptions(o: ScoreOptions): ScoreOptions {
+export function readScoreOptions(options: ScoreOptions): ScoreOptions {
   return optionsOf<ScoreOptions>(
     'options',
-    o,
+    options,
     {
       streams: (what, value) => wholeOf(what, value, 1, 4096),
       unknown,
@@ -77,10 +77,10 @@ export function readScoreOptions(o: ScoreOptions): ScoreOptions {
 
 type WindowOptions = WindowProtocolOptions & Pick<ScoreOptions, 'unknown'>;
 
-export function readWindowOptions(o: WindowOptions): WindowOptions {
+export function readWindowOptions(options: WindowOptions): WindowOptions {
   return optionsOf<WindowOptions>(
     'options',
-    o,
+    options,
     {
       window: (what, value) => wholeOf(what, value, 1, largest),
       stride: (what, value) => wholeOf(what, value, 1),
@@ -94,10 +94,10 @@ export function readWindowOptions(o: WindowOptions): WindowOptions {
 }
 
 /** @param symbols Of the model: there are no more rivals. */
-export function readInspectOptions(o: InspectOptions, symbols: number): InspectOptions {
+export function readInspectOptions(options: InspectOptions, symbols: number): InspectOptions {
   return optionsOf<InspectOptions>(
     'options',
-    o,
+    options,
     {
       rivals: (what, value) => wholeOf(what, value, 0, symbols),
       cells: flagOf,

@@ -264,31 +264,31 @@ export class LanguageModel implements Disposable {
    */
   static async create(given: ModelShape, vocabulary: Vocabulary, options: CreateOptions = {}): Promise<LanguageModel> {
     const shape = checkShape(given);
-    const o = readCreateOptions(options);
+    const checked = readCreateOptions(options);
     instanceOf('vocabulary', vocabulary, Vocabulary, 'a Vocabulary');
     if (shape.vocabulary !== vocabulary.size) {
       throw new UsageError(
         `The model's vocabulary size is ${shape.vocabulary}, but the vocabulary has ${vocabulary.size} symbols.`,
       );
     }
-    const { target = 'every', seqLength = 100, batchSize = 64 } = o;
+    const { target = 'every', seqLength = 100, batchSize = 64 } = checked;
     const subject = { shape, target, steps: seqLength, batch: batchSize };
-    const { parameters } = o;
+    const { parameters } = checked;
     const needed = layoutSize(canonicalLayout(shape));
     if (parameters !== undefined && parameters.length !== needed) {
       throw new UsageError(`parameters has ${parameters.length} numbers where the model has ${needed}.`);
     }
-    const { native, device } = await createNative(subject, o, o.seed ?? 0, parameters === undefined);
+    const { native, device } = await createNative(subject, checked, checked.seed ?? 0, parameters === undefined);
     if (parameters) await native.whenIdle((idle) => writeSlot(idle, 'parameters', parameters));
     const { vocabulary: _, ...model } = shape;
     const metadata: CheckpointMetadata = {
       format: 'cudnn-lstm',
       formatVersion: 1,
       vocabulary: [...vocabulary.symbols],
-      normalization: o.normalization ?? { lowercase: false },
+      normalization: checked.normalization ?? { lowercase: false },
       model,
-      ...(o.corpus ? { corpus: o.corpus } : {}),
-      configuration: o.configuration ?? {},
+      ...(checked.corpus ? { corpus: checked.corpus } : {}),
+      configuration: checked.configuration ?? {},
       target,
       seqLength,
       epoch: 0,
@@ -304,16 +304,21 @@ export class LanguageModel implements Disposable {
    * @throws CheckpointError if it is missing, truncated, altered or not one of this package's.
    */
   static async load(pathOrDirectory: string, options: ModelOptions = {}): Promise<LanguageModel> {
-    const o = readModelOptions(options);
+    const checked = readModelOptions(options);
     const file = await CheckpointFile.open(await resolveCheckpoint(pathOrDirectory));
     try {
       const { metadata } = file;
       const vocabulary = vocabularyOf(metadata);
       const shape = { ...metadata.model, vocabulary: vocabulary.size };
       const subject = { shape, target: metadata.target, steps: metadata.seqLength, batch: 64 };
-      const form = weightsOf(o, metadata);
-      const named = { ...o, weights: form };
-      const { native, device } = await createNative(subject, named, o.seed ?? metadata.training?.seed ?? 0, false);
+      const form = weightsOf(checked, metadata);
+      const named = { ...checked, weights: form };
+      const { native, device } = await createNative(
+        subject,
+        named,
+        checked.seed ?? metadata.training?.seed ?? 0,
+        false,
+      );
       try {
         // Straight into the model, so that no second copy of it is made.
         await file.read((_, values, offset) => native.write('parameters', values, offset), { parametersOnly: true });
@@ -377,14 +382,14 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Continues `o.prompt`: an iterator over pieces of the generated text (the prompt is not part of it), none of which splits a code
+   * Continues the prompt: an iterator over pieces of the generated text (the prompt is not part of it), none of which splits a code
    * point. Options are checked, and the prompt encoded, before the iterator is made; a prompt above 65,536 characters is encoded
    * when the first piece is asked for, which fails then if the prompt is at fault.
    *
    * @throws UsageError on an option out of range; DataError if the prompt or a stop string has characters that the model does not know.
    */
-  generate(o: GenerateOptions = {}): AsyncIterable<string> {
-    const pieces = this.generateMany(1, o);
+  generate(options: GenerateOptions = {}): AsyncIterable<string> {
+    const pieces = this.generateMany(1, options);
     return (async function* () {
       for await (const piece of pieces) if (piece.text !== '') yield piece.text;
     })();
@@ -395,20 +400,20 @@ export class LanguageModel implements Disposable {
    *
    * @throws As {@link LanguageModel.generate}; the signal's reason after an abort.
    */
-  async generateText(o: GenerateOptions = {}): Promise<string> {
+  async generateText(options: GenerateOptions = {}): Promise<string> {
     let text = '';
-    for await (const piece of this.generate(o)) text += piece;
+    for await (const piece of this.generate(options)) text += piece;
     return text;
   }
 
   /** Draws `count` texts at once, which is far cheaper than one after another; text k is the same whatever `count` is. */
   generateMany(count: number, options: GenerateOptions = {}): AsyncGenerator<GeneratedPiece, void, undefined> {
-    const o = readGenerateOptions(options);
-    const plan = checkGeneration(o, count, this.defaultWindow);
-    const sampling = checkSamplingOptions(o);
+    const checked = readGenerateOptions(options);
+    const plan = checkGeneration(checked, count, this.defaultWindow);
+    const sampling = checkSamplingOptions(checked);
     const stop = plan.stop.map((text) => this.normalize(text));
     checkStops(stop, this.vocabulary);
-    const { only, maxCopy } = o;
+    const { only, maxCopy } = checked;
     if (this.ofBytes && only !== undefined) throw new UsageError('only is for models of characters, not of bytes.');
     const constraint = allOf([
       ...(only === undefined ? [] : [onlyCharacters(this.normalize(only), this.vocabulary)]),
@@ -418,9 +423,9 @@ export class LanguageModel implements Disposable {
       ...plan,
       stop,
       constraint,
-      prompt: this.#promptIds(o),
+      prompt: this.#promptIds(checked),
       sampling,
-      signal: o.signal,
+      signal: checked.signal,
     });
     return this.ofBytes ? asBytes(pieces, count) : pieces;
   }
@@ -435,13 +440,13 @@ export class LanguageModel implements Disposable {
     count: number,
     options: GenerateOptions = {},
   ): Promise<{ text: string; bitsPerCharacter: number }> {
-    const o = readGenerateOptions(options);
-    const { prompt = '' } = o;
+    const checked = readGenerateOptions(options);
+    const { prompt = '' } = checked;
     if (this.ofBytes || typeof prompt !== 'string')
       throw new UsageError('generateBest is for models of characters, not of bytes.');
     const texts = Array.from({ length: wholeOf('count', count, 1, 4096) }, () => '');
-    for await (const { stream, text } of this.generateMany(count, o)) texts[stream] += text;
-    const given = this.#known(this.normalize(prompt), o.unknown);
+    for await (const { stream, text } of this.generateMany(count, checked)) texts[stream] += text;
+    const given = this.#known(this.normalize(prompt), checked.unknown);
     const before =
       given === '' && this.shape.resetId === undefined ? this.vocabulary.decode([startId(this.vocabulary)]) : given;
     const written = texts.filter((text) => text !== '');
@@ -450,7 +455,7 @@ export class LanguageModel implements Disposable {
       scoreMany(
         this.#native,
         encoded.map((ids) => fromBeginning(ids, this.vocabulary, this.shape.resetId)),
-        { signal: o.signal },
+        { signal: checked.signal },
       ),
     );
     let best: { text: string; bitsPerCharacter: number } | undefined;
@@ -501,18 +506,18 @@ export class LanguageModel implements Disposable {
    * over, if hardly a line is one that is wanted.
    */
   generateLines(count: number, options: GenerateLinesOptions = {}): AsyncGenerator<string, void, undefined> {
-    const o = readGenerateLinesOptions(options);
+    const checked = readGenerateLinesOptions(options);
     this.#refuseBytes('write lines');
     wholeOf('count', count, 0);
-    const { length, window } = checkGeneration(o, 1, this.defaultWindow);
+    const { length, window } = checkGeneration(checked, 1, this.defaultWindow);
     if (this.vocabulary.idOf('\n') === undefined) {
       throw new UsageError('The model knows no line break, so it writes no lines.');
     }
-    const before = this.#known(this.normalize(o.prompt ?? ''), o.unknown);
+    const before = this.#known(this.normalize(checked.prompt ?? ''), checked.unknown);
     if (before.includes('\n')) throw new UsageError('prompt must be the beginning of one line.');
     // Where the state is carried over lines, what a line follows is a line break.
-    const prompt = this.#promptIds({ ...o, prompt: this.shape.resetId === undefined ? `\n${before}` : before });
-    const sampling = checkSamplingOptions(o);
+    const prompt = this.#promptIds({ ...checked, prompt: this.shape.resetId === undefined ? `\n${before}` : before });
+    const sampling = checkSamplingOptions(checked);
     return generateLines(this.#native, this.vocabulary, {
       count,
       length,
@@ -520,8 +525,8 @@ export class LanguageModel implements Disposable {
       prompt,
       sampling,
       before,
-      known: o.known,
-      signal: o.signal,
+      known: checked.known,
+      signal: checked.signal,
     });
   }
 
@@ -533,15 +538,15 @@ export class LanguageModel implements Disposable {
    * @throws DataError if it has fewer than two characters for each stream, or unknown ones.
    */
   async score(text: string | ReadableIds, options: ScoreOptions = {}): Promise<Score> {
-    const o = readScoreOptions(options);
-    const { streams = 1 } = o;
-    const ids = await this.#idsOf(text, o, true);
+    const checked = readScoreOptions(options);
+    const { streams = 1 } = checked;
+    const ids = await this.#idsOf(text, checked, true);
     if (ids.length < 2 * streams) {
       throw new DataError(
         `The text is too short to score: ${ids.length} character(s), and ${2 * streams} are needed${streams > 1 ? ` for ${streams} streams` : ''}.`,
       );
     }
-    return this.#native.evaluationSequence(() => scoreIds(this.#native, ids, streams, o));
+    return this.#native.evaluationSequence(() => scoreIds(this.#native, ids, streams, checked));
   }
 
   /**
@@ -552,12 +557,12 @@ export class LanguageModel implements Disposable {
     lines: readonly string[],
     options: Omit<ScoreOptions, 'streams'> = {},
   ): Promise<(Score | undefined)[]> {
-    const o = readScoreOptions(options);
+    const checked = readScoreOptions(options);
     this.#refuseBytes('score lines');
-    const encoded = await encodeTexts(listOf('lines', lines, textOf), (i) => `line ${i + 1}`, this.#encoding(o));
+    const encoded = await encodeTexts(listOf('lines', lines, textOf), (i) => `line ${i + 1}`, this.#encoding(checked));
     const { resetId } = this.shape;
     const whole = resetId === undefined ? encoded : encoded.map((ids) => wholeLine(ids, resetId));
-    return this.#native.evaluationSequence(() => scoreMany(this.#native, whole, o));
+    return this.#native.evaluationSequence(() => scoreMany(this.#native, whole, checked));
   }
 
   /**
@@ -569,16 +574,18 @@ export class LanguageModel implements Disposable {
     text: string | ReadableIds,
     options: WindowProtocolOptions & Pick<ScoreOptions, 'unknown'> = {},
   ): Promise<WindowScore> {
-    const o = readWindowOptions(options);
-    const { window = 100, stride = 1 } = o;
-    const ids = await this.#idsOf(text, o);
+    const checked = readWindowOptions(options);
+    const { window = 100, stride = 1 } = checked;
+    const ids = await this.#idsOf(text, checked);
     if (ids.length <= window) {
       throw new DataError(
         `The text is too short: ${ids.length} characters, and a window of ${window} and the character after it are needed.`,
       );
     }
-    const batch = o.batch ?? (this.device === 'cuda' ? 1024 : 128);
-    return this.#native.evaluationSequence(() => scoreWindows(this.#native, ids, { ...o, window, stride, batch }));
+    const batch = checked.batch ?? (this.device === 'cuda' ? 1024 : 128);
+    return this.#native.evaluationSequence(() =>
+      scoreWindows(this.#native, ids, { ...checked, window, stride, batch }),
+    );
   }
 
   /**
@@ -587,12 +594,12 @@ export class LanguageModel implements Disposable {
    * @throws DataError if the text has characters that the model does not know.
    */
   async inspect(text: string, options: InspectOptions = {}): Promise<Inspection> {
-    const o = readInspectOptions(options, this.vocabulary.size);
-    const { rivals = Math.min(5, this.vocabulary.size) } = o;
-    const ids = await encodeText(textOf('text', text), 'the text', this.#encoding(o));
+    const checked = readInspectOptions(options, this.vocabulary.size);
+    const { rivals = Math.min(5, this.vocabulary.size) } = checked;
+    const ids = await encodeText(textOf('text', text), 'the text', this.#encoding(checked));
     const { resetId } = this.shape;
     const all = ids.length > 0 && resetId !== undefined ? fromBeginning(ids, this.vocabulary, resetId) : ids;
-    const found = await inspectIds(this.#native, this.shape, all, { ...o, rivals });
+    const found = await inspectIds(this.#native, this.shape, all, { ...checked, rivals });
     return describeInspection(this.vocabulary, this.shape, all, found, rivals, all.length - ids.length);
   }
 
@@ -621,18 +628,18 @@ export class LanguageModel implements Disposable {
     this.dispose();
   }
 
-  #promptIds(o: GenerateOptions): Int32Array | (() => Promise<Int32Array>) {
-    const { prompt = '' } = o;
+  #promptIds(options: GenerateOptions): Int32Array | (() => Promise<Int32Array>) {
+    const { prompt = '' } = options;
     const orStart = (ids: Int32Array) => fromBeginning(ids, this.vocabulary, this.shape.resetId);
     if (typeof prompt !== 'string') {
       if (!this.ofBytes) throw new UsageError('prompt must be a string: the symbols of this model are characters.');
       return orStart(this.vocabulary.encode(toByteString(prompt)));
     }
     if (prompt.length > pieceUnits) {
-      return async () => orStart(await encodeText(prompt, 'the prompt', this.#encoding(o)));
+      return async () => orStart(await encodeText(prompt, 'the prompt', this.#encoding(options)));
     }
     return orStart(
-      this.vocabulary.encode(this.normalize(prompt), { unknown: o.unknown ?? 'error', what: 'the prompt' }),
+      this.vocabulary.encode(this.normalize(prompt), { unknown: options.unknown ?? 'error', what: 'the prompt' }),
     );
   }
 
@@ -649,13 +656,13 @@ export class LanguageModel implements Disposable {
   /** @param begins The text is read from its beginning, which a model of single lines knows. */
   async #idsOf(
     text: string | ReadableIds,
-    o: Pick<ScoreOptions, 'unknown' | 'signal'>,
+    options: Pick<ScoreOptions, 'unknown' | 'signal'>,
     begins = false,
   ): Promise<ReadableIds> {
     const ids =
       typeof text !== 'string'
         ? readableIds('text', text)
-        : inMemory(await encodeText(text, 'the text', this.#encoding(o)));
+        : inMemory(await encodeText(text, 'the text', this.#encoding(options)));
     const { resetId } = this.shape;
     const bare = begins && resetId !== undefined && ids.length > 0 && ids.read(0, 1)[0] !== resetId;
     return bare ? led(resetId, ids) : ids;
@@ -727,8 +734,8 @@ async function* asBytes(
 }
 
 /** Of a file's rounded weights no others can be made. */
-function weightsOf(o: ModelOptions, { weights }: CheckpointMetadata): WeightForm {
-  const form = o.weights ?? weights ?? 'fp32';
+function weightsOf(options: ModelOptions, { weights }: CheckpointMetadata): WeightForm {
+  const form = options.weights ?? weights ?? 'fp32';
   if (weights === undefined || form === 'fp32' || form === weights) return form;
   throw new UsageError(
     `the checkpoint holds ${weights} weights, of which no ${form} can be made: leave out --weights.`,
@@ -743,33 +750,33 @@ interface ChosenDevice {
 
 async function createNative(
   subject: CheckSubject,
-  o: ModelOptions & Pick<CreateOptions, 'chosenAlgorithm'>,
+  checked: ModelOptions & Pick<CreateOptions, 'chosenAlgorithm'>,
   seed: number,
   initialize: boolean,
 ): Promise<{ native: QueuedModel; device: ChosenDevice }> {
-  const { device, ordinal, libraryPath, reason } = await chooseCheckedDevice(o, {
+  const { device, ordinal, libraryPath, reason } = await chooseCheckedDevice(checked, {
     ...subject,
-    precision: o.precision,
-    algorithm: o.algorithm,
+    precision: checked.precision,
+    algorithm: checked.algorithm,
   });
   const options: Parameters<NativeAddon['createModel']>[1] = {
     device,
     ordinal,
-    threads: mostThreadsFor(o.threads, o.env),
-    ...(o.precision ? { precision: o.precision } : {}),
-    ...(o.algorithm ? { algorithm: o.algorithm } : {}),
-    ...(o.weights ? { weights: o.weights } : {}),
-    ...(o.chosenAlgorithm ? { chosenAlgorithm: o.chosenAlgorithm } : {}),
+    threads: mostThreadsFor(checked.threads, checked.env),
+    ...(checked.precision ? { precision: checked.precision } : {}),
+    ...(checked.algorithm ? { algorithm: checked.algorithm } : {}),
+    ...(checked.weights ? { weights: checked.weights } : {}),
+    ...(checked.chosenAlgorithm ? { chosenAlgorithm: checked.chosenAlgorithm } : {}),
     ...(libraryPath ? { libraryPath } : {}),
   };
   let native: QueuedModel | undefined;
   try {
-    native = queued(await loadNative(o.nativeBinding).createModel({ ...subject.shape, seed }, options));
-    if (initialize) await native.initialize(o.signal);
+    native = queued(await loadNative(checked.nativeBinding).createModel({ ...subject.shape, seed }, options));
+    if (initialize) await native.initialize(checked.signal);
     return { native, device: { device, ordinal, reason } };
   } catch (error) {
     native?.dispose();
-    throw o.signal?.aborted && error === o.signal.reason ? error : fromNative(error);
+    throw checked.signal?.aborted && error === checked.signal.reason ? error : fromNative(error);
   }
 }
 

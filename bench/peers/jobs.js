@@ -21,22 +21,22 @@ function syntheticIds() {
 
 /** The job of a preset; `batch` replaces its batch size. */
 function jobOf(recipe, { batch, threads, ids }) {
-  const o = presetOptions(recipe);
+  const options = presetOptions(recipe);
   return {
     recipe,
-    target: o.target,
-    input: o.input,
+    target: options.target,
+    input: options.input,
     vocabulary,
-    layers: o.layers,
-    hidden: o.hidden,
-    dropout: o.dropout,
-    batch: batch ?? o.batchSize,
-    steps: o.seqLength,
-    learningRate: o.learningRate,
-    beta1: o.beta1,
-    beta2: o.beta2,
-    epsilon: o.epsilon,
-    clip: o.clip,
+    layers: options.layers,
+    hidden: options.hidden,
+    dropout: options.dropout,
+    batch: batch ?? options.batchSize,
+    steps: options.seqLength,
+    learningRate: options.learningRate,
+    beta1: options.beta1,
+    beta2: options.beta2,
+    epsilon: options.epsilon,
+    clip: options.clip,
     threads,
     ids,
   };

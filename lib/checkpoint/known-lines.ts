@@ -8,7 +8,7 @@ import type { CheckpointMetadata, CorpusRecord } from './checkpoint';
 import { writeFileAtomically } from './disk';
 import { lookAt, resolveCheckpoint } from './run-directory';
 
-/** In a run's directory. */
+/** The file's name in a run's directory. */
 const fileName = 'known-lines.bin';
 
 /** Of a longer corpus none are kept: they would take more than 128 MiB. */

@@ -89,12 +89,15 @@ export class RunDirectory implements AsyncDisposable {
   /** What open and newest had to pass over or clean up: lines for the user. */
   readonly notes: string[] = [];
   /** Names of last checkpoints that could not be loaded. */
-  private readonly damaged = new Set<string>();
+  readonly #damaged = new Set<string>();
 
-  private constructor(
-    readonly path: string,
-    private readonly lock: DirectoryLock | undefined,
-  ) {}
+  readonly path: string;
+  readonly #lock: DirectoryLock | undefined;
+
+  private constructor(path: string, lock: DirectoryLock | undefined) {
+    this.path = path;
+    this.#lock = lock;
+  }
 
   /**
    * Takes the directory, makes it if asked, and removes what a killed trainer left half-written.
@@ -134,9 +137,9 @@ export class RunDirectory implements AsyncDisposable {
     const path = join(this.path, name);
     await saveCheckpoint(path, checkpoint, layout);
     await writeFileAtomically(join(this.path, 'latest'), text(`${name}\n`));
-    this.damaged.delete(name);
+    this.#damaged.delete(name);
     const all = await lastCheckpoints(this.path);
-    const whole = all.filter((other) => !this.damaged.has(other));
+    const whole = all.filter((other) => !this.#damaged.has(other));
     const at = whole.indexOf(name);
     const kept = whole.slice(at, at + lastKept);
     for (const old of all) if (!kept.includes(old)) await unlink(join(this.path, old)).catch(() => {});
@@ -177,7 +180,7 @@ export class RunDirectory implements AsyncDisposable {
       } catch (error) {
         // A DiskError: a part of the file that the disk does not give back.
         if (!(error instanceof CheckpointError || error instanceof DiskError)) throw error;
-        this.damaged.add(basename(path));
+        this.#damaged.add(basename(path));
         this.notes.push(`passed over: ${error.message}`);
       }
     }
@@ -215,7 +218,7 @@ export class RunDirectory implements AsyncDisposable {
 
   /** Gives the directory back. */
   async close(): Promise<void> {
-    await this.lock?.release();
+    await this.#lock?.release();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

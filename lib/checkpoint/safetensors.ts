@@ -182,14 +182,28 @@ function elements(shape: unknown): number | undefined {
 
 /** An open file whose header has been checked; tensors are read one by one. */
 export class SafetensorsFile {
+  readonly path: string;
+  readonly metadata: Record<string, string>;
+  readonly #handle: FileHandle;
+  readonly #dataStart: number;
+  readonly #entries: Map<string, Entry>;
+  readonly #checksum: string | undefined;
+
   private constructor(
-    readonly path: string,
-    private readonly handle: FileHandle,
-    private readonly dataStart: number,
-    private readonly entries: Map<string, Entry>,
-    readonly metadata: Record<string, string>,
-    private readonly checksum: string | undefined,
-  ) {}
+    path: string,
+    handle: FileHandle,
+    dataStart: number,
+    entries: Map<string, Entry>,
+    metadata: Record<string, string>,
+    checksum: string | undefined,
+  ) {
+    this.path = path;
+    this.metadata = metadata;
+    this.#handle = handle;
+    this.#dataStart = dataStart;
+    this.#entries = entries;
+    this.#checksum = checksum;
+  }
 
   /** @throws CheckpointError if it is not there, or not a safetensors file through and through. */
   static async open(path: string): Promise<SafetensorsFile> {
@@ -203,14 +217,14 @@ export class SafetensorsFile {
       throw new CheckpointError(error.message, { cause: error });
     }
     try {
-      return await SafetensorsFile.check(path, handle);
+      return await SafetensorsFile.#check(path, handle);
     } catch (error) {
       await handle.close();
       throw error;
     }
   }
 
-  private static async check(path: string, handle: FileHandle): Promise<SafetensorsFile> {
+  static async #check(path: string, handle: FileHandle): Promise<SafetensorsFile> {
     const refuse = (problem: string, cause?: unknown): never => {
       throw unusable(path, problem, cause);
     };
@@ -277,23 +291,23 @@ export class SafetensorsFile {
   }
 
   get names(): string[] {
-    return [...this.entries.keys()];
+    return [...this.#entries.keys()];
   }
 
   typeOf(name: string): string | undefined {
-    return this.entries.get(name)?.dtype;
+    return this.#entries.get(name)?.dtype;
   }
 
   shapeOf(name: string): readonly number[] | undefined {
-    return this.entries.get(name)?.shape;
+    return this.#entries.get(name)?.shape;
   }
 
   /** @throws CheckpointError if there is no such tensor, or a value in it is not finite. */
   async tensor(name: string): Promise<Tensor> {
-    const { shape, ...entry } = this.entry(name);
+    const { shape, ...entry } = this.#entry(name);
     const data = allocateFloats(elements(shape) as number, this.path);
-    for await (const { bytes, from } of this.pieces([{ name, shape, ...entry }])) {
-      data.set(this.floats(name, entry.dtype, bytes, from), from / bytesOf[entry.dtype]);
+    for await (const { bytes, from } of this.#pieces([{ name, shape, ...entry }])) {
+      data.set(this.#floats(name, entry.dtype, bytes, from), from / bytesOf[entry.dtype]);
     }
     return { shape, data };
   }
@@ -307,14 +321,14 @@ export class SafetensorsFile {
    * @throws CheckpointError if a value that is taken is not finite, or the tensors are not what was written: after all were given.
    */
   async readAll(take: (name: string) => ((values: Float32Array, index: number) => void) | undefined): Promise<void> {
-    const hash = this.checksum === undefined ? undefined : createHash('sha256');
-    const tensors = byName([...this.entries].map(([name, entry]) => ({ name, ...entry, taker: take(name) })));
-    for await (const { tensor, bytes, from } of this.pieces(tensors.filter(({ taker }) => taker || hash))) {
+    const hash = this.#checksum === undefined ? undefined : createHash('sha256');
+    const tensors = byName([...this.#entries].map(([name, entry]) => ({ name, ...entry, taker: take(name) })));
+    for await (const { tensor, bytes, from } of this.#pieces(tensors.filter(({ taker }) => taker || hash))) {
       const { name, dtype, taker } = tensor;
-      taker?.(this.floats(name, dtype, bytes, from), from / bytesOf[dtype]);
+      taker?.(this.#floats(name, dtype, bytes, from), from / bytesOf[dtype]);
       hash?.update(bytes);
     }
-    if (hash === undefined || hash.digest('hex') === this.checksum) return;
+    if (hash === undefined || hash.digest('hex') === this.#checksum) return;
     throw unusable(
       this.path,
       `its tensors are not those that were written (their SHA-256 is not the metadata's ${checksumKey}): it is damaged; if a ` +
@@ -323,7 +337,7 @@ export class SafetensorsFile {
   }
 
   /** A piece of a tensor, at byte `from` of it. @throws CheckpointError if a value is not finite. */
-  private floats(name: string, dtype: Dtype, bytes: Uint8Array, from: number): Float32Array {
+  #floats(name: string, dtype: Dtype, bytes: Uint8Array, from: number): Float32Array {
     const values = toFloats(dtype, bytes);
     checkFinite(values, (i) =>
       unusable(this.path, `tensor '${name}' holds ${values[i]} at index ${from / bytesOf[dtype] + i}`),
@@ -332,7 +346,7 @@ export class SafetensorsFile {
   }
 
   /** The tensors' bytes, one tensor behind the other. A piece is good until the next is asked for, which is being read meanwhile. */
-  private async *pieces<T extends Entry>(
+  async *#pieces<T extends Entry>(
     tensors: Iterable<T>,
   ): AsyncGenerator<{ tensor: T; from: number; bytes: Uint8Array }> {
     const buffers = [new Uint8Array(pieceBytes), new Uint8Array(pieceBytes)] as const;
@@ -340,7 +354,7 @@ export class SafetensorsFile {
     const read = async (tensor: T, from: number) => {
       const length = Math.min(pieceBytes, tensor.end - tensor.begin - from);
       const bytes = buffers[reads++ % 2 === 0 ? 0 : 1].subarray(0, length);
-      await fill(this.handle, this.path, this.dataStart + tensor.begin + from, bytes);
+      await fill(this.#handle, this.path, this.#dataStart + tensor.begin + from, bytes);
       return { tensor, from, bytes };
     };
     let ahead: ReturnType<typeof read> | undefined;
@@ -359,14 +373,14 @@ export class SafetensorsFile {
     }
   }
 
-  private entry(name: string): Entry {
-    const entry = this.entries.get(name);
+  #entry(name: string): Entry {
+    const entry = this.#entries.get(name);
     if (entry === undefined) throw unusable(this.path, `tensor '${name}' is missing`);
     return entry;
   }
 
   close(): Promise<void> {
-    return this.handle.close();
+    return this.#handle.close();
   }
 }
 

@@ -237,11 +237,11 @@ export async function writeAndDrain(stream: NodeJS.WritableStream, text: string 
  *
  * @throws UsageError if it is not a number, or not a whole one where `integer` is set.
  */
-export function numberOption(name: string, o: { integer?: boolean } = {}): (value: string) => number {
+export function numberOption(name: string, options: { integer?: boolean } = {}): (value: string) => number {
   return (value) => {
     const parsed = value.trim() === '' ? Number.NaN : Number(value);
-    if (!Number.isFinite(parsed) || (o.integer && !Number.isSafeInteger(parsed))) {
-      throw new UsageError(`${name} takes ${o.integer ? 'a whole number' : 'a number'}, not '${value}'.`);
+    if (!Number.isFinite(parsed) || (options.integer && !Number.isSafeInteger(parsed))) {
+      throw new UsageError(`${name} takes ${options.integer ? 'a whole number' : 'a number'}, not '${value}'.`);
     }
     return parsed;
   };

@@ -31,12 +31,12 @@ interface ImportCommandOptions extends DeviceOptions {
 /** The command; see `import --help`. */
 export async function importCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const { out, json, ...o } = command.opts<ImportCommandOptions>();
+  const { out, json, ...options } = command.opts<ImportCommandOptions>();
   const [file] = command.args as [string];
   await checkFree(out);
   using interrupt = abortOnSignals(io);
   const imported = await importModel(file, {
-    ...o,
+    ...options,
     env: process.env,
     signal: interrupt.signal,
     onNote: (line) => say(io.stderr, line),

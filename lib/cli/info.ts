@@ -36,28 +36,28 @@ Examples:
   cudnn-lstm info runs/book`,
   );
   parseArguments(command, argv);
-  const o = command.opts<DeviceOptions & { json?: boolean }>();
+  const options = command.opts<DeviceOptions & { json?: boolean }>();
   const [checkpoint] = command.args;
   if (checkpoint !== undefined) {
     const info = await inspectCheckpoint(checkpoint);
     const run = (await lookAt(checkpoint))?.isDirectory()
       ? { directory: checkpoint, last: await inspectRun(checkpoint) }
       : undefined;
-    if (o.json) await printJson(io.stdout, { ...info, ...(run ? { run: runFields(run) } : {}) });
+    if (options.json) await printJson(io.stdout, { ...info, ...(run ? { run: runFields(run) } : {}) });
     else printLines(checkpointLines(info, run), io);
     return exitCodes.ok;
   }
-  using interrupt = o.check ? abortOnSignals(io) : undefined;
+  using interrupt = options.check ? abortOnSignals(io) : undefined;
   const info = await inspectMachine({
-    ...deviceRequest(o),
-    check: o.check === true,
+    ...deviceRequest(options),
+    check: options.check === true,
     onNote: (line) => say(io.stderr, line),
     signal: interrupt?.signal,
   });
   const mpi = info.native ? await findMpi(process.env) : [];
-  if (o.json) await printJson(io.stdout, { ...info, mpi });
-  else printLines(machineLines(info, o.check === true, mpi), io);
-  const failed = o.check === true && info.check?.passed !== true;
+  if (options.json) await printJson(io.stdout, { ...info, mpi });
+  else printLines(machineLines(info, options.check === true, mpi), io);
+  const failed = options.check === true && info.check?.passed !== true;
   return info.device.chosen === null || failed ? exitCodes.device : exitCodes.ok;
 }
 

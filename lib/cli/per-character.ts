@@ -10,7 +10,7 @@ import type { OpenText } from '../scoring/text';
 export interface ScoredCharacter {
   /** Characters before it. */
   position: number;
-  /** From 1. */
+  /** The line it stands in, from 1. */
   line: number;
   column: number;
   character: string;
@@ -27,7 +27,7 @@ export interface ScoredCharacter {
 export async function scoreCharacters(
   model: LanguageModel,
   text: OpenText,
-  o: { rivals: number; signal: AbortSignal; onProgress?: (done: number, total: number) => void },
+  options: { rivals: number; signal: AbortSignal; onProgress?: (done: number, total: number) => void },
   take: (characters: ScoredCharacter[], piece: InspectedPiece) => Promise<void> | void,
 ): Promise<Score> {
   let [nats, line, column] = [0, 1, 1];
@@ -38,7 +38,7 @@ export async function scoreCharacters(
   if (text.ids.length === 0 || ids.length < 2) {
     throw new DataError(`The text is too short to score: ${text.ids.length} character(s), and 2 are needed.`);
   }
-  for await (const whole of inspectPieces(nativeOf(model), model.shape, ids, o)) {
+  for await (const whole of inspectPieces(nativeOf(model), model.shape, ids, options)) {
     const piece = begun ? without(whole) : whole;
     const characters: ScoredCharacter[] = [];
     const each = piece.rivals.length / piece.ids.length;

@@ -37,7 +37,7 @@ export async function reproduceCommand(
   overrides: Partial<TrainingOptions> = {},
 ): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const { json, ...o } = command.opts<ReproduceCommandOptions>();
+  const { json, ...options } = command.opts<ReproduceCommandOptions>();
   using interrupt = abortOnSignals();
   const printer = createPrinter({ ...io, stdout: io.stderr }, false);
   let scoring: ScoringProgress | undefined;
@@ -49,7 +49,7 @@ export async function reproduceCommand(
   let paths: string[] = [];
   try {
     const report = await reproduce({
-      ...o,
+      ...options,
       corpus: command.args,
       overrides,
       signal: interrupt.signal,
@@ -63,7 +63,7 @@ export async function reproduceCommand(
         await printer.print(event);
       },
       onReport: async (report) => {
-        paths = await writeReport(o.out, report);
+        paths = await writeReport(options.out, report);
       },
     });
     if (json) await printJson(io.stdout, report);

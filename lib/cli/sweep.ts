@@ -34,7 +34,7 @@ interface SweepCommandOptions extends DeviceOptions {
 /** The command; see `sweep --help`. */
 export async function sweepCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const o = command.opts<SweepCommandOptions>();
+  const options = command.opts<SweepCommandOptions>();
   const path = command.args[0] as string;
   using interrupt = abortOnSignals(io);
   const { signal } = interrupt;
@@ -42,17 +42,17 @@ export async function sweepCommand(argv: string[], io: CommandIo = processIo): P
   const plan = planSweep(path, values);
   if (plan.corpus.includes('-'))
     throw new UsageError(`${path}: the corpus of a sweep is read by every trial, so it cannot be standard input.`);
-  if (o.dryRun) {
+  if (options.dryRun) {
     for (const { name } of plan.trials) await printLine(io.stdout, name);
     return exitCodes.ok;
   }
   const rank = launchOf(process.env);
-  if (rank && o.halving)
+  if (rank && options.halving)
     throw new UsageError(
       '--halving compares all trials with one another: run it in one process, not under a launcher.',
     );
-  const { jobs, threads } = await share(o, plan.trials.length, rank !== undefined);
-  const out = o.out ?? join('runs', basename(path).replace(/\.json$/, ''));
+  const { jobs, threads } = await share(options, plan.trials.length, rank !== undefined);
+  const out = options.out ?? join('runs', basename(path).replace(/\.json$/, ''));
   say(
     io.stderr,
     `${plan.trials.length} trials, ${jobs} at once with ${threads} ${threads === 1 ? 'thread' : 'threads'} each, in ${out}`,
@@ -61,15 +61,15 @@ export async function sweepCommand(argv: string[], io: CommandIo = processIo): P
     out,
     jobs,
     threads,
-    device: o.device,
-    halving: o.halving,
+    device: options.device,
+    halving: options.halving,
     rank,
     signal,
     onNote: (line) => say(io.stderr, line),
   });
   await writeFileAtomically(join(out, 'sweep.md'), [Buffer.from(renderSweepMarkdown(report))]);
   await writeFileAtomically(join(out, 'sweep.html'), [Buffer.from(await renderSweepHtml(report))]);
-  await print(report, out, o.json === true, io);
+  await print(report, out, options.json === true, io);
   const failed = report.trials.filter(({ state }) => state === 'failed');
   if (failed.length > 0 && failed.length === report.trials.length) {
     throw new TrainingError(`every trial failed; the first: ${failed[0]?.problem}`);
@@ -87,15 +87,15 @@ async function print(report: SweepReport, out: string, json: boolean, io: Comman
 
 /** One training a core on the CPU, where a small model gains little from a second thread; on a GPU one at a time. */
 async function share(
-  o: SweepCommandOptions,
+  options: SweepCommandOptions,
   trials: number,
   ranked: boolean,
 ): Promise<{ jobs: number; threads: number }> {
   const { threads: cores } = chooseThreads(undefined, process.env);
-  const { device } = await chooseDevice({ ...deviceRequest(o), check: false });
-  const jobs = Math.min(o.jobs ?? (device === 'cpu' && !ranked ? cores : 1), trials);
-  if (jobs < 1) throw new UsageError(`--jobs must be at least 1, not ${o.jobs}.`);
-  return { jobs, threads: o.threads ?? (ranked ? 1 : Math.max(1, Math.floor(cores / jobs))) };
+  const { device } = await chooseDevice({ ...deviceRequest(options), check: false });
+  const jobs = Math.min(options.jobs ?? (device === 'cpu' && !ranked ? cores : 1), trials);
+  if (jobs < 1) throw new UsageError(`--jobs must be at least 1, not ${options.jobs}.`);
+  return { jobs, threads: options.threads ?? (ranked ? 1 : Math.max(1, Math.floor(cores / jobs))) };
 }
 
 function syntax(): Command {

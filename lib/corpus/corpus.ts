@@ -189,13 +189,13 @@ const corpusChecks: Checks<CorpusOptions> = {
 export async function openCorpus(corpora: CorpusInput, options: CorpusOptions = {}): Promise<Corpus> {
   const given = optionsOf<CorpusOptions>('options', options, corpusChecks, 'openCorpus');
   // What is in memory has no encoding left.
-  const o: CorpusOptions = isList(corpora) ? given : { ...given, encoding: 'utf8' };
-  checkEncoding(o.encoding ?? 'utf8');
+  const checked: CorpusOptions = isList(corpora) ? given : { ...given, encoding: 'utf8' };
+  checkEncoding(checked.encoding ?? 'utf8');
   const notes: string[] = [];
-  const sources = await resolveSources(corpora, o.signal, (note) => notes.push(note));
+  const sources = await resolveSources(corpora, checked.signal, (note) => notes.push(note));
   const folder = new TemporaryFolder();
   try {
-    return await readCorpus(sources, folder, o, notes);
+    return await readCorpus(sources, folder, checked, notes);
   } catch (error) {
     await folder.remove();
     throw error;
@@ -205,40 +205,40 @@ export async function openCorpus(corpora: CorpusInput, options: CorpusOptions = 
 async function readCorpus(
   sources: readonly Source[],
   folder: TemporaryFolder,
-  o: CorpusOptions,
+  options: CorpusOptions,
   notes: string[],
 ): Promise<Corpus> {
   const what =
     sources.length === 1 ? (sources[0] as Source).name : `the corpus (${sources.length.toLocaleString('en')} files)`;
-  const normalization = normalizationOf(o);
-  const { bytes: ofBytes = false, minCount = 1 } = o;
-  const limit = o.streamAbove ?? defaultStreamAbove;
-  const { settled, bytes } = await settle(sources, folder, limit, o.signal);
+  const normalization = normalizationOf(options);
+  const { bytes: ofBytes = false, minCount = 1 } = options;
+  const limit = options.streamAbove ?? defaultStreamAbove;
+  const { settled, bytes } = await settle(sources, folder, limit, options.signal);
   const streamed = bytes > limit;
   const frames = new Map<string, string | undefined>();
   const reading: ReadOptions = {
     normalization,
-    encoding: o.encoding ?? 'utf8',
-    gutenberg: ofBytes ? 'keep' : (o.gutenberg ?? 'auto'),
-    signal: o.signal,
+    encoding: options.encoding ?? 'utf8',
+    gutenberg: ofBytes ? 'keep' : (options.gutenberg ?? 'auto'),
+    signal: options.signal,
     onFound: ({ name }, books) => frames.set(name, gutenbergNote(name, books)),
   };
   const read = () => concatenated(settled, (source) => (streamed ? streamedText : heldText)(source, reading), ofBytes);
   const kept: Piece[] = [];
   if (!streamed) for await (const piece of read()) kept.push(piece);
-  const pieces = () => paced(streamed ? read() : kept, o.signal);
+  const pieces = () => paced(streamed ? read() : kept, options.signal);
 
-  let vocabulary = o.vocabulary;
+  let vocabulary = options.vocabulary;
   const counter = new SymbolCounter();
-  const counted = vocabulary === undefined || o.unknown === 'add';
+  const counted = vocabulary === undefined || options.unknown === 'add';
   if (vocabulary === undefined || counted) {
     for await (const { text } of pieces()) counter.count(text);
     checkUsable(counter.length, undefined, what);
     checkUsable(counter.length, counter.vocabulary(), what);
-    const all = ofBytes ? byteVocabulary() : counter.vocabulary(minCount, o.lines ? ['\n'] : []);
+    const all = ofBytes ? byteVocabulary() : counter.vocabulary(minCount, options.lines ? ['\n'] : []);
     vocabulary = vocabulary ? grownVocabulary(vocabulary, all.symbols) : all;
   }
-  const encoder = new Encoder(vocabulary, o.unknown === 'skip');
+  const encoder = new Encoder(vocabulary, options.unknown === 'skip');
   const hash = createHash('sha256');
   const capacity = kept.reduce((sum, { text }) => sum + text.length, 0);
   const sink = streamed ? new FileSink(encoder, await folder.create('ids')) : new MemorySink(encoder, capacity);
@@ -262,9 +262,9 @@ async function readCorpus(
   for (const note of frames.values()) if (note !== undefined) notes.push(note);
   notes.push(...encoder.notes());
   if (encoder.folded > 0) notes.push(foldedNote(encoder.folded, counted ? counter.rarer(minCount).symbols : undefined));
-  if (counted && !ofBytes) notes.push(...(await oddities(what, settled, vocabulary, counter, o)));
+  if (counted && !ofBytes) notes.push(...(await oddities(what, settled, vocabulary, counter, options)));
   const breakId = vocabulary.idOf('\n');
-  const lines = o.lines && breakId !== undefined ? await LineIndex.find(ids, breakId) : undefined;
+  const lines = options.lines && breakId !== undefined ? await LineIndex.find(ids, breakId) : undefined;
   if (lines && lines.emptyLines > 0) {
     const empty = lines.emptyLines.toLocaleString('en');
     notes.push(`${empty} empty ${lines.emptyLines === 1 ? 'line' : 'lines'} left out`);
@@ -288,19 +288,19 @@ async function readCorpus(
 }
 
 /** @throws UsageError for what cannot be done to bytes. */
-function normalizationOf(o: CorpusOptions): Normalization {
-  const form = o.normalize === 'none' ? undefined : o.normalize;
-  if (o.bytes) {
-    if (o.lowercase || form || (o.minCount ?? 1) > 1)
+function normalizationOf(options: CorpusOptions): Normalization {
+  const form = options.normalize === 'none' ? undefined : options.normalize;
+  if (options.bytes) {
+    if (options.lowercase || form || (options.minCount ?? 1) > 1)
       throw new UsageError('bytes are taken as they are: not lower-cased, in no normal form, none folded.');
     return { lowercase: false, lineBreaks: 'keep', byteOrderMark: 'keep', symbols: 'bytes' };
   }
   return {
-    lowercase: o.lowercase ?? false,
+    lowercase: options.lowercase ?? false,
     ...(form ? { form } : {}),
-    ...(o.lineBreaks ? { lineBreaks: o.lineBreaks } : {}),
-    ...(o.byteOrderMark ? { byteOrderMark: o.byteOrderMark } : {}),
-    ...unknownOf(o),
+    ...(options.lineBreaks ? { lineBreaks: options.lineBreaks } : {}),
+    ...(options.byteOrderMark ? { byteOrderMark: options.byteOrderMark } : {}),
+    ...unknownOf(options),
   };
 }
 

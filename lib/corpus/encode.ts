@@ -21,10 +21,10 @@ export const pieceUnits = 1 << 16;
  * @param what Where the text is from, for the message.
  * @throws DataError naming what the vocabulary does not hold; the signal's reason when it is aborted.
  */
-export async function encodeText(text: string, what: string, o: TextEncoding): Promise<Int32Array> {
-  const encoder = new Encoder(o.vocabulary, o.unknown === 'skip');
+export async function encodeText(text: string, what: string, options: TextEncoding): Promise<Int32Array> {
+  const encoder = new Encoder(options.vocabulary, options.unknown === 'skip');
   encoder.begin(what);
-  const ids = await encodePieces(text, encoder, o, new Breather());
+  const ids = await encodePieces(text, encoder, options, new Breather());
   encoder.finish();
   return ids;
 }
@@ -38,21 +38,21 @@ export async function encodeText(text: string, what: string, o: TextEncoding): P
 export async function encodeTexts(
   texts: readonly string[],
   what: (index: number) => string,
-  o: TextEncoding,
+  options: TextEncoding,
 ): Promise<Int32Array[]> {
-  const encoder = new Encoder(o.vocabulary, o.unknown === 'skip');
+  const encoder = new Encoder(options.vocabulary, options.unknown === 'skip');
   const breather = new Breather();
   const all: Int32Array[] = [];
   for (const [i, text] of texts.entries()) {
     encoder.begin(what(i));
     if (text.length <= pieceUnits) {
-      const normalized = normalizeText(text, o.normalization);
+      const normalized = normalizeText(text, options.normalization);
       const ids = new Int32Array(normalized.length);
       all.push(ids.slice(0, encoder.encode(normalized, ids, 0)));
     } else {
-      all.push(await encodePieces(text, encoder, o, breather));
+      all.push(await encodePieces(text, encoder, options, breather));
     }
-    o.signal?.throwIfAborted();
+    options.signal?.throwIfAborted();
     if (breather.due()) await breather.rest();
   }
   encoder.finish();

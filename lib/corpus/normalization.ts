@@ -33,7 +33,11 @@ export interface Normalization {
    * @default a symbol is a character
    */
   symbols?: 'bytes' | undefined;
-  /** The symbol of the vocabulary that every character becomes which is not in it. Absent: there is none, and such a one is an error. */
+  /**
+   * The symbol of the vocabulary that every character becomes which is not in it.
+   *
+   * @default none: such a character is an error
+   */
   unknown?: string | undefined;
 }
 

@@ -173,7 +173,7 @@ export interface NativeTrainCall {
   clip: number;
   /** The rule by which gradients change the parameters: native/core/optimizers.h. Default 'adam'. */
   optimizer?: Optimizer;
-  /** Of 'sgd' and 'rmsprop'. Default 0. */
+  /** Share of the last change that is made again, by 'sgd' and 'rmsprop'. Default 0. */
   momentum?: number;
   /** Every parameter but the biases is scaled by 1 - rate * weightDecay before the rule. Default 0. */
   weightDecay?: number;
@@ -365,7 +365,7 @@ export interface GpuUsage {
   gpuPercent: number;
   /** Share of the time with memory being read or written. */
   memoryPercent: number;
-  /** By all processes. */
+  /** Memory that all processes have taken together. */
   memoryUsedBytes: number;
   memoryTotalBytes: number;
 }

@@ -52,49 +52,50 @@ export interface ExportOptions {
  */
 export async function exportModel(pathOrDirectory: string, options: ExportOptions): Promise<string[]> {
   pathOf('path', pathOrDirectory);
-  const o = optionsOf<ExportOptions>('options', options, {
+  const checked = optionsOf<ExportOptions>('options', options, {
     to: (_, value) => value as ExportFormat,
     out: pathOf,
     title: textOf,
     half: flagOf,
   });
-  if (!exportFormats.includes(o.to)) {
-    const found = typeof o.to === 'string' ? harmless(o.to) : show(o.to);
+  if (!exportFormats.includes(checked.to)) {
+    const found = typeof checked.to === 'string' ? harmless(checked.to) : show(checked.to);
     throw new UsageError(`to must be one of ${exportFormats.join(', ')}, not ${found}.`);
   }
-  pathOf('out', o.out);
-  for (const [name, value] of Object.entries({ title: o.title, half: o.half })) {
-    if (value !== undefined && o.to !== 'html') throw new UsageError(`--${name} goes with --to html.`);
+  pathOf('out', checked.out);
+  for (const [name, value] of Object.entries({ title: checked.title, half: checked.half })) {
+    if (value !== undefined && checked.to !== 'html') throw new UsageError(`--${name} goes with --to html.`);
   }
   const path = await resolveCheckpoint(pathOrDirectory);
   const checkpoint = await loadCheckpoint(path);
-  const beside = `${o.out.replace(/\.[^./\\]*$/, '')}.vocabulary.json`;
-  const files = o.to === 'html' || o.to === 'int8' || o.to === 'bf16' ? [o.out] : [o.out, beside];
+  const beside = `${checked.out.replace(/\.[^./\\]*$/, '')}.vocabulary.json`;
+  const files =
+    checked.to === 'html' || checked.to === 'int8' || checked.to === 'bf16' ? [checked.out] : [checked.out, beside];
   for (const file of files)
     if (await lookAt(file)) throw new UsageError(`${file} is there already: name another --out.`);
   const { metadata } = checkpoint;
-  if (o.to === 'html' && metadata.normalization.symbols === 'bytes') {
+  if (checked.to === 'html' && metadata.normalization.symbols === 'bytes') {
     throw new UsageError('--to html makes a page that writes characters, and the symbols of the model are bytes.');
   }
-  if (o.to === 'html') {
+  if (checked.to === 'html') {
     await writeFileAtomically(
-      o.out,
-      await pageOf(checkpoint, { title: o.title ?? modelName(pathOrDirectory), half: o.half ?? false }),
+      checked.out,
+      await pageOf(checkpoint, { title: checked.title ?? modelName(pathOrDirectory), half: checked.half ?? false }),
     );
     return files;
   }
-  if (o.to === 'int8' || o.to === 'bf16') {
-    await saveNarrowed(o.out, checkpoint, o.to);
+  if (checked.to === 'int8' || checked.to === 'bf16') {
+    await saveNarrowed(checked.out, checkpoint, checked.to);
     return files;
   }
-  if (o.to === 'pytorch') {
+  if (checked.to === 'pytorch') {
     refuseHardGates(checkpoint, 'torch.nn.LSTM');
-    await writeFileAtomically(o.out, torchFile(stateDictOf(checkpoint)));
-  } else if (o.to === 'keras') {
-    await writeFileAtomically(o.out, await kerasFile(metadata, weightsOf(checkpoint)));
+    await writeFileAtomically(checked.out, torchFile(stateDictOf(checkpoint)));
+  } else if (checked.to === 'keras') {
+    await writeFileAtomically(checked.out, await kerasFile(metadata, weightsOf(checkpoint)));
   } else {
     const weights = weightsOf(checkpoint);
-    await writeFileAtomically(o.out, onnxFile(metadata, weights));
+    await writeFileAtomically(checked.out, onnxFile(metadata, weights));
   }
   await writeFileAtomically(beside, [Buffer.from(`${JSON.stringify(metadata.vocabulary)}\n`)]);
   return files;

@@ -117,11 +117,11 @@ const importChecks: Checks<ImportOptions> = {
  */
 export async function importModel(file: string, options: ImportOptions = {}): Promise<ImportedModel> {
   pathOf('file', file);
-  const o = optionsOf<ImportOptions>('options', options, importChecks);
+  const checked = optionsOf<ImportOptions>('options', options, importChecks);
   const bytes = await readWhole(file);
   try {
-    const found = await readForeign(bytes, file, o.signal);
-    return await prove(found, bytes, file, o);
+    const found = await readForeign(bytes, file, checked.signal);
+    return await prove(found, bytes, file, checked);
   } catch (error) {
     if (error instanceof Refusal) throw foreign(file, error.message, error);
     if (error instanceof RangeError) throw foreign(file, `there is no memory for it (${error.message})`, error);
@@ -243,35 +243,39 @@ function flatten(found: ForeignModel, layout: readonly NativeParameter[]): Float
 }
 
 /** The ways in which the model may have been taught to read, from what the user named, else from the file. */
-async function readingsFor(found: ForeignModel, o: ImportOptions): Promise<Reading[]> {
+async function readingsFor(found: ForeignModel, options: ImportOptions): Promise<Reading[]> {
   const size = found.vocabulary;
   const named = (symbols: readonly string[], where: string): Reading => {
     const { vocabulary, notes } = toVocabulary(symbols);
     return { where, vocabulary, normalization: normalizationFor(vocabulary), notes };
   };
-  if (o.vocabulary === 'python-printable') {
+  if (options.vocabulary === 'python-printable') {
     if (size !== pythonPrintable.length) {
       throw new DataError(`python-printable has ${pythonPrintable.length} symbols, and the model ${size}`);
     }
     return [named(pythonPrintable, "Python's string.printable")];
   }
-  if (o.vocabulary !== undefined) {
-    const all = await readVocabularyFile(o.vocabulary, size);
+  if (options.vocabulary !== undefined) {
+    const all = await readVocabularyFile(options.vocabulary, size);
     return all.map(({ symbols, where }) => named(symbols, where));
   }
   if (found.vocabularies.length > 0)
     return found.vocabularies.slice(0, 8).map(({ symbols, where }) => named(symbols, where));
-  if (o.corpus === undefined) {
+  if (options.corpus === undefined) {
     throw new Refusal(
       `its vocabulary of ${size} symbols is not in it: name the text it was trained on, --corpus FILE, or its symbols in id order, ` +
         `--vocabulary FILE.json${size === pythonPrintable.length ? ' (100 symbols may be --vocabulary python-printable)' : ''}`,
     );
   }
-  const { readings, sizes } = readingsOfText(await readRaw(o.corpus, o.encoding ?? 'utf8', o.signal), o.corpus, size);
+  const { readings, sizes } = readingsOfText(
+    await readRaw(options.corpus, options.encoding ?? 'utf8', options.signal),
+    options.corpus,
+    size,
+  );
   if (readings.length === 0) {
     const listed = [...sizes].map(([how, count]) => `${count} (${how})`).join(', ');
     throw new DataError(
-      `${o.corpus} does not have the model's ${size} symbols, but ${listed}: is it the text the model was trained on, in the right ` +
+      `${options.corpus} does not have the model's ${size} symbols, but ${listed}: is it the text the model was trained on, in the right ` +
         '--encoding? Otherwise name the symbols with --vocabulary FILE.json',
     );
   }
@@ -298,32 +302,36 @@ async function readVocabularyFile(path: string, size: number): Promise<{ symbols
 }
 
 /** Makes the model, tries each reading on a piece of text, and takes the best. */
-async function prove(found: ForeignModel, bytes: Buffer, file: string, o: ImportOptions): Promise<ImportedModel> {
+async function prove(found: ForeignModel, bytes: Buffer, file: string, checked: ImportOptions): Promise<ImportedModel> {
   if (found.vocabulary < 2 || found.vocabulary > largestVocabulary) {
     throw new Refusal(`it has ${found.vocabulary} symbols; from 2 to ${largestVocabulary} can be represented`);
   }
-  const readings = await readingsFor(found, o);
+  const readings = await readingsFor(found, checked);
   const layout = canonicalLayout(shapeOf(found, 'sigmoid'));
   const parameters = flatten(found, layout);
-  const name = o.text ?? o.corpus ?? 'the bundled tale';
-  const text = await readRaw(o.text ?? o.corpus ?? bundledCorpusPath, o.encoding ?? 'utf8', o.signal);
-  const seqLength = o.window ?? found.seqLength ?? 100;
-  const target = o.window !== undefined ? 'last' : (found.target ?? 'every');
+  const name = checked.text ?? checked.corpus ?? 'the bundled tale';
+  const text = await readRaw(
+    checked.text ?? checked.corpus ?? bundledCorpusPath,
+    checked.encoding ?? 'utf8',
+    checked.signal,
+  );
+  const seqLength = checked.window ?? found.seqLength ?? 100;
+  const target = checked.window !== undefined ? 'last' : (found.target ?? 'every');
   // Any vocabulary of its size will do: texts are encoded by each reading.
   const stand = (readings[0] as Reading).vocabulary;
-  const { device, threads, nativeBinding, check, onNote, env, signal } = o;
+  const { device, threads, nativeBinding, check, onNote, env, signal } = checked;
   const options = { device, threads, nativeBinding, check, onNote, env, signal, target, seqLength };
-  if (o.gates !== undefined && found.gateActivations.length === 1 && o.gates !== found.gateActivations[0]) {
+  if (checked.gates !== undefined && found.gateActivations.length === 1 && checked.gates !== found.gateActivations[0]) {
     throw new UsageError(`its gates are ${found.gateActivations[0]}, as the file says; leave --gates out.`);
   }
   const tried = new Map<GateActivation, number>();
   let best: { reading: Reading; proof: Proof; shape: ModelShape } | undefined;
-  for (const gates of o.gates === undefined ? found.gateActivations : [o.gates]) {
+  for (const gates of checked.gates === undefined ? found.gateActivations : [checked.gates]) {
     const shape = shapeOf(found, gates);
     using model = await LanguageModel.create(shape, stand, options);
     nativeOf(model).write('parameters', parameters);
     for (const reading of readings) {
-      const proof = await tryReading(model, text, name, reading, o.signal).catch((error: unknown) => {
+      const proof = await tryReading(model, text, name, reading, checked.signal).catch((error: unknown) => {
         // Weights so large that nothing finite comes of them.
         if (error instanceof CudnnLstmError && error.code === 'ERR_STOPPED') return undefined;
         throw error;
@@ -338,7 +346,7 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, o: Import
     );
   }
   const { reading, proof, shape } = best;
-  if (!(proof.loss < proof.letterLoss)) throw unproved(found, proof, reading, o);
+  if (!(proof.loss < proof.letterLoss)) throw unproved(found, proof, reading, checked);
   const { vocabulary: _, ...modelShape } = shape;
   const metadata: CheckpointMetadata = {
     format: 'cudnn-lstm',
@@ -368,7 +376,7 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, o: Import
     notes: [
       ...found.notes,
       ...reading.notes,
-      ...(o.gates === undefined && found.gateActivations.length > 1 ? [gatesNote(tried)] : []),
+      ...(checked.gates === undefined && found.gateActivations.length > 1 ? [gatesNote(tried)] : []),
     ],
   };
 }
@@ -378,8 +386,13 @@ function gatesNote(tried: ReadonlyMap<GateActivation, number>): string {
   return `its gates were chosen by their score (${scores.join(', ')} nats a character); where two are close, name them: --gates NAME`;
 }
 
-function unproved(found: ForeignModel, proof: Proof, reading: Reading, o: ImportOptions): CheckpointError | Refusal {
-  const own = o.text === undefined && o.corpus === undefined;
+function unproved(
+  found: ForeignModel,
+  proof: Proof,
+  reading: Reading,
+  options: ImportOptions,
+): CheckpointError | Refusal {
+  const own = options.text === undefined && options.corpus === undefined;
   const remedy = own
     ? 'if its language is not English, name a text like those it was trained on: --text FILE'
     : 'the symbols may have another order (--vocabulary FILE.json), the text another encoding (--encoding), or windows may have been ' +

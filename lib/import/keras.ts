@@ -291,7 +291,7 @@ function gatesOf(parts: readonly Part[], version: string | undefined): GateActiv
 export interface KerasFile {
   /** Parsed; undefined for weights alone. */
   config: unknown;
-  /** Of Keras, or TensorFlow.js' own name for it. */
+  /** The version of Keras that wrote it, or TensorFlow.js' own name for it. */
   version: string | undefined;
   tensors: readonly NamedTensor[];
   /** Names of layers in their order, where the file says so without a configuration. */

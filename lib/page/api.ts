@@ -103,10 +103,10 @@ export async function inspect(model: string, text: string, signal?: AbortSignal)
 export async function inspectCells(
   model: string,
   text: string,
-  o: { layer: number; unit: number; pattern?: number[] },
+  options: { layer: number; unit: number; pattern?: number[] },
   signal?: AbortSignal,
 ): Promise<CellValues> {
-  return (await post('/page/api/cells', { model, text, ...o }, signal)).json() as Promise<CellValues>;
+  return (await post('/page/api/cells', { model, text, ...options }, signal)).json() as Promise<CellValues>;
 }
 
 /** The events of a stream, as they come. */
@@ -137,8 +137,8 @@ interface Chunk {
 }
 
 /** Text that continues a prompt, a few characters at a time, each with its rivals. */
-export async function* write(o: Drawing, signal: AbortSignal): AsyncGenerator<Written[]> {
-  const { model, prompt, temperature, topP, length, seed } = o;
+export async function* write(options: Drawing, signal: AbortSignal): AsyncGenerator<Written[]> {
+  const { model, prompt, temperature, topP, length, seed } = options;
   const body = {
     model,
     prompt,

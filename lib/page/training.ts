@@ -5,12 +5,12 @@ import type { ViewProps } from './parts.js';
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 import uPlot from './vendor/uplot.js';
 
-/** Of a run, in the order in which they came. */
+/** A run's events, in the order in which they came. */
 interface History {
   start?: RunEvent;
   last?: RunEvent;
   end?: RunEvent;
-  /** By optimiser steps. */
+  /** The losses, keyed by optimiser steps done. */
   points: Map<number, Point>;
   samples: { epoch: number; steps: number; prompt: string; text: string }[];
 }
@@ -82,7 +82,7 @@ export function Training({ models, fail }: ViewProps) {
     </div>`;
 }
 
-/** Of all runs, those of the latest epochs first. */
+/** The samples of all runs, those of the latest epochs first. */
 function samplesOf(all: { run: string; history: History }[]): (History['samples'][number] & { run: string })[] {
   return all
     .flatMap(({ run, history }) => history.samples.map((sample) => ({ ...sample, run })))

@@ -38,11 +38,11 @@ const longestTimeout = 1_000_000;
  *
  * @throws UsageError if ranks are asked for and no launcher has started any.
  */
-export function launchToJoin(o: JoinOptions, env: NodeJS.ProcessEnv): Launch | undefined {
-  const asked = o.distributed ?? env.CUDNN_LSTM_DISTRIBUTED;
+export function launchToJoin(options: JoinOptions, env: NodeJS.ProcessEnv): Launch | undefined {
+  const asked = options.distributed ?? env.CUDNN_LSTM_DISTRIBUTED;
   const mode = asked || 'auto';
   if (!(distributedChoices as readonly string[]).includes(mode)) {
-    const what = o.distributed === undefined ? 'CUDNN_LSTM_DISTRIBUTED' : 'distributed';
+    const what = options.distributed === undefined ? 'CUDNN_LSTM_DISTRIBUTED' : 'distributed';
     throw new UsageError(`${what} must be auto, mpi or off, not ${show(mode)}.`);
   }
   if (mode === 'off') return undefined;
@@ -63,12 +63,12 @@ export async function joinRanks(
   options: JoinOptions = {},
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<Ranks | undefined> {
-  const o = optionsOf<JoinOptions>('options', options, {
+  const checked = optionsOf<JoinOptions>('options', options, {
     distributed: (_, value) => value as JoinOptions['distributed'], // See launchToJoin.
     nativeBinding: pathOf,
   });
   const env = fieldsOf<NodeJS.ProcessEnv>('env', environment, [...ownVariables, ...launcherVariables]);
-  const launch = launchToJoin(o, env);
+  const launch = launchToJoin(checked, env);
   if (!launch) return undefined;
   const { launcher, size } = launch;
   if (launch.libraries.length === 0)
@@ -76,7 +76,7 @@ export async function joinRanks(
       `${launcher} has started ${size} processes, and ranks on CPUs are brought together by MPI: mpirun -n ${size} npx cudnn-lstm train … (--distributed off: each trains by itself).`,
     );
   const timeout = timeoutOf(env);
-  const addon = loadNative(o.nativeBinding);
+  const addon = loadNative(checked.nativeBinding);
   const native = await addon
     .openMpi(env.CUDNN_LSTM_MPI_LIBRARY ? [env.CUDNN_LSTM_MPI_LIBRARY] : launch.libraries, timeout)
     .catch((error: unknown) => {

@@ -10,7 +10,7 @@ import {
 import type { Reproduction, RunReport } from './reproduction';
 import type { SampleRecord } from './run-record';
 
-/** What, the reference's figure, ours. */
+/** A row of the table: the name of a figure, its value in the reference, and ours. */
 export type FigureRow = readonly [what: string, reference: string, ours: string];
 
 /** Where there is no figure. */

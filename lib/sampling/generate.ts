@@ -117,7 +117,7 @@ class Drawer {
   readonly #native: Pick<QueuedModel, 'sample'>;
   readonly #generation: Generation;
   readonly #streams: number;
-  /** Of the prompt, what is to be fed yet. */
+  /** The part of the prompt that has yet to be fed. */
   #pending: Int32Array;
   /** Rows [n, S] that the next call feeds, or cuts its window from. */
   #ids: Int32Array;

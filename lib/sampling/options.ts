@@ -130,11 +130,17 @@ export interface GenerateOptions extends SamplingOptions {
    * @default the checkpoint's sequence length for a model trained on windows, 0 for all others
    */
   window?: number | undefined;
-  /** Nothing but these characters, of those that the model knows. */
+  /**
+   * Nothing but these characters, of those that the model knows.
+   *
+   * @default all that the model knows
+   */
   only?: string | undefined;
   /**
    * No run of the text that is longer than `length` characters and stands in a corpus, to the letter; see
    * {@link LanguageModel.indexText}. The prompt does not count.
+   *
+   * @default no limit
    */
   maxCopy?: { readonly index: TextIndex; readonly length: number } | undefined;
   /** Ends the generation; the iterator throws the signal's reason. */
@@ -198,16 +204,16 @@ const generateChecks: Checks<GenerateOptions> = {
 };
 
 /** {@link GenerateOptions} as plain values. @throws UsageError for a property of the wrong type. */
-export function readGenerateOptions(o: GenerateOptions): GenerateOptions {
-  return optionsOf<GenerateOptions>('options', o, generateChecks, 'generate');
+export function readGenerateOptions(options: GenerateOptions): GenerateOptions {
+  return optionsOf<GenerateOptions>('options', options, generateChecks, 'generate');
 }
 
 /** {@link GenerateLinesOptions} as plain values. @throws UsageError for a property of the wrong type. */
-export function readGenerateLinesOptions(o: GenerateLinesOptions): GenerateLinesOptions {
+export function readGenerateLinesOptions(options: GenerateLinesOptions): GenerateLinesOptions {
   const { stop: _, keepStop: __, only: ___, maxCopy: ____, ...checks } = { ...generateChecks, prompt: textOf };
   return optionsOf<GenerateLinesOptions>(
     'options',
-    o,
+    options,
     {
       ...checks,
       known: (what, value) => {
@@ -221,18 +227,18 @@ export function readGenerateLinesOptions(o: GenerateLinesOptions): GenerateLines
 }
 
 /** {@link SamplingOptions} with every default filled in and every range checked. */
-export function checkSamplingOptions(o: SamplingOptions): ResolvedSampling {
-  const temperature = within('temperature', o.temperature ?? 0.8, 0, 100);
+export function checkSamplingOptions(options: SamplingOptions): ResolvedSampling {
+  const temperature = within('temperature', options.temperature ?? 0.8, 0, 100);
   return {
-    greedy: (o.greedy ?? false) || temperature === 0,
+    greedy: (options.greedy ?? false) || temperature === 0,
     temperature: temperature || 1,
-    topK: whole('topK', o.topK ?? 0, 0, 65_536),
-    topP: above('topP', o.topP ?? 1, 0, 1),
-    minP: within('minP', o.minP ?? 0, 0, 1),
-    typicalP: above('typicalP', o.typicalP ?? 1, 0, 1),
-    repetitionPenalty: above('repetitionPenalty', o.repetitionPenalty ?? 1, 0, 100),
-    penaltyWindow: whole('penaltyWindow', o.penaltyWindow ?? 64, 0, 65_536),
-    seed: whole('seed', o.seed ?? randomInt(2 ** 32), 0, Number.MAX_SAFE_INTEGER),
+    topK: whole('topK', options.topK ?? 0, 0, 65_536),
+    topP: above('topP', options.topP ?? 1, 0, 1),
+    minP: within('minP', options.minP ?? 0, 0, 1),
+    typicalP: above('typicalP', options.typicalP ?? 1, 0, 1),
+    repetitionPenalty: above('repetitionPenalty', options.repetitionPenalty ?? 1, 0, 100),
+    penaltyWindow: whole('penaltyWindow', options.penaltyWindow ?? 64, 0, 65_536),
+    seed: whole('seed', options.seed ?? randomInt(2 ** 32), 0, Number.MAX_SAFE_INTEGER),
   };
 }
 
@@ -249,9 +255,9 @@ export interface GenerationPlan {
 }
 
 /** Checks the rest of {@link GenerateOptions}. `defaultWindow` is the model's own. */
-export function checkGeneration(o: GenerateOptions, streams: number, defaultWindow: number): GenerationPlan {
-  const stop = o.stop === undefined ? [] : typeof o.stop === 'string' ? [o.stop] : [...o.stop];
-  const { prompt = '' } = o;
+export function checkGeneration(options: GenerateOptions, streams: number, defaultWindow: number): GenerationPlan {
+  const stop = options.stop === undefined ? [] : typeof options.stop === 'string' ? [options.stop] : [...options.stop];
+  const { prompt = '' } = options;
   if ((typeof prompt !== 'string' && !isUint8Array(prompt)) || stop.some((text) => typeof text !== 'string')) {
     throw new UsageError('prompt and stop must be strings.');
   }
@@ -259,15 +265,15 @@ export function checkGeneration(o: GenerateOptions, streams: number, defaultWind
   if (stop.some((text) => Buffer.from(text).toString() !== text)) {
     throw new UsageError('stop must be well-formed text: one of its surrogates stands alone.');
   }
-  if (o.unknown !== undefined && o.unknown !== 'error' && o.unknown !== 'skip') {
-    throw new UsageError(`unknown must be 'error' or 'skip', not '${String(o.unknown)}'.`);
+  if (options.unknown !== undefined && options.unknown !== 'error' && options.unknown !== 'skip') {
+    throw new UsageError(`unknown must be 'error' or 'skip', not '${String(options.unknown)}'.`);
   }
   return {
-    length: whole('length', o.length ?? 500, 0, 1e12),
-    window: whole('window', o.window ?? defaultWindow, 0, 1_000_000),
+    length: whole('length', options.length ?? 500, 0, 1e12),
+    window: whole('window', options.window ?? defaultWindow, 0, 1_000_000),
     streams: whole('count', streams, 1, maxStreams),
     stop,
-    keepStop: o.keepStop ?? false,
+    keepStop: options.keepStop ?? false,
   };
 }
 

@@ -23,23 +23,23 @@ export interface TextPiece {
 export async function* readText(
   drawn: AsyncIterable<Drawn>,
   vocabulary: Vocabulary,
-  o: { stop: readonly string[]; length: number; logprobs: boolean },
+  options: { stop: readonly string[]; length: number; logprobs: boolean },
 ): AsyncGenerator<TextPiece, void, undefined> {
-  const matcher = new StopMatcher(o.stop);
+  const matcher = new StopMatcher(options.stop);
   // Of characters that the matcher holds back.
   const held: Token[] = [];
   let count = 0;
   for await (const each of drawn) {
     count += each.ids.length;
-    if (o.logprobs) held.push(...tokensOf(each, vocabulary));
+    if (options.logprobs) held.push(...tokensOf(each, vocabulary));
     const { text, stopped } = matcher.push(vocabulary.decode(each.ids));
-    const all = !stopped && count >= o.length ? text + matcher.end() : text;
-    const finish = stopped ? 'stop' : count >= o.length ? 'length' : null;
+    const all = !stopped && count >= options.length ? text + matcher.end() : text;
+    const finish = stopped ? 'stop' : count >= options.length ? 'length' : null;
     if (all !== '' || finish !== null)
-      yield { text: all, tokens: o.logprobs ? held.splice(0, [...all].length) : [], finish };
+      yield { text: all, tokens: options.logprobs ? held.splice(0, [...all].length) : [], finish };
     if (finish !== null) return;
   }
-  if (count === 0 && o.length === 0) yield { text: '', tokens: [], finish: 'length' };
+  if (count === 0 && options.length === 0) yield { text: '', tokens: [], finish: 'length' };
 }
 
 function tokensOf(drawn: Drawn, vocabulary: Vocabulary): Token[] {

@@ -47,7 +47,7 @@ const sweepFile = z.strictObject({
       over: z.record(z.string(), spread),
     })
     .optional(),
-  /** Of each combination. */
+  /** Each combination of options is trained with each of these. */
   seeds: z.array(z.number().int().min(0)).min(1).optional(),
 });
 

@@ -47,13 +47,13 @@ const halvingShares = [1 / 9, 1 / 3];
 const keptShare = 1 / 3;
 
 /** Runs what has not been run. The report is written after every trial. */
-export async function runSweep(plan: SweepPlan, o: SweepRunOptions): Promise<SweepReport> {
-  await makeDirectory(o.out);
-  const earlier = await readEarlier(o.out, plan);
-  const sweep = new Sweep(plan, o, earlier);
+export async function runSweep(plan: SweepPlan, options: SweepRunOptions): Promise<SweepReport> {
+  await makeDirectory(options.out);
+  const earlier = await readEarlier(options.out, plan);
+  const sweep = new Sweep(plan, options, earlier);
   await sweep.update();
   try {
-    for (const share of o.halving ? halvingShares : []) {
+    for (const share of options.halving ? halvingShares : []) {
       await sweep.runTo(share);
       await sweep.prune();
     }
@@ -72,9 +72,9 @@ class Sweep {
   readonly #tried = new Set<string>();
   report: SweepReport;
 
-  constructor(plan: SweepPlan, o: SweepRunOptions, earlier: ReadonlyMap<string, TrialResult>) {
+  constructor(plan: SweepPlan, options: SweepRunOptions, earlier: ReadonlyMap<string, TrialResult>) {
     this.#plan = plan;
-    this.#options = o;
+    this.#options = options;
     for (const { name, state } of earlier.values()) if (state === 'pruned') this.#pruned.add(name);
     this.report = reportOf(plan, []);
   }

@@ -15,7 +15,7 @@ import { scoreTogether, scoreValidation, splitCorpus, type ValidationScore } fro
 export type DividedCorpus = Pick<Corpus, 'ids' | 'length'> & Partial<Pick<Corpus, 'lines'>>;
 
 export interface Division {
-  /** In characters. */
+  /** How many characters are trained on, and how many validated on. */
   readonly split: Split;
   readonly batches: BatchSource;
   /**

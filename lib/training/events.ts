@@ -59,7 +59,7 @@ export interface BaselineEvent {
  */
 export interface StepEvent {
   type: 'step';
-  /** From 1. */
+  /** The epoch in progress, from 1. */
   epoch: number;
   epochs: number;
   /** Steps done in this epoch. */
@@ -86,14 +86,14 @@ export interface StepEvent {
  */
 export interface EpochEvent {
   type: 'epoch';
-  /** From 1. */
+  /** The epoch that has ended, from 1. */
   epoch: number;
   epochs: number;
   totalSteps: number;
   /** The epoch's mean, nats a character, dropout on. */
   loss: number;
   bitsPerCharacter: number;
-  /** Of the tail, dropout off; absent where there is none or this epoch was not scored. */
+  /** Nats a character of the text's tail, dropout off; absent where there is none or this epoch was not scored. */
   validationLoss?: number;
   validationBitsPerCharacter?: number;
   /** Nats a character of the tail of the text that is kept. */
@@ -101,12 +101,12 @@ export interface EpochEvent {
   /** Mean and largest global norm of the gradient, before clipping. */
   gradientNorm: number;
   largestGradientNorm: number;
-  /** Of the last step. */
+  /** The rate of the epoch's last step. */
   learningRate: number;
   charactersPerSecond: number;
-  /** Of this epoch's steps. */
+  /** Time that the epoch's steps took, without validation and sampling. */
   seconds: number;
-  /** Of the run, earlier invocations included. */
+  /** Time since the run began, earlier invocations included. */
   elapsedSeconds: number;
   etaSeconds: number;
   /** Whether this is the best epoch so far. */
@@ -135,7 +135,7 @@ export interface ValidationEvent {
   /** Nats a character of the validation text, dropout off. */
   validationLoss: number;
   validationBitsPerCharacter: number;
-  /** Of the run, earlier invocations included. */
+  /** Time since the run began, earlier invocations included. */
   elapsedSeconds: number;
   /** Whether this is the best score so far. */
   best: boolean;

@@ -66,7 +66,7 @@ class LineStream {
   readonly #lineAt: (place: number) => number;
   readonly #count: number;
   #place: number;
-  /** In the line: 0 is the symbol before it. */
+  /** Where in the line the next symbol is; 0 is the symbol before it. */
   #offset = 0;
 
   /** @param lineAt The line at each of `count` places. */

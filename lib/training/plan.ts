@@ -56,9 +56,9 @@ export interface RanksPlan {
   library: string;
   /** The machine of each. */
   hosts: readonly string[];
-  /** Of a sum of all gradients, measured. */
+  /** What a sum of all gradients takes, measured. */
   millisecondsPerSum: number;
-  /** Of a step of the whole batch by one of these ranks alone, measured. */
+  /** What a step of the whole batch takes one of these ranks alone, measured. */
   millisecondsAlone: number;
   /** For 1 rank, 2 ranks, and so on: the first and the last are measured, the others reckoned from them. */
   forecasts: RankForecast[];
@@ -80,14 +80,20 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
   instanceOf('training', training, Training, 'what openTraining gives');
   if (signal !== undefined) signalOf('signal', signal);
   const { model, corpus } = training;
-  const { options: o, batches, split, totalSteps } = trainerOf(training);
+  const { options, batches, split, totalSteps } = trainerOf(training);
   const { ranks } = trainerOf(training);
   const millisecondsPerStep = await measureStep(training, ranks, signal);
   const rankPlan = ranks && (await planRanks(training, ranks, millisecondsPerStep, signal));
   const secondsPerEpoch = (millisecondsPerStep * batches.stepsPerEpoch) / 1000;
   return {
     parameters: model.parameterCount,
-    model: { layers: o.layers, hidden: o.hidden, input: o.input, dropout: o.dropout, symbols: model.vocabulary.size },
+    model: {
+      layers: options.layers,
+      hidden: options.hidden,
+      input: options.input,
+      dropout: options.dropout,
+      symbols: model.vocabulary.size,
+    },
     device: model.description,
     deviceReason: model.deviceReason,
     corpus: {
@@ -97,17 +103,17 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
       validation: split.validation,
       notes: corpus.notes,
     },
-    target: o.target,
-    batchSize: o.batchSize,
-    seqLength: o.seqLength,
-    epochs: o.epochs,
+    target: options.target,
+    batchSize: options.batchSize,
+    seqLength: options.seqLength,
+    epochs: options.epochs,
     stepsPerEpoch: batches.stepsPerEpoch,
     totalSteps,
     memory: model.memory,
     millisecondsPerStep,
     charactersPerSecond: batches.charactersPerEpoch / secondsPerEpoch,
     secondsPerEpoch,
-    totalSeconds: secondsPerEpoch * o.epochs,
+    totalSeconds: secondsPerEpoch * options.epochs,
     ...(rankPlan ? { ranks: rankPlan } : {}),
   };
 }
@@ -146,7 +152,7 @@ export function describePlan(plan: TrainingPlan): string[] {
  * slowest; all measure as many.
  */
 async function measureStep(training: Training, ranks: Ranks | undefined, signal?: AbortSignal): Promise<number> {
-  const { options: o, batches } = trainerOf(training);
+  const { options, batches } = trainerOf(training);
   const native = nativeOf(training.model);
   const times: number[] = [];
   const began = performance.now();
@@ -166,14 +172,14 @@ async function measureStep(training: Training, ranks: Ranks | undefined, signal?
             firstSequence: share.first,
           }
         : { ids, batch }),
-      steps: o.seqLength,
+      steps: options.seqLength,
       target: batches.target,
       carryState: batches.carryState,
       learningRates: Float64Array.of(0),
-      ...updateNumbers(o, () => native.parameters),
+      ...updateNumbers(options, () => native.parameters),
     });
     const time = performance.now() - from;
-    if (batch === o.batchSize || batches.stepsPerEpoch === 1) times.push(time);
+    if (batch === options.batchSize || batches.stepsPerEpoch === 1) times.push(time);
     if (ranks && step === 1) {
       const slowest = Math.max(...(await ranks.gatherNumbers('step time', [time])).flat());
       most = Math.max(3, Math.min(measureSteps, Math.floor(measureMilliseconds / slowest)));

@@ -122,7 +122,7 @@ export interface TrainingRequest {
 /** A run being resumed. The directory is locked until the run is closed. */
 interface ResumedRun {
   readonly directory: string;
-  /** Of several ranks rank 0 alone has it. */
+  /** Absent where another rank of the job has it. */
   readonly run?: RunDirectory | undefined;
   readonly path: string;
   readonly checkpoint: Checkpoint;
@@ -577,7 +577,7 @@ function identityOf({ sha256, length }: Corpus, kept: Corpus | undefined, option
 
 function createModel(
   corpus: Corpus,
-  o: TrainingOptions,
+  options: TrainingOptions,
   { onNote, signal, ranks }: TrainingRequest,
   base: Base | undefined,
   resumed: CheckpointMetadata | undefined,
@@ -586,21 +586,21 @@ function createModel(
     // What no option says of a model that was there before.
     ...(resumed ?? base?.metadata)?.model,
     vocabulary: corpus.vocabulary.size,
-    layers: o.layers,
-    hidden: o.hidden,
-    input: o.input,
-    embedding: o.input === 'embedding' ? o.embeddingSize : 0,
-    dropout: o.dropout,
+    layers: options.layers,
+    hidden: options.hidden,
+    input: options.input,
+    embedding: options.input === 'embedding' ? options.embeddingSize : 0,
+    dropout: options.dropout,
     ...(corpus.lines ? { resetId: corpus.lines.breakId } : {}),
   };
   return LanguageModel.create(shape, corpus.vocabulary, {
-    device: ranks ? ranksDevice(o.device, ranks.localRank) : (o.device as DeviceName),
-    threads: o.threads ?? ranks?.threads,
-    check: o.check,
+    device: ranks ? ranksDevice(options.device, ranks.localRank) : (options.device as DeviceName),
+    threads: options.threads ?? ranks?.threads,
+    check: options.check,
     onNote,
     signal,
-    precision: o.precision,
-    algorithm: o.algorithm,
+    precision: options.precision,
+    algorithm: options.algorithm,
     chosenAlgorithm: resumed?.training?.chosenAlgorithm,
     ...(base
       ? {
@@ -611,13 +611,13 @@ function createModel(
           ),
         }
       : {}),
-    seed: o.seed,
+    seed: options.seed,
     normalization: corpus.normalization,
-    target: o.target,
-    seqLength: o.seqLength,
-    batchSize: o.batchSize,
+    target: options.target,
+    seqLength: options.seqLength,
+    batchSize: options.batchSize,
     corpus: { name: corpusName(corpus.sources), sha256: corpus.sha256 },
-    configuration: recordedOptions(o),
+    configuration: recordedOptions(options),
   });
 }
 

@@ -38,14 +38,14 @@ export interface TrainingState {
   elapsedSeconds: number;
   /** Of a fine-tuning: what the model knew before the first step. */
   baseline?: Losses;
-  /** Of the best checkpoint, on the text that is kept. */
+  /** The best checkpoint's loss on the text that is kept. */
   bestKept?: number;
 }
 
 /** Nats a character of the validation texts. */
 export interface Losses {
   validation: number;
-  /** Of the text that is kept. */
+  /** Nats a character of the text that is kept. */
   kept?: number | undefined;
 }
 

@@ -50,11 +50,16 @@ const args = (flags: Flags) =>
   Object.entries(flags).flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)]));
 
 /** `train` as so many ranks; one is a process without a launcher. */
-function train(launcher: Launcher, ranks: number, given: readonly string[], o: LaunchOptions = {}): Promise<Ended> {
+function train(
+  launcher: Launcher,
+  ranks: number,
+  given: readonly string[],
+  options: LaunchOptions = {},
+): Promise<Ended> {
   const command = ['train', ...given];
   return ranks === 1
-    ? node('cli/main.js', command, o)
-    : launcher.launch(ranks, [compiled('cli/main.js'), ...command], o);
+    ? node('cli/main.js', command, options)
+    : launcher.launch(ranks, [compiled('cli/main.js'), ...command], options);
 }
 
 /** Trains anew into a directory of the folder; gives that directory. */

@@ -21,8 +21,8 @@ function write(content: object): string {
   writeFileSync(path, JSON.stringify({ corpus: join(folder, 'tale.txt'), ...content }));
   return path;
 }
-const sweep = (args: string[], o: Parameters<typeof node>[2] = {}) =>
-  node('cli/main.js', ['sweep', ...args, '--out', join(folder, 'out')], o);
+const sweep = (args: string[], options: Parameters<typeof node>[2] = {}) =>
+  node('cli/main.js', ['sweep', ...args, '--out', join(folder, 'out')], options);
 const report = () => JSON.parse(readFileSync(join(folder, 'out', 'sweep.json'), 'utf8')) as SweepReport;
 const losses = () => Object.fromEntries(report().trials.map(({ name, loss }) => [name, loss]));
 

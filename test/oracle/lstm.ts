@@ -166,10 +166,10 @@ export function run(
         const i = a.slice(0, H).map(open);
         const f = a.slice(H, 2 * H).map(open);
         const g = a.slice(2 * H, 3 * H).map(Math.tanh);
-        const o = a.slice(3 * H).map(open);
+        const options = a.slice(3 * H).map(open);
         const c = before.c.map((value, u) => f[u]! * value + i[u]! * g[u]!);
-        const h = c.map((value, u) => o[u]! * Math.tanh(value));
-        column.push({ x, hBefore: before.h, cBefore: before.c, i, f, g, o, c, h });
+        const h = c.map((value, u) => options[u]! * Math.tanh(value));
+        column.push({ x, hBefore: before.h, cBefore: before.c, i, f, g, o: options, c, h });
         x = h;
       }
       cells.push(column);

@@ -42,10 +42,10 @@ itWithTorch("are PyTorch's", async () => {
   const gradients = Array.from({ length: 7 }, (_, t) => start.map((_, k) => Math.sin(3 * t + k) * 10 ** (k - 3)));
   const { stdout } = await run(python, ['-c', script(cases), JSON.stringify([cases, start, gradients])]);
   const expected = JSON.parse(stdout) as number[][];
-  for (const [i, { rule, ...o }] of cases.entries()) {
+  for (const [i, { rule, ...options }] of cases.entries()) {
     const parameters = Float64Array.from(start);
     const optimizer = new OracleOptimizer(rule, start.length, () => true);
-    for (const gradient of gradients) optimizer.step(parameters, gradient, o);
+    for (const gradient of gradients) optimizer.step(parameters, gradient, options);
     for (const [k, value] of expected[i]!.entries()) {
       if (Math.abs(parameters[k]! - value) > 1e-12)
         throw new Error(`${rule}: ${parameters[k]} where PyTorch has ${value}`);

@@ -274,7 +274,7 @@ const entries: Record<string, Entry> = {
   resolveCheckpoint: { good: () => ['model.safetensors'], call: library.resolveCheckpoint },
   'RunDirectory.open': {
     good: () => ['opened', { create: true, lock: false }],
-    call: async (directory, o) => (await RunDirectory.open(directory, o)).close(),
+    call: async (directory, options) => (await RunDirectory.open(directory, options)).close(),
   },
   'RunDirectory#saveLast': {
     good: () => [checkpoint(), tinyLayout],
@@ -311,8 +311,8 @@ const entries: Record<string, Entry> = {
   },
   openCorpus: {
     good: () => [['text.txt'], {}],
-    call: async (corpora, o) => {
-      const corpus = await library.openCorpus(corpora, o);
+    call: async (corpora, options) => {
+      const corpus = await library.openCorpus(corpora, options);
       corpus.ids.read(0, 1);
       corpus.close();
     },
@@ -340,7 +340,7 @@ const entries: Record<string, Entry> = {
   'Vocabulary#idOf': { good: () => ['a'], call: (symbol) => model.vocabulary.idOf(symbol) },
   'Vocabulary#encode': {
     good: () => ['aa', {}],
-    call: (text, o) => model.vocabulary.encode(text, o),
+    call: (text, options) => model.vocabulary.encode(text, options),
     options: ['unknown', 'what'],
   },
   'Vocabulary#decode': { good: () => [[0, 1]], call: (ids) => model.vocabulary.decode(ids) },
@@ -355,56 +355,64 @@ const entries: Record<string, Entry> = {
   inspectMachine: { good: () => [{ device: 'cpu' }], call: library.inspectMachine, options: device },
   'LanguageModel.create': {
     good: () => [tinyShape, model.vocabulary, { device: 'cpu', threads: 1 }],
-    call: async (shape, vocabulary, o) => (await LanguageModel.create(shape, vocabulary, o)).dispose(),
+    call: async (shape, vocabulary, options) => (await LanguageModel.create(shape, vocabulary, options)).dispose(),
     options: [...device, 'normalization', 'target', 'seqLength', 'batchSize', 'corpus', 'configuration'],
   },
   'LanguageModel.load': {
     good: () => ['model.safetensors', { device: 'cpu', threads: 1 }],
-    call: async (path, o) => (await LanguageModel.load(path, o)).dispose(),
+    call: async (path, options) => (await LanguageModel.load(path, options)).dispose(),
     options: device,
   },
   'LanguageModel#gpuUsage': { good: () => [], call: () => model.gpuUsage() },
   'LanguageModel#normalize': { good: () => ['a'], call: (text) => model.normalize(text) },
-  'LanguageModel#generate': { good: () => [{ length: 3 }], call: (o) => some(model.generate(o)), options: generation },
+  'LanguageModel#generate': {
+    good: () => [{ length: 3 }],
+    call: (options) => some(model.generate(options)),
+    options: generation,
+  },
   'LanguageModel#generateText': {
     good: () => [{ length: 3 }],
-    call: (o) => model.generateText(o),
+    call: (options) => model.generateText(options),
     options: generation,
   },
   'LanguageModel#generateMany': {
     good: () => [2, { length: 3 }],
-    call: (n, o) => some(model.generateMany(n, o)),
+    call: (n, options) => some(model.generateMany(n, options)),
     options: generation,
   },
   'LanguageModel#generateBest': {
     good: () => [2, { length: 3 }],
-    call: (n, o) => model.generateBest(n, o),
+    call: (n, options) => model.generateBest(n, options),
     options: generation,
   },
   'LanguageModel#indexText': {
     good: () => [{ text: 'abba' }, {}],
-    call: (corpus, o) => model.indexText(corpus, o),
+    call: (corpus, options) => model.indexText(corpus, options),
     options: ['signal'],
   },
   'LanguageModel#generateLines': {
     good: () => [2, { length: 3 }],
-    call: (n, o) => some(model.generateLines(n, o)),
+    call: (n, options) => some(model.generateLines(n, options)),
     options: ['known', ...generation.filter((name) => !['stop', 'keepStop', 'only', 'maxCopy'].includes(name))],
   },
-  'LanguageModel#score': { good: () => [abba, {}], call: (text, o) => model.score(text, o), options: scoring },
+  'LanguageModel#score': {
+    good: () => [abba, {}],
+    call: (text, options) => model.score(text, options),
+    options: scoring,
+  },
   'LanguageModel#scoreLines': {
     good: () => [['aa'], {}],
-    call: (lines, o) => model.scoreLines(lines, o),
+    call: (lines, options) => model.scoreLines(lines, options),
     options: scoring,
   },
   'LanguageModel#scoreWindows': {
     good: () => [abba, { window: 2 }],
-    call: (text, o) => model.scoreWindows(text, o),
+    call: (text, options) => model.scoreWindows(text, options),
     options: ['stride', 'batch', ...scoring],
   },
   'LanguageModel#inspect': {
     good: () => [abba, {}],
-    call: (text, o) => model.inspect(text, o),
+    call: (text, options) => model.inspect(text, options),
     options: ['rivals', 'cells', ...scoring],
   },
   'LanguageModel#save': { good: () => ['saved.safetensors'], call: (path) => model.save(path) },

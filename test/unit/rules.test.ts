@@ -76,6 +76,23 @@ it('says things in plain English', () => {
   expect(lines(mannered, all, ['test/unit/rules.test.ts'])).toEqual([]);
 });
 
+it('private members are #names; a constructor alone is private by keyword', () => {
+  const keyword = /\bprivate (?:readonly|static|async|get|set)\b|\bprivate \w+[?!]?(?:[(<;]|: [A-Z]| =)/;
+  const found = lines(keyword, files('lib/**/*.{ts,mts}'));
+  expect(found.filter((line) => !line.includes('private constructor('))).toEqual([]);
+});
+
+it('options have a name, not a letter', () => {
+  const bag = /\b(?:const|let) o\b|[({] ?o\?: [A-Z{]|, o\?: [A-Z{]|: o[ ,}]|\(o\) =>|\bo => /;
+  const found = lines(bag, files('{lib,test,bench,scripts}/**/*.{ts,mts,js}'), ['test/unit/rules.test.ts']);
+  expect(found.filter((line) => !/^\S+ (\*|\/\/|\/\*)/.test(line))).toEqual([]);
+});
+
+it('a comment on a member says what it is, not the end of a sentence that its name would begin', () => {
+  const fragment = /^\s*\/\*\* (?:Of|From|In|By|To|What,) [^.;:]{0,45}\. \*\/$/;
+  expect(lines(fragment, files('lib/**/*.{ts,mts}'))).toEqual([]);
+});
+
 it('holds no mark of a conflict that a merge left', () => {
   const all = files('**/*.{ts,mts,js,cjs,mjs,json,md,cpp,h,cu,inl,sh,py,txt,html,css}', '.ci/run');
   expect(lines(/^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)( |$)/, all)).toEqual([]);

@@ -172,7 +172,7 @@ const answers = files.map((file) => {
   const model = new CharacterModel(readFileSync(file));
   const state = model.state();
   const logits = JSON.parse(ids).flatMap((id) => [...model.step(id, state)]);
-  const write = (o) => [...model.write({ prompt, length: 120, ...o })].join('');
+  const write = (options) => [...model.write({ prompt, length: 120, ...options })].join('');
   return { logits, texts: [write({ seed: 5 }), write({ seed: 2 ** 40 + 3, temperature: 1.3 }), write({ temperature: 0 })], bits: model.score(prompt), encoded: model.encode('\\uFEFFAB\\r\\nX') };
 });
 console.log(JSON.stringify(answers));
@@ -199,9 +199,9 @@ test('the runtime: the same logits, and the same texts from the same seeds', asy
     expect(difference).toBeLessThan(1e-5);
     using model = await LanguageModel.load(pathOf(name), { device: 'cpu', threads: 1 });
     const expected: string[] = [];
-    for (const o of [{ seed: 5 }, { seed: 2 ** 40 + 3, temperature: 1.3 }, { temperature: 0 }]) {
+    for (const options of [{ seed: 5 }, { seed: 2 ** 40 + 3, temperature: 1.3 }, { temperature: 0 }]) {
       let written = '';
-      for await (const part of model.generate({ prompt, length: 120, unknown: 'skip', ...o })) written += part;
+      for await (const part of model.generate({ prompt, length: 120, unknown: 'skip', ...options })) written += part;
       expected.push(written);
     }
     expect(texts).toEqual(expected);

@@ -84,10 +84,14 @@ test('a line is worth the product of its characters and its end, and the first l
 });
 
 test('a prompt is the beginning of a line, and what follows a line break knows nothing of before', async () => {
-  const o = { length: 30, seed: 5 };
-  expect(await model.generateText({ ...o, prompt: 'ba' })).toBe(await model.generateText({ ...o, prompt: '\nba' }));
-  expect(await model.generateText({ ...o, prompt: 'ba' })).toBe(await model.generateText({ ...o, prompt: 'muti\nba' }));
-  expect(await model.generateText(o)).toBe(await model.generateText({ ...o, prompt: '\n' }));
+  const options = { length: 30, seed: 5 };
+  expect(await model.generateText({ ...options, prompt: 'ba' })).toBe(
+    await model.generateText({ ...options, prompt: '\nba' }),
+  );
+  expect(await model.generateText({ ...options, prompt: 'ba' })).toBe(
+    await model.generateText({ ...options, prompt: 'muti\nba' }),
+  );
+  expect(await model.generateText(options)).toBe(await model.generateText({ ...options, prompt: '\n' }));
 });
 
 test('a resumed run ends with the weights of one that was never interrupted', async () => {

@@ -163,12 +163,12 @@ describe('reproduce', () => {
     const other = join(place, 'other.txt');
     await writeFile(other, 'Another text about another cat. '.repeat(20));
     await reproduce(options('mine', { runs: [1] }));
-    for (const [o, what] of [
+    for (const [checked, what] of [
       [{ seed: 5 }, 'seed 1, not 6'],
       [{ corpus: [other] }, 'another corpus'],
       [{ overrides: { ...tiny, hidden: 5 } }, 'other sizes'],
     ] as const) {
-      await expect(reproduce(options('mine', { runs: [1], ...o }))).rejects.toMatchObject({
+      await expect(reproduce(options('mine', { runs: [1], ...checked }))).rejects.toMatchObject({
         exitCode: 2,
         message: expect.stringContaining(`epochs-1 holds a run with ${what}; give what it was begun with`),
       });
