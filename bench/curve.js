@@ -7,7 +7,7 @@ const path = require('node:path');
 const { spawnSync } = require('node:child_process');
 const { parseArgs } = require('node:util');
 
-const { values: o, positionals } = parseArgs({
+const { values: options, positionals } = parseArgs({
   options: {
     ranks: { type: 'string', default: '2,3' },
     epochs: { type: 'string', default: '6' },
@@ -30,7 +30,7 @@ function curveOf(ranks) {
     text,
     ...recipe,
     '--epochs',
-    o.epochs,
+    options.epochs,
     '--device',
     'cpu',
     '--threads',
@@ -38,10 +38,12 @@ function curveOf(ranks) {
     '--out',
     out,
   ];
-  const isOpenMpi = ranks > 1 && /open/i.test(String(spawnSync(o.launcher, ['--version']).stdout));
+  const isOpenMpi = ranks > 1 && /open/i.test(String(spawnSync(options.launcher, ['--version']).stdout));
   const more = isOpenMpi ? ['--oversubscribe', '--bind-to', 'none'] : [];
   const [command, rest] =
-    ranks === 1 ? [process.execPath, args] : [o.launcher, [...more, '-n', String(ranks), process.execPath, ...args]];
+    ranks === 1
+      ? [process.execPath, args]
+      : [options.launcher, [...more, '-n', String(ranks), process.execPath, ...args]];
   const env = { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1' };
   const { status, stderr } = spawnSync(command, rest, { encoding: 'utf8', env });
   if (status !== 0) throw new Error(`${command} ended with ${status}: ${stderr}`);
@@ -89,7 +91,7 @@ ${legend.join('\n')}
 try {
   const one = curveOf(1);
   const curves = [{ name: 'one process', epochs: one }];
-  for (const ranks of o.ranks.split(',').map(Number)) {
+  for (const ranks of options.ranks.split(',').map(Number)) {
     const epochs = curveOf(ranks);
     const apart = Math.max(
       ...epochs.flatMap((epoch, i) => ['loss', 'validationLoss'].map((name) => Math.abs(epoch[name] - one[i][name]))),
@@ -97,8 +99,8 @@ try {
     curves.push({ name: `${ranks} ranks`, epochs, apart });
     console.log(`${ranks} ranks: at most ${apart.toExponential(2)} nats from one process in ${epochs.length} epochs`);
   }
-  writeFileSync(o.out, draw(curves));
-  console.log(`written to ${o.out}`);
+  writeFileSync(options.out, draw(curves));
+  console.log(`written to ${options.out}`);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
