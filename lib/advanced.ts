@@ -34,6 +34,7 @@ export type { IdArray, IdSource } from './corpus/ids';
 export { KnownLines } from './corpus/known-lines';
 export type { LineIndex } from './corpus/lines';
 export { type NormalForm, type Normalization, normalizeText } from './corpus/normalization';
+export type { TextIndex } from './corpus/text-index';
 export type { EncodeOptions } from './corpus/vocabulary';
 export type { CheckKey, CheckReport } from './device/check-record';
 export {

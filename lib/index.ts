@@ -7,7 +7,6 @@
  * @module cudnn-lstm
  */
 
-export type { TextIndex } from './corpus/text-index';
 export { Vocabulary } from './corpus/vocabulary';
 export {
   CheckpointError,

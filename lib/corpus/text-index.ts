@@ -8,8 +8,10 @@ const mostIds = 2 ** 30;
 const pieceIds = 1 << 20;
 
 /**
- * A text's positions in the order of what stands there. It takes four bytes a character beside the text's one or two, and about twice that
- * while it is made.
+ * A text's positions in the order of what stands there. It takes four bytes a character beside the text's one or two, and about twice
+ * that while it is made.
+ *
+ * @category Texts
  */
 export class TextIndex {
   readonly #ids: IdArray;

@@ -3,7 +3,7 @@ import type { TextIndex } from '../corpus/text-index';
 import { nameCharacters, type Vocabulary } from '../corpus/vocabulary';
 import { DataError } from '../errors';
 
-/** Of one text. */
+/** The constraints on one text. */
 export interface Constraint {
   /** The ids that may come next, ascending; undefined: any. */
   allowed(): Int32Array | undefined;
@@ -11,7 +11,7 @@ export interface Constraint {
   push(id: number): void;
 }
 
-/** Of every text of a call. */
+/** The constraints on every text of a call. */
 export type ConstraintMaker = () => Constraint;
 
 /** Nothing but these characters. @throws DataError if the model knows none of them. */
