@@ -109,10 +109,10 @@ async function train(request: TrainingRequest, json: boolean, io: CommandIo, por
 /** Characters of a corpus up to which it is compared with the last sample: some seconds. */
 const mostCompared = 50_000_000;
 
-/** How much of a sample the corpus holds. */
+/** How much of a sample the corpus holds; nothing of bytes, whose sample is text that may stand for other bytes. */
 async function copiesIn(training: Training, text: string, signal: AbortSignal | undefined): Promise<string[]> {
   const { corpus, model } = training;
-  if (corpus.length > mostCompared) return [];
+  if (corpus.length > mostCompared || model.ofBytes) return [];
   return copyLines(await findCopies([model.vocabulary.encode(text)], corpus.ids, signal), [text]);
 }
 

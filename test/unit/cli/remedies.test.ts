@@ -121,6 +121,12 @@ const without =
       kept.splice(kept.indexOf(name), (kept[kept.indexOf(name) + 1]?.startsWith('--') ?? true) ? 1 : 2);
     return kept;
   };
+/** The run's model with weights of fewer bits. */
+const exported = async (weights: string) => {
+  const path = `${fresh()}.safetensors`;
+  expect(await call(['export', run, '--to', weights, '--out', path])).toMatchObject({ code: 0 });
+  return path;
+};
 const removed =
   (path: () => string): Follow =>
   (_match, argv) => {
@@ -227,6 +233,45 @@ const cases: Record<string, Case> = {
     argv: () => ['sample', run, '--not-in', text, '--count', '1', ...cpu],
     says: /--novel and --not-in go with --lines/,
     follow: without('--not-in'),
+  },
+  'copies of no text': {
+    argv: () => ['sample', run, '--length', '20', '--max-copy', '9', ...cpu],
+    says: /give (--corpus-check) FILE, too/,
+    follow: (match, argv) => [...argv, String(match[1]), text],
+  },
+  'the best of several': {
+    argv: () => ['sample', run, '--length', '20', '--best-of', '2', '--count', '2', ...cpu],
+    says: /leave --count out/,
+    follow: without('--count'),
+  },
+  'more than is compared': {
+    argv: () => ['sample', run, '--length', '2000000000', '--corpus-check', text, ...cpu],
+    says: /lower --length or --count/,
+    follow: instead('2000000000', '20'),
+  },
+  'bytes in lower case': {
+    argv: () => train(text, '--bytes', '--lowercase'),
+    says: /leave one of them out/,
+    follow: without('--lowercase'),
+  },
+  'a model of bytes, line by line': {
+    argv: async () => {
+      const out = fresh();
+      expect(await call(['train', text, ...tiny, '--bytes', '--out', out])).toMatchObject({ code: 0 });
+      return ['score', out, text, '--lines', ...cpu];
+    },
+    says: /it scores whole files, without --lines/,
+    follow: without('--lines'),
+  },
+  'weights of 8 bits in 16': {
+    argv: async () => ['sample', await exported('int8'), '--length', '5', '--weights', 'bf16', ...cpu],
+    says: /leave out --weights/,
+    follow: without('--weights'),
+  },
+  'weights of 8 bits, trained further': {
+    argv: async () => ['train', text, ...tiny, '--from', await exported('int8'), '--out', fresh()],
+    says: /take the checkpoint that it was exported from/,
+    follow: (_match, argv) => argv.map((word) => (word.endsWith('.safetensors') ? run : word)),
   },
   'sorted texts': { argv: () => ['score', run, text, '--sort', 'odd', ...cpu], says: /--sort goes with (--lines)/ },
   'an unknown command': { argv: () => ['trian'], says: /\(--help lists the commands\)/, follow: () => ['--help'] },
@@ -800,6 +845,11 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
     'other refusals of fine-tuning: test/unit/training',
   ],
   [/info --check makes the check again/, 'takes a GPU: test/gpu'],
+  [
+    /^score lines$|are for models of characters, not of bytes|makes a page that writes characters|^--lines goes without/,
+    'says what does not go together: test/unit/cli/bytes.test.ts, copies.test.ts',
+  ],
+  [/above 2\^30 characters cannot be indexed/, 'takes a text of a gigabyte'],
   [/^a window of --seq-length/, 'part of the message about short texts, for windows'],
 ];
 
