@@ -26,4 +26,4 @@ if [ -n "${SANITIZE:-}" ]; then
   exit 0
 fi
 npx cmake-js compile --out build-cuda --log-level warn --CDREQUIRE_CUDA=ON
-npx jest --ci "$@" test/gpu
+MPI=1 npx jest --ci "$@" test/gpu

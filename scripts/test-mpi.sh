@@ -12,4 +12,4 @@ need mpirun.openmpi openmpi-bin
 need mpirun.mpich mpich
 mpirun.openmpi --version | head -1
 mpirun.mpich --version | grep -i version | head -1
-npx jest --ci "${@:-test/lifecycle/ranks}"
+MPI=1 npx jest --ci "${@:-test/lifecycle/ranks}"

@@ -90,6 +90,7 @@ it('opens all that is read', () => {
     'device/check-record.ts',
     'device/threads.ts',
     'html.ts',
+    'ranks/ranks.ts',
     'serve/page.ts',
   ];
   const folder = join(packageRoot, 'lib');
