@@ -403,7 +403,7 @@ describe('info', () => {
     const { code, out } = await run('info', '--device', 'cpu');
     expect(code).toBe(0);
     expect(out).toMatch(
-      /^cudnn-lstm .*\nmachine: .*\nthreads: .*\nkernels: .*\ncuda: [\s\S]*\ndevice: +CPU, .* \(asked for\)\n$/,
+      /^cudnn-lstm .*\nmachine: .*\nthreads: .*\nkernels: .*\nmpi: .*\ncuda: [\s\S]*\ndevice: +CPU, .* \(asked for\)\n$/,
     );
     const json = JSON.parse((await run('info', '--json', '--device', 'cpu')).out);
     expect(json.device.chosen).toBe('cpu');
