@@ -20,17 +20,18 @@ namespace cudnn_lstm {
 // 2024), typical-p (Meister et al. 2023), each on what the one before left; what is left is renormalised. The
 // repetition penalty (Keskar et al. 2019) comes before them all, on the host.
 struct SamplingOptions {
+  // In an order that leaves no gap of four bytes: a GPU gets all of it.
   bool greedy = false;     // the largest logit after the penalty, the lowest id on a tie
-  double temperature = 1;  // above 0
   int top_k = 0;           // 0: off
+  double temperature = 1;  // above 0
   double top_p = 1;        // 1: off
   double min_p = 0;        // 0: off
   double typical_p = 1;    // 1: off
   double repetition_penalty = 1;
   int penalty_window = 64;
   // Draw n of a call takes the coin Philox(seed; stream, position + n): a stream's own, whoever shares the call.
-  std::uint64_t seed = 0;
   std::uint32_t stream = 0;
+  std::uint64_t seed = 0;
   std::uint64_t position = 0;
 };
 

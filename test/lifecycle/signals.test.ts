@@ -45,7 +45,7 @@ async function resume(): Promise<number> {
   const names = await readdir(out);
   expect(names.filter((name) => name === 'lock' || name.startsWith('.'))).toEqual([]);
   const { metadata } = await loadCheckpoint(join(out, (await readFile(join(out, 'latest'), 'utf8')).trim()));
-  const { code, stdout } = await node('train.js', ['--resume', out, '--max-time', '100ms', '--json']);
+  const { code, stdout } = await node('train.js', ['--resume', out, '--max-time', '1s', '--json']);
   expect(code).toBe(0);
   const events = stdout.trimEnd().split('\n');
   const { resumed } = JSON.parse(events[0] as string) as StartEvent;
