@@ -112,14 +112,14 @@ double cgroup_quota(const std::string& root) {
     const std::string group = line.substr(second + 1);
     if (controllers.empty()) {  // version 2: "quota period", one file
       for_each_ancestor(group, [&](const std::string& each) {
-        const std::string text = read_beginning(mounts + each + "/cpu.max");
+        const std::string text = read_beginning((mounts + each).append("/cpu.max"));
         const std::size_t space = text.find(' ');
         if (space != std::string::npos) limit(least, cpus_of(text.substr(0, space), text.substr(space + 1)));
       });
     } else if (names_cpu(controllers)) {
       for_each_ancestor(group, [&](const std::string& each) {
         for (const char* mount : {"/cpu", "/cpu,cpuacct"}) {
-          const std::string folder = mounts + mount + each;
+          const std::string folder = std::string(mounts).append(mount).append(each);
           limit(least,
                 cpus_of(read_beginning(folder + "/cpu.cfs_quota_us"), read_beginning(folder + "/cpu.cfs_period_us")));
         }

@@ -46,7 +46,8 @@ namespace {
 
 // The busiest thread's load over the mean one: 1 is perfect.
 double blocks_load(int threads, int blocks) {
-  return static_cast<double>((blocks + threads - 1) / threads) * threads / blocks;
+  const int most = (blocks + threads - 1) / threads;  // of one thread
+  return static_cast<double>(most) * threads / blocks;
 }
 
 double units_load(const std::vector<int>& ends, int hidden) {
