@@ -556,7 +556,8 @@ void check_narrow(const KernelTable& table) {
           const float scale = byte_scale(largest);
           for (int k = 0; k < depth; ++k) {
             float& value = rounded[static_cast<std::size_t>(r) * depth + k];
-            value = form == WeightForm::bf16 ? from_bf16(to_bf16(value)) : to_byte(value, scale) * scale;
+            value = form == WeightForm::bf16 ? from_bf16(to_bf16(value))
+                                             : static_cast<float>(to_byte(value, scale)) * scale;
             // Half a step, and what rounding the scale up adds to it.
             const float most = form == WeightForm::bf16 ? std::fabs(value) / 256 : scale * 0.502f;
             at_bounds = at_bounds && std::fabs(value - weights[static_cast<std::size_t>(r) * depth + k]) <= most;
@@ -603,7 +604,8 @@ void check_narrow_model(InputCoding coding, const char* name) {
         for (int k = 0; k < depth; ++k) largest = std::max(largest, std::fabs(row[k]));
         const float scale = byte_scale(largest);
         for (int k = 0; k < depth; ++k)
-          row[k] = form == WeightForm::bf16 ? from_bf16(to_bf16(row[k])) : to_byte(row[k], scale) * scale;
+          row[k] = form == WeightForm::bf16 ? from_bf16(to_bf16(row[k]))
+                                            : static_cast<float>(to_byte(row[k], scale)) * scale;
       }
     }
     CpuBackend narrow(spec, 2, TeamTuner::Mode::adapt, choose_kernels(), form);
@@ -770,7 +772,7 @@ void resumed() {
 
 }  // namespace cudnn_lstm::cpu
 
-int main(int count, char** arguments) {
+int main(int count, char** arguments) {  // NOLINT(bugprone-exception-escape): a test that throws has failed
   using namespace cudnn_lstm;
   using namespace cudnn_lstm::cpu;
   if (count > 1 && std::string(arguments[1]) == "sweep") {
