@@ -51,5 +51,5 @@ echo "$packages packages installed, $(du -sm node_modules | cut -f1) MB"
   if node node_modules/cudnn-lstm/dist/cli/main.js import model.pt --out imported 2>"$place/refusal"; then
     fail 'a zip archive was read without yauzl'
   fi
-  [[ $(wc -l <"$place/refusal") == 1 ]] && grep -q 'npm install yauzl' "$place/refusal" || fail "$(cat "$place/refusal")"
 )
+if [[ $(wc -l <"$place/refusal") != 1 ]] || ! grep -q 'npm install yauzl' "$place/refusal"; then fail "$(cat "$place/refusal")"; fi
