@@ -8,7 +8,7 @@ import type { Ranks } from '../ranks/ranks';
 import { formatDuration } from './duration';
 import { updateNumbers } from './optimizers';
 import { Training, trainerOf } from './preparation';
-import { columnsOf, shareOf } from './shares';
+import { sequencesOf } from './shares';
 
 /**
  * What a run would do.
@@ -160,18 +160,10 @@ async function measureStep(training: Training, ranks: Ranks | undefined, signal?
   for (let step = 0; step <= most && (step < 3 || ranks || performance.now() - began < measureMilliseconds); step++) {
     if (!ranks) signal?.throwIfAborted();
     const { ids, count, batch } = await batches.cut(0, step % batches.stepsPerEpoch, 1);
-    const share = ranks && shareOf(batch, ranks);
     const from = performance.now();
     await native.trainSteps({
       count,
-      ...(share
-        ? {
-            ids: columnsOf(ids, batch, share),
-            batch: share.last - share.first,
-            globalBatch: batch,
-            firstSequence: share.first,
-          }
-        : { ids, batch }),
+      ...sequencesOf(ids, batch, ranks),
       steps: options.seqLength,
       target: batches.target,
       carryState: batches.carryState,

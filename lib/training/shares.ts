@@ -2,6 +2,7 @@
  * How the sequences of a batch are divided among ranks: in whole lane blocks of 16, since half a block costs a CPU as much as a whole
  * one. Shapes: B sequences, T steps, L layers, H units.
  */
+import type { NativeTrainCall } from '../device/native';
 import { UsageError } from '../errors';
 import { laneBlock } from '../ranks/lane-block';
 import type { Ranks } from '../ranks/ranks';
@@ -30,8 +31,23 @@ export function checkShares(batch: number, size: number): void {
   );
 }
 
-/** The columns of a share, of ids of any number of rows [B]. */
-export function columnsOf(ids: Int32Array, batch: number, { first, last }: Share): Int32Array {
+/** What a train call has of a batch, of ids of any number of rows [B]: all of it, or a rank's share. */
+export function sequencesOf(
+  ids: Int32Array,
+  batch: number,
+  ranks: Pick<Ranks, 'rank' | 'size'> | undefined,
+): Pick<NativeTrainCall, 'ids' | 'batch' | 'globalBatch' | 'firstSequence'> {
+  if (!ranks) return { ids, batch };
+  const share = shareOf(batch, ranks);
+  return {
+    ids: columnsOf(ids, batch, share),
+    batch: share.last - share.first,
+    globalBatch: batch,
+    firstSequence: share.first,
+  };
+}
+
+function columnsOf(ids: Int32Array, batch: number, { first, last }: Share): Int32Array {
   const width = last - first;
   const rows = ids.length / batch;
   const columns = new Int32Array(rows * width);

@@ -18,7 +18,7 @@ import { Pacer } from './pacer';
 import type { TrainedModel, TrainerParts } from './parts';
 import { divergence, Reporter } from './reports';
 import { learningRates } from './schedule';
-import { columnsOf, shareOf } from './shares';
+import { sequencesOf } from './shares';
 import type { Split } from './sizes';
 import { fromResumeState, type Losses, newState, newSums, type TrainingState } from './state';
 import { abortedElsewhere } from './validation';
@@ -303,20 +303,12 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const { seqLength: steps } = this.options;
     const { target, carryState } = this.batches;
     const { ids, count, batch } = cut;
-    const share = this.#ranks && shareOf(batch, this.#ranks);
     this.#calling = true;
     try {
       return await this.model.native.trainSteps({
         count,
         steps,
-        ...(share
-          ? {
-              ids: columnsOf(ids, batch, share),
-              batch: share.last - share.first,
-              globalBatch: batch,
-              firstSequence: share.first,
-            }
-          : { ids, batch }),
+        ...sequencesOf(ids, batch, this.#ranks),
         target,
         carryState,
         learningRates: rates,

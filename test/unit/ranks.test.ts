@@ -6,7 +6,7 @@ import { fasterRanks, forecastRanks } from '../../lib/ranks/efficiency';
 import { joinRanks, launchToJoin } from '../../lib/ranks/join';
 import { launchOf } from '../../lib/ranks/launcher';
 import { Ranks, type RankTransport } from '../../lib/ranks/ranks';
-import { checkShares, columnsOf, joinStates, shareOf, stateOf } from '../../lib/training/shares';
+import { checkShares, joinStates, sequencesOf, shareOf, stateOf } from '../../lib/training/shares';
 
 /** Ranks in one process: a call is answered when all have made it. */
 async function ranksOf(size: number): Promise<Ranks[]> {
@@ -176,7 +176,13 @@ test('columns and states are cut and joined without loss', () => {
         const parts = shares.map((share) => stateOf(state, batch, hidden, share));
         expect(joinStates(parts, batch, hidden)).toEqual(state);
         const ids = Int32Array.from({ length: 3 * batch }, (_, i) => i);
-        const columns = shares.map((share) => columnsOf(ids, batch, share));
+        const given = shares.map((_, rank) => sequencesOf(ids, batch, { rank, size }));
+        expect(given.map(({ firstSequence, globalBatch }) => [firstSequence, globalBatch])).toEqual(
+          shares.map(({ first }) => [first, batch]),
+        );
+        expect(given.map(({ batch: own }) => own)).toEqual(shares.map(({ first, last }) => last - first));
+        expect(sequencesOf(ids, batch, undefined)).toEqual({ ids, batch });
+        const columns = given.map((each) => each.ids);
         const rows = [0, 1, 2].flatMap((row) =>
           columns.flatMap((part) => [...part.subarray((row * part.length) / 3, ((row + 1) * part.length) / 3)]),
         );
