@@ -93,6 +93,12 @@ it('a comment on a member says what it is, not the end of a sentence that its na
   expect(lines(fragment, files('lib/**/*.{ts,mts}'))).toEqual([]);
 });
 
+it('has no source file that is empty, which a compiler takes for a program without errors', () => {
+  const sources = files('{lib,native,test,scripts,bench,examples}/**/*.{ts,mts,js,cjs,mjs,cpp,h,cu,inl,sh,py}');
+  expect(sources.length).toBeGreaterThan(400);
+  expect(sources.filter((name) => readFileSync(join(packageRoot, name), 'utf8').trim() === '')).toEqual([]);
+});
+
 it('holds no mark of a conflict that a merge left', () => {
   const all = files('**/*.{ts,mts,js,cjs,mjs,json,md,cpp,h,cu,inl,sh,py,txt,html,css}', '.ci/run');
   expect(lines(/^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)( |$)/, all)).toEqual([]);

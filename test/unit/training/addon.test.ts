@@ -178,7 +178,10 @@ it('keeps the event loop free, and starts nothing more after an abort', async ()
   // running through many a call of a few milliseconds, but not through all of them; on a quiet one hardly through any.
   const sorted = turnsOfCalls.slice(2, 20).sort((a, b) => a - b);
   expect(sorted.at(-1)).toBeGreaterThan(100);
-  if (process.env.LONG) expect(sorted[4]).toBeGreaterThan(2);
+  if (process.env.LONG) {
+    expect(sorted[4]).toBeGreaterThan(2);
+    expect(sorted[9]).toBeGreaterThan(100);
+  }
   // Whatever else the machine does: a call of tens of milliseconds takes this thread hardly any time of its own.
   if (process.platform === 'linux') expect(longestOfCalls.slice(2, 20).sort((a, b) => a - b)[9]).toBeLessThan(5);
   expect(run.last?.metadata.training?.stepCount).toBe(native.stepCount);
