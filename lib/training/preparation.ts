@@ -37,7 +37,7 @@ import type { TrainingEvent } from './events';
 import { type Base, checkFrozen, growParameters, openBase, optionsOfBase, scalarCannotGrow } from './fine-tuning';
 import type { TrainingOptions } from './options';
 import { ranksOf, trainable } from './parts';
-import { compareRanks } from './same';
+import { compareRanks, type Identity } from './same';
 import { checkShares } from './shares';
 import { Trainer } from './trainer';
 
@@ -565,11 +565,12 @@ function checkCorpus(
 }
 
 /** What must be the same on all ranks. */
-function identityOf({ sha256, length }: Corpus, kept: Corpus | undefined, options: TrainingOptions, device: string) {
+function identityOf(corpus: Corpus, kept: Corpus | undefined, options: TrainingOptions, device: string): Identity {
+  const text = ({ sha256, length }: Corpus) => ({ sha256, length });
   return {
     device,
-    corpus: { sha256, length },
-    ...(kept ? { kept: { sha256: kept.sha256 } } : {}),
+    corpus: text(corpus),
+    kept: kept && text(kept),
     options,
     instructionSet: loadNative().cpuInfo().isa,
   };

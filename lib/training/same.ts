@@ -1,14 +1,19 @@
 /** Whether all ranks train the same model, on the same text, in the same way. */
 import { createHash } from 'node:crypto';
+import type { Corpus } from '../corpus/corpus';
 import type { NativeModel } from '../device/native';
 import { readSlot } from '../device/pieces';
 import { DataError, TrainingError, UsageError } from '../errors';
 import type { Ranks } from '../ranks/ranks';
 import { flagOf, type OptionName, optionDefinitions, optionNames, showValue, type TrainingOptions } from './options';
 
+type TextIdentity = Readonly<Pick<Corpus, 'sha256' | 'length'>>;
+
 /** What must be the same on all ranks. */
 export interface Identity {
-  readonly corpus: { readonly sha256: string; readonly length: number };
+  readonly corpus: TextIdentity;
+  /** The text that a fine-tuning keeps. */
+  readonly kept?: TextIdentity | undefined;
   readonly options: TrainingOptions;
   /** `'cpu'` or `'cuda'`: their weights lie in different orders. */
   readonly device: string;
@@ -32,12 +37,18 @@ export async function compareRanks(ranks: Ranks, identity: Identity, native: Nat
   };
   all.forEach((each, rank) => {
     const [here, there] = [ranks.name(0), ranks.name(rank)];
-    if (each.corpus.sha256 !== first.corpus.sha256 || each.corpus.length !== first.corpus.length)
+    for (const [key, texts] of [
+      ['corpus', 'texts'],
+      ['kept', 'texts to keep'],
+    ] as const) {
+      const [mine, theirs] = [describe(first[key]), describe(each[key])];
+      if (first[key]?.sha256 === each[key]?.sha256 && mine === theirs) continue;
       fail(
         new DataError(
-          `The ranks have different texts: ${describe(first.corpus)} for ${here}, ${describe(each.corpus)} for ${there}; give all of them the same.`,
+          `The ranks have different ${texts}: ${mine} for ${here}, ${theirs} for ${there}; give all of them the same.`,
         ),
       );
+    }
     for (const name of optionNames) {
       if (isOwn(name) || JSON.stringify(each.options[name]) === JSON.stringify(first.options[name])) continue;
       const values = [first, each].map(({ options }) => showValue(name, options[name]));
@@ -79,6 +90,8 @@ export async function compareParameters(ranks: Ranks, native: NativeModel): Prom
   );
 }
 
-function describe({ sha256, length }: Identity['corpus']): string {
+function describe(text: TextIdentity | undefined): string {
+  if (text === undefined) return 'none';
+  const { sha256, length } = text;
   return `${length.toLocaleString('en')} characters (SHA-256 ${sha256.slice(0, 16)})`;
 }

@@ -1,11 +1,13 @@
 /** What ranks tell one another, by a transport between objects of one process; who started a process; how a batch is divided. */
 import fc from 'fast-check';
-import type { NativeRank } from '../../lib/device/native';
+import type { NativeModel, NativeRank } from '../../lib/device/native';
 import { type CudnnLstmError, DataError, UsageError } from '../../lib/errors';
 import { fasterRanks, forecastRanks } from '../../lib/ranks/efficiency';
 import { joinRanks, launchToJoin } from '../../lib/ranks/join';
 import { launchOf } from '../../lib/ranks/launcher';
 import { Ranks, type RankTransport } from '../../lib/ranks/ranks';
+import { presetOptions } from '../../lib/training/presets';
+import { compareRanks, type Identity } from '../../lib/training/same';
 import { checkShares, joinStates, sequencesOf, shareOf, stateOf } from '../../lib/training/shares';
 
 /** Ranks in one process: a call is answered when all have made it. */
@@ -121,6 +123,49 @@ test("rank 0's job is done once, and all get what it gives, or throw what it thr
     ),
   );
   for (const error of failed) expect((error as CudnnLstmError).exitCode).toBe(2);
+});
+
+test('what differs between ranks is named with both of them, and nothing else is', async () => {
+  const text = (sha256: string, length = 100) => ({ sha256, length });
+  const same: Identity = {
+    corpus: text('a'),
+    kept: text('b'),
+    options: presetOptions('fast'),
+    device: 'cpu',
+    instructionSet: 'avx2',
+  };
+  const natives = [1, 1, 1].map(
+    (value) => ({ parameterCount: 3, read: () => Float32Array.of(value, 2, 3) }) as unknown as NativeModel,
+  );
+  const compare = async (other: Partial<Identity>, models = natives) => {
+    const ranks = await ranksOf(3);
+    const all = ranks.map((each, r) =>
+      compareRanks(each, r === 1 ? { ...same, ...other } : same, models[r] as NativeModel),
+    );
+    const results = (await settled(all)) as (CudnnLstmError | undefined)[];
+    expect(new Set(results.map((error) => error?.message)).size).toBe(1);
+    return results[0]?.message;
+  };
+  expect(await compare({})).toBeUndefined();
+  expect(await compare({ options: { ...same.options, threads: 7 } })).toBeUndefined();
+  const others: [Partial<Identity>, string][] = [
+    [{ corpus: text('c') }, 'texts: 100 characters (SHA-256 a) for rank 0'],
+    [{ corpus: text('a', 99) }, 'texts: 100 characters (SHA-256 a) for rank 0'],
+    [{ kept: text('c') }, 'texts to keep: 100 characters (SHA-256 b) for rank 0'],
+    [{ kept: undefined }, 'texts to keep: 100 characters (SHA-256 b) for rank 0'],
+    [{ options: { ...same.options, seed: 9 } }, 'options: --seed is 1 for rank 0'],
+    [{ device: 'cuda' }, 'devices: cpu for rank 0'],
+    [{ instructionSet: 'baseline' }, 'instruction sets, which round differently: avx2 for rank 0'],
+  ];
+  for (const [other, message] of others) {
+    const said = await compare(other);
+    expect(said).toContain(`different ${message}`);
+    expect(said).toContain('for rank 1 of 3 on');
+  }
+  const altered = { parameterCount: 3, read: () => Float32Array.of(1, 2, 4) } as unknown as NativeModel;
+  expect(await compare({}, [...natives.slice(0, 2), altered])).toMatch(
+    /weights of the ranks have become different.* for rank 0 .* for rank 2 /,
+  );
 });
 
 test('the shares of a batch are whole blocks of 16 that cover it, in order', () => {
