@@ -223,9 +223,9 @@ export class CharacterModel {
       for (let u = 0; u < H; u++) {
         const i = open(gates[u]!, slope);
         const f = open(gates[H + u]!, slope);
-        const options = open(gates[3 * H + u]!, slope);
+        const o = open(gates[3 * H + u]!, slope);
         cl[u] = f * cl[u]! + i * Math.tanh(gates[2 * H + u]!);
-        hl[u] = options * Math.tanh(cl[u]!);
+        hl[u] = o * Math.tanh(cl[u]!);
       }
       below = hl;
     }
