@@ -100,14 +100,33 @@ class Follower {
       this.length = automaton.length[this.state] as number;
     }
   }
+}
 
-  /** The state of the last `length` symbols, of which at least so many are held. */
-  stateOf(length: number): number {
-    const { automaton } = this;
-    let state = this.state;
-    while ((automaton.length[automaton.link[state] as number] as number) >= length)
-      state = automaton.link[state] as number;
-    return state;
+/**
+ * The states of runs of {@link windowLength} characters. A text that repeats itself is a chain of as many states as it has repetitions:
+ * each is climbed once.
+ */
+class WindowStates {
+  readonly #automaton: SuffixAutomaton;
+  readonly #known: Int32Array;
+
+  constructor(automaton: SuffixAutomaton) {
+    this.#automaton = automaton;
+    this.#known = new Int32Array(automaton.length.length).fill(-1);
+  }
+
+  /** The state of the last {@link windowLength} symbols of a state's runs, which have at least so many. */
+  of(state: number): number {
+    const { length, link } = this.#automaton;
+    let found = state;
+    while (this.#known[found] === -1 && (length[link[found] as number] as number) >= windowLength)
+      found = link[found] as number;
+    if (this.#known[found] !== -1) found = this.#known[found] as number;
+    for (let at = state; this.#known[at] === -1; at = link[at] as number) {
+      this.#known[at] = found;
+      if (at === found) break;
+    }
+    return found;
   }
 }
 
@@ -130,11 +149,15 @@ export async function findCopies(
     starts.push(size);
     for (let i = 0; i < text.length; i++) {
       automaton.push(text[i] as number);
-      if (i % 1024 === 0 && breather.due()) await breather.rest();
+      if (i % 1024 === 0 && breather.due()) {
+        await breather.rest();
+        signal?.throwIfAborted();
+      }
     }
     automaton.push(separator);
     size += text.length + 1;
   }
+  const windowStates = new WindowStates(automaton);
   const copied = new Uint8Array(automaton.length.length);
   const follower = new Follower(automaton);
   let longest = { length: 0, end: 0, inCorpus: 0 };
@@ -144,13 +167,26 @@ export async function findCopies(
     for (let i = 0; i < piece.length; i++) {
       follower.push(piece[i] as number);
       const { length, state } = follower;
-      if (length >= windowLength) copied[follower.stateOf(windowLength)] = 1;
+      if (length >= windowLength) copied[windowStates.of(state)] = 1;
       if (length > longest.length)
         longest = { length, end: automaton.end[state] as number, inCorpus: from + i + 1 - length };
     }
     if (breather.due()) await breather.rest();
   }
-  const [windows, copiedWindows] = countWindows(texts, automaton, copied);
+  let [windows, copiedWindows] = [0, 0];
+  for (const text of texts) {
+    const own = new Follower(automaton);
+    for (let i = 0; i < text.length; i++) {
+      own.push(text[i] as number);
+      if (i % 1024 === 0 && breather.due()) {
+        await breather.rest();
+        signal?.throwIfAborted();
+      }
+      if (i + 1 < windowLength) continue;
+      windows++;
+      copiedWindows += copied[windowStates.of(own.state)] as number;
+    }
+  }
   const at = longest.length === 0 ? 0 : longest.end + 1 - longest.length;
   const text = Math.max(
     0,
@@ -161,24 +197,6 @@ export async function findCopies(
     windows,
     copiedWindows,
   };
-}
-
-function countWindows(
-  texts: readonly ArrayLike<number>[],
-  automaton: SuffixAutomaton,
-  copied: Uint8Array,
-): [windows: number, copied: number] {
-  let [windows, found] = [0, 0];
-  for (const text of texts) {
-    const follower = new Follower(automaton);
-    for (let i = 0; i < text.length; i++) {
-      follower.push(text[i] as number);
-      if (i + 1 < windowLength) continue;
-      windows++;
-      found += copied[follower.stateOf(windowLength)] as number;
-    }
-  }
-  return [windows, found];
 }
 
 /** What there is to say of them. */

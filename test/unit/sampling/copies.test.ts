@@ -108,6 +108,20 @@ describe('findCopies', () => {
     expect(Math.min(some, none)).toBeGreaterThan(0);
   });
 
+  it('takes a text that repeats itself a hundred thousand times in its stride', async () => {
+    // A climb from each state to the one of its last 30 characters would take 10^10 steps here.
+    const text = 'ab'.repeat(100_000);
+    const found = await findCopies([idsOf(text)], source(`${text}c`));
+    expect(found.longest.length).toBe(text.length);
+    expect([found.windows, found.copiedWindows]).toEqual([text.length - 29, text.length - 29]);
+  });
+
+  it('ends at an abort, whatever it is at', async () => {
+    const text = Uint8Array.from({ length: 300_000 }, (_, i) => (i * i * 7 + i) % 251);
+    const signal = AbortSignal.timeout(20);
+    await expect(findCopies([text], source('abc'), signal)).rejects.toThrow('timeout');
+  });
+
   it('takes no run across two texts for a copy', async () => {
     const found = await findCopies([idsOf('abc'), idsOf('def')], source('abcdef'));
     expect(found.longest).toEqual({ length: 3, text: 0, at: 0, inCorpus: 0 });
