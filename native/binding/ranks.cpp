@@ -67,6 +67,7 @@ Napi::Value start(Napi::Env env, Execution execution, Result result) {
 Napi::Value find_mpi(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const std::vector<std::string> names = get_names(info[0]);
+    mpi::prepare_environment();
     auto found = std::make_shared<std::shared_ptr<mpi::Library>>();
     return start(
         info.Env(), [=] { *found = mpi::open_library(names, false); },
@@ -80,6 +81,7 @@ Napi::Value open_mpi(const Napi::CallbackInfo& info) {
     const double seconds = to_number(info[1], "timeout");
     if (!(seconds >= 0 && seconds <= 1e6)) throw Error(kInvalidArgument, "timeout must be 0 to 1e6 seconds");
     const std::chrono::milliseconds patience(static_cast<std::int64_t>(seconds * 1000));
+    mpi::prepare_environment();
     return start(
         info.Env(),
         [=] {

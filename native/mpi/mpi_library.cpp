@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <mutex>
 #include <sstream>
 
 #include "core/error.h"
@@ -13,6 +14,8 @@
 namespace cudnn_lstm::mpi {
 
 #ifdef _WIN32
+
+void prepare_environment() {}
 
 std::unique_ptr<Library> open_library(const std::vector<std::string>& /*names*/, bool /*to_use*/) {
   throw Error(kDeviceUnavailable, "MPI is used on Linux and macOS alone");
@@ -204,13 +207,19 @@ Recognized recognize(void* library) {
 
 }  // namespace
 
+void prepare_environment() {
+  static std::once_flag prepared;
+  std::call_once(prepared, [] {
+    // UCX, which MPICH may be built upon, would take over SIGSEGV, and a WebAssembly trap of Node's with it.
+    setenv("UCX_ERROR_SIGNALS", "", 0);
+    // Nor may it put an allocator of its own in the place of malloc while other threads allocate: both would move the
+    // end of the heap, and one unmapped what the other had given out (a crash in one of ten trainings). It does
+    // without its cache of registered memory then.
+    setenv("UCX_MEM_EVENTS", "n", 0);
+  });
+}
+
 std::unique_ptr<Library> open_library(const std::vector<std::string>& names, bool to_use) {
-  // UCX, which MPICH may be built upon, would take over SIGSEGV, and a WebAssembly trap of Node's with it.
-  setenv("UCX_ERROR_SIGNALS", "", 0);
-  // Nor may it put an allocator of its own in the place of malloc while other threads allocate: both would move the
-  // end of the heap, and one unmapped what the other had given out (a crash in one of ten trainings). It does without
-  // its cache of registered memory then.
-  setenv("UCX_MEM_EVENTS", "n", 0);
   std::string problems;
   for (const std::string& name : names) {
     const auto note = [&](const std::string& problem) { problems += (problems.empty() ? "" : "; ") + problem; };

@@ -39,6 +39,10 @@ class Library {
   friend std::unique_ptr<Library> open_library(const std::vector<std::string>& names, bool to_use);
 };
 
+// Sets what libraries under MPI read of the environment, once a process. That is not safe while other threads read it:
+// call this on a thread of JavaScript's, as an assignment to process.env is made, and before open_library.
+void prepare_environment();
+
 // Opens the first of `names` that is there; `to_use`: for more than to be asked what it is. Throws
 // Error(kDeviceUnavailable), which says what came of each, if none is.
 std::unique_ptr<Library> open_library(const std::vector<std::string>& names, bool to_use = true);

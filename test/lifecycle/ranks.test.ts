@@ -456,3 +456,18 @@ itWhere(process.platform === 'linux' && canRun('readelf', ['--version']), 'no re
     expect(needed).not.toMatch(/mpi/i);
   },
 );
+
+itWhere(process.platform !== 'win32', 'no MPI is used there')(
+  'the environment is set before another thread may read it, and what is set stays',
+  async () => {
+    // process.env shows the process's own environment in a thread of JavaScript that is the first: here, before anything is awaited.
+    const code = `
+      const addon = require(process.argv[1]);
+      process.env.UCX_ERROR_SIGNALS = 'SIGBUS';
+      addon.findMpi([]).catch(() => {});
+      console.log(JSON.stringify([process.env.UCX_ERROR_SIGNALS, process.env.UCX_MEM_EVENTS]));`;
+    const { UCX_ERROR_SIGNALS: _, UCX_MEM_EVENTS: __, ...env } = process.env;
+    const said = execFileSync(process.execPath, ['-e', code, nativePath()], { encoding: 'utf8', env });
+    expect(JSON.parse(said)).toEqual(['SIGBUS', 'n']);
+  },
+);
