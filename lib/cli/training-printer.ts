@@ -83,7 +83,7 @@ class LinePrinter implements EventPrinter {
         for (const line of startLines(event, this.unit)) this.line(line);
         break;
       case 'baseline':
-        this.line(baselineLine(event));
+        this.line(baselineLine(event, this.unit));
         break;
       case 'step':
         this.step(event);
@@ -221,7 +221,7 @@ function startLines(event: StartEvent, { many }: Unit): string[] {
     `training: ${plural(event.epochs, 'epoch')} of ${plural(event.stepsPerEpoch, 'step')} over ` +
       `${wholeNumber(event.trainingCharacters)} ${many}${validated}`,
     ...(event.from ? [fromLine(event.from)] : []),
-    ...(event.kept ? [keptLine(event.kept)] : []),
+    ...(event.kept ? [keptLine(event.kept, many)] : []),
     ...event.notes.map((note) => `run: ${note}`),
     ...(event.out ? [`run: ${event.out}`] : []),
     ...(event.resumed ? [resumedLine(event.resumed, event)] : []),
@@ -237,13 +237,13 @@ function fromLine({ checkpoint, newSymbols, frozenParameters }: NonNullable<Star
   return `from: ${checkpoint}, ${added}${frozen}`;
 }
 
-function keptLine({ sources, characters, sequences }: NonNullable<StartEvent['kept']>): string {
-  return `kept: ${nameSome(sources)}: ${wholeNumber(characters)} characters, ${plural(sequences, 'sequence')} of every step`;
+function keptLine({ sources, characters, sequences }: NonNullable<StartEvent['kept']>, many: string): string {
+  return `kept: ${nameSome(sources)}: ${wholeNumber(characters)} ${many}, ${plural(sequences, 'sequence')} of every step`;
 }
 
-function baselineLine({ validationBitsPerCharacter, keptBitsPerCharacter }: BaselineEvent): string {
+function baselineLine({ validationBitsPerCharacter, keptBitsPerCharacter }: BaselineEvent, { short }: Unit): string {
   const kept = keptBitsPerCharacter === undefined ? '' : `, of the kept one ${keptBitsPerCharacter.toFixed(3)}`;
-  return `before: the model knows the new text to ${validationBitsPerCharacter.toFixed(3)} bits/char${kept}`;
+  return `before: the model knows the new text to ${validationBitsPerCharacter.toFixed(3)} bits/${short}${kept}`;
 }
 
 /** `the last 1,000`, or `10,000 from 10 places`. */
@@ -316,7 +316,7 @@ function endLines(event: EndEvent, unit: Unit): string[] {
   return [
     `${reasonText(event)}: ${done}${losses}`,
     ...(best ? [bestLine(best, unit)] : []),
-    ...(event.fineTuning ? fineTuningLines(event.fineTuning) : []),
+    ...(event.fineTuning ? fineTuningLines(event.fineTuning, unit) : []),
     ...(event.gpu ? [gpuLine(event.gpu, event.device, event.secondsPerEpoch)] : []),
   ];
 }
@@ -342,11 +342,14 @@ function bestLine({ epoch, loss, bitsPerCharacter, path }: NonNullable<EndEvent[
   );
 }
 
-function fineTuningLines({ before, after, keptBefore, keptAfter }: NonNullable<EndEvent['fineTuning']>): string[] {
+function fineTuningLines(
+  { before, after, keptBefore, keptAfter }: NonNullable<EndEvent['fineTuning']>,
+  { short }: Unit,
+): string[] {
   const change = (text: string, from: number | undefined, to: number | undefined) =>
     from === undefined || to === undefined
       ? []
-      : [`${text}: ${from.toFixed(3)} bits/char before, ${to.toFixed(3)} after`];
+      : [`${text}: ${from.toFixed(3)} bits/${short} before, ${to.toFixed(3)} after`];
   return [...change('new text', before, after), ...change('kept text', keptBefore, keptAfter)];
 }
 

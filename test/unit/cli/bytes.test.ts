@@ -111,6 +111,18 @@ test('score says bits a byte, of any file', async () => {
   }
 });
 
+test('a fine-tuning speaks of bytes', async () => {
+  writeFileSync(at('new.bin'), Buffer.from(data).reverse());
+  const texts = [at('new.bin'), '--from', at('run'), '--keep', at('data.bin')];
+  const flags = ['--batch-size', '4', '--epochs', '1', '--sample-length', '0', '--out', at('tuned')];
+  const { code, err } = await run('train', ...texts, ...flags, ...cpu);
+  expect(code).toBe(0);
+  expect(err).toMatch(/^kept: .* 4,000 bytes, /m);
+  expect(err).toMatch(/^before: .* bits\/byte, /m);
+  expect(err).toMatch(/^new text: .* bits\/byte before/m);
+  expect(err).not.toMatch(/chars?\b|characters/);
+});
+
 test('what bytes do not go with is refused', async () => {
   for (const [option, name] of [
     ['--lowercase', 'lowercase'],
