@@ -180,7 +180,11 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
     const { path, checkpoint } = resumed;
     const recorded = { name: path, values: checkpoint.metadata.configuration };
     return {
-      configuration: await together(ranks, 'options', () => resolveConfiguration({ ...layers, checkpoint: recorded })),
+      configuration: await together(ranks, 'options', () => {
+        const kept = resolveConfiguration({ ...layers, checkpoint: recorded });
+        checkTogether(kept);
+        return kept;
+      }),
       resumed,
       base: undefined,
       [Symbol.asyncDispose]: async () => resumed.run?.close(),
@@ -214,11 +218,11 @@ function checkTogether({ options, sources }: Configuration): void {
   }
 }
 
-function refuseWithoutBase(request: TrainingRequest, { options, sources }: Configuration): void {
+function refuseWithoutBase(request: TrainingRequest, { options, sources, keep }: Configuration): void {
   const problem =
     options.freeze > 0
       ? `${sources.freeze}: fresh weights would stay as they are`
-      : request.keep !== undefined
+      : (request.keep ?? keep) !== undefined
         ? '--keep keeps what a model knows already'
         : undefined;
   if (problem !== undefined) throw new UsageError(`${problem}; name the model to begin with: --from CHECKPOINT.`);

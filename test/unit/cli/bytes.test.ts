@@ -136,6 +136,11 @@ test('what bytes do not go with is refused', async () => {
       expect.stringContaining(`flag --bytes: bytes are taken as they are, and flag --${name}`),
     ]);
   }
+  // Of a run that is resumed too, where its checkpoint says that they are bytes.
+  expect(await run('train', '--resume', at('run'), '--encoding=latin1', '--epochs', '13', ...cpu)).toMatchObject({
+    code: 2,
+    err: expect.stringContaining('checkpoint: bytes are taken as they are, and flag --encoding'),
+  });
   expect(await run('sample', at('run'), '--lines', '3', ...cpu)).toMatchObject({
     code: 2,
     err: expect.stringContaining('a model of bytes, which does not write lines'),

@@ -1,6 +1,6 @@
 /** Fine-tuning: what a model becomes for a larger vocabulary, what stays as it is, and what a run tells of it. */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type CheckpointMetadata, loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
@@ -279,7 +279,6 @@ describe('a run with --from', () => {
   it('reads its parts back from config.json, by which it is begun again too', async () => {
     const base = join(folder, 'base.safetensors');
     await saveModel(base, oldText);
-    const { writeFile } = await import('node:fs/promises');
     const [corpus, keep] = [join(folder, 'new.txt'), join(folder, 'old.txt')];
     await writeFile(corpus, newText);
     await writeFile(keep, oldText);
@@ -357,6 +356,10 @@ describe('a run with --from', () => {
     await expect(run({ corpus: { text: newText }, keep: { text: oldText }, out: false })).rejects.toThrow(
       '--from CHECKPOINT',
     );
+    const [configFile, keep] = [join(folder, 'keep.json'), join(folder, 'old.txt')];
+    await writeFile(keep, oldText);
+    await writeFile(configFile, JSON.stringify({ keep: [keep] }));
+    await expect(run({ corpus: { text: newText }, configFile, out: false })).rejects.toThrow('--from CHECKPOINT');
   });
 });
 
