@@ -1,6 +1,6 @@
 /** Rules that hold for every file of the repository. */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { globSync } from 'tinyglobby';
 import { packageRoot } from '../../lib/device/native';
 
@@ -97,6 +97,21 @@ it('has no source file that is empty, which a compiler takes for a program witho
   const sources = files('{lib,native,test,scripts,bench,examples}/**/*.{ts,mts,js,cjs,mjs,cpp,h,cu,inl,sh,py}');
   expect(sources.length).toBeGreaterThan(400);
   expect(sources.filter((name) => readFileSync(join(packageRoot, name), 'utf8').trim() === '')).toEqual([]);
+});
+
+it('names each script in CONTRIBUTING.md, and each folder in ARCHITECTURE.md', () => {
+  const read = (name: string) => readFileSync(join(packageRoot, name), 'utf8');
+  const scripts = files('scripts/*');
+  expect(scripts.length).toBeGreaterThan(20);
+  const contributing = read('CONTRIBUTING.md');
+  expect(scripts.filter((name) => !contributing.includes(name) && !contributing.includes(basename(name)))).toEqual([]);
+  const folders = files('{lib,native,test}/*/**', '{bench,examples,corpora,docs,cmake}/*').map(
+    (name) => /^(?:lib|native|test)\/[^/]+|^[^/]+/.exec(name)?.[0],
+  );
+  expect(new Set(folders).size).toBeGreaterThan(25);
+  const layout = read('ARCHITECTURE.md').split('## ')[1] as string;
+  const named = (folder = '') => layout.includes(folder.replace(/^test\//, ''));
+  expect([...new Set(folders)].filter((folder) => !named(folder))).toEqual([]);
 });
 
 it('holds no mark of a conflict that a merge left', () => {
