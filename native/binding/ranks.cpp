@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -86,16 +87,22 @@ Napi::Value open_mpi(const Napi::CallbackInfo& info) {
         info.Env(),
         [=] {
           Joined& held = joined();
-          const std::lock_guard<std::mutex> lock(held.mutex);
-          if (held.tried) {
-            throw Error(
-                kDeviceUnavailable,
-                "this process has joined the ranks of its job before, which it can do once: train in one of its "
-                "threads, one training after another");
+          std::unique_ptr<mpi::Library> library;
+          {
+            const std::lock_guard<std::mutex> lock(held.mutex);
+            if (held.tried) {
+              throw Error(
+                  kDeviceUnavailable,
+                  "this process has joined the ranks of its job before, which it can do once: train in one of its "
+                  "threads, one training after another");
+            }
+            library = mpi::open_library(names);
+            held.tried = true;
           }
-          auto library = mpi::open_library(names);
-          held.tried = true;
-          held.ranks = std::make_shared<MpiCommunicator>(std::move(library), patience);
+          // Without the lock, which threads of JavaScript take: this waits for all ranks of the job.
+          auto ranks = std::make_shared<MpiCommunicator>(std::move(library), patience);
+          const std::lock_guard<std::mutex> lock(held.mutex);
+          held.ranks = std::move(ranks);
         },
         [](Napi::Env env) -> Napi::Value {
           const auto ranks = mpi_ranks();

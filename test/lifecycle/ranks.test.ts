@@ -471,3 +471,27 @@ itWhere(process.platform !== 'win32', 'no MPI is used there')(
     expect(JSON.parse(said)).toEqual(['SIGBUS', 'n']);
   },
 );
+
+underEach(
+  'while a process waits for the other ranks, its event loop goes on',
+  async (launcher) => {
+    // Alone of two: the start of MPI waits until the patience is spent, and ends the process with code 4 then.
+    const code = `
+      const { existsSync } = require('node:fs');
+      const addon = require(process.argv[1]);
+      addon.openMpi([process.env.CUDNN_LSTM_MPI_LIBRARY], 20).catch(() => {});
+      const timer = setInterval(() => {
+        if (!existsSync(process.env.STANDIN_FILE)) return;
+        clearInterval(timer);
+        try {
+          addon.gather(new Uint8Array(1));
+        } catch (error) {
+          console.log(error.message);
+        }
+        addon.exitWithin(0, 0);
+      }, 10);`;
+    const { code: ended, stdout } = await launcher.launch(1, ['-e', code, nativePath()], { env: { PMI_SIZE: '2' } });
+    expect([ended, stdout.trimEnd()]).toEqual([0, 'this process has joined no other ranks']);
+  },
+  [standardAbi],
+);
