@@ -314,7 +314,8 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
                                                 static_cast<int>(call->optimizers.size()), call->results.data(), stop);
           const auto& results = call->results;
           const bool whole = call->completed == static_cast<int>(results.size());
-          call->stopped = stop.load() || (!whole && results[call->completed].stopped);
+          // Of ranks all say the same: a flag that was set too late to be agreed upon is not what ended the call.
+          call->stopped = (!whole && results[call->completed].stopped) || (!call->ranks && stop.load());
         },
         [call, state](Napi::Env env) -> Napi::Value {
           if (!state->disposed) state->ids = std::move(call->ids);
