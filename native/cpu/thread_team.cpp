@@ -26,19 +26,19 @@ ThreadTeam::~ThreadTeam() {
 }
 
 int ThreadTeam::resize(int threads) {
-  size_ = std::clamp(threads, 1, most_);
-  while (static_cast<int>(members_.size()) < size_) {
-    const int thread = static_cast<int>(members_.size());
-    members_.push_back(std::make_unique<Member>());
-    Member& member = *members_.back();
+  threads = std::clamp(threads, 1, most_);
+  members_.reserve(threads);  // so that a thread, once it runs, is always a member
+  for (int thread = static_cast<int>(members_.size()); thread < threads; ++thread) {
+    auto member = std::make_unique<Member>();
     try {
-      member.thread = std::thread([this, thread, &member] { serve(thread, member); });
+      member->thread = std::thread([this, thread, &self = *member] { serve(thread, self); });
     } catch (const std::system_error&) {
-      members_.pop_back();
-      size_ = most_ = static_cast<int>(members_.size());  // results do not depend on the number
+      threads = most_ = thread;  // results do not depend on the number
+      break;
     }
+    members_.push_back(std::move(member));
   }
-  return size_;
+  return size_ = threads;
 }
 
 std::int64_t ThreadTeam::spin() const { return active_ <= cpus_ ? kSpin : 0; }
