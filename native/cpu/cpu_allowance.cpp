@@ -57,8 +57,10 @@ std::string read_beginning(const std::string& path) {
   if (file < 0) return {};
   std::string text(kMost, '\0');
   std::size_t size = 0;
-  for (ssize_t got = 1; got > 0 && size<kMost; size += got> 0 ? static_cast<std::size_t>(got) : 0) {
-    got = read(file, &text[size], kMost - size);
+  while (size < kMost) {
+    const ssize_t got = read(file, &text[size], kMost - size);
+    if (got <= 0) break;
+    size += static_cast<std::size_t>(got);
   }
   close(file);
   text.resize(size);
