@@ -5,7 +5,9 @@ import type { IdArray, IdSource } from './ids';
 
 /** A place in the array is an int32. */
 const mostIds = 2 ** 30;
-const pieceIds = 1 << 20;
+const pieceIds = 1 << 18;
+/** Steps of a loop after which the sorting can rest; a power of two. */
+const stepsATurn = 1 << 15;
 
 /**
  * A text's positions in the order of what stands there. It takes four bytes a character beside the text's one or two, and about twice
@@ -37,7 +39,14 @@ export class TextIndex {
       signal?.throwIfAborted();
       if (breather.due()) await breather.rest();
     }
-    return new TextIndex(all, suffixArray(all, largest + 1));
+    const sorting = suffixArray(all, largest + 1);
+    for (;;) {
+      const { done, value } = sorting.next();
+      if (done) return new TextIndex(all, value);
+      if (!breather.due()) continue;
+      await breather.rest();
+      signal?.throwIfAborted();
+    }
   }
 
   /** Characters. */
@@ -99,78 +108,119 @@ function firstPlace(low: number, high: number, holds: (place: number) => boolean
   return from;
 }
 
+const turns = (step: number) => step % stepsATurn === 0;
+
 /**
  * Positions of `text` in the order of their suffixes, by induced sorting (Nong, Zhang & Chan 2009): the leftmost positions of
- * ascents are sorted first, by the same means, and all others follow from them in two passes. Linear in time.
+ * ascents are sorted first, by the same means, and all others follow from them in two passes. Linear in time. It yields where it can
+ * rest.
  */
-export function suffixArray(text: ArrayLike<number>, symbols: number): Int32Array {
+export function* suffixArray(text: ArrayLike<number>, symbols: number): Generator<void, Int32Array, void> {
   const n = text.length;
   const order = new Int32Array(n);
   if (n < 2) return order;
-  const at = (i: number) => text[i] as number;
   // Whether the suffix is smaller than the one after it. The end of the text is smaller than any symbol.
   const ascends = new Uint8Array(n);
-  for (let i = n - 2; i >= 0; i--) {
-    ascends[i] = at(i) < at(i + 1) || (at(i) === at(i + 1) && ascends[i + 1] === 1) ? 1 : 0;
-  }
-  const leftmost = (i: number) => i > 0 && ascends[i] === 1 && ascends[i - 1] === 0;
+  // Where the suffixes that begin with a symbol begin in the order; one more for the end of the last.
   const begins = new Int32Array(symbols + 1);
-  for (let i = 0; i < n; i++) begins[at(i) + 1] = (begins[at(i) + 1] as number) + 1;
+  let count = 0;
+  for (let i = n - 1; i >= 0; i--) {
+    const here = text[i] as number;
+    begins[here + 1] = (begins[here + 1] as number) + 1;
+    const next = i + 1 < n ? (text[i + 1] as number) : -1;
+    ascends[i] = here < next || (here === next && ascends[i + 1] === 1) ? 1 : 0;
+    if (i + 1 < n && ascends[i] === 0 && ascends[i + 1] === 1) count++;
+    if (turns(i)) yield;
+  }
   for (let symbol = 0; symbol < symbols; symbol++)
     begins[symbol + 1] = (begins[symbol + 1] as number) + (begins[symbol] as number);
+  const leftmost = (i: number) => i > 0 && ascends[i] === 1 && ascends[i - 1] === 0;
 
-  const induce = (seeds: Int32Array) => {
-    order.fill(-1);
-    const tails = begins.slice(1);
-    for (let k = seeds.length - 1; k >= 0; k--) {
-      const i = seeds[k] as number;
-      tails[at(i)] = (tails[at(i)] as number) - 1;
-      order[tails[at(i)] as number] = i;
-    }
-    const heads = begins.slice(0, symbols);
-    const putHead = (i: number) => {
-      order[heads[at(i)] as number] = i;
-      heads[at(i)] = (heads[at(i)] as number) + 1;
-    };
-    putHead(n - 1);
-    for (let k = 0; k < n; k++) {
-      const i = order[k] as number;
-      if (i > 0 && ascends[i - 1] === 0) putHead(i - 1);
-    }
-    const ends = begins.slice(1);
-    for (let k = n - 1; k >= 0; k--) {
-      const i = order[k] as number;
-      if (i <= 0 || ascends[i - 1] === 0) continue;
-      ends[at(i - 1)] = (ends[at(i - 1)] as number) - 1;
-      order[ends[at(i - 1)] as number] = i - 1;
-    }
-  };
-
-  const found: number[] = [];
-  for (let i = 1; i < n; i++) if (leftmost(i)) found.push(i);
-  const seeds = Int32Array.from(found);
-  induce(seeds);
-  if (seeds.length < 2) return order;
+  const seeds = new Int32Array(count);
+  for (let i = 1, k = 0; i < n; i++) {
+    if (leftmost(i)) seeds[k++] = i;
+    if (turns(i)) yield;
+  }
+  yield* induce(text, ascends, begins, seeds, order);
+  if (count < 2) return order;
   // Each run between two of them gets its rank as a name; where two have the same, the names' own suffixes decide.
-  const rankAt = new Int32Array(n).fill(-1);
-  const sorted = order.filter(leftmost);
+  const sorted = new Int32Array(count);
+  for (let i = 0, k = 0; i < n; i++) {
+    if (leftmost(order[i] as number)) sorted[k++] = order[i] as number;
+    if (turns(i)) yield;
+  }
   const endOf = new Int32Array(n);
-  seeds.forEach((i, k) => {
-    endOf[i] = seeds[k + 1] ?? n;
-  });
+  for (let k = 0; k < count; k++) {
+    endOf[seeds[k] as number] = seeds[k + 1] ?? n;
+    if (turns(k)) yield;
+  }
+  const rankAt = new Int32Array(n);
   let names = 0;
-  sorted.forEach((i, k) => {
+  for (let k = 0; k < count; k++) {
+    const i = sorted[k] as number;
     if (k > 0 && !sameRun(text, sorted[k - 1] as number, i, endOf)) names++;
     rankAt[i] = names;
-  });
-  if (names + 1 === seeds.length) {
-    induce(sorted);
-    return order;
+    if (turns(k)) yield;
   }
-  const reduced = seeds.map((i) => rankAt[i] as number);
-  const inner = suffixArray(reduced, names + 1);
-  induce(inner.map((k) => seeds[k] as number));
+  if (names + 1 < count) {
+    const reduced = new Int32Array(count);
+    for (let k = 0; k < count; k++) {
+      reduced[k] = rankAt[seeds[k] as number] as number;
+      if (turns(k)) yield;
+    }
+    const inner = yield* suffixArray(reduced, names + 1);
+    for (let k = 0; k < count; k++) {
+      sorted[k] = seeds[inner[k] as number] as number;
+      if (turns(k)) yield;
+    }
+  }
+  yield* induce(text, ascends, begins, sorted, order);
   return order;
+}
+
+/** The order of all positions from that of the leftmost ones of ascents. */
+function* induce(
+  text: ArrayLike<number>,
+  ascends: Uint8Array,
+  begins: Int32Array,
+  seeds: Int32Array,
+  order: Int32Array,
+): Generator<void, void, void> {
+  const n = text.length;
+  order.fill(-1);
+  const tails = begins.slice(1);
+  for (let k = seeds.length - 1; k >= 0; k--) {
+    const i = seeds[k] as number;
+    const symbol = text[i] as number;
+    const place = (tails[symbol] as number) - 1;
+    tails[symbol] = place;
+    order[place] = i;
+    if (turns(k)) yield;
+  }
+  const heads = begins.slice(0, -1);
+  const putHead = (i: number) => {
+    const symbol = text[i] as number;
+    const place = heads[symbol] as number;
+    heads[symbol] = place + 1;
+    order[place] = i;
+  };
+  putHead(n - 1);
+  for (let k = 0; k < n; k++) {
+    const i = order[k] as number;
+    if (i > 0 && ascends[i - 1] === 0) putHead(i - 1);
+    if (turns(k)) yield;
+  }
+  const ends = begins.slice(1);
+  for (let k = n - 1; k >= 0; k--) {
+    const i = order[k] as number;
+    if (i > 0 && ascends[i - 1] === 1) {
+      const symbol = text[i - 1] as number;
+      const place = (ends[symbol] as number) - 1;
+      ends[symbol] = place;
+      order[place] = i - 1;
+    }
+    if (turns(k)) yield;
+  }
 }
 
 /** Whether the runs from a and b, each to the beginning of the next one inclusive, are the same. */

@@ -1,7 +1,7 @@
 /** Copies of a corpus in what is written, against a search through all of it. */
 import fc from 'fast-check';
 import { MemoryIds } from '../../../lib/corpus/ids';
-import { suffixArray, TextIndex } from '../../../lib/corpus/text-index';
+import { suffixArray as sorting, TextIndex } from '../../../lib/corpus/text-index';
 import type { LanguageModel } from '../../../lib/model';
 import { findCopies, windowLength } from '../../../lib/sampling/copies';
 import type { GenerateOptions } from '../../../lib/sampling/options';
@@ -14,6 +14,16 @@ const source = (text: string) => new MemoryIds(idsOf(text));
 const repetitive = fc
   .array(fc.constantFrom('a', 'b', 'ab', 'aab', 'abababab', 'c'), { maxLength: 60 })
   .map((parts) => parts.join(''));
+
+/** Runs the sorting to its end. */
+function suffixArray(text: ArrayLike<number>, symbols: number, atTurn = () => {}): Int32Array {
+  const turns = sorting(text, symbols);
+  for (;;) {
+    const { done, value } = turns.next();
+    if (done) return value;
+    atTurn();
+  }
+}
 
 describe('suffixArray', () => {
   const expected = (text: string) =>
@@ -45,6 +55,39 @@ describe('suffixArray', () => {
       }
     }
   });
+});
+
+it('sorts a text in turns that do not grow with it', () => {
+  for (const [text, symbols] of [
+    [Array.from({ length: 300_000 }, (_, i) => (i * i * 7 + i) % 61), 61],
+    [Array.from({ length: 300_000 }, (_, i) => i % 2), 2],
+  ] as const) {
+    let [reads, most, all] = [0, 0, 0];
+    const counted = new Proxy(text, {
+      get(target, key) {
+        reads++;
+        return target[key as unknown as number];
+      },
+    });
+    const atTurn = () => {
+      most = Math.max(most, reads);
+      all += reads;
+      reads = 0;
+    };
+    suffixArray(counted, symbols, atTurn);
+    atTurn();
+    // A turn is at most two times 2^15 steps of a few reads, of a text of any length.
+    expect(most).toBeLessThan(16 * 2 ** 15);
+    expect(all).toBeGreaterThan(2 * 16 * 2 ** 15);
+  }
+});
+
+it('leaves an index unmade at an abort', async () => {
+  const ids = new MemoryIds(Uint8Array.from({ length: 2_000_000 }, (_, i) => (i * i * 7 + i) % 61));
+  const controller = new AbortController();
+  // Behind the reading, which is a turn or two.
+  setTimeout(() => controller.abort(new Error('enough')), 50);
+  await expect(TextIndex.of(ids, controller.signal)).rejects.toThrow('enough');
 });
 
 describe('TextIndex', () => {
