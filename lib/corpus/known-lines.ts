@@ -63,7 +63,7 @@ export class KnownLines {
         signal?.throwIfAborted();
       }
     }
-    return new KnownLines(ascending(keys.subarray(0, words * count)));
+    return new KnownLines(await ascending(keys.subarray(0, words * count), breather, signal));
   }
 
   /**
@@ -89,7 +89,10 @@ export class KnownLines {
     ) {
       return 'is damaged';
     }
-    const keys = Uint32Array.from({ length: rest / 4 }, (_, i) => body.readUInt32BE(4 * i));
+    // A copy, which is aligned.
+    const own = Uint8Array.from(body);
+    Buffer.from(own.buffer).swap32();
+    const keys = new Uint32Array(own.buffer);
     for (let at = words; at < keys.length; at += words) {
       if (compare(keys, at - words, keys, at) >= 0) return 'is damaged';
     }
@@ -106,9 +109,14 @@ export class KnownLines {
     const key = new Uint32Array(words);
     writeKey(textOf('line', line), key, 0);
     const bucket = bucketOf(key[0] as number, this.#shift);
-    const end = (this.#starts[bucket + 1] as number) * words;
-    for (let at = (this.#starts[bucket] as number) * words; at < end; at += words) {
-      if (compare(this.#keys, at, key, 0) === 0) return true;
+    // A file need not have keys that are spread evenly: all may lie in one bucket.
+    let [from, to] = [this.#starts[bucket] as number, this.#starts[bucket + 1] as number];
+    while (from < to) {
+      const middle = (from + to) >>> 1;
+      const order = compare(this.#keys, middle * words, key, 0);
+      if (order === 0) return true;
+      if (order < 0) from = middle + 1;
+      else to = middle;
     }
     return false;
   }
@@ -118,8 +126,7 @@ export class KnownLines {
     if (!/^[\da-f]{64}$/.test(textOf('corpusSha256', corpusSha256))) {
       throw new UsageError('corpusSha256 must be a SHA-256 in hexadecimal.');
     }
-    const body = Buffer.alloc(4 * this.#keys.length);
-    for (const [i, word] of this.#keys.entries()) body.writeUInt32BE(word, 4 * i);
+    const body = Buffer.from(this.#keys.slice().buffer).swap32();
     const sums = [Buffer.from(corpusSha256, 'hex'), createHash('sha256').update(body).digest()];
     return Buffer.concat([magic, ...sums, body]);
   }
@@ -171,7 +178,11 @@ function compare(a: Uint32Array, i: number, b: Uint32Array, j: number): number {
 }
 
 /** The keys in ascending order, each once. Hashes are spread evenly, so that each bucket holds few of them. */
-function ascending(keys: Uint32Array): Uint32Array {
+async function ascending(keys: Uint32Array, breather: Breather, signal: AbortSignal | undefined): Promise<Uint32Array> {
+  const giveWay = async () => {
+    await breather.rest();
+    signal?.throwIfAborted();
+  };
   const shift = 32 - bitsFor(keys.length / words);
   const next = new Uint32Array(2 ** (32 - shift) + 1);
   for (let at = 0; at < keys.length; at += words) {
@@ -191,12 +202,14 @@ function ascending(keys: Uint32Array): Uint32Array {
       sorted.copyWithin(place, place - words, place);
     }
     sorted.set(keys.subarray(at, at + words), place);
+    if (breather.due()) await giveWay();
   }
   let kept = 0;
   for (let at = 0; at < sorted.length; at += words) {
     if (kept > 0 && compare(sorted, at, sorted, kept - words) === 0) continue;
     sorted.copyWithin(kept, at, at + words);
     kept += words;
+    if (breather.due()) await giveWay();
   }
   return sorted.slice(0, kept);
 }
