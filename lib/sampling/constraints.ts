@@ -52,6 +52,15 @@ export function noCopies(index: TextIndex, most: number, vocabulary: Vocabulary)
   };
 }
 
+/** What two ascending lists of ids have in common. */
+export function inBoth(a: Int32Array, b: Int32Array): Int32Array {
+  let at = 0;
+  return a.filter((id) => {
+    while (at < b.length && (b[at] as number) < id) at++;
+    return b[at] === id;
+  });
+}
+
 /** Several constraints at once. */
 export function allOf(makers: readonly ConstraintMaker[]): ConstraintMaker | undefined {
   if (makers.length === 0) return undefined;
@@ -63,8 +72,7 @@ export function allOf(makers: readonly ConstraintMaker[]): ConstraintMaker | und
         for (const part of parts) {
           const ids = part.allowed();
           if (ids === undefined) continue;
-          const both: Int32Array | undefined = allowed;
-          allowed = both === undefined ? ids : both.filter((id) => ids.includes(id));
+          allowed = allowed === undefined ? ids : inBoth(allowed, ids);
         }
         return allowed;
       },

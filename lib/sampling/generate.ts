@@ -8,7 +8,7 @@ import type { Vocabulary } from '../corpus/vocabulary';
 import type { NativeSamplingOptions } from '../device/native';
 import { type QueuedModel, stoppedError } from '../device/queue';
 import { DataError } from '../errors';
-import type { Constraint, ConstraintMaker } from './constraints';
+import { type Constraint, type ConstraintMaker, inBoth } from './constraints';
 import type { GenerationPlan, ResolvedSampling } from './options';
 import { StopMatcher } from './stop';
 
@@ -220,7 +220,7 @@ class Drawer {
   #allowed(stream: number): { allowed?: Int32Array } {
     const asked = this.#constraints?.[stream]?.allowed();
     const written = this.#written.allowed;
-    const allowed = asked && written ? asked.filter((id) => written.includes(id)) : asked;
+    const allowed = asked && written ? inBoth(asked, written) : asked;
     if (allowed?.length === 0) {
       throw new DataError(
         `after ${this.#position.toLocaleString('en')} characters nothing is left that may be written; allow more`,
