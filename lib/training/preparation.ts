@@ -18,7 +18,7 @@ import { type Corpus, type CorpusInput, type CorpusOptions, isList, openCorpus }
 import { checkEncoding } from '../corpus/decode';
 import { KnownLines } from '../corpus/known-lines';
 import { corpusName } from '../corpus/names';
-import type { DeviceName } from '../device/choose';
+import type { DeviceName, DeviceRequest } from '../device/choose';
 import { loadNative } from '../device/native';
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { kindOf } from '../files';
@@ -46,11 +46,12 @@ import { Trainer } from './trainer';
  *
  * @category Training
  */
-export interface TrainingRequest {
+export interface TrainingRequest extends Pick<DeviceRequest, 'nativeBinding' | 'onNote'> {
   /**
-   * The text; an empty list counts as none.
+   * The text: `{ text }`, an async iterable of its pieces, or a list of files, directories, globs, `-` (standard input) and `alice`; an
+   * empty list counts as none.
    *
-   * @default what the configuration names, else the tale that comes with the package
+   * @default what the configuration file or the resumed run names, else the tale that comes with the package
    */
   readonly corpus?: CorpusInput | undefined;
   /**
@@ -84,13 +85,15 @@ export interface TrainingRequest {
    */
   readonly resume?: string | boolean | undefined;
   /**
-   * Begins with the weights of this checkpoint, or of this run's best one, whose vocabulary grows by what the text has besides.
+   * Fine-tuning: begins with the weights of this checkpoint, or of this run's best one, with a new optimiser and schedule. Its
+   * vocabulary grows by what the text has besides; layers, sizes, coding and normalisation are the model's.
    *
    * @default fresh weights
    */
   readonly from?: string | undefined;
   /**
-   * With `from`: a text, mostly the model's own, of which every step has some sequences (`keepShare`), so that it is not forgotten.
+   * With `from`: a text, mostly the one that the model was trained on, of which every step has some sequences (`keepShare`), so that
+   * the model does not forget it.
    *
    * @default none
    */
@@ -104,15 +107,8 @@ export interface TrainingRequest {
   /** Ends the training after the step in progress, with everything saved; the iterator then throws its reason. */
   readonly signal?: AbortSignal | undefined;
   /**
-   * The addon's binary; see {@link DeviceRequest.nativeBinding}.
-   *
-   * @default the one that is found
-   */
-  readonly nativeBinding?: string | undefined;
-  /** Hears of a GPU's self-check; see {@link DeviceRequest.onNote}. */
-  readonly onNote?: ((line: string) => void) | undefined;
-  /**
-   * The ranks that train the model together; see `joinRanks`. Each asks for the same.
+   * The ranks of a job that a launcher has started, which train the model together: see `joinRanks` of `cudnn-lstm/advanced`. All ask
+   * for the same.
    *
    * @default this process alone
    */

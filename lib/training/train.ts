@@ -1,72 +1,24 @@
 /** Training as a program asks for it: one flat object. */
 import { recordOf } from '../arguments';
-import type { CorpusInput } from '../corpus/corpus';
-import type { ModelOptions } from '../model';
 import { checkKeys } from '../nearest';
-import type { Ranks } from '../ranks/ranks';
 import { type OptionName, optionNames, type TrainingOptions } from './options';
-import { openTraining, type Training } from './preparation';
+import { openTraining, type Training, type TrainingRequest } from './preparation';
 
 /**
- * What {@link train} takes: every option of {@link TrainingOptions} by its name, and these.
+ * What {@link train} takes: every option of {@link TrainingOptions} by its name, the parts of a {@link TrainingRequest}, and where the
+ * run is written.
  *
  * @category Training
  */
-export interface TrainRequest extends Partial<Omit<TrainingOptions, 'out'>> {
-  /**
-   * The text: `{ text }`, an async iterable of its pieces, or a list of files, directories, globs, `-` (standard input) and `alice`.
-   *
-   * @default the tale that comes with the package
-   */
-  readonly corpus?: CorpusInput | undefined;
+export interface TrainRequest
+  extends Partial<Omit<TrainingOptions, 'out'>>,
+    Omit<TrainingRequest, 'options' | 'flags' | 'env' | 'save'> {
   /**
    * The run's directory; `false`: none, and nothing is written.
    *
    * @default `runs/` with the corpus' name and the date
    */
   readonly out?: string | false | undefined;
-  /**
-   * Continues a run: its directory, or `true` for the one that `out` names, else the newest in `runs/`.
-   *
-   * @default false
-   */
-  readonly resume?: string | boolean | undefined;
-  /**
-   * Fine-tuning: begins with the weights of this checkpoint, or of this run's best one, with a new optimiser and schedule. Its
-   * vocabulary grows by what the text has besides; layers, sizes, coding and normalisation are the model's.
-   *
-   * @default fresh weights
-   */
-  readonly from?: string | undefined;
-  /**
-   * With `from`: a text, mostly the one that the model was trained on, of which every step has some sequences (`keepShare`), so that
-   * the model does not forget it.
-   *
-   * @default none
-   */
-  readonly keep?: CorpusInput | undefined;
-  /**
-   * A JSON file of options, such as a run's config.json; below the options given here.
-   *
-   * @default none
-   */
-  readonly configFile?: string | undefined;
-  /** Ends the training after the step in progress, with everything saved; the iterator then throws its reason. */
-  readonly signal?: AbortSignal | undefined;
-  /**
-   * The addon's binary; see {@link ModelOptions.nativeBinding}.
-   *
-   * @default the one that is found
-   */
-  readonly nativeBinding?: string | undefined;
-  /** Hears of a GPU's self-check; see {@link ModelOptions.onNote}. */
-  readonly onNote?: ((line: string) => void) | undefined;
-  /**
-   * The ranks of a job that a launcher has started, which train the model together: see `joinRanks` of `cudnn-lstm/advanced`. All ask for the same.
-   *
-   * @default this process alone
-   */
-  readonly ranks?: Ranks | undefined;
 }
 
 const ownKeys = [
