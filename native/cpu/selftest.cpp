@@ -10,15 +10,19 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "core/communicator.h"
 #include "core/initialize.h"
 #include "core/random.h"
 #include "core/sampler.h"
@@ -535,6 +539,113 @@ void check_stops() {
   }
 }
 
+// Ranks that are threads of this process.
+class ThreadRanks final : public Communicator {
+ public:
+  struct Shared {
+    explicit Shared(int ranks) : size(ranks), parts(ranks) {}
+    const int size;
+    std::vector<std::vector<char>> parts;
+    std::mutex mutex;
+    std::condition_variable met;
+    int arrived = 0, phase = 0;
+  };
+  ThreadRanks(Shared& shared, int rank) : shared_(shared), rank_(rank) {}
+  int rank() const override { return rank_; }
+  int size() const override { return shared_.size; }
+  int local_rank() const override { return rank_; }
+  int local_size() const override { return shared_.size; }
+  void sum(float* values, std::size_t count) override {
+    std::vector<float> all(count * shared_.size);
+    gather(values, count * sizeof(float), all.data());
+    for (std::size_t i = 0; i < count; ++i) {
+      values[i] = 0;
+      for (int rank = 0; rank < shared_.size; ++rank) values[i] += all[rank * count + i];
+    }
+  }
+  void gather(const void* mine, std::size_t bytes, void* all) override {
+    const char* const begin = static_cast<const char*>(mine);
+    shared_.parts[rank_].assign(begin, begin + bytes);
+    barrier();
+    for (int rank = 0; rank < shared_.size; ++rank) {
+      std::memcpy(static_cast<char*>(all) + rank * bytes, shared_.parts[rank].data(), bytes);
+    }
+    barrier();
+  }
+  void broadcast(void*, std::size_t) override { std::abort(); }
+  void barrier() override {
+    std::unique_lock<std::mutex> lock(shared_.mutex);
+    const int phase = shared_.phase;
+    if (++shared_.arrived == shared_.size) {
+      shared_.arrived = 0;
+      ++shared_.phase;
+      shared_.met.notify_all();
+    }
+    shared_.met.wait(lock, [&] { return shared_.phase != phase; });
+  }
+  [[noreturn]] void abort(int) override { std::abort(); }
+
+ private:
+  Shared& shared_;
+  const int rank_;
+};
+
+// One of two ranks is asked to stop, at the k-th look of either, whichever that is: both do as many steps, and have the
+// same model, which a step that was given up leaves as it was.
+void check_shared_stops() {
+  const ModelSpec spec{50, 2, 70, InputCoding::embedding, 9, 0.2f, 5};
+  constexpr int kSteps = 2, kCount = 2;
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(kCount) * (kSteps + 1) * 32);
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * 7 % 50);
+  const std::atomic<bool> never{false};
+  for (const int threads : {1, 3}) {
+    for (const int all : {20, 16}) {  // of 16 the other rank has none
+      std::vector<std::unique_ptr<CpuBackend>> backends;
+      std::vector<float> parameters[2];
+      for (int rank = 0; rank < 2; ++rank) {
+        backends.push_back(std::make_unique<CpuBackend>(spec, threads, TeamTuner::Mode::random));
+        parameters[rank].resize(backends[rank]->layout().size());
+        initialize(spec, backends[rank]->layout(), parameters[rank].data());
+        backends[rank]->write(Slot::parameters, parameters[rank].data(), parameters[rank].size());
+      }
+      int wrong = 0, given_up = 0, whole = 0;
+      for (int look = 1; look < 3000; look += 1 + look / 8) {
+        for (const int stopping : {0, 1}) {
+          const std::vector<float> before = parameters[0];
+          ThreadRanks::Shared shared(2);
+          int done[2] = {0, 0};
+          StepResult results[2][kCount] = {};
+          stop_at_look = false;
+          looks_until_stop = look;
+          const auto train = [&](int rank) {
+            ThreadRanks ranks(shared, rank);
+            const int first = 16 * rank, batch = rank == 0 ? 16 : all - 16;
+            const Batch work{ids.data(), kSteps, batch, Target::every, true, &ranks, first, all};
+            const std::vector<OptimizerStep> optimizers(kCount, OptimizerStep{1e-3});
+            resumed();
+            done[rank] = backends[rank]->train_steps(work, optimizers.data(), kCount, results[rank],
+                                                     rank == stopping ? stop_at_look : never);
+          };
+          std::thread other(train, 1);
+          train(0);
+          other.join();
+          looks_until_stop = 0;
+          for (int rank = 0; rank < 2; ++rank) backends[rank]->read(Slot::parameters, parameters[rank].data());
+          wrong += done[0] != done[1] || parameters[0] != parameters[1] ? 1 : 0;
+          wrong += backends[0]->step_count() != backends[1]->step_count() ? 1 : 0;
+          wrong += (done[0] == 0) != (parameters[0] == before) ? 1 : 0;
+          for (int rank = 0; rank < 2; ++rank) {
+            wrong += done[rank] < kCount && !results[rank][done[rank]].stopped ? 1 : 0;
+          }
+          given_up += done[0] < kCount ? 1 : 0;
+          whole += done[0] == kCount ? 1 : 0;
+        }
+      }
+      check(wrong == 0 && given_up > 20 && whole > 0, "-", "a rank stopped at every look", wrong, 0);
+    }
+  }
+}
+
 // ---- Weights in 8 and 16 bits.
 
 // The kernels against the plain sums that they stand for, in double; and what is packed comes back as it was.
@@ -784,6 +895,7 @@ int main(int count, char** arguments) {  // NOLINT(bugprone-exception-escape): a
     check_looks(*supported_kernels().front());
     check_cut_update(*supported_kernels().front());
     check_stops();
+    check_shared_stops();
     std::printf("%d failed\n", failures);
     return failures == 0 ? 0 : 1;
   }
