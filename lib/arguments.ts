@@ -75,6 +75,12 @@ export function recordOf(what: string, value: unknown): Record<string, unknown> 
   return looking(what, () => Object.assign(Object.create(null) as Record<string, unknown>, value));
 }
 
+/** An object as JSON says it: a copy to its depths, so that nothing of a caller's is read later, or kept from changing. */
+export function dataOf(what: string, value: unknown): Record<string, unknown> {
+  recordOf(what, value);
+  return looking(what, () => recordOf(what, JSON.parse(JSON.stringify(value) ?? 'null')));
+}
+
 /**
  * A list, each of its items checked.
  *

@@ -3,12 +3,12 @@ import {
   type Checks,
   callbackOf,
   choiceOf,
+  dataOf,
   fieldsOf,
   flagOf,
   floatsOf,
   looking,
   optionsOf,
-  recordOf,
   signalOf,
   textOf,
   wholeOf,
@@ -49,7 +49,7 @@ const createChecks: Checks<CreateOptions> = {
     return { ...record, name: textOf(`${what}.name`, record.name) };
   },
   chosenAlgorithm: (what, value) => choiceOf(what, value, chosenAlgorithms),
-  configuration: recordOf,
+  configuration: dataOf,
   parameters: floatsOf,
 };
 

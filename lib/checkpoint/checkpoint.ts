@@ -1,6 +1,17 @@
 /** What a checkpoint holds, and how it lies in a safetensors file (docs/checkpoint-format.md). */
 import { z } from 'zod';
-import { type Checks, floatsOf, listOf, looking, optionsOf, pathOf, recordOf, textOf, wholeOf } from '../arguments';
+import {
+  type Checks,
+  dataOf,
+  floatsOf,
+  listOf,
+  looking,
+  optionsOf,
+  pathOf,
+  recordOf,
+  textOf,
+  wholeOf,
+} from '../arguments';
 import { corpusName } from '../corpus/names';
 import type { Normalization } from '../corpus/normalization';
 import { largestVocabulary, Vocabulary } from '../corpus/vocabulary';
@@ -385,7 +396,7 @@ function checkMetadata(metadata: CheckpointMetadata): CheckpointMetadata {
     vocabularyOf(parsed.data as CheckpointMetadata);
     // Of the values that can be anything, those that JSON can hold.
     const { configuration, ...rest } = parsed.data as CheckpointMetadata;
-    const plain = recordOf('configuration', JSON.parse(JSON.stringify(configuration)));
+    const plain = dataOf('configuration', configuration);
     const kept = others === undefined ? undefined : recordOf('others', others);
     for (const [key, value] of Object.entries(kept ?? {})) textOf(`others.${key}`, value);
     return { ...rest, configuration: plain, ...(kept ? { others: kept as Record<string, string> } : {}) };

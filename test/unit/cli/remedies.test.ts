@@ -742,7 +742,10 @@ const cases: Record<string, Case> = {
   },
 };
 
+const before = process.cwd();
 beforeAll(async () => {
+  // Where no runs are but the tests' own: --resume takes the newest one below.
+  process.chdir(folder);
   file(
     'plan.json',
     JSON.stringify({
@@ -760,7 +763,10 @@ beforeAll(async () => {
     expect(await call(argv)).toMatchObject({ code: 0 });
   }
 });
-afterAll(() => rmSync(folder, { recursive: true }));
+afterAll(() => {
+  process.chdir(before);
+  rmSync(folder, { recursive: true });
+});
 
 test.each(Object.entries(cases))('%s', async (_name, { argv: make, says, note, follow }) => {
   const argv = await make();

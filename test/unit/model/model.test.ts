@@ -276,7 +276,10 @@ describe('a model of texts in a normal form', () => {
 });
 
 it("what a checkpoint will say is not the caller's to change, and the addon's model is not reachable", async () => {
-  using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, configuration: { a: [1] } });
+  const given = { a: [1], b: Uint16Array.of(7) };
+  using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, configuration: given });
+  given.a.push(2); // Nor has the model frozen what is the caller's.
+  expect(model.metadata.configuration).toEqual({ a: [1], b: { 0: 7 } });
   const { metadata } = model as unknown as {
     metadata: { epoch: number; vocabulary: string[]; model: { hidden: number } };
   };
