@@ -82,7 +82,7 @@ void CpuBackend::backward_wave(int thread) {
     // The last tick of a run of them, all threads' units: each thread goes on when it is done with its own share.
     for (int layer = top; layer >= 0; --layer) {
       const int step = step_of(layer);
-      if (step < 0 || step >= steps || (steps - step) % chunk != 0 && step != 0) continue;
+      if (step < 0 || step >= steps || ((steps - step) % chunk != 0 && step != 0)) continue;
       const int last = steps - (steps - step - 1) / chunk * chunk;
       if (layer == 0 && spec_.coding == InputCoding::embedding && !stopped()) input_gradients(thread, 0, step, last);
       if (!stopped()) weight_gradients(thread, layer, step * pass_.blocks, last * pass_.blocks);
