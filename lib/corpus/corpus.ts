@@ -4,7 +4,7 @@ import { stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { type Checks, choiceOf, flagOf, instanceOf, optionsOf, signalOf, textOf, wholeOf } from '../arguments';
 import { Breather } from '../breather';
-import { DataError, UsageError } from '../errors';
+import { DataError, OptionError, UsageError } from '../errors';
 import { byteVocabulary } from './bytes';
 import { checkEncoding, isLatin1, readHead } from './decode';
 import { Encoder, SymbolCounter } from './encoder';
@@ -191,6 +191,9 @@ export async function openCorpus(corpora: CorpusInput, options: CorpusOptions = 
   // What is in memory has no encoding left.
   const checked: CorpusOptions = isList(corpora) ? given : { ...given, encoding: 'utf8' };
   checkEncoding(checked.encoding ?? 'utf8');
+  const { vocabulary, unknown, minCount = 1 } = checked;
+  if (minCount > 1 && unknown === 'add' && vocabulary && vocabulary.unknownId === undefined)
+    throw new OptionError('minCount', 'must be 1 where the vocabulary that is added to has no unknown symbol.');
   const notes: string[] = [];
   const sources = await resolveSources(corpora, checked.signal, (note) => notes.push(note));
   const folder = new TemporaryFolder();

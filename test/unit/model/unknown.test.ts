@@ -89,3 +89,15 @@ test('counts are exact, in pieces too', () => {
 test('the symbol must be there', () => {
   expect(() => new Vocabulary(['a'], '\uFFFD')).toThrow('the vocabulary lacks');
 });
+
+test('rare characters cannot be folded into a vocabulary that has no symbol for them', async () => {
+  const options = { vocabulary: new Vocabulary(['a', 'b']), unknown: 'add', minCount: 2 } as const;
+  const few = { text: 'abababcdcdx' };
+  await expect(openCorpus(few, options)).rejects.toThrow(
+    'minCount must be 1 where the vocabulary that is added to has no unknown symbol.',
+  );
+  expect((await openCorpus(few, { ...options, minCount: 1 })).vocabulary.symbols.join('')).toBe('abcdx');
+  const folding = { ...options, vocabulary: new Vocabulary(['a', '?'], '?') };
+  const corpus = await openCorpus(few, folding);
+  expect([corpus.vocabulary.unknownId, corpus.vocabulary.idOf('x')]).toEqual([1, undefined]);
+});
