@@ -244,7 +244,7 @@ export class SharedSampler {
       this.#drawCalls++;
       const states = first.window === 0 ? this.#scatter(result.state, group.length) : [];
       group.forEach((stream, s) => {
-        stream.take(columnsOf(result, s, group.length, count, Math.max(0, rivals)), states[s]);
+        stream.take(drawnOf(result, s, group.length, count, Math.max(0, rivals)), states[s]);
       });
     } catch (error) {
       for (const stream of group) stream.fail(error);
@@ -475,7 +475,7 @@ function interleave(rows: readonly Int32Array[]): Int32Array {
 }
 
 /** What one stream got of a call's result. */
-function columnsOf(
+function drawnOf(
   result: Awaited<ReturnType<NativeModel['sample']>>,
   stream: number,
   streams: number,
