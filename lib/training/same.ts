@@ -1,5 +1,6 @@
 /** Whether all ranks train the same model, on the same text, in the same way. */
 import { createHash } from 'node:crypto';
+import { Breather } from '../breather';
 import type { Corpus } from '../corpus/corpus';
 import type { NativeModel } from '../device/native';
 import { readSlot } from '../device/pieces';
@@ -20,6 +21,9 @@ export interface Identity {
   /** What computes: other vector units round differently. */
   readonly instructionSet: string;
 }
+
+/** Floats that are hashed at once: 1 MiB. */
+const pieceFloats = 1 << 18;
 
 /** Options that each rank has for itself. */
 function isOwn(name: OptionName): boolean {
@@ -78,8 +82,15 @@ export async function compareRanks(ranks: Ranks, identity: Identity, native: Nat
 /** @throws TrainingError on all ranks alike if the weights of one differ from those of rank 0. */
 export async function compareParameters(ranks: Ranks, native: NativeModel): Promise<void> {
   const parameters = await readSlot(native, 'parameters');
-  const digest = createHash('sha256').update(new Uint8Array(parameters.buffer)).digest();
-  const all = (await ranks.gather('parameters', digest)).map((each) => Buffer.from(each).toString('hex').slice(0, 16));
+  const hash = createHash('sha256');
+  const breather = new Breather();
+  for (let from = 0; from < parameters.length; from += pieceFloats) {
+    hash.update(parameters.subarray(from, from + pieceFloats));
+    if (breather.due()) await breather.rest();
+  }
+  const all = (await ranks.gather('parameters', hash.digest())).map((each) =>
+    Buffer.from(each).toString('hex').slice(0, 16),
+  );
   const other = all.findIndex((each) => each !== all[0]);
   if (other < 0) return;
   throw ranks.agree(

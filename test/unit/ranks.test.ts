@@ -7,8 +7,9 @@ import { joinRanks, launchToJoin } from '../../lib/ranks/join';
 import { launchOf } from '../../lib/ranks/launcher';
 import { Ranks, type RankTransport } from '../../lib/ranks/ranks';
 import { presetOptions } from '../../lib/training/presets';
-import { compareRanks, type Identity } from '../../lib/training/same';
+import { compareParameters, compareRanks, type Identity } from '../../lib/training/same';
 import { checkShares, joinStates, sequencesOf, shareOf, stateOf } from '../../lib/training/shares';
+import { countTurns } from '../fixtures/turns';
 
 /** Ranks in one process: a call is answered when all have made it. */
 async function ranksOf(size: number): Promise<Ranks[]> {
@@ -166,6 +167,22 @@ test('what differs between ranks is named with both of them, and nothing else is
   expect(await compare({}, [...natives.slice(0, 2), altered])).toMatch(
     /weights of the ranks have become different.* for rank 0 .* for rank 2 /,
   );
+});
+
+test('the event loop has its turns while the weights of a large model are compared', async () => {
+  const piece = new Float32Array(1 << 18);
+  let turns = () => 0;
+  // After the last piece has been read, only their comparison is left.
+  const read = (_slot: unknown, _from: number, count: number) => {
+    turns(); // Ends the count before.
+    turns = countTurns();
+    return piece.subarray(0, count);
+  };
+  const ranks = await ranksOf(2);
+  const native = { parameterCount: 64 * piece.length, read } as unknown as NativeModel;
+  await Promise.all(ranks.map((each) => compareParameters(each, native)));
+  // In one go it would be none.
+  expect(turns()).toBeGreaterThan(2);
 });
 
 test('the shares of a batch are whole blocks of 16 that cover it, in order', () => {
