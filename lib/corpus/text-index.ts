@@ -10,8 +10,8 @@ const pieceIds = 1 << 18;
 const stepsATurn = 1 << 15;
 
 /**
- * A text's positions in the order of what stands there. It takes four bytes a character beside the text's one or two, and about twice
- * that while it is made.
+ * A text's positions in the order of what stands there. It takes four bytes a character beside the text's one or two, and about 17 in
+ * all while it is made.
  *
  * @category Texts
  */
