@@ -221,11 +221,11 @@ export class CharacterModel {
       const cl = c[l]!;
       addProduct(layer.recurrent, hl, gates);
       for (let u = 0; u < H; u++) {
-        const i = open(gates[u]!, slope);
-        const f = open(gates[H + u]!, slope);
-        const o = open(gates[3 * H + u]!, slope);
-        cl[u] = f * cl[u]! + i * Math.tanh(gates[2 * H + u]!);
-        hl[u] = o * Math.tanh(cl[u]!);
+        const input = open(gates[u]!, slope);
+        const forget = open(gates[H + u]!, slope);
+        const output = open(gates[3 * H + u]!, slope);
+        cl[u] = forget * cl[u]! + input * Math.tanh(gates[2 * H + u]!);
+        hl[u] = output * Math.tanh(cl[u]!);
       }
       below = hl;
     }
