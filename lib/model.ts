@@ -439,18 +439,25 @@ export class LanguageModel implements Disposable {
   async generateBest(
     count: number,
     options: GenerateOptions = {},
-  ): Promise<{ text: string; bitsPerCharacter: number }> {
+  ): Promise<{ text: string; bitsPerCharacter: number; finished: 'length' | 'stop' }> {
     const checked = readGenerateOptions(options);
     const { prompt = '' } = checked;
     if (this.ofBytes || typeof prompt !== 'string')
       throw new UsageError('generateBest is for models of characters, not of bytes.');
-    const texts = Array.from({ length: wholeOf('count', count, 1, 4096) }, () => '');
-    for await (const { stream, text } of this.generateMany(count, checked)) texts[stream] += text;
+    const texts = Array.from({ length: wholeOf('count', count, 1, 4096) }, () => ({
+      text: '',
+      finished: 'length' as 'length' | 'stop',
+    }));
+    for await (const { stream, text, finished } of this.generateMany(count, checked)) {
+      const drawn = texts[stream] as (typeof texts)[number];
+      drawn.text += text;
+      if (finished) drawn.finished = finished;
+    }
     const given = this.#known(this.normalize(prompt), checked.unknown);
     const before =
       given === '' && this.shape.resetId === undefined ? this.vocabulary.decode([startId(this.vocabulary)]) : given;
-    const written = texts.filter((text) => text !== '');
-    const encoded = written.map((text) => this.vocabulary.encode(before + text));
+    const written = texts.filter(({ text }) => text !== '');
+    const encoded = written.map(({ text }) => this.vocabulary.encode(before + text));
     const scores = await this.#native.evaluationSequence(() =>
       scoreMany(
         this.#native,
@@ -458,10 +465,10 @@ export class LanguageModel implements Disposable {
         { signal: checked.signal },
       ),
     );
-    let best: { text: string; bitsPerCharacter: number } | undefined;
+    let best: { text: string; bitsPerCharacter: number; finished: 'length' | 'stop' } | undefined;
     for (const [i, score] of scores.entries()) {
       if (score && score.bitsPerCharacter < (best?.bitsPerCharacter ?? Number.POSITIVE_INFINITY))
-        best = { text: written[i] as string, bitsPerCharacter: score.bitsPerCharacter };
+        best = { ...(written[i] as (typeof written)[number]), bitsPerCharacter: score.bitsPerCharacter };
     }
     if (best === undefined) throw new DataError('No text was written, so none is the best.');
     return best;

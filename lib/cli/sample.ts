@@ -4,6 +4,7 @@ import { Command, Option } from 'commander';
 import { loadKnownLines } from '../checkpoint/known-lines';
 import { fromByteString, readUtf8, toByteString } from '../corpus/bytes';
 import { KnownLines } from '../corpus/known-lines';
+import { TextIndex } from '../corpus/text-index';
 import { DataError, exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
 import { copyLines, findCopies, mostChecked } from '../sampling/copies';
@@ -100,14 +101,18 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     throw new UsageError(
       '--best-of, --corpus-check, --max-copy and --only are for models of characters, not of bytes.',
     );
+  // Opened before anything is written, and once: it may be standard input.
+  using corpus =
+    corpusCheck === undefined ? undefined : disposable(await openText(model, corpusCheck, { unknown: 'add', signal }));
+  for (const note of corpus?.notes ?? []) say(io.stderr, note);
   const maxCopy =
-    mostCopied === undefined
-      ? undefined
-      : { index: await model.indexText([corpusCheck as string], { signal }), length: mostCopied };
+    corpus && mostCopied !== undefined
+      ? { index: await TextIndex.of(corpus.ids, signal), length: mostCopied }
+      : undefined;
   const request = { ...drawing, prompt, seed, maxCopy, signal };
   const texts = Array.from({ length: count }, () => '');
   const drawn = bestOf === undefined ? begin(model, count, request) : best(model, bestOf, request, io);
-  const pieces = corpusCheck === undefined ? drawn : remembered(drawn, texts);
+  const pieces = corpus ? remembered(drawn, texts) : drawn;
   const shown = typeof prompt === 'string' ? prompt : readUtf8(toByteString(prompt));
   if (json) {
     await printJson(pieces, count, { seed, prompt: shown }, io);
@@ -121,7 +126,10 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     const print = (text: string) => printPlain(io.stdout, text);
     await printText(pieces, new TextPrinter(print, count, separator, echo ? shown : ''));
   }
-  if (corpusCheck !== undefined) await sayCopies(model, corpusCheck, texts, signal, io);
+  if (corpus) {
+    const encoded = texts.map((each) => model.vocabulary.encode(each));
+    for (const line of copyLines(await findCopies(encoded, corpus.ids, signal), texts)) say(io.stderr, line);
+  }
   return exitCodes.ok;
 }
 
@@ -156,9 +164,9 @@ async function* best(
   request: GenerateOptions,
   io: CommandIo,
 ): AsyncGenerator<GeneratedPiece> {
-  const { text, bitsPerCharacter } = await model.generateBest(count, request);
+  const { text, bitsPerCharacter, finished } = await model.generateBest(count, request);
   say(io.stderr, `best of ${count}: ${bitsPerCharacter.toFixed(3)} bits/char`);
-  yield { stream: 0, text, finished: 'length' };
+  yield { stream: 0, text, finished };
 }
 
 async function* remembered(pieces: AsyncIterable<GeneratedPiece>, texts: string[]): AsyncGenerator<GeneratedPiece> {
@@ -168,26 +176,8 @@ async function* remembered(pieces: AsyncIterable<GeneratedPiece>, texts: string[
   }
 }
 
-/** How much of the texts a corpus holds. */
-async function sayCopies(
-  model: LanguageModel,
-  corpus: string,
-  texts: readonly string[],
-  signal: AbortSignal,
-  io: CommandIo,
-): Promise<void> {
-  const text = await openText(model, corpus, { unknown: 'add', signal });
-  try {
-    for (const note of text.notes) say(io.stderr, note);
-    const found = await findCopies(
-      texts.map((each) => model.vocabulary.encode(each)),
-      text.ids,
-      signal,
-    );
-    for (const line of copyLines(found, texts)) say(io.stderr, line);
-  } finally {
-    text.close();
-  }
+function disposable<T extends { close(): void }>(text: T): T & Disposable {
+  return { ...text, [Symbol.dispose]: () => text.close() };
 }
 
 /** @throws UsageError for options that do not go together. */

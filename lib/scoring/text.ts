@@ -2,10 +2,10 @@
 import { type CorpusOptions, openCorpus } from '../corpus/corpus';
 import { readText } from '../corpus/decode';
 import { BookFinder, cutBooks, gutenbergNote } from '../corpus/gutenberg';
+import type { IdSource } from '../corpus/ids';
 import type { Normalization } from '../corpus/normalization';
 import { resolveSources } from '../corpus/sources';
 import type { Vocabulary } from '../corpus/vocabulary';
-import type { ReadableIds } from './score';
 
 /** What of a model decides how a text is read; a `LanguageModel` is one. */
 export interface Reader {
@@ -17,7 +17,7 @@ export interface Reader {
 
 /** A text, open for scoring. */
 export interface OpenText {
-  ids: ReadableIds;
+  ids: IdSource;
   /** Characters left out because the model does not know them. */
   skipped: number;
   /** Lines for the user, e.g. that a Project Gutenberg header was left out. */

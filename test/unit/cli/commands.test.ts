@@ -197,6 +197,18 @@ describe('sample', () => {
     expect(result.err).toContain(message);
   });
 
+  it('opens the text to compare with before it writes, and once', async () => {
+    const missing = await run('sample', checkpoint, '--length', '9', '--corpus-check', join(folder, 'missing.txt'));
+    expect([missing.code, missing.out]).toEqual([3, '']);
+    const { code, stdout, stderr } = await node(
+      'cli/main.js',
+      ['sample', checkpoint, '--length', '9', '--corpus-check', '-', '--max-copy', '4', '--device', 'cpu'],
+      { input: 'aaaa bbbb aaaa bbbb\n'.repeat(20) },
+    );
+    expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining('longest copy: ') });
+    expect(Array.from(stdout)).toHaveLength(10); // With the line break after it.
+  });
+
   it('says that a checkpoint is missing', async () => {
     const result = await run('sample', join(folder, 'nothing.safetensors'), ...cpu);
     expect(result.code).toBe(3);

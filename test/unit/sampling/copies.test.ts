@@ -237,6 +237,8 @@ describe('a model that must not copy, or writes some characters alone', () => {
     const best = await model.generateBest(5, options);
     const least = scores.indexOf(Math.min(...scores));
     expect(best.text).toBe(texts[least]);
+    expect(best.finished).toBe('length');
+    expect((await model.generateBest(3, { ...options, stop: [' '] })).finished).toBe('stop');
     expect(best.bitsPerCharacter).toBeCloseTo(scores[least] as number, 5);
     expect(new Set(scores).size).toBe(5);
     await expect(model.generateBest(2, { length: 0 })).rejects.toThrow('No text was written');
