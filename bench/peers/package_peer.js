@@ -4,6 +4,7 @@ const { readFileSync } = require('node:fs');
 const { MemoryIds } = require('../../dist/corpus/ids.js');
 const { Vocabulary } = require('../../dist/corpus/vocabulary.js');
 const { LanguageModel } = require('../../dist/model.js');
+const { divideCorpus } = require('../../dist/training/division.js');
 const { trainable } = require('../../dist/training/parts.js');
 const { presetOptions } = require('../../dist/training/presets.js');
 const { Trainer } = require('../../dist/training/trainer.js');
@@ -20,18 +21,16 @@ async function main() {
     new Vocabulary(symbols),
     { device: 'cpu', threads: job.threads, seed: 1, target: job.target, seqLength: job.steps },
   );
-  const trainer = new Trainer({
-    model: trainable(model),
-    corpus: { ids: new MemoryIds(ids), length: ids.length, sha256: '', sources: [], notes: [] },
-    options: {
-      ...presetOptions(job.recipe),
-      batchSize: job.batch,
-      epochs: 1_000_000,
-      validation: 0,
-      patience: 0,
-      sampleLength: 0,
-    },
-  });
+  const corpus = { ids: new MemoryIds(ids), length: ids.length, sha256: '', sources: [], notes: [] };
+  const options = {
+    ...presetOptions(job.recipe),
+    batchSize: job.batch,
+    epochs: 1_000_000,
+    validation: 0,
+    patience: 0,
+    sampleLength: 0,
+  };
+  const trainer = new Trainer({ model: trainable(model), corpus, options, division: divideCorpus(corpus, options) });
   const events = trainer[Symbol.asyncIterator]();
   const prompt = model.vocabulary.decode(ids.subarray(0, job.steps));
 

@@ -8,6 +8,7 @@ import type { QueuedModel } from '../device/queue';
 import { type LanguageModel, nativeOf, setMetadata } from '../model';
 import { Ranks } from '../ranks/ranks';
 import type { CheckpointDirectory } from './checkpoints';
+import type { Division } from './division';
 import type { TrainingOptions } from './options';
 
 /** What a trainer needs of a model. */
@@ -25,6 +26,8 @@ export interface TrainerParts {
   readonly model: TrainedModel;
   readonly corpus: Pick<Corpus, 'ids' | 'length' | 'sha256' | 'sources' | 'notes'> & Partial<Pick<Corpus, 'lines'>>;
   readonly options: TrainingOptions;
+  /** How the corpus, and the text that is kept, are divided. */
+  readonly division: Division;
   /** A text of which some sequences are in every step, beside those of the corpus. */
   readonly kept?: TrainerParts['corpus'] | undefined;
   /** The checkpoint that the weights of a fine-tuning are from, and what the corpus has that its model does not know. */

@@ -32,7 +32,7 @@ import {
   recordedOptions,
   resolveConfiguration,
 } from './configuration';
-import { divideCorpus } from './division';
+import { type Division, divideCorpus } from './division';
 import type { TrainingEvent } from './events';
 import { type Base, checkFrozen, growParameters, openBase, optionsOfBase, scalarCannotGrow } from './fine-tuning';
 import type { TrainingOptions } from './options';
@@ -397,7 +397,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
     const recordedKeep = async () =>
       configuration.keep ?? (resumed && keeps ? recordedSources(resumed, 'keep') : undefined);
     const keep = request.keep ?? (await share(ranks, 'sources', recordedKeep));
-    const { corpus, kept, model, newSymbols } = await together(ranks, 'model', async () => {
+    const { corpus, kept, division, model, newSymbols } = await together(ranks, 'model', async () => {
       if (ranks) {
         checkShares(options.batchSize, ranks.size);
         if (paths?.includes('-') || (keep !== undefined && isList(keep) && keep.includes('-')))
@@ -414,13 +414,13 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
           ? undefined
           : await openCorpus(keep, { ...reading, vocabulary: corpus.vocabulary, unknown: 'skip' });
       undo.push(() => kept?.close());
-      checkCorpus(corpus, kept, options, resumed);
+      const division = divideChecked(corpus, kept, options, resumed);
       const newSymbols = base ? corpus.vocabulary.symbols.slice(base.vocabulary.size) : [];
       if (base?.metadata.model.input === 'scalar' && newSymbols.length > 0)
         throw scalarCannotGrow(base.path, newSymbols);
       const model = await createModel(corpus, options, request, base, resumed?.checkpoint.metadata);
       undo.push(() => model.dispose());
-      return { corpus, kept, model, newSymbols };
+      return { corpus, kept, division, model, newSymbols };
     });
     if (ranks) await compareRanks(ranks, identityOf(corpus, kept, options, model.device), nativeOf(model));
     let run: RunDirectory | undefined;
@@ -437,6 +437,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
         model: trainable(model),
         corpus,
         options,
+        division,
         ...(writable ? { run: writable } : {}),
         ...(resumed ? { resume: resumed } : {}),
         ...(base ? { from: { checkpoint: base.path, newSymbols } } : {}),
@@ -490,7 +491,7 @@ function readingOptions(
     bytes,
     minCount,
     ...(base ? { vocabulary: base.vocabulary, unknown: 'add' } : {}),
-    // What the model does not know is in another text than its own: that is the error to report, see checkCorpus.
+    // What the model does not know is in another text than its own: that is the error to report, see divideChecked.
     ...(resumed ? { vocabulary: vocabularyOf(resumed.checkpoint.metadata), unknown: 'skip' } : {}),
     ...(signal ? { signal } : {}),
   };
@@ -535,13 +536,13 @@ async function recordedSources(
   return sources;
 }
 
-/** Everything that can be wrong with a corpus, before a device is asked for memory. */
-function checkCorpus(
+/** Divides the texts, after everything that can be wrong with them has been looked at: before a device is asked for memory. */
+function divideChecked(
   corpus: Corpus,
   kept: Corpus | undefined,
   options: TrainingOptions,
   resumed: ResumedRun | undefined,
-): void {
+): Division {
   const { training, corpus: recorded } = resumed?.checkpoint.metadata ?? {};
   if (training && (training.corpusSha256 !== corpus.sha256 || training.corpusLength !== corpus.length)) {
     throw new DataError(
@@ -561,7 +562,7 @@ function checkCorpus(
       `The corpus has ${corpus.vocabulary.size} distinct symbol(s), so there is nothing to learn; give a text with at least two.`,
     );
   }
-  divideCorpus(corpus, options, kept);
+  return divideCorpus(corpus, options, kept);
 }
 
 /** What must be the same on all ranks. */

@@ -11,7 +11,6 @@ import type { TrainingOptions } from './options';
 import type { Pacer } from './pacer';
 import type { TrainerParts } from './parts';
 import { learningRateAt } from './schedule';
-import type { Split } from './sizes';
 import type { Losses, TrainingState } from './state';
 
 export class Reporter {
@@ -23,15 +22,13 @@ export class Reporter {
 
   constructor(
     readonly parts: TrainerParts,
-    readonly split: Split,
-    readonly keptSplit: Split | undefined,
-    readonly batches: BatchSource,
     readonly pacer: Pacer,
   ) {}
 
   start(state: TrainingState): StartEvent {
     this.#begun = this.#steps(state);
-    const { model, corpus, options, run, resume, from, kept } = this.parts;
+    const { model, corpus, options, run, resume, from, kept, division } = this.parts;
+    const { split } = division;
     const { frozen = 0 } = updateNumbers(options, () => model.native.parameters);
     return {
       type: 'start',
@@ -49,11 +46,11 @@ export class Reporter {
       },
       ...(options.bytes ? { unit: 'byte' as const } : {}),
       notes: run?.notes ?? [],
-      trainingCharacters: this.split.training,
-      validationCharacters: this.split.validation,
-      ...(this.split.places === undefined ? {} : { validationPlaces: this.split.places }),
+      trainingCharacters: split.training,
+      validationCharacters: split.validation,
+      ...(split.places === undefined ? {} : { validationPlaces: split.places }),
       epochs: options.epochs,
-      stepsPerEpoch: this.batches.stepsPerEpoch,
+      stepsPerEpoch: this.#batches.stepsPerEpoch,
       ...(run ? { out: run.path } : {}),
       ...(from ? { from: { ...from, frozenParameters: frozen } } : {}),
       ...(kept
@@ -62,7 +59,7 @@ export class Reporter {
               sources: kept.sources,
               characters: kept.length,
               sequences: keptSequences(options.batchSize, options.keepShare),
-              validationCharacters: this.keptSplit?.validation ?? 0,
+              validationCharacters: division.kept?.split.validation ?? 0,
             },
           }
         : {}),
@@ -89,7 +86,7 @@ export class Reporter {
       epoch: epoch + 1,
       epochs: options.epochs,
       step: batchInEpoch,
-      stepsPerEpoch: this.batches.stepsPerEpoch,
+      stepsPerEpoch: this.#batches.stepsPerEpoch,
       totalSteps: this.#steps(state),
       loss: result.losses.subarray(0, result.completed).reduce((sum, loss) => sum + loss, 0) / result.completed,
       epochLoss: sums.nats / sums.targets,
@@ -125,10 +122,10 @@ export class Reporter {
         ? {}
         : { validationLoss, validationBitsPerCharacter: validationLoss / Math.LN2 }),
       ...(losses?.kept === undefined ? {} : { keptLoss: losses.kept }),
-      gradientNorm: sums.norms / this.batches.stepsPerEpoch,
+      gradientNorm: sums.norms / this.#batches.stepsPerEpoch,
       largestGradientNorm: sums.largestNorm,
-      learningRate: learningRateAt(options, steps - 1, this.#total, this.batches.stepsPerEpoch),
-      charactersPerSecond: this.batches.charactersPerEpoch / sums.seconds,
+      learningRate: learningRateAt(options, steps - 1, this.#total, this.#batches.stepsPerEpoch),
+      charactersPerSecond: this.#batches.charactersPerEpoch / sums.seconds,
       seconds: sums.seconds,
       elapsedSeconds,
       etaSeconds: this.#eta(state),
@@ -146,7 +143,7 @@ export class Reporter {
       epoch: epoch + 1,
       epochs: this.parts.options.epochs,
       step: batchInEpoch,
-      stepsPerEpoch: this.batches.stepsPerEpoch,
+      stepsPerEpoch: this.#batches.stepsPerEpoch,
       totalSteps: this.#steps(state),
       loss: sums.nats / sums.targets,
       validationLoss,
@@ -201,12 +198,16 @@ export class Reporter {
     };
   }
 
+  get #batches(): BatchSource {
+    return this.parts.division.batches;
+  }
+
   get #total(): number {
-    return this.parts.options.epochs * this.batches.stepsPerEpoch;
+    return this.parts.options.epochs * this.#batches.stepsPerEpoch;
   }
 
   #steps(state: TrainingState): number {
-    return state.epoch * this.batches.stepsPerEpoch + state.batchInEpoch;
+    return state.epoch * this.#batches.stepsPerEpoch + state.batchInEpoch;
   }
 
   /** Seconds that the steps left will take; what validation and samples take is not known beforehand. */

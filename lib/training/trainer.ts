@@ -8,7 +8,7 @@ import { CudnnLstmError, exitCodes, TrainingError, UsageError } from '../errors'
 import type { Ranks } from '../ranks/ranks';
 import type { BatchCut, BatchSource } from './batches';
 import { CheckpointKeeper, restorer } from './checkpoints';
-import { type Division, divideCorpus } from './division';
+import type { Division } from './division';
 import { drawSample } from './epoch-sample';
 import type { CheckpointEvent, EndReason, StepEvent, TrainingEvent } from './events';
 import { GpuMonitor } from './gpu-monitor';
@@ -73,10 +73,10 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   #recordedAt = 0;
 
   /**
-   * @throws DataError if the corpus is too short for the options; CheckpointError if what is resumed does not fit them.
+   * @throws CheckpointError if what is resumed does not fit the options.
    */
   constructor(parts: TrainerParts) {
-    const { model, corpus, options, resume, kept } = parts;
+    const { model, corpus, options, resume, division } = parts;
     this.#parts = parts;
     this.#signal = parts.signal;
     this.#ranks = parts.ranks;
@@ -85,9 +85,9 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     if (corpus.lines && model.metadata.model.resetId !== corpus.lines.breakId) {
       throw new UsageError('a corpus of single lines takes a model whose resetId is the id of its line break.');
     }
-    this.#division = divideCorpus(corpus, options, kept);
-    this.split = this.#division.split;
-    this.batches = this.#division.batches;
+    this.#division = division;
+    this.split = division.split;
+    this.batches = division.batches;
     this.#pacer = new Pacer((options.seqLength + 1) * options.batchSize);
     this.#state = newState();
     if (resume) {
@@ -105,7 +105,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       resume !== undefined,
       parts.ranks,
     );
-    this.#reporter = new Reporter(parts, this.split, this.#division.kept?.split, this.batches, this.#pacer);
+    this.#reporter = new Reporter(parts, this.#pacer);
     this.#monitor = new GpuMonitor(model.gpuUsage && (() => model.gpuUsage?.() ?? Promise.resolve(null)));
   }
 

@@ -6,6 +6,7 @@ import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { loadNative, type Optimizer, type Slot } from '../../../lib/device/native';
 import { queued } from '../../../lib/device/queue';
 import { resolveConfiguration } from '../../../lib/training/configuration';
+import { divideCorpus } from '../../../lib/training/division';
 import type { EpochEvent, TrainingEvent } from '../../../lib/training/events';
 import { optimizers } from '../../../lib/training/optimizers';
 import type { OptionName, TrainingOptions } from '../../../lib/training/options';
@@ -59,6 +60,7 @@ async function make(
     model: { native, vocabulary, metadata, deviceReason: 'a test' },
     corpus,
     options,
+    division: divideCorpus(corpus, options),
     run,
     ...(given.checkpoint ? { resume: { path: 'memory/last', checkpoint: given.checkpoint } } : {}),
     signal: given.signal,

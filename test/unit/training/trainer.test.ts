@@ -1,6 +1,7 @@
 import type { Checkpoint, CheckpointMetadata } from '../../../lib/checkpoint/checkpoint';
 import type { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { queued } from '../../../lib/device/queue';
+import { divideCorpus } from '../../../lib/training/division';
 import type { EndEvent, EpochEvent, TrainingEvent, ValidationEvent } from '../../../lib/training/events';
 import type { TrainingOptions } from '../../../lib/training/options';
 import { presetOptions } from '../../../lib/training/presets';
@@ -44,6 +45,7 @@ function make(
     model: { native: queued(native), vocabulary, metadata, deviceReason: 'a test' },
     corpus,
     options,
+    division: divideCorpus(corpus, options),
     run,
     ...(checkpoint ? { resume: { path: 'memory/last', checkpoint } } : {}),
     signal,
@@ -120,10 +122,12 @@ describe('a whole run', () => {
     };
     const metadata = { format: 'cudnn-lstm', formatVersion: 1 } as unknown as CheckpointMetadata;
     const native = queued(new Working(symbols.length, 10)); // A few steps a call.
+    const options = { ...small, epochs: 1, validation: 0, sampleLength: 0 };
     const trainer = new Trainer({
       model: { native, vocabulary, metadata, deviceReason: 'a test' },
       corpus: watched,
-      options: { ...small, epochs: 1, validation: 0, sampleLength: 0 },
+      options,
+      division: divideCorpus(watched, options),
     });
     await collect(trainer);
     // All but the first call.
@@ -150,6 +154,7 @@ describe('a whole run', () => {
         model: { native, vocabulary, metadata, deviceReason: 'a test', ...(gpuUsage ? { gpuUsage } : {}) },
         corpus,
         options: small,
+        division: divideCorpus(corpus, small),
         run,
       });
       const events = await collect(trainer);
