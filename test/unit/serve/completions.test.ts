@@ -107,6 +107,9 @@ test('echo and logprobs without a text score the prompt as the library does', as
   const nats = logprobs?.token_logprobs.slice(1).map((value) => -(value as number)) as number[];
   const score = await model.score(prompt);
   expect(nats.reduce((sum, each) => sum + each, 0) / nats.length).toBeCloseTo(score.loss, 6);
+  // To the last bit what `score --per-character` says of each.
+  const { bits } = await model.inspect(prompt);
+  expect(nats.map((each) => each / Math.LN2)).toEqual([...bits.slice(1)]);
   for (const [i, top] of (logprobs?.top_logprobs ?? []).entries()) {
     if (top === null) continue;
     expect(Object.keys(top).length).toBeGreaterThanOrEqual(3);
