@@ -1,6 +1,5 @@
 /** `train`: trains a model on a text. */
 import { Command, Option } from 'commander';
-import type { DeviceName } from '../device/choose';
 import { CudnnLstmError, exitCodes, UsageError } from '../errors';
 import { LanguageModel, nativeOf } from '../model';
 import { distributedChoices, type JoinOptions } from '../ranks/join';
@@ -20,6 +19,7 @@ import {
 import { describePlan, planTraining } from '../training/plan';
 import {
   configureTraining,
+  deviceOf,
   openTraining,
   type Training,
   type TrainingRequest,
@@ -53,7 +53,7 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
   >();
   const kept = keep === undefined ? undefined : readKept(keep, flags);
   using interrupt = abortOnSignals(io);
-  const request: Omit<TrainingRequest, 'ranks'> = {
+  const request: Omit<TrainingRequest, 'ranks' | 'onNote'> = {
     corpus: command.args,
     flags: { ...flags, ...kept?.flags },
     env: process.env,
@@ -62,13 +62,15 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
     from,
     keep: kept?.corpus,
     signal: interrupt.signal,
-    onNote: (line) => say(io.stderr, line),
   };
   const port = page === undefined ? undefined : readPort(page);
   const trainWithPage: typeof printPlan = (...args) => train(...args, port);
   const run = printConfig ? printConfiguration : dryRun ? printPlan : trainWithPage;
   // Awaited, or the signals would have their default handling back.
-  return await amongRanks({ distributed }, io, (own, ranks) => run({ ...request, ranks }, json === true, own));
+  return await amongRanks({ distributed }, io, (own, ranks) => {
+    const onNote = (line: string) => say(own.stderr, line);
+    return run({ ...request, onNote, ranks }, json === true, own);
+  });
 }
 
 /** `old.txt:0.2` is `old.txt` and `--keep-share 0.2`. */
@@ -97,7 +99,7 @@ async function train(request: TrainingRequest, json: boolean, io: CommandIo, por
         await page.open(event.out, training.configuration.options.threads);
       await printer.print(event);
     }
-    if (end && !json && request.ranks?.first !== false) sample = await sampleOfBest(training, end, request.signal, io);
+    if (end && !json && request.ranks?.first !== false) sample = await sampleOfBest(training, end, request, io);
     if (sample) copies = await copiesIn(training, sample.text, request.signal);
   } finally {
     printer.close();
@@ -160,7 +162,7 @@ async function opened(request: TrainingRequest, io: CommandIo, plan = false): Pr
 async function sampleOfBest(
   training: Training,
   end: EndEvent,
-  signal: AbortSignal | undefined,
+  { ranks, signal }: TrainingRequest,
   io: CommandIo,
 ): Promise<{ prompt: string; text: string } | undefined> {
   const { options, split } = trainerOf(training);
@@ -169,8 +171,9 @@ async function sampleOfBest(
   training.model.dispose(); // Its memory is free for the other one.
   const longer = { ...options, sampleLength: 2 * options.sampleLength };
   try {
-    const { threads, precision, check } = options;
-    const device = options.device as DeviceName;
+    const { precision, check } = options;
+    const device = deviceOf(options.device, ranks);
+    const threads = options.threads ?? ranks?.threads;
     using model = await LanguageModel.load(best.path, { device, threads, precision, check, signal });
     return await drawSample(
       nativeOf(model),

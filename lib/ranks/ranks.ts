@@ -173,6 +173,23 @@ export class Ranks {
     return typeof error === 'object' && error !== null && this.#agreed.has(error);
   }
 
+  /**
+   * What all throw when one of them was asked to stop: the reason of this one's own signal, else an error that names the rank.
+   *
+   * @param code What {@link abortCode} says of that rank's signal.
+   */
+  interrupted(rank: number, code: number, signal: AbortSignal | undefined): unknown {
+    if (signal?.aborted) return this.agree(signal.reason);
+    return this.agree(new CudnnLstmError('ERR_INTERRUPTED', `${this.name(rank)} was interrupted.`, code));
+  }
+
+  /** As the signal's method, on all ranks alike where one was asked to stop. */
+  async throwIfAborted(signal: AbortSignal | undefined): Promise<void> {
+    const codes = (await this.gatherNumbers('aborted', [abortCode(signal)])).flat();
+    const rank = codes.findIndex((code) => code !== notAborted);
+    if (rank >= 0) throw this.interrupted(rank, codes[rank] as number, signal);
+  }
+
   /** Microseconds of a sum of so many floats over all ranks: the median of `rounds`, on the slowest rank. */
   async measureSum(floats: number, rounds: number): Promise<number> {
     const times = await this.#queue.run(() => this.#transport.measureSum(floats, rounds).catch(rethrow));
@@ -197,6 +214,14 @@ export class Ranks {
       all.subarray(i * length, (i + 1) * length),
     );
   }
+}
+
+export const notAborted = -1;
+
+/** The exit code that an aborted signal's reason calls for; {@link notAborted}. */
+export function abortCode(signal: AbortSignal | undefined): number {
+  if (!signal?.aborted) return notAborted;
+  return (signal.reason as Partial<CudnnLstmError> | undefined)?.exitCode ?? exitCodes.runtime;
 }
 
 interface Place {

@@ -73,7 +73,7 @@ const measureSteps = 50;
 /**
  * Measures a few steps on the real corpus, at learning rate 0, and extrapolates. The training is of no further use for training.
  *
- * @throws The signal's reason when it is aborted.
+ * @throws The signal's reason when it is aborted; of several ranks all throw, once each has measured a step.
  * @category Training
  */
 export async function planTraining(training: Training, signal?: AbortSignal): Promise<TrainingPlan> {
@@ -191,10 +191,15 @@ async function planRanks(
   step: number,
   signal: AbortSignal | undefined,
 ): Promise<RanksPlan> {
+  await ranks.throwIfAborted(signal);
   const sum = (await ranks.measureSum(training.model.parameterCount, sumRounds)) / 1000;
   const smallSum = (await ranks.measureSum(1, sumRounds)) / 1000;
-  const mine = await measureStep(training, undefined, signal);
+  const mine = await measureStep(training, undefined, signal).catch((error: unknown) => {
+    if (!signal?.aborted) throw error;
+    return 0; // The others wait for this rank to say so.
+  });
   const alone = Math.max(...(await ranks.gatherNumbers('step alone', [mine])).flat());
+  await ranks.throwIfAborted(signal);
   const { batchSize } = trainerOf(training).options;
   const forecasts = forecastRanks({ ranks: ranks.size, batch: batchSize, step, sum, smallSum, alone });
   const faster = fasterRanks(forecasts);

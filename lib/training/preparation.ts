@@ -596,7 +596,7 @@ function createModel(
     ...(corpus.lines ? { resetId: corpus.lines.breakId } : {}),
   };
   return LanguageModel.create(shape, corpus.vocabulary, {
-    device: ranks ? ranksDevice(options.device, ranks.localRank) : (options.device as DeviceName),
+    device: deviceOf(options.device, ranks),
     threads: options.threads ?? ranks?.threads,
     check: options.check,
     onNote,
@@ -623,10 +623,13 @@ function createModel(
   });
 }
 
-/** What ranks compute on: CPUs, or a GPU each. GPUs are not taken unasked, since no job has run on several yet. */
-function ranksDevice(device: string, localRank: number): DeviceName {
+/**
+ * What a process computes on. Several ranks take the CPU, or a GPU each: GPUs are not taken unasked, since no job has run on several yet.
+ */
+export function deviceOf(device: string, ranks: Ranks | undefined): DeviceName {
+  if (!ranks) return device as DeviceName;
   if (device === 'auto' || device === 'cpu') return 'cpu';
-  if (device === 'cuda') return `cuda:${localRank}`;
+  if (device === 'cuda') return `cuda:${ranks.localRank}`;
   throw new UsageError(`Several ranks take a GPU each, by their number on the machine: --device cuda, not ${device}.`);
 }
 

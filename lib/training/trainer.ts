@@ -4,8 +4,8 @@
  */
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { NativeTrainResult } from '../device/native';
-import { CudnnLstmError, exitCodes, TrainingError, UsageError } from '../errors';
-import type { Ranks } from '../ranks/ranks';
+import { TrainingError, UsageError } from '../errors';
+import { abortCode, notAborted, type Ranks } from '../ranks/ranks';
 import type { BatchCut, BatchSource } from './batches';
 import { CheckpointKeeper, restorer } from './checkpoints';
 import type { Division } from './division';
@@ -181,6 +181,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
         yield* this.#sample(this.#state.epoch + 1);
       }
     }
+    await this.#agree(); // An abort of one rank in the last validation is all of theirs.
     this.#tick();
     const end = this.#reporter.end(this.#state, reason, this.#monitor.summary());
     await this.#parts.run?.appendMetrics(end);
@@ -194,24 +195,20 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     if (!ranks) this.#signal?.throwIfAborted();
     const { aborted } = this.#agreement ?? {};
     if (!ranks || !aborted) return;
-    if (this.#signal?.aborted) throw ranks.agree(this.#signal.reason);
-    throw ranks.agree(
-      new CudnnLstmError('ERR_INTERRUPTED', `${ranks.name(aborted.rank)} was interrupted.`, aborted.exitCode),
-    );
+    throw ranks.interrupted(aborted.rank, aborted.exitCode, this.#signal);
   }
 
   /** Before every decision that depends on a clock or a signal. */
   async #agree(): Promise<void> {
     const ranks = this.#ranks;
     if (!ranks) return;
-    const reason = this.#signal?.reason as Partial<CudnnLstmError> | undefined;
     const mine = [
-      this.#signal?.aborted ? (reason?.exitCode ?? exitCodes.runtime) : -1,
+      abortCode(this.#signal),
       this.#timeIsUp() ? 1 : 0,
       this.#pacer.count * (this.#keeper.due(this.#state) ? -1 : 1),
     ];
     const all = await ranks.gatherNumbers('decision', mine);
-    const rank = all.findIndex(([exitCode]) => exitCode !== -1);
+    const rank = all.findIndex(([exitCode]) => exitCode !== notAborted);
     const [, , count] = all[0] as [number, number, number];
     this.#agreement = {
       interruption: rank >= 0 ? 'aborted' : all.some(([, up]) => up === 1) ? 'max-time' : undefined,

@@ -287,6 +287,30 @@ underEach('a rank that hangs is given up after CUDNN_LSTM_TIMEOUT', async (launc
   expect(stderr).toMatch(/^rank 0 of 2: the other ranks did not answer in 2 s: .*CUDNN_LSTM_TIMEOUT/m);
 });
 
+underEach('ranks whose weights have become different end, and both are named', async (launcher) => {
+  const { code, stdout } = await launcher.launch(2, [program, 'drift', corpus]);
+  const message =
+    'The weights of the ranks have become different: \\w{16} for rank 0 of 2 on \\S+, \\w{16} for rank 1 of 2 on \\S+ .* \\(1\\)';
+  expect([code, stdout]).toEqual([0, expect.stringMatching(`^rank 0: ${message}; rank 1: ${message}\n$`)]);
+});
+
+underEach('one rank is aborted in the last validation: all end so', async (launcher) => {
+  const { code, stdout } = await launcher.launch(2, [program, 'validation', corpus]);
+  expect([code, stdout]).toEqual([
+    0,
+    expect.stringMatching(/^rank 0: rank 1 of 2 on \S+ was interrupted\. \(143\); rank 1: enough \(143\)\n$/),
+  ]);
+});
+
+underEach('one rank is aborted in a dry run, whenever: all end so', async (launcher) => {
+  const { code, stdout } = await launcher.launch(2, [program, 'plan', corpus]);
+  const lines = stdout.trimEnd().split('\n');
+  const aborted = /^rank 0: rank 1 of 2 on \S+ was interrupted\. \(143\); rank 1: enough \(143\)$/;
+  expect([code, lines.length, lines[0]]).toEqual([0, 7, 'rank 0: done; rank 1: done']);
+  expect(lines[1]).toMatch(aborted);
+  for (const line of lines.slice(1)) if (line !== lines[0]) expect(line).toMatch(aborted);
+});
+
 underEach('a WebAssembly trap stays an error once MPI has begun', async (launcher) => {
   const { code, stdout } = await launcher.launch(2, [program, 'trap']);
   expect([code, stdout]).toEqual([0, expect.stringContaining('memory access out of bounds')]);

@@ -102,6 +102,31 @@ test('a job that fails on one rank fails on all, with its class there and its ex
   expect(ranks[0]?.agreedOn(new Error('another'))).toBe(false);
 });
 
+test('one that is asked to stop stops all, each with what it knows of it', async () => {
+  const ranks = await ranksOf(3);
+  const signals = ranks.map(() => new AbortController());
+  const look = () => settled(ranks.map((each, r) => each.throwIfAborted(signals[r]?.signal)));
+  expect(await look()).toEqual([undefined, undefined, undefined]);
+  const reason = new DataError('enough');
+  signals[1]?.abort(reason);
+  const [first, second, third] = (await look()) as [CudnnLstmError, Error, CudnnLstmError];
+  expect(second).toBe(reason);
+  for (const error of [first, third])
+    expect([error.exitCode, error.message]).toEqual([
+      3,
+      expect.stringMatching(/^rank 1 of 3 on \S+ was interrupted\.$/),
+    ]);
+  for (const [r, error] of [first, second, third].entries()) expect(ranks[r]?.agreedOn(error)).toBe(true);
+  // A reason of any type.
+  signals[1] = new AbortController();
+  signals[0]?.abort('text');
+  expect(await look()).toEqual([
+    'text',
+    expect.objectContaining({ exitCode: 1 }),
+    expect.objectContaining({ exitCode: 1 }),
+  ]);
+});
+
 test("rank 0's job is done once, and all get what it gives, or throw what it throws", async () => {
   const ranks = await ranksOf(3);
   let done = 0;

@@ -3,10 +3,16 @@
 //   hang         rank 1 stops taking part
 //   trap         a WebAssembly trap after MPI has begun, caught as any other error
 //   worker       a worker asks for a second communicator
+//   drift        the weights of rank 1 become others in mid-training
+//   validation   rank 1 is aborted in the last validation of a run whose time is up
+//   plan         rank 1 is aborted at several moments of a dry run
+// The last three print what came of it on each rank.
+const { readFileSync } = require('node:fs');
 const { isMainThread, Worker } = require('node:worker_threads');
 const [what, corpus] = process.argv.slice(2);
 const { train } = require('../../../dist/index.js');
-const { joinRanks } = require('../../../dist/advanced.js');
+const { joinRanks, openTraining, planTraining } = require('../../../dist/advanced.js');
+const { nativeOf } = require('../../../dist/model.js');
 
 async function main() {
   const ranks = await joinRanks();
@@ -29,12 +35,66 @@ async function main() {
     return ranks.leave();
   }
   const options = { hidden: 16, layers: 1, batchSize: 32, seqLength: 10, sampleLength: 0, epochs: 1000, patience: 0, threads: 1 };
-  const training = await train({ ...options, device: 'cpu', corpus: [corpus], out: false, ranks });
+  const request = { ...options, device: 'cpu', corpus: [corpus], out: false, ranks };
+  if (what === 'drift') {
+    const training = await train(request);
+    await tell(ranks, async () => {
+      for await (const event of training) {
+        if (event.type !== 'epoch' || event.epoch < 2 || ranks.rank !== 1) continue;
+        const parameters = nativeOf(training.model).read('parameters');
+        parameters[0] += 1e-6;
+        nativeOf(training.model).write('parameters', parameters);
+      }
+    });
+    return ranks.leave();
+  }
+  if (what === 'validation') {
+    const controller = new AbortController();
+    // The time is up within the first epoch, and nothing is scored before.
+    const text = readFileSync(corpus, 'utf8').repeat(500);
+    const timed = { validation: 0.001, validationEvery: 1000, maxTime: 0.3, signal: controller.signal };
+    const training = await train({ ...request, ...timed, corpus: { text } });
+    const native = nativeOf(training.model);
+    const evaluate = native.evaluate;
+    native.evaluate = function (...args) {
+      if (ranks.rank === 1) controller.abort(Object.assign(new Error('enough'), { exitCode: 143 }));
+      return evaluate.apply(this, args);
+    };
+    await tell(ranks, async () => {
+      for await (const _ of training);
+    });
+    return ranks.leave();
+  }
+  if (what === 'plan') {
+    const { corpus: _, out, ranks: __, ...named } = request;
+    const training = await openTraining({ corpus: [corpus], options: named, save: false, ranks }, true);
+    for (const milliseconds of [undefined, 0, 50, 200, 500, 700, 900]) {
+      const controller = new AbortController();
+      const abort = () => controller.abort(Object.assign(new Error('enough'), { exitCode: 143 }));
+      const timer = milliseconds !== undefined && ranks.rank === 1 ? setTimeout(abort, milliseconds) : undefined;
+      await tell(ranks, async () => {
+        await planTraining(training, controller.signal);
+      });
+      clearTimeout(timer);
+    }
+    return ranks.leave();
+  }
+  const training = await train(request);
   for await (const event of training) {
     if (event.type !== 'epoch' || event.epoch < 2 || ranks.rank !== 1) continue;
     if (what === 'throw') throw new Error('rank 1 has had enough');
     await new Promise((resolve) => setTimeout(resolve, 600_000));
   }
+}
+
+/** Prints, on rank 0, what a job comes to on each rank: `rank 1: enough (143)`. */
+async function tell(ranks, job) {
+  const mine = await job().then(
+    (value) => String(value ?? 'done'),
+    (error) => `${error.message} (${error.exitCode})`,
+  );
+  const all = await ranks.gatherJson('told', mine);
+  if (ranks.first) console.log(all.map((text, rank) => `rank ${rank}: ${text}`).join('; '));
 }
 
 async function inWorker() {
