@@ -26,6 +26,7 @@ interface ReproduceCommandOptions extends DeviceOptions {
   out: string;
   maxTime?: number;
   seed: number;
+  shared?: boolean;
   scoreEvery?: number;
   json?: boolean;
 }
@@ -102,13 +103,17 @@ function syntax(): Command {
     )
     .argument('[corpus...]', "files, directories, globs or 'alice' (default: alice)")
     .option('--runs <epochs>', 'which runs, by their number of epochs', runsOption, defaultRuns)
+    .option(
+      '--shared',
+      'train once, as long as the longest run: the rate is constant, so the others are its beginnings',
+    )
     .option('--out <directory>', 'where runs and report go', join('runs', 'reproduction'))
     .option(
       '--max-time <time>',
       'stop training after this long in all and report what there is; 0: only report',
       durationOption,
     )
-    .option('--seed <n>', 'a run of E epochs trains with seed n + E', whole('--seed'), 0)
+    .option('--seed <n>', 'a run of E epochs trains with seed n + E; with --shared, with n', whole('--seed'), 0)
     .option(
       '--score-every <n>',
       'the window protocol takes every nth window (default: every one for a finished run, every 50th for another)',
@@ -120,6 +125,7 @@ function syntax(): Command {
     `
 Examples:
   cudnn-lstm reproduce alice --runs 50 --max-time 8h
+  cudnn-lstm reproduce alice --shared         200 epochs in place of 350
   cudnn-lstm reproduce alice --max-time 0     only the report of what there is`,
   );
 }

@@ -8,7 +8,7 @@ import {
   referenceSample,
 } from './reference-figures';
 import type { Reproduction, RunReport } from './reproduction';
-import type { SampleRecord } from './run-record';
+import type { EpochProgress, SampleRecord } from './run-record';
 
 /** A row of the table: the name of a figure, its value in the reference, and ours. */
 export type FigureRow = readonly [what: string, reference: string, ours: string];
@@ -25,15 +25,20 @@ export function title(report: Reproduction): string {
 }
 
 /** The result in a sentence or two. */
-export function summary({ runs, corpus, overrides, partial }: Reproduction): string {
+export function summary({ runs, corpus, overrides, partial, shared }: Reproduction): string {
   const goal = referenceRuns.reduce((best, each) => (each.bestLoss < best.bestLoss ? each : best));
-  const asked = runs.reduce((sum, run) => sum + run.epochs, 0);
-  const trained = runs.reduce((sum, run) => sum + run.records.length, 0);
+  const total = (counts: number[]) => counts.reduce((sum, each) => (shared ? Math.max(sum, each) : sum + each), 0);
+  const asked = total(runs.map((run) => run.epochs));
+  const trained = total(runs.map((run) => run.records.length));
   const reference = `the reference's is ${goal.bestLoss}, after epoch ${goal.bestEpoch} of ${goal.epochs}, in ${goal.runTime}`;
   const best = runs
     .filter((run) => run.best !== undefined)
     .reduce<RunReport | undefined>((a, b) => (a?.best && a.best.loss <= (b.best?.loss ?? 0) ? a : b), undefined);
-  if (!best?.best) return `No epoch is complete yet. The figure to reach is a training loss of ${goal.bestLoss}.`;
+  if (!best?.best) {
+    const progress = runs.find((run) => run.progress)?.progress;
+    const where = progress ? `: ${progressed(progress)}` : '';
+    return `No epoch is complete yet${where}. The figure to reach is a training loss of ${goal.bestLoss}.`;
+  }
   const so = trained < asked ? `So far ${count(trained)} of ${count(asked)} epochs are trained. ` : '';
   const ours =
     `The best training loss${so ? ' yet' : ''} is ${best.best.loss.toFixed(4)} nats a character, after epoch ` +
@@ -53,7 +58,8 @@ function verdict(difference: number): string {
 }
 
 /** What stands above everything: what was computed where, and what is not as the reference's. */
-export function introduction({ machine, version, date, corpus, overrides, partial, runs }: Reproduction): string[] {
+export function introduction(report: Reproduction): string[] {
+  const { machine, version, date, corpus, overrides, partial, shared, runs } = report;
   const devices = [...new Set(runs.flatMap(({ record }) => record?.device ?? []))];
   const lines = [
     `cudnn-lstm ${version}, ${date.slice(0, 10)}. Machine: ${machine.cpu}, ${machine.processors} processors, ` +
@@ -71,11 +77,27 @@ export function introduction({ machine, version, date, corpus, overrides, partia
   if (Object.keys(overrides).length > 0) {
     lines.push(`Not the recipe: ${JSON.stringify(overrides)}.`);
   }
+  if (shared) {
+    lines.push(
+      'One training served every row (--shared): the rate is constant and the number of epochs is no part of the recipe, so a row is ' +
+        "the training's beginning. The reference's three runs were three trainings.",
+    );
+  }
   if (partial) {
     const states = runs.map((run) => `${run.epochs} epochs: ${stateOf(run)}`);
-    lines.push(`This report is partial (${states.join('; ')}). The same command continues it.`);
+    lines.push(`This report is partial (${states.join('; ')}). The same command continues it${timeLeft(report)}.`);
   }
   return lines;
+}
+
+/** What is left at the pace of the epochs that there are, as the end of a sentence. */
+function timeLeft({ runs, shared }: Reproduction): string {
+  const seconds = runs.flatMap(({ records }) => records.map((each) => each.seconds)).sort((a, b) => a - b);
+  const median = seconds[seconds.length >> 1];
+  const left = runs.map(({ epochs, records }) => Math.max(0, epochs - records.length));
+  const epochs = shared ? Math.max(0, ...left) : left.reduce((sum, each) => sum + each, 0);
+  if (median === undefined || epochs === 0) return '';
+  return `: ${count(epochs)} ${epochs === 1 ? 'epoch is' : 'epochs are'} left, about ${formatDuration(epochs * median)} at the pace so far`;
 }
 
 /** One line a run. */
@@ -92,7 +114,11 @@ export function overview(report: Reproduction): FigureRow[] {
 
 function stateOf(run: RunReport): string {
   if (run.state === 'not begun') return 'not begun';
-  if (run.state === 'partial') return `partial: ${count(run.records.length)} of ${count(run.epochs)} epochs`;
+  if (run.state === 'passed') return 'its checkpoint was not kept';
+  if (run.state === 'partial') {
+    const begun = run.progress ? `, and ${progressed(run.progress)}` : '';
+    return `partial: ${count(run.records.length)} of ${count(run.epochs)} epochs${begun}`;
+  }
   return run.record?.evaluation?.windows ? 'finished' : 'partial: trained, not yet measured';
 }
 
@@ -103,8 +129,13 @@ export function remark(run: RunReport): string {
 }
 
 /** What is said of a run that has no epoch yet. */
-export function nothingYet(run: RunReport): string {
-  return run.state === 'not begun' ? 'This run has not begun.' : 'No epoch of this run is complete yet.';
+export function nothingYet({ state, progress }: RunReport): string {
+  if (state === 'not begun') return 'This run has not begun.';
+  return `No epoch of this run is complete yet${progress ? `: ${progressed(progress)}` : ''}.`;
+}
+
+function progressed({ epoch, step, stepsPerEpoch, loss }: EpochProgress): string {
+  return `step ${count(step)} of ${count(stepsPerEpoch)} of epoch ${count(epoch)}, mean loss ${loss.toFixed(4)}`;
 }
 
 /** The reference's notes on a run, line by line, ours beside them. */

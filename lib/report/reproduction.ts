@@ -1,6 +1,7 @@
 /**
- * The reference's three runs done again: preset `proj-basic`, one directory a run, each resumed where it was. What a run is
- * worth is measured when its training has ended or its time is up.
+ * The reference's three runs done again: preset `proj-basic`, one directory a run, each resumed where it was; or one training for all
+ * of them, since the recipe's rate is constant and its epochs are no part of it. What a run is worth is measured when its training has
+ * ended or its time is up.
  */
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -12,8 +13,8 @@ import type { TrainingEvent } from '../training/events';
 import type { TrainingOptions } from '../training/options';
 import { packageVersion } from '../version';
 import { type EvaluationListener, evaluateRun } from './evaluation';
-import { type EpochRecord, type RunRecord, readEpochs, readRunRecord } from './run-record';
-import { checkIdentity, type PlannedRun, trainRun } from './run-training';
+import { type EpochProgress, type EpochRecord, type RunRecord, readEpochs, readRunRecord } from './run-record';
+import { checkIdentity, keepRun, type PlannedRun, trainRun } from './run-training';
 
 export interface ReproductionOptions extends EvaluationListener {
   /** As for `train`; default `alice`. Read once for every run, so not standard input. */
@@ -26,9 +27,11 @@ export interface ReproductionOptions extends EvaluationListener {
   maxTime?: number | undefined;
   /**
    * A run of E epochs trains with seed + E, so that no run is the beginning of another (the reference's three were not), and none
-   * depends on which others are asked for. Default 0.
+   * depends on which others are asked for. Default 0. With `shared` it is the training's seed.
    */
   seed?: number | undefined;
+  /** Trains once, with the most epochs of the runs: each of them is its beginning. Default false. */
+  shared?: boolean | undefined;
   device?: DeviceName | undefined;
   threads?: number | undefined;
   /** See {@link DeviceRequest.check}. */
@@ -48,8 +51,11 @@ export interface RunReport {
   /** Asked for. */
   epochs: number;
   seed: number;
-  state: 'finished' | 'partial' | 'not begun';
+  /** passed: of a shared training that had trained on before the run was asked for; its checkpoint was not kept. */
+  state: 'finished' | 'partial' | 'not begun' | 'passed';
   records: EpochRecord[];
+  /** The epoch in progress, where the run was stopped in one. */
+  progress?: EpochProgress;
   best?: EpochRecord;
   record?: RunRecord;
   gpu?: GpuUsage;
@@ -66,6 +72,8 @@ export interface Reproduction {
   corpus: { sources: readonly string[]; characters: number; symbols: number; sha256: string };
   /** Whatever was not the recipe's. */
   overrides: Record<string, unknown>;
+  /** Whether one training served all runs. */
+  shared: boolean;
   runs: RunReport[];
 }
 
@@ -90,8 +98,13 @@ export async function reproduce(options: ReproductionOptions): Promise<Reproduct
     options.maxTime === undefined ? undefined : options.maxTime - (performance.now() - began) / 1000;
   const corpus = await openCorpus(sources, { lowercase: true, ...(options.signal ? { signal: options.signal } : {}) });
   try {
-    const runs = (options.runs ?? defaultRuns).map((epochs) => plan(options, epochs, sources, corpus));
-    for (const run of runs) await checkIdentity(run);
+    const asked = options.runs ?? defaultRuns;
+    const inOrder = options.shared ? [...asked].sort((a, b) => a - b) : asked;
+    const runs = inOrder.map((epochs) => plan(options, epochs, sources, corpus));
+    for (const run of runs) {
+      await checkIdentity(run);
+      await keepRun(run);
+    }
     const publish = async () => {
       const report = await describe(options, runs, corpus);
       await options.onReport?.(report);
@@ -102,7 +115,8 @@ export async function reproduce(options: ReproductionOptions): Promise<Reproduct
       if (options.signal?.aborted || (seconds !== undefined && seconds <= 0)) break;
       try {
         await trainRun(run, seconds, (event) => options.onEvent?.(run.epochs, event));
-        if ((await stateOf(run)) === 'finished') await evaluateRun(run, corpus, options.scoreEvery ?? 1, options);
+        await keepRun(run);
+        if ((await stateOf(run)) === 'finished') await evaluateRun(kept(run), corpus, options.scoreEvery ?? 1, options);
       } catch (error) {
         if (!options.signal?.aborted || error !== options.signal.reason) throw error;
       } finally {
@@ -110,8 +124,9 @@ export async function reproduce(options: ReproductionOptions): Promise<Reproduct
       }
     }
     for (const run of runs) {
-      const stride = (await stateOf(run)) === 'finished' ? 1 : partialStride;
-      await evaluateRun(run, corpus, options.scoreEvery ?? stride, options);
+      const state = await stateOf(run);
+      if (state === 'finished') await evaluateRun(kept(run), corpus, options.scoreEvery ?? 1, options);
+      else if (state === 'partial') await evaluateRun(run, corpus, options.scoreEvery ?? partialStride, options);
     }
     return await publish();
   } finally {
@@ -137,12 +152,18 @@ function checkOptions({ runs = defaultRuns, seed = 0, scoreEvery = 1 }: Reproduc
 }
 
 function plan(options: ReproductionOptions, epochs: number, sources: readonly string[], corpus: Corpus): PlannedRun {
-  const { out, seed = 0, overrides = {}, device, threads, check, onNote, signal } = options;
+  const { out, seed = 0, shared = false, overrides = {}, device, threads, check, onNote, signal } = options;
+  const directory = join(out, shared ? 'shared' : `epochs-${epochs}`);
   return {
     epochs,
-    directory: join(out, `epochs-${epochs}`),
+    directory,
+    kept: shared ? join(directory, `epochs-${epochs}`) : directory,
     sources,
-    identity: { seed: seed + epochs, corpusSha256: corpus.sha256, overrides: JSON.stringify(overrides) },
+    identity: {
+      seed: shared ? seed : seed + epochs,
+      corpusSha256: corpus.sha256,
+      overrides: JSON.stringify(overrides),
+    },
     overrides,
     device,
     threads,
@@ -152,8 +173,14 @@ function plan(options: ReproductionOptions, epochs: number, sources: readonly st
   };
 }
 
-async function stateOf({ directory, epochs }: PlannedRun): Promise<RunReport['state']> {
+/** The run where what it was worth when it ended is kept. */
+function kept(run: PlannedRun): PlannedRun {
+  return { ...run, directory: run.kept };
+}
+
+async function stateOf({ directory, kept, epochs }: PlannedRun): Promise<RunReport['state']> {
   const { epochs: records } = await readEpochs(directory);
+  if (records.length > epochs && kept !== directory && !(await readRunRecord(kept))) return 'passed';
   if (records.length >= epochs) return 'finished';
   return records.length > 0 || (await readRunRecord(directory)) ? 'partial' : 'not begun';
 }
@@ -165,7 +192,9 @@ async function describe(
 ): Promise<Reproduction> {
   const reports = await Promise.all(runs.map(describeRun));
   return {
-    partial: reports.some((run) => run.state !== 'finished' || !run.record?.evaluation?.windows),
+    partial: reports.some(
+      ({ state, record }) => state !== 'passed' && (state !== 'finished' || !record?.evaluation?.windows),
+    ),
     date: new Date().toISOString(),
     version: packageVersion,
     machine: {
@@ -182,13 +211,15 @@ async function describe(
       sha256: corpus.sha256,
     },
     overrides: { ...options.overrides },
+    shared: options.shared ?? false,
     runs: reports,
   };
 }
 
 async function describeRun(run: PlannedRun): Promise<RunReport> {
-  const { epochs: records, gpu } = await readEpochs(run.directory);
-  const record = await readRunRecord(run.directory);
+  const { epochs: records, gpu, progress } = await readEpochs(run.directory, run.epochs);
+  const state = await stateOf(run);
+  const record = await recordOf(run, state);
   const best = records.reduce<EpochRecord | undefined>(
     (least, each) => (least === undefined || each.loss < least.loss ? each : least),
     undefined,
@@ -196,10 +227,18 @@ async function describeRun(run: PlannedRun): Promise<RunReport> {
   return {
     epochs: run.epochs,
     seed: run.identity.seed,
-    state: await stateOf(run),
+    state,
     records,
     ...(best ? { best } : {}),
     ...(record ? { record } : {}),
     ...(gpu ? { gpu } : {}),
+    ...(progress && state === 'partial' ? { progress } : {}),
   };
+}
+
+async function recordOf({ directory, kept }: PlannedRun, state: RunReport['state']): Promise<RunRecord | undefined> {
+  const record = await readRunRecord(state === 'finished' ? kept : directory);
+  if (state !== 'passed' || record === undefined) return record;
+  const { evaluation: _, ...ofTraining } = record; // What was measured since is of later epochs.
+  return ofTraining;
 }

@@ -20,6 +20,24 @@ export interface EpochRecord {
   elapsedSeconds: number;
 }
 
+/** Where a run stands in an epoch that is not complete. */
+export interface EpochProgress {
+  /** The epoch in progress, from 1. */
+  epoch: number;
+  /** Steps done of `stepsPerEpoch`. */
+  step: number;
+  stepsPerEpoch: number;
+  /** Mean training loss of these, dropout on, nats a character. */
+  loss: number;
+}
+
+/** What a run's metrics.jsonl tells of it. */
+export interface RecordedEpochs {
+  epochs: EpochRecord[];
+  gpu?: GpuUsage;
+  progress?: EpochProgress;
+}
+
 const number = z.number().finite();
 const gpuUsage = z.object({
   name: z.string(),
@@ -36,6 +54,14 @@ const epochLine = z.object({
   seconds: number,
   elapsedSeconds: number,
   gpu: gpuUsage.optional().catch(undefined),
+});
+
+const stepLine = z.object({
+  type: z.literal('step'),
+  epoch: z.number().int().positive(),
+  step: z.number().int().positive(),
+  stepsPerEpoch: z.number().int().positive(),
+  epochLoss: number,
 });
 
 const quality = z.object({
@@ -93,15 +119,18 @@ const runRecord = z.object({
 export type RunRecord = z.infer<typeof runRecord>;
 
 /**
- * The epochs of a run, in order, and the GPU's use over them: mean percentages, the largest memory. An epoch that was trained again
- * after a crash counts as it was trained last.
+ * The epochs of a run up to the `last`th, in order, and the GPU's use over them: mean percentages, the largest memory. An epoch that was
+ * trained again after a crash counts as it was trained last.
  */
-export async function readEpochs(directory: string): Promise<{ epochs: EpochRecord[]; gpu?: GpuUsage }> {
+export async function readEpochs(directory: string, last = Number.POSITIVE_INFINITY): Promise<RecordedEpochs> {
   const found = new Map<number, z.infer<typeof epochLine>>();
+  let step: z.infer<typeof stepLine> | undefined;
   try {
     for await (const line of linesOf(join(directory, 'metrics.jsonl'), metricsLimit)) {
-      const { data } = epochLine.safeParse(parseJson(line));
-      if (data) found.set(data.epoch, data);
+      const value = parseJson(line);
+      const { data } = epochLine.safeParse(value);
+      if (data && data.epoch <= last) found.set(data.epoch, data);
+      step = stepLine.safeParse(value).data ?? step;
     }
   } catch (error) {
     if (!(error instanceof FileProblem)) throw error;
@@ -110,7 +139,15 @@ export async function readEpochs(directory: string): Promise<{ epochs: EpochReco
   const lines = [...found.values()].sort((a, b) => a.epoch - b.epoch);
   const epochs = lines.map(({ epoch, loss, seconds, elapsedSeconds }) => ({ epoch, loss, seconds, elapsedSeconds }));
   const gpu = meanUsage(lines.flatMap((line) => line.gpu ?? []));
-  return { epochs, ...(gpu ? { gpu } : {}) };
+  const complete = epochs.at(-1)?.epoch ?? 0;
+  const begun = step !== undefined && step.epoch > complete && step.epoch <= last;
+  return {
+    epochs,
+    ...(gpu ? { gpu } : {}),
+    ...(step && begun
+      ? { progress: { epoch: step.epoch, step: step.step, stepsPerEpoch: step.stepsPerEpoch, loss: step.epochLoss } }
+      : {}),
+  };
 }
 
 function meanUsage(usages: readonly GpuUsage[]): GpuUsage | undefined {

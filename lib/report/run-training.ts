@@ -1,5 +1,8 @@
 /** Trains one run of a reproduction, resumes it where it was, and keeps the record of it. */
-import { holdsRun } from '../checkpoint/run-directory';
+import { copyFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { makeDirectory, toDiskError, writeFileAtomically } from '../checkpoint/disk';
+import { holdsRun, resolveCheckpoint } from '../checkpoint/run-directory';
 import type { DeviceName } from '../device/choose';
 import { chooseThreads } from '../device/threads';
 import { UsageError } from '../errors';
@@ -11,7 +14,10 @@ import { type RunIdentity, type RunRecord, readEpochs, readRunRecord, writeRunRe
 /** One run of a reproduction: what is trained, and where. */
 export interface PlannedRun {
   readonly epochs: number;
+  /** Where it trains; of runs that share one training, the same for all. */
   readonly directory: string;
+  /** Where its best checkpoint and its record are kept once it is trained: `directory`, unless that trains on. */
+  readonly kept: string;
   readonly sources: readonly string[];
   readonly identity: RunIdentity;
   readonly overrides: Partial<TrainingOptions>;
@@ -90,6 +96,27 @@ export async function trainRun(
   } finally {
     await recorder.write(training);
   }
+}
+
+/**
+ * Keeps what a run that is trained is worth, where its directory trains on for another: its best checkpoint, which the next best one
+ * would replace, and at last the record, so that what was interrupted is done again. What is kept stays as it is; what training has gone
+ * past cannot be had any more.
+ */
+export async function keepRun({ directory, kept, epochs }: PlannedRun): Promise<void> {
+  if (kept === directory || (await readRunRecord(kept))) return;
+  const record = await readRunRecord(directory);
+  if (!record || (await readEpochs(directory)).epochs.length !== epochs) return;
+  const path = await resolveCheckpoint(directory);
+  const name = basename(path);
+  await makeDirectory(kept);
+  try {
+    await copyFile(path, join(kept, name));
+  } catch (error) {
+    throw toDiskError(error, `write ${join(kept, name)}`);
+  }
+  await writeFileAtomically(join(kept, 'best'), [Buffer.from(`${name}\n`)]);
+  await writeRunRecord(kept, record);
 }
 
 /** Keeps the record up to date: what this process has used so far, added to what those before it have. */

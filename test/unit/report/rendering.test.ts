@@ -46,6 +46,7 @@ function report(runs: RunReport[], options: Partial<Reproduction> = {}): Reprodu
     machine: { cpu: 'A <b>CPU</b>', processors: 4, memoryBytes: 2 ** 33, platform: 'linux x64', node: 'v20.17.0' },
     corpus: { sources: ['alice'], characters: 144_424, symbols: 47, sha256: 'ab' },
     overrides: {},
+    shared: false,
     runs,
     ...options,
   };
@@ -94,6 +95,32 @@ describe('REPORT.md', () => {
     expect(renderMarkdown(report([notBegun]))).toContain(
       'No epoch is complete yet. The figure to reach is a training loss of 1.2341.',
     );
+  });
+
+  it('says what an epoch that is not complete has reached, and what is left', () => {
+    const progress = { epoch: 3, step: 809, stepsPerEpoch: 2256, loss: 2.25 };
+    const begun = renderMarkdown(report([run({ progress }), notBegun]));
+    const reached = 'partial: 2 of 100 epochs, and step 809 of 2,256 of epoch 3, mean loss 2.2500';
+    expect(begun).toContain(`## epochs = 100 (${reached})`);
+    expect(begun).toContain(
+      `(100 epochs: ${reached}; 200 epochs: not begun). The same command continues it: 298 epochs are left, about `,
+    );
+    const { best: _, ...first } = run({ records: [], progress: { ...progress, epoch: 1 } });
+    const nothing = renderMarkdown(report([first]));
+    expect(nothing).toContain('No epoch is complete yet: step 809 of 2,256 of epoch 1, mean loss 2.2500. The figure');
+    expect(nothing).toContain(
+      'No epoch of this run is complete yet: step 809 of 2,256 of epoch 1, mean loss 2.2500.\n',
+    );
+  });
+
+  it('says that one training served every row, and counts its epochs once', () => {
+    const rows = [run({ epochs: 2, state: 'finished' }), run({ epochs: 50, state: 'passed' }), run({ epochs: 100 })];
+    const shared = renderMarkdown(report(rows, { shared: true }));
+    expect(shared).toContain('So far 2 of 100 epochs are trained.');
+    expect(shared).toContain('One training served every row (--shared): ');
+    expect(shared).toContain('## epochs = 50 (its checkpoint was not kept)');
+    expect(shared).toContain('The same command continues it: 98 epochs are left, about ');
+    expect(text).not.toContain('One training');
   });
 
   it('does not say so where all is done', () => {

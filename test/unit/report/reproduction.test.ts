@@ -159,6 +159,96 @@ describe('reproduce', () => {
     expect(both.runs[0]?.records[0]?.loss).not.toBe(both.runs[1]?.records[0]?.loss);
   });
 
+  describe('with one training for all rows', () => {
+    const losses = ({ runs }: Reproduction) => runs.map(({ records }) => records.map(({ loss }) => loss));
+    const measures = ({ runs }: Reproduction) => runs.map(({ record }) => record?.evaluation);
+
+    it('reports the same rows as trainings of their own with its seed', async () => {
+      const shared = await reproduce(options('shared', { shared: true, runs: [4, 2, 3], seed: 7 }));
+      expect(shared).toMatchObject({ partial: false, shared: true });
+      expect(shared.runs.map(({ epochs, seed, state }) => [epochs, seed, state])).toEqual([
+        [2, 7, 'finished'],
+        [3, 7, 'finished'],
+        [4, 7, 'finished'],
+      ]);
+      for (const row of shared.runs) {
+        // Seed 7, as a run of E epochs trains with seed + E.
+        const own = await reproduce(options(`own-${row.epochs}`, { runs: [row.epochs], seed: 7 - row.epochs }));
+        expect(losses(own)).toEqual([row.records.map(({ loss }) => loss)]);
+        expect(own.runs[0]?.best?.epoch).toBe(row.best?.epoch);
+        const { checkpoint, ...measured } = row.record?.evaluation ?? {};
+        expect(own.runs[0]?.record?.evaluation).toMatchObject(measured);
+        expect(checkpoint).toMatch(new RegExp(`^weights-improvement-${row.best?.epoch}-`));
+        expect(existsSync(join(place, 'shared', 'shared', `epochs-${row.epochs}`, String(checkpoint)))).toBe(true);
+      }
+      const events: string[] = [];
+      const again = await reproduce(
+        options('shared', { shared: true, runs: [2, 3, 4], seed: 7, onEvent: (_, { type }) => void events.push(type) }),
+      );
+      expect(events).toEqual([]);
+      expect(again.runs).toEqual(shared.runs);
+    });
+
+    it.each([1, 2, 3])('continues where it was stopped in epoch %d, with the same rows', async (epoch) => {
+      const controller = new AbortController();
+      const stopped = await reproduce(
+        options(`shared-${epoch}`, {
+          shared: true,
+          runs: [2, 4],
+          signal: controller.signal,
+          onEvent: (_, event) => {
+            if (event.type === 'epoch' && event.epoch === epoch) controller.abort();
+          },
+        }),
+      );
+      expect(stopped.partial).toBe(true);
+      expect(stopped.runs.map(({ state }) => state)).toEqual([epoch < 2 ? 'partial' : 'finished', 'partial']);
+      const resumed = await reproduce(options(`shared-${epoch}`, { shared: true, runs: [2, 4] }));
+      const unbroken = await reproduce(options('shared-unbroken', { shared: true, runs: [2, 4] }));
+      expect(losses(resumed)).toEqual(losses(unbroken));
+      expect(measures(resumed)).toEqual(measures(unbroken));
+      expect(resumed.partial).toBe(false);
+    });
+
+    it('says of a row that training had passed that its checkpoint was not kept', async () => {
+      await reproduce(options('passed', { shared: true, runs: [4] }));
+      const { partial, runs } = await reproduce(options('passed', { shared: true, runs: [2, 4] }));
+      expect(partial).toBe(false);
+      expect(runs.map(({ state, records }) => [state, records.length])).toEqual([
+        ['passed', 2],
+        ['finished', 4],
+      ]);
+      expect(runs[0]?.record?.evaluation).toBeUndefined();
+      expect(runs[1]?.record?.evaluation?.windows?.stride).toBe(1);
+    });
+
+    it('refuses to continue with another seed', async () => {
+      await reproduce(options('shared-mine', { shared: true, runs: [1] }));
+      await expect(reproduce(options('shared-mine', { shared: true, runs: [2], seed: 3 }))).rejects.toMatchObject({
+        exitCode: 2,
+        message: expect.stringContaining('shared holds a run with seed 0, not 3; give what it was begun with'),
+      });
+    });
+  });
+
+  it('tells how far an epoch is that was stopped in its middle', async () => {
+    const controller = new AbortController();
+    const long = join(place, 'long.txt');
+    await writeFile(long, 'The cat sat on the mat, and the dog saw the cat. '.repeat(400));
+    const { runs } = await reproduce(
+      options('middle', {
+        corpus: [long],
+        runs: [1],
+        signal: controller.signal,
+        onEvent: (_, { type }) => void (type === 'step' && controller.abort()),
+      }),
+    );
+    const { state, records, progress } = runs[0] ?? {};
+    expect({ state, records }).toEqual({ state: 'partial', records: [] });
+    expect(progress).toMatchObject({ epoch: 1, stepsPerEpoch: expect.any(Number), loss: expect.any(Number) });
+    expect(progress?.step).toBeLessThan(progress?.stepsPerEpoch ?? 0);
+  });
+
   it('refuses to continue a run of another seed, corpus or size', async () => {
     const other = join(place, 'other.txt');
     await writeFile(other, 'Another text about another cat. '.repeat(20));

@@ -136,7 +136,16 @@ test('every page has the rules and the parts of one look', async () => {
   await exportModel(checkpoint, { to: 'html', out: exported });
   const machine = { cpu: 'x', processors: 1, memoryBytes: 1, platform: 'x', node: 'x' };
   const corpus = { sources: ['x'], characters: 1, symbols: 1, sha256: 'x' };
-  const reproduction = { partial: true, date: '', version: '', machine, corpus, overrides: {}, runs: [] };
+  const reproduction = {
+    partial: true,
+    date: '',
+    version: '',
+    machine,
+    corpus,
+    overrides: {},
+    shared: false,
+    runs: [],
+  };
   const pages = [
     readFileSync(exported, 'utf8'),
     readFileSync(await pageOf('look', 'abc'), 'utf8'),
