@@ -46,12 +46,19 @@ CpuBackend::CpuBackend(const ModelSpec& spec, int threads, TeamTuner::Mode mode,
       tuner_(mode),
       weights_(spec_, layout_, kernels_, form_, parameters_, team_),
       units_padded_(static_cast<int>(round_up(spec.hidden, 16))),
-      unit_stride_(static_cast<std::size_t>(units_padded_) * kLanes),
-      input_stride_(round_up(spec.input_size(), 16) * kLanes),
-      layers_(spec.layers),
+      inputs_(spec.input_size()),
+      input_gradients_(spec.input_size()),
+      outputs_gradient_(spec.hidden),
+      recurrent_gradient_(spec.hidden),
+      cell_gradient_(spec.hidden),
       logits_(weights_.vocabulary_padded()),
-      panels_(team_.most()) {
-  for (LayerActivations& layer : layers_) layer.gates = RowBlocks(4 * units_padded_);
+      panels_(team_.most()),
+      training_state_(spec.hidden),
+      evaluation_state_(spec.hidden),
+      stream_lanes_(spec.hidden),
+      sequence_gates_(4 * spec.hidden),
+      sequence_logits_(spec.vocabulary) {
+  for (int layer = 0; layer < spec_.layers; ++layer) layers_.emplace_back(spec_.hidden);
   parameters_.resize(layout_.size());
 }
 
@@ -140,28 +147,27 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   for (int l = 0; l < spec_.layers; ++l) {
     LayerActivations& layer = layers_[l];
     layer.gates.ensure(all);
-    ensure(layer.c, (all + blocks) * unit_stride_);
-    ensure(layer.h, (all + blocks) * unit_stride_);
+    layer.c.ensure(all + blocks);
+    layer.h.ensure(all + blocks);
     if (pass_.dropout) {
-      ensure(layer.dropped, all * unit_stride_);
+      layer.dropped.ensure(all);
       ensure(layer.keep, all * units_padded_);
     }
     for (int which = 0; which < 2; ++which) {
-      float* start = which == 0 ? layer.h.data() : layer.c.data();
+      LaneBlocks& start = which == 0 ? layer.h : layer.c;
       const bool carried = from != nullptr && from->batch == pass_.batch;
-      const float* state = carried ? state_row(*from, pass_.blocks, l, which) : nullptr;
       for (std::size_t block = 0; block < blocks && !stopped(); ++block) {
-        float* to = start + block * unit_stride_;
+        float* to = start.block(block).rows();
         if (carried) {
-          std::copy_n(state + block * unit_stride_, unit_stride_, to);
+          std::copy_n(from->data.rows(state_block(pass_.blocks, l, which) + block), start.stride(), to);
         } else {
-          std::fill_n(to, unit_stride_, 0.0f);
+          std::fill_n(to, start.stride(), 0.0f);
         }
       }
     }
   }
   find_resets();
-  if (spec_.coding != InputCoding::onehot) ensure(inputs_, all * input_stride_);
+  if (spec_.coding != InputCoding::onehot) inputs_.ensure(all);
   const std::size_t pair_logits = static_cast<std::size_t>(weights_.vocabulary_padded()) * kLanes;
   const std::size_t threads = pass_.partition.threads;
   output_chunk_ = static_cast<int>(std::max(kLogitsBytes / (pair_logits * sizeof(float)), threads));
@@ -169,11 +175,11 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   logits_.ensure(output_chunk_);
   ensure(losses_, all * kLanes);
   if (pass_.gradient) {
-    ensure(outputs_gradient_, all * unit_stride_);
-    ensure(recurrent_gradient_, spec_.layers * blocks * unit_stride_);
-    ensure(cell_gradient_, spec_.layers * blocks * unit_stride_);
-    for (std::size_t i = 0; i < threads; ++i) ensure(panels_[i], panel_floats());
-    if (spec_.coding == InputCoding::embedding) ensure(input_gradients_, all * input_stride_);
+    outputs_gradient_.ensure(all);
+    recurrent_gradient_.ensure(spec_.layers * blocks);
+    cell_gradient_.ensure(spec_.layers * blocks);
+    for (std::size_t i = 0; i < threads; ++i) panels_[i].ensure(panels_of_a_thread(), kernels_.panel_width);
+    if (spec_.coding == InputCoding::embedding) input_gradients_.ensure(all);
     if (spec_.coding == InputCoding::onehot) {
       ensure(onehot_gradient_, static_cast<std::size_t>(spec_.vocabulary) * weights_.gate_rows_padded());
     }
@@ -191,8 +197,8 @@ void CpuBackend::find_resets() {
       resets_[static_cast<std::size_t>(step) * pass_.blocks + b / kLanes] |= 1u << (b % kLanes);
     }
   for (int l = 0; l < spec_.layers; ++l) {
-    ensure(layers_[l].h_reset, static_cast<std::size_t>(pairs()) * unit_stride_);
-    ensure(layers_[l].c_reset, static_cast<std::size_t>(pairs()) * unit_stride_);
+    layers_[l].h_reset.ensure(pairs());
+    layers_[l].c_reset.ensure(pairs());
     for (int block = 0; block < pass_.blocks; ++block) reset_lanes(l, 0, block, 0, units_padded_);
   }
 }
@@ -200,13 +206,16 @@ void CpuBackend::find_resets() {
 void CpuBackend::end_pass(LaneState& to) const {
   to.batch = pass_.batch;
   if (pass_.blocks == 0) return;
-  const std::size_t row = static_cast<std::size_t>(pass_.blocks) * unit_stride_;
-  ensure(to.data, static_cast<std::size_t>(spec_.layers) * 2 * row);
-  for (int l = 0; l < spec_.layers; ++l) {
-    const std::size_t last = static_cast<std::size_t>(pass_.steps) * row;
-    std::memcpy(state_row(to, pass_.blocks, l, 0), layers_[l].h.data() + last, row * sizeof(float));
-    std::memcpy(state_row(to, pass_.blocks, l, 1), layers_[l].c.data() + last, row * sizeof(float));
-  }
+  to.data.ensure(state_block(pass_.blocks, spec_.layers, 0));
+  const std::size_t last = static_cast<std::size_t>(pass_.steps) * pass_.blocks;
+  for (int l = 0; l < spec_.layers; ++l)
+    for (int which = 0; which < 2; ++which) {
+      const LaneBlocks& from = which == 0 ? layers_[l].h : layers_[l].c;
+      for (int block = 0; block < pass_.blocks; ++block) {
+        std::copy_n(from.rows(last + block), from.stride(),
+                    to.data.block(state_block(pass_.blocks, l, which) + block).rows());
+      }
+    }
 }
 
 bool CpuBackend::lean() const {
@@ -346,9 +355,11 @@ void CpuBackend::read_lane_state(const LaneState& state, float* out) const {
   const int blocks = (state.batch + kLanes - 1) / kLanes;
   for (int l = 0; l < spec_.layers; ++l)
     for (int which = 0; which < 2; ++which) {
-      const float* rows = state_row(state, blocks, l, which);
-      for (int b = 0; b < state.batch; ++b)
-        for (int u = 0; u < spec_.hidden; ++u) *out++ = rows[(b / kLanes) * unit_stride_ + u * kLanes + b % kLanes];
+      const std::size_t first = state_block(blocks, l, which);
+      for (int b = 0; b < state.batch; ++b) {
+        const float* rows = state.data.rows(first + b / kLanes);
+        for (int u = 0; u < spec_.hidden; ++u) *out++ = rows[u * kLanes + b % kLanes];
+      }
     }
 }
 
@@ -356,13 +367,15 @@ void CpuBackend::write_lane_state(LaneState& state, const float* values, std::si
   const std::size_t each = static_cast<std::size_t>(spec_.layers) * 2 * spec_.hidden;
   state.batch = static_cast<int>(count / each);
   const int blocks = (state.batch + kLanes - 1) / kLanes;
-  ensure(state.data, static_cast<std::size_t>(spec_.layers) * 2 * blocks * unit_stride_);
+  state.data.ensure(state_block(blocks, spec_.layers, 0));
   state.data.zero();
   for (int l = 0; l < spec_.layers; ++l)
     for (int which = 0; which < 2; ++which) {
-      float* rows = state_row(state, blocks, l, which);
-      for (int b = 0; b < state.batch; ++b)
-        for (int u = 0; u < spec_.hidden; ++u) rows[(b / kLanes) * unit_stride_ + u * kLanes + b % kLanes] = *values++;
+      const std::size_t first = state_block(blocks, l, which);
+      for (int b = 0; b < state.batch; ++b) {
+        float* rows = state.data.block(first + b / kLanes).rows();
+        for (int u = 0; u < spec_.hidden; ++u) rows[u * kLanes + b % kLanes] = *values++;
+      }
     }
 }
 
@@ -429,13 +442,14 @@ std::size_t CpuBackend::host_bytes() const {
                       weights_.bytes() + inputs_.bytes() + input_gradients_.bytes() + outputs_gradient_.bytes() +
                       recurrent_gradient_.bytes() + cell_gradient_.bytes() + onehot_gradient_.bytes() +
                       logits_.bytes() + losses_.bytes() + training_state_.data.bytes() +
-                      evaluation_state_.data.bytes() + stream_lanes_.data.bytes() + sequence_scratch_.bytes() +
+                      evaluation_state_.data.bytes() + stream_lanes_.data.bytes() + sequence_gates_.bytes() +
+                      sequence_outputs_.bytes() + sequence_logits_.bytes() +
                       (stream_rows_.size() + evaluation_rows_.size()) * sizeof(float);
   for (const LayerActivations& layer : layers_) {
     total += layer.gates.bytes() + layer.c.bytes() + layer.h.bytes() + layer.dropped.bytes() + layer.keep.bytes() +
              layer.c_reset.bytes() + layer.h_reset.bytes();
   }
-  for (const auto& panel : panels_) total += panel.bytes();
+  for (const GradientPanels& panels : panels_) total += panels.bytes();
   return total;
 }
 
@@ -458,11 +472,10 @@ double measure_peak(int threads, int milliseconds, const std::atomic<bool>& stop
   const KernelTable& kernels = choose_kernels();
   ThreadTeam team(threads);
   team.resize(threads);
-  std::vector<AlignedBuffer<float>> sinks(team.size());
-  for (auto& sink : sinks) {
-    sink.resize(64);
-    for (std::size_t i = 0; i < sink.size(); ++i) sink[i] = 0.5f;
-  }
+  PeakOperands halves{};
+  std::fill_n(halves.factor, kLanes, 0.5f);
+  std::fill_n(halves.term, kLanes, 0.5f);
+  std::vector<PeakOperands> operands(team.size(), halves);
   using Clock = std::chrono::steady_clock;
   const auto end = Clock::now() + std::chrono::milliseconds(milliseconds);
   double best = 0;
@@ -470,7 +483,7 @@ double measure_peak(int threads, int milliseconds, const std::atomic<bool>& stop
   while (Clock::now() < end && !stop.load(std::memory_order_relaxed)) {
     std::vector<double> done(team.size());
     const auto start = Clock::now();
-    team.run(team.size(), [&](int thread) { done[thread] = kernels.peak(400'000, sinks[thread].data()); });
+    team.run(team.size(), [&](int thread) { done[thread] = kernels.peak(400'000, operands[thread]); });
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     double total = 0;
     for (double value : done) total += value;

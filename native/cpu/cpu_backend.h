@@ -25,13 +25,16 @@ inline constexpr int kSingleStreams = 2;
 
 // What one layer computes in T steps for the blocks of a batch; a "pair" is one (step, lane block).
 struct LayerActivations {
+  explicit LayerActivations(int units)
+      : gates(4 * ((units + 15) / 16 * 16)), c(units), h(units), dropped(units), c_reset(units), h_reset(units) {}
+
   RowBlocks gates;                    // [T][blocks] of [4H padded]: activations, then gradients of the pre-activations
-  AlignedBuffer<float> c;             // [T + 1][blocks][unit_stride], [0] is the state before
-  AlignedBuffer<float> h;             // as c
-  AlignedBuffer<float> dropped;       // [T][blocks][unit_stride]: h after dropout
+  LaneBlocks c;                       // [T + 1][blocks] of [H], [0] is the state before
+  LaneBlocks h;                       // as c
+  LaneBlocks dropped;                 // [T][blocks] of [H]: h after dropout
   AlignedBuffer<std::uint16_t> keep;  // [T][blocks][units_padded]: the masks
-  // [T][blocks][unit_stride]: where a pair has lanes to reset, what it starts from: c and h, those lanes zero.
-  AlignedBuffer<float> c_reset, h_reset;
+  // [T][blocks] of [H]: where a pair has lanes to reset, what it starts from: c and h, those lanes zero.
+  LaneBlocks c_reset, h_reset;
 };
 
 // Sets lanes of [units][16] to zero, a bit for each.
@@ -42,9 +45,11 @@ inline void clear_lanes(float* rows, int units, unsigned lanes) {
   }
 }
 
-// h and c of every layer, [layers][2][blocks][unit_stride], for `batch` sequences.
+// h and c of every layer, [layers][2][blocks] of [H], for `batch` sequences.
 struct LaneState {
-  AlignedBuffer<float> data;
+  explicit LaneState(int units) : data(units) {}
+
+  LaneBlocks data;
   int batch = 0;
 };
 
@@ -156,9 +161,10 @@ class CpuBackend final : public Backend {
   void backward_tick(const Domain& domain, int layer, int step);
   void input_gradients(int thread, int layer, int first_step, int last_step);
   void weight_gradients(int thread, int layer, int first_step, int last_step);
-  std::size_t panel_floats() const;  // that accumulate needs a thread
+  std::size_t panels_of_a_thread() const;  // that accumulate needs
   void accumulate(const GradientProduct* products, int count, int thread);
-  void pack_panel(const GradientProduct& product, int column, int first, int run, float* packed) const;
+  void pack_panel(const GradientProduct& product, int column, int first, int run, int place,
+                  GradientPanels& packed) const;
   void sum_tile(const GradientProduct& product, const TileRows* dy, int first, int run, int row, int rows) const;
   void onehot_gradients(int thread, int first_pair, int last_pair);
   void finish_input_gradients(int thread);
@@ -193,8 +199,8 @@ class CpuBackend final : public Backend {
     int first;  // the first tick whose logits are wanted
     std::size_t most;
   };
-  // out[rows] = initial[rows] + A x, of rows [first, first + rows) of A and one vector.
-  void single_product(const PanelMatrix& a, int first, int rows, const float* x, const float* initial, float* out);
+  // out = initial + A x, of rows [first, first + rows) of A and one vector; `first` begins a panel.
+  void single_product(const PanelMatrix& a, int first, int rows, const float* x, ConstPanelRows initial, PanelRows out);
   void run_sequence(const std::int32_t* ids, int steps, int stream, int streams, int first,
                     const std::function<void(int step, const float* logits)>& consume);
   void sequence_layer(const Sequence& sequence, int layer, int thread, int threads);
@@ -204,40 +210,35 @@ class CpuBackend final : public Backend {
 
   int pairs() const { return pass_.steps * pass_.blocks; }
   int output_first_step() const { return pass_.target == Target::last ? pass_.steps - 1 : 0; }
-  float* gates(int layer, int step, int block) {
-    return layers_[layer].gates.block(static_cast<std::size_t>(step) * pass_.blocks + block);
+  LaneBlock pair_block(LaneBlocks& blocks, int step, int block) {
+    return blocks.block(static_cast<std::size_t>(step) * pass_.blocks + block);
   }
-  float* unit_row(AlignedBuffer<float>& buffer, int step, int block) {
-    return buffer.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * unit_stride_;
-  }
+  LaneBlock gates(int layer, int step, int block) { return pair_block(layers_[layer].gates, step, block); }
   // A bit for each lane whose state is zero before the step.
   unsigned resets(int step, int block) const {
     return resets_.empty() ? 0 : resets_[static_cast<std::size_t>(step) * pass_.blocks + block];
   }
   // What a step starts from.
-  float* h_before(int layer, int step, int block) {
+  LaneBlock h_before(int layer, int step, int block) {
     LayerActivations& activations = layers_[layer];
-    return unit_row(resets(step, block) != 0 ? activations.h_reset : activations.h, step, block);
+    return pair_block(resets(step, block) != 0 ? activations.h_reset : activations.h, step, block);
   }
-  float* c_before(int layer, int step, int block) {
+  LaneBlock c_before(int layer, int step, int block) {
     LayerActivations& activations = layers_[layer];
-    return unit_row(resets(step, block) != 0 ? activations.c_reset : activations.c, step, block);
+    return pair_block(resets(step, block) != 0 ? activations.c_reset : activations.c, step, block);
   }
   std::uint16_t* keep(int layer, int step, int block) {
     return layers_[layer].keep.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * units_padded_;
   }
   // What layer `layer` hands on at a step: h, after dropout where there is any.
-  float* layer_output(int layer, int step, int block) {
-    return pass_.dropout ? unit_row(layers_[layer].dropped, step, block) : unit_row(layers_[layer].h, step + 1, block);
+  LaneBlock layer_output(int layer, int step, int block) {
+    return pass_.dropout ? pair_block(layers_[layer].dropped, step, block)
+                         : pair_block(layers_[layer].h, step + 1, block);
   }
-  float* input_block(int step, int block) {
-    return inputs_.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * input_stride_;
-  }
-  float* state_row(LaneState& state, int blocks, int layer, int which) const {
-    return state.data.data() + (static_cast<std::size_t>(layer) * 2 + which) * blocks * unit_stride_;
-  }
-  const float* state_row(const LaneState& state, int blocks, int layer, int which) const {
-    return state.data.data() + (static_cast<std::size_t>(layer) * 2 + which) * blocks * unit_stride_;
+  LaneBlock input_block(int step, int block) { return pair_block(inputs_, step, block); }
+  // The first block of a layer's h (which: 0) or c (1) in a LaneState.
+  static std::size_t state_block(int blocks, int layer, int which) {
+    return (static_cast<std::size_t>(layer) * 2 + which) * blocks;
   }
   void read_lane_state(const LaneState& state, float* out) const;
   void write_lane_state(LaneState& state, const float* values, std::size_t count);
@@ -254,9 +255,7 @@ class CpuBackend final : public Backend {
   mutable Update update_;
   Weights weights_;
 
-  int units_padded_;          // H rounded up to 16
-  std::size_t unit_stride_;   // floats of a lane block of units
-  std::size_t input_stride_;  // floats of a lane block of input features
+  int units_padded_;  // H rounded up to 16
 
   std::vector<double> norm_parts_;
   std::uint64_t step_count_ = 0;
@@ -265,24 +264,25 @@ class CpuBackend final : public Backend {
   StopRequest stop_;
   bool abandoned_ = false;  // the run: changes while all threads meet, and at no other time
   std::vector<LayerActivations> layers_;
-  std::vector<std::uint16_t> resets_;         // [T][blocks]; empty where the model has no reset symbol
-  AlignedBuffer<float> inputs_;               // [T][blocks][in][16]: scalar and embedded input
-  AlignedBuffer<float> input_gradients_;      // as inputs_, embedding only
-  AlignedBuffer<float> outputs_gradient_;     // [T][blocks][unit_stride]: gradient to the output of the layer at work
-  AlignedBuffer<float> recurrent_gradient_;   // [layers][blocks][unit_stride]
-  AlignedBuffer<float> cell_gradient_;        // as recurrent_gradient_
-  AlignedBuffer<float> onehot_gradient_;      // [V][4H padded]
-  RowBlocks logits_;                          // [output chunk pairs] of [V padded]: logits, then their gradients
-  int output_chunk_ = 1;                      // pairs in logits_
-  AlignedBuffer<float> losses_;               // [T][blocks][16]
-  std::vector<AlignedBuffer<float>> panels_;  // one a thread: packed columns of a gradient product
+  std::vector<std::uint16_t> resets_;     // [T][blocks]; empty where the model has no reset symbol
+  LaneBlocks inputs_;                     // [T][blocks] of [in]: scalar and embedded input
+  LaneBlocks input_gradients_;            // as inputs_, embedding only
+  LaneBlocks outputs_gradient_;           // [T][blocks] of [H]: gradient to the output of the layer at work
+  LaneBlocks recurrent_gradient_;         // [layers][blocks] of [H]
+  LaneBlocks cell_gradient_;              // as recurrent_gradient_
+  AlignedBuffer<float> onehot_gradient_;  // [V][4H padded]
+  RowBlocks logits_;                      // [output chunk pairs] of [V padded]: logits, then their gradients
+  int output_chunk_ = 1;                  // pairs in logits_
+  AlignedBuffer<float> losses_;           // [T][blocks][16]
+  std::vector<GradientPanels> panels_;    // one a thread
 
   LaneState training_state_, evaluation_state_, stream_lanes_;
   std::vector<float> stream_rows_;      // [L, 2, S, H] while there are few streams
   std::vector<float> evaluation_rows_;  // [L, 2, B, H], the carried evaluation state of few sequences
   int streams_ = 0;
-  AlignedBuffer<float>
-      sequence_scratch_;  // gates [steps][4H padded], outputs 2 x [steps][H], logits [threads][V padded]
+  PanelVectors sequence_gates_;            // [steps][4H]
+  AlignedBuffer<float> sequence_outputs_;  // 2 x [steps][H]
+  PanelVectors sequence_logits_;           // [threads][V]
 };
 
 // threads: the most there are to be. How many of them a call takes: see TeamTuner.

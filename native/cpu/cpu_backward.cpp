@@ -12,17 +12,17 @@ constexpr int kUnitGroup = 48;
 
 // Weight gradients are taken over about this many lanes at once ...
 constexpr int kGradientLanes = 1024;
-// ... in runs of this many pairs, whose packed columns fit the first-level cache: 16 x 16 lanes.
-constexpr int kPanelPairs = 16;
+// ... in runs of this many pairs.
+constexpr int kPanelPairs = GradientPanels::kPanelPairs;
 
 }  // namespace
 
-std::size_t CpuBackend::panel_floats() const {
+std::size_t CpuBackend::panels_of_a_thread() const {
   const int width = kernels_.panel_width;
   const int widest = std::max(spec_.coding == InputCoding::embedding ? spec_.embedding : 0, spec_.hidden);
   const int panels = (spec_.hidden + width - 1) / width + (widest + width - 1) / width;
   const int threads = pass_.partition.threads;
-  return static_cast<std::size_t>((panels + threads - 1) / threads) * kPanelPairs * kLanes * width;
+  return (panels + threads - 1) / threads;
 }
 
 // dW[row][column] += sum over pairs and lanes of dy[row][lane] * x[column][lane].
@@ -30,7 +30,7 @@ struct CpuBackend::GradientProduct {
   const RowBlocks* dy;  // [rows][16] of pair p in block first_block + p
   std::size_t first_block;
   int pairs;
-  std::vector<const float*> x;  // [pairs]: [columns][16]
+  std::vector<LaneBlock> x;  // [pairs]: [columns][16]
   int rows;
   int columns;
   int hidden_rows;  // > 0: rows are interleaved gates of that many units
@@ -49,8 +49,8 @@ void CpuBackend::backward(int thread) {
   const Domain domain = pass_.partition.domain(thread);
   for (int layer = 0; layer < spec_.layers; ++layer)
     for (int block = domain.first_block; block < domain.last_block && !stopped(); ++block) {
-      float* dc = unit_row(cell_gradient_, layer, block);
-      std::fill(dc + domain.first_unit * kLanes, dc + domain.last_unit * kLanes, 0.0f);
+      const LaneBlock dc = pair_block(cell_gradient_, layer, block);
+      std::fill(dc.row(domain.first_unit), dc.row(domain.last_unit), 0.0f);
     }
   if (meet()) return;
   if (pass_.partition.split_units) {
@@ -117,8 +117,8 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
     const float* b[kMaxBlocks];
     float* c[kMaxBlocks];
     for (int i = 0; i < count; ++i) {
-      b[i] = last ? nullptr : gates(layer, step + 1, first + i);
-      c[i] = unit_row(recurrent_gradient_, layer, first + i);
+      b[i] = last ? nullptr : gates(layer, step + 1, first + i).rows();
+      c[i] = pair_block(recurrent_gradient_, layer, first + i).rows();
     }
     for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
@@ -129,12 +129,12 @@ void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
         GateBackward stage{};
         stage.units = end - unit;
         stage.slope = spec_.gate_slope();
-        stage.gates = gates(layer, step, block) + 4 * at;
-        stage.c_before = c_before(layer, step, block) + at;
-        stage.c = unit_row(activations.c, step + 1, block) + at;
-        stage.dh_above = from_above ? unit_row(outputs_gradient_, step, block) + at : nullptr;
+        stage.gates = gates(layer, step, block).row(4 * unit);
+        stage.c_before = c_before(layer, step, block).row(unit);
+        stage.c = pair_block(activations.c, step + 1, block).row(unit);
+        stage.dh_above = from_above ? pair_block(outputs_gradient_, step, block).row(unit) : nullptr;
         stage.dh_recurrent = last ? nullptr : c[i] + at;
-        stage.dc = unit_row(cell_gradient_, layer, block) + at;
+        stage.dc = pair_block(cell_gradient_, layer, block).row(unit);
         if (pass_.dropout && from_above) {
           stage.keep = keep(layer, step, block) + unit;
         }
@@ -159,10 +159,8 @@ void CpuBackend::input_gradients(int thread, int layer, int first_step, int last
   std::vector<float*> c;
   for (int step = first_step; step < last_step; ++step)
     for (int block = domain.first_block; block < domain.last_block; ++block) {
-      b.push_back(gates(layer, step, block));
-      c.push_back(layer > 0 ? unit_row(outputs_gradient_, step, block)
-                            : input_gradients_.data() +
-                                  (static_cast<std::size_t>(step) * pass_.blocks + block) * input_stride_);
+      b.push_back(gates(layer, step, block).rows());
+      c.push_back(pair_block(layer > 0 ? outputs_gradient_ : input_gradients_, step, block).rows());
     }
   const auto [begin, end] = pass_.partition.rows(thread, weights.rows(), kernels_.tile_rows);
   for (int row = begin; row < end && !stopped(); row += kUnitGroup) {
@@ -206,7 +204,7 @@ void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int las
   if (scalar) products[0].scalar_weight = gradients_.data() + layout_.weight_ih(0).offset;
   for (int pair = first_pair; pair < last_pair; ++pair) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
-    if (scalar) products[0].scalar.push_back(input_block(step, block));
+    if (scalar) products[0].scalar.push_back(input_block(step, block).rows());
     if (recurrent != nullptr) {
       recurrent->x.push_back(h_before(layer, step, block));
     }
@@ -231,9 +229,8 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
   int panels = 0;
   for (int i = 0; i < count; ++i) panels += panels_of(products[i]);
   const int pairs = products[0].pairs;
-  const std::size_t panel_size = static_cast<std::size_t>(kPanelPairs) * kLanes * width;
   const int share_first = share_begin(panels, threads, thread), share_last = share_begin(panels, threads, thread + 1);
-  AlignedBuffer<float>& packed = panels_[thread];
+  GradientPanels& packed = panels_[thread];
   TileRows a[kPanelPairs];
   float* c[kMaxTileRows];
   for (int first = 0; first < pairs && !stopped(); first += kPanelPairs) {
@@ -243,8 +240,7 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
          base += panels_of(*product), ++product) {
       const int begin = std::max(share_first - base, 0), end = std::min(share_last - base, panels_of(*product));
       for (int panel = begin; panel < end && !stopped(); ++panel) {
-        pack_panel(*product, panel * width, first, run,
-                   packed.data() + static_cast<std::size_t>(panel - begin) * panel_size);
+        pack_panel(*product, panel * width, first, run, panel - begin, packed);
       }
       const int tiles = (product->rows + kernels_.tile_rows - 1) / kernels_.tile_rows;
       const int sums_first = share_begin(tiles, threads, thread), sums_last = share_begin(tiles, threads, thread + 1);
@@ -261,7 +257,7 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
         if (sums) sum_tile(*product, a, first, run, row, work.rows);
         for (int panel = begin; panel < end; ++panel) {
           const int column = panel * width;
-          work.x = packed.data() + static_cast<std::size_t>(panel - begin) * panel_size;
+          work.x = packed.panel(panel - begin);
           work.columns = std::min(width, product->columns - column);
           for (int r = 0; r < work.rows; ++r) {
             c[r] = product->gradient + static_cast<std::size_t>(product->place(row + r)) * product->columns + column;
@@ -273,16 +269,18 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
   }
 }
 
-void CpuBackend::pack_panel(const GradientProduct& product, int column, int first, int run, float* packed) const {
+// The panel that begins at `column`, of the pairs from `first` on, to the place `place` of `packed`.
+void CpuBackend::pack_panel(const GradientProduct& product, int column, int first, int run, int place,
+                            GradientPanels& packed) const {
   const int width = kernels_.panel_width;
   for (int p = 0; p < run; ++p)
     for (int part = 0; part < width; part += 16) {
-      float* out = packed + static_cast<std::size_t>(p) * kLanes * width + part;
+      const SquareTarget out = packed.columns(place, p, part);
       // A tensor's units are padded to 16, not to the panel's width.
       if (column + part < product.columns) {
-        kernels_.transpose_block(product.x[first + p] + static_cast<std::size_t>(column + part) * kLanes, out, width);
+        kernels_.transpose_block(product.x[first + p].square(column + part), out);
       } else {
-        for (int lane = 0; lane < kLanes; ++lane) std::fill_n(out + lane * width, 16, 0.0f);
+        for (int lane = 0; lane < kLanes; ++lane) std::fill_n(out.data() + lane * width, 16, 0.0f);
       }
     }
 }
@@ -304,15 +302,15 @@ void CpuBackend::onehot_gradients(int thread, int first_pair, int last_pair) {
   const int threads = pass_.partition.threads;
   const int row_blocks = (4 * spec_.hidden + 15) / 16;
   const std::size_t stride = weights_.gate_rows_padded();
-  alignas(64) float lanes[kLanes * kLanes];
+  Square lanes;
   for (int pair = first_pair; pair < last_pair && !stopped(); ++pair) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
     const std::int32_t* ids = pass_.ids + static_cast<std::size_t>(step) * pass_.batch + block * kLanes;
     const int count = std::min(kLanes, pass_.batch - block * kLanes);
     for (int r = share_begin(row_blocks, threads, thread); r < share_begin(row_blocks, threads, thread + 1); ++r) {
-      kernels_.transpose_block(gates(0, step, block) + r * 16 * kLanes, lanes, kLanes);
+      kernels_.transpose_block(gates(0, step, block).square(r * 16), lanes);
       for (int lane = 0; lane < count; ++lane)
-        kernels_.add(lanes + lane * kLanes, onehot_gradient_.data() + ids[lane] * stride + r * 16, 16);
+        kernels_.add(lanes.values + lane * kLanes, onehot_gradient_.data() + ids[lane] * stride + r * 16, 16);
     }
   }
 }
@@ -337,8 +335,7 @@ void CpuBackend::finish_input_gradients(int thread) {
     for (int step = 0; step < pass_.steps; ++step)
       for (int b = 0; b < pass_.batch; ++b) {
         if (b % kLanes == 0 && stopped()) return;
-        const float* dx = input_gradients_.data() +
-                          (static_cast<std::size_t>(step) * pass_.blocks + b / kLanes) * input_stride_ + b % kLanes;
+        const float* dx = pair_block(input_gradients_, step, b / kLanes).rows() + b % kLanes;
         float* row =
             gradient + static_cast<std::size_t>(pass_.ids[static_cast<std::size_t>(step) * pass_.batch + b]) * in;
         for (int e = first; e < last; ++e) row[e] += dx[e * kLanes];

@@ -29,7 +29,7 @@ void CpuBackend::encode_input(int thread) {
   const int end = share_begin(pairs(), threads, thread + 1);
   for (int pair = share_begin(pairs(), threads, thread); pair < end && !stopped(); ++pair) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
-    float* out = input_block(step, block);
+    float* out = input_block(step, block).rows();
     for (int lane = 0; lane < kLanes; ++lane) {
       const int b = block * kLanes + lane;
       const bool real = b < pass_.batch;
@@ -85,11 +85,10 @@ void CpuBackend::reset_lanes(int layer, int step, int block, int first_unit, int
   const unsigned lanes = resets(step, block);
   if (lanes == 0) return;
   LayerActivations& activations = layers_[layer];
-  const std::size_t at = static_cast<std::size_t>(first_unit) * kLanes;
   const int units = last_unit - first_unit;
-  const auto copy = [&](AlignedBuffer<float>& from, AlignedBuffer<float>& to) {
-    float* rows = unit_row(to, step, block) + at;
-    std::memcpy(rows, unit_row(from, step, block) + at, static_cast<std::size_t>(units) * kLanes * sizeof(float));
+  const auto copy = [&](LaneBlocks& from, LaneBlocks& to) {
+    float* rows = pair_block(to, step, block).row(first_unit);
+    std::copy_n(pair_block(from, step, block).row(first_unit), units * kLanes, rows);
     clear_lanes(rows, units, lanes);
   };
   copy(activations.h, activations.h_reset);
@@ -100,26 +99,25 @@ void CpuBackend::reset_lanes(int layer, int step, int block, int first_unit, int
 void CpuBackend::input_products(const Domain& domain, int layer, int first_step, int last_step) {
   const LayerWeights& weights = weights_.layers()[layer];
   if (layer == 0 && spec_.coding == InputCoding::onehot) {
-    const std::size_t row_stride = weights_.gate_rows_padded();
-    alignas(64) float lanes[kLanes * kLanes] = {}, rows[kLanes * kLanes];
+    Square lanes{}, rows;
     const int end = 4 * domain.last_unit;
     for (int step = first_step; step < last_step; ++step) {
       const std::int32_t* ids = pass_.ids + static_cast<std::size_t>(step) * pass_.batch;
       for (int block = domain.first_block; block < domain.last_block && !stopped(); ++block) {
         for (int row = 4 * domain.first_unit; row < end; row += 16) {
           const int count = std::min(16, end - row);  // the rows behind are another thread's
-          const float* bias = weights.bias.data() + row;
+          const float* bias = weights.bias.vector(0) + row;
           for (int lane = 0; lane < kLanes; ++lane) {
             const int b = block * kLanes + lane;
-            const float* column = weights.table.data() + (b < pass_.batch ? ids[b] : 0) * row_stride + row;
-            for (int r = 0; r < count; ++r) lanes[lane * kLanes + r] = bias[r] + column[r];
+            const float* column = weights.table.vector(b < pass_.batch ? ids[b] : 0) + row;
+            for (int r = 0; r < count; ++r) lanes.values[lane * kLanes + r] = bias[r] + column[r];
           }
-          float* out = gates(layer, step, block) + row * kLanes;
+          const LaneBlock out = gates(layer, step, block);
           if (count == 16) {
-            kernels_.transpose_block(lanes, out, kLanes);
+            kernels_.transpose_block(lanes, out.target(row));
           } else {
-            kernels_.transpose_block(lanes, rows, kLanes);
-            std::copy_n(rows, count * kLanes, out);
+            kernels_.transpose_block(lanes, rows);
+            std::copy_n(rows.values, count * kLanes, out.row(row));
           }
         }
       }
@@ -130,12 +128,12 @@ void CpuBackend::input_products(const Domain& domain, int layer, int first_step,
   std::vector<float*> c;
   for (int step = first_step; step < last_step; ++step)
     for (int block = domain.first_block; block < domain.last_block; ++block) {
-      b.push_back(layer == 0 ? input_block(step, block) : layer_output(layer - 1, step, block));
-      c.push_back(gates(layer, step, block));
+      b.push_back((layer == 0 ? input_block(step, block) : layer_output(layer - 1, step, block)).rows());
+      c.push_back(gates(layer, step, block).rows());
     }
   for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
     const int end = std::min(unit + kUnitGroup, domain.last_unit);
-    weights.input.multiply(4 * unit, 4 * end, static_cast<int>(b.size()), b.data(), c.data(), weights.bias.data(),
+    weights.input.multiply(4 * unit, 4 * end, static_cast<int>(b.size()), b.data(), c.data(), weights.bias.vector(0),
                            false, stop_);
   }
 }
@@ -150,29 +148,28 @@ void CpuBackend::forward_tick(const Domain& domain, int layer, int step) {
     const float* b[kMaxBlocks];
     float* c[kMaxBlocks];
     for (int i = 0; i < count; ++i) {
-      b[i] = h_before(layer, step, first + i);
-      c[i] = gates(layer, step, first + i);
+      b[i] = h_before(layer, step, first + i).rows();
+      c[i] = gates(layer, step, first + i).rows();
     }
     for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
       weights_.layers()[layer].recurrent.multiply(4 * unit, 4 * end, count, b, c, nullptr, false, stop_);
       for (int i = 0; i < count; ++i) {
         const int block = first + i;
-        const std::size_t at = static_cast<std::size_t>(unit) * kLanes;
         GateForward stage{};
         stage.units = end - unit;
         stage.slope = spec_.gate_slope();
-        stage.gates = c[i] + 4 * at;
-        stage.c_before = c_before(layer, step, block) + at;
-        stage.c = unit_row(activations.c, step + 1, block) + at;
-        stage.h = unit_row(activations.h, step + 1, block) + at;
+        stage.gates = gates(layer, step, block).row(4 * unit);
+        stage.c_before = c_before(layer, step, block).row(unit);
+        stage.c = pair_block(activations.c, step + 1, block).row(unit);
+        stage.h = pair_block(activations.h, step + 1, block).row(unit);
         if (pass_.dropout) {
           std::uint16_t* mask = keep(layer, step, block) + unit;
           kernels_.dropout_mask({end - unit, unit, static_cast<std::uint32_t>(step),
                                  static_cast<std::uint32_t>(pass_.first_block + block),
                                  static_cast<std::uint32_t>(layer), pass_.mask_step, spec_.seed, threshold},
                                 mask);
-          stage.h_dropped = unit_row(activations.dropped, step, block) + at;
+          stage.h_dropped = pair_block(activations.dropped, step, block).row(unit);
           stage.keep = mask;
           stage.keep_scale = 65536.0f / static_cast<float>(threshold);
         }
@@ -204,9 +201,9 @@ void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
   std::int32_t wanted[kLanes];
   for (int pair = first_pair; pair < last_pair && !stopped(); ++pair) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
-    const float* input = layer_output(top, step, block);
-    float* logits = logits_.block(pair - chunk_first);
-    weights_.output().multiply(0, spec_.vocabulary, 1, &input, &logits, weights_.output_bias(), false, stop_);
+    const float* input = layer_output(top, step, block).rows();
+    float* logits = logits_.block(pair - chunk_first).rows();
+    weights_.output().multiply(0, spec_.vocabulary, 1, &input, &logits, weights_.output_bias().vector(0), false, stop_);
     const int lanes = std::min(kLanes, pass_.batch - block * kLanes);
     for (int lane = 0; lane < lanes; ++lane) {
       wanted[lane] = pass_.ids[static_cast<std::size_t>(step + 1) * pass_.batch + block * kLanes + lane];
@@ -214,7 +211,7 @@ void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
     kernels_.softmax_loss(logits, spec_.vocabulary, wanted, lanes, static_cast<float>(1.0 / targets), pass_.gradient,
                           losses_.data() + static_cast<std::size_t>(pair) * kLanes);
     if (pass_.gradient && !stopped()) {
-      float* out = unit_row(outputs_gradient_, step, block);
+      float* out = pair_block(outputs_gradient_, step, block).rows();
       weights_.output_back().multiply(0, spec_.hidden, 1, &logits, &out, nullptr, true, stop_);
     }
   }

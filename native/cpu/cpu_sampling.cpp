@@ -27,8 +27,7 @@ void CpuBackend::reset_stream_state(int streams) {
     stream_rows_.assign(static_cast<std::size_t>(spec_.layers) * 2 * streams * spec_.hidden, 0.0f);
   } else {
     const int blocks = (streams + kLanes - 1) / kLanes;
-    const std::size_t size = static_cast<std::size_t>(spec_.layers) * 2 * blocks * unit_stride_;
-    if (stream_lanes_.data.size() < size) stream_lanes_.data.resize(size);
+    stream_lanes_.data.ensure(state_block(blocks, spec_.layers, 0));
     stream_lanes_.data.zero();
     stream_lanes_.batch = streams;
   }
@@ -53,12 +52,14 @@ void CpuBackend::next_logits(const std::int32_t* ids, int steps, int streams, fl
   }
 }
 
-void CpuBackend::single_product(const PanelMatrix& a, int first, int rows, const float* x, const float* initial,
-                                float* out) {
+void CpuBackend::single_product(const PanelMatrix& a, int first, int rows, const float* x, ConstPanelRows initial,
+                                PanelRows out) {
   constexpr int kBetweenLooks = 1 << 22;  // multiply-adds; a large matrix comes from memory
-  const int most = kPanelRows * std::max(1, kBetweenLooks / kPanelRows / a.depth());
-  for (int row = 0; row < rows && !stopped(); row += most) {
-    a.multiply(kernels_, first + row, std::min(most, rows - row), x, initial + row, out + row);
+  const int most = std::max(1, kBetweenLooks / kPanelRows / a.depth());
+  const int panels = (rows + kPanelRows - 1) / kPanelRows;
+  for (int panel = 0; panel < panels && !stopped(); panel += most) {
+    a.multiply(kernels_, first + panel * kPanelRows, std::min(most, panels - panel), x, initial.after(panel),
+               out.after(panel));
   }
 }
 
@@ -69,9 +70,9 @@ void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, in
   const int worth = static_cast<int>(4LL * spec_.hidden * spec_.hidden / kWorthSharing);
   const int sharers = std::max(1, std::min(worth, units_padded_ / 16));
   const std::size_t most = std::min(steps, kSequenceSteps);
-  const std::size_t wanted = most * (weights_.gate_rows_padded() + 2 * spec_.hidden) +
-                             static_cast<std::size_t>(std::min(sharers, team_.most())) * weights_.vocabulary_padded();
-  if (sequence_scratch_.size() < wanted) sequence_scratch_.resize(wanted);
+  sequence_gates_.ensure(most);
+  if (sequence_outputs_.size() < most * 2 * spec_.hidden) sequence_outputs_.resize(most * 2 * spec_.hidden);
+  sequence_logits_.ensure(std::min(sharers, team_.most()));
   for (int from = 0; from < steps && !stopped(); from += kSequenceSteps) {
     const int count = std::min(kSequenceSteps, steps - from);
     Sequence sequence{ids + static_cast<std::size_t>(from) * streams, count, stream, streams, first - from, most};
@@ -84,13 +85,12 @@ void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, in
         sequence_layer(sequence, layer, thread, threads);
       }
       if (abandoned_) return;
-      float* logits = sequence_scratch_.data() + most * (weights_.gate_rows_padded() + 2 * spec_.hidden) +
-                      static_cast<std::size_t>(thread) * weights_.vocabulary_padded();
       const float* top = sequence_output(sequence, spec_.layers - 1);
       for (int step = std::max(0, sequence.first) + thread; step < count && !stopped(); step += threads) {
         single_product(weights_.output_panels(), 0, spec_.vocabulary,
-                       top + static_cast<std::size_t>(step) * spec_.hidden, weights_.output_bias(), logits);
-        if (!gave_up()) consume(from + step, logits);
+                       top + static_cast<std::size_t>(step) * spec_.hidden, weights_.output_bias().rows(0),
+                       sequence_logits_.rows(thread));
+        if (!gave_up()) consume(from + step, sequence_logits_.vector(thread));
       }
     });
   }
@@ -98,26 +98,25 @@ void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, in
 
 // [steps][H]; two layers' outputs are kept, the one being read and the one being written.
 float* CpuBackend::sequence_output(const Sequence& sequence, int layer) {
-  return sequence_scratch_.data() + sequence.most * (weights_.gate_rows_padded() + (layer % 2) * spec_.hidden);
+  return sequence_outputs_.data() + sequence.most * (layer % 2) * spec_.hidden;
 }
 
 // This thread's units of a layer through all ticks: first the products with the input, then tick by tick those with h,
 // so that each matrix is read while it is in cache.
 void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread, int threads) {
-  const std::size_t padded = weights_.gate_rows_padded(), hidden = spec_.hidden;
+  const std::size_t hidden = spec_.hidden;
   const int begin = 16 * share_begin(units_padded_ / 16, threads, thread);
   const int end = std::min(spec_.hidden, 16 * share_begin(units_padded_ / 16, threads, thread + 1));
-  const std::size_t row = 4 * static_cast<std::size_t>(begin);
+  const int row = 4 * begin;
   const int rows = 4 * (end - begin);
   const LayerWeights& weights = weights_.layers()[layer];
-  const float* bias = weights.bias.data() + row;
-  float* gates = sequence_scratch_.data();
   float* out = sequence_output(sequence, layer);
   for (int step = 0; step < sequence.steps && !stopped(); ++step) {
     const std::size_t id = sequence.ids[static_cast<std::size_t>(step) * sequence.streams];
-    float* to = gates + step * padded + row;
     if (layer == 0 && spec_.coding == InputCoding::onehot) {
-      const float* column = weights.table.data() + id * padded + row;
+      float* to = sequence_gates_.vector(step) + row;
+      const float* bias = weights.bias.vector(0) + row;
+      const float* column = weights.table.vector(id) + row;
       for (int r = 0; r < rows; ++r) to[r] = bias[r] + column[r];
       continue;
     }
@@ -127,20 +126,20 @@ void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread,
                      : spec_.coding == InputCoding::embedding
                          ? parameters_.data() + layout_.embedding().offset + id * in
                          : &scalar;
-    single_product(weights.input_panels, 4 * begin, rows, x, bias, to);
+    single_product(weights.input_panels, row, rows, x, weights.bias.rows(0, row), sequence_gates_.rows(step, row));
   }
   float* state =
       stream_rows_.data() + (static_cast<std::size_t>(layer) * 2 * sequence.streams + sequence.stream) * hidden;
   float* c = state + sequence.streams * hidden;
   for (int step = 0; step < sequence.steps; ++step) {
     const float* h = step == 0 ? state : out + (step - 1) * hidden;
-    float* to = gates + step * padded + row;
+    const PanelRows to = sequence_gates_.rows(step, row);
     if (sequence.ids[static_cast<std::size_t>(step) * sequence.streams] == spec_.reset_symbol) {
       std::fill(c + begin, c + end, 0.0f);
     } else {
-      single_product(weights.recurrent_panels, 4 * begin, rows, h, to, to);
+      single_product(weights.recurrent_panels, row, rows, h, to, to);
     }
-    kernels_.gate_single(end - begin, spec_.gate_slope(), to, c + begin, out + step * hidden + begin);
+    kernels_.gate_single(end - begin, spec_.gate_slope(), to.data(), c + begin, out + step * hidden + begin);
     if (meet()) return;
   }
   std::copy(out + (sequence.steps - 1) * hidden + begin, out + (sequence.steps - 1) * hidden + end, state + begin);
@@ -194,9 +193,9 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int strea
     const int end = share_begin(pass_.blocks, threads, thread + 1);
     for (int block = share_begin(pass_.blocks, threads, thread); block < end && !stopped(); ++block) {
       // A place for each thread at work: where there are fewer blocks than threads, for each block.
-      float* out = logits_.block(std::min(thread, block));
-      const float* input = layer_output(spec_.layers - 1, pass_.steps - 1, block);
-      weights_.output().multiply(0, spec_.vocabulary, 1, &input, &out, weights_.output_bias(), false, stop_);
+      float* out = logits_.block(std::min(thread, block)).rows();
+      const float* input = layer_output(spec_.layers - 1, pass_.steps - 1, block).rows();
+      weights_.output().multiply(0, spec_.vocabulary, 1, &input, &out, weights_.output_bias().vector(0), false, stop_);
       for (int s = block * kLanes; s < std::min(streams, (block + 1) * kLanes); ++s)
         for (int v = 0; v < spec_.vocabulary; ++v) {
           logits[static_cast<std::size_t>(s) * spec_.vocabulary + v] = out[v * kLanes + s % kLanes];

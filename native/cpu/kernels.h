@@ -20,11 +20,107 @@ inline constexpr int kLanes = 16;       // sequences in a lane block
 inline constexpr int kMaxTileRows = 8;  // the tallest tile of any table
 inline constexpr int kMaxTileBlocks = 2;
 inline constexpr int kMaxPanelWidth = 32;
+inline constexpr int kPanelRows = 64;  // of a matrix for single vectors
 
-// C (+)= A * B for one tile of A: tile_rows rows, `depth` columns, stored [depth][tile_rows]; B is [depth][16] for each
-// of `blocks` lane blocks. Rows from `rows` on are computed and dropped.
+// ---- Places in buffers. A kernel works in whole tiles, panels and squares, and so touches more than the rows or
+// columns that count. Whatever it may touch beyond those it takes as one of these types, which only a class that has
+// the room for it makes: a buffer without that room cannot be handed to it. A plain pointer below is used for exactly
+// the elements that its comment names.
+
+template <typename T, class Owner>
+class Place {
+ public:
+  Place() = default;
+  T* data() const { return data_; }
+
+ private:
+  friend Owner;
+  explicit Place(T* data) : data_(data) {}
+
+  T* data_ = nullptr;
+};
+
+class RowBlocks;
+class PackedMatrix;
+class PanelMatrix;
+class GradientPanels;
+
+// Rows of a lane block, 16 floats apart, of which a whole tile of any table may be read.
+using TileRows = Place<const float, RowBlocks>;
+// Whole tiles, one behind the other, each [depth][tile_rows].
+using PackedTiles = Place<const float, PackedMatrix>;
+// Whole panels, each [depth][kPanelRows], of floats, bfloat16 or bytes.
+template <typename T>
+using MatrixPanels = Place<const T, PanelMatrix>;
+// [pairs][16][panel_width], of which all the columns may be read.
+using GradientPanel = Place<const float, GradientPanels>;
+
+// Sixteen rows of sixteen floats, one behind the other.
+struct alignas(64) Square {
+  float values[kLanes * kLanes];
+};
+
+// The same, in a Square or a lane block.
+class SquareRows {
+ public:
+  SquareRows(const Square& square) : data_(square.values) {}
+  const float* data() const { return data_; }
+
+ private:
+  friend class LaneBlock;
+  explicit SquareRows(const float* data) : data_(data) {}
+
+  const float* data_;
+};
+
+// Where sixteen rows of sixteen floats are written, `stride` floats apart.
+class SquareTarget {
+ public:
+  SquareTarget(Square& square) : data_(square.values), stride_(kLanes) {}
+  float* data() const { return data_; }
+  int stride() const { return stride_; }
+
+ private:
+  friend class LaneBlock;
+  friend class GradientPanels;
+  SquareTarget(float* data, int stride) : data_(data), stride_(stride) {}
+
+  float* data_;
+  int stride_;
+};
+
+// A vector of rows, in whole panels of kPanelRows.
+class PanelRows {
+ public:
+  float* data() const { return data_; }
+  PanelRows after(int panels) const { return PanelRows(data_ + panels * kPanelRows); }
+
+ private:
+  friend class PanelVectors;
+  explicit PanelRows(float* data) : data_(data) {}
+
+  float* data_;
+};
+
+class ConstPanelRows {
+ public:
+  ConstPanelRows(PanelRows rows) : data_(rows.data()) {}
+  const float* data() const { return data_; }
+  ConstPanelRows after(int panels) const { return ConstPanelRows(data_ + panels * kPanelRows); }
+
+ private:
+  friend class PanelVectors;
+  explicit ConstPanelRows(const float* data) : data_(data) {}
+
+  const float* data_;
+};
+
+// ---- What the kernels are called with.
+
+// C (+)= A * B for tiles of A, `depth` columns each; B is [depth][16] for each of `blocks` lane blocks. Rows from
+// `rows` on are computed and dropped.
 struct TileProduct {
-  const float* a;
+  PackedTiles a;
   int depth;
   int rows;
   const float* initial;  // [rows] broadcast over the lanes to start from, or nullptr: start from what C holds
@@ -34,24 +130,10 @@ struct TileProduct {
   float* c[kMaxTileBlocks];
 };
 
-// Rows of a lane block, 16 floats apart, of which a whole tile of any table may be read: RowBlocks alone makes these,
-// and has room for what a tile reads past a block's last row.
-class TileRows {
- public:
-  TileRows() = default;
-  const float* data() const { return data_; }
-
- private:
-  friend class RowBlocks;
-  explicit TileRows(const float* data) : data_(data) {}
-
-  const float* data_ = nullptr;
-};
-
 // One tile of a weight gradient: C[row][column] += sum over pairs p and lanes b of A_p[row][b] * X[p][b][column].
 struct GradientTile {
   const TileRows* a;  // [pairs]: the tile in each (tick, block) pair
-  const float* x;     // [pairs][16][panel_width], from pack_panel
+  GradientPanel x;
   int pairs;
   int rows;         // of the tile that count
   int columns;      // of the panel that count
@@ -95,6 +177,13 @@ struct DropoutMask {
   std::uint32_t threshold;  // dropout_threshold(p)
 };
 
+// What `peak` reads and writes.
+struct alignas(64) PeakOperands {
+  float factor[kLanes];
+  float term[kLanes];
+  float total[kLanes];
+};
+
 struct KernelTable {
   const char* name;
   int tile_rows;
@@ -104,8 +193,7 @@ struct KernelTable {
   // `tiles` tiles, of `rows` rows in all, that lie behind one another in A and C.
   void (*tile_products)(TileProduct, int tiles, int rows);
   void (*gradient_tile)(const GradientTile&);
-  // out[16][stride] = transpose of in[16][16].
-  void (*transpose_block)(const float* in, float* out, int stride);
+  void (*transpose_block)(SquareRows in, SquareTarget out);
   void (*gate_forward)(const GateForward&);
   void (*gate_backward)(const GateBackward&);
   void (*dropout_mask)(const DropoutMask&, std::uint16_t* keep);
@@ -115,13 +203,14 @@ struct KernelTable {
   // loss [16].
   void (*softmax_loss)(float* logits, int rows, const std::int32_t* targets, int lanes, float scale, bool gradient,
                        float* loss);
-  // out[rows] = initial[rows] + A x for one vector; A in panels of 64 rows, [panel][depth][64].
-  void (*matrix_vector)(const float* a, int rows, int depth, const float* x, const float* initial, float* out);
+  // out = initial + A x for one vector, x [depth], and all rows of `panels` panels; out may be initial.
+  void (*matrix_vector)(MatrixPanels<float> a, int panels, int depth, const float* x, ConstPanelRows initial,
+                        PanelRows out);
   // The same of bfloat16, and of bytes of which row r's are steps of scales[r].
-  void (*matrix_vector_bf16)(const std::uint16_t* a, int rows, int depth, const float* x, const float* initial,
-                             float* out);
-  void (*matrix_vector_int8)(const std::int8_t* a, const float* scales, int rows, int depth, const float* x,
-                             const float* initial, float* out);
+  void (*matrix_vector_bf16)(MatrixPanels<std::uint16_t> a, int panels, int depth, const float* x,
+                             ConstPanelRows initial, PanelRows out);
+  void (*matrix_vector_int8)(MatrixPanels<std::int8_t> a, ConstPanelRows scales, int panels, int depth, const float* x,
+                             ConstPanelRows initial, PanelRows out);
   // Gates [4 units] of a single sequence, interleaved; slope: of ModelSpec::gate_slope.
   void (*gate_single)(int units, float slope, const float* gates, float* c, float* h);
   double (*sum_of_squares)(const float* x, std::size_t count);
@@ -135,7 +224,7 @@ struct KernelTable {
   // y += x
   void (*add)(const float* x, float* y, std::size_t count);
   // Fused multiply-adds in registers only: returns how many floating-point operations it did.
-  double (*peak)(int iterations, float* sink);
+  double (*peak)(int iterations, PeakOperands& operands);
 };
 
 // The table of this instruction set, or nullptr if it is not compiled in.

@@ -114,9 +114,9 @@ INLINE vf hyperbolic_tangent(vf x) {
 
 // ---- Products.
 
-// `Tiles` tiles one below the other, each [depth][kRows], against `Blocks` lane blocks.
+// `Tiles` tiles one below the other, each [depth][kRows], from `tiles` on, against `Blocks` lane blocks.
 template <int Tiles, int Blocks>
-INLINE void tile_product_of(const TileProduct& t) {
+INLINE void tile_product_of(const TileProduct& t, const float* tiles) {
   constexpr int kTall = Tiles * kRows;
   vf sum[kTall][Blocks * kVectors];
   if (t.initial != nullptr) {
@@ -137,7 +137,7 @@ INLINE void tile_product_of(const TileProduct& t) {
     }
   }
   const float* a[Tiles];
-  for (int i = 0; i < Tiles; ++i) a[i] = t.a + static_cast<std::size_t>(i) * kRows * t.depth;
+  for (int i = 0; i < Tiles; ++i) a[i] = tiles + static_cast<std::size_t>(i) * kRows * t.depth;
   const float* b0 = t.b[0];
   const float* b1 = Blocks > 1 ? t.b[1] : nullptr;
   for (int k = 0; k < t.depth; ++k) {
@@ -170,33 +170,34 @@ INLINE void tile_product_of(const TileProduct& t) {
   }
 }
 
-// Takes `Tiles` tiles and leaves `t` and the counts at what is left.
+// Takes `Tiles` tiles from `a` on and leaves `a`, `t` and the counts at what is left.
 template <int Tiles, int Blocks>
-void take_tiles(TileProduct& t, int& tiles, int& rows) {
+void take_tiles(const float*& a, TileProduct& t, int& tiles, int& rows) {
   t.rows = rows < Tiles * kRows ? rows : Tiles * kRows;
-  tile_product_of<Tiles, Blocks>(t);
+  tile_product_of<Tiles, Blocks>(t, a);
   tiles -= Tiles;
   rows -= Tiles * kRows;
-  t.a += static_cast<std::size_t>(Tiles) * kRows * t.depth;
+  a += static_cast<std::size_t>(Tiles) * kRows * t.depth;
   for (int j = 0; j < Blocks; ++j) t.c[j] += Tiles * kRows * kLanes;
   if (t.initial != nullptr) t.initial += Tiles * kRows;
 }
 
 void tile_products(TileProduct t, int tiles, int rows) {
+  const float* a = t.a.data();
   if constexpr (TILE_BLOCKS > 1) {
     if (t.blocks == 2) {
-      while (tiles > 0) take_tiles<1, 2>(t, tiles, rows);
+      while (tiles > 0) take_tiles<1, 2>(a, t, tiles, rows);
       return;
     }
   }
-  while (tiles >= SINGLE_BLOCK_TILES) take_tiles<SINGLE_BLOCK_TILES, 1>(t, tiles, rows);
-  while (tiles > 0) take_tiles<1, 1>(t, tiles, rows);
+  while (tiles >= SINGLE_BLOCK_TILES) take_tiles<SINGLE_BLOCK_TILES, 1>(a, t, tiles, rows);
+  while (tiles > 0) take_tiles<1, 1>(a, t, tiles, rows);
 }
 
 void gradient_tile(const GradientTile& t) {
   constexpr int kColumns = PANEL_WIDTH / VW;
   vf sum[kRows][kColumns] = {};
-  const float* x = t.x;
+  const float* x = t.x.data();
   for (int p = 0; p < t.pairs; ++p) {
     const float* a = t.a[p].data();
     if (p + 1 < t.pairs) {
@@ -240,10 +241,11 @@ void gradient_tile(const GradientTile& t) {
 typedef float v4 __attribute__((vector_size(16)));
 typedef float v4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
 
-void transpose_block(const float* in, float* out, int stride) {
+void transpose_block(SquareRows in, SquareTarget out) {
+  const int stride = out.stride();
   for (int i = 0; i < 16; i += 4) {
     for (int j = 0; j < 16; j += 4) {
-      const float* from = in + i * 16 + j;
+      const float* from = in.data() + i * 16 + j;
       const v4 r0 = *reinterpret_cast<const v4_unaligned*>(from);
       const v4 r1 = *reinterpret_cast<const v4_unaligned*>(from + 16);
       const v4 r2 = *reinterpret_cast<const v4_unaligned*>(from + 32);
@@ -252,7 +254,7 @@ void transpose_block(const float* in, float* out, int stride) {
       const v4 b = SHUFFLE_FOUR(r0, r1, 2, 6, 3, 7);
       const v4 c = SHUFFLE_FOUR(r2, r3, 0, 4, 1, 5);
       const v4 d = SHUFFLE_FOUR(r2, r3, 2, 6, 3, 7);
-      float* to = out + j * stride + i;
+      float* to = out.data() + j * stride + i;
       *reinterpret_cast<v4_unaligned*>(to) = SHUFFLE_FOUR(a, c, 0, 1, 4, 5);
       *reinterpret_cast<v4_unaligned*>(to + stride) = SHUFFLE_FOUR(a, c, 2, 3, 6, 7);
       *reinterpret_cast<v4_unaligned*>(to + 2 * stride) = SHUFFLE_FOUR(b, d, 0, 1, 4, 5);
@@ -497,26 +499,26 @@ void softmax_loss(float* logits, int rows, const std::int32_t* targets, int lane
 
 // ---- One sequence.
 
-void matrix_vector(const float* a, int rows, int depth, const float* x, const float* initial, float* out) {
-  constexpr int kPanel = 64;
-  constexpr int kPanelVectors = kPanel / VW;
+void matrix_vector(MatrixPanels<float> a, int panels, int depth, const float* x, ConstPanelRows initial,
+                   PanelRows out) {
+  constexpr int kPanelVectors = kPanelRows / VW;
   constexpr int kGroup =
       kPanelVectors < 8 ? kPanelVectors : 8;  // vectors summed at once, so that the sums stay in registers
-  for (int row = 0; row < rows; row += kPanel) {
+  for (int row = 0; row < panels * kPanelRows; row += kPanelRows) {
     for (int group = 0; group < kPanelVectors; group += kGroup) {
       vf sum[kGroup];
       const int at = row + group * VW;
 #pragma GCC unroll 8
-      for (int j = 0; j < kGroup; ++j) sum[j] = load(initial + at + j * VW);
-      const float* column = a + static_cast<std::size_t>(row) * depth + group * VW;
+      for (int j = 0; j < kGroup; ++j) sum[j] = load(initial.data() + at + j * VW);
+      const float* column = a.data() + static_cast<std::size_t>(row) * depth + group * VW;
       for (int k = 0; k < depth; ++k) {
         const vf value = splat(x[k]);
 #pragma GCC unroll 8
         for (int j = 0; j < kGroup; ++j) sum[j] += value * load(column + j * VW);
-        column += kPanel;
+        column += kPanelRows;
       }
 #pragma GCC unroll 8
-      for (int j = 0; j < kGroup; ++j) store(out + at + j * VW, sum[j]);
+      for (int j = 0; j < kGroup; ++j) store(out.data() + at + j * VW, sum[j]);
     }
   }
 }
@@ -558,40 +560,40 @@ INLINE vf widen(const std::uint16_t* p) {
 
 // finish(row, sums) gives what is stored of a vector of rows.
 template <class Narrow, class Start, class Finish>
-INLINE void narrow_matrix_vector(const Narrow* a, int rows, int depth, const float* x, float* out, const Start& start,
-                                 const Finish& finish) {
-  constexpr int kPanel = 64;
-  constexpr int kPanelVectors = kPanel / VW;
+INLINE void narrow_matrix_vector(MatrixPanels<Narrow> a, int panels, int depth, const float* x, PanelRows out,
+                                 const Start& start, const Finish& finish) {
+  constexpr int kPanelVectors = kPanelRows / VW;
   constexpr int kGroup = kPanelVectors < 8 ? kPanelVectors : 8;
-  for (int row = 0; row < rows; row += kPanel) {
+  for (int row = 0; row < panels * kPanelRows; row += kPanelRows) {
     for (int group = 0; group < kPanelVectors; group += kGroup) {
       vf sum[kGroup];
       const int at = row + group * VW;
 #pragma GCC unroll 8
       for (int j = 0; j < kGroup; ++j) sum[j] = start(at + j * VW);
-      const Narrow* column = a + static_cast<std::size_t>(row) * depth + group * VW;
+      const Narrow* column = a.data() + static_cast<std::size_t>(row) * depth + group * VW;
       for (int k = 0; k < depth; ++k) {
         const vf value = splat(x[k]);
 #pragma GCC unroll 8
         for (int j = 0; j < kGroup; ++j) sum[j] += value * widen(column + j * VW);
-        column += kPanel;
+        column += kPanelRows;
       }
 #pragma GCC unroll 8
-      for (int j = 0; j < kGroup; ++j) store(out + at + j * VW, finish(at + j * VW, sum[j]));
+      for (int j = 0; j < kGroup; ++j) store(out.data() + at + j * VW, finish(at + j * VW, sum[j]));
     }
   }
 }
 
-void matrix_vector_bf16(const std::uint16_t* a, int rows, int depth, const float* x, const float* initial, float* out) {
+void matrix_vector_bf16(MatrixPanels<std::uint16_t> a, int panels, int depth, const float* x, ConstPanelRows initial,
+                        PanelRows out) {
   narrow_matrix_vector(
-      a, rows, depth, x, out, [&](int row) { return load(initial + row); }, [](int, vf sum) { return sum; });
+      a, panels, depth, x, out, [&](int row) { return load(initial.data() + row); }, [](int, vf sum) { return sum; });
 }
 
-void matrix_vector_int8(const std::int8_t* a, const float* scales, int rows, int depth, const float* x,
-                        const float* initial, float* out) {
+void matrix_vector_int8(MatrixPanels<std::int8_t> a, ConstPanelRows scales, int panels, int depth, const float* x,
+                        ConstPanelRows initial, PanelRows out) {
   narrow_matrix_vector(
-      a, rows, depth, x, out, [](int) { return vf{}; },
-      [&](int row, vf sum) { return load(initial + row) + sum * load(scales + row); });
+      a, panels, depth, x, out, [](int) { return vf{}; },
+      [&](int row, vf sum) { return load(initial.data() + row) + sum * load(scales.data() + row); });
 }
 
 template <bool Hard>
@@ -688,10 +690,10 @@ void add(const float* x, float* y, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) y[i] += x[i];
 }
 
-double peak(int iterations, float* sink) {
+double peak(int iterations, PeakOperands& operands) {
   constexpr int kChains = 12;
   vf sum[kChains];
-  const vf a = load(sink), b = load(sink + 16);
+  const vf a = load(operands.factor), b = load(operands.term);
   for (int j = 0; j < kChains; ++j) sum[j] = splat(static_cast<float>(j));
   for (int i = 0; i < iterations; ++i) {
 #pragma GCC unroll 12
@@ -699,7 +701,7 @@ double peak(int iterations, float* sink) {
   }
   vf total = {};
   for (int j = 0; j < kChains; ++j) total = total + sum[j];
-  store(sink + 32, total);
+  store(operands.total, total);
   return 2.0 * VW * kChains * iterations;
 }
 

@@ -141,7 +141,8 @@ void PanelMatrix::shape(int rows, int depth, WeightForm form) {
   data_.resize(form == WeightForm::fp32 ? padded * depth : 0);
   halves_.resize(form == WeightForm::bf16 ? padded * depth : 0);
   narrow_.resize(form == WeightForm::int8 ? padded * depth : 0);
-  scales_.resize(form == WeightForm::int8 ? padded : 0);
+  scales_ = PanelVectors(rows);
+  if (form == WeightForm::int8) scales_.ensure(1);
 }
 
 int PanelMatrix::first_row(int part, int parts) const {
@@ -182,7 +183,7 @@ void PanelMatrix::pack_narrow(const float* const* rows, int first, int valid) {
     float largest = 0;
     for (int k = 0; k < depth_; ++k) largest = std::max(largest, std::fabs(rows[r][k]));
     const float scale = byte_scale(largest);
-    scales_[first + r] = scale;
+    scales_.vector(0)[first + r] = scale;
     std::int8_t* out = narrow_.data() + panel + r;
     for (int k = 0; k < depth_; ++k) out[static_cast<std::size_t>(k) * kPanelRows] = to_byte(rows[r][k], scale);
   }
@@ -195,20 +196,22 @@ void PanelMatrix::read(int row, int first, int count, float* out) const {
     const std::size_t at = from + static_cast<std::size_t>(k) * kPanelRows;
     out[k] = form_ == WeightForm::fp32   ? data_[at]
              : form_ == WeightForm::bf16 ? from_bf16(halves_[at])
-                                         : static_cast<float>(narrow_[at]) * scales_[row];
+                                         : static_cast<float>(narrow_[at]) * scales_.vector(0)[row];
   }
 }
 
-void PanelMatrix::multiply(const KernelTable& kernels, int first, int rows, const float* x, const float* initial,
-                           float* out) const {
+void PanelMatrix::multiply(const KernelTable& kernels, int first, int panels, const float* x, ConstPanelRows initial,
+                           PanelRows out) const {
   const std::size_t at = static_cast<std::size_t>(first) * depth_;
   switch (form_) {
     case WeightForm::fp32:
-      return kernels.matrix_vector(data_.data() + at, rows, depth_, x, initial, out);
+      return kernels.matrix_vector(MatrixPanels<float>(data_.data() + at), panels, depth_, x, initial, out);
     case WeightForm::bf16:
-      return kernels.matrix_vector_bf16(halves_.data() + at, rows, depth_, x, initial, out);
+      return kernels.matrix_vector_bf16(MatrixPanels<std::uint16_t>(halves_.data() + at), panels, depth_, x, initial,
+                                        out);
     case WeightForm::int8:
-      return kernels.matrix_vector_int8(narrow_.data() + at, scales_.data() + first, rows, depth_, x, initial, out);
+      return kernels.matrix_vector_int8(MatrixPanels<std::int8_t>(narrow_.data() + at), scales_.rows(0, first), panels,
+                                        depth_, x, initial, out);
   }
 }
 
@@ -233,8 +236,8 @@ void PackedMatrix::multiply(int first, int last, int blocks, const float* const*
       for (int tile = 0; tile < count; tile += most) {
         const int run = std::min(most, count - tile);
         const int row = first + tile * tile_rows;
-        product.a =
-            data_.data() + static_cast<std::size_t>(tiles_) * tile_rows * chunk + (first_tile + tile) * tile_size;
+        product.a = PackedTiles(data_.data() + static_cast<std::size_t>(tiles_) * tile_rows * chunk +
+                                (first_tile + tile) * tile_size);
         product.initial = chunk == 0 && initial != nullptr ? initial + row : nullptr;
         for (int j = 0; j < product.blocks; ++j) {
           product.b[j] = b[block + j] + static_cast<std::size_t>(chunk) * kLanes;

@@ -7,6 +7,7 @@
 #include "core/weight_form.h"
 #include "cpu/aligned_buffer.h"
 #include "cpu/kernels.h"
+#include "cpu/row_blocks.h"
 #include "cpu/stop_request.h"
 
 namespace cudnn_lstm::cpu {
@@ -58,8 +59,6 @@ class PackedMatrix {
   AlignedBuffer<float> data_;
 };
 
-inline constexpr int kPanelRows = 64;
-
 // A weight matrix as matrix-vector products read it: panels of 64 rows, each [depth][64], the last filled up with
 // zeros; of floats, of bfloat16 or of bytes with a scale a row.
 class PanelMatrix {
@@ -73,10 +72,10 @@ class PanelMatrix {
   void release() { *this = PanelMatrix(); }
 
   int depth() const { return depth_; }
-  // out[rows] = initial[rows] + rows [first, first + rows) times x; `first` is a multiple of 64, and initial and out
-  // begin at it.
-  void multiply(const KernelTable& kernels, int first, int rows, const float* x, const float* initial,
-                float* out) const;
+  // out = initial + `panels` panels of rows, from row `first` on, times x; `first` begins a panel, as initial and out
+  // do there.
+  void multiply(const KernelTable& kernels, int first, int panels, const float* x, ConstPanelRows initial,
+                PanelRows out) const;
   std::size_t bytes() const { return data_.bytes() + halves_.bytes() + narrow_.bytes() + scales_.bytes(); }
 
  private:
@@ -89,7 +88,7 @@ class PanelMatrix {
   AlignedBuffer<float> data_;            // fp32
   AlignedBuffer<std::uint16_t> halves_;  // bf16
   AlignedBuffer<std::int8_t> narrow_;    // int8
-  AlignedBuffer<float> scales_;          // [rows], padded to 64: int8
+  PanelVectors scales_;                  // [1][rows]: int8
 };
 
 // Row `row` of interleaved gates, as the canonical layout numbers it.

@@ -1,6 +1,4 @@
-// Lane blocks of rows that tiles read. A tile of a gradient product reads as many rows as it is tall, also past the
-// last row of a block: what it reads there is multiplied and dropped, but it must be memory. So the room for it is part
-// of this type, and a tile takes nothing but a TileRows, which only this type gives out.
+// Lane blocks of rows, and the places in them that kernels may take (kernels.h).
 #pragma once
 
 #include <algorithm>
@@ -10,31 +8,113 @@
 
 namespace cudnn_lstm::cpu {
 
-// [blocks][rows][16], and after each block's rows a tile's overhang.
-class RowBlocks {
+// One of LaneBlocks.
+class LaneBlock {
+ public:
+  float* rows() const { return data_; }
+  float* row(int index) const { return data_ + static_cast<std::size_t>(index) * kLanes; }
+  // Rows [first, first + 16), also where fewer of them count; `first` is a multiple of 16, and such a row is there.
+  SquareRows square(int first) const { return SquareRows(row(first)); }
+  // To write rows [first, first + 16), all of which are there.
+  SquareTarget target(int first) const { return {row(first), kLanes}; }
+
+ private:
+  friend class LaneBlocks;
+  explicit LaneBlock(float* data) : data_(data) {}
+
+  float* data_;
+};
+
+// [blocks][rows rounded up to 16][16].
+class LaneBlocks {
  public:
   // rows: of a block.
-  explicit RowBlocks(int rows = 0) : rows_(rows) {}
+  explicit LaneBlocks(int rows = 0) : LaneBlocks(rows, 0) {}
 
   // Makes room for `blocks` blocks; grows, never shrinks. Throws Error(kOutOfMemory).
   void ensure(std::size_t blocks) {
-    if (data_.size() < blocks * stride()) data_.resize(blocks * stride());
+    if (data_.size() < blocks * stride_) data_.resize(blocks * stride_);
   }
-  float* block(std::size_t index) { return data_.data() + index * stride(); }
+  LaneBlock block(std::size_t index) { return LaneBlock(data_.data() + index * stride_); }
+  const float* rows(std::size_t index) const { return data_.data() + index * stride_; }
+  // Floats from a block to the next.
+  std::size_t stride() const { return stride_; }
+  std::size_t bytes() const { return data_.bytes(); }
+  void zero() { data_.zero(); }
+
+ protected:
+  // extra: rows behind each block's own.
+  LaneBlocks(int rows, int extra) : stride_(static_cast<std::size_t>((rows + 15) / 16 * 16 + extra) * kLanes) {}
+
+ private:
+  std::size_t stride_;
+  AlignedBuffer<float> data_;
+};
+
+// Lane blocks of rows that tiles read. A tile of a gradient product reads as many rows as it is tall, also past the
+// last row of a block: what it reads there is multiplied and dropped, but it must be memory.
+class RowBlocks : public LaneBlocks {
+ public:
+  explicit RowBlocks(int rows = 0) : LaneBlocks(rows, kOverhang) {}
+
   // The tile that begins at `row`, less than `rows`, of a block.
   TileRows tile(std::size_t index, int row) const {
-    return TileRows(data_.data() + index * stride() + static_cast<std::size_t>(row) * kLanes);
+    return TileRows(rows(index) + static_cast<std::size_t>(row) * kLanes);
   }
-  std::size_t bytes() const { return data_.bytes(); }
 
  private:
   // More than a tile's overhang: the odd size keeps the blocks of one unit from falling into the same cache sets.
   static constexpr int kOverhang = 12;
   static_assert(kOverhang >= kMaxTileRows - 1);
+};
 
-  std::size_t stride() const { return static_cast<std::size_t>(rows_ + kOverhang) * kLanes; }
+// Packed columns of gradient products, [panels][kPanelPairs][16 lanes][width], of which a tile reads a panel's whole
+// width.
+class GradientPanels {
+ public:
+  static constexpr int kPanelPairs = 16;  // such a panel fits the first-level cache
 
-  int rows_;
+  // width: of a panel, the kernels'.
+  void ensure(std::size_t panels, int width) {
+    width_ = width;
+    if (data_.size() < panels * panel_size()) data_.resize(panels * panel_size());
+  }
+  GradientPanel panel(std::size_t index) const { return GradientPanel(data_.data() + index * panel_size()); }
+  // Columns [first, first + 16) of a pair in a panel.
+  SquareTarget columns(std::size_t panel, int pair, int first) {
+    return {data_.data() + panel * panel_size() + static_cast<std::size_t>(pair) * kLanes * width_ + first, width_};
+  }
+  std::size_t bytes() const { return data_.bytes(); }
+
+ private:
+  std::size_t panel_size() const { return static_cast<std::size_t>(kPanelPairs) * kLanes * width_; }
+
+  int width_ = 0;
+  AlignedBuffer<float> data_;
+};
+
+// Vectors of rows, [count][rows rounded up to whole panels]: matrix-vector products read and write whole panels of
+// them.
+class PanelVectors {
+ public:
+  explicit PanelVectors(int rows = 0) : stride_((rows + kPanelRows - 1) / kPanelRows * kPanelRows) {}
+
+  // Makes room for `count` vectors; grows, never shrinks. Throws Error(kOutOfMemory).
+  void ensure(std::size_t count) {
+    if (data_.size() < count * stride_) data_.resize(count * stride_);
+  }
+  float* vector(std::size_t index) { return data_.data() + index * stride_; }
+  const float* vector(std::size_t index) const { return data_.data() + index * stride_; }
+  // From row `first` of a vector on, a multiple of kPanelRows.
+  PanelRows rows(std::size_t index, int first = 0) { return PanelRows(vector(index) + first); }
+  ConstPanelRows rows(std::size_t index, int first = 0) const { return ConstPanelRows(vector(index) + first); }
+  // Floats from a vector to the next.
+  std::size_t stride() const { return stride_; }
+  std::size_t bytes() const { return data_.bytes(); }
+  void release() { data_.resize(0); }
+
+ private:
+  std::size_t stride_;
   AlignedBuffer<float> data_;
 };
 

@@ -20,6 +20,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "core/communicator.h"
@@ -38,6 +39,16 @@ namespace cudnn_lstm::cpu {
 namespace {
 
 int failures = 0;
+
+// No place that a kernel may touch beyond what it was asked for can be made of a pointer.
+template <typename Made, typename T>
+constexpr bool takes_pointer = std::is_constructible_v<Made, T*> || std::is_convertible_v<T*, Made>;
+static_assert(!takes_pointer<TileRows, float> && !takes_pointer<PackedTiles, float> &&
+              !takes_pointer<GradientPanel, float> && !takes_pointer<SquareRows, float> &&
+              !takes_pointer<SquareTarget, float> && !takes_pointer<PanelRows, float> &&
+              !takes_pointer<ConstPanelRows, float> && !takes_pointer<MatrixPanels<float>, float> &&
+              !takes_pointer<MatrixPanels<std::uint16_t>, std::uint16_t> &&
+              !takes_pointer<MatrixPanels<std::int8_t>, std::int8_t>);
 
 }  // namespace
 
@@ -336,9 +347,9 @@ KernelTable counting_table() {
     count_work(static_cast<double>(tile.pairs) * kLanes * counted->tile_rows * counted->panel_width, 1);
     counted->gradient_tile(tile);
   };
-  table.transpose_block = [](const float* in, float* out, int stride) {
+  table.transpose_block = [](SquareRows in, SquareTarget out) {
     count_work(kLanes * kLanes, 16);
-    counted->transpose_block(in, out, stride);
+    counted->transpose_block(in, out);
   };
   table.gate_forward = [](const GateForward& stage) {
     count_work(stage.units * kLanes, 100);
@@ -357,9 +368,10 @@ KernelTable counting_table() {
     count_work(static_cast<double>(rows) * kLanes, 32);
     counted->softmax_loss(logits, rows, targets, lanes, scale, gradient, loss);
   };
-  table.matrix_vector = [](const float* a, int rows, int depth, const float* x, const float* initial, float* out) {
-    count_work(static_cast<double>(rows) * depth, 8);
-    counted->matrix_vector(a, rows, depth, x, initial, out);
+  table.matrix_vector = [](MatrixPanels<float> a, int panels, int depth, const float* x, ConstPanelRows initial,
+                           PanelRows out) {
+    count_work(static_cast<double>(panels) * kPanelRows * depth, 8);
+    counted->matrix_vector(a, panels, depth, x, initial, out);
   };
   table.sum_of_squares = [](const float* x, std::size_t count) {
     count_work(static_cast<double>(count), 16);
@@ -677,9 +689,13 @@ void check_narrow(const KernelTable& table) {
         PanelMatrix matrix;
         matrix.shape(rows, depth, form);
         for (int part = 0; part < 3; ++part) matrix.pack(rounded.data(), 0, part, 3);
-        std::vector<float> back(depth), initial(256), out(256);
-        for (std::size_t i = 0; i < initial.size(); ++i) initial[i] = static_cast<float>(i) / 100;
-        matrix.multiply(table, 0, rows, x.data(), initial.data(), out.data());
+        std::vector<float> back(depth);
+        PanelVectors vectors(rows);
+        vectors.ensure(2);
+        float* const initial = vectors.vector(0);
+        for (int r = 0; r < rows; ++r) initial[r] = static_cast<float>(r) / 100;
+        matrix.multiply(table, 0, (rows + kPanelRows - 1) / kPanelRows, x.data(), vectors.rows(0), vectors.rows(1));
+        const float* const out = vectors.vector(1);
         for (int r = 0; r < rows; ++r) {
           matrix.read(r, 0, depth, back.data());
           double sum = initial[r], size = std::fabs(initial[r]);

@@ -43,14 +43,17 @@ Weights::Weights(const ModelSpec& spec, const Layout& layout, const KernelTable&
       layers_(spec.layers) {
   for (int l = 0; l < spec_.layers; ++l) {
     LayerWeights& layer = layers_[l];
-    layer.bias.resize(gate_rows_padded_);
+    layer.bias = PanelVectors(4 * spec_.hidden);
+    layer.bias.ensure(1);
+    layer.table = PanelVectors(4 * spec_.hidden);
     if (l > 0 || spec_.coding != InputCoding::onehot) {
       matrices_.push_back({layout_.weight_ih(l), spec_.hidden, layer.input, layer.input_panels});
     }
     matrices_.push_back({layout_.weight_hh(l), spec_.hidden, layer.recurrent, layer.recurrent_panels});
   }
   matrices_.push_back({layout_.output_weight(), 0, output_, output_panels_});
-  output_bias_.resize(vocabulary_padded_);
+  output_bias_ = PanelVectors(spec_.vocabulary);
+  output_bias_.ensure(1);
 }
 
 void Weights::Matrix::read(Form form, int row, int first, int count, float* out) const {
@@ -221,7 +224,7 @@ void Weights::restore(StopRequest& stop) {
              [&](int row, float* out) { read_table(row, 0, spec_.vocabulary, out); });
     table_moved_ -= given;
   }
-  if (one_hot()) layers_[0].table.resize(0);
+  if (one_hot()) layers_[0].table.release();
 }
 
 void Weights::read(std::size_t offset, std::size_t count, float* out) const {
@@ -259,12 +262,12 @@ void Weights::read(std::size_t offset, std::size_t count, float* out) const {
 
 // Values of a row, as the canonical layout numbers it.
 void Weights::read_table(int row, int first, int count, float* out) const {
-  const float* from = layers_[0].table.data() + packed_row(row, spec_.hidden);
-  for (int k = 0; k < count; ++k) out[k] = from[static_cast<std::size_t>(first + k) * gate_rows_padded_];
+  const int place = packed_row(row, spec_.hidden);
+  for (int k = 0; k < count; ++k) out[k] = layers_[0].table.vector(first + k)[place];
 }
 
 void Weights::shape_table() {
-  if (one_hot()) layers_[0].table.resize(static_cast<std::size_t>(spec_.vocabulary) * gate_rows_padded_);
+  if (one_hot()) layers_[0].table.ensure(spec_.vocabulary);
 }
 
 void Weights::shape_tiles(bool backward) {
@@ -291,9 +294,9 @@ void Weights::shape_tiles(bool backward) {
 void Weights::pack_biases() {
   for (int l = 0; l < spec_.layers; ++l) {
     const float* bias = canonical(layout_.bias(l));
-    for (int r = 0; r < 4 * spec_.hidden; ++r) layers_[l].bias[r] = bias[canonical_row(r, spec_.hidden)];
+    for (int r = 0; r < 4 * spec_.hidden; ++r) layers_[l].bias.vector(0)[r] = bias[canonical_row(r, spec_.hidden)];
   }
-  std::copy_n(canonical(layout_.output_bias()), spec_.vocabulary, output_bias_.data());
+  std::copy_n(canonical(layout_.output_bias()), spec_.vocabulary, output_bias_.vector(0));
 }
 
 // What a one-hot input looks up.
@@ -302,7 +305,7 @@ void Weights::pack_table(int part, int parts) {
   const float* input = canonical(layout_.weight_ih(0));
   const int begin = share_begin(spec_.hidden, parts, part), end = share_begin(spec_.hidden, parts, part + 1);
   for (int id = 0; id < spec_.vocabulary; ++id) {
-    float* row = layers_[0].table.data() + static_cast<std::size_t>(id) * gate_rows_padded_;
+    float* row = layers_[0].table.vector(id);
     for (int u = begin; u < end; ++u)
       for (int g = 0; g < 4; ++g) row[4 * u + g] = input[(g * h + u) * in + id];
   }

@@ -24,8 +24,8 @@ struct LayerWeights {
   PackedMatrix recurrent_back;   // [H, 4H]
   PanelMatrix input_panels;      // [4H, in]; unused for one-hot input
   PanelMatrix recurrent_panels;  // [4H, H]
-  AlignedBuffer<float> bias;     // [4H], padded to 64
-  AlignedBuffer<float> table;    // one-hot: [V][4H], each row padded to 64: the columns of the input weights
+  PanelVectors bias;             // [1][4H]
+  PanelVectors table;            // one-hot: [V][4H]: the columns of the input weights
 };
 
 class Weights {
@@ -52,7 +52,7 @@ class Weights {
   const PackedMatrix& output() const { return output_; }               // [V, H]
   const PackedMatrix& output_back() const { return output_back_; }     // [H, V]
   const PanelMatrix& output_panels() const { return output_panels_; }  // [V, H]
-  const float* output_bias() const { return output_bias_.data(); }     // [V], padded to 64
+  const PanelVectors& output_bias() const { return output_bias_; }     // [1][V]
   int gate_rows_padded() const { return gate_rows_padded_; }
   int vocabulary_padded() const { return vocabulary_padded_; }
   // Of the packed copies, less what was given up for them.
@@ -112,7 +112,7 @@ class Weights {
   PackedMatrix output_;
   PackedMatrix output_back_;
   PanelMatrix output_panels_;
-  AlignedBuffer<float> output_bias_;
+  PanelVectors output_bias_;
   std::vector<Matrix> matrices_;
   bool shaped_ = false, shaped_back_ = false;
   bool shared_fresh_ = false, tiles_fresh_ = false, back_fresh_ = false, panels_fresh_ = false;
