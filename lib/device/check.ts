@@ -77,7 +77,10 @@ interface CheckOptions {
   readonly always?: boolean;
 }
 
-/** Checks of this process that run or have ended: models that are made side by side share one. */
+/**
+ * Checks of this process that run or have ended: models that are made side by side share one. One that failed for a reason that may pass
+ * is taken out when it has ended, as it is not found in the cache either: the next model makes it again.
+ */
 const checks = new Map<string, Promise<CheckReport>>();
 
 /**
@@ -99,10 +102,13 @@ export async function checkDevice(
     if (remembered) return remembered;
     const other = always ? undefined : checks.get(id);
     const running = other ?? begin();
+    const forget = () => checks.get(id) === running && checks.delete(id);
     try {
-      return await running;
+      const report = await running;
+      if (report.passing) forget();
+      return report;
     } catch (error) {
-      if (checks.get(id) === running) checks.delete(id);
+      forget();
       // Another model's check was given up with it: it is this one's turn.
       if (!other) throw error;
     }

@@ -223,6 +223,38 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     }
   });
 
+  test('what may pass is not kept by a process that goes on either', () => {
+    const program = `
+      const { LanguageModel, Vocabulary } = require(${JSON.stringify(join(root, 'dist', 'index.js'))});
+      const shape = { vocabulary: 3, layers: 1, hidden: 4, input: 'onehot', embedding: 0, dropout: 0 };
+      const vocabulary = new Vocabulary(['a', 'b', 'c']);
+      const make = async (extra = {}) => {
+        const notes = [];
+        const options = { device: 'auto', onNote: (line) => notes.push(line), ...extra };
+        const model = await LanguageModel.create(shape, vocabulary, options);
+        model.dispose();
+        return { device: model.device, notes: notes.length };
+      };
+      async function main() {
+        // Its own stand-in has its memory already; a child's has what is said here.
+        await make({ check: false });
+        process.env.STANDIN_MEMORY = '34000000';
+        const full = await Promise.all([make(), make()]);
+        delete process.env.STANDIN_MEMORY;
+        console.log(JSON.stringify([...full, await make(), await make()]));
+      }
+      main();`;
+    const file = join(folder, 'program.js');
+    writeFileSync(file, program);
+    const { status, stdout, stderr } = run([file]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    const [first, second, third, fourth] = JSON.parse(stdout);
+    for (const failed of [first, second]) expect(failed.device).toBe('cpu');
+    expect(first.notes + second.notes).toBe(1 + 2 * 2); // One check for both.
+    expect(third).toEqual({ device: 'cuda', notes: 2 });
+    expect(fourth).toEqual({ device: 'cuda', notes: 0 });
+  });
+
   test('holds for this driver, cuDNN, cuBLAS, card, build, version and algorithm, and for no other', () => {
     expect(run([main, 'info', '--check']).status).toBe(0);
     const known = (more: NodeJS.ProcessEnv = {}, program = main) =>
