@@ -67,7 +67,7 @@ export { type ExportFormat, type ExportOptions, exportModel } from './export/exp
 export { type ImportedModel, type ImportOptions, importModel } from './import/import';
 export type { Proof } from './import/prove';
 export { saveImported } from './import/save';
-export type { CreateOptions, Inspection, InspectOptions, Rival } from './model';
+export type { CreateOptions, Inspection, InspectOptions, MixturePart, Rival } from './model';
 export type { RankForecast } from './ranks/efficiency';
 export { type JoinOptions, joinRanks } from './ranks/join';
 export type { Ranks } from './ranks/ranks';

@@ -119,6 +119,11 @@ export function wholeOf(what: string, value: unknown, low: number, high = Number
   throw wrong(what, `a whole number from ${low} to ${most}`, value);
 }
 
+export function numberOf(what: string, value: unknown): number {
+  if (typeof value === 'number') return value;
+  throw wrong(what, 'a number', value);
+}
+
 export function flagOf(what: string, value: unknown): boolean {
   if (typeof value !== 'boolean') throw wrong(what, 'true or false', value);
   return value;

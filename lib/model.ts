@@ -2,7 +2,7 @@
  * A character-level LSTM language model: its weights on a device, its vocabulary, and what can be done with them. The commands
  * are thin layers over this class and the trainer.
  */
-import { instanceOf, listOf, optionsOf, signalOf, textOf, wholeOf } from './arguments';
+import { instanceOf, listOf, looking, numberOf, optionsOf, show, signalOf, textOf, wholeOf } from './arguments';
 import {
   CheckpointFile,
   type CheckpointMetadata,
@@ -19,7 +19,7 @@ import { type CorpusInput, openCorpus } from './corpus/corpus';
 import { encodeText, encodeTexts, pieceUnits, type TextEncoding } from './corpus/encode';
 import { type Normalization, normalizeText } from './corpus/normalization';
 import { TextIndex } from './corpus/text-index';
-import { Vocabulary } from './corpus/vocabulary';
+import { nameCharacters, Vocabulary } from './corpus/vocabulary';
 import { chooseCheckedDevice } from './device/check';
 import type { DeviceRequest } from './device/choose';
 import type { CheckSubject } from './device/comparison';
@@ -49,6 +49,7 @@ import {
 import { allOf, noCopies, onlyCharacters } from './sampling/constraints';
 import { fromBeginning, type GeneratedPiece, generatePieces, startId } from './sampling/generate';
 import { generateLines } from './sampling/lines';
+import { Mixture } from './sampling/mixture';
 import {
   checkGeneration,
   checkSamplingOptions,
@@ -215,6 +216,22 @@ export interface ScoreOptions extends ScoringOptions {
   streams?: number | undefined;
 }
 
+/**
+ * A model of a mixture.
+ *
+ * @category Models
+ */
+export interface MixturePart {
+  /** It may be in several mixtures, and be used by itself meanwhile. */
+  model: LanguageModel;
+  /**
+   * How much it counts beside the others, above 0 to 1e6: 3 beside 1 is three quarters.
+   *
+   * @default 1
+   */
+  weight?: number | undefined;
+}
+
 /** The model on its device, its calls queued: for this package's own modules, as what a call does to the state between calls is theirs to know. */
 export let nativeOf: (model: LanguageModel) => QueuedModel;
 /** For a trainer. */
@@ -334,6 +351,64 @@ export class LanguageModel implements Disposable {
     } finally {
       await file.close();
     }
+  }
+
+  /**
+   * Several models as one, whose probability of a character is the weighted mean of theirs. It knows the characters that all of them know,
+   * over which each model's probabilities are taken. It generates, scores and inspects; it cannot be saved or trained. It uses the models
+   * and does not dispose of them.
+   *
+   * @throws UsageError if they read texts differently, or not all begin lines anew, or not all are sampled by windows of one length;
+   * DataError if no character is known to all.
+   */
+  static mix(parts: readonly MixturePart[]): LanguageModel {
+    const mixed = readMixture(parts);
+    const models = mixed.map(({ model }) => model);
+    const first = models[0] as LanguageModel;
+    const vocabulary = commonVocabulary(models);
+    const ids = models.map((model) =>
+      Int32Array.from(vocabulary.symbols, (symbol) => model.vocabulary.idOf(symbol) as number),
+    );
+    checkMixture(models);
+    const whole = mixed.reduce((sum, { weight }) => sum + weight, 0);
+    const native = new Mixture(
+      mixed.map(({ model, weight }, i) => ({
+        native: model.#native,
+        share: weight / whole,
+        ids: ids[i] as Int32Array,
+        vocabulary: model.vocabulary.size,
+        layers: model.shape.layers,
+        hidden: model.shape.hidden,
+      })),
+    );
+    const { resetId } = first.shape;
+    const reset = resetId === undefined ? undefined : vocabulary.idOf(first.vocabulary.symbols[resetId] as string);
+    const { unknown: _, ...normalization } = first.metadata.normalization;
+    const unknown = vocabulary.unknownId === undefined ? {} : { unknown: vocabulary.symbols[vocabulary.unknownId] };
+    const hidden = models.reduce((sum, { shape }) => sum + shape.layers * shape.hidden, 0);
+    const metadata: CheckpointMetadata = {
+      format: 'cudnn-lstm',
+      formatVersion: 1,
+      vocabulary: [...vocabulary.symbols],
+      normalization: { ...normalization, ...unknown },
+      // As its state is made: see Mixture.
+      model: {
+        layers: 1,
+        hidden,
+        input: 'onehot',
+        embedding: 0,
+        dropout: 0,
+        ...(reset === undefined ? {} : { resetId: reset }),
+      },
+      configuration: {},
+      target: first.metadata.target,
+      seqLength: Math.max(...models.map(({ metadata: { seqLength } }) => seqLength)),
+      epoch: 0,
+      step: 0,
+      version: packageVersion,
+    };
+    const reason = [...new Set(models.map(({ deviceReason }) => deviceReason))].join('; ');
+    return new LanguageModel(native, vocabulary, metadata, { device: first.device, ordinal: first.ordinal, reason });
   }
 
   /** How busy this model's GPU is now, with everything that runs on it; null on a CPU and where NVML is missing. */
@@ -784,6 +859,85 @@ async function createNative(
   } catch (error) {
     native?.dispose();
     throw checked.signal?.aborted && error === checked.signal.reason ? error : fromNative(error);
+  }
+}
+
+/** @throws UsageError for what is no mixture. */
+function readMixture(parts: readonly MixturePart[]): { model: LanguageModel; weight: number }[] {
+  const read = listOf(
+    'parts',
+    parts,
+    (what, value) => {
+      const { model, weight = 1 } = optionsOf<MixturePart>(
+        what,
+        value,
+        {
+          model: (name, given) => {
+            if (looking(name, () => given instanceof LanguageModel)) return given as LanguageModel;
+            throw new UsageError(`${name} of ${what} must be a LanguageModel, not ${show(given)}.`);
+          },
+          weight: (name, given) => numberOf(`${name} of ${what}`, given),
+        },
+        'LanguageModel.mix',
+      );
+      if (model === undefined) throw new UsageError(`${what} has no model.`);
+      if (!(weight > 0 && weight <= 1e6)) throw new UsageError(`weight of ${what} must be above 0 and at most 1e6.`);
+      return { model, weight };
+    },
+    64,
+  );
+  if (read.length === 0) throw new UsageError('parts must name at least one model.');
+  return read;
+}
+
+/** The characters that all of the models know, in the first one's order. @throws DataError if there are none. */
+function commonVocabulary(models: readonly LanguageModel[]): Vocabulary {
+  const [first] = models as [LanguageModel];
+  // Of a model that has it, it stands for what only that model does not know.
+  const folds = models.map(({ vocabulary: { unknownId, symbols } }) => unknownId !== undefined && symbols[unknownId]);
+  const unknown = folds.every((symbol) => symbol !== false && symbol === folds[0]) ? (folds[0] as string) : undefined;
+  const common = first.vocabulary.symbols.filter(
+    (symbol) =>
+      models.every(({ vocabulary }) => vocabulary.idOf(symbol) !== undefined) &&
+      (symbol === unknown || !folds.includes(symbol)),
+  );
+  if (common.length > 0) return new Vocabulary(common, unknown);
+  const some = models.map(({ vocabulary }) => nameCharacters(vocabulary.symbols)).join('; ');
+  throw new DataError(`the models have no character in common, so they cannot be mixed: ${some}`);
+}
+
+/** @throws UsageError if the models cannot read one text together. */
+function checkMixture(models: readonly LanguageModel[]): void {
+  const [first] = models as [LanguageModel];
+  const reading = ({ metadata: { normalization } }: LanguageModel): Record<string, unknown> => ({
+    lowercase: normalization.lowercase,
+    'normal form': normalization.form,
+    'line breaks': normalization.lineBreaks,
+    'byte order mark': normalization.byteOrderMark,
+    symbols: normalization.symbols,
+  });
+  const beginning = ({ vocabulary, shape: { resetId } }: LanguageModel) =>
+    resetId === undefined ? undefined : vocabulary.symbols[resetId];
+  for (const model of models) {
+    for (const [name, value] of Object.entries(reading(model))) {
+      const other = reading(first)[name];
+      if (value === other) continue;
+      throw new UsageError(
+        `The models read texts differently, so they cannot be mixed (${name}: ${show(other)} and ${show(value)}): train them with the same ` +
+          'options of the text.',
+      );
+    }
+    if (beginning(model) !== beginning(first)) {
+      throw new UsageError(
+        'A model of single lines cannot be mixed with one of whole texts: train both with --lines, or none.',
+      );
+    }
+    if (model.defaultWindow !== first.defaultWindow) {
+      throw new UsageError(
+        `Models that are sampled by different windows (${first.defaultWindow} and ${model.defaultWindow} characters, 0: none) cannot be ` +
+          'mixed: train them with the same --target and --seq-length.',
+      );
+    }
   }
 }
 

@@ -2,10 +2,12 @@
 import { basename } from 'node:path';
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import { resolveCheckpoint } from '../checkpoint/run-directory';
+import { UsageError } from '../errors';
 import { LanguageModel } from '../model';
 import { type CommandIo, deviceRequest, type ModelCommandOptions } from './command';
 import { plural } from './layout';
 import { say } from './output';
+import { readWeighted } from './weighted';
 
 /** Loads a checkpoint, or a run's best one, and says which it is and what computes. */
 export async function loadModel(
@@ -21,6 +23,53 @@ export async function loadModel(
   say(io.stderr, `model: ${path} (${provenance(path, model.metadata)})`);
   say(io.stderr, `device: ${model.deviceReason}`);
   return model;
+}
+
+/** A model, or several as one, and what is to be freed after it. */
+export interface LoadedModel extends Disposable {
+  readonly model: LanguageModel;
+}
+
+/**
+ * Loads one checkpoint, or several, which are mixed: each may have its weight behind it, `runs/b:0.3`, 1 where it has none.
+ *
+ * @throws UsageError if they cannot be mixed.
+ */
+export async function loadModels(
+  checkpoints: readonly string[],
+  options: ModelCommandOptions,
+  signal: AbortSignal,
+  io: CommandIo,
+): Promise<LoadedModel> {
+  const named = checkpoints.map(readWeighted);
+  const models: LanguageModel[] = [];
+  const dispose = () => {
+    for (const model of models) model.dispose();
+  };
+  try {
+    const [single] = checkpoints;
+    if (named.length === 1 && named[0]?.weight === undefined) {
+      models.push(await loadModel(single as string, options, signal, io));
+      return { model: models[0] as LanguageModel, [Symbol.dispose]: dispose };
+    }
+    for (const { name, weight = 1 } of named) {
+      if (!(weight > 0)) throw new UsageError(`The weight of ${name} must be above 0: leave ${name} out.`);
+      models.push(await loadModel(name, options, signal, io));
+    }
+    const weights = named.map(({ weight = 1 }) => weight);
+    const model = LanguageModel.mix(models.map((each, i) => ({ model: each, weight: weights[i] })));
+    const whole = weights.reduce((a, b) => a + b, 0);
+    const shares = named.map(({ name }, i) => `${((weights[i] as number) / whole).toFixed(3)} ${name}`).join(', ');
+    say(io.stderr, `mixture: ${shares}`);
+    const all = new Set(models.flatMap(({ vocabulary }) => vocabulary.symbols));
+    const lost = all.size - model.vocabulary.size;
+    if (lost > 0)
+      say(io.stderr, `note: of ${all.size} characters ${lost} are not known to all of the models, and left out`);
+    return { model, [Symbol.dispose]: dispose };
+  } catch (error) {
+    dispose();
+    throw error;
+  }
 }
 
 /** `after 9 epochs, validation loss 1.5388`. */

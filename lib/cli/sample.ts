@@ -21,7 +21,7 @@ import {
   processIo,
   repeatable,
 } from './command';
-import { loadModel } from './load-model';
+import { loadModels } from './load-model';
 import { bytePrinter, printJson as printJsonLine, printText as printPlain, say } from './output';
 import { promptText, readPrompt } from './prompt-file';
 import { TextPrinter } from './sample-printer';
@@ -78,7 +78,9 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   const { signal } = interrupt;
   // Before the checkpoint too: a pipe may have to be read first.
   const file = options.promptFile === undefined ? undefined : await readPrompt(options.promptFile, signal);
-  using model = await loadModel(command.args[0] as string, options, signal, io);
+  const checkpoints = command.args;
+  using loaded = await loadModels(checkpoints, options, signal, io);
+  const { model } = loaded;
   const { ofBytes } = model;
   let prompt: string | Uint8Array = options.prompt ?? '';
   if (file !== undefined) prompt = ofBytes ? file : promptText(file, options.promptFile as string);
@@ -90,7 +92,7 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   }
 
   if (lines !== undefined) {
-    const known = await knownTo(model, command.args[0] as string, options, signal, io);
+    const known = await knownTo(model, checkpoints, options, signal, io);
     const { stop: _stop, keepStop: _keep, ...each } = drawing;
     const begun = typeof prompt === 'string' ? prompt.replace(/\n$/, '') : '';
     const request = { ...each, prompt: begun, seed, known, signal };
@@ -203,12 +205,14 @@ function checkLines(options: SampleOptions): void {
 /** The lines that are not to be written: those of a text, or of the model's own corpus. */
 async function knownTo(
   model: LanguageModel,
-  pathOrDirectory: string,
+  checkpoints: readonly string[],
   { novel, notIn }: SampleOptions,
   signal: AbortSignal,
   io: CommandIo,
 ): Promise<KnownLines | undefined> {
-  if (notIn === undefined) return novel ? await loadKnownLines(pathOrDirectory, model.metadata) : undefined;
+  if (notIn === undefined && novel && checkpoints.length > 1)
+    throw new UsageError('--novel knows the lines of one checkpoint; for several name the text: --not-in FILE.');
+  if (notIn === undefined) return novel ? await loadKnownLines(checkpoints[0] as string, model.metadata) : undefined;
   const { lines, notes } = await readLines(model, notIn, { signal });
   for (const note of notes) say(io.stderr, note);
   return await KnownLines.of(lines, signal);
@@ -295,7 +299,10 @@ function syntax(): Command {
   const whole = (name: string) => numberOption(name, { integer: true });
   const command = new Command('sample')
     .description('Print text that a model writes. The text goes to stdout, everything else to stderr.')
-    .argument('<checkpoint>', "a checkpoint, or a run's directory (its best checkpoint)")
+    .argument(
+      '<checkpoint...>',
+      "a checkpoint, or a run's directory (its best checkpoint); of several the probabilities are mixed, weighted as in a b:0.3 (default: 1)",
+    )
     .optionsGroup('What to write:')
     .option('--prompt <text>', 'text to continue; without one the text starts after a line break')
     .option('--prompt-file <file>', 'the same from a file, or from standard input with -')
@@ -350,6 +357,7 @@ function syntax(): Command {
 Examples:
   cudnn-lstm sample runs/book --prompt "It was" --length 1000
   cudnn-lstm sample runs/book --prompt-file opening.txt --temperature 0.6
-  cudnn-lstm sample runs/names --lines 20 --novel`,
+  cudnn-lstm sample runs/names --lines 20 --novel
+  cudnn-lstm sample runs/poems runs/recipes:0.5`,
   );
 }

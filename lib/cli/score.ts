@@ -1,7 +1,7 @@
 /** `score`: how well a model predicts texts. */
 import { Command, Option } from 'commander';
 import { writeFileAtomically } from '../checkpoint/disk';
-import { lookAt, modelName } from '../checkpoint/run-directory';
+import { holdsRun, lookAt, modelName } from '../checkpoint/run-directory';
 import { leftOut } from '../corpus/encoder';
 import { DataError, exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
@@ -19,10 +19,11 @@ import {
   processIo,
 } from './command';
 import { wholeNumber } from './layout';
-import { loadModel } from './load-model';
+import { loadModels } from './load-model';
 import { printJson, printLine, printText, say } from './output';
 import { characterHeading, characterLine, scoreCharacters } from './per-character';
 import { ScoringProgress } from './scoring-progress';
+import { readWeighted } from './weighted';
 
 interface ScoreCommandOptions extends ModelCommandOptions {
   lines?: boolean;
@@ -54,13 +55,17 @@ interface Job {
 export async function scoreCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
   const options = command.opts<ScoreCommandOptions>();
-  const [checkpoint, ...texts] = command.args as [string, ...string[]];
+  const { checkpoints, texts } = await divide(command.args);
   checkCombination(options);
+  if (checkpoints.length > 1 && options.protocol === 'window') {
+    throw new UsageError('--protocol window scores one model with its dropout: name one checkpoint.');
+  }
   if (options.html !== undefined && (await lookAt(options.html)))
     throw new UsageError(`${options.html} is there already: name another file with --html.`);
 
   using interrupt = abortOnSignals();
-  using model = await loadModel(checkpoint, options, interrupt.signal, io);
+  using loaded = await loadModels(checkpoints, options, interrupt.signal, io);
+  const { model } = loaded;
   if (model.ofBytes && (options.lines || options.perCharacter)) {
     throw new UsageError(
       'The symbols of this model are bytes: it scores whole files, without --lines and --per-character.',
@@ -69,7 +74,7 @@ export async function scoreCommand(argv: string[], io: CommandIo = processIo): P
   const progress = new ScoringProgress(io.stderr);
   const job: Job = { model, texts, options, signal: interrupt.signal, io, progress };
   try {
-    if (options.perCharacter) await scorePerCharacter(job, checkpoint);
+    if (options.perCharacter) await scorePerCharacter(job, checkpoints.map(modelName).join(', '));
     else if (options.lines) await scoreLines(job);
     else if (options.protocol === 'window') await scoreByWindows(job);
     else await scoreWhole(job);
@@ -77,6 +82,21 @@ export async function scoreCommand(argv: string[], io: CommandIo = processIo): P
     progress.clear();
   }
   return exitCodes.ok;
+}
+
+/** The first argument is a checkpoint, and so are those right behind it that can be no text. */
+async function divide(names: readonly string[]): Promise<{ checkpoints: string[]; texts: string[] }> {
+  let count = 1;
+  while (count < names.length && (await isCheckpoint(names[count] as string))) count++;
+  if (count === names.length) {
+    throw new UsageError(`${names.join(' and ')} are checkpoints: name the text to score behind them.`);
+  }
+  return { checkpoints: names.slice(0, count), texts: names.slice(count) };
+}
+
+async function isCheckpoint(argument: string): Promise<boolean> {
+  const { name } = readWeighted(argument);
+  return name.endsWith('.safetensors') || (await holdsRun(name));
 }
 
 function checkCombination(options: ScoreCommandOptions): void {
@@ -122,7 +142,7 @@ async function printSum(job: Job, scores: readonly (Score & { skipped: number })
 }
 
 /** Each character to stdout, or all of them into a page; then the score, as without it. */
-async function scorePerCharacter(job: Job, checkpoint: string): Promise<void> {
+async function scorePerCharacter(job: Job, name: string): Promise<void> {
   const { model, texts, options, signal, progress, io } = job;
   const { html, json } = options;
   const pages: { text: SurpriseText; bitsPerCharacter: number }[] = [];
@@ -152,9 +172,7 @@ async function scorePerCharacter(job: Job, checkpoint: string): Promise<void> {
     return counted;
   });
   if (html !== undefined) {
-    await writeFileAtomically(html, [
-      Buffer.from(await renderSurprise(modelName(checkpoint), model.vocabulary.symbols, pages)),
-    ]);
+    await writeFileAtomically(html, [Buffer.from(await renderSurprise(name, model.vocabulary.symbols, pages))]);
     say(io.stderr, `page: ${html}`);
   }
   await printSum(job, scores);
@@ -293,7 +311,11 @@ function syntax(): Command {
       'How well a model predicts texts: mean cross-entropy of each character given all before it, from zero state, the first ' +
         'character not counted. Scores go to stdout, everything else to stderr.',
     )
-    .argument('<checkpoint>', "a checkpoint, or a run's directory (its best checkpoint)")
+    .usage('[options] <checkpoint...> <text...>')
+    .argument(
+      '<checkpoint>',
+      "a checkpoint, or a run's directory (its best checkpoint); of several behind one another the probabilities are mixed, weighted as in a b:0.3",
+    )
     .argument('<text...>', 'files, folders, globs, the name of a corpus, or - for stdin; each is scored by itself')
     .option(
       '--lines',

@@ -405,6 +405,15 @@ export interface NativeAddon {
   /** Fused multiply-adds in registers, GFLOP/s over `threads` (1..1024): the ceiling that the benchmark divides by. Takes 1..60,000 ms. */
   measurePeak(threads: number, milliseconds: number): Promise<number>;
   /**
+   * Draws an id for each stream from logits [S, V] that the caller has, by the rules of {@link NativeModel.sample} as its first draw
+   * has them. `history`, which is all that the repetition penalty looks back on, ends with the ids that gave the logits.
+   */
+  draw(call: {
+    logits: Float32Array;
+    streams: number;
+    sampling: NativeSamplingOptions | readonly NativeSamplingOptions[];
+  }): Int32Array;
+  /**
    * Takes the kernel's lock on an open file, which goes to one opening of it and ends when that is closed, or its process dies.
    * False if another has it. Rejects with ERR_CANNOT_LOCK where the file system cannot lock.
    */

@@ -42,8 +42,11 @@ export interface QueuedModel extends NativeModel {
   evaluate(call: NativeEvaluateCall, signal?: AbortSignal): Promise<Float32Array>;
   sample(call: NativeSampleCall, signal?: AbortSignal): Promise<NativeSampleResult>;
   logits(call: { ids: Int32Array; streams: number; state?: Float32Array }, signal?: AbortSignal): Promise<Float32Array>;
-  /** Runs `job` between two calls, where the model may be read and written, whatever else is queued; none runs until it has settled. */
-  whenIdle<T>(job: (model: NativeModel) => T | Promise<T>): Promise<T>;
+  /**
+   * Runs `job` between two calls, where the model may be read and written, whatever else is queued; none runs until it has settled. With
+   * a signal, its calls end when that is aborted.
+   */
+  whenIdle<T>(job: (model: NativeModel) => T | Promise<T>, signal?: AbortSignal): Promise<T>;
   /** Runs a sequence of calls that share the evaluation state, when every such sequence before it has ended. Do not nest them. */
   evaluationSequence<T>(job: () => Promise<T>): Promise<T>;
 }
@@ -59,7 +62,7 @@ export function queued(model: NativeModel): QueuedModel {
   const evaluations = new SerialQueue();
   const call = <T>(job: () => T | Promise<T>): Promise<T> => queue.run(job).catch(rethrow);
   /** `stop()` would end whatever call runs now: it is for the time of this one alone. */
-  const stoppable = <T>(job: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> =>
+  const stoppable = <T>(job: () => T | Promise<T>, signal: AbortSignal | undefined): Promise<T> =>
     queue.run(async () => {
       signal?.throwIfAborted();
       const stop = () => model.stop();
@@ -120,7 +123,7 @@ export function queued(model: NativeModel): QueuedModel {
     logits: (args, signal) => stoppable(() => model.logits(args), signal),
     read: (slot, offset, count) => now(() => model.read(slot, offset, count)),
     write: (slot, values, offset) => now(() => model.write(slot, values, offset)),
-    whenIdle: (job) => call(() => job(model)),
+    whenIdle: (job, signal) => stoppable(() => job(model), signal),
     evaluationSequence: (job) => evaluations.run(job),
     stop: () => model.stop(),
     dispose: () => model.dispose(),

@@ -166,7 +166,7 @@ function describe(logits: Float32Array, id: number, at: number, rivals: number, 
 }
 
 /** Ids of the `count` largest, in descending order; of equal ones the lower id first. */
-function likeliest(logits: Float32Array, count: number): number[] {
+export function likeliest(logits: Float32Array, count: number): number[] {
   if (count > 32)
     return [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b).slice(0, count);
   const best: number[] = [];

@@ -13,6 +13,7 @@
 #include "binding/file_lock.h"
 #include "binding/model.h"
 #include "binding/ranks.h"
+#include "binding/sampling.h"
 #include "binding/set_own.h"
 #include "binding/task.h"
 #include "cpu/cpu_backend.h"
@@ -67,7 +68,8 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
         {InstanceMethod("createModel", &LstmAddon::create_model), InstanceMethod("cpuInfo", &LstmAddon::cpu_info),
          InstanceMethod("cpuAllowance", &LstmAddon::cpu_allowance), InstanceMethod("cudaInfo", &LstmAddon::cuda_info),
          InstanceMethod("gpuUsage", &LstmAddon::gpu_usage), InstanceMethod("measurePeak", &LstmAddon::measure_peak),
-         InstanceMethod("lockFile", &LstmAddon::lock_file), InstanceMethod("exitWithin", &LstmAddon::exit_within)});
+         InstanceMethod("lockFile", &LstmAddon::lock_file), InstanceMethod("exitWithin", &LstmAddon::exit_within),
+         InstanceMethod("draw", &LstmAddon::draw)});
     define_ranks(env, exports);
   }
 
@@ -187,6 +189,13 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
           info.Env(), std::make_shared<StopFlag>(false),
           [=](const StopFlag& stop) { *peak = cpu::measure_peak(threads, milliseconds, stop); },
           [peak](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, *peak); });
+    });
+  }
+
+  Napi::Value draw(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      if (!info[0].IsObject()) throw Error(kInvalidArgument, "draw takes an object");
+      return draw_from_logits(info.Env(), info[0].As<Napi::Object>());
     });
   }
 

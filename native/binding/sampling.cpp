@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kMostStreams = 1 << 20;
 constexpr int kMost = 1 << 28;
+constexpr std::size_t kMostSymbols = 65536;
 
 // Absent fields keep the defaults of SamplingOptions.
 SampleStream read_stream(const Napi::Object& object, int vocabulary) {
@@ -82,6 +83,26 @@ SampleArguments read_sample_arguments(const Napi::Object& object, const ModelSpe
   }
   arguments.streams = read_streams(get(object, "sampling"), streams, spec.vocabulary);
   return arguments;
+}
+
+Napi::Value draw_from_logits(Napi::Env env, const Napi::Object& object) {
+  const int streams = get_int(object, "streams", 1, kMostStreams);
+  const std::vector<float> logits = get_floats(object, "logits");
+  if (logits.empty() || logits.size() % streams != 0 || logits.size() / streams > kMostSymbols) {
+    throw Error(kInvalidArgument,
+                "logits must hold a row of 1 to " + std::to_string(kMostSymbols) + " for each stream");
+  }
+  const int vocabulary = static_cast<int>(logits.size() / streams);
+  const std::vector<SampleStream> options = read_streams(get(object, "sampling"), streams, vocabulary);
+  std::vector<std::int32_t> drawn(streams);
+  Sampler sampler(vocabulary);
+  for (int s = 0; s < streams; ++s) {
+    const auto& [rules, constraints, history] = options[s];
+    const int recent = std::min(rules.penalty_window, static_cast<int>(history.size()));
+    drawn[s] = sampler.draw(logits.data() + static_cast<std::size_t>(s) * vocabulary, rules,
+                            history.data() + history.size() - recent, recent, draw_coin(rules, 0), constraints);
+  }
+  return to_typed_array<Napi::Int32Array>(env, drawn);
 }
 
 }  // namespace cudnn_lstm::binding

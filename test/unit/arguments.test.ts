@@ -363,6 +363,10 @@ const entries: Record<string, Entry> = {
     call: async (path, options) => (await LanguageModel.load(path, options)).dispose(),
     options: device,
   },
+  'LanguageModel.mix': {
+    good: () => [[{ model, weight: 2 }]],
+    call: async (parts) => LanguageModel.mix(parts).dispose(),
+  },
   'LanguageModel#gpuUsage': { good: () => [], call: () => model.gpuUsage() },
   'LanguageModel#normalize': { good: () => ['a'], call: (text) => model.normalize(text) },
   'LanguageModel#generate': {

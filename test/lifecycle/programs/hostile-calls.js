@@ -53,6 +53,11 @@ const entries = {
   },
   gpuUsage: { alone: true, valid: () => [0], call: (_, args) => addon.gpuUsage(...args) },
   lockFile: { alone: true, valid: () => [1e9], call: (_, args) => addon.lockFile(...args) }, // No such descriptor.
+  draw: {
+    alone: true,
+    valid: () => [{ logits: floats(2 * vocabulary), streams: 2, sampling: [sampling(), sampling()] }],
+    call: (_, args) => addon.draw(...args),
+  },
   measurePeak: { alone: true, valid: () => [1, 1], call: (_, args) => addon.measurePeak(...args) },
   constructor: { valid: () => [], call: (model, args) => new model.constructor(...args).dispose() },
   trainSteps: {

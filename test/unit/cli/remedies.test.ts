@@ -249,6 +249,21 @@ const cases: Record<string, Case> = {
     says: /lower --length or --count/,
     follow: instead('2000000000', '20'),
   },
+  'a checkpoint that counts nothing': {
+    argv: () => ['sample', run, `${longRun}:0`, '--length', '3', ...cpu],
+    says: /must be above 0: leave .* out/,
+    follow: (_match, argv) => argv.filter((word) => word !== `${longRun}:0`),
+  },
+  'checkpoints to score, and no text': {
+    argv: () => ['score', run, longRun, ...cpu],
+    says: /name the text to score behind them/,
+    follow: (_match, [command, ...rest]) => [String(command), ...rest.slice(0, 2), text, ...rest.slice(2)],
+  },
+  'several models, window by window': {
+    argv: () => ['score', run, longRun, text, '--protocol', 'window', '--window', '5', ...cpu],
+    says: /name one checkpoint/,
+    follow: (_match, argv) => argv.filter((word) => word !== longRun),
+  },
   'bytes in lower case': {
     argv: () => train(text, '--bytes', '--lowercase'),
     says: /leave one of them out/,
@@ -854,6 +869,10 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
   [
     /^score lines$|are for models of characters, not of bytes|makes a page that writes characters|^--lines goes without/,
     'says what does not go together: test/unit/cli/bytes.test.ts, copies.test.ts',
+  ],
+  [
+    /cannot be mixed|^mixed: train them|^A mixture (?:is scored|has no weights)/,
+    'models that do not go together: test/unit/model/mixture.test.ts',
   ],
   [/above 2\^30 characters cannot be indexed/, 'takes a text of a gigabyte'],
   [/^a window of --seq-length/, 'part of the message about short texts, for windows'],
