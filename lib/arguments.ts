@@ -20,6 +20,7 @@ export function show(value: unknown): string {
     case 'function':
       return 'a function';
     case 'object':
+      if (ArrayBuffer.isView(value)) return 'a typed array';
       return value === null ? 'null' : isList(value) ? 'a list' : 'an object';
     default:
       return String(value);
@@ -69,9 +70,10 @@ export function fieldsOf<T extends object>(what: string, value: unknown, names: 
   return fields as T;
 }
 
-/** All own properties of an object, as an object without a prototype. */
+/** All own properties of an object, as an object without a prototype. A list, whose properties are its items, is none. */
 export function recordOf(what: string, value: unknown): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null) throw wrong(what, 'an object', value);
+  if (typeof value !== 'object' || value === null || isList(value) || ArrayBuffer.isView(value))
+    throw wrong(what, 'an object', value);
   return looking(what, () => Object.assign(Object.create(null) as Record<string, unknown>, value));
 }
 

@@ -280,6 +280,13 @@ it("what a checkpoint will say is not the caller's to change, and the addon's mo
   using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, configuration: given });
   given.a.push(2); // Nor has the model frozen what is the caller's.
   expect(model.metadata.configuration).toEqual({ a: [1], b: { 0: 7 } });
+  for (const [list, what] of [
+    [[1], 'a list'],
+    [Uint8Array.of(1), 'a typed array'],
+  ] as const)
+    await expect(
+      LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, configuration: list as never }),
+    ).rejects.toThrow(`configuration must be an object, not ${what}.`);
   const { metadata } = model as unknown as {
     metadata: { epoch: number; vocabulary: string[]; model: { hidden: number } };
   };
