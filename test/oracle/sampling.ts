@@ -76,20 +76,22 @@ function upTo(sorted: Candidate[], share: number): Candidate[] {
   return count < 0 ? sorted : sorted.slice(0, count + 1);
 }
 
-/** What `coin` draws from logits [V]; `recent` are the ids that the penalty sees. */
-export function oracleDraw(
+/** What each coin draws from logits [V]; `recent` are the ids that the penalty sees. */
+export function oracleRule(
   logits: ArrayLike<number>,
   options: NativeSamplingOptions,
-  coin: number,
   recent: readonly number[] = [],
-): number {
+): (coin: number) => number {
   const { temperature, topK, topP, minP, typicalP, repetitionPenalty } = { ...plainSampling, ...options };
   const scores = Array.from(logits, (logit, id) => {
     if (!recent.includes(id) || repetitionPenalty === 1) return logit;
     return Math.fround(logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty);
   });
   const largest = scores.reduce((most, score) => Math.max(most, score), Number.NEGATIVE_INFINITY);
-  if (options.greedy) return scores.indexOf(largest);
+  if (options.greedy) {
+    const best = scores.indexOf(largest);
+    return () => best;
+  }
   let kept = scores
     .map((score, id) => ({ id, score, weight: Math.exp((score - largest) / temperature) }))
     .sort((a, b) => b.score - a.score || a.id - b.id);
@@ -109,10 +111,13 @@ export function oracleDraw(
   }
   // Then the coin's place among those kept, in the order of the ids.
   kept.sort((a, b) => a.id - b.id);
-  let left = coin * total(kept);
-  for (const { id, weight } of kept) {
-    left -= weight;
-    if (left < 0) return id;
-  }
-  return (kept.at(-1) as Candidate).id;
+  const whole = total(kept);
+  return (coin) => {
+    let left = coin * whole;
+    for (const { id, weight } of kept) {
+      left -= weight;
+      if (left < 0) return id;
+    }
+    return (kept.at(-1) as Candidate).id;
+  };
 }

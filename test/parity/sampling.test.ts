@@ -2,7 +2,7 @@
 import type { NativeModel, NativeSamplingOptions } from '../../lib/device/native';
 import { sampleCall } from '../fixtures/sample-call';
 import { gatherStates, scatterStates } from '../fixtures/states';
-import { drawCoin, oracleDraw, samplingRules as rules } from '../oracle/sampling';
+import { drawCoin, oracleRule, samplingRules as rules } from '../oracle/sampling';
 import { createModel, type Device, devices, generator } from './harness';
 
 /** A model whose logits are its output bias, whatever it is fed. */
@@ -49,8 +49,9 @@ describe.each(devices)('$name', (device) => {
       for (const [name, options] of Object.entries(rules)) {
         const coins = { seed: 2 ** 40 + shape, position: 2 ** 33 + 5 };
         const { ids } = await model.sample(sampleCall([0, 0, 0], count, { ...options, ...coins }, { streams: 3 }));
+        const draw = oracleRule(logits, options);
         const expected = Array.from(ids, (_, i) =>
-          oracleDraw(logits, options, drawCoin(coins.seed, i % 3, coins.position + Math.floor(i / 3))),
+          draw(drawCoin(coins.seed, i % 3, coins.position + Math.floor(i / 3))),
         );
         expect({ name, shape, ids: [...ids] }).toEqual({ name, shape, ids: expected });
       }
@@ -85,7 +86,7 @@ describe.each(devices)('$name', (device) => {
       const text = [7, 7, 3, 1, 2];
       for (let draw = 0; draw < 60; draw++) {
         const recent = text.slice(Math.max(0, text.length - penaltyWindow));
-        text.push(oracleDraw(logits, options, drawCoin(4, 0, draw), recent));
+        text.push(oracleRule(logits, options, recent)(drawCoin(4, 0, draw)));
       }
       expect([...ids]).toEqual(text.slice(5));
     }
@@ -143,10 +144,9 @@ describe.each(devices)('$name', (device) => {
             }
           }
           const kept = 'allowed' in extra ? [...new Set(allowed)].sort((a, b) => a - b) : [...changed.keys()];
-          const expected = Array.from({ length: 25 }, (_, draw) => {
-            const row = kept.map((id) => changed[id] as number);
-            return kept[oracleDraw(row, rule, drawCoin(8, 0, draw))];
-          });
+          const row = kept.map((id) => changed[id] as number);
+          const drawRow = oracleRule(row, rule);
+          const expected = Array.from({ length: 25 }, (_, draw) => kept[drawRow(drawCoin(8, 0, draw))]);
           expect([...ids]).toEqual(expected);
         }
       }
