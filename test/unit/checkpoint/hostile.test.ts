@@ -8,6 +8,7 @@ import { readSafetensors } from '../../../lib/checkpoint/safetensors';
 import { CudnnLstmError } from '../../../lib/errors';
 import { fileOf, partsOf, tinyCheckpoint, tinyLayout, tinyMetadata } from '../../fixtures/checkpoints';
 import { compiled, long, run } from '../../fixtures/child';
+import { codePoint } from '../../fixtures/texts';
 import { processorTime } from '../../fixtures/turns';
 
 let folder: string;
@@ -105,7 +106,7 @@ const valuesChanged: fc.Arbitrary<Mutation> = fc
     return fileOf({ ...header, [name]: { ...(header[name] as object), [key]: value } }, data);
   });
 const metadataChanged: fc.Arbitrary<Mutation> = fc
-  .tuple(fraction, fc.oneof(jsonParts, fc.json({ maxDepth: 3 }), fc.string({ unit: 'binary' })))
+  .tuple(fraction, fc.oneof(jsonParts, fc.json({ maxDepth: 3 }), fc.string({ unit: codePoint })))
   .map(([where, value]) => () => {
     const metadata = header.__metadata__ as Record<string, string>;
     const keys = Object.keys(metadata);

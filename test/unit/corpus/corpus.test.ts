@@ -9,6 +9,7 @@ import { type Corpus, type CorpusOptions, openCorpus } from '../../../lib/corpus
 import { normalizeText } from '../../../lib/corpus/normalization';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { canRun, compiled, itWhere, long, run } from '../../fixtures/child';
+import { codePoint } from '../../fixtures/texts';
 
 let folder: string;
 let temporary: string;
@@ -249,7 +250,7 @@ it('is the same streamed and in memory, whatever the texts', async () => {
       '*** START OF THE PROJECT GUTENBERG EBOOK\n',
       '\n*** END OF THE PROJECT GUTENBERG EBOOK\n',
     ),
-    fc.string({ unit: 'binary', minLength: 1, maxLength: 1 }),
+    codePoint,
   );
   const texts = fc.array(fc.string({ unit, maxLength: 25 }), { minLength: 1, maxLength: 4 });
   await fc.assert(

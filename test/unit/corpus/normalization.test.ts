@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { normalizeText, StreamNormalizer } from '../../../lib/corpus/normalization';
+import { codePoint } from '../../fixtures/texts';
 
 const plain = { lowercase: false };
 const lower = { lowercase: true };
@@ -63,7 +64,7 @@ const texts = fc.string({
       'α',
       'Å',
     ),
-    fc.string({ unit: 'binary', maxLength: 1 }),
+    codePoint,
   ),
   maxLength: 30,
 });

@@ -8,6 +8,7 @@ import { Encoder, SymbolCounter } from '../../../lib/corpus/encoder';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { LanguageModel } from '../../../lib/model';
 import { train } from '../../../lib/training/train';
+import { codePoint } from '../../fixtures/texts';
 
 const text = `${'abba cab\nbad dab\n'.repeat(40)}Zß🦊🦊\n`;
 const cpu = { device: 'cpu', threads: 1 } as const;
@@ -49,7 +50,7 @@ test('any text is encoded, and what is unknown has the id of the unknown symbol,
   const { vocabulary } = model;
   const unknown = vocabulary.unknownId as number;
   fc.assert(
-    fc.property(fc.string({ unit: 'binary', maxLength: 50 }), (given) => {
+    fc.property(fc.string({ unit: codePoint, maxLength: 50 }), (given) => {
       const symbols = [...given];
       const expected = symbols.map((symbol) => vocabulary.idOf(symbol) ?? unknown);
       expect([...vocabulary.encode(given)]).toEqual(expected);
