@@ -27,6 +27,7 @@ export {
   type Corpus,
   type CorpusInput,
   type CorpusOptions,
+  type CorpusPart,
   type CorpusText,
   openCorpus,
 } from './corpus/corpus';

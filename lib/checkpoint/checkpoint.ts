@@ -12,9 +12,11 @@ import {
   textOf,
   wholeOf,
 } from '../arguments';
+import type { CorpusPart } from '../corpus/corpus';
 import { corpusName } from '../corpus/names';
 import type { Normalization } from '../corpus/normalization';
 import { largestVocabulary, Vocabulary } from '../corpus/vocabulary';
+import { largestWeight } from '../corpus/weighted';
 import {
   type ChosenAlgorithm,
   chosenAlgorithms,
@@ -49,6 +51,8 @@ export interface ResumeState {
   readonly seed: number;
   readonly corpusSha256: string;
   readonly corpusLength: number;
+  /** Where the texts of the corpus have weights: which parts of it an epoch has how often. */
+  readonly corpusParts?: readonly CorpusPart[] | undefined;
   /** Of the text that is kept beside the corpus, where there is one. */
   readonly keptSha256?: string | undefined;
   /** Steps that the schedule is laid out over. */
@@ -133,6 +137,7 @@ const resumeSchema = z.looseObject({
   seed: count,
   corpusSha256: z.string().max(128),
   corpusLength: count,
+  corpusParts: z.array(z.strictObject({ length: count, weight: z.number().gt(0).max(largestWeight) })).optional(),
   keptSha256: z.string().max(128).optional(),
   scheduleSteps: count,
   chosenAlgorithm: z.enum(chosenAlgorithms).optional(),

@@ -2,12 +2,12 @@
 import { basename } from 'node:path';
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import { resolveCheckpoint } from '../checkpoint/run-directory';
+import { readWeighted } from '../corpus/weighted';
 import { UsageError } from '../errors';
 import { LanguageModel } from '../model';
 import { type CommandIo, deviceRequest, type ModelCommandOptions } from './command';
 import { plural } from './layout';
 import { say } from './output';
-import { readWeighted } from './weighted';
 
 /** Loads a checkpoint, or a run's best one, and says which it is and what computes. */
 export async function loadModel(

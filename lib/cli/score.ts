@@ -3,6 +3,7 @@ import { Command, Option } from 'commander';
 import { writeFileAtomically } from '../checkpoint/disk';
 import { holdsRun, lookAt, modelName } from '../checkpoint/run-directory';
 import { leftOut } from '../corpus/encoder';
+import { readWeighted } from '../corpus/weighted';
 import { DataError, exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
 import { mostPageCharacters, renderSurprise, SurpriseText } from '../report/surprise';
@@ -23,7 +24,6 @@ import { loadModels } from './load-model';
 import { printJson, printLine, printText, say } from './output';
 import { characterHeading, characterLine, scoreCharacters } from './per-character';
 import { ScoringProgress } from './scoring-progress';
-import { readWeighted } from './weighted';
 
 interface ScoreCommandOptions extends ModelCommandOptions {
   lines?: boolean;

@@ -1,5 +1,6 @@
 /** `train`: trains a model on a text. */
 import { Command, Option } from 'commander';
+import { readWeighted } from '../corpus/weighted';
 import { CudnnLstmError, exitCodes, UsageError } from '../errors';
 import { LanguageModel, nativeOf } from '../model';
 import { distributedChoices, type JoinOptions } from '../ranks/join';
@@ -30,7 +31,6 @@ import { abortOnSignals, type CommandIo, parseArguments, processIo } from './com
 import { printJson, printLine, say } from './output';
 import { amongRanks } from './ranks';
 import { createPrinter } from './training-printer';
-import { readWeighted } from './weighted';
 
 /** Options of the command alone. */
 interface CommandOptions {
@@ -242,7 +242,10 @@ function helpGroupOf(name: OptionName): string {
 function syntax(): Command {
   const command = new Command('train')
     .description('Train a character-level LSTM on a text. Progress goes to stderr, samples to stdout.')
-    .argument('[corpus...]', "files, directories, globs, '-' or 'alice'; none: the text that the package brings")
+    .argument(
+      '[corpus...]',
+      "files, directories, globs, '-' or 'alice'; a.txt:2: twice an epoch; none: the text that the package brings",
+    )
     .option('--resume [dir]', 'continue a run: its directory, or that of --out, or the newest one in runs/')
     .option('--from <checkpoint>', "fine-tuning: begin with its weights, or those of a run's best checkpoint")
     .option('--keep <file[:share]>', 'with --from: mix this text in, so that it is not forgotten (default share: 0.2)')

@@ -12,10 +12,11 @@ import { guessWide } from './guess';
 import { gutenbergNote } from './gutenberg';
 import type { IdSource } from './ids';
 import { LineIndex } from './lines';
+import { nameSome } from './names';
 import type { NormalForm, Normalization } from './normalization';
 import { concatenated, heldText, type Piece, type ReadOptions, streamedText } from './pieces';
 import { FileSink, MemorySink } from './sinks';
-import { type CorpusInput, isList, resolveSources, type Source } from './sources';
+import { type CorpusInput, isList, resolveSources, type Source, type Weight } from './sources';
 import { spool, TemporaryFolder } from './temporary';
 import { grownVocabulary, nameCharacters, unknownSymbol, Vocabulary } from './vocabulary';
 
@@ -95,6 +96,13 @@ export interface CorpusOptions {
    */
   lines?: boolean;
   /**
+   * Read a number behind a name, `a.txt:2`, as how many times an epoch has that text, above 0 to 1,000, unless there is a file of just
+   * that name.
+   *
+   * @default false
+   */
+  weights?: boolean;
+  /**
    * Bytes of text above which the ids go to a temporary file and are read by position, 0 or more.
    *
    * @default 67,108,864
@@ -118,6 +126,8 @@ export interface Corpus {
   /** SHA-256 of the normalised text as UTF-8, in hexadecimal; of bytes, theirs. */
   sha256: string;
   sources: string[];
+  /** Where texts were given weights: the parts of the whole, one behind another, and how many times an epoch has each. */
+  parts?: readonly CorpusPart[];
   /** Where asked for: the lines that are not empty. */
   lines?: LineIndex;
   /** Characters left out because the given vocabulary does not hold them. */
@@ -126,6 +136,18 @@ export interface Corpus {
   notes: string[];
   /** Frees the ids, and what is left of a temporary id file. */
   close(): void;
+}
+
+/**
+ * A part of a corpus: the texts that one argument named, or several arguments of the same whole weight.
+ *
+ * @category Texts
+ */
+export interface CorpusPart {
+  /** How many characters it has. */
+  readonly length: number;
+  /** How many times an epoch has it. */
+  readonly weight: number;
 }
 
 /** 64 MB. */
@@ -173,6 +195,7 @@ const corpusChecks: Checks<CorpusOptions> = {
   unknown: (what, value) => choiceOf(what, value, ['error', 'skip', 'add']),
   lines: flagOf,
   bytes: flagOf,
+  weights: flagOf,
   minCount: (what, value) => wholeOf(what, value, 1),
   streamAbove: (what, value) => (value === Number.POSITIVE_INFINITY ? value : wholeOf(what, value, 0)),
   signal: signalOf,
@@ -195,7 +218,7 @@ export async function openCorpus(corpora: CorpusInput, options: CorpusOptions = 
   if (minCount > 1 && unknown === 'add' && vocabulary && vocabulary.unknownId === undefined)
     throw new OptionError('minCount', 'must be 1 where the vocabulary that is added to has no unknown symbol.');
   const notes: string[] = [];
-  const sources = await resolveSources(corpora, checked.signal, (note) => notes.push(note));
+  const sources = await resolveSources(corpora, checked.signal, (note) => notes.push(note), checked.weights);
   const folder = new TemporaryFolder();
   try {
     return await readCorpus(sources, folder, checked, notes);
@@ -244,10 +267,14 @@ async function readCorpus(
   const encoder = new Encoder(vocabulary, options.unknown === 'skip');
   const hash = createHash('sha256');
   const capacity = kept.reduce((sum, { text }) => sum + text.length, 0);
+  const begun: { at: number; share: Weight | undefined }[] = [];
   const sink = streamed ? new FileSink(encoder, await folder.create('ids')) : new MemorySink(encoder, capacity);
   try {
     for await (const { text, begins } of pieces()) {
-      if (begins !== undefined) encoder.begin(begins);
+      if (begins) {
+        encoder.begin(begins.name);
+        begun.push({ at: sink.length, share: begins.share });
+      }
       hash.update(text, ofBytes ? 'latin1' : 'utf8');
       await sink.add(text);
     }
@@ -262,6 +289,8 @@ async function readCorpus(
     if (encoder.skipped > 0) throw new DataError(`${what} has no character that the model knows`);
     checkUsable(0, undefined, what);
   }
+  const parts = partsOf(begun, ids.length);
+  if (parts) notes.push(weightsNote(settled));
   for (const note of frames.values()) if (note !== undefined) notes.push(note);
   notes.push(...encoder.notes());
   if (encoder.folded > 0) notes.push(foldedNote(encoder.folded, counted ? counter.rarer(minCount).symbols : undefined));
@@ -281,6 +310,7 @@ async function readCorpus(
     normalization,
     ids,
     length: ids.length,
+    ...(parts ? { parts } : {}),
     ...(lines ? { lines } : {}),
     sha256: hash.digest('hex'),
     sources: sources.map(({ name }) => name),
@@ -288,6 +318,37 @@ async function readCorpus(
     notes,
     close: () => ids.close(),
   };
+}
+
+/**
+ * Where each part begins and how much an epoch has of it; undefined if that is all of it once. Texts of the same argument are one part,
+ * and so are neighbours of the same whole weight.
+ */
+function partsOf(
+  begun: readonly { at: number; share: Weight | undefined }[],
+  length: number,
+): CorpusPart[] | undefined {
+  const parts: { length: number; weight: number; share: Weight | undefined }[] = [];
+  for (const [i, { at, share }] of begun.entries()) {
+    const part = { length: (begun[i + 1]?.at ?? length) - at, weight: share?.weight ?? 1, share };
+    const last = parts.at(-1);
+    if (part.length === 0) continue;
+    if (last?.weight === part.weight && (last.share === share || Number.isInteger(part.weight)))
+      last.length += part.length;
+    else parts.push(part);
+  }
+  return parts.some(({ weight }) => weight !== 1) ? parts.map(({ length, weight }) => ({ length, weight })) : undefined;
+}
+
+/** `an epoch has a.txt twice, b.txt once` */
+function weightsNote(sources: readonly Source[]): string {
+  const shares = [...new Set(sources.map(({ share }) => share))];
+  const times = ({ weight }: Weight) => (weight === 1 ? 'once' : weight === 2 ? 'twice' : `${weight} times`);
+  const said = shares.map((share) => {
+    const names = sources.filter((source) => source.share === share).map(({ name }) => name);
+    return `${nameSome(names)} ${times(share ?? { weight: 1 })}`;
+  });
+  return `an epoch has ${nameSome(said)}`;
 }
 
 /** @throws UsageError for what cannot be done to bytes. */

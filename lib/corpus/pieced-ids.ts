@@ -56,10 +56,14 @@ export class PiecedIds implements IdSource {
     return this.#ids.read(begin + offset, Math.min(count, length - offset));
   }
 
-  /** The range that holds an id; there are few. */
+  /** The range that holds an id: the last one that begins at it or before. */
   #rangeOf(index: number): number {
-    let at = 0;
-    while (at + 1 < this.#ranges.length && (this.#begins[at + 1] as number) <= index) at++;
-    return at;
+    let [low, high] = [0, this.#ranges.length - 1];
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if ((this.#begins[middle] as number) <= index) low = middle;
+      else high = middle - 1;
+    }
+    return Math.max(0, low);
   }
 }

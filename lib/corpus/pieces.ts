@@ -9,7 +9,7 @@ import type { Source } from './sources';
 export interface Piece {
   text: string;
   /** The source that begins with it; undefined within one, and for what is put between two. */
-  begins?: string;
+  begins?: Source;
 }
 
 export interface ReadOptions {
@@ -82,7 +82,7 @@ export async function* concatenated(
     for await (const text of read(source)) {
       if (text === '') continue;
       if (!begun && last !== '\n' && !asTheyAre) yield { text: '\n' };
-      yield begun ? { text } : { text, begins: source.name };
+      yield begun ? { text } : { text, begins: source };
       begun = true;
       last = text.slice(-1);
     }

@@ -10,6 +10,8 @@ export interface IdSink {
   finish(): Promise<IdSource>;
   /** Instead of `finish`, when reading failed. */
   abandon(): Promise<void>;
+  /** Ids added. */
+  readonly length: number;
 }
 
 function makeIds(encoder: Encoder, length: number): IdArray {
@@ -26,6 +28,10 @@ export class MemorySink implements IdSink {
   constructor(encoder: Encoder, capacity: number) {
     this.#encoder = encoder;
     this.#all = makeIds(encoder, capacity);
+  }
+
+  get length(): number {
+    return this.#length;
   }
 
   async add(text: string): Promise<void> {
@@ -48,6 +54,10 @@ export class FileSink implements IdSink {
   constructor(encoder: Encoder, file: TemporaryFile) {
     this.#encoder = encoder;
     this.#file = file;
+  }
+
+  get length(): number {
+    return this.#length;
   }
 
   async add(text: string): Promise<void> {

@@ -9,6 +9,7 @@ import { DataError, UsageError } from '../errors';
 import { checkKeys } from '../nearest';
 import { alicePath } from './alice';
 import { compareNaturally, nameSome } from './names';
+import { largestWeight, readWeighted } from './weighted';
 
 /**
  * A text that is in memory.
@@ -39,6 +40,13 @@ export interface Source {
   bytes?: readonly Uint8Array[];
   /** What is read instead of standard input where there is no path: once, in UTF-8. */
   stream?: AsyncIterable<Uint8Array>;
+  /** Where weights are read: that of the argument which it came from, one object an argument. */
+  share?: Weight;
+}
+
+/** How many times an epoch has a text. */
+export interface Weight {
+  readonly weight: number;
 }
 
 /**
@@ -83,21 +91,26 @@ async function filesOf(directory: string): Promise<{ texts: string[]; others: st
  * of that name is there) the named corpus.
  *
  * @param tell Gets a line about what a directory holds besides.
- * @throws DataError for a file that is not there, a directory without text, a pattern without a match.
+ * @param weighted Whether `a.txt:2` is `a.txt` with a weight, unless there is a file of that name.
+ * @throws DataError for a file that is not there, a directory without text, a pattern without a match; UsageError for a weight that is
+ * none.
  */
 export async function resolveSources(
   corpora: CorpusInput,
   signal?: AbortSignal,
   tell: (note: string) => void = () => {},
+  weighted = false,
 ): Promise<Source[]> {
   if (!isList(corpora)) return [inMemory(corpora)];
   const named = listOf('corpus', corpora, textOf);
   if (named.length === 0) return [{ name: 'the bundled tale', path: bundledCorpusPath }];
   const sources: Source[] = [];
-  for (const corpus of named) {
+  for (const argument of named) {
+    const { name: corpus, weight } = weighted ? readWeighted(argument) : { name: argument };
+    const share = weight === undefined ? {} : { share: { weight: weightOf(argument, weight) } };
     if (corpus === '-') {
       if (sources.some((source) => source.path === undefined)) throw new DataError('- (standard input) is named twice');
-      sources.push({ name: 'standard input' });
+      sources.push({ name: 'standard input', ...share });
       continue;
     }
     const found = await stat(corpus).catch((error: NodeJS.ErrnoException) => {
@@ -113,20 +126,29 @@ export async function resolveSources(
         throw new DataError(`${corpus} holds no text: no *.txt, *.text or *.md in it; name the files, or use a glob`);
       }
       if (others.length > 0) tell(leftOut(corpus, others));
-      for (const file of texts) sources.push({ name: join(corpus, file), path: join(corpus, file) });
+      for (const file of texts) sources.push({ name: join(corpus, file), path: join(corpus, file), ...share });
     } else if (found !== undefined) {
-      sources.push({ name: corpus, path: corpus });
+      sources.push({ name: corpus, path: corpus, ...share });
     } else if (corpus === 'alice') {
-      sources.push({ name: "Alice's Adventures in Wonderland", path: await alicePath(signal) });
+      sources.push({ name: "Alice's Adventures in Wonderland", path: await alicePath(signal), ...share });
     } else if (/[*?[\]{}]/.test(corpus)) {
       const files = await matches(corpus, { absolute: isAbsolute(corpus), expandDirectories: false });
       if (files.length === 0) throw new DataError(`no file matches ${corpus}`);
-      for (const file of files) sources.push({ name: file, path: file });
+      for (const file of files) sources.push({ name: file, path: file, ...share });
     } else {
       throw new DataError(`no such file: ${corpus}; name a text file, a directory, a glob, - or alice`);
     }
   }
   return sources;
+}
+
+/** @throws UsageError unless it is above 0 and not too large. */
+function weightOf(argument: string, weight: number): number {
+  if (weight > 0 && weight <= largestWeight) return weight;
+  throw new UsageError(
+    `${argument}: a weight is a number above 0 and at most ${largestWeight.toLocaleString('en')}, the times that an epoch has the text; ` +
+      `give it another one, or leave the text out.`,
+  );
 }
 
 function leftOut(directory: string, others: readonly string[]): string {

@@ -80,5 +80,6 @@ export async function spool(
   } finally {
     await file?.close();
   }
-  return { source: file ? { name: source.name, path: file.path } : { name: source.name, bytes }, size };
+  const { name, share } = source;
+  return { source: { name, ...(file ? { path: file.path } : { bytes }), ...(share ? { share } : {}) }, size };
 }

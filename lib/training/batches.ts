@@ -39,12 +39,15 @@ export interface BatchSource {
 
 type BatchOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' | 'seed'>;
 
+/** The ids of each epoch, of which there are as many in all of them. */
+export type EpochIds = (epoch: number) => IdSource;
+
 /**
  * The batches of the ids 0..`length`-1.
  *
  * @throws DataError if they are too few for B and T; it names what would fit.
  */
-export function createBatches(ids: IdSource, length: number, options: BatchOptions): BatchSource {
+export function createBatches(ids: EpochIds, length: number, options: BatchOptions): BatchSource {
   return options.target === 'every' ? new StreamBatches(ids, length, options) : new WindowBatches(ids, length, options);
 }
 
@@ -59,14 +62,14 @@ class StreamBatches implements BatchSource {
   readonly stepsPerEpoch: number;
   readonly targetsPerEpoch: number;
   readonly charactersPerEpoch: number;
-  readonly #ids: IdSource;
+  readonly #idsOf: EpochIds;
   readonly #length: number;
   readonly #batch: number;
   readonly #steps: number;
   readonly #seed: number;
 
-  constructor(ids: IdSource, length: number, { batchSize, seqLength, seed }: BatchOptions) {
-    this.#ids = ids;
+  constructor(idsOf: EpochIds, length: number, { batchSize, seqLength, seed }: BatchOptions) {
+    this.#idsOf = idsOf;
     this.#length = length;
     this.#batch = batchSize;
     this.#steps = seqLength;
@@ -81,12 +84,13 @@ class StreamBatches implements BatchSource {
     const [T, B] = [this.#steps, this.#batch];
     const count = Math.min(most, this.stepsPerEpoch - step);
     const offset = keyedInteger(this.#length, 'streams', this.#seed, epoch);
+    const source = this.#idsOf(epoch);
     const ids = new Int32Array(count * (T + 1) * B);
     const breather = new Breather();
     for (let b = 0; b < B; b++) {
       const start = offset + (b * this.stepsPerEpoch + step) * T;
       for (let k = 0; k < count; k++) {
-        this.#column(ids, k * (T + 1) * B + b, start + k * T);
+        this.#column(source, ids, k * (T + 1) * B + b, start + k * T);
         if (breather.due()) await breather.rest();
       }
     }
@@ -94,11 +98,11 @@ class StreamBatches implements BatchSource {
   }
 
   /** Puts T + 1 ids of the ring into a column of a [T+1, B] matrix. */
-  #column(ids: Int32Array, at: number, start: number): void {
+  #column(source: IdSource, ids: Int32Array, at: number, start: number): void {
     const rows = this.#steps + 1;
     for (let row = 0; row < rows; ) {
       const from = (start + row) % this.#length;
-      const piece = this.#ids.read(from, Math.min(rows - row, this.#length - from));
+      const piece = source.read(from, Math.min(rows - row, this.#length - from));
       for (let i = 0; i < piece.length; i++) ids[at + (row + i) * this.#batch] = piece[i] as number;
       row += piece.length;
     }
@@ -115,14 +119,14 @@ class WindowBatches implements BatchSource {
   readonly stepsPerEpoch: number;
   readonly targetsPerEpoch: number;
   readonly charactersPerEpoch: number;
-  readonly #ids: IdSource;
+  readonly #idsOf: EpochIds;
   readonly #batch: number;
   readonly #steps: number;
   readonly #seed: number;
   #order: { epoch: number; permutation: KeyedPermutation } | undefined;
 
-  constructor(ids: IdSource, length: number, { batchSize, seqLength, seed }: BatchOptions) {
-    this.#ids = ids;
+  constructor(idsOf: EpochIds, length: number, { batchSize, seqLength, seed }: BatchOptions) {
+    this.#idsOf = idsOf;
     this.#batch = batchSize;
     this.#steps = seqLength;
     this.#seed = seed;
@@ -139,11 +143,12 @@ class WindowBatches implements BatchSource {
     const B = step < whole ? this.#batch : windows - whole * this.#batch;
     const count = step < whole ? Math.min(most, whole - step) : 1;
     const order = this.#permutation(epoch);
+    const source = this.#idsOf(epoch);
     const ids = new Int32Array(count * (T + 1) * B);
     const breather = new Breather();
     for (let k = 0; k < count; k++) {
       for (let b = 0; b < B; b++) {
-        const window = this.#ids.read(order.at((step + k) * this.#batch + b), T + 1);
+        const window = source.read(order.at((step + k) * this.#batch + b), T + 1);
         const at = k * (T + 1) * B + b;
         for (let row = 0; row <= T; row++) ids[at + row * B] = window[row] as number;
         if (breather.due()) await breather.rest();

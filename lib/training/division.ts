@@ -1,5 +1,6 @@
 /** How a corpus is divided: what is trained on, in which order, and what is held out. */
-import type { Corpus } from '../corpus/corpus';
+import type { Corpus, CorpusPart } from '../corpus/corpus';
+import type { IdSource } from '../corpus/ids';
 import { type IdRange, PiecedIds } from '../corpus/pieced-ids';
 import type { QueuedModel } from '../device/queue';
 import { DataError } from '../errors';
@@ -10,9 +11,10 @@ import { keptSequences, MixedBatches } from './mixed-batches';
 import type { TrainingOptions } from './options';
 import type { Split } from './sizes';
 import { scoreTogether, scoreValidation, splitCorpus, type ValidationScore } from './validation';
+import { WeightedText } from './weights';
 
 /** What of a corpus is trained on. */
-export type DividedCorpus = Pick<Corpus, 'ids' | 'length'> & Partial<Pick<Corpus, 'lines'>>;
+export type DividedCorpus = Pick<Corpus, 'ids' | 'length'> & Partial<Pick<Corpus, 'lines' | 'parts'>>;
 
 export interface Division {
   /** How many characters are trained on, and how many validated on. */
@@ -58,12 +60,12 @@ function divideKept(kept: DividedCorpus, options: TrainingOptions): Division {
   }
 }
 
-function divideOne({ ids, length, lines }: DividedCorpus, options: TrainingOptions): Division {
+function divideOne({ ids, length, lines, parts }: DividedCorpus, options: TrainingOptions): Division {
   if (lines) {
     const divided = divideLines(lines, options.validation);
     return {
       split: divided.split,
-      batches: new LineBatches(lines, divided, options),
+      batches: new LineBatches(lines, divided, options, parts),
       score: (native, signal, ranks) =>
         scoreTogether(native, signal, ranks, (place) =>
           scoreHeldOutLines(native, lines, divided, options.seqLength, place, signal),
@@ -74,10 +76,10 @@ function divideOne({ ids, length, lines }: DividedCorpus, options: TrainingOptio
   const spread = spreadOut(length, options);
   if (spread !== undefined) {
     const { training, held } = spread;
-    const trained = new PiecedIds(ids, training);
+    const validation = held.reduce((sum, range) => sum + range.length, 0);
     return {
-      split: { training: trained.length, validation: length - trained.length, places: held.length },
-      batches: createBatches(trained, trained.length, options),
+      split: { training: length - validation, validation, places: held.length },
+      batches: batchesOf(ids, training, parts, options),
       score: (native, signal, ranks) =>
         scoreTogether(native, signal, ranks, async (place) => {
           const sum = { nats: 0, characters: 0 };
@@ -93,10 +95,30 @@ function divideOne({ ids, length, lines }: DividedCorpus, options: TrainingOptio
   }
   return {
     split,
-    batches: createBatches(ids, split.training, options),
+    batches: batchesOf(ids, [{ start: 0, length: split.training }], parts, options),
     score: (native, signal, ranks) =>
       scoreTogether(native, signal, ranks, (place) => scoreValidation(native, ids, split, options, place, signal)),
   };
+}
+
+/** The batches of what is trained on, which parts of different weights are made of. */
+function batchesOf(
+  ids: IdSource,
+  training: readonly IdRange[],
+  parts: readonly CorpusPart[] | undefined,
+  options: TrainingOptions,
+): BatchSource {
+  if (parts === undefined) {
+    const trained = new PiecedIds(ids, training);
+    return createBatches(() => trained, trained.length, options);
+  }
+  const weighted = new WeightedText(parts, training);
+  let last: { epoch: number; ids: IdSource } | undefined;
+  const idsOf = (epoch: number) => {
+    if (last?.epoch !== epoch) last = { epoch, ids: new PiecedIds(ids, weighted.rangesOf(epoch)) };
+    return last.ids;
+  };
+  return createBatches(idsOf, weighted.length, options);
 }
 
 /**

@@ -6,6 +6,7 @@
  * Shapes: B batch, T steps, N lines, S streams.
  */
 import { Breather } from '../breather';
+import type { CorpusPart } from '../corpus/corpus';
 import type { LineIndex } from '../corpus/lines';
 import type { Target } from '../device/native';
 import { DataError } from '../errors';
@@ -15,6 +16,7 @@ import type { TrainingOptions } from './options';
 import { shareOf } from './shares';
 import type { Split } from './sizes';
 import { type Evaluator, evaluate, type PartialScore, type Place } from './validation';
+import { WeightedLines } from './weights';
 
 /** Which lines are trained on and which are held out, in ascending order; the split counts characters, a line's end among them. */
 export interface DividedLines {
@@ -117,26 +119,32 @@ export class LineBatches implements BatchSource {
   readonly targetsPerEpoch: number;
   readonly charactersPerEpoch: number;
   readonly #lines: LineIndex;
-  readonly #training: Uint32Array;
+  readonly #linesOf: (epoch: number) => Uint32Array;
   readonly #batch: number;
   readonly #steps: number;
   readonly #seed: number;
   /** The streams of the epoch that was cut last, and the step that they stand at. */
   #at: { epoch: number; step: number; streams: LineStream[] } | undefined;
 
-  /** @throws DataError if the lines are too few for B and T; it names what would fit. */
+  /**
+   * @param parts What of the text has which weight, if not all has the same.
+   * @throws DataError if the lines are too few for B and T; it names what would fit.
+   */
   constructor(
     lines: LineIndex,
     { training, split }: DividedLines,
     { batchSize, seqLength, seed }: Pick<TrainingOptions, 'batchSize' | 'seqLength' | 'seed'>,
+    parts?: readonly CorpusPart[],
   ) {
+    const weighted = parts && new WeightedLines(parts, lines, training, seed);
+    const characters = weighted?.characters ?? split.training;
     this.#lines = lines;
-    this.#training = training;
+    this.#linesOf = (epoch) => weighted?.linesOf(epoch) ?? training;
     this.#batch = batchSize;
     this.#steps = seqLength;
     this.#seed = seed;
-    this.stepsPerEpoch = Math.floor(split.training / (batchSize * seqLength));
-    if (this.stepsPerEpoch === 0) throw tooFew(split.training, batchSize, seqLength);
+    this.stepsPerEpoch = Math.floor(characters / (batchSize * seqLength));
+    if (this.stepsPerEpoch === 0) throw tooFew(characters, batchSize, seqLength);
     this.targetsPerEpoch = this.stepsPerEpoch * batchSize * seqLength;
     this.charactersPerEpoch = this.targetsPerEpoch;
   }
@@ -180,9 +188,10 @@ export class LineBatches implements BatchSource {
 
   /** Stream b begins with the first line that begins at b times its length or later. */
   async #begin(epoch: number): Promise<LineStream[]> {
-    const { length } = this.#training;
+    const training = this.#linesOf(epoch);
+    const { length } = training;
     const order = new KeyedPermutation(length, 'lines', this.#seed, epoch);
-    const lineAt = (place: number) => this.#training[order.at(place)] as number;
+    const lineAt = (place: number) => training[order.at(place)] as number;
     const each = this.stepsPerEpoch * this.#steps;
     const streams: LineStream[] = [];
     const breather = new Breather();

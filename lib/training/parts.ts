@@ -24,7 +24,8 @@ export interface TrainedModel {
 /** What `openTraining` makes a trainer of. */
 export interface TrainerParts {
   readonly model: TrainedModel;
-  readonly corpus: Pick<Corpus, 'ids' | 'length' | 'sha256' | 'sources' | 'notes'> & Partial<Pick<Corpus, 'lines'>>;
+  readonly corpus: Pick<Corpus, 'ids' | 'length' | 'sha256' | 'sources' | 'notes'> &
+    Partial<Pick<Corpus, 'lines' | 'parts'>>;
   readonly options: TrainingOptions;
   /** How the corpus, and the text that is kept, are divided. */
   readonly division: Division;

@@ -18,6 +18,7 @@ import { type Corpus, type CorpusInput, type CorpusOptions, isList, openCorpus }
 import { checkEncoding } from '../corpus/decode';
 import { KnownLines } from '../corpus/known-lines';
 import { corpusName } from '../corpus/names';
+import { readWeighted } from '../corpus/weighted';
 import type { DeviceName, DeviceRequest } from '../device/choose';
 import { loadNative } from '../device/native';
 import { CheckpointError, DataError, UsageError } from '../errors';
@@ -37,7 +38,7 @@ import type { TrainingEvent } from './events';
 import { type Base, checkFrozen, growParameters, openBase, optionsOfBase, scalarCannotGrow } from './fine-tuning';
 import type { TrainingOptions } from './options';
 import { ranksOf, trainable } from './parts';
-import { compareRanks, type Identity } from './same';
+import { compareRanks, describeParts, type Identity } from './same';
 import { checkShares } from './shares';
 import { Trainer } from './trainer';
 
@@ -48,8 +49,8 @@ import { Trainer } from './trainer';
  */
 export interface TrainingRequest extends Pick<DeviceRequest, 'nativeBinding' | 'onNote'> {
   /**
-   * The text: `{ text }`, an async iterable of its pieces, or a list of files, directories, globs, `-` (standard input) and `alice`; an
-   * empty list counts as none.
+   * The text: `{ text }`, an async iterable of its pieces, or a list of files, directories, globs, `-` (standard input) and `alice`, where
+   * `'a.txt:2'` is a text that an epoch has twice; an empty list counts as none.
    *
    * @default what the configuration file or the resumed run names, else the tale that comes with the package
    */
@@ -400,13 +401,13 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
     const { corpus, kept, division, model, newSymbols } = await together(ranks, 'model', async () => {
       if (ranks) {
         checkShares(options.batchSize, ranks.size);
-        if (paths?.includes('-') || (keep !== undefined && isList(keep) && keep.includes('-')))
+        if (readsInput(input) || readsInput(keep))
           throw new UsageError(
             'Standard input reaches rank 0 alone: give the text as a file that every rank can read, in place of -.',
           );
       }
       const reading = readingOptions(options, resumed, base, request.signal);
-      const corpus = await openCorpus(input, reading);
+      const corpus = await openCorpus(input, { ...reading, weights: true });
       options = { ...options, validationPlaces: placesOf(options, corpus, resumed !== undefined) };
       undo.push(() => corpus.close());
       const kept =
@@ -511,7 +512,7 @@ async function recordedSources(
   const resume = `--resume ${pathWord(directory)}`;
   const command = (file: string) => (key === 'keep' ? `train ${resume} --keep ${file}` : `train ${file} ${resume}`);
   const remedy = (place: string) => `name ${place}: ${command('FILE')}`;
-  const sources = await readRecordedCorpus(join(directory, 'config.json'), key).catch((error: unknown) => {
+  const recorded = await readRecordedCorpus(join(directory, 'config.json'), key).catch((error: unknown) => {
     if (!(error instanceof DataError)) throw error;
     const { name } = key === 'keep' ? {} : (checkpoint.metadata.corpus ?? {});
     const text = `the text that ${what}${name === undefined ? '' : ` (${name})`}`;
@@ -519,7 +520,7 @@ async function recordedSources(
       cause: error,
     });
   });
-  for (const source of sources) {
+  for (const { name: source } of recorded.map(readWeighted)) {
     if (source === '-') {
       throw new DataError(
         `standard input, which ${what}, is another now; give it again, ${command('-')}, or ${remedy('a file')}`,
@@ -533,7 +534,7 @@ async function recordedSources(
       throw new DataError(`${source}, which ${what}, is ${kindOf(found)}, not a file; ${remedy('its place')}`);
     }
   }
-  return sources;
+  return recorded;
 }
 
 /** Divides the texts, after everything that can be wrong with them has been looked at: before a device is asked for memory. */
@@ -548,6 +549,13 @@ function divideChecked(
     throw new DataError(
       `The corpus is not the one that ${resumed?.path} was trained on (${recorded ? `${recorded.name}, ` : ''}${training.corpusLength.toLocaleString('en')} characters ` +
         `then, ${corpus.length.toLocaleString('en')} now, or others): give that corpus, or start a new run without --resume.`,
+    );
+  }
+  if (training && JSON.stringify(training.corpusParts) !== JSON.stringify(corpus.parts)) {
+    const before = training.corpusParts ?? [{ length: corpus.length, weight: 1 }];
+    throw new DataError(
+      `The texts have other weights than ${resumed?.path} was trained with (${describeParts(before)}): give those, or start a new run without ` +
+        '--resume.',
     );
   }
   if (training && training.keptSha256 !== kept?.sha256) {
@@ -567,7 +575,7 @@ function divideChecked(
 
 /** What must be the same on all ranks. */
 function identityOf(corpus: Corpus, kept: Corpus | undefined, options: TrainingOptions, device: string): Identity {
-  const text = ({ sha256, length }: Corpus) => ({ sha256, length });
+  const text = ({ sha256, length, parts }: Corpus) => ({ sha256, length, ...(parts ? { parts } : {}) });
   return {
     device,
     corpus: text(corpus),
@@ -681,7 +689,8 @@ async function newDirectory(sources: readonly string[]): Promise<string> {
 }
 
 function directoryName(sources: readonly string[]): string {
-  const first = sources[0] === undefined ? 'bundled' : sources[0] === '-' ? 'stdin' : basename(sources[0]);
+  const { name: source } = readWeighted(sources[0] ?? 'bundled');
+  const first = source === '-' ? 'stdin' : basename(source);
   const plain = first
     .replace(/\.[^.]*$/, '')
     .normalize('NFC')
@@ -695,5 +704,11 @@ function directoryName(sources: readonly string[]): string {
 
 /** So that a run can be resumed from another working directory. */
 function absolute(source: string): string {
-  return source !== '-' && existsSync(source) ? resolve(source) : source;
+  const { name } = readWeighted(source);
+  return name !== '-' && existsSync(name) ? resolve(name) + source.slice(name.length) : source;
+}
+
+/** Whether standard input is among what is to be read. */
+function readsInput(input: CorpusInput | undefined): boolean {
+  return input !== undefined && isList(input) && input.some((source) => readWeighted(source).name === '-');
 }

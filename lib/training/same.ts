@@ -1,14 +1,14 @@
 /** Whether all ranks train the same model, on the same text, in the same way. */
 import { createHash } from 'node:crypto';
 import { Breather } from '../breather';
-import type { Corpus } from '../corpus/corpus';
+import type { Corpus, CorpusPart } from '../corpus/corpus';
 import type { NativeModel } from '../device/native';
 import { readSlot } from '../device/pieces';
 import { DataError, TrainingError, UsageError } from '../errors';
 import type { Ranks } from '../ranks/ranks';
 import { flagOf, type OptionName, optionDefinitions, optionNames, showValue, type TrainingOptions } from './options';
 
-type TextIdentity = Readonly<Pick<Corpus, 'sha256' | 'length'>>;
+type TextIdentity = Readonly<Pick<Corpus, 'sha256' | 'length' | 'parts'>>;
 
 /** What must be the same on all ranks. */
 export interface Identity {
@@ -101,8 +101,14 @@ export async function compareParameters(ranks: Ranks, native: NativeModel): Prom
   );
 }
 
+/** `2 for 400 characters, 1 for 1,200 characters` */
+export function describeParts(parts: readonly CorpusPart[]): string {
+  return parts.map(({ length, weight }) => `${weight} for ${length.toLocaleString('en')} characters`).join(', ');
+}
+
 function describe(text: TextIdentity | undefined): string {
   if (text === undefined) return 'none';
-  const { sha256, length } = text;
-  return `${length.toLocaleString('en')} characters (SHA-256 ${sha256.slice(0, 16)})`;
+  const { sha256, length, parts } = text;
+  const weights = parts ? `, weights ${describeParts(parts)}` : '';
+  return `${length.toLocaleString('en')} characters (SHA-256 ${sha256.slice(0, 16)}${weights})`;
 }

@@ -60,7 +60,15 @@ export function newState(): TrainingState {
 /** What of the run the checkpoint also has to know. */
 export type RunIdentity = Pick<
   ResumeState,
-  'stepCount' | 'batch' | 'seed' | 'corpusSha256' | 'corpusLength' | 'keptSha256' | 'scheduleSteps' | 'chosenAlgorithm'
+  | 'stepCount'
+  | 'batch'
+  | 'seed'
+  | 'corpusSha256'
+  | 'corpusLength'
+  | 'corpusParts'
+  | 'keptSha256'
+  | 'scheduleSteps'
+  | 'chosenAlgorithm'
 >;
 
 export function toResumeState(state: TrainingState, identity: RunIdentity): ResumeState {

@@ -519,6 +519,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       seed: options.seed,
       corpusSha256: corpus.sha256,
       corpusLength: corpus.length,
+      ...(corpus.parts ? { corpusParts: corpus.parts } : {}),
       ...(this.#parts.kept ? { keptSha256: this.#parts.kept.sha256 } : {}),
       scheduleSteps: this.totalSteps,
       ...(chosenAlgorithm ? { chosenAlgorithm } : {}),

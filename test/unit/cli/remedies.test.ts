@@ -224,6 +224,25 @@ const cases: Record<string, Case> = {
       ...cpu,
     ],
   },
+  'a weight of nothing': {
+    argv: () => train(`${text}:0`, other),
+    says: /a weight is a number above 0 and at most 1,000, .* or leave the text out/,
+    follow: instead(`${text}:0`, `${text}:0.5`),
+  },
+  'a weight of a text that is held out': {
+    argv: () => train(text, `${file('short.txt', 'A few sheep.\n')}:5`),
+    says: /choose a lower (--validation), 0 for none/,
+    follow: (match, argv) => [...argv, String(match[1]), '0'],
+  },
+  'a resumed run without its weights': {
+    argv: async () => {
+      const out = fresh();
+      expect(await call(['train', `${text}:2`, other, ...tiny, '--out', out])).toMatchObject({ code: 0 });
+      return ['train', text, other, '--resume', out, '--epochs', '2', ...cpu];
+    },
+    says: /other weights than .* was trained with \(2 for .*\): give those/,
+    follow: instead(text, `${text}:2`),
+  },
   'two beginnings': {
     argv: () => ['train', text, '--from', run, '--resume', copied(), '--epochs', '2', ...cpu],
     says: /give one of them/,

@@ -26,7 +26,7 @@ describe('streams (target every)', () => {
   const options = { target: 'every', batchSize: 3, seqLength: 7, seed: 11 } as const;
 
   it('gives each character of the ring at most once a target, and all but the remainder', async () => {
-    const source = createBatches(arrayIds(text), text.length, options);
+    const source = createBatches(() => arrayIds(text), text.length, options);
     expect(source.stepsPerEpoch).toBe(Math.floor(200 / 21));
     for (const epoch of [0, 1, 2]) {
       const targets = (await wholeEpoch(source, epoch, 4, 7)).flatMap((ids) => ids.slice(1));
@@ -37,7 +37,7 @@ describe('streams (target every)', () => {
   });
 
   it('follows each stream from step to step', async () => {
-    const source = createBatches(arrayIds(text), text.length, options);
+    const source = createBatches(() => arrayIds(text), text.length, options);
     const { ids, count } = await source.cut(0, 0, 100);
     expect(count).toBe(source.stepsPerEpoch);
     for (let b = 0; b < 3; b++) {
@@ -48,7 +48,7 @@ describe('streams (target every)', () => {
   });
 
   it('moves the borders from epoch to epoch, so that no character is always left out', async () => {
-    const source = createBatches(arrayIds(text), text.length, options);
+    const source = createBatches(() => arrayIds(text), text.length, options);
     const first = new Set<number>();
     const trained = new Set<number>();
     for (let epoch = 0; epoch < 30; epoch++) {
@@ -61,19 +61,19 @@ describe('streams (target every)', () => {
   });
 
   it('never reads beyond the training part', async () => {
-    const source = createBatches(arrayIds(text), 150, options);
+    const source = createBatches(() => arrayIds(text), 150, options);
     for (let epoch = 0; epoch < 20; epoch++) {
       for (const ids of await wholeEpoch(source, epoch, 3, 7)) expect(Math.max(...ids)).toBeLessThan(150);
     }
   });
 
   it('says what would fit a text that is too short', () => {
-    const make = () => createBatches(arrayIds(text), 200, { ...options, batchSize: 16, seqLength: 50 });
+    const make = () => createBatches(() => arrayIds(text), 200, { ...options, batchSize: 16, seqLength: 50 });
     expect(make).toThrow(
       'The corpus is too short: 200 characters, and --batch-size 16 times --seq-length 50 takes 800 to train on; ' +
         'give a longer text, or --batch-size 1 --seq-length 25.',
     );
-    const fits = createBatches(arrayIds(text), 200, { ...options, batchSize: 1, seqLength: 25 });
+    const fits = createBatches(() => arrayIds(text), 200, { ...options, batchSize: 1, seqLength: 25 });
     expect(fits.stepsPerEpoch).toBe(8);
   });
 });
@@ -82,7 +82,7 @@ describe('windows (target last)', () => {
   const options = { target: 'last', batchSize: 8, seqLength: 10, seed: 3 } as const;
 
   it('shows every window once an epoch, in another order each time, the last batch smaller', async () => {
-    const source = createBatches(arrayIds(text), text.length, options);
+    const source = createBatches(() => arrayIds(text), text.length, options);
     expect(source.targetsPerEpoch).toBe(190);
     expect(source.stepsPerEpoch).toBe(24);
     const orders = [];
@@ -99,7 +99,7 @@ describe('windows (target last)', () => {
   });
 
   it("has the reference's 2,256 steps for its 144,424 characters", () => {
-    const source = createBatches(arrayIds(new Uint8Array(144_424)), 144_424, {
+    const source = createBatches(() => arrayIds(new Uint8Array(144_424)), 144_424, {
       ...options,
       batchSize: 64,
       seqLength: 100,
@@ -109,7 +109,7 @@ describe('windows (target last)', () => {
   });
 
   it('refuses a text that has no window', () => {
-    expect(() => createBatches(arrayIds(text), 10, options)).toThrow(
+    expect(() => createBatches(() => arrayIds(text), 10, options)).toThrow(
       'The corpus is too short: 10 characters, and a window of --seq-length 10 and the character after it take 11 to train on; ' +
         'give a longer text, or --seq-length 5.',
     );
@@ -126,7 +126,7 @@ describe('any batches', () => {
         fc.integer({ min: 1, max: 40 }),
         fc.integer({ min: 0, max: 5 }),
         async (target, batchSize, seqLength, perCall, epoch) => {
-          const source = createBatches(arrayIds(text), 199, { target, batchSize, seqLength, seed: 5 });
+          const source = createBatches(() => arrayIds(text), 199, { target, batchSize, seqLength, seed: 5 });
           const single = await wholeEpoch(source, epoch, 1, seqLength);
           expect(await wholeEpoch(source, epoch, perCall, seqLength)).toEqual(single);
         },
@@ -137,7 +137,7 @@ describe('any batches', () => {
 
   it('give way while a large one is cut', async () => {
     const ids = arrayIds(new Uint8Array(3_000_000));
-    const source = createBatches(ids, ids.length, { target: 'every', batchSize: 512, seqLength: 1000, seed: 1 });
+    const source = createBatches(() => ids, ids.length, { target: 'every', batchSize: 512, seqLength: 1000, seed: 1 });
     // A millisecond for each look at the clock: one a column of 1,001 ids, of which there are 2,560. It gives way after five.
     let now = 0;
     const clock = jest.spyOn(performance, 'now').mockImplementation(() => ++now);

@@ -6,7 +6,7 @@ import { arrayIds } from '../../fixtures/array-ids';
 
 /** What a run checks before it begins. */
 function check(length: number, sizes: SizeOptions): void {
-  createBatches(arrayIds(new Array(length).fill(0)), splitCorpus(length, sizes).training, { ...sizes, seed: 1 });
+  createBatches(() => arrayIds(new Array(length).fill(0)), splitCorpus(length, sizes).training, { ...sizes, seed: 1 });
 }
 
 function errorOf(length: number, sizes: SizeOptions): string | undefined {

@@ -7,6 +7,9 @@ export interface Weighted {
   weight?: number | undefined;
 }
 
+/** The most times that an epoch has a text. */
+export const largestWeight = 1000;
+
 /** Takes the number off, unless there is a file or directory of just that name. */
 export function readWeighted(argument: string): Weighted {
   const [, name, digits] = /^(.+):(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)$/i.exec(argument) ?? [];
