@@ -1,3 +1,5 @@
+const { availableParallelism } = require('node:os');
+
 const transform = {
   '^.+\\.[tj]s$': [
     '@swc/jest',
@@ -12,6 +14,6 @@ module.exports = {
   // It ends a test that hangs. How long one takes depends on what else the machine does, and is no reason to fail.
   testTimeout: 900_000,
   reporters: ['default', '<rootDir>/test/fixtures/skip-reporter.js'],
-  // Two cores: the native tests bring threads of their own.
-  maxWorkers: 2,
+  // One more than there are cores: tests wait for disks and for programs that they start.
+  maxWorkers: availableParallelism() + 1,
 };
