@@ -19,12 +19,9 @@ export function byteScale(largest: number): number {
   return float[0];
 }
 
-/** To nearest, ties to even, as far as floats can tell. */
+/** To nearest, ties to even: doubles of this size are the whole numbers. */
 function nearestEven(value: number): number {
-  const down = Math.floor(value);
-  const rest = value - down;
-  if (rest !== 0.5) return Math.round(value);
-  return down % 2 === 0 ? down : down + 1;
+  return value + 1.5 * 2 ** 52 - 1.5 * 2 ** 52;
 }
 
 /** A row as steps of its scale, -127 to 127; `steps` is filled. */
