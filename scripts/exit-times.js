@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /**
- * Ends programs at random moments, N times in each way, and measures how long that takes: `exit-times.js N`. The ways: process.exit(),
+ * Ends programs at random moments, N times in each way, and measures how long that takes: `exit-times.js N [SHARE]`. SHARE shortens the
+ * pauses before the ends, for a test that is to be short; 1 is the whole of them, a second and a half. The ways: process.exit(),
  * a worker that is terminated or calls process.exit(), and two Ctrl-C, all of them also while a model of some size is being made, which
  * alone takes seconds. Prints as JSON, of each way, how often and the longest time in milliseconds, and how often the second Ctrl-C came
  * while the first was obeyed; exits with 1 where an exit code was not kept, a process ended otherwise, or an end took longer than two seconds.
@@ -12,6 +13,8 @@ const { join } = require('node:path');
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 
 const limit = 2000;
+/** Of the longest pause. */
+const share = Number(process.argv[3] ?? 1);
 const vocabulary = 31;
 const ids = (length) => Int32Array.from({ length }, (_, i) => (i * i) % vocabulary);
 const long = { target: 'every', carryState: false, dropout: false };
@@ -36,6 +39,8 @@ function make(addon, hidden, initialize = false) {
   const spec = { vocabulary, layers: 2, hidden, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
   return addon.createModel(spec, { device: 'cpu', threads: 2, initialize });
 }
+
+const pauseBefore = () => share * Math.random() * 1500;
 
 function begin(activity) {
   const { loadNative } = require('../dist/device/native');
@@ -66,7 +71,7 @@ function start(argv) {
 }
 
 async function processExit(index) {
-  const { ended } = start([__filename, 'exit', names[index % names.length], String(Math.random() * 1500)]);
+  const { ended } = start([__filename, 'exit', names[index % names.length], String(pauseBefore())]);
   const { code, signal, at, stdout, stderr } = await ended;
   if (code !== 7 || stderr !== '') throw new Error(`${names[index % names.length]}: ${code ?? signal}, ${stderr}`);
   return at - Number(stdout);
@@ -76,7 +81,7 @@ async function workerEnd(index) {
   const how = index % 2 === 0 ? 'terminate' : 'exit';
   const activity = names[(index >> 1) % names.length];
   const worker = new Worker(__filename, {
-    workerData: { activity, exitAfter: how === 'exit' ? Math.random() * 1500 : 0 },
+    workerData: { activity, exitAfter: how === 'exit' ? pauseBefore() : 0 },
   });
   let asked;
   worker.on('message', () => {
@@ -84,7 +89,7 @@ async function workerEnd(index) {
   });
   const ended = new Promise((resolve, reject) => worker.once('error', reject).once('exit', resolve));
   if (how === 'terminate') {
-    await Promise.race([pause(Math.random() * 1500), ended]);
+    await Promise.race([pause(pauseBefore()), ended]);
     asked = Date.now();
     await worker.terminate();
   }
@@ -106,7 +111,7 @@ async function interrupt(index, corpus, folder) {
   // Every other time as soon as it trains, so that there is something to save; else whenever it is, making the model too.
   const begun = new Promise((resolve) => child.stdout.once('data', resolve));
   await Promise.race([
-    index % 2 === 0 ? begun.then(() => pause(Math.random() * 1500)) : pause(Math.random() * 4000),
+    index % 2 === 0 ? begun.then(() => pause(Math.random() * 1500)) : pause(share * Math.random() * 4000),
     ended,
   ]);
   let asked = Date.now();

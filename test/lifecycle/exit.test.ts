@@ -27,7 +27,8 @@ async function repeat(count: number, once: () => Promise<void>): Promise<void> {
 
 const each = long ? 50 : 10;
 it(`${each} times by process.exit(), the end of a worker, and two Ctrl-C, whatever goes on`, async () => {
-  const ended = await run(process.execPath, [join(packageRoot, 'scripts', 'exit-times.js'), String(each)]);
+  const program = join(packageRoot, 'scripts', 'exit-times.js');
+  const ended = await run(process.execPath, [program, String(each), long ? '1' : '0.3']);
   const ways = JSON.parse(ended.stdout || '{}') as Record<string, { ended: number; bySecond?: number }>;
   expect({ stderr: ended.stderr, ways: Object.keys(ways) }).toEqual({
     stderr: '',
@@ -38,7 +39,7 @@ it(`${each} times by process.exit(), the end of a worker, and two Ctrl-C, whatev
   expect(ways['two Ctrl-C']?.bySecond).toBeGreaterThan(0);
 });
 
-const short = long ? 170 : 17;
+const short = long ? 170 : 10;
 it(`${short} times between and in short calls`, () => repeat(short, async () => void (await exit('short'))));
 
 const slow = long ? 30 : 3;

@@ -22,7 +22,7 @@ async function useModels(count: number, how: 'dispose' | 'drop' | 'unasked'): Pr
 /** What the allocator and the JavaScript heap may keep, in MiB; a model of these holds about as much. */
 const tolerance = 24;
 
-const disposed = long ? 1000 : 200;
+const disposed = long ? 1000 : 60;
 it(`${disposed} models made and disposed of`, async () => {
   const { growth, peak, held } = await useModels(disposed, 'dispose');
   expect(held).toBeGreaterThan(20 * tolerance); // Or the rest would show nothing.
@@ -30,7 +30,7 @@ it(`${disposed} models made and disposed of`, async () => {
   expect(peak).toBeLessThan(2 * tolerance); // Each goes at once, not when it is collected.
 });
 
-const dropped = long ? 1000 : 100;
+const dropped = long ? 1000 : 40;
 it(`${dropped} models dropped without dispose() are freed by their finalizers`, async () => {
   const { growth, held, collected } = await useModels(dropped, 'drop');
   expect(held).toBeGreaterThan(10 * tolerance);
@@ -39,7 +39,7 @@ it(`${dropped} models dropped without dispose() are freed by their finalizers`, 
 });
 
 it('the collector knows how much a dropped model holds, and runs by itself', async () => {
-  const { peak, held } = await useModels(long ? 1000 : 100, 'unasked');
+  const { peak, held } = await useModels(long ? 1000 : 60, 'unasked');
   expect(held).toBeGreaterThan(10 * tolerance);
   expect(peak).toBeLessThan(held / 3);
 });
