@@ -73,15 +73,14 @@ STANDIN_API cublasStatus_t cublasGemmEx_64(cublasHandle_t handle, cublasOperatio
     standin::fault("product outside device memory");
   }
   standin::submit(of(handle)->stream, [=] {
+    std::vector<double> rows(m * k), columns(n * k);
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t l = 0; l < k; ++l) rows[i * k + l] = standin::load(at, a, ta ? l + i * lda : i + l * lda);
     for (int64_t j = 0; j < n; ++j)
-      for (int64_t i = 0; i < m; ++i) {
-        double total = 0;
-        for (int64_t l = 0; l < k; ++l) {
-          total += standin::load(at, a, ta ? l + i * lda : i + l * lda) *
-                   standin::load(bt, b, tb ? j + l * ldb : l + j * ldb);
-        }
-        standin::store(ct, c, i + j * ldc, total);
-      }
+      for (int64_t l = 0; l < k; ++l) columns[j * k + l] = standin::load(bt, b, tb ? j + l * ldb : l + j * ldb);
+    for (int64_t j = 0; j < n; ++j)
+      for (int64_t i = 0; i < m; ++i)
+        standin::store(ct, c, i + j * ldc, standin::add_products(0, &rows[i * k], &columns[j * k], k));
   });
   return CUBLAS_STATUS_SUCCESS;
 }

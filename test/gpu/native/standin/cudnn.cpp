@@ -154,6 +154,35 @@ void break_down() {
   while (fault == "hang") std::this_thread::sleep_for(std::chrono::seconds(1));
 }
 
+// A layer's weights as numbers: input matrices [4][H, F], recurrent matrices [4][H, H], biases [4 or 8][H].
+struct LayerWeights {
+  LayerWeights(const Rnn& rnn, const void* weights, int layer) {
+    const WeightLayout layout(rnn);
+    const std::size_t hidden = rnn.hidden;
+    for (int part = 0; part < 8; ++part) {
+      const std::size_t size = hidden * (part < 4 ? layout.features(layer) : rnn.hidden);
+      matrix[part] = standin::load_all(rnn.type, weights, layout.matrix(layer, part), size);
+      if (part < rnn.biases) bias[part] = standin::load_all(rnn.type, weights, layout.bias(layer, part), hidden);
+    }
+  }
+  std::vector<double> matrix[8], bias[8];
+};
+
+// h or c of a layer's sequences [B, H] before the first tick; null is zero.
+std::vector<double> state_before(const Rnn& rnn, const void* state, int layer, int batch) {
+  const std::size_t rows = static_cast<std::size_t>(batch) * rnn.hidden;
+  return state == nullptr ? std::vector<double>(rows) : standin::load_all(rnn.type, state, layer * rows, rows);
+}
+
+// A layer's input [T, B, F]: x, or what the layer below gave.
+std::vector<double> input_of(const Rnn& rnn, const Reserve& reserve, const void* x, int layer) {
+  const std::size_t positions = static_cast<std::size_t>(reserve.steps) * reserve.batch;
+  if (layer == 0) return standin::load_all(rnn.type, x, 0, positions * rnn.in);
+  std::vector<double> values(positions * rnn.hidden);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = reserve.unit(layer - 1, 0, 0, 0)[i * kPerUnit + 5];
+  return values;
+}
+
 void forward(const Rnn& rnn, bool training, const Data& xd, const void* x, void* y, const void* hx, void* hy,
              const void* cx, void* cy, const void* w, double* reserve_data) {
   run_clock(rnn);
@@ -163,44 +192,41 @@ void forward(const Rnn& rnn, bool training, const Data& xd, const void* x, void*
   if (!training) scratch.resize(Reserve::bytes(rnn, xd) / sizeof(double));
   const Reserve reserve{training ? reserve_data : scratch.data(), T, B, H};
   const double factor = fault_asked() == "wrong" ? 1.005 : 1;
-  auto at = [&](const void* data, std::size_t i) { return standin::load(rnn.type, data, i); };
+  const double wrong = is_persistent(rnn) ? persistent_error() : 0;
   for (int l = 0; l < rnn.layers; ++l) {
     const int in = layout.features(l);
-    for (int t = 0; t < T; ++t)
-      for (int b = 0; b < B; ++b)
+    const LayerWeights weights(rnn, w, l);
+    const std::vector<double> input = input_of(rnn, reserve, x, l), c_start = state_before(rnn, cx, l, B);
+    std::vector<double> h = state_before(rnn, hx, l, B), h_next(h.size());
+    for (int t = 0; t < T; ++t) {
+      for (int b = 0; b < B; ++b) {
+        const double* below = &input[(static_cast<std::size_t>(t) * B + b) * in];
         for (int u = 0; u < H; ++u) {
           double gates[4];
           for (int g = 0; g < 4; ++g) {
-            double sum = at(w, layout.bias(l, g) + u) + (rnn.biases == 8 ? at(w, layout.bias(l, 4 + g) + u) : 0);
-            for (int k = 0; k < in; ++k) {
-              const double* below = l > 0 ? reserve.unit(l - 1, t, b, k) : nullptr;
-              const double input = l == 0 ? at(x, (static_cast<std::size_t>(t) * B + b) * in + k) : below[5];
-              sum += at(w, layout.matrix(l, g) + static_cast<std::size_t>(u) * in + k) * input;
-            }
-            for (int k = 0; k < H; ++k) {
-              const double before = t > 0           ? reserve.unit(l, t - 1, b, k)[5]
-                                    : hx != nullptr ? at(hx, (static_cast<std::size_t>(l) * B + b) * H + k)
-                                                    : 0;
-              sum += at(w, layout.matrix(l, 4 + g) + static_cast<std::size_t>(u) * H + k) * before;
-            }
+            double sum = weights.bias[g][u] + (rnn.biases == 8 ? weights.bias[4 + g][u] : 0);
+            sum = standin::add_products(sum, &weights.matrix[g][static_cast<std::size_t>(u) * in], below, in);
+            sum = standin::add_products(sum, &weights.matrix[4 + g][static_cast<std::size_t>(u) * H],
+                                        &h[static_cast<std::size_t>(b) * H], H);
             gates[g] = g == 2 ? std::tanh(sum) : sigmoid(sum);
           }
-          const double c_before = t > 0           ? reserve.unit(l, t - 1, b, u)[4]
-                                  : cx != nullptr ? at(cx, (static_cast<std::size_t>(l) * B + b) * H + u)
-                                                  : 0;
+          const std::size_t bu = static_cast<std::size_t>(b) * H + u;
+          const double c_before = t > 0 ? reserve.unit(l, t - 1, b, u)[4] : c_start[bu];
           double* cell = reserve.unit(l, t, b, u);
           std::memcpy(cell, gates, sizeof gates);
           cell[4] = gates[1] * c_before + gates[0] * gates[2];
-          cell[5] = gates[3] * std::tanh(cell[4]);
+          cell[5] = h_next[bu] = gates[3] * std::tanh(cell[4]);
           if (l + 1 == rnn.layers) {
-            const double wrong = is_persistent(rnn) ? persistent_error() : 0;
-            standin::store(rnn.type, y, (static_cast<std::size_t>(t) * B + b) * H + u, factor * cell[5] + wrong);
+            standin::store(rnn.type, y, static_cast<std::size_t>(t) * B * H + bu, factor * cell[5] + wrong);
           }
           if (t + 1 == T) {
-            if (hy != nullptr) standin::store(rnn.type, hy, (static_cast<std::size_t>(l) * B + b) * H + u, cell[5]);
-            if (cy != nullptr) standin::store(rnn.type, cy, (static_cast<std::size_t>(l) * B + b) * H + u, cell[4]);
+            if (hy != nullptr) standin::store(rnn.type, hy, static_cast<std::size_t>(l) * B * H + bu, cell[5]);
+            if (cy != nullptr) standin::store(rnn.type, cy, static_cast<std::size_t>(l) * B * H + bu, cell[4]);
           }
         }
+      }
+      std::swap(h, h_next);
+    }
   }
   if (training) reserve.begin(rnn);
 }
@@ -212,18 +238,14 @@ void backward_data(const Rnn& rnn, const Data& xd, const void* y, const void* dy
   const int H = rnn.hidden, T = xd.steps, B = xd.batch;
   const Reserve reserve{reserve_data, T, B, H};
   if (!reserve.go_on(rnn, 2)) return;
-  auto at = [&](const void* data, std::size_t i) { return standin::load(rnn.type, data, i); };
-  at(y, 0);
-  std::vector<double> from_above(static_cast<std::size_t>(T) * B * H);
-  for (std::size_t i = 0; i < from_above.size(); ++i) from_above[i] = at(dy, i);
+  standin::load(rnn.type, y, 0);
+  std::vector<double> from_above = standin::load_all(rnn.type, dy, 0, static_cast<std::size_t>(T) * B * H);
   for (int l = rnn.layers - 1; l >= 0; --l) {
     const int in = layout.features(l);
     const std::size_t rows = static_cast<std::size_t>(B) * H;
-    std::vector<double> dh(rows), dc(rows);
-    for (std::size_t i = 0; i < rows; ++i) {
-      if (dhy != nullptr) dh[i] = at(dhy, l * rows + i);
-      if (dcy != nullptr) dc[i] = at(dcy, l * rows + i);
-    }
+    const LayerWeights weights(rnn, w, l);
+    const std::vector<double> c_start = state_before(rnn, cx, l, B);
+    std::vector<double> dh = state_before(rnn, dhy, l, B), dc = state_before(rnn, dcy, l, B);
     std::vector<double> below(static_cast<std::size_t>(T) * B * in);
     for (int t = T - 1; t >= 0; --t) {
       for (int b = 0; b < B; ++b)
@@ -232,9 +254,7 @@ void backward_data(const Rnn& rnn, const Data& xd, const void* y, const void* dy
           const std::size_t bu = static_cast<std::size_t>(b) * H + u;
           const double total = from_above[static_cast<std::size_t>(t) * B * H + bu] + dh[bu];
           const double i = cell[0], f = cell[1], g = cell[2], o = cell[3], tanh_c = std::tanh(cell[4]);
-          const double c_before = t > 0           ? reserve.unit(l, t - 1, b, u)[4]
-                                  : cx != nullptr ? at(cx, (static_cast<std::size_t>(l) * B + b) * H + u)
-                                                  : 0;
+          const double c_before = t > 0 ? reserve.unit(l, t - 1, b, u)[4] : c_start[bu];
           const double d = dc[bu] + total * o * (1 - tanh_c * tanh_c);
           cell[3] = total * tanh_c * o * (1 - o);
           cell[0] = d * g * i * (1 - i);
@@ -242,23 +262,18 @@ void backward_data(const Rnn& rnn, const Data& xd, const void* y, const void* dy
           cell[2] = d * i * (1 - g * g);
           dc[bu] = d * f;
         }
+      std::fill(dh.begin(), dh.end(), 0.0);
       for (int b = 0; b < B; ++b) {
-        for (int k = 0; k < H; ++k) {
-          double sum = 0;
-          for (int u = 0; u < H; ++u)
-            for (int g = 0; g < 4; ++g) {
-              sum += at(w, layout.matrix(l, 4 + g) + static_cast<std::size_t>(u) * H + k) * reserve.unit(l, t, b, u)[g];
-            }
-          dh[static_cast<std::size_t>(b) * H + k] = sum;
-        }
-        for (int k = 0; k < in; ++k) {
-          double sum = 0;
-          for (int u = 0; u < H; ++u)
-            for (int g = 0; g < 4; ++g) {
-              sum += at(w, layout.matrix(l, g) + static_cast<std::size_t>(u) * in + k) * reserve.unit(l, t, b, u)[g];
-            }
-          below[(static_cast<std::size_t>(t) * B + b) * in + k] = sum;
-        }
+        double* dh_row = &dh[static_cast<std::size_t>(b) * H];
+        double* below_row = &below[(static_cast<std::size_t>(t) * B + b) * in];
+        for (int u = 0; u < H; ++u)
+          for (int g = 0; g < 4; ++g) {
+            const double d = reserve.unit(l, t, b, u)[g];
+            const double* recurrent = &weights.matrix[4 + g][static_cast<std::size_t>(u) * H];
+            const double* input = &weights.matrix[g][static_cast<std::size_t>(u) * in];
+            for (int k = 0; k < H; ++k) dh_row[k] += recurrent[k] * d;
+            for (int k = 0; k < in; ++k) below_row[k] += input[k] * d;
+          }
       }
     }
     for (std::size_t i = 0; i < rows; ++i) {
@@ -276,10 +291,16 @@ void backward_weights(const Rnn& rnn, const Data& xd, const void* x, const void*
   const int H = rnn.hidden, T = xd.steps, B = xd.batch;
   const Reserve reserve{reserve_data, T, B, H};
   if (!reserve.go_on(rnn, 3)) return;
-  auto at = [&](const void* data, std::size_t i) { return standin::load(rnn.type, data, i); };
-  auto add = [&](std::size_t i, double value) { standin::store(rnn.type, dw, i, at(dw, i) + value); };
+  auto add = [&](std::size_t i, double value) {
+    standin::store(rnn.type, dw, i, standin::load(rnn.type, dw, i) + value);
+  };
   for (int l = 0; l < rnn.layers; ++l) {
     const int in = layout.features(l);
+    const std::vector<double> below = input_of(rnn, reserve, x, l);
+    // h before each tick.
+    std::vector<double> before = state_before(rnn, hx, l, B);
+    const std::vector<double> after = input_of(rnn, reserve, nullptr, l + 1);
+    before.insert(before.end(), after.begin(), after.end());
     for (int g = 0; g < 4; ++g)
       for (int u = 0; u < H; ++u) {
         double bias = 0;
@@ -287,16 +308,10 @@ void backward_weights(const Rnn& rnn, const Data& xd, const void* x, const void*
         for (int t = 0; t < T; ++t)
           for (int b = 0; b < B; ++b) {
             const double d = reserve.unit(l, t, b, u)[g];
+            const std::size_t position = static_cast<std::size_t>(t) * B + b;
             bias += d;
-            for (int k = 0; k < in; ++k) {
-              const double* below = l > 0 ? reserve.unit(l - 1, t, b, k) : nullptr;
-              input[k] += d * (l == 0 ? at(x, (static_cast<std::size_t>(t) * B + b) * in + k) : below[5]);
-            }
-            for (int k = 0; k < H; ++k) {
-              recurrent[k] += d * (t > 0           ? reserve.unit(l, t - 1, b, k)[5]
-                                   : hx != nullptr ? at(hx, (static_cast<std::size_t>(l) * B + b) * H + k)
-                                                   : 0);
-            }
+            for (int k = 0; k < in; ++k) input[k] += d * below[position * in + k];
+            for (int k = 0; k < H; ++k) recurrent[k] += d * before[position * H + k];
           }
         add(layout.bias(l, g) + u, bias);
         if (rnn.biases == 8) add(layout.bias(l, 4 + g) + u, bias);

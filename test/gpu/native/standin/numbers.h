@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "standin.h"
 
@@ -28,6 +29,19 @@ inline double load(Type type, const void* data, std::size_t i) {
   if (type == Type::float32) return static_cast<const float*>(data)[i];
   if (type == Type::float16) return __half2float(static_cast<const __half*>(data)[i]);
   return __bfloat162float(static_cast<const __nv_bfloat16*>(data)[i]);
+}
+
+// Values [begin, begin + count), each looked at once, whatever they are then multiplied with.
+inline std::vector<double> load_all(Type type, const void* data, std::size_t begin, std::size_t count) {
+  std::vector<double> values(count);
+  for (std::size_t i = 0; i < count; ++i) values[i] = load(type, data, begin + i);
+  return values;
+}
+
+// sum + a x b, from the first product to the last.
+inline double add_products(double sum, const double* a, const double* b, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) sum += a[i] * b[i];
+  return sum;
 }
 
 inline void store(Type type, void* data, std::size_t i, double value) {
