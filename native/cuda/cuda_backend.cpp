@@ -159,9 +159,11 @@ template <class T>
 void CudaBackend<T>::freeze(std::size_t frozen) {
   if (frozen == frozen_) return;
   const std::vector<Span> spans = frozen_spans(frozen, arena_.segments);
-  CHECK_CUDA(cudaMemcpyAsync(arena_.held.data(), spans.data(), spans.size() * sizeof(Span), cudaMemcpyHostToDevice,
-                             stream_.get()));
-  CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+  if (!spans.empty()) {
+    CHECK_CUDA(cudaMemcpyAsync(arena_.held.data(), spans.data(), spans.size() * sizeof(Span), cudaMemcpyHostToDevice,
+                               stream_.get()));
+    CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
+  }
   frozen_ = frozen;
   held_ = static_cast<std::int32_t>(spans.size());
 }

@@ -95,6 +95,40 @@ void optimizes_like_cpu(Optimizer optimizer, cuda::Algorithm algorithm) {
   expect_nothing_left();
 }
 
+// How many parameters stay as they are changes from call to call, to none too.
+void freezes_like_cpu(cuda::Precision precision, double bound) {
+  begin_case("freezes like the CPU");
+  standin::reset();
+  {
+    const ModelSpec spec = make_spec(InputCoding::embedding, 2, 0.25f);
+    const int steps = 6, batch = 19, count = 2;
+    auto cpu = cpu::create_cpu_backend(spec, 1);
+    auto gpu = make_cuda(spec, precision);
+    initialize_both(*cpu, *gpu);
+    const std::size_t size = cpu->layout().size();
+    const auto ids = make_ids(count * (steps + 1) * batch, spec.vocabulary, 1);
+    const Batch first{ids.data(), steps, batch, Target::every, true};
+    for (const std::size_t frozen : {std::size_t{100}, std::size_t{0}, size, size - 5, std::size_t{0}}) {
+      std::vector<OptimizerStep> optimizers(count, kOptimizer);
+      for (OptimizerStep& optimizer : optimizers) {
+        optimizer.frozen = frozen;
+        optimizer.epsilon = 1e-3;
+      }
+      std::vector<StepResult> expected(count), found(count);
+      const auto before = read(*gpu, Slot::parameters);
+      expect(cpu->train_steps(first, optimizers.data(), count, expected.data(), kNeverStop) == count, "CPU steps");
+      expect(gpu->train_steps(first, optimizers.data(), count, found.data(), kNeverStop) == count, "GPU steps");
+      const auto after = read(*gpu, Slot::parameters);
+      expect(std::equal(before.begin(), before.begin() + frozen, after.begin()), "what is frozen moved");
+      expect_close(read(*cpu, Slot::parameters), after, bound, "parameters");
+      const double norm = expected[count - 1].gradient_norm;
+      expect(std::fabs(norm - found[count - 1].gradient_norm) <= bound * norm, "norm");
+    }
+    expect_clean("freezing");
+  }
+  expect_nothing_left();
+}
+
 void evaluate_like_cpu(const ModelSpec& spec, Target target, bool dropout) {
   begin_case("evaluates like the CPU: coding " + std::to_string(static_cast<int>(spec.coding)) +
              (target == Target::last ? ", last" : ", every") + (dropout ? ", dropout" : ""));
@@ -476,6 +510,8 @@ void check_numbers() {
     optimizes_like_cpu(optimizer, cuda::Algorithm::standard);
     optimizes_like_cpu(optimizer, cuda::Algorithm::persist_static);
   }
+  freezes_like_cpu(cuda::Precision::fp32, 1e-3);
+  freezes_like_cpu(cuda::Precision::bf16, 5e-2);
   draws_like_host(make_spec(InputCoding::onehot, 2, 0.3f), false, cuda::Precision::fp32);
   draws_like_host(make_spec(InputCoding::embedding, 1, 0), true, cuda::Precision::tf32);
   draws_like_host(make_spec(InputCoding::scalar, 2, 0), true, cuda::Precision::fp16);

@@ -330,6 +330,8 @@ void unwritten_memory(const Libraries& libraries) {
   const PinnedBuffer pinned(account, 256, "a case");
   cudaMemcpyAsync(written.data(), pinned.data(), 256, cudaMemcpyHostToDevice, stream.get());
   expect_fault("pinned memory that nothing wrote");
+  cudaMemcpyAsync(written.data(), nullptr, 0, cudaMemcpyHostToDevice, stream.get());
+  expect_fault("from or to nowhere");
   // Each byte counts, and a copy within the device takes along which are written.
   cudaMemsetAsync(written.data(), 0, 256, stream.get());
   const DeviceBuffer partly(account, 256, "a case"), copy(account, 256, "a case");

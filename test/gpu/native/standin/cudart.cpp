@@ -440,6 +440,7 @@ static void copy_marks(void* to, const void* from, std::size_t bytes) {
 STANDIN_API cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
                                         cudaStream_t stream) {
   ENTER();
+  if (to == nullptr || from == nullptr) standin::fault("a copy from or to nowhere");  // of no bytes, even
   const bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
   if (to_device && !standin::is_device(to, bytes)) standin::fault("copy to outside device memory");
   if (from_device && !standin::is_device(from, bytes)) standin::fault("copy from outside device memory");
