@@ -448,6 +448,25 @@ void algorithms_are_tried_and_compared() {
   }
 }
 
+// The trial's own gradients add up over all positions, and must not leave the range of half precision.
+void large_batches_are_tried_in_16_bits() {
+  for (const auto precision : {cuda::Precision::fp16, cuda::Precision::bf16}) {
+    begin_case(std::string("a trial of a large batch in ") + (precision == cuda::Precision::fp16 ? "fp16" : "bf16"));
+    standin::reset();
+    standin::settings().persist_supported = true;
+    {
+      const int steps = 100, batch = 2048;
+      auto gpu = make_cuda({3, 1, 1, InputCoding::scalar, 0, 0, 42}, precision, cuda::Algorithm::persist_static);
+      initialize_one(*gpu);
+      const auto ids = make_ids((steps + 1) * batch, 3, 2);
+      gpu->train_step({ids.data(), steps, batch, Target::last, false}, kOptimizer, kNeverStop);
+      expect(gpu->description().find("persist-static") != std::string::npos, gpu->description());
+      expect_clean("choosing");
+    }
+    expect_nothing_left();
+  }
+}
+
 // In fp32 an algorithm that rounds inside as TF32 does is no candidate; in tf32 it is.
 void fp32_means_fp32() {
   begin_case("an algorithm that rounds inside");
@@ -534,6 +553,7 @@ void check_numbers() {
   }
   evaluation_changes_form();
   algorithms_are_tried_and_compared();
+  large_batches_are_tried_in_16_bits();
   fp32_means_fp32();
   what_runs_is_what_is_compared();
 }
