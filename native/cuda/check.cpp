@@ -42,6 +42,7 @@ void fail_cuda(cudaError_t status, const char* call, const char* file, int line)
 
 void fail_library(const char* library, int status, const char* name, bool out_of_memory, const char* call,
                   const char* file, int line) {
+  cudaGetLastError();  // of a launch that failed inside the library: the next kernel's launch must not find it
   throw Error(out_of_memory ? kOutOfMemory : kDeviceFailed,
               std::string(out_of_memory ? "out of memory in " : "a call failed in ") + library + ": " +
                   place(call, file, line) + " gave " + name + " (" + std::to_string(status) + ")" +

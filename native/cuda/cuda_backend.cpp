@@ -197,8 +197,10 @@ auto CudaBackend<T>::settled(const Work& work) -> decltype(work()) {
   } catch (const Error& error) {
     const cudaError_t uploads = cudaStreamSynchronize(upload_stream_.get());
     const cudaError_t steps = cudaStreamSynchronize(stream_.get());
+    const cudaStream_t side = rnn_.stream(1);
+    const cudaError_t pieces = side == nullptr ? cudaSuccess : cudaStreamSynchronize(side);
     cudaGetLastError();
-    if (uploads == cudaSuccess && steps == cudaSuccess) throw;
+    if (uploads == cudaSuccess && steps == cudaSuccess && pieces == cudaSuccess) throw;
     // The streams do not work any more either. A fault of a kernel stays in the context until the process ends.
     dead_ = true;
     lost_ = error.what();

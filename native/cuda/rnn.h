@@ -72,7 +72,7 @@ class Rnn {
   LayerRange all_layers() const { return {0, spec_.layers}; }
   int features(const LayerRange& range) const { return range.first == 0 ? spec_.input_size() : spec_.hidden; }
 
-  // lane: 0 for the model's stream, 1 for the one beside it.
+  // lane: 0 for the model's stream, 1 for the one beside it, null where there is one alone.
   cudaStream_t stream(int lane = 0) const { return lane == 0 ? stream_ : side_stream_.get(); }
   cudnnHandle_t handle(int lane = 0) const { return (lane == 0 ? handle_ : side_handle_).get(); }
   const Libraries& libraries() const { return *libraries_; }

@@ -226,6 +226,57 @@ void a_dead_context_is_said() {
   expect_nothing_left();
 }
 
+// An algorithm that fails inside cuDNN is no candidate, and what its launch has left is not the next kernel's error.
+void a_failed_candidate_is_passed_over() {
+  begin_case("an algorithm that fails in its trial");
+  standin::reset();
+  standin::settings().persist_supported = true;
+  {
+    auto gpu = make_cuda(make_spec(InputCoding::onehot, 2, 0), cuda::Precision::tf32, cuda::Algorithm::persist_static);
+    initialize_one(*gpu);
+    const auto ids = make_ids(5 * 3, 11, 2);
+    // The first two are the standard algorithm's, as it is called and as it is recorded.
+    standin::fail_call("cudnnRNNForward", 3, 5000);
+    expect(gpu->train_step({ids.data(), 4, 3, Target::every, true}, kOptimizer, kNeverStop).applied, "not applied");
+    expect(gpu->description().find("standard") != std::string::npos, gpu->description());
+    expect_clean("training");
+  }
+  expect_nothing_left();
+}
+
+// Whichever call of a pass fails, none of the streams has work left when the error is out.
+void an_error_leaves_nothing_queued() {
+  begin_case("after an error nothing is queued");
+  const ModelSpec spec = make_spec(InputCoding::onehot, 2, 0.25f);
+  const int steps = 24, batch = 3;
+  const auto ids = make_ids((steps + 1) * batch, spec.vocabulary, 2);
+  int failed = 0;
+  for (int nth = 1;; ++nth) {
+    standin::reset();
+    standin::settings().lazy = true;
+    auto gpu = make_cuda(spec, cuda::Precision::fp32, cuda::Algorithm::standard, 3);
+    initialize_one(*gpu);
+    std::vector<float> losses(steps * batch);
+    const auto evaluate = [&] {
+      gpu->evaluate({ids.data(), steps, batch, Target::every, false}, true, 1, losses.data(), kNeverStop);
+    };
+    const std::size_t before = standin::calls().size();
+    standin::fail_call("", nth, 999);
+    try {
+      evaluate();
+      if (standin::calls().size() - before < static_cast<std::size_t>(nth)) break;
+    } catch (const Error&) {
+      ++failed;
+      expect(standin::queued() == 0, std::to_string(standin::queued()) + " left after failure " + std::to_string(nth));
+    }
+    standin::fail_call("", 0, 0);
+    evaluate();
+    expect_clean("failing");
+  }
+  expect(failed > 30, "too few: " + std::to_string(failed));
+  expect_nothing_left();
+}
+
 // Memory runs out at each allocation in turn: a typed error, or other shapes make room; a smaller batch then works.
 void every_allocation_may_fail() {
   begin_case("every allocation may fail");
@@ -312,6 +363,8 @@ void check_failures() {
   memory_of_libraries_is_typed();
   old_gpus_are_passed_over();
   a_dead_context_is_said();
+  a_failed_candidate_is_passed_over();
+  an_error_leaves_nothing_queued();
 }
 
 void check_every_failure() {

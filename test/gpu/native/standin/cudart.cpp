@@ -195,6 +195,9 @@ int enter(const char* function, const std::string& detail) {
   if (w.broken != 0) return w.broken;
   if (w.fail_at > 0 && (w.fail_function.empty() || w.fail_function == function) && --w.fail_at == 0) {
     if (w.fail_for_good) w.broken = w.fail_status;
+    // A library that fails has often failed in a launch of its own, whose status stays until somebody asks for it.
+    if (std::strncmp(function, "cu", 2) == 0 && std::strncmp(function, "cuda", 4) != 0)
+      w.last = cudaErrorLaunchOutOfResources;
     return w.fail_status;
   }
   return 0;
@@ -226,6 +229,11 @@ void submit(cudaStream_t stream, std::function<void()> work) {
   } else if (!world().settings.lazy) {
     drain(queue, queue.submitted);
   }
+}
+std::size_t queued() {
+  std::size_t count = 0;
+  for (const FakeStream* stream : world().streams) count += stream->queue.size();
+  return count;
 }
 void advance_clock(double milliseconds) { world().clock += milliseconds; }
 void fault(const std::string& what) {
@@ -344,8 +352,11 @@ STANDIN_API cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   return cudaSuccess;
 }
 
-// Fresh memory holds NaN, and -1 as an id; of a large block, a workspace, the first part does.
-constexpr std::size_t kFilled = 1u << 22;
+// Fresh memory holds NaN, and -1 as an id; of a large block, a workspace, the first part does. Where each byte is known
+// to be unwritten, a little is enough.
+static std::size_t filled_of(std::size_t bytes) {
+  return std::min(bytes, std::size_t{1} << (standin::device_memory().watched ? 16 : 22));
+}
 constexpr std::size_t kPage = 4096;
 static std::size_t pages_of(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
@@ -378,7 +389,7 @@ STANDIN_API cudaError_t cudaMalloc(void** data, std::size_t bytes) {
     return cudaErrorMemoryAllocation;
   }
   *data = allocate_device(bytes);
-  std::memset(*data, 0xff, bytes < kFilled ? bytes : kFilled);
+  std::memset(*data, 0xff, filled_of(bytes));
   world().device[static_cast<char*>(*data)] = bytes;
   world().device_bytes += bytes;
   return cudaSuccess;

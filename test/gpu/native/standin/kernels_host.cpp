@@ -11,9 +11,15 @@
 
 namespace cudnn_lstm::cuda {
 
+// As after a launch in kernels.cu: what an earlier call has left is found too.
+static void launched(const char* name) {
+  CHECK_CUDA(static_cast<cudaError_t>(standin::enter(name)));
+  CHECK_CUDA(cudaGetLastError());
+}
+
 template <class Body>
 void for_each_element(cudaStream_t stream, std::size_t count, const Body& body) {
-  CHECK_CUDA(static_cast<cudaError_t>(standin::enter("for_each_element")));
+  launched("for_each_element");
   standin::submit(stream, [=] {
     standin::running_kernel() = typeid(Body).name();
     for (std::size_t i = 0; i < count; ++i) body(i);
@@ -22,7 +28,7 @@ void for_each_element(cudaStream_t stream, std::size_t count, const Body& body) 
 
 template <class Body>
 void for_each_row(cudaStream_t stream, std::size_t rows, const Body& body) {
-  CHECK_CUDA(static_cast<cudaError_t>(standin::enter("for_each_row")));
+  launched("for_each_row");
   standin::submit(stream, [=] {
     standin::running_kernel() = typeid(Body).name();
 #if defined(__SANITIZE_ADDRESS__)

@@ -60,6 +60,8 @@ STANDIN_API bool in_graph();
 
 // Queues work on a stream, or into the graph that it captures.
 STANDIN_API void submit(cudaStream_t stream, std::function<void()> work);
+// Pieces of work that have not run yet, of all streams.
+STANDIN_API std::size_t queued();
 STANDIN_API void advance_clock(double milliseconds);
 
 // True, with a fault, if a capture is under way: for calls that wait, or that CUDA forbids there. The call must not do
