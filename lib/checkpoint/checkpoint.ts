@@ -55,6 +55,8 @@ export interface ResumeState {
   readonly corpusParts?: readonly CorpusPart[] | undefined;
   /** Of the text that is kept beside the corpus, where there is one. */
   readonly keptSha256?: string | undefined;
+  /** Of the text that is validated on, where it is no part of the corpus. */
+  readonly validationSha256?: string | undefined;
   /** Steps that the schedule is laid out over. */
   readonly scheduleSteps: number;
   /** What `--algorithm auto` has come to on the run's GPU. */
@@ -139,6 +141,7 @@ const resumeSchema = z.looseObject({
   corpusLength: count,
   corpusParts: z.array(z.strictObject({ length: count, weight: z.number().gt(0).max(largestWeight) })).optional(),
   keptSha256: z.string().max(128).optional(),
+  validationSha256: z.string().max(128).optional(),
   scheduleSteps: count,
   chosenAlgorithm: z.enum(chosenAlgorithms).optional(),
   best: z

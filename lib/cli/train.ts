@@ -37,6 +37,7 @@ interface CommandOptions {
   resume?: string | true;
   from?: string;
   keep?: string;
+  validationFile?: string;
   config?: string;
   json?: boolean;
   dryRun?: boolean;
@@ -48,9 +49,8 @@ interface CommandOptions {
 /** The command; see `train --help`. */
 export async function trainCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const { resume, from, keep, config, json, dryRun, printConfig, page, distributed, ...flags } = command.opts<
-    CommandOptions & Record<string, string | boolean>
-  >();
+  const { resume, from, keep, validationFile, config, json, dryRun, printConfig, page, distributed, ...flags } =
+    command.opts<CommandOptions & Record<string, string | boolean>>();
   const kept = keep === undefined ? undefined : readKept(keep, flags);
   using interrupt = abortOnSignals(io);
   const request: Omit<TrainingRequest, 'ranks' | 'onNote'> = {
@@ -61,6 +61,7 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
     resume,
     from,
     keep: kept?.corpus,
+    validationFile: validationFile === undefined ? undefined : [validationFile],
     signal: interrupt.signal,
   };
   const port = page === undefined ? undefined : readPort(page);
@@ -249,6 +250,12 @@ function syntax(): Command {
     .option('--resume [dir]', 'continue a run: its directory, or that of --out, or the newest one in runs/')
     .option('--from <checkpoint>', "fine-tuning: begin with its weights, or those of a run's best checkpoint")
     .option('--keep <file[:share]>', 'with --from: mix this text in, so that it is not forgotten (default share: 0.2)')
+    .addOption(
+      new Option(
+        '--validation-file <file>',
+        'validate on this text, not on a share of the corpus; a directory or a glob may stand there too',
+      ).helpGroup('Validation, and when to stop:'),
+    )
     .option('--config <file>', 'options from a JSON file, such as the config.json of a run')
     .option('--page [port]', 'show the run in a browser while it is trained (default port: 8080)')
     .option('--json', 'one JSON object a line on stdout instead of progress and samples')

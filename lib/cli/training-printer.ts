@@ -221,7 +221,8 @@ function startLines(event: StartEvent, { many }: Unit): string[] {
     `training: ${plural(event.epochs, 'epoch')} of ${plural(event.stepsPerEpoch, 'step')} over ` +
       `${wholeNumber(event.trainingCharacters)} ${many}${validated}`,
     ...(event.from ? [fromLine(event.from)] : []),
-    ...(event.kept ? [keptLine(event.kept, many)] : []),
+    ...(event.validation?.notes ?? []).map((note) => `validation: ${note}`),
+    ...(event.kept ? [keptLine(event.kept, many), ...event.kept.notes.map((note) => `kept: ${note}`)] : []),
     ...event.notes.map((note) => `run: ${note}`),
     ...(event.out ? [`run: ${event.out}`] : []),
     ...(event.resumed ? [resumedLine(event.resumed, event)] : []),
@@ -246,9 +247,10 @@ function baselineLine({ validationBitsPerCharacter, keptBitsPerCharacter }: Base
   return `before: the model knows the new text to ${validationBitsPerCharacter.toFixed(3)} bits/${short}${kept}`;
 }
 
-/** `the last 1,000`, or `10,000 from 10 places`. */
-function heldOut({ validationCharacters, validationPlaces }: StartEvent): string {
+/** `the last 1,000`, `10,000 from 10 places` or `2,000 of others.txt`. */
+function heldOut({ validationCharacters, validationPlaces, validation }: StartEvent): string {
   const count = wholeNumber(validationCharacters);
+  if (validation) return `${count} of ${nameSome(validation.sources)}`;
   return validationPlaces === undefined ? `the last ${count}` : `${count} from ${validationPlaces} places`;
 }
 

@@ -31,10 +31,14 @@ export interface Configuration {
   readonly sources: Readonly<Record<OptionName, string>>;
   /** The corpus that a configuration file names, for when none is given as an argument. */
   readonly corpus?: readonly string[];
-  /** And the model and the text to keep of a fine-tuning. */
+  /** And the validation text, and the model and the text to keep of a fine-tuning. */
+  readonly validationFile?: readonly string[];
   readonly from?: string;
   readonly keep?: readonly string[];
 }
+
+/** The keys of a configuration file that name texts. */
+export type TextKey = 'corpus' | 'keep' | 'validationFile';
 
 /** Values of one origin, checked. */
 interface Layer {
@@ -104,6 +108,7 @@ export function resolveConfiguration(request: ConfigurationRequest): Configurati
   }
   const corpus = listIn(request.file, 'corpus');
   const keep = listIn(request.file, 'keep');
+  const validationFile = listIn(request.file, 'validationFile');
   const from = request.file?.values.from;
   if (from !== undefined && typeof from !== 'string') {
     throw new DataError(`from in ${request.file?.name} must be a checkpoint or a run's directory.`);
@@ -113,6 +118,7 @@ export function resolveConfiguration(request: ConfigurationRequest): Configurati
     sources,
     ...(corpus ? { corpus } : {}),
     ...(keep ? { keep } : {}),
+    ...(validationFile ? { validationFile } : {}),
     ...(from === undefined ? {} : { from }),
   };
 }
@@ -145,13 +151,19 @@ export async function readConfigurationFile(path: string, signal?: AbortSignal):
   return parseConfiguration(path, content);
 }
 
+const textNames: Readonly<Record<TextKey, string>> = {
+  corpus: 'corpus',
+  keep: 'text to keep',
+  validationFile: 'validation text',
+};
+
 /**
  * The corpus that the config.json of a run's directory names: what a resumed run reads when it is given no other. Somebody else may
  * have written it, so it is no more than looked into.
  *
  * @throws DataError if it cannot be read, or names none.
  */
-export async function readRecordedCorpus(path: string, key: 'corpus' | 'keep' = 'corpus'): Promise<readonly string[]> {
+export async function readRecordedCorpus(path: string, key: TextKey): Promise<readonly string[]> {
   let content: Buffer;
   try {
     content = await readSmallFile(path, configurationLimit);
@@ -160,7 +172,7 @@ export async function readRecordedCorpus(path: string, key: 'corpus' | 'keep' = 
     throw cause;
   }
   const corpus = listIn(parseConfiguration(path, content.toString()), key);
-  if (corpus === undefined) throw new DataError(`${path} names no ${key === 'corpus' ? 'corpus' : 'text to keep'}`);
+  if (corpus === undefined) throw new DataError(`${path} names no ${textNames[key]}`);
   return corpus;
 }
 
@@ -217,7 +229,7 @@ function refuseMisspelled(variable: string, known: readonly string[]): void {
 }
 
 function fileLayer(file: NamedValues): Layer {
-  const { corpus: _, keep: __, from: ___, ...values } = file.values;
+  const { corpus: _, keep: __, from: ___, validationFile: ____, ...values } = file.values;
   return typedLayer(file.name, values, (name) => `${name} in ${file.name}`, file.name);
 }
 
@@ -306,7 +318,7 @@ function refuseOtherModel(layer: Layer, base: Layer, fixed: readonly OptionName[
   }
 }
 
-function listIn(named: NamedValues | undefined, key: 'corpus' | 'keep'): readonly string[] | undefined {
+function listIn(named: NamedValues | undefined, key: TextKey): readonly string[] | undefined {
   const list = named?.values[key];
   if (list === undefined) return undefined;
   if (Array.isArray(list) && list.every((source) => typeof source === 'string')) return list;

@@ -6,11 +6,11 @@ import type { QueuedModel } from '../device/queue';
 import { DataError } from '../errors';
 import type { Ranks } from '../ranks/ranks';
 import { type BatchSource, createBatches } from './batches';
-import { divideLines, LineBatches, scoreHeldOutLines } from './lines';
+import { charactersOf, divideLines, LineBatches, scoreHeldOutLines } from './lines';
 import { keptSequences, MixedBatches } from './mixed-batches';
 import type { TrainingOptions } from './options';
 import type { Split } from './sizes';
-import { scoreTogether, scoreValidation, splitCorpus, type ValidationScore } from './validation';
+import { scoreTogether, scoreValidation, scoreWholeText, splitCorpus, type ValidationScore } from './validation';
 import { WeightedText } from './weights';
 
 /** What of a corpus is trained on. */
@@ -33,11 +33,30 @@ export interface Division {
 
 type Scorer = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState' | 'evaluationSequence'>;
 
+/** Texts beside the corpus. */
+interface TextsBeside {
+  /** Every step has some sequences of it beside those of the corpus. */
+  readonly kept?: DividedCorpus | undefined;
+  /** What is validated on, instead of a share of the corpus. */
+  readonly validation?: DividedCorpus | undefined;
+}
+
 /**
- * @param kept A text of which every step has some sequences beside those of the corpus.
- * @throws DataError if the corpus is too short for the options; it names what would fit.
+ * @param options With a `validation` of 0 where there is a validation text beside the corpus.
+ * @throws DataError if a text is too short for the options; it names what would fit.
  */
-export function divideCorpus(corpus: DividedCorpus, options: TrainingOptions, kept?: DividedCorpus): Division {
+export function divideCorpus(
+  corpus: DividedCorpus,
+  options: TrainingOptions,
+  { kept, validation }: TextsBeside = {},
+): Division {
+  const divided = divideTrained(corpus, options, kept);
+  if (validation === undefined) return divided;
+  const { characters, score } = divideValidation(validation, options);
+  return { ...divided, split: { training: divided.split.training, validation: characters }, score };
+}
+
+function divideTrained(corpus: DividedCorpus, options: TrainingOptions, kept: DividedCorpus | undefined): Division {
   if (kept === undefined) return divideOne(corpus, options);
   const { batchSize, seqLength, keepShare } = options;
   const sequences = keptSequences(batchSize, keepShare);
@@ -58,6 +77,39 @@ function divideKept(kept: DividedCorpus, options: TrainingOptions): Division {
     if (!(error instanceof DataError)) throw error;
     throw new DataError(`the text of --keep cannot be used: ${error.message}`, { cause: error });
   }
+}
+
+/** A text that is validated on, all of it. */
+function divideValidation(
+  { ids, length, lines }: DividedCorpus,
+  options: TrainingOptions,
+): Pick<Division, 'score'> & { characters: number } {
+  const { target, seqLength } = options;
+  if (lines) {
+    const all = Uint32Array.from({ length: lines.count }, (_, line) => line);
+    const characters = charactersOf(lines, all);
+    if (characters === 0) throw new DataError('The validation text has no line that is not empty; give another one.');
+    const divided = { training: new Uint32Array(0), validation: all, split: { training: 0, validation: characters } };
+    return {
+      characters,
+      score: (native, signal, ranks) =>
+        scoreTogether(native, signal, ranks, (place) =>
+          scoreHeldOutLines(native, lines, divided, seqLength, place, signal),
+        ),
+    };
+  }
+  const before = target === 'every' ? 1 : seqLength;
+  if (length <= before) {
+    throw new DataError(
+      `The validation text is too short: ${length.toLocaleString('en')} character${length === 1 ? '' : 's'}, of which the first ` +
+        `${before === 1 ? 'has nothing' : `${before.toLocaleString('en')} have no window`} before it; give a longer one.`,
+    );
+  }
+  return {
+    characters: length - before,
+    score: (native, signal, ranks) =>
+      scoreTogether(native, signal, ranks, (place) => scoreWholeText(native, ids, options, place, signal)),
+  };
 }
 
 function divideOne({ ids, length, lines, parts }: DividedCorpus, options: TrainingOptions): Division {

@@ -23,6 +23,8 @@ export interface StartEvent {
   validationCharacters: number;
   /** From how many places of the text these are, if not from its end. */
   validationPlaces?: number;
+  /** The text that they are, where it is no part of the corpus. */
+  validation?: { sources: readonly string[]; characters: number; notes: readonly string[] };
   epochs: number;
   stepsPerEpoch: number;
   /** Lines for the user, such as a damaged checkpoint that was passed over. */
@@ -32,7 +34,13 @@ export interface StartEvent {
   /** Of a fine-tuning: the model that it began with, what the text has that it did not know, and how many parameters do not change. */
   from?: { checkpoint: string; newSymbols: readonly string[]; frozenParameters: number };
   /** Of a fine-tuning that keeps another text: how much of it, and of how many sequences of a step. */
-  kept?: { sources: readonly string[]; characters: number; sequences: number; validationCharacters: number };
+  kept?: {
+    sources: readonly string[];
+    characters: number;
+    sequences: number;
+    validationCharacters: number;
+    notes: readonly string[];
+  };
   /** Where a resumed run stands. */
   resumed?: { epoch: number; step: number; checkpoint: string };
 }

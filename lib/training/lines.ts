@@ -29,7 +29,7 @@ export interface DividedLines {
 const passedAtOnce = 1 << 16;
 
 /** Characters of some lines, their ends included. */
-function charactersOf(lines: LineIndex, which: Uint32Array): number {
+export function charactersOf(lines: LineIndex, which: Uint32Array): number {
   return which.reduce((sum, line) => sum + lines.lengthOf(line) + 1, 0);
 }
 

@@ -31,6 +31,8 @@ export interface TrainerParts {
   readonly division: Division;
   /** A text of which some sequences are in every step, beside those of the corpus. */
   readonly kept?: TrainerParts['corpus'] | undefined;
+  /** A text that is validated on, instead of a share of the corpus. */
+  readonly validation?: TrainerParts['corpus'] | undefined;
   /** The checkpoint that the weights of a fine-tuning are from, and what the corpus has that its model does not know. */
   readonly from?: { readonly checkpoint: string; readonly newSymbols: readonly string[] } | undefined;
   /** Where checkpoints and metrics go; without one nothing is written. */

@@ -28,6 +28,8 @@ export interface TrainingPlan {
     /** What reading it left out or found odd. */
     notes: readonly string[];
   };
+  /** The text that is validated on, where it is no part of the corpus. */
+  validation?: { sources: readonly string[]; characters: number; notes: readonly string[] };
   target: Target;
   batchSize: number;
   seqLength: number;
@@ -80,8 +82,7 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
   instanceOf('training', training, Training, 'what openTraining gives');
   if (signal !== undefined) signalOf('signal', signal);
   const { model, corpus } = training;
-  const { options, batches, split, totalSteps } = trainerOf(training);
-  const { ranks } = trainerOf(training);
+  const { options, batches, split, totalSteps, ranks, validation } = trainerOf(training);
   const millisecondsPerStep = await measureStep(training, ranks, signal);
   const rankPlan = ranks && (await planRanks(training, ranks, millisecondsPerStep, signal));
   const secondsPerEpoch = (millisecondsPerStep * batches.stepsPerEpoch) / 1000;
@@ -103,6 +104,9 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
       validation: split.validation,
       notes: corpus.notes,
     },
+    ...(validation
+      ? { validation: { sources: validation.sources, characters: validation.length, notes: validation.notes } }
+      : {}),
     target: options.target,
     batchSize: options.batchSize,
     seqLength: options.seqLength,
@@ -121,7 +125,7 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
 /** The plan as lines of text. */
 export function describePlan(plan: TrainingPlan): string[] {
   const n = (value: number) => Math.round(value).toLocaleString('en');
-  const { model, corpus, memory } = plan;
+  const { model, corpus, validation, memory } = plan;
   const order =
     plan.target === 'every' ? 'loss at every position, state carried' : 'shuffled windows, loss at the last position';
   const rows: [string, string][] = [
@@ -133,6 +137,10 @@ export function describePlan(plan: TrainingPlan): string[] {
     ['device', plan.deviceReason],
     ['corpus', `${nameSome(corpus.sources)}: ${n(corpus.characters)} characters`],
     ...corpus.notes.map((note): [string, string] => ['', note]),
+    ...(validation
+      ? [['validation', `${nameSome(validation.sources)}: ${n(validation.characters)} characters`] as [string, string]]
+      : []),
+    ...(validation?.notes ?? []).map((note): [string, string] => ['', note]),
     ['split', `${n(corpus.training)} to train on, ${n(corpus.validation)} to validate on`],
     ['batches', `${plan.batchSize} x ${plan.seqLength} characters a step, ${order}`],
     [

@@ -32,6 +32,7 @@ import {
   readRecordedCorpus,
   recordedOptions,
   resolveConfiguration,
+  type TextKey,
 } from './configuration';
 import { type Division, divideCorpus } from './division';
 import type { TrainingEvent } from './events';
@@ -100,6 +101,13 @@ export interface TrainingRequest extends Pick<DeviceRequest, 'nativeBinding' | '
    */
   readonly keep?: CorpusInput | undefined;
   /**
+   * A text to validate on, in place of a share of the corpus: all of it, read with the corpus' symbols. Characters that these lack are
+   * left out, or are the unknown symbol where there is one.
+   *
+   * @default what the configuration file or the resumed run names, else none
+   */
+  readonly validationFile?: CorpusInput | undefined;
+  /**
    * `false`: without a directory, so that nothing is written.
    *
    * @default true
@@ -140,9 +148,8 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
     const { flags, options, env, configFile, signal } = request;
     const file = configFile === undefined ? undefined : await readConfigurationFile(configFile, signal);
     const layers = { flags, options, env, file };
-    const configuration = resolveConfiguration(layers);
+    const configuration = checkTogether(resolveConfiguration(layers), request);
     checkEncoding(configuration.options.encoding);
-    checkTogether(configuration);
     return { layers, configuration };
   });
   if (request.resume === undefined || request.resume === false) {
@@ -154,8 +161,8 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
         return { configuration, base: undefined, ...none };
       }
       const base = await openBase(from);
-      const tuned = resolveConfiguration({ ...layers, base: { name: base.path, ...optionsOfBase(base.metadata) } });
-      checkTogether(tuned);
+      const given = { ...layers, base: { name: base.path, ...optionsOfBase(base.metadata) } };
+      const tuned = checkTogether(resolveConfiguration(given), request);
       checkFrozen(tuned.options);
       return { configuration: tuned, base, ...none };
     });
@@ -177,11 +184,9 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
     const { path, checkpoint } = resumed;
     const recorded = { name: path, values: checkpoint.metadata.configuration };
     return {
-      configuration: await together(ranks, 'options', () => {
-        const kept = resolveConfiguration({ ...layers, checkpoint: recorded });
-        checkTogether(kept);
-        return kept;
-      }),
+      configuration: await together(ranks, 'options', () =>
+        checkTogether(resolveConfiguration({ ...layers, checkpoint: recorded }), request),
+      ),
       resumed,
       base: undefined,
       [Symbol.asyncDispose]: async () => resumed.run?.close(),
@@ -192,8 +197,13 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
   }
 }
 
-/** @throws UsageError for options that do not go together. */
-function checkTogether({ options, sources }: Configuration): void {
+/**
+ * The configuration, without a share to hold out where there is a validation text.
+ *
+ * @throws UsageError for options that do not go together.
+ */
+function checkTogether(configuration: Configuration, request: TrainingRequest): Configuration {
+  const { options, sources } = configuration;
   if (options.bytes) {
     const changing = [
       ...(options.lowercase ? (['lowercase'] as const) : []),
@@ -213,6 +223,19 @@ function checkTogether({ options, sources }: Configuration): void {
       `${sources.lines}: single lines are trained on with --target every, and ${sources.target} says last: leave one of them out.`,
     );
   }
+  if ((request.validationFile ?? configuration.validationFile) === undefined) return configuration;
+  for (const name of ['validation', 'validationPlaces'] as const) {
+    const given = !/^(?:default|preset \w+(?:-\w+)*|checkpoint)$/.test(sources[name]);
+    if (!given || options[name] === 0) continue;
+    throw new UsageError(
+      `${sources[name]}: it holds a part of the corpus out, and --validation-file names another text to validate on: leave one of them out.`,
+    );
+  }
+  return {
+    ...configuration,
+    options: { ...options, validation: 0 },
+    sources: { ...sources, validation: '--validation-file' },
+  };
 }
 
 function refuseWithoutBase(request: TrainingRequest, { options, sources, keep }: Configuration): void {
@@ -304,7 +327,8 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
   /** Where checkpoints and metrics go; undefined if nothing is written. */
   readonly run: RunDirectory | undefined;
   readonly #trainer: Trainer;
-  readonly #kept: Corpus | undefined;
+  /** Texts beside the corpus that are open as long as it. */
+  readonly #beside: readonly Corpus[];
 
   static {
     trainerOf = (training) => training.#trainer;
@@ -314,14 +338,14 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
   constructor(
     { configuration, corpus, model, run }: Pick<Training, 'configuration' | 'corpus' | 'model' | 'run'>,
     trainer: Trainer,
-    kept?: Corpus,
+    beside: readonly Corpus[] = [],
   ) {
     this.configuration = configuration;
     this.corpus = corpus;
     this.model = model;
     this.run = run;
     this.#trainer = trainer;
-    this.#kept = kept;
+    this.#beside = beside;
   }
 
   /** Optimiser steps of the whole run. */
@@ -343,7 +367,7 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
   async dispose(): Promise<void> {
     this.model.dispose();
     this.corpus.close();
-    this.#kept?.close();
+    for (const text of this.#beside) text.close();
     await this.run?.close();
   }
 
@@ -363,6 +387,7 @@ const requestChecks: Checks<TrainingRequest> = {
   resume: (what, value) => (typeof value === 'boolean' ? value : pathOf(what, value)),
   from: pathOf,
   keep: (_, value) => value as CorpusInput,
+  validationFile: (_, value) => value as CorpusInput,
   save: flagOf,
   signal: signalOf,
   nativeBinding: pathOf,
@@ -394,36 +419,43 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
     const recorded = async () => configuration.corpus ?? (resumed ? recordedSources(resumed) : []);
     const input = given === undefined ? await share(ranks, 'sources', recorded) : given;
     const paths: readonly string[] | undefined = isList(input) ? input : undefined;
-    const keeps = resumed?.checkpoint.metadata.training?.keptSha256 !== undefined;
-    const recordedKeep = async () =>
-      configuration.keep ?? (resumed && keeps ? recordedSources(resumed, 'keep') : undefined);
-    const keep = request.keep ?? (await share(ranks, 'sources', recordedKeep));
-    const { corpus, kept, division, model, newSymbols } = await together(ranks, 'model', async () => {
+    const recordedBeside = (key: 'keep' | 'validationFile', sha256: string | undefined) => async () =>
+      configuration[key] ?? (resumed && sha256 !== undefined ? recordedSources(resumed, key) : undefined);
+    const { keptSha256, validationSha256 } = resumed?.checkpoint.metadata.training ?? {};
+    const keep = request.keep ?? (await share(ranks, 'sources', recordedBeside('keep', keptSha256)));
+    const validationFile =
+      request.validationFile ?? (await share(ranks, 'sources', recordedBeside('validationFile', validationSha256)));
+    const { corpus, kept, validation, division, model, newSymbols } = await together(ranks, 'model', async () => {
       if (ranks) {
         checkShares(options.batchSize, ranks.size);
-        if (readsInput(input) || readsInput(keep))
+        if (readsInput(input) || readsInput(keep) || readsInput(validationFile))
           throw new UsageError(
             'Standard input reaches rank 0 alone: give the text as a file that every rank can read, in place of -.',
           );
       }
       const reading = readingOptions(options, resumed, base, request.signal);
       const corpus = await openCorpus(input, { ...reading, weights: true });
-      options = { ...options, validationPlaces: placesOf(options, corpus, resumed !== undefined) };
       undo.push(() => corpus.close());
-      const kept =
-        keep === undefined
-          ? undefined
-          : await openCorpus(keep, { ...reading, vocabulary: corpus.vocabulary, unknown: 'skip' });
-      undo.push(() => kept?.close());
-      const division = divideChecked(corpus, kept, options, resumed);
+      const openBeside = async (text: CorpusInput | undefined) => {
+        if (text === undefined) return undefined;
+        const opened = await openCorpus(text, { ...reading, vocabulary: corpus.vocabulary, unknown: 'skip' });
+        undo.push(() => opened.close());
+        return opened;
+      };
+      const kept = await openBeside(keep);
+      const validation = await openBeside(validationFile);
+      if (validation === undefined)
+        options = { ...options, validationPlaces: placesOf(options, corpus, resumed !== undefined) };
+      const division = divideChecked({ corpus, kept, validation }, options, resumed);
       const newSymbols = base ? corpus.vocabulary.symbols.slice(base.vocabulary.size) : [];
       if (base?.metadata.model.input === 'scalar' && newSymbols.length > 0)
         throw scalarCannotGrow(base.path, newSymbols);
       const model = await createModel(corpus, options, request, base, resumed?.checkpoint.metadata);
       undo.push(() => model.dispose());
-      return { corpus, kept, division, model, newSymbols };
+      return { corpus, kept, validation, division, model, newSymbols };
     });
-    if (ranks) await compareRanks(ranks, identityOf(corpus, kept, options, model.device), nativeOf(model));
+    if (ranks)
+      await compareRanks(ranks, identityOf({ corpus, kept, validation }, options, model.device), nativeOf(model));
     let run: RunDirectory | undefined;
     if (!dry && !resumed) {
       await share(ranks, 'directory', async () => {
@@ -443,6 +475,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
         ...(resumed ? { resume: resumed } : {}),
         ...(base ? { from: { checkpoint: base.path, newSymbols } } : {}),
         kept,
+        validation,
         signal: request.signal,
         ranks,
       });
@@ -452,11 +485,15 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
         ...recordedOptions(options),
         ...(paths ? { corpus: paths.map(absolute) } : {}),
         ...(keep !== undefined && isList(keep) ? { keep: keep.map(absolute) } : {}),
+        ...(validationFile !== undefined && isList(validationFile)
+          ? { validationFile: validationFile.map(absolute) }
+          : {}),
         ...(base ? { from: resolve(base.path) } : {}),
       });
       return made;
     });
-    return new Training({ configuration, corpus, model, run: run ?? resumed?.run }, trainer, kept);
+    const beside = [kept, validation].filter((text) => text !== undefined);
+    return new Training({ configuration, corpus, model, run: run ?? resumed?.run }, trainer, beside);
   } catch (error) {
     for (const step of undo.reverse()) await step();
     throw error;
@@ -506,15 +543,18 @@ function readingOptions(
  */
 async function recordedSources(
   { directory, checkpoint }: ResumedRun,
-  key: 'corpus' | 'keep' = 'corpus',
+  key: TextKey = 'corpus',
 ): Promise<readonly string[]> {
-  const what = `the run in ${directory} ${key === 'keep' ? 'keeps' : 'was trained on'}`;
+  const does = { corpus: 'was trained on', keep: 'keeps', validationFile: 'is validated on' }[key];
+  const what = `the run in ${directory} ${does}`;
   const resume = `--resume ${pathWord(directory)}`;
-  const command = (file: string) => (key === 'keep' ? `train ${resume} --keep ${file}` : `train ${file} ${resume}`);
+  const option = key === 'keep' ? '--keep' : '--validation-file';
+  const command = (file: string) =>
+    key === 'corpus' ? `train ${file} ${resume}` : `train ${resume} ${option} ${file}`;
   const remedy = (place: string) => `name ${place}: ${command('FILE')}`;
   const recorded = await readRecordedCorpus(join(directory, 'config.json'), key).catch((error: unknown) => {
     if (!(error instanceof DataError)) throw error;
-    const { name } = key === 'keep' ? {} : (checkpoint.metadata.corpus ?? {});
+    const { name } = key === 'corpus' ? (checkpoint.metadata.corpus ?? {}) : {};
     const text = `the text that ${what}${name === undefined ? '' : ` (${name})`}`;
     throw new DataError(`${error.message}, so where ${text} lies is not known; ${remedy('its place')}`, {
       cause: error,
@@ -537,10 +577,16 @@ async function recordedSources(
   return recorded;
 }
 
+/** The texts of a run. */
+interface Texts {
+  readonly corpus: Corpus;
+  readonly kept: Corpus | undefined;
+  readonly validation: Corpus | undefined;
+}
+
 /** Divides the texts, after everything that can be wrong with them has been looked at: before a device is asked for memory. */
 function divideChecked(
-  corpus: Corpus,
-  kept: Corpus | undefined,
+  { corpus, kept, validation }: Texts,
   options: TrainingOptions,
   resumed: ResumedRun | undefined,
 ): Division {
@@ -565,21 +611,29 @@ function divideChecked(
         : `The text to keep is not the one that ${resumed?.path} keeps: give that one with --keep, or start a new run.`,
     );
   }
+  if (training && training.validationSha256 !== validation?.sha256) {
+    throw new DataError(
+      training.validationSha256 === undefined
+        ? `${resumed?.path} was trained without a validation text of its own: leave --validation-file out, or start a new run.`
+        : `The validation text is not the one of ${resumed?.path}: give that one with --validation-file, or start a new run.`,
+    );
+  }
   if (corpus.vocabulary.size < 2) {
     throw new DataError(
       `The corpus has ${corpus.vocabulary.size} distinct symbol(s), so there is nothing to learn; give a text with at least two.`,
     );
   }
-  return divideCorpus(corpus, options, kept);
+  return divideCorpus(corpus, options, { kept, validation });
 }
 
 /** What must be the same on all ranks. */
-function identityOf(corpus: Corpus, kept: Corpus | undefined, options: TrainingOptions, device: string): Identity {
+function identityOf({ corpus, kept, validation }: Texts, options: TrainingOptions, device: string): Identity {
   const text = ({ sha256, length, parts }: Corpus) => ({ sha256, length, ...(parts ? { parts } : {}) });
   return {
     device,
     corpus: text(corpus),
     kept: kept && text(kept),
+    validation: validation && text(validation),
     options,
     instructionSet: loadNative().cpuInfo().isa,
   };

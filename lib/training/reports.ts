@@ -27,7 +27,7 @@ export class Reporter {
 
   start(state: TrainingState): StartEvent {
     this.#begun = this.#steps(state);
-    const { model, corpus, options, run, resume, from, kept, division } = this.parts;
+    const { model, corpus, options, run, resume, from, kept, validation, division } = this.parts;
     const { split } = division;
     const { frozen = 0 } = updateNumbers(options, () => model.native.parameters);
     return {
@@ -49,6 +49,9 @@ export class Reporter {
       trainingCharacters: split.training,
       validationCharacters: split.validation,
       ...(split.places === undefined ? {} : { validationPlaces: split.places }),
+      ...(validation
+        ? { validation: { sources: validation.sources, characters: validation.length, notes: validation.notes } }
+        : {}),
       epochs: options.epochs,
       stepsPerEpoch: this.#batches.stepsPerEpoch,
       ...(run ? { out: run.path } : {}),
@@ -60,6 +63,7 @@ export class Reporter {
               characters: kept.length,
               sequences: keptSequences(options.batchSize, options.keepShare),
               validationCharacters: division.kept?.split.validation ?? 0,
+              notes: kept.notes,
             },
           }
         : {}),

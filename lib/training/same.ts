@@ -15,6 +15,8 @@ export interface Identity {
   readonly corpus: TextIdentity;
   /** The text that a fine-tuning keeps. */
   readonly kept?: TextIdentity | undefined;
+  /** A validation text that is no part of the corpus. */
+  readonly validation?: TextIdentity | undefined;
   readonly options: TrainingOptions;
   /** `'cpu'` or `'cuda'`: their weights lie in different orders. */
   readonly device: string;
@@ -44,6 +46,7 @@ export async function compareRanks(ranks: Ranks, identity: Identity, native: Nat
     for (const [key, texts] of [
       ['corpus', 'texts'],
       ['kept', 'texts to keep'],
+      ['validation', 'validation texts'],
     ] as const) {
       const [mine, theirs] = [describe(first[key]), describe(each[key])];
       if (first[key]?.sha256 === each[key]?.sha256 && mine === theirs) continue;

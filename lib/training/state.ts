@@ -67,6 +67,7 @@ export type RunIdentity = Pick<
   | 'corpusLength'
   | 'corpusParts'
   | 'keptSha256'
+  | 'validationSha256'
   | 'scheduleSteps'
   | 'chosenAlgorithm'
 >;

@@ -27,6 +27,7 @@ const ownKeys = [
   'resume',
   'from',
   'keep',
+  'validationFile',
   'configFile',
   'signal',
   'nativeBinding',
@@ -56,7 +57,20 @@ true satisfies Exclude<keyof TrainRequest, OptionName | (typeof ownKeys)[number]
 export async function train(request: TrainRequest = {}): Promise<Training> {
   const given = recordOf('request', request) as TrainRequest; // Each read once.
   checkKeys(Object.keys(given), [...ownKeys, ...optionNames], 'train');
-  const { corpus, out, resume, from, keep, configFile, signal, nativeBinding, onNote, ranks, ...options } = given;
+  const {
+    corpus,
+    out,
+    resume,
+    from,
+    keep,
+    validationFile,
+    configFile,
+    signal,
+    nativeBinding,
+    onNote,
+    ranks,
+    ...options
+  } = given;
   return openTraining({
     corpus,
     options: { ...options, ...(out === undefined || out === false ? {} : { out }) },
@@ -64,6 +78,7 @@ export async function train(request: TrainRequest = {}): Promise<Training> {
     resume,
     from,
     keep,
+    validationFile,
     configFile,
     signal,
     nativeBinding,

@@ -109,6 +109,11 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#monitor = new GpuMonitor(model.gpuUsage && (() => model.gpuUsage?.() ?? Promise.resolve(null)));
   }
 
+  /** The text that is validated on, where it is no part of the corpus. */
+  get validation(): TrainerParts['validation'] {
+    return this.#parts.validation;
+  }
+
   /** Those that train this model together, where there are several. */
   get ranks(): Ranks | undefined {
     return this.#ranks;
@@ -521,6 +526,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
       corpusLength: corpus.length,
       ...(corpus.parts ? { corpusParts: corpus.parts } : {}),
       ...(this.#parts.kept ? { keptSha256: this.#parts.kept.sha256 } : {}),
+      ...(this.#parts.validation ? { validationSha256: this.#parts.validation.sha256 } : {}),
       scheduleSteps: this.totalSteps,
       ...(chosenAlgorithm ? { chosenAlgorithm } : {}),
     });

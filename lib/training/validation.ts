@@ -1,5 +1,5 @@
 /**
- * How the validation tail is scored. The answer depends on the model, the text and T alone, not on the batch size of training,
+ * How the validation text is scored: the tail of the corpus, or a text by itself. The answer depends on the model, the text and T alone, not on the batch size of training,
  * so runs can be compared.
  *
  * Shapes: V characters of the tail, T steps (the sequence length), S streams.
@@ -93,38 +93,89 @@ export function scoreValidation(
   place: Place,
   signal?: AbortSignal,
 ): Promise<PartialScore> {
-  const score = options.target === 'every' ? scoreStreams : scoreWindows;
-  return score(native, ids, split, options.seqLength, place, signal);
+  const { target, seqLength } = options;
+  if (target === 'last') return scoreWindows(native, ids, split, seqLength, place, signal);
+  return scoreStreams(native, ids, streamsOfTail(split, seqLength), seqLength, place, signal);
+}
+
+/**
+ * Scores a share of a text by itself, as `score` does: its first character, or the first T for target last, has nothing before it and is
+ * not counted. The first stream starts from zero state at the text's beginning, the others as those of a tail.
+ *
+ * @param ids More than the characters that are not counted.
+ * @throws The signal's reason when it is aborted.
+ */
+export function scoreWholeText(
+  native: Evaluator,
+  ids: IdSource,
+  options: Pick<TrainingOptions, 'target' | 'seqLength'>,
+  place: Place,
+  signal?: AbortSignal,
+): Promise<PartialScore> {
+  const { target, seqLength } = options;
+  if (target === 'last') {
+    const split = { training: seqLength, validation: ids.length - seqLength };
+    return scoreWindows(native, ids, split, seqLength, place, signal);
+  }
+  return scoreStreams(native, ids, streamsOfWhole(ids.length, seqLength), seqLength, place, signal);
+}
+
+/** What a stream reads: the characters from `begin` on, which are targets; of these, how many come first that are not counted. */
+interface Stream {
+  readonly begin: number;
+  readonly length: number;
+  readonly uncounted: number;
+}
+
+const streamCount = (V: number, T: number) => Math.max(1, Math.min(64, Math.floor(V / (4 * T))));
+
+function streamsOfTail({ training, validation: V }: Split, T: number): Stream[] {
+  const S = streamCount(V, T);
+  const starts = Array.from({ length: S + 1 }, (_, s) => training + Math.floor((s * V) / S));
+  return starts.slice(1).map((end, s) => {
+    const begin = (starts[s] as number) - T;
+    return { begin, length: end - begin, uncounted: T };
+  });
+}
+
+/** The streams of a text by itself: all are equally long, and the first, which has nothing before it to read, counts the more. */
+function streamsOfWhole(length: number, T: number): Stream[] {
+  const V = length - 1;
+  const S = streamCount(V, T);
+  const steps = Array.from({ length: S + 1 }, (_, s) => Math.floor((s * (V + (S - 1) * T)) / S));
+  return steps.slice(1).map((end, s) => {
+    const begun = steps[s] as number;
+    return { begin: begun + 1 - s * T, length: end - begun, uncounted: s === 0 ? 0 : T };
+  });
 }
 
 async function scoreStreams(
   native: Evaluator,
   ids: IdSource,
-  split: Split,
+  all: readonly Stream[],
   T: number,
   place: Place,
   signal?: AbortSignal,
 ): Promise<PartialScore> {
-  const V = split.validation;
-  const S = Math.max(1, Math.min(64, Math.floor(V / (4 * T))));
-  const starts = Array.from({ length: S + 1 }, (_, s) => split.training + Math.floor((s * V) / S));
-  const longest = Math.ceil(V / S);
-  const share = shareOf(S, place);
-  const width = share.last - share.first;
-  if (width === 0) return { nats: 0, characters: V };
+  const characters = all.reduce((sum, { length, uncounted }) => sum + length - uncounted, 0);
+  const longest = Math.max(...all.map(({ length }) => length));
+  const share = shareOf(all.length, place);
+  const streams = all.slice(share.first, share.last);
+  const width = streams.length;
+  if (width === 0) return { nats: 0, characters };
   const breather = new Breather();
   let nats = 0;
   native.resetEvaluationState();
-  // Step p of a stream predicts its character p - T from the one before it; the T characters before p = T are the warm-up.
-  for (let from = -T; from < longest; from += T) {
+  // Step p of a stream predicts its character p from the one before it.
+  for (let from = 0; from < longest; from += T) {
     const steps = Math.min(T, longest - from);
     const batch = new Int32Array((steps + 1) * width);
-    for (let s = share.first; s < share.last; s++) {
-      const first = (starts[s] as number) + from - 1;
+    for (const [s, { begin, length }] of streams.entries()) {
+      const first = begin + from - 1;
       // The character before the warm-up may lie before the text, and the shorter streams end a step early: id 0, not counted.
       const low = Math.max(0, first);
-      const row = ids.read(low, Math.min(first + steps + 1, starts[s + 1] as number) - low);
-      for (let i = 0; i < row.length; i++) batch[(low - first + i) * width + s - share.first] = row[i] as number;
+      const row = ids.read(low, Math.max(0, Math.min(first + steps + 1, begin + length) - low));
+      for (let i = 0; i < row.length; i++) batch[(low - first + i) * width + s] = row[i] as number;
       if (breather.due()) await breather.rest();
     }
     const losses = await evaluate(
@@ -132,13 +183,12 @@ async function scoreStreams(
       { ids: batch, steps, batch: width, target: 'every', carryState: true, dropout: false },
       signal,
     );
-    if (from < 0) continue;
-    for (let s = share.first; s < share.last; s++) {
-      const counted = Math.min(steps, (starts[s + 1] as number) - (starts[s] as number) - from);
-      for (let t = 0; t < counted; t++) nats += losses[t * width + s - share.first] as number;
+    for (const [s, { length, uncounted }] of streams.entries()) {
+      const counted = Math.min(steps, length - from);
+      for (let t = Math.max(0, uncounted - from); t < counted; t++) nats += losses[t * width + s] as number;
     }
   }
-  return { nats, characters: V };
+  return { nats, characters };
 }
 
 async function scoreWindows(

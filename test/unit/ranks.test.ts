@@ -180,6 +180,7 @@ test('what differs between ranks is named with both of them, and nothing else is
     [{ corpus: { ...text('a'), parts: [{ length: 100, weight: 2 }] } }, 'texts: 100 characters (SHA-256 a) for rank 0'],
     [{ kept: text('c') }, 'texts to keep: 100 characters (SHA-256 b) for rank 0'],
     [{ kept: undefined }, 'texts to keep: 100 characters (SHA-256 b) for rank 0'],
+    [{ validation: text('c') }, 'validation texts: none for rank 0'],
     [{ options: { ...same.options, seed: 9 } }, 'options: --seed is 1 for rank 0'],
     [{ device: 'cuda' }, 'devices: cpu for rank 0'],
     [{ instructionSet: 'baseline' }, 'instruction sets, which round differently: avx2 for rank 0'],

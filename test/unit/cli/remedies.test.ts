@@ -243,6 +243,46 @@ const cases: Record<string, Case> = {
     says: /other weights than .* was trained with \(2 for .*\): give those/,
     follow: instead(text, `${text}:2`),
   },
+  'a validation text beside a share': {
+    argv: () => train(text, '--validation', '0.2', '--validation-file', other),
+    says: /another text to validate on: leave one of them out/,
+    follow: without('--validation'),
+  },
+  'a validation text without a character to count': {
+    argv: () => train(text, '--validation-file', file('one.txt', 'T')),
+    says: /the first has nothing before it; give a longer one/,
+    follow: instead(at('one.txt'), other),
+  },
+  'a validation text without lines': {
+    argv: () => train(text, '--lines', '--validation-file', file('breaks.txt', '\n\n')),
+    says: /no line that is not empty; give another one/,
+    follow: instead(at('breaks.txt'), other),
+  },
+  'a validation text of a run that had none': {
+    argv: () => ['train', '--resume', copied(), '--validation-file', other, '--epochs', '2', ...cpu],
+    says: /leave --validation-file out, or start a new run/,
+    follow: without('--validation-file'),
+  },
+  'another validation text': {
+    argv: async () => {
+      const out = fresh();
+      expect(await call(['train', text, ...tiny, '--validation-file', other, '--out', out])).toMatchObject({ code: 0 });
+      return ['train', '--resume', out, '--validation-file', text, '--epochs', '2', ...cpu];
+    },
+    says: /The validation text is not the one of .*: give that one with --validation-file/,
+    follow: instead(text, other),
+  },
+  'a validation text that has gone': {
+    argv: async () => {
+      const out = fresh();
+      const gone = file('gone.txt', 'The sheep went over the hill.\n');
+      expect(await call(['train', text, ...tiny, '--validation-file', gone, '--out', out])).toMatchObject({ code: 0 });
+      renameSync(gone, at('moved.txt'));
+      return ['train', '--resume', out, '--epochs', '2', ...cpu];
+    },
+    says: /name its new place: train --resume .*(--validation-file) FILE/,
+    follow: (match, argv) => [...argv, String(match[1]), at('moved.txt')],
+  },
   'two beginnings': {
     argv: () => ['train', text, '--from', run, '--resume', copied(), '--epochs', '2', ...cpu],
     says: /give one of them/,

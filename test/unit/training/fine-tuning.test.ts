@@ -389,7 +389,7 @@ describe('batches of two texts', () => {
     ['last', 4, 5],
   ] as const)('%s: %i characters beside %i, the same however they are cut', async (target, length, kept) => {
     const [first, second] = [ids(length, 0), ids(kept, 1)];
-    const { batches } = divideCorpus(first, { ...options, target, seqLength: 3 }, second);
+    const { batches } = divideCorpus(first, { ...options, target, seqLength: 3 }, { kept: second });
     const K = keptSequences(5, 0.4);
     expect(K).toBe(2);
     const steps = async (most: number) => {

@@ -6,6 +6,7 @@ import {
   type Evaluator,
   scoreValidation as scoreShare,
   scoreTogether,
+  scoreWholeText,
   splitCorpus,
 } from '../../../lib/training/validation';
 import { arrayIds } from '../../fixtures/array-ids';
@@ -91,6 +92,37 @@ describe('scoreValidation', () => {
         nats += part.nats;
       }
       expect(nats / 200).toBeCloseTo(tailMean(50), 5);
+    },
+  );
+
+  it.each([
+    ['every', 1, 1, 199],
+    ['every', 2, 1, 199],
+    ['every', 7, 1, 199],
+    ['every', 100, 1, 199],
+    ['every', 2, 3, 199],
+    ['last', 5, 1, 195],
+    ['last', 5, 2, 195],
+  ] as const)(
+    'counts each character of a text by itself once, target %s, T = %i, %i ranks',
+    async (target, seqLength, size, characters) => {
+      const own = text.slice(0, 200); // Each id is another one.
+      let nats = 0;
+      for (let rank = 0; rank < size; rank++) {
+        const native = new Recorder();
+        const place = { rank, size };
+        const part = await scoreWholeText(native, arrayIds(own), { target, seqLength }, place);
+        expect(part.characters).toBe(characters);
+        nats += part.nats;
+        // The first stream begins with the text, and none before it.
+        if (rank === 0 && native.calls[0]) expect(native.calls[0].ids[0]).toBe(0);
+        if (target === 'last' || size > 1) continue;
+        const lengths = native.calls.reduce((sum, { steps }) => sum + steps, 0);
+        const streams = native.calls[0]?.batch as number;
+        expect(lengths).toBe(Math.ceil((characters + (streams - 1) * seqLength) / streams));
+      }
+      const counted = own.slice(200 - characters);
+      expect(nats).toBe(counted.reduce((a, b) => a + b, 0));
     },
   );
 
