@@ -130,6 +130,7 @@ describe.each(devices)('$name', (device) => {
 it('gives up every kind of call in the middle, not at its end', async () => {
   const large = { vocabulary: 20, layers: 2, hidden: 512, input: 'onehot', embedding: 0 } as const;
   const model = await createModel(large, { name: 'cpu', device: 'cpu', tolerance: 0 });
+  const huge = await createModel({ ...large, hidden: 2048 }, { name: 'cpu', device: 'cpu', tolerance: 0 });
   const some = (count: number) => randomIds(count, large.vocabulary);
   const step = () => model.trainSteps(trainCall(some(401 * 16), 400, 16));
   const long = { target: 'every', carryState: false, dropout: false } as const;
@@ -141,13 +142,8 @@ it('gives up every kind of call in the middle, not at its end', async () => {
     'sample, windows': () => model.sample(sampleCall(some(2000), 10_000, {}, { window: 2000 })),
     'sample, a long prompt': () => model.sample(sampleCall(some(200_000 * 3), 1, {}, { streams: 3 })),
     logits: () => model.logits({ ids: some(100_000), streams: 1 }),
-    initialize: async () => {
-      const huge = await createModel({ ...large, hidden: 2048 }, { name: 'cpu', device: 'cpu', tolerance: 0 });
-      stopHuge = () => huge.stop();
-      await huge.initialize().finally(() => huge.dispose());
-    },
+    initialize: () => huge.initialize(),
   };
-  let stopHuge: (() => void) | undefined;
   const processor = (before?: NodeJS.CpuUsage) => {
     const { user, system } = process.cpuUsage(before);
     return user + system;
@@ -163,13 +159,13 @@ it('gives up every kind of call in the middle, not at its end', async () => {
     );
     await setTimeout(200);
     before = process.cpuUsage();
-    model.stop();
-    stopHuge?.();
+    (name === 'initialize' ? huge : model).stop();
     const how = await running;
     expect([name, how]).toEqual([name, name === 'initialize' ? 'ERR_STOPPED' : 'ended']);
     expect([name, processor(before) < whole]).toEqual([name, true]);
   }
   model.dispose();
+  huge.dispose();
 });
 
 it('leaves no step half done, wherever a stop comes', async () => {
