@@ -223,6 +223,7 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
     'decayEvery',
     'decayFactor',
     'decayShare',
+    'scheduleTime',
     'beta1',
     'beta2',
     'epsilon',

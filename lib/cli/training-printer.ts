@@ -330,6 +330,8 @@ function reasonText({ reason, newSteps, epoch, epochs }: EndEvent): string {
       return `nothing left to do: ${epochs < epoch ? `${plural(epochs, 'epoch')} asked for` : 'all epochs are done'}`;
     case 'early-stopping':
       return newSteps > 0 ? 'stopped early, no new best for a while (--patience)' : 'nothing left to do: stopped early';
+    case 'schedule-time':
+      return newSteps > 0 ? 'finished, the time is up (--schedule-time)' : 'nothing left to do: the time is up';
     case 'max-time':
       return 'stopped, the time is up (--max-time)';
     case 'aborted':
@@ -356,12 +358,13 @@ function fineTuningLines(
 }
 
 /** Commands that do something where this program was started, one a line. */
-function hints({ out, reason, epoch, epochs }: EndEvent): string[] {
+function hints({ out, reason, epoch, epochs, elapsedSeconds }: EndEvent): string[] {
   if (out === undefined) return [];
   const directory = pathArgument(out);
   const further: Record<EndEvent['reason'], string[]> = {
     finished: ['--epochs', String(2 * Math.max(epoch, epochs))],
     'early-stopping': ['--patience', '0'],
+    'schedule-time': ['--schedule-time', formatDuration(2 * Math.ceil(elapsedSeconds))],
     'max-time': [],
     aborted: [],
   };

@@ -161,9 +161,13 @@ function Tiles({ run, history }: { run: string; history: History }) {
     end
       ? [
           'State',
-          { finished: 'finished', 'early-stopping': 'stopped early', 'max-time': 'time is up', aborted: 'stopped' }[
-            end.reason ?? ''
-          ] ?? 'ended',
+          {
+            finished: 'finished',
+            'early-stopping': 'stopped early',
+            'schedule-time': 'time is up',
+            'max-time': 'time is up',
+            aborted: 'stopped',
+          }[end.reason ?? ''] ?? 'ended',
           '',
         ]
       : ['Left', last?.etaSeconds === undefined ? '–' : duration(last.etaSeconds), 'at this speed'],

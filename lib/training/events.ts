@@ -175,11 +175,11 @@ export interface SampleEvent {
 }
 
 /**
- * Why a training ended.
+ * Why a training ended. `schedule-time`: the schedule was one by time, which is over; `max-time` ends an invocation, whatever the schedule.
  *
  * @category Training
  */
-export type EndReason = 'finished' | 'early-stopping' | 'max-time' | 'aborted';
+export type EndReason = 'finished' | 'early-stopping' | 'schedule-time' | 'max-time' | 'aborted';
 
 /**
  * The last event. After an abort the iterator then throws the signal's reason.

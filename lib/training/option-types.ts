@@ -122,6 +122,13 @@ export interface TrainingOptions {
    */
   decayShare: number;
   /**
+   * Seconds of training over which the schedule passes, in place of its steps, 0 (by steps) to 1e9. Training ends with it, after a
+   * resumption too. Runs of the same seed then differ, as the clock decides the rate.
+   *
+   * @default 0
+   */
+  scheduleTime: number;
+  /**
    * Adam's and AdamW's decay of the first moment, 0 to below 1.
    *
    * @default 0.9

@@ -145,6 +145,10 @@ export const optionDefinitions = {
     'with --schedule wsd: the last share of all steps, in which the rate goes down',
     'changeable',
   ),
+  scheduleTime: duration(
+    'let the schedule pass by time, over this long, and end with it; 0: by steps, bit for bit',
+    'changeable',
+  ),
   beta1: fromBelow(0, 1, 'B', "Adam's decay of the first moment", 'changeable'),
   beta2: fromBelow(0, 1, 'B', "Adam's and RMSprop's decay of the second moment (rmsprop: 0.99)", 'changeable'),
   epsilon: above(0, 1, 'E', "Adam's epsilon, outside the root", 'changeable'),
@@ -295,6 +299,7 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   decayEvery: 10,
   decayFactor: 0.5,
   decayShare: 0.5,
+  scheduleTime: 0,
   optimizer: 'adam',
   beta1: 0.9,
   beta2: 0.999,
@@ -336,7 +341,7 @@ export function variableOf(name: OptionName): string {
 /** A value as `--print-config` and errors show it. */
 export function showValue(name: OptionName, value: unknown): string {
   if (value === undefined) return name === 'threads' || name === 'validationPlaces' ? 'automatic' : 'none';
-  const timed = name === 'maxTime' || name === 'saveEvery';
+  const timed = name === 'maxTime' || name === 'saveEvery' || name === 'scheduleTime';
   return timed && typeof value === 'number' ? formatDuration(value) : String(value);
 }
 

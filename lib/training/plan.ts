@@ -41,7 +41,7 @@ export interface TrainingPlan {
   millisecondsPerStep: number;
   charactersPerSecond: number;
   secondsPerEpoch: number;
-  /** Of all epochs, without validation, samples and early stopping. */
+  /** Of all epochs, or until the schedule's time is up, without validation, samples and early stopping. */
   totalSeconds: number;
   /** Where several ranks train together. */
   ranks?: RanksPlan;
@@ -117,7 +117,7 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
     millisecondsPerStep,
     charactersPerSecond: batches.charactersPerEpoch / secondsPerEpoch,
     secondsPerEpoch,
-    totalSeconds: secondsPerEpoch * options.epochs,
+    totalSeconds: Math.min(secondsPerEpoch * options.epochs, options.scheduleTime || Number.POSITIVE_INFINITY),
     ...(rankPlan ? { ranks: rankPlan } : {}),
   };
 }

@@ -19,6 +19,8 @@ export class Reporter {
   /** Optimiser steps done when this invocation began. */
   #begun = 0;
   #validationLoss: number | undefined;
+  /** Of the last step. */
+  #learningRate: number | undefined;
 
   constructor(
     readonly parts: TrainerParts,
@@ -84,6 +86,7 @@ export class Reporter {
   step(state: TrainingState, cut: BatchCut, result: NativeTrainResult, rates: Float64Array): StepEvent {
     const { options } = this.parts;
     const last = result.completed - 1;
+    this.#learningRate = rates[last] as number;
     const { epoch, batchInEpoch, sums } = state;
     return {
       type: 'step',
@@ -95,7 +98,7 @@ export class Reporter {
       loss: result.losses.subarray(0, result.completed).reduce((sum, loss) => sum + loss, 0) / result.completed,
       epochLoss: sums.nats / sums.targets,
       gradientNorm: result.norms[last] as number,
-      learningRate: rates[last] as number,
+      learningRate: this.#learningRate,
       charactersPerSecond: (cut.batch * options.seqLength * 1000) / (this.pacer.millisecondsPerStep ?? Number.NaN),
       etaSeconds: this.#eta(state),
     };
@@ -128,7 +131,9 @@ export class Reporter {
       ...(losses?.kept === undefined ? {} : { keptLoss: losses.kept }),
       gradientNorm: sums.norms / this.#batches.stepsPerEpoch,
       largestGradientNorm: sums.largestNorm,
-      learningRate: learningRateAt(options, steps - 1, this.#total, this.#batches.stepsPerEpoch),
+      learningRate:
+        this.#learningRate ??
+        learningRateAt(options, steps - 1, this.#total, this.#batches.stepsPerEpoch, elapsedSeconds),
       charactersPerSecond: this.#batches.charactersPerEpoch / sums.seconds,
       seconds: sums.seconds,
       elapsedSeconds,
@@ -216,7 +221,9 @@ export class Reporter {
 
   /** Seconds that the steps left will take; what validation and samples take is not known beforehand. */
   #eta(state: TrainingState): number {
-    return ((this.#total - this.#steps(state)) * (this.pacer.millisecondsPerStep ?? 0)) / 1000;
+    const seconds = ((this.#total - this.#steps(state)) * (this.pacer.millisecondsPerStep ?? 0)) / 1000;
+    const { scheduleTime } = this.parts.options;
+    return scheduleTime === 0 ? seconds : Math.min(seconds, Math.max(0, scheduleTime - state.elapsedSeconds));
   }
 }
 

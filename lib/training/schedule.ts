@@ -3,7 +3,14 @@ import type { TrainingOptions } from './options';
 
 export type ScheduleOptions = Pick<
   TrainingOptions,
-  'schedule' | 'learningRate' | 'finalLearningRate' | 'warmup' | 'decayEvery' | 'decayFactor' | 'decayShare'
+  | 'schedule'
+  | 'learningRate'
+  | 'finalLearningRate'
+  | 'warmup'
+  | 'decayEvery'
+  | 'decayFactor'
+  | 'decayShare'
+  | 'scheduleTime'
 >;
 
 /**
@@ -13,14 +20,18 @@ export type ScheduleOptions = Pick<
  * down to `finalLearningRate` at `totalSteps` (Loshchilov and Hutter 2017); step, times `decayFactor` after every `decayEvery`
  * epochs; or wsd (warm-up, stable, decay), constant until the last `decayShare` of all steps and then down to
  * `finalLearningRate` in a straight line (Hu et al. 2024; Hägele et al. 2024).
+ *
+ * With `scheduleTime`, as much of the schedule has passed as of that time, or of the steps if that is more: it ends when the time does.
  */
 export function learningRateAt(
   options: ScheduleOptions,
   step: number,
   totalSteps: number,
   stepsPerEpoch: number,
+  elapsedSeconds = 0,
 ): number {
-  const rate = scheduledRate(options, step, totalSteps, stepsPerEpoch);
+  const place = Math.max(step, totalSteps * shareOfTime(options, elapsedSeconds));
+  const rate = scheduledRate(options, place, totalSteps, stepsPerEpoch);
   return step < options.warmup ? (rate * (step + 1)) / options.warmup : rate;
 }
 
@@ -46,13 +57,21 @@ function scheduledRate(options: ScheduleOptions, step: number, totalSteps: numbe
   }
 }
 
-/** {@link learningRateAt} for `count` steps from `step` on. */
+function shareOfTime({ scheduleTime }: ScheduleOptions, elapsedSeconds: number): number {
+  return scheduleTime === 0 ? 0 : Math.min(1, elapsedSeconds / scheduleTime);
+}
+
+/** {@link learningRateAt} for `count` steps from `step` on, `secondsPerStep` apart. */
 export function learningRates(
   options: ScheduleOptions,
   step: number,
   count: number,
   totalSteps: number,
   stepsPerEpoch: number,
+  elapsedSeconds = 0,
+  secondsPerStep = 0,
 ): Float64Array {
-  return Float64Array.from({ length: count }, (_, i) => learningRateAt(options, step + i, totalSteps, stepsPerEpoch));
+  return Float64Array.from({ length: count }, (_, i) =>
+    learningRateAt(options, step + i, totalSteps, stepsPerEpoch, elapsedSeconds + i * secondsPerStep),
+  );
 }

@@ -25,14 +25,20 @@ import { abortedElsewhere } from './validation';
 
 /** What all ranks have agreed upon, since no clock, signal or disk of one alone may decide what all do. */
 interface Agreement {
-  readonly interruption: 'aborted' | 'max-time' | undefined;
+  readonly interruption: 'aborted' | TimeLimit | undefined;
   /** The first rank that was aborted, and the exit code that its reason calls for. */
   readonly aborted?: { readonly rank: number; readonly exitCode: number };
   /** Steps of the next call. */
   readonly count: number;
+  /** Of rank 0, which the schedule goes by. */
+  readonly elapsedSeconds: number;
   /** Whether rank 0 finds it time to save. */
   readonly save: boolean;
 }
+
+/** Which time is up. */
+type TimeLimit = 'schedule-time' | 'max-time';
+const timeLimits = [undefined, 'schedule-time', 'max-time'] as const;
 
 /** Seconds between two step records in metrics.jsonl: an epoch may take hours. */
 const recordEvery = 10;
@@ -180,7 +186,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     if (this.#keeper.unsaved(this.#state)) yield* await this.#saveLast();
     if (this.#state.batchInEpoch > 0) {
       await this.#recordStep();
-      if (reason === 'max-time') {
+      if (reason === 'max-time' || reason === 'schedule-time') {
         // So that a run which ends within its first epoch has a figure, and a best checkpoint.
         if (this.split.validation > 0 && this.#state.scoredAt !== this.stepsDone) yield* this.#validate(false);
         yield* this.#sample(this.#state.epoch + 1);
@@ -209,16 +215,18 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     if (!ranks) return;
     const mine = [
       abortCode(this.#signal),
-      this.#timeIsUp() ? 1 : 0,
+      timeLimits.indexOf(this.#timeUp()),
       this.#pacer.count * (this.#keeper.due(this.#state) ? -1 : 1),
+      this.#elapsed,
     ];
     const all = await ranks.gatherNumbers('decision', mine);
     const rank = all.findIndex(([exitCode]) => exitCode !== notAborted);
-    const [, , count] = all[0] as [number, number, number];
+    const [, , count, elapsedSeconds] = all[0] as [number, number, number, number];
     this.#agreement = {
-      interruption: rank >= 0 ? 'aborted' : all.some(([, up]) => up === 1) ? 'max-time' : undefined,
+      interruption: rank >= 0 ? 'aborted' : timeLimits[Math.max(...all.map(([, up]) => up as number))],
       ...(rank >= 0 ? { aborted: { rank, exitCode: all[rank]?.[0] as number } } : {}),
       count: Math.abs(count),
+      elapsedSeconds,
       save: count < 0,
     };
   }
@@ -256,6 +264,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
         if (result.completed > 0) {
           this.#pacer.record(result.completed, milliseconds);
           this.#monitor.poll();
+          this.#tick();
           this.#step = this.#reporter.step(this.#state, cut, result, rates);
           if (performance.now() - this.#recordedAt >= recordEvery * 1000) await this.#recordStep();
           yield this.#step;
@@ -298,7 +307,15 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   }
 
   #learningRates(count: number): Float64Array {
-    return learningRates(this.options, this.stepsDone, count, this.totalSteps, this.batches.stepsPerEpoch);
+    return learningRates(
+      this.options,
+      this.stepsDone,
+      count,
+      this.totalSteps,
+      this.batches.stepsPerEpoch,
+      this.#agreement?.elapsedSeconds ?? this.#elapsed,
+      this.#ranks ? 0 : (this.#pacer.millisecondsPerStep ?? 0) / 1000,
+    );
   }
 
   async #callDevice(cut: BatchCut, rates: Float64Array): Promise<NativeTrainResult> {
@@ -537,12 +554,18 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const { patience } = this.options;
     if (patience > 0 && this.#state.scoresSinceBest >= patience) return 'early-stopping';
     if (this.#ranks) return this.#agreement?.interruption;
-    return this.#timeIsUp() ? 'max-time' : undefined;
+    return this.#timeUp();
   }
 
-  #timeIsUp(): boolean {
-    const { maxTime } = this.options;
-    return maxTime !== undefined && performance.now() - this.#began >= maxTime * 1000;
+  #timeUp(): TimeLimit | undefined {
+    const { maxTime, scheduleTime } = this.options;
+    if (scheduleTime > 0 && this.#elapsed >= scheduleTime) return 'schedule-time';
+    return maxTime !== undefined && performance.now() - this.#began >= maxTime * 1000 ? 'max-time' : undefined;
+  }
+
+  /** Seconds since the run began, earlier invocations included. */
+  get #elapsed(): number {
+    return this.#state.elapsedSeconds + (performance.now() - this.#clock) / 1000;
   }
 
   #endReason(): EndReason | undefined {

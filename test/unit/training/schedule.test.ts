@@ -56,6 +56,26 @@ describe('learningRateAt', () => {
     expect(learningRateAt(wsd, 500, 100, 10)).toBeCloseTo(0.02, 12);
   });
 
+  it.each(['cosine', 'wsd', 'step'] as const)('passes by time where it is told to: %s', (schedule) => {
+    const options = { ...defaults, schedule, learningRate: 0.1, finalLearningRate: 0.001, warmup: 0, decayEvery: 1 };
+    const timed = { ...options, scheduleTime: 60 };
+    for (let second = 0; second <= 60; second += 5) {
+      // As far as by steps where those have passed as far, and no less where the steps are ahead.
+      const place = (second / 60) * 100;
+      expect(learningRateAt(timed, 0, 100, 10, second)).toBeCloseTo(learningRateAt(options, place, 100, 10), 12);
+      expect(learningRateAt(timed, place + 7, 100, 10, second)).toBe(learningRateAt(options, place + 7, 100, 10));
+      expect(learningRateAt(options, 3, 100, 10, second)).toBe(learningRateAt(options, 3, 100, 10));
+    }
+    expect(learningRateAt(timed, 0, 100, 10, 1e9)).toBeCloseTo(learningRateAt(options, 100, 100, 10), 12);
+    const rates = learningRates(timed, 0, 4, 1e9, 1e8, 30, 10);
+    expect([...rates]).toEqual([30, 40, 50, 60].map((second) => learningRateAt(timed, 0, 1e9, 1e8, second)));
+  });
+
+  it('warms up by steps though it passes by time', () => {
+    const options = { ...defaults, schedule: 'wsd', learningRate: 0.1, warmup: 10, scheduleTime: 60 } as const;
+    expect(learningRateAt(options, 4, 100, 10, 1)).toBeCloseTo(0.05, 12);
+  });
+
   it('is finite when everything is warm-up', () => {
     const rates = learningRates({ ...defaults, warmup: 1000 }, 0, 10, 10, 5);
     expect([...rates].every((rate) => rate > 0 && rate < defaults.learningRate)).toBe(true);

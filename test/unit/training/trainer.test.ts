@@ -437,6 +437,41 @@ describe('interruptions', () => {
     expect(run.last?.metadata).toMatchObject({ epoch: 0, step: steps, loss: 2.5, validationLoss });
   });
 
+  it('lets the schedule end when its time does, over interruptions too', async () => {
+    const options: TrainingOptions = {
+      ...small,
+      epochs: 10_000,
+      warmup: 0,
+      schedule: 'cosine',
+      learningRate: 0.1,
+      scheduleTime: 10,
+      sampleLength: 0,
+    };
+    const runFrom = async (changed: Partial<TrainingOptions>, last?: Checkpoint) => {
+      const { trainer, native, run } = make({ ...options, ...changed }, undefined, last);
+      passTime(native);
+      return { events: await collect(trainer), last: run.last };
+    };
+    const first = await runFrom({ maxTime: 4 });
+    expect(endOf(first.events)).toMatchObject({ reason: 'max-time' });
+    const second = await runFrom({}, first.last);
+    const { reason, elapsedSeconds } = endOf(second.events);
+    expect(reason).toBe('schedule-time');
+    expect(elapsedSeconds).toBeGreaterThanOrEqual(10);
+    expect(elapsedSeconds).toBeLessThan(10.1);
+    const events = [...first.events, ...second.events];
+    const rates = events.flatMap((event) => (event.type === 'step' ? [event.learningRate] : []));
+    expect(rates).toEqual([...rates].sort((a, b) => b - a));
+    expect(rates[0]).toBeCloseTo(0.1, 4);
+    expect(rates.at(-1)).toBeLessThan(1e-5);
+    expect(epochsOf(events).every(({ learningRate }) => rates.includes(learningRate))).toBe(true);
+    const etas = second.events.flatMap((event) => (event.type === 'step' ? [event.etaSeconds] : []));
+    expect(Math.max(...etas)).toBeLessThanOrEqual(6);
+    // Nothing is left of it.
+    const third = await runFrom({}, second.last);
+    expect(endOf(third.events)).toMatchObject({ reason: 'schedule-time', newSteps: 0 });
+  });
+
   it('does not count the score of a run whose time is up towards its patience', async () => {
     const options = { ...small, epochs: 3, maxTime: 0.1, patience: 1 };
     const cut = make(options);
