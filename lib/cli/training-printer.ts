@@ -331,7 +331,7 @@ function reasonText({ reason, newSteps, epoch, epochs }: EndEvent): string {
     case 'early-stopping':
       return newSteps > 0 ? 'stopped early, no new best for a while (--patience)' : 'nothing left to do: stopped early';
     case 'schedule-time':
-      return newSteps > 0 ? 'finished, the time is up (--schedule-time)' : 'nothing left to do: the time is up';
+      return newSteps > 0 ? 'finished: the time of its schedule is over' : 'nothing left to do: the time is up';
     case 'max-time':
       return 'stopped, the time is up (--max-time)';
     case 'aborted':

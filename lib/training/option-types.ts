@@ -9,12 +9,12 @@
  */
 export interface TrainingOptions {
   /**
-   * The recipe that supplies what is not given: `fast`, found by search for the most learned a second, or `proj-basic`, the
-   * reference's.
+   * The recipe that supplies what is not given: `fast`, found by search for the most learned a second; `best`, planned for the
+   * text, the machine and `maxTime`; or `proj-basic`, the reference's.
    *
    * @default 'fast'
    */
-  preset: 'fast' | 'proj-basic';
+  preset: 'fast' | 'best' | 'proj-basic';
   /**
    * Passes over the training text, 1 to 1,000,000.
    *

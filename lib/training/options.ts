@@ -113,7 +113,11 @@ function string(pattern: RegExp, expects: string, placeholder: string, help: str
 
 /** The table. The order is that of the help and of `--print-config`. */
 export const optionDefinitions = {
-  preset: choice(['fast', 'proj-basic'], 'the recipe that supplies what is not given', 'fixed'),
+  preset: choice(
+    ['fast', 'best', 'proj-basic'],
+    'the recipe that supplies what is not given; best: planned for the text, the machine and --max-time',
+    'fixed',
+  ),
   epochs: whole(1, 1_000_000, 'N', 'passes over the training text', 'changeable'),
   batchSize: whole(1, 65_536, 'N', 'sequences a step', 'fixed'),
   seqLength: whole(1, 65_536, 'N', 'characters a sequence: the truncation of back-propagation, or the window', 'fixed'),

@@ -6,9 +6,8 @@ import { nativeOf } from '../model';
 import { fasterRanks, forecastRanks, type RankForecast } from '../ranks/efficiency';
 import type { Ranks } from '../ranks/ranks';
 import { formatDuration } from './duration';
-import { updateNumbers } from './optimizers';
 import { Training, trainerOf } from './preparation';
-import { sequencesOf } from './shares';
+import { measureStep } from './step-time';
 
 /**
  * What a run would do.
@@ -68,10 +67,6 @@ export interface RanksPlan {
   faster?: RankForecast;
 }
 
-/** How long steps are measured, in milliseconds, and at most how many steps. */
-const measureMilliseconds = 500;
-const measureSteps = 50;
-
 /**
  * Measures a few steps on the real corpus, at learning rate 0, and extrapolates. The training is of no further use for training.
  *
@@ -83,7 +78,7 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
   if (signal !== undefined) signalOf('signal', signal);
   const { model, corpus } = training;
   const { options, batches, split, totalSteps, ranks, validation } = trainerOf(training);
-  const millisecondsPerStep = await measureStep(training, ranks, signal);
+  const millisecondsPerStep = await measureStep(nativeOf(model), options, batches, ranks, signal);
   const rankPlan = ranks && (await planRanks(training, ranks, millisecondsPerStep, signal));
   const secondsPerEpoch = (millisecondsPerStep * batches.stepsPerEpoch) / 1000;
   return {
@@ -155,41 +150,6 @@ export function describePlan(plan: TrainingPlan): string[] {
   return rows.map(([name, value]) => `${name.padEnd(11)}${value}`);
 }
 
-/**
- * The median of single steps, the first left out: it includes what a device does once. With `ranks`, of steps that all share, on the
- * slowest; all measure as many.
- */
-async function measureStep(training: Training, ranks: Ranks | undefined, signal?: AbortSignal): Promise<number> {
-  const { options, batches } = trainerOf(training);
-  const native = nativeOf(training.model);
-  const times: number[] = [];
-  const began = performance.now();
-  let most = measureSteps;
-  for (let step = 0; step <= most && (step < 3 || ranks || performance.now() - began < measureMilliseconds); step++) {
-    if (!ranks) signal?.throwIfAborted();
-    const { ids, count, batch } = await batches.cut(0, step % batches.stepsPerEpoch, 1);
-    const from = performance.now();
-    await native.trainSteps({
-      count,
-      ...sequencesOf(ids, batch, ranks),
-      steps: options.seqLength,
-      target: batches.target,
-      carryState: batches.carryState,
-      learningRates: Float64Array.of(0),
-      ...updateNumbers(options, () => native.parameters),
-    });
-    const time = performance.now() - from;
-    if (batch === options.batchSize || batches.stepsPerEpoch === 1) times.push(time);
-    if (ranks && step === 1) {
-      const slowest = Math.max(...(await ranks.gatherNumbers('step time', [time])).flat());
-      most = Math.max(3, Math.min(measureSteps, Math.floor(measureMilliseconds / slowest)));
-    }
-  }
-  const sorted = times.slice(1).sort((a, b) => a - b);
-  const median = sorted[sorted.length >> 1] ?? times[0] ?? Number.NaN;
-  return ranks ? Math.max(...(await ranks.gatherNumbers('step time', [median])).flat()) : median;
-}
-
 /** How many sums are measured. */
 const sumRounds = 20;
 
@@ -202,13 +162,16 @@ async function planRanks(
   await ranks.throwIfAborted(signal);
   const sum = (await ranks.measureSum(training.model.parameterCount, sumRounds)) / 1000;
   const smallSum = (await ranks.measureSum(1, sumRounds)) / 1000;
-  const mine = await measureStep(training, undefined, signal).catch((error: unknown) => {
-    if (!signal?.aborted) throw error;
-    return 0; // The others wait for this rank to say so.
-  });
+  const { options, batches } = trainerOf(training);
+  const mine = await measureStep(nativeOf(training.model), options, batches, undefined, signal).catch(
+    (error: unknown) => {
+      if (!signal?.aborted) throw error;
+      return 0; // The others wait for this rank to say so.
+    },
+  );
   const alone = Math.max(...(await ranks.gatherNumbers('step alone', [mine])).flat());
   await ranks.throwIfAborted(signal);
-  const { batchSize } = trainerOf(training).options;
+  const { batchSize } = options;
   const forecasts = forecastRanks({ ranks: ranks.size, batch: batchSize, step, sum, smallSum, alone });
   const faster = fasterRanks(forecasts);
   return {

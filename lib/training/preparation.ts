@@ -26,6 +26,7 @@ import { kindOf } from '../files';
 import { LanguageModel, nativeOf } from '../model';
 import type { Ranks } from '../ranks/ranks';
 import { pathWord } from '../shell';
+import { checkPlannable, isToBePlanned, planConfiguration } from './best-measure';
 import {
   type Configuration,
   readConfigurationFile,
@@ -158,11 +159,13 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
       const from = request.from ?? configuration.from;
       if (from === undefined) {
         refuseWithoutBase(request, configuration);
+        checkPlannable(configuration, false, ranks !== undefined);
         return { configuration, base: undefined, ...none };
       }
       const base = await openBase(from);
       const given = { ...layers, base: { name: base.path, ...optionsOfBase(base.metadata) } };
       const tuned = checkTogether(resolveConfiguration(given), request);
+      checkPlannable(tuned, true, ranks !== undefined);
       checkFrozen(tuned.options);
       return { configuration: tuned, base, ...none };
     });
@@ -408,7 +411,8 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
   flagOf('plan', plan);
   if (request.nativeBinding !== undefined) loadNative(request.nativeBinding);
   const configured = await configureTraining(request);
-  const { configuration, resumed, base } = configured;
+  const { resumed, base } = configured;
+  let { configuration } = configured;
   let { options } = configuration;
   const { ranks } = request;
   const dry = plan || request.save === false;
@@ -446,6 +450,14 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
       const validation = await openBeside(validationFile);
       if (validation === undefined)
         options = { ...options, validationPlaces: placesOf(options, corpus, resumed !== undefined) };
+      if (!resumed && isToBePlanned(configuration)) {
+        checkVocabulary(corpus);
+        const create = (sized: TrainingOptions) => createModel(corpus, sized, request, undefined, undefined);
+        const planned = await planConfiguration({ ...configuration, options }, corpus, create, request.signal);
+        configuration = planned.configuration;
+        options = configuration.options;
+        for (const line of planned.lines) request.onNote?.(line);
+      }
       const division = divideChecked({ corpus, kept, validation }, options, resumed);
       const newSymbols = base ? corpus.vocabulary.symbols.slice(base.vocabulary.size) : [];
       if (base?.metadata.model.input === 'scalar' && newSymbols.length > 0)
@@ -618,12 +630,15 @@ function divideChecked(
         : `The validation text is not the one of ${resumed?.path}: give that one with --validation-file, or start a new run.`,
     );
   }
-  if (corpus.vocabulary.size < 2) {
-    throw new DataError(
-      `The corpus has ${corpus.vocabulary.size} distinct symbol(s), so there is nothing to learn; give a text with at least two.`,
-    );
-  }
+  checkVocabulary(corpus);
   return divideCorpus(corpus, options, { kept, validation });
+}
+
+function checkVocabulary({ vocabulary }: Corpus): void {
+  if (vocabulary.size >= 2) return;
+  throw new DataError(
+    `The corpus has ${vocabulary.size} distinct symbol(s), so there is nothing to learn; give a text with at least two.`,
+  );
 }
 
 /** What must be the same on all ranks. */

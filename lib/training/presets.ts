@@ -13,6 +13,9 @@ export type PresetName = TrainingOptions['preset'];
  * and then goes down to zero: the most learned a second, by the search that docs/reproduction.md records. A validation tail with early stopping, so
  * that a small text is not merely memorised.
  *
+ * best: what a search found to come furthest in the time that `maxTime` or `scheduleTime` gives; sizes, epochs and validation are planned
+ * for the text and the machine when training is opened, and stand here as they are until then (docs/best.md).
+ *
  * proj-basic: the recipe of "Text Generation With LSTM Recurrent Neural Networks in Python with Keras" (J. Brownlee, 2016), as
  * the larger of its two models, to the letter: id / V as the one feature, shuffled windows of 100 from zero state, Keras' Adam,
  * no clipping, no schedule, the best epoch chosen by the training loss.
@@ -34,6 +37,25 @@ export const presets: Record<PresetName, Pick<TrainingOptions, RecipeOption> & P
     warmup: 50,
     clip: 5,
     validation: 0.1,
+    patience: 5,
+    sampleTemperature: 0.6,
+  },
+  best: {
+    epochs: 8,
+    batchSize: 16,
+    seqLength: 32,
+    layers: 2,
+    hidden: 256,
+    dropout: 0.3,
+    target: 'every',
+    input: 'onehot',
+    learningRate: 5e-3,
+    schedule: 'wsd',
+    scheduleTime: 0,
+    warmup: 50,
+    clip: 5,
+    validation: 0.1,
+    validationEvery: 1,
     patience: 5,
     sampleTemperature: 0.6,
   },

@@ -19,7 +19,7 @@ export class Reporter {
   /** Optimiser steps done when this invocation began. */
   #begun = 0;
   #validationLoss: number | undefined;
-  /** Of the last step. */
+  /** The last step's rate. */
   #learningRate: number | undefined;
 
   constructor(

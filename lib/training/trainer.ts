@@ -30,7 +30,7 @@ interface Agreement {
   readonly aborted?: { readonly rank: number; readonly exitCode: number };
   /** Steps of the next call. */
   readonly count: number;
-  /** Of rank 0, which the schedule goes by. */
+  /** Rank 0's, which the schedule goes by. */
   readonly elapsedSeconds: number;
   /** Whether rank 0 finds it time to save. */
   readonly save: boolean;

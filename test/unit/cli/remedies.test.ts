@@ -521,6 +521,25 @@ const cases: Record<string, Case> = {
     says: /leave one of them out/,
     follow: without('--lines'),
   },
+  'a plan without a time': {
+    argv: () => train(text, '--preset', 'best'),
+    says: /such as (--max-time 10m)/,
+  },
+  'a plan for a last target': {
+    argv: () => train(text, '--preset', 'best', '--max-time', '5s', '--target', 'last'),
+    says: /says last: leave one of them out/,
+    follow: without('--target'),
+  },
+  'a plan for no time': {
+    argv: () => train(text, '--preset', 'best', '--max-time', '1ms'),
+    says: /such as --max-time 1m, or leave --preset best out/,
+    follow: instead('1ms', '1m'),
+  },
+  'a plan for a model that there is': {
+    argv: () => ['train', text, '--preset', 'best', '--max-time', '5s', '--from', run, '--epochs', '1', ...cpu],
+    says: /leave --preset best out/,
+    follow: without('--preset'),
+  },
   'too few lines': {
     argv: () => [
       'train',
@@ -901,7 +920,7 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
     'takes trainings of minutes: test/unit/report',
   ],
   [/^--gutenberg keep to score them$/, 'for the library'],
-  [/run it in one process, not under a launcher/, 'takes a launcher'],
+  [/run it in one process, not under a launcher|leave --preset best out under a launcher/, 'takes a launcher'],
   [
     /: give grid or random, not both|^…: seeds and the option|; give it once$|is not a sweep's report|holds another sweep/,
     'test/unit/sweep',

@@ -1,0 +1,142 @@
+/** Plans `--preset best` for a text on this machine: tries the sizes of the search for a moment each. */
+import type { Corpus } from '../corpus/corpus';
+import { OutOfMemoryError, UsageError } from '../errors';
+import { type LanguageModel, nativeOf } from '../model';
+import {
+  type BestCandidate,
+  type BestRecipe,
+  bestRecipes,
+  describeBest,
+  estimateBytes,
+  planBest,
+  plannedOptions,
+} from './best';
+import type { Configuration } from './configuration';
+import { divideCorpus } from './division';
+import { formatDuration } from './duration';
+import type { OptionName, TrainingOptions } from './options';
+import { divide } from './sizes';
+import { measureSpeed } from './step-time';
+
+/** Where the value of an option is from that the plan has yet to decide. */
+const undecided = 'preset best';
+
+/** Of the time that there is, what measuring may take in all; and of one size at most, in milliseconds. */
+const [measuringShare, mostMilliseconds] = [0.05, 2000];
+
+/** Of the memory that is free, what training may take. */
+const memoryShare = 0.8;
+
+/** Whether a new run has something that is to be planned for it. */
+export function isToBePlanned({ options, sources }: Configuration): boolean {
+  return options.preset === 'best' && plannedOptions.some((name) => sources[name] === undecided);
+}
+
+/** @throws UsageError where nothing can be planned. */
+export function checkPlannable(configuration: Configuration, from: boolean, ranks: boolean): void {
+  const { options, sources } = configuration;
+  if (!isToBePlanned(configuration)) return;
+  const place = sources.preset;
+  if (from) throw new UsageError(`${place}: best plans a new model, and --from has one: leave --preset best out.`);
+  if (ranks) throw new UsageError(`${place}: best plans for one process: leave --preset best out under a launcher.`);
+  if (options.target === 'last') {
+    throw new UsageError(
+      `${place}: best is planned for --target every, and ${sources.target} says last: leave one of them out.`,
+    );
+  }
+  if (timeOf(options) === undefined) {
+    throw new UsageError(`${place}: best plans for the time there is: give it, such as --max-time 10m.`);
+  }
+}
+
+function memory(): number {
+  return memoryShare * process.availableMemory();
+}
+
+function timeOf({ maxTime, scheduleTime }: TrainingOptions): number | undefined {
+  return scheduleTime > 0 ? scheduleTime : maxTime;
+}
+
+/**
+ * Decides what nobody has given, and says what and why in two lines.
+ *
+ * @param create Makes a model for options.
+ * @throws UsageError if there is less time than measuring takes; DataError if the text is too short for every size.
+ */
+export async function planConfiguration(
+  configuration: Configuration,
+  corpus: Corpus,
+  create: (options: TrainingOptions) => Promise<LanguageModel>,
+  signal?: AbortSignal,
+): Promise<{ configuration: Configuration; lines: readonly string[] }> {
+  const { options, sources } = configuration;
+  const began = performance.now();
+  const time = timeOf(options) as number;
+  const given = Object.fromEntries(
+    plannedOptions.flatMap((name) => (sources[name] === undecided ? [] : [[name, options[name]]])),
+  ) as Partial<TrainingOptions>;
+  const { layers, hidden, dropout, batchSize, seqLength, learningRate } = given;
+  const recipe = { layers, hidden, dropout, batchSize, seqLength, learningRate };
+  const candidates = await measureAll(bestRecipes(defined(recipe)), options, corpus, time, create, signal);
+  const left = time - (performance.now() - began) / 1000;
+  if (left <= 0) {
+    throw new UsageError(
+      `${formatDuration(time)} is over before the sizes are measured: give more, such as --max-time 1m, or leave --preset best out.`,
+    );
+  }
+  const plan = planBest({
+    characters: corpus.length,
+    symbols: corpus.vocabulary.size,
+    seconds: options.scheduleTime > 0 ? time : left,
+    memoryBytes: memory(),
+    candidates,
+  });
+  const decided = { ...plan.options, ...given };
+  return {
+    configuration: {
+      ...configuration,
+      options: { ...options, ...decided },
+      sources: { ...sources, ...planSources(sources) },
+    },
+    lines: describeBest({ ...plan, options: decided }, time),
+  };
+}
+
+function planSources(sources: Configuration['sources']): Partial<Record<OptionName, string>> {
+  const planned = plannedOptions.filter((name) => sources[name] === undecided);
+  return Object.fromEntries(planned.map((name) => [name, `plan of ${undecided}`]));
+}
+
+async function measureAll(
+  recipes: readonly BestRecipe[],
+  options: TrainingOptions,
+  corpus: Corpus,
+  time: number,
+  create: (options: TrainingOptions) => Promise<LanguageModel>,
+  signal: AbortSignal | undefined,
+): Promise<BestCandidate[]> {
+  const [first] = recipes as [BestRecipe];
+  const { size: symbols } = corpus.vocabulary;
+  const fitting = recipes.filter(
+    (recipe) => divide(corpus.length, { ...options, ...recipe }) && estimateBytes(recipe, symbols) <= memory(),
+  );
+  const milliseconds = Math.min(mostMilliseconds, (1000 * measuringShare * time) / Math.max(1, fitting.length));
+  const candidates: BestCandidate[] = [];
+  for (const recipe of fitting.length > 0 ? fitting : [first]) {
+    signal?.throwIfAborted();
+    const sized = { ...options, ...recipe };
+    const { batches } = divideCorpus(corpus, sized);
+    try {
+      using model = await create(sized);
+      const charactersPerSecond = await measureSpeed(nativeOf(model), sized, batches, milliseconds, signal);
+      candidates.push({ recipe, charactersPerSecond });
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError) || recipe === first) throw error;
+    }
+  }
+  return candidates;
+}
+
+function defined<T extends object>(values: T): Partial<T> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
+}
