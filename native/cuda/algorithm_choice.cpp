@@ -107,7 +107,7 @@ class Trial {
 
  private:
   // Every byte 0x3c is about 0.0115 in float32 and bfloat16 and 1.06 in half precision. There the weights' gradients,
-  // sums over all positions, would leave its range at some 50,000 of them, and no algorithm would pass: 0x1c is 0.004.
+  // sums over all positions, would leave its range in a large batch, and no algorithm would pass: 0x1c is 0.004.
   static constexpr int kValueByte = 0x3c, kGradientByte = std::is_same_v<T, Half> ? 0x1c : kValueByte;
 
   // Small harmless numbers, half of them zero by a mask, so that no two places hold the same by design.

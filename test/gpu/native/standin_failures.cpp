@@ -1,6 +1,8 @@
 // What failures leave: typed errors, nothing leaked, a model that is whole or says that it is not.
 #include <algorithm>
 
+#include <cudnn.h>
+
 #include "core/error.h"
 #include "core/sampler.h"
 #include "cpu/cpu_backend.h"
@@ -244,6 +246,31 @@ void a_failed_candidate_is_passed_over() {
   expect_nothing_left();
 }
 
+// cuDNN's word for a shape that it does not have, and those for a fault, which another precision would not put right.
+void refusals_are_told_from_faults() {
+  begin_case("what cuDNN has not, and what is wrong with it");
+  struct Refusal {
+    int status;
+    const char* code;
+  };
+  for (const Refusal& refusal : {Refusal{CUDNN_STATUS_NOT_SUPPORTED, kInvalidArgument},
+                                 Refusal{CUDNN_STATUS_BAD_PARAM, kInvalidArgument},
+                                 Refusal{CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER, kDeviceFailed},
+                                 Refusal{CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE, kDeviceFailed},
+                                 Refusal{CUDNN_STATUS_SUBLIBRARY_LOADING_FAILED, kDeviceFailed},
+                                 Refusal{CUDNN_STATUS_EXECUTION_FAILED, kDeviceFailed}}) {
+    standin::reset();
+    standin::fail_call("cudnnSetRNNDescriptor_v8", 1, refusal.status);
+    try {
+      make_cuda(make_spec(InputCoding::scalar, 1, 0));
+      expect(false, "no error");
+    } catch (const Error& error) {
+      expect(error.code() == refusal.code, std::to_string(refusal.status) + ": " + error.code() + " " + error.what());
+    }
+    expect_nothing_left();
+  }
+}
+
 // Whichever call of a pass fails, none of the streams has work left when the error is out.
 void an_error_leaves_nothing_queued() {
   begin_case("after an error nothing is queued");
@@ -364,6 +391,7 @@ void check_failures() {
   old_gpus_are_passed_over();
   a_dead_context_is_said();
   a_failed_candidate_is_passed_over();
+  refusals_are_told_from_faults();
   an_error_leaves_nothing_queued();
 }
 

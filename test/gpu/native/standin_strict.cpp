@@ -291,6 +291,88 @@ void forbidden_in_captures(const Libraries& libraries) {
   expect_clean("captures");
 }
 
+// What lies elsewhere than in device memory, or is no thing of CUDA's.
+void what_is_not_there(const Libraries& libraries) {
+  begin_case("memory that is not the device's");
+  Lstm lstm(libraries);
+  using A = Lstm::Arguments;
+  alignas(16) static char host[4096] = {};
+  const cudaStream_t stream = lstm.stream.get();
+  for (char* A::* member : {&A::x, &A::y, &A::h, &A::c, &A::hy, &A::cy, &A::weights, &A::work, &A::reserve}) {
+    A spoilt = lstm.arguments();
+    spoilt.*member = host;
+    lstm.forward(spoilt);
+    expect_fault("is not in device memory");
+  }
+  lstm.forward(lstm.arguments());
+  for (char* A::* member : {&A::dy, &A::dx}) {
+    A spoilt = lstm.arguments();
+    spoilt.*member = host;
+    lstm.data(spoilt);
+    expect_fault("is not in device memory");
+  }
+  A spoilt = lstm.arguments();
+  spoilt.gradients = host;
+  lstm.weights_call(spoilt);
+  expect_fault("is not in device memory");
+  spoilt = lstm.arguments();
+  spoilt.hy = spoilt.h;
+  lstm.forward(spoilt);
+  expect_fault("a state read and written in one call");
+
+  MemoryAccount account;
+  const PinnedBuffer pinned(account, 64, "a case");
+  std::fill_n(pinned.as<char>(), 64, '\0');
+  cudaMemsetAsync(host, 0, 64, stream);
+  expect_fault("memset outside device memory");
+  cudaMemcpyAsync(host, pinned.data(), 64, cudaMemcpyHostToDevice, stream);
+  expect_fault("copy to outside device memory");
+  cudaMemcpyAsync(pinned.data(), host, 64, cudaMemcpyDeviceToHost, stream);
+  expect_fault("copy from outside device memory");
+  expect(cudaFree(host) == cudaErrorInvalidValue, "freed");
+  expect_fault("cudaFree of what is not device memory");
+
+  cublasHandle_t blas = nullptr;
+  libraries.cublas.cublasCreate_v2(&blas);
+  libraries.cublas.cublasSetStream_v2(blas, stream);
+  libraries.cublas.cublasSetWorkspace_v2(blas, host, 64);
+  expect_fault("workspace outside device memory");
+  const float one = 1, zero = 0;
+  libraries.cublas.cublasGemmEx_64(blas, CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, &one, lstm.x.data(), CUDA_R_32F, 2,
+                                   lstm.x.data(), CUDA_R_32F, 2, &zero, host, CUDA_R_32F, 2, CUBLAS_COMPUTE_32F,
+                                   CUBLAS_GEMM_DEFAULT);
+  expect_fault("product outside device memory");
+  libraries.cublas.cublasDestroy_v2(blas);
+
+  cudaGraph_t captured = nullptr;
+  cudaGraphExec_t graph = nullptr;
+  cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+  cudaMemsetAsync(lstm.x.data(), 0, 64, stream);
+  cudaStreamEndCapture(stream, &captured);
+  cudaGraphInstantiate(&graph, captured, 0);
+  cudaGraphLaunch(graph, stream);
+  expect_fault("before it is uploaded");
+  cudaGraphExecDestroy(graph);
+  cudaGraphDestroy(captured);
+
+  // The persistent algorithms are for two biases; the one that is compiled is for the batch that it was compiled for.
+  standin::settings().persist_supported = true;
+  const auto persistent = [&](cudnnRNNBiasMode_t bias) {
+    return libraries.cudnn.cudnnSetRNNDescriptor_v8(
+        lstm.rnn, CUDNN_RNN_ALGO_PERSIST_DYNAMIC, CUDNN_LSTM, bias, CUDNN_UNIDIRECTIONAL, CUDNN_LINEAR_INPUT,
+        CUDNN_DATA_HALF, CUDNN_DATA_FLOAT, CUDNN_DEFAULT_MATH, Lstm::kIn, Lstm::kHidden, Lstm::kHidden, 1, lstm.dropout,
+        CUDNN_RNN_PADDED_IO_ENABLED);
+  };
+  expect(persistent(CUDNN_RNN_SINGLE_INP_BIAS) == CUDNN_STATUS_NOT_SUPPORTED, "one bias");
+  expect(persistent(CUDNN_RNN_DOUBLE_BIAS) == CUDNN_STATUS_SUCCESS, "two biases");
+  spoilt = lstm.arguments();
+  libraries.cudnn.cudnnGetRNNWeightSpaceSize(lstm.handle, lstm.rnn, &spoilt.weight_bytes);
+  libraries.cudnn.cudnnBuildRNNDynamic(lstm.handle, lstm.rnn, Lstm::kBatch + 1);
+  expect(lstm.forward(spoilt) == CUDNN_STATUS_BAD_PARAM, "compiled for another batch");
+  standin::settings().persist_supported = false;
+  expect_clean("afterwards");
+}
+
 void unwritten_memory(const Libraries& libraries) {
   begin_case("memory that nothing wrote");
   using A = Lstm::Arguments;
@@ -508,6 +590,7 @@ void check_strictness() {
     shapes_that_do_not_fit(*libraries);
     reserves_out_of_order(*libraries);
     forbidden_in_captures(*libraries);
+    what_is_not_there(*libraries);
     unwritten_memory(*libraries);
   }
   unwritten_memory_in_kernels();
