@@ -7,10 +7,12 @@ import {
   closeSync,
   copyFileSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -208,6 +210,8 @@ describeCuda('the addon with CUDA compiled in', () => {
   });
 
   describeLibraries('with NVIDIA’s own libraries', () => {
+    const environment = { ...process.env, PYTHONPATH: wheels }; // As if they were installed there.
+
     test('opens them and reads their versions', () => {
       const info = cudaInfo(wheels);
       expect(info.cudnn?.version).toMatch(/^9\.\d+\.\d+$/);
@@ -223,6 +227,23 @@ describeCuda('the addon with CUDA compiled in', () => {
       });
       expect(text).toMatch(/cuDNN +9\.\d+\.\d+ \(.*libcudnn\.so\.9\)/);
       expect(text).toMatch(/cuBLAS +1\d\.\d+\.\d+ \(.*libcublas\.so\.1\d\)/);
+    });
+
+    test('docs/gpu.md asks Python for the wheels’ folders, by commands that work', () => {
+      const python = spawnSync('python3', ['--version']);
+      if (python.status !== 0) return console.warn('not checked: no python3');
+      const page = readFileSync(join(__dirname, '..', '..', 'docs', 'gpu.md'), 'utf8');
+      const answers = [...page.matchAll(/\b(\w+)=\$\((python3 -c '[^']+')\)/g)].map(
+        ([, variable, command]) =>
+          [
+            variable,
+            execFileSync('bash', ['-c', command as string], { encoding: 'utf8', env: environment }).trim(),
+          ] as const,
+      );
+      expect(answers.map(([variable]) => variable)).toEqual(['CUDNN_LSTM_LIBRARY_PATH', 'CUDNN_ROOT']);
+      const [libraries, headers] = answers.map(([, folder]) => folder) as [string, string];
+      expect(cudaInfo('', { CUDNN_LSTM_LIBRARY_PATH: libraries }).cudnn?.version).toMatch(/^9\./);
+      expect(existsSync(join(headers, 'include', 'cudnn.h'))).toBe(true);
     });
 
     test('does not let cuDNN abort over a missing or truncated part', () => {
