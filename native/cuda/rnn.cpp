@@ -23,7 +23,7 @@ Owned<Handle, cudnnStatus_t> make(const Libraries& libraries, cudnnStatus_t (*cr
   make((libraries), (libraries).cudnn.cudnnCreate##What, (libraries).cudnn.cudnnDestroy##What, "cudnnCreate" #What)
 
 bool is_unsupported(cudnnStatus_t status) {
-  if (status == CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER) return false;            // a fault of this backend
+  if (status == CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER) return false;          // a fault of this backend
   if (status == CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE) return false;  // and of the installation
   const int category = static_cast<int>(status) / 1000 * 1000;
   return category == 2000 || category == 3000;  // BAD_PARAM, NOT_SUPPORTED and their kinds
