@@ -71,12 +71,19 @@ function eventsOf(lines: string): TrainingEvent[] {
 function withoutPaths(event: TrainingEvent): TrainingEvent {
   switch (event.type) {
     case 'start': {
-      const { out: _, resumed, ...rest } = event;
-      const corpus = { ...event.corpus, sources: event.corpus.sources.map((source) => basename(source)), notes: [] };
+      const { out: _, resumed, from, kept, validation, ...rest } = event;
+      const named = <T extends { sources: readonly string[] }>(text: T) => ({
+        ...text,
+        sources: text.sources.map((source) => basename(source)),
+        notes: [],
+      });
       return {
         ...rest,
-        corpus,
+        corpus: named(event.corpus),
         notes: [],
+        ...(from ? { from: { ...from, checkpoint: basename(from.checkpoint) } } : {}),
+        ...(kept ? { kept: named(kept) } : {}),
+        ...(validation ? { validation: named(validation) } : {}),
         ...(resumed ? { resumed: { ...resumed, checkpoint: basename(resumed.checkpoint) } } : {}),
       };
     }
