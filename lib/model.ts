@@ -2,7 +2,9 @@
  * A character-level LSTM language model: its weights on a device, its vocabulary, and what can be done with them. The commands
  * are thin layers over this class and the trainer.
  */
+import { createHash } from 'node:crypto';
 import { instanceOf, listOf, looking, numberOf, optionsOf, show, signalOf, textOf, wholeOf } from './arguments';
+import { Breather } from './breather';
 import {
   CheckpointFile,
   type CheckpointMetadata,
@@ -47,7 +49,7 @@ import {
   readWindowOptions,
 } from './model-options';
 import { allOf, noCopies, onlyCharacters } from './sampling/constraints';
-import { fromBeginning, type GeneratedPiece, generatePieces, startId } from './sampling/generate';
+import { type DrawingStart, fromBeginning, type GeneratedPiece, generatePieces, startId } from './sampling/generate';
 import { generateLines } from './sampling/lines';
 import { Mixture } from './sampling/mixture';
 import {
@@ -58,8 +60,10 @@ import {
   readGenerateLinesOptions,
   readGenerateOptions,
 } from './sampling/options';
+import { matching, Pattern } from './sampling/pattern';
+import { Session, type SessionModel } from './sampling/session';
 import { checkStops } from './sampling/stop';
-import { type InspectedIds, type InspectionOptions, inspectIds } from './scoring/inspect';
+import { type InspectedIds, type InspectionOptions, inspectIds, type Rival } from './scoring/inspect';
 import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany } from './scoring/score';
 import { scoreWindows, type WindowProtocolOptions, type WindowScore } from './scoring/window-protocol';
 import { packageVersion } from './version';
@@ -168,17 +172,6 @@ export interface InspectOptions extends InspectionOptions {
 }
 
 /**
- * A character that the model thought likely.
- *
- * @category Scoring
- */
-export interface Rival {
-  character: string;
-  /** 0..1 */
-  probability: number;
-}
-
-/**
  * A text as the model sees it.
  *
  * @category Scoring
@@ -256,6 +249,8 @@ export class LanguageModel implements Disposable {
   /** Which GPU; 0 on the CPU. */
   readonly ordinal: number;
   #disposed = false;
+  /** Of a mixture: the models, and how much of the whole each counts. */
+  #parts: readonly { model: LanguageModel; share: number }[] | undefined;
 
   static {
     nativeOf = (model) => model.#native;
@@ -408,7 +403,13 @@ export class LanguageModel implements Disposable {
       version: packageVersion,
     };
     const reason = [...new Set(models.map(({ deviceReason }) => deviceReason))].join('; ');
-    return new LanguageModel(native, vocabulary, metadata, { device: first.device, ordinal: first.ordinal, reason });
+    const mixture = new LanguageModel(native, vocabulary, metadata, {
+      device: first.device,
+      ordinal: first.ordinal,
+      reason,
+    });
+    mixture.#parts = mixed.map(({ model, weight }) => ({ model, share: weight / whole }));
+    return mixture;
   }
 
   /** How busy this model's GPU is now, with everything that runs on it; null on a CPU and where NVML is missing. */
@@ -484,21 +485,31 @@ export class LanguageModel implements Disposable {
   /** Draws `count` texts at once, which is far cheaper than one after another; text k is the same whatever `count` is. */
   generateMany(count: number, options: GenerateOptions = {}): AsyncGenerator<GeneratedPiece, void, undefined> {
     const checked = readGenerateOptions(options);
+    return this.#generate(checked, count, () => ({ prompt: this.#promptIds(checked) }));
+  }
+
+  #generate(
+    checked: GenerateOptions,
+    count: number,
+    from: () => { prompt: Int32Array | (() => Promise<Int32Array>); begin?: DrawingStart },
+  ): AsyncGenerator<GeneratedPiece, void, undefined> {
     const plan = checkGeneration(checked, count, this.defaultWindow);
     const sampling = checkSamplingOptions(checked);
     const stop = plan.stop.map((text) => this.normalize(text));
     checkStops(stop, this.vocabulary);
-    const { only, maxCopy } = checked;
-    if (this.ofBytes && only !== undefined) throw new UsageError('only is for models of characters, not of bytes.');
+    const { only, pattern, maxCopy } = checked;
+    if (this.ofBytes && (only ?? pattern) !== undefined)
+      throw new UsageError('only and pattern are for models of characters, not of bytes.');
     const constraint = allOf([
       ...(only === undefined ? [] : [onlyCharacters(this.normalize(only), this.vocabulary)]),
+      ...(pattern === undefined ? [] : [matching(new Pattern(pattern, this.vocabulary), plan.length)]),
       ...(maxCopy === undefined ? [] : [noCopies(maxCopy.index, maxCopy.length, this.vocabulary)]),
     ]);
     const pieces = generatePieces(this.#native, this.vocabulary, {
       ...plan,
       stop,
       constraint,
-      prompt: this.#promptIds(checked),
+      ...from(),
       sampling,
       signal: checked.signal,
     });
@@ -610,6 +621,55 @@ export class LanguageModel implements Disposable {
       known: checked.known,
       signal: checked.signal,
     });
+  }
+
+  /** A text in the making, which begins empty: feed, peek, draw, propose, mark and rewind, fork, save. */
+  session(): Session {
+    return Session.begin(this.#sessionModel());
+  }
+
+  /**
+   * Reads a session that was saved.
+   *
+   * @throws CheckpointError if the file is no session, or one of another model: its weights and symbols must be those it was saved with.
+   */
+  async loadSession(path: string): Promise<Session> {
+    return Session.load(this.#sessionModel(), path);
+  }
+
+  #sessionModel(): SessionModel {
+    this.#refuseBytes('keep sessions');
+    const { layers, hidden, resetId } = this.shape;
+    return {
+      native: this.#native,
+      vocabulary: this.vocabulary,
+      ...{ layers, hidden, resetId, window: this.defaultWindow },
+      encode: (text, unknown, signal) => encodeText(text, 'the text', this.#encoding({ unknown, signal })),
+      generate: (count, options, begin) => {
+        const checked = readGenerateOptions(options);
+        const { prompt, unknown, window } = checked;
+        if ([prompt, unknown, window].some((given) => given !== undefined))
+          throw new UsageError('A session continues its own text: leave prompt, unknown and window out.');
+        return this.#generate(checked, count, () => ({ prompt: begin.prompt, begin }));
+      },
+      identify: () => this.#identify(),
+    };
+  }
+
+  /** A hash of weights and symbols. */
+  async #identify(): Promise<string> {
+    const hash = createHash('sha256').update(JSON.stringify([this.shape, this.vocabulary.symbols]));
+    if (this.#parts) {
+      for (const { model, share } of this.#parts) hash.update(`${share} ${await model.#identify()}`);
+      return hash.digest('hex');
+    }
+    const parameters = await this.#native.whenIdle((native) => readSlot(native, 'parameters'));
+    const breather = new Breather();
+    for (let from = 0; from < parameters.length; from += floatsHashedAtOnce) {
+      hash.update(parameters.subarray(from, from + floatsHashedAtOnce));
+      if (breather.due()) await breather.rest();
+    }
+    return hash.digest('hex');
   }
 
   /**
@@ -793,6 +853,9 @@ function describeInspection(
       counted.length > 0 ? counted.reduce((sum, nats) => sum + nats, 0) / counted.length / Math.LN2 : null,
   };
 }
+
+/** 1 MiB. */
+const floatsHashedAtOnce = 1 << 18;
 
 /** Plain data, so that nobody changes what a model's next checkpoint says. */
 function deepFreeze<T extends object>(data: T): T {

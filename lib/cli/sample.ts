@@ -21,6 +21,7 @@ import {
   processIo,
   repeatable,
 } from './command';
+import { interact } from './interactive';
 import { loadModels } from './load-model';
 import { bytePrinter, printJson as printJsonLine, printText as printPlain, say } from './output';
 import { promptText, readPrompt } from './prompt-file';
@@ -38,6 +39,8 @@ interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop' | 'promp
   bestOf?: number;
   maxCopy?: number;
   corpusCheck?: string;
+  interactive?: boolean;
+  session?: string;
   echo?: boolean;
   separator?: string;
   json?: boolean;
@@ -59,6 +62,8 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     bestOf,
     maxCopy: mostCopied,
     corpusCheck,
+    interactive,
+    session,
     echo,
     separator = '--------',
     json,
@@ -70,6 +75,7 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   checkGeneration(drawing, count, 0);
   checkLines(options);
   checkCopies(options);
+  checkInteractive(options);
   if ([options.prompt, options.promptFile, options.corpus].filter((given) => given !== undefined).length > 1) {
     throw new UsageError('--prompt, --prompt-file and --corpus all say what to continue; give one of them.');
   }
@@ -91,6 +97,19 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     say(io.stderr, `prompt: ${JSON.stringify(window)}`);
   }
 
+  if (interactive) {
+    const { unknown, window: _window, prompt: _prompt, length = 60, ...rules } = drawing;
+    await interact(
+      model,
+      {
+        ...{ checkpoints, file: session, unknown, signal, count: options.count ?? 3 },
+        prompt: typeof prompt === 'string' ? prompt : '',
+        drawing: { ...rules, length, seed },
+      },
+      io,
+    );
+    return exitCodes.ok;
+  }
   if (lines !== undefined) {
     const known = await knownTo(model, checkpoints, options, signal, io);
     const { stop: _stop, keepStop: _keep, ...each } = drawing;
@@ -99,9 +118,9 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     await printLines(model.generateLines(lines, request), { seed, prompt: request.prompt }, json === true, io);
     return exitCodes.ok;
   }
-  if (ofBytes && (bestOf ?? corpusCheck ?? options.only) !== undefined)
+  if (ofBytes && (bestOf ?? corpusCheck ?? options.only ?? options.pattern) !== undefined)
     throw new UsageError(
-      '--best-of, --corpus-check, --max-copy and --only are for models of characters, not of bytes.',
+      '--best-of, --corpus-check, --max-copy, --only and --pattern are for models of characters, not of bytes.',
     );
   // Opened before anything is written, and once: it may be standard input.
   using corpus =
@@ -141,7 +160,8 @@ async function* asByteStrings(pieces: AsyncIterable<GeneratedPiece>): AsyncGener
 }
 
 /** @throws UsageError for options that do not go together. */
-function checkCopies({ lines, bestOf, count, maxCopy, corpusCheck, only, length = 500 }: SampleOptions): void {
+function checkCopies(options: SampleOptions): void {
+  const { lines, bestOf, count, maxCopy, corpusCheck, only, pattern, length = 500 } = options;
   if (maxCopy !== undefined && corpusCheck === undefined) {
     throw new UsageError('--max-copy must know what is not to be copied: give --corpus-check FILE, too.');
   }
@@ -151,12 +171,36 @@ function checkCopies({ lines, bestOf, count, maxCopy, corpusCheck, only, length 
     throw new UsageError(`--best-of must be a whole number from 1 to 4,096, not ${bestOf}.`);
   if (bestOf !== undefined && count !== undefined)
     throw new UsageError('--best-of writes one text: leave --count out.');
-  if (lines !== undefined && [bestOf, corpusCheck, only].some((given) => given !== undefined))
-    throw new UsageError('--lines goes without --best-of, --corpus-check, --max-copy and --only.');
+  if (lines !== undefined && [bestOf, corpusCheck, only, pattern].some((given) => given !== undefined))
+    throw new UsageError('--lines goes without --best-of, --corpus-check, --max-copy, --only and --pattern.');
   if (corpusCheck !== undefined && length * (count ?? 1) > mostChecked)
     throw new UsageError(
       `--corpus-check looks at ${mostChecked.toLocaleString('en')} characters at most: lower --length or --count.`,
     );
+}
+
+/** @throws UsageError for options that do not go together. */
+function checkInteractive(options: SampleOptions): void {
+  const { interactive, session, lines, bestOf, json, corpusCheck, corpus, separator, echo, window, promptFile } =
+    options;
+  if (!interactive) {
+    if (session !== undefined) throw new UsageError('--session goes with --interactive.');
+    return;
+  }
+  const others = {
+    '--lines': lines,
+    '--best-of': bestOf,
+    '--json': json,
+    '--corpus-check': corpusCheck,
+    '--corpus': corpus,
+    '--separator': separator,
+    '--echo': echo,
+    '--window': window,
+  };
+  const [other] = Object.entries(others).find(([, value]) => value !== undefined) ?? [];
+  if (other !== undefined) throw new UsageError(`--interactive goes without ${other}.`);
+  if (promptFile === '-')
+    throw new UsageError('--interactive reads what is typed from standard input: give --prompt-file a file.');
 }
 
 /** The likeliest of several texts, as one that is drawn. */
@@ -194,6 +238,8 @@ function checkLines(options: SampleOptions): void {
     '--count': count,
     '--stop': stop,
     '--keep-stop': keepStop,
+    '--until-lines': options.untilLines,
+    '--until-sentences': options.untilSentences,
     '--separator': separator,
     '--corpus': corpus,
   };
@@ -320,8 +366,16 @@ function syntax(): Command {
     .option('--not-in <file>', 'with --lines: none that this text holds')
     .option('--stop <text>', 'end before this text; may be repeated', repeatable)
     .option('--keep-stop', 'end after that text, not before it')
+    .option('--until-lines <n>', 'end after n lines, if --length has not ended it before', whole('--until-lines'))
+    .option('--until-sentences <n>', 'end after n sentences', whole('--until-sentences'))
     .option('--best-of <n>', 'write n texts, print the likeliest', whole('--best-of'))
     .option('--only <characters>', 'write nothing but these characters')
+    .option(
+      '--interactive',
+      'offer continuations (--count, default 3, of --length, default 60): take one by its number, or type; /help says more',
+    )
+    .option('--session <file>', 'with --interactive: continue what /save wrote there')
+    .option('--pattern <regex>', 'write what this regular expression matches as a whole, such as "[A-Z][a-z]+"')
     .option('--corpus-check <file>', 'say how much of the text this corpus holds, to the letter')
     .option('--max-copy <n>', 'with --corpus-check: never copy more than n characters of it', whole('--max-copy'))
     .option('--seed <n>', 'the same seed writes the same text (default: a random one, printed)', whole('--seed'))
@@ -358,6 +412,8 @@ Examples:
   cudnn-lstm sample runs/book --prompt "It was" --length 1000
   cudnn-lstm sample runs/book --prompt-file opening.txt --temperature 0.6
   cudnn-lstm sample runs/names --lines 20 --novel
+  cudnn-lstm sample runs/book --pattern "[A-Z][a-z ]+[.!]" --count 3
+  cudnn-lstm sample runs/book --interactive --prompt "It was" > story.txt
   cudnn-lstm sample runs/poems runs/recipes:0.5`,
   );
 }

@@ -7,8 +7,10 @@ import { DataError } from '../errors';
 export interface Constraint {
   /** The ids that may come next, ascending; undefined: any. */
   allowed(): Int32Array | undefined;
-  /** What came. */
-  push(id: number): void;
+  /** What came. It may end the text, which is without it then, or with it. */
+  push(id: number): 'before' | 'after' | undefined;
+  /** The text is over before anything is drawn. */
+  readonly ended?: boolean;
 }
 
 /** The constraints on every text of a call. */
@@ -27,7 +29,7 @@ export function onlyCharacters(characters: string, vocabulary: Vocabulary): Cons
     );
   }
   const allowed = Int32Array.from(ids).sort();
-  return () => ({ allowed: () => allowed, push: () => {} });
+  return () => ({ allowed: () => allowed, push: () => undefined });
 }
 
 /** No run of a text above `most` characters that the index's text holds, whose ids are the model's where it knows the symbol. */
@@ -47,6 +49,7 @@ export function noCopies(index: TextIndex, most: number, vocabulary: Vocabulary)
       push: (id) => {
         last.push(id);
         if (last.length > most) last.shift();
+        return undefined;
       },
     };
   };
@@ -77,7 +80,11 @@ export function allOf(makers: readonly ConstraintMaker[]): ConstraintMaker | und
         return allowed;
       },
       push: (id) => {
-        for (const part of parts) part.push(id);
+        const ends = parts.map((part) => part.push(id));
+        return ends.find((end) => end === 'before') ?? ends.find((end) => end !== undefined);
+      },
+      get ended() {
+        return parts.some(({ ended }) => ended);
       },
     };
   };

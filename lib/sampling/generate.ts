@@ -10,7 +10,7 @@ import { type QueuedModel, stoppedError } from '../device/queue';
 import { DataError } from '../errors';
 import { type Constraint, type ConstraintMaker, inBoth } from './constraints';
 import type { GenerationPlan, ResolvedSampling } from './options';
-import { StopMatcher } from './stop';
+import { TextEnd } from './stop';
 
 /**
  * A piece of one of several texts that are drawn at once.
@@ -27,11 +27,27 @@ export interface GeneratedPiece {
   finished?: 'length' | 'stop';
 }
 
+/** Where drawing begins that follows what was read before. */
+export interface DrawingStart {
+  /** The ids to be fed first, or of a window those that it is cut from. */
+  prompt: Int32Array;
+  /** Those before, which the repetition penalty looks back on. */
+  history: Int32Array;
+  /** [L, 2, 1, H] before them; absent: zero state. */
+  state: Float32Array | undefined;
+  /** H. */
+  hidden: number;
+  /** Ids drawn before. */
+  position: number;
+}
+
 /** One generation, with everything resolved. */
 export interface Generation extends GenerationPlan {
   /** Ids that come before the first one drawn, at least one, or what gives them. The same for every stream. */
   prompt: Int32Array | (() => Promise<Int32Array>);
   sampling: ResolvedSampling;
+  /** What was read before the prompt. */
+  begin?: Omit<DrawingStart, 'prompt'> | undefined;
   /** Whose coins the first text draws with; the others' follow. Default 0. */
   firstStream?: number | undefined;
   /** What each text may be continued with. It is drawn character by character then. */
@@ -57,13 +73,18 @@ export async function* generatePieces(
   generation: Generation,
 ): AsyncGenerator<GeneratedPiece, void, undefined> {
   const { streams, length, signal } = generation;
-  const texts = Array.from({ length: streams }, () => new StopMatcher(generation.stop, generation.keepStop));
+  const texts = Array.from({ length: streams }, () => new TextEnd(generation));
   const running = new Set(texts.keys());
   signal?.throwIfAborted();
   const { prompt } = generation;
   const ids = typeof prompt === 'function' ? await prompt() : prompt;
   const drawer = new Drawer(native, generation, ids, writable(vocabulary));
   await drawer.feedPrompt();
+  for (const stream of drawer.overAlready()) {
+    running.delete(stream);
+    drawer.end(stream);
+    yield { stream, text: '', finished: 'stop' };
+  }
   let chunk = 1;
   for (let drawn = 0; drawn < length && running.size > 0; ) {
     const count = Math.min(chunk, length - drawn);
@@ -75,12 +96,13 @@ export async function* generatePieces(
       chunk = Math.max(1, Math.min(maxChunk, chunk * 4, Math.floor(chunkMilliseconds / perDraw)));
     drawn += count;
     for (const stream of running) {
-      const text = texts[stream] as StopMatcher;
-      const piece = text.push(vocabulary.decode(column(ids, stream, streams)));
-      if (piece.stopped) {
+      const text = texts[stream] as TextEnd;
+      const end = drawer.ends[stream];
+      const piece = text.push(end === 'before' ? '' : vocabulary.decode(column(ids, stream, streams)));
+      if (piece.stopped || end) {
         running.delete(stream);
         drawer.end(stream);
-        yield { stream, text: piece.text, finished: 'stop' };
+        yield { stream, text: piece.stopped ? piece.text : piece.text + text.end(), finished: 'stop' };
       } else if (drawn >= length) {
         yield { stream, text: piece.text + text.end(), finished: 'length' };
       } else if (piece.text !== '') {
@@ -127,6 +149,8 @@ class Drawer {
   #position = 0;
   readonly #written: { allowed?: Int32Array };
   readonly #constraints: Constraint[] | undefined;
+  /** Of each stream: how what was drawn last ends its text. */
+  readonly ends: ('before' | 'after' | undefined)[] = [];
 
   constructor(
     native: Pick<QueuedModel, 'sample'>,
@@ -142,7 +166,12 @@ class Drawer {
     this.#constraints = constraint && Array.from({ length: generation.streams }, constraint);
     this.#ids = new Int32Array(0);
     this.#pending = prompt;
-    const { window, sampling } = generation;
+    const { window, sampling, begin, streams } = generation;
+    if (begin) {
+      this.#position = begin.position;
+      this.#state = begin.state && repeatRows(begin.state, begin.hidden, streams);
+      this.#remember(repeatColumns(begin.history, streams));
+    }
     if (window === 0) return;
     // Only the end of the prompt is looked at.
     const first = Math.max(0, prompt.length - window - (sampling.repetitionPenalty === 1 ? 0 : sampling.penaltyWindow));
@@ -172,7 +201,7 @@ class Drawer {
   async draw(count: number): Promise<Int32Array> {
     const drawn = await this.#call(count);
     drawn.forEach((id, i) => {
-      this.#constraints?.[i % this.#streams]?.push(id);
+      this.ends[i % this.#streams] = this.#constraints?.[i % this.#streams]?.push(id);
     });
     const all = concatenate(this.#ids, drawn);
     this.#ids = all;
@@ -214,7 +243,12 @@ class Drawer {
 
   /** The text is over: what is drawn for it is not read. */
   end(stream: number): void {
-    if (this.#constraints) this.#constraints[stream] = { allowed: () => undefined, push: () => {} };
+    if (this.#constraints) this.#constraints[stream] = { allowed: () => undefined, push: () => undefined };
+  }
+
+  /** The streams whose text is over before anything is drawn. */
+  overAlready(): number[] {
+    return (this.#constraints ?? []).flatMap(({ ended }, stream) => (ended ? [stream] : []));
   }
 
   #allowed(stream: number): { allowed?: Int32Array } {
@@ -254,6 +288,16 @@ function repeatColumns(ids: Int32Array, streams: number): Int32Array {
   const rows = new Int32Array(ids.length * streams);
   for (let row = 0; row < ids.length; row++) rows.fill(ids[row] as number, row * streams, (row + 1) * streams);
   return rows;
+}
+
+/** Rows of `length` values, each as often as there are streams. */
+function repeatRows(values: Float32Array, length: number, streams: number): Float32Array {
+  const all = new Float32Array(values.length * streams);
+  for (let from = 0; from < values.length; from += length) {
+    const row = values.subarray(from, from + length);
+    for (let stream = 0; stream < streams; stream++) all.set(row, from * streams + stream * length);
+  }
+  return all;
 }
 
 function concatenate(a: Int32Array, b: Int32Array): Int32Array {

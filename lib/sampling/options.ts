@@ -23,6 +23,7 @@ import {
 } from '../arguments';
 import { TextIndex } from '../corpus/text-index';
 import { OptionError, UsageError } from '../errors';
+import type { TextEnds } from './stop';
 
 /**
  * How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p, typical-p.
@@ -124,6 +125,19 @@ export interface GenerateOptions extends SamplingOptions {
    */
   keepStop?: boolean | undefined;
   /**
+   * Ends the text before the line break that ends this many lines, 1 to 1,000,000; at `length` at the latest.
+   *
+   * @default no limit
+   */
+  untilLines?: number | undefined;
+  /**
+   * Ends the text after this many sentences, 1 to 1,000,000; at `length` at the latest. One ends with . ! ? or … before white space, with
+   * what closes quotations and brackets between them, or with 。！ or ？.
+   *
+   * @default no limit
+   */
+  untilSentences?: number | undefined;
+  /**
    * Characters that each character is drawn from, 0 to 1,000,000. 0: the recurrent state is carried from character to character.
    * n: from the n before it, from zero state, as a model trained on windows (`target: 'last'`) has learned it.
    *
@@ -136,6 +150,14 @@ export interface GenerateOptions extends SamplingOptions {
    * @default all that the model knows
    */
   only?: string | undefined;
+  /**
+   * A regular expression, as RegExp has it with the flag u, that the whole text matches: without the prompt, and within `length`, however
+   * little of that is left. Where a match is complete the text ends as soon as the model writes what cannot follow. What looks ahead,
+   * behind or back to a group is refused.
+   *
+   * @default any text
+   */
+  pattern?: string | undefined;
   /**
    * No run of the text that is longer than `length` characters and stands in a corpus, to the letter; see
    * {@link LanguageModel.indexText}. The prompt does not count.
@@ -153,7 +175,10 @@ export interface GenerateOptions extends SamplingOptions {
  * @category Generating
  */
 export interface GenerateLinesOptions
-  extends Omit<GenerateOptions, 'prompt' | 'stop' | 'keepStop' | 'only' | 'maxCopy'> {
+  extends Omit<
+    GenerateOptions,
+    'prompt' | 'stop' | 'keepStop' | 'untilLines' | 'untilSentences' | 'only' | 'pattern' | 'maxCopy'
+  > {
   /**
    * What each line begins with.
    *
@@ -192,8 +217,11 @@ const generateChecks: Checks<GenerateOptions> = {
   unknown: (what, value) => choiceOf(what, value, ['error', 'skip']),
   stop: (what, value) => (typeof value === 'string' ? value : listOf(what, value, textOf, 10_000)),
   keepStop: flagOf,
+  untilLines: number,
+  untilSentences: number,
   window: number,
   only: textOf,
+  pattern: textOf,
   maxCopy: (what, value) => {
     const { index, length } = fieldsOf<NonNullable<GenerateOptions['maxCopy']>>(what, value, ['index', 'length']);
     if (!(index instanceof TextIndex))
@@ -210,7 +238,10 @@ export function readGenerateOptions(options: GenerateOptions): GenerateOptions {
 
 /** {@link GenerateLinesOptions} as plain values. @throws UsageError for a property of the wrong type. */
 export function readGenerateLinesOptions(options: GenerateLinesOptions): GenerateLinesOptions {
-  const { stop: _, keepStop: __, only: ___, maxCopy: ____, ...checks } = { ...generateChecks, prompt: textOf };
+  const { stop, keepStop, untilLines, untilSentences, only, pattern, maxCopy, ...checks } = {
+    ...generateChecks,
+    prompt: textOf,
+  };
   return optionsOf<GenerateLinesOptions>(
     'options',
     options,
@@ -246,12 +277,10 @@ export function checkSamplingOptions(options: SamplingOptions): ResolvedSampling
 export const maxStreams = 4096;
 
 /** Everything about a generation but the sampling rules, checked and with its defaults. */
-export interface GenerationPlan {
+export interface GenerationPlan extends TextEnds {
   length: number;
   window: number;
   streams: number;
-  stop: string[];
-  keepStop: boolean;
 }
 
 /** Checks the rest of {@link GenerateOptions}. `defaultWindow` is the model's own. */
@@ -274,7 +303,13 @@ export function checkGeneration(options: GenerateOptions, streams: number, defau
     streams: whole('count', streams, 1, maxStreams),
     stop,
     keepStop: options.keepStop ?? false,
+    untilLines: most('untilLines', options.untilLines),
+    untilSentences: most('untilSentences', options.untilSentences),
   };
+}
+
+function most(name: string, value: number | undefined): number | undefined {
+  return value === undefined ? undefined : whole(name, value, 1, 1_000_000);
 }
 
 function within(name: string, value: number, low: number, high: number): number {

@@ -67,6 +67,71 @@ export class StopMatcher {
   }
 }
 
+/** Counts the lines and sentences of a text that arrives in pieces. */
+class UnitCounter {
+  #lines: number;
+  #sentences: number;
+  /** The last character may end a sentence, if white space comes. */
+  #closing = false;
+
+  constructor(lines: number, sentences: number) {
+    this.#lines = lines;
+    this.#sentences = sentences;
+  }
+
+  push(piece: string): StopResult {
+    let at = 0;
+    for (const symbol of piece) {
+      if (/[.!?…]/.test(symbol)) this.#closing = true;
+      else if (this.#closing && /\s/.test(symbol) && --this.#sentences === 0) return over(piece, at);
+      else if (!/["'”’»)\]]/.test(symbol)) this.#closing = false;
+      if (symbol === '\n' && --this.#lines === 0) return over(piece, at);
+      at += symbol.length;
+      if (/[。！？]/.test(symbol) && --this.#sentences === 0) return over(piece, at);
+    }
+    return { text: piece, stopped: false };
+  }
+}
+
+function over(piece: string, end: number): StopResult {
+  return { text: piece.slice(0, end), stopped: true };
+}
+
+/** How a text may end before its length. */
+export interface TextEnds {
+  stop: readonly string[];
+  keepStop: boolean;
+  /** After so many. */
+  untilLines?: number | undefined;
+  untilSentences?: number | undefined;
+}
+
+/** All that ends a text, whichever comes first. */
+export class TextEnd {
+  readonly #units: UnitCounter | undefined;
+  readonly #stops: StopMatcher;
+
+  constructor({ stop, keepStop, untilLines, untilSentences }: TextEnds) {
+    this.#stops = new StopMatcher(stop, keepStop);
+    const counted = untilLines !== undefined || untilSentences !== undefined;
+    const never = Number.POSITIVE_INFINITY;
+    this.#units = counted ? new UnitCounter(untilLines ?? never, untilSentences ?? never) : undefined;
+  }
+
+  /** Takes the next piece of the text. */
+  push(piece: string): StopResult {
+    const counted = this.#units?.push(piece) ?? { text: piece, stopped: false };
+    const result = this.#stops.push(counted.text);
+    if (!counted.stopped || result.stopped) return result;
+    return { text: result.text + this.#stops.end(), stopped: true };
+  }
+
+  /** The text is over: what was held back. */
+  end(): string {
+    return this.#stops.end();
+  }
+}
+
 /**
  * Refuses stop strings with a character that the model never writes.
  *

@@ -32,6 +32,17 @@ export interface InspectionOptions {
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
+/**
+ * A character that the model thought likely.
+ *
+ * @category Scoring
+ */
+export interface Rival {
+  character: string;
+  /** 0..1 */
+  probability: number;
+}
+
 /** Index i speaks of what was predicted for id i, from all ids before it. */
 export interface InspectedIds {
   /** [N], the negative natural logarithm of each id's probability; NaN for the first, which nothing comes before. */

@@ -25,6 +25,8 @@ beforeAll(async () => {
   await library.saveCheckpoint('model.safetensors', tinyCheckpoint(), tinyLayout);
   writeFileSync('known-lines.bin', (await library.KnownLines.of(['a'])).toBytes('0'.repeat(64)));
   model = await LanguageModel.create(tinyShape, new Vocabulary(['\n', 'a', '🦊']), { device: 'cpu', threads: 1 });
+  using session = model.session();
+  await session.save('session.safetensors');
   training = await library.openTraining({ corpus: ['text.txt'], options: { ...small, out: 'planned' } }, true);
 });
 afterAll(async () => {
@@ -243,8 +245,11 @@ const generation = [
   'unknown',
   'stop',
   'keepStop',
+  'untilLines',
+  'untilSentences',
   'window',
   'only',
+  'pattern',
   'maxCopy',
   'signal',
 ];
@@ -420,6 +425,20 @@ const entries: Record<string, Entry> = {
     options: ['rivals', 'cells', ...scoring],
   },
   'LanguageModel#save': { good: () => ['saved.safetensors'], call: (path) => model.save(path) },
+  'LanguageModel#session': {
+    good: () => [],
+    call: async () => {
+      using session = model.session();
+      await session.draw({ length: 2 });
+    },
+  },
+  'LanguageModel#loadSession': {
+    good: () => ['session.safetensors'],
+    call: async (path) => {
+      using session = await model.loadSession(path);
+      await session.peek();
+    },
+  },
   'LanguageModel#dispose': {
     good: () => [],
     call: async () =>

@@ -308,6 +308,17 @@ const cases: Record<string, Case> = {
     says: /lower --length or --count/,
     follow: instead('2000000000', '20'),
   },
+  'a session that nobody asks for': {
+    argv: () => ['sample', run, '--length', '3', '--session', fresh(), ...cpu],
+    says: /--session goes with (--interactive)/,
+    follow: (_match, argv) => argv.filter((word, i) => word !== '--session' && argv[i - 1] !== '--session'),
+  },
+  'what is typed, from where the prompt is': {
+    argv: () => ['sample', run, '--interactive', '--prompt-file', '-', ...cpu],
+    says: /give --prompt-file a file/,
+    follow: (_match, argv) =>
+      argv.filter((word) => word !== '--interactive').map((word) => (word === '-' ? text : word)),
+  },
   'a checkpoint that counts nothing': {
     argv: () => ['sample', run, `${longRun}:0`, '--length', '3', ...cpu],
     says: /must be above 0: leave .* out/,
@@ -951,6 +962,14 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
   [
     /cannot be mixed|^mixed: train them|^A mixture (?:is scored|has no weights)/,
     'models that do not go together: test/unit/model/mixture.test.ts',
+  ],
+  [
+    /^The pattern \/|^looks ahead or|^has a group of flags|^refers back to a group|which looks at its neighbours|in the middle, which is not supported|^is too large/,
+    'patterns: test/unit/sampling/pattern.test.ts',
+  ],
+  [
+    /^There is no \/|^Name the file: \/save|is not offered: give|^A session continues its own|^mark asks|wait for its other calls|it is of another model, or of the same|^--interactive goes without|it has another format version than 1, which/,
+    'a conversation, or a session of the library: test/unit/cli/interactive.test.ts, test/unit/model/session.test.ts',
   ],
   [/above 2\^30 characters cannot be indexed/, 'takes a text of a gigabyte'],
   [/^a window of --seq-length/, 'part of the message about short texts, for windows'],

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { StopMatcher } from '../../../lib/sampling/stop';
+import { StopMatcher, TextEnd } from '../../../lib/sampling/stop';
 
 function through(stops: string[], pieces: string[]): { text: string; stopped: boolean } {
   const matcher = new StopMatcher(stops);
@@ -56,6 +56,46 @@ describe('StopMatcher', () => {
         },
       ),
       { numRuns: 2000 },
+    );
+  });
+});
+
+describe('TextEnd', () => {
+  type Ends = Partial<ConstructorParameters<typeof TextEnd>[0]>;
+  function ended(ends: Ends, pieces: readonly string[]): string | undefined {
+    const end = new TextEnd({ stop: [], keepStop: false, ...ends });
+    let text = '';
+    for (const piece of pieces) {
+      const result = end.push(piece);
+      text += result.text;
+      if (result.stopped) return text;
+    }
+    return undefined;
+  }
+
+  it.each<[Ends, string, string | undefined]>([
+    [{ untilLines: 1 }, 'one\ntwo\n', 'one'],
+    [{ untilLines: 2 }, 'one\ntwo\n', 'one\ntwo'],
+    [{ untilLines: 2 }, '\n\nx', '\n'],
+    [{ untilLines: 3 }, 'one\ntwo\n', undefined],
+    [{ untilSentences: 1 }, 'It was so. And', 'It was so.'],
+    [{ untilSentences: 2 }, '"So?" It was... so!\nAnd', '"So?" It was...'],
+    [{ untilSentences: 1 }, '"It was 3.5, a.b!" she said', '"It was 3.5, a.b!"'],
+    [{ untilSentences: 1 }, '(It was.) x', '(It was.)'],
+    [{ untilSentences: 2 }, '\u305d\u3046\u3002\u306f\u3044\uff01x', '\u305d\u3046\u3002\u306f\u3044\uff01'],
+    [{ untilSentences: 1 }, 'It was.', undefined],
+    [{ untilSentences: 9, untilLines: 1 }, 'It was.\nx', 'It was.'],
+    [{ untilLines: 1, stop: ['was'] }, 'It was.\nx', 'It '],
+    [{ untilLines: 1, stop: ['was.\nx'] }, 'It was.\nx', 'It was.'],
+    [{ untilLines: 1, stop: ['was'], keepStop: true }, 'It was.\nx', 'It was'],
+  ])('%j in %j: %j, in whatever pieces', (ends, text, expected) => {
+    fc.assert(
+      fc.property(fc.array(fc.nat(text.length), { maxLength: 6 }), (places) => {
+        const cuts = [0, ...places.sort((a, b) => a - b), text.length];
+        const pieces = cuts.slice(1).map((to, i) => text.slice(cuts[i], to));
+        expect(ended(ends, pieces)).toBe(expected);
+      }),
+      { numRuns: 40 },
     );
   });
 });
