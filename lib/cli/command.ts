@@ -169,7 +169,7 @@ let endsInGoodOrder = false;
  * second one ends the process at once. Output that cannot be written is an abort too, with an {@link OutputClosedError} where its
  * reader went away, which other programs are told by SIGPIPE. Dispose it to get the default handling of signals back.
  */
-export function abortOnSignals(io: CommandIo = processIo): SignalScope {
+export function abortOnSignals(io: CommandIo): SignalScope {
   endsInGoodOrder = true;
   const controller = new AbortController();
   let signalled = false;

@@ -15,7 +15,7 @@ import {
   processIo,
 } from './command';
 import { commandLine } from './invocation';
-import { printJson, printLine, say } from './output';
+import { printJson, printLine, say, sayCommand } from './output';
 
 interface ImportCommandOptions extends DeviceOptions {
   out: string;
@@ -46,7 +46,7 @@ export async function importCommand(argv: string[], io: CommandIo = processIo): 
   else {
     for (const line of lines(imported)) say(io.stderr, line);
     await printLine(io.stdout, path);
-    say(io.stderr, `try it: ${commandLine(['sample', pathArgument(out)])}`);
+    sayCommand(io.stderr, `try it: ${commandLine(['sample', pathArgument(out)])}`);
   }
   return exitCodes.ok;
 }

@@ -6,7 +6,6 @@ import { lookAt } from '../checkpoint/run-directory';
 import { inspectMachine, type MachineInfo } from '../device/machine';
 import type { NativeMpiLibrary } from '../device/native';
 import { exitCodes } from '../errors';
-import { harmless } from '../harmless';
 import { findMpi } from '../ranks/found';
 import {
   abortOnSignals,
@@ -17,7 +16,7 @@ import {
   parseArguments,
   processIo,
 } from './command';
-import { columnsOf, plural, wrap } from './layout';
+import { plural } from './layout';
 import { printJson, say } from './output';
 
 /** The command; see `info --help`. */
@@ -62,8 +61,7 @@ Examples:
 }
 
 function printLines(lines: readonly string[], io: CommandIo): void {
-  const columns = columnsOf(io.stdout);
-  for (const line of lines.flatMap((each) => wrap(harmless(each), columns))) say(io.stdout, line);
+  for (const line of lines) say(io.stdout, line);
 }
 
 function machineLines(info: MachineInfo, checked: boolean, mpi: readonly NativeMpiLibrary[]): string[] {

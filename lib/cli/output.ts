@@ -5,14 +5,20 @@
 import { fromByteString, Utf8Reader } from '../corpus/bytes';
 import { harmless, harmlessText } from '../harmless';
 import { writeAndDrain } from './command';
+import { columnsOf, wrap } from './layout';
 
-/** Writes a line for people, such as a note. `style` adds what only a terminal gets. */
+/** Writes a line for people, such as a note, broken at words where a terminal is narrower. `style` adds what only a terminal gets. */
 export function say(
   stream: NodeJS.WritableStream,
   line: string,
   style: (text: string) => string = (text) => text,
 ): void {
-  stream.write(`${style(harmless(line))}\n`);
+  for (const part of wrap(harmless(line), columnsOf(stream))) stream.write(`${style(part)}\n`);
+}
+
+/** Writes a line with a command to be copied, which a line break would spoil. */
+export function sayCommand(stream: NodeJS.WritableStream, line: string): void {
+  stream.write(`${harmless(line)}\n`);
 }
 
 /** The same to a reader who may be slow. */

@@ -39,7 +39,7 @@ export async function reproduceCommand(
 ): Promise<number> {
   const command = parseArguments(syntax(), argv);
   const { json, ...options } = command.opts<ReproduceCommandOptions>();
-  using interrupt = abortOnSignals();
+  using interrupt = abortOnSignals(io);
   const printer = createPrinter({ ...io, stdout: io.stderr }, false);
   let scoring: ScoringProgress | undefined;
   const note = (line: string) => {

@@ -80,7 +80,7 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     throw new UsageError('--prompt, --prompt-file and --corpus all say what to continue; give one of them.');
   }
 
-  using interrupt = abortOnSignals();
+  using interrupt = abortOnSignals(io);
   const { signal } = interrupt;
   // Before the checkpoint too: a pipe may have to be read first.
   const file = options.promptFile === undefined ? undefined : await readPrompt(options.promptFile, signal);

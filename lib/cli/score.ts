@@ -19,7 +19,7 @@ import {
   parseArguments,
   processIo,
 } from './command';
-import { wholeNumber } from './layout';
+import { columnsOf, wholeNumber, wrap } from './layout';
 import { loadModels } from './load-model';
 import { printJson, printLine, printText, say } from './output';
 import { characterHeading, characterLine, scoreCharacters } from './per-character';
@@ -63,7 +63,7 @@ export async function scoreCommand(argv: string[], io: CommandIo = processIo): P
   if (options.html !== undefined && (await lookAt(options.html)))
     throw new UsageError(`${options.html} is there already: name another file with --html.`);
 
-  using interrupt = abortOnSignals();
+  using interrupt = abortOnSignals(io);
   using loaded = await loadModels(checkpoints, options, interrupt.signal, io);
   const { model } = loaded;
   if (model.ofBytes && (options.lines || options.perCharacter)) {
@@ -187,7 +187,10 @@ async function printScore(
   progress.clear();
   const named = texts.length > 1 ? { text: name ?? null } : {};
   if (options.json) await printJson(io.stdout, { ...score, ...named });
-  else await printLine(io.stdout, `${scoreText(score, model.ofBytes)}  ${name ?? 'all of them'}`);
+  else {
+    const line = `${scoreText(score, model.ofBytes)}  ${name ?? 'all of them'}`;
+    for (const part of wrap(line, columnsOf(io.stdout))) await printLine(io.stdout, part);
+  }
 }
 
 async function scoreByWindows(job: Job): Promise<void> {
@@ -252,7 +255,10 @@ async function scoreLines({ model, texts, options, signal, progress, io }: Job):
       const fields = { ...figures, bits, skipped: skipped[i]?.length ?? 0 };
       const named = texts.length > 1 ? { text: source } : {};
       if (options.json) await printJson(io.stdout, { line: i + 1, ...fields, content: line, ...named });
-      else await printText(io.stdout, `${column(score?.bitsPerCharacter, 4)} ${column(bits, 2)}  ${line}\n`);
+      else {
+        const where = texts.length > 1 ? `${source}: ` : '';
+        await printText(io.stdout, `${column(score?.bitsPerCharacter, 4)} ${column(bits, 2)}  ${where}${line}\n`);
+      }
     }
   }
 }
@@ -319,7 +325,7 @@ function syntax(): Command {
     .argument('<text...>', 'files, folders, globs, the name of a corpus, or - for stdin; each is scored by itself')
     .option(
       '--lines',
-      'score each line by itself, from zero state: bits a character, bits of the line; of a model of single lines with its first character and its end',
+      'score each line by itself, from zero state: bits a character, bits of the line, of several texts the name, the line; of a model of single lines with its first character and its end',
     )
     .addOption(
       new Option(

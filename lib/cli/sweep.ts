@@ -21,7 +21,8 @@ import {
   processIo,
 } from './command';
 import { commandLine } from './invocation';
-import { printJson, printLine, say } from './output';
+import { columnsOf } from './layout';
+import { printJson, printLine, say, sayCommand } from './output';
 
 interface SweepCommandOptions extends DeviceOptions {
   out?: string;
@@ -79,10 +80,10 @@ export async function sweepCommand(argv: string[], io: CommandIo = processIo): P
 
 async function print(report: SweepReport, out: string, json: boolean, io: CommandIo): Promise<void> {
   if (json) return printJson(io.stdout, report);
-  for (const line of textTable(rowsOf(report))) await printLine(io.stdout, line);
+  for (const line of textTable(rowsOf(report), columnsOf(io.stdout))) await printLine(io.stdout, line);
   say(io.stderr, sentence(report));
   say(io.stderr, `with curves: ${join(out, 'sweep.html')}`);
-  if (report.best !== null) say(io.stderr, `sample from it: ${commandLine(['sample', join(out, report.best)])}`);
+  if (report.best !== null) sayCommand(io.stderr, `sample from it: ${commandLine(['sample', join(out, report.best)])}`);
 }
 
 /** One training a core on the CPU, where a small model gains little from a second thread; on a GPU one at a time. */

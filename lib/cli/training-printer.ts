@@ -5,7 +5,6 @@
 import { nameSome } from '../corpus/names';
 import { nameCharacters } from '../corpus/vocabulary';
 import type { GpuUsage } from '../device/native';
-import { harmless } from '../harmless';
 import { pathArgument } from '../shell';
 import { formatDuration } from '../training/duration';
 import type {
@@ -20,9 +19,9 @@ import type {
 } from '../training/events';
 import type { CommandIo } from './command';
 import { commandLine } from './invocation';
-import { columnsOf, fitParts, type Part, plural, wholeNumber, wrap } from './layout';
+import { columnsOf, fitParts, type Part, plural, wholeNumber } from './layout';
 import { type LossPoint, lossChart } from './loss-chart';
-import { pass, printJson, printText, say } from './output';
+import { pass, printJson, printText, say, sayCommand } from './output';
 
 /** Shows events one by one; `close` leaves the terminal tidy whatever happened. */
 export interface EventPrinter {
@@ -118,7 +117,7 @@ class LinePrinter implements EventPrinter {
       await printText(this.io.stdout, sampleText(sample, `sample of the best, epoch ${end.best.epoch}`));
     }
     for (const line of copies) this.line(line);
-    for (const line of hints(end)) say(this.io.stderr, line);
+    for (const line of hints(end)) sayCommand(this.io.stderr, line);
   }
 
   protected get width(): number | undefined {
@@ -142,7 +141,7 @@ class LinePrinter implements EventPrinter {
   }
 
   protected line(text: string, style: (text: string) => string = (plain) => plain): void {
-    for (const line of wrap(harmless(text), this.width)) say(this.io.stderr, line, style);
+    say(this.io.stderr, text, style);
   }
 }
 

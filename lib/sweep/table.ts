@@ -33,12 +33,19 @@ function rowOf(trial: TrialResult, names: readonly string[]): string[] {
   ];
 }
 
-/** Columns under one another, for a terminal. */
-export function textTable(rows: readonly string[][]): string[] {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] as string).length)));
+/** What a narrow terminal goes without, the first first; sweep.md has it. */
+const dispensable = ['seconds', 'best epoch', 'epochs', 'bits/char'];
+
+/** Columns under one another, as many as fit `width`. */
+export function textTable(rows: readonly string[][], width = Number.POSITIVE_INFINITY): string[] {
+  const head = rows[0] ?? [];
+  const widths = head.map((_, column) => Math.max(...rows.map((row) => (row[column] as string).length)));
+  const left = new Set(head.keys());
+  const needed = () => [...left].reduce((sum, column) => sum + (widths[column] as number) + 2, -2);
+  for (const name of dispensable) if (needed() > width) left.delete(head.indexOf(name));
   return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] as number))
+    [...left]
+      .map((column) => (row[column] as string).padEnd(widths[column] as number))
       .join('  ')
       .trimEnd(),
   );

@@ -96,6 +96,40 @@ test('score --lines: the bits of a line, its first character and its end counted
   );
 });
 
+test('score --lines of several texts says which one a line is from', async () => {
+  writeFileSync(at('one.txt'), 'bala\n');
+  writeFileSync(at('two.txt'), 'kuka\nbala\n');
+  const { out } = await run('score', at('run'), at('one.txt'), at('two.txt'), '--lines', ...cpu);
+  const lines = out.trimEnd().split('\n');
+  expect(lines.map((line) => line.slice(19))).toEqual([
+    `${at('one.txt')}: bala`,
+    `${at('two.txt')}: kuka`,
+    `${at('two.txt')}: bala`,
+  ]);
+  expect(lines[0]?.slice(0, 19)).toBe(lines[2]?.slice(0, 19));
+});
+
+test.each([
+  ['sample', () => ['--length', '1000000']],
+  ['score', () => [at('long.txt'), '--per-character']],
+])('%s ends early when nobody reads its output any more', async (command, rest) => {
+  writeFileSync(at('long.txt'), 'bala\n'.repeat(40_000));
+  const { stdout, stderr } = sinks();
+  const lost = new Promise<void>((resolve) => {
+    const look = () => {
+      if (stdout.text === '') return void setImmediate(look);
+      stdout.emit('error', Object.assign(new Error('closed'), { code: 'EPIPE' }));
+      resolve();
+    };
+    look();
+  });
+  const argv = [command, at('run'), ...rest(), ...cpu];
+  const code = await main(argv, { stdout, stderr }).catch((error) => reportError(error, stderr));
+  await lost;
+  expect([code, stderr.text]).toEqual([0, expect.not.stringContaining('closed')]);
+  expect(stdout.text.length).toBeLessThan(1_000_000);
+});
+
 test('info says what kind of model it is', async () => {
   expect((await run('info', at('run'))).out).toContain(', single lines');
 });

@@ -1,5 +1,5 @@
 /** The commands on real pseudo-terminals of several widths: nothing they print is cut off or broken. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { shellQuote } from '../../../lib/shell';
@@ -13,18 +13,52 @@ let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'terminal-'));
   const line = (i: number) => `${i % 7} sheep and ${i % 5} goats went over the ${i % 11}th hill\n`;
+  const short = Array.from({ length: 40 }, (_, i) => `${i % 3} hares, ${i % 5} foxes\n`);
+  writeFileSync(join(folder, 'short.txt'), short.join(''));
+  writeFileSync(join(folder, 'shorter.txt'), short.slice(5, 20).join(''));
+  const options = { hidden: 8, layers: 1, epochs: 1, batchSize: 2, seqLength: 10, sampleLength: 0 };
+  const grid = { learningRate: [0.001, 0.01] };
+  writeFileSync(join(folder, 'sweep.json'), JSON.stringify({ corpus: 'short.txt', options, grid }));
   writeFileSync(join(folder, 'hills.txt'), Array.from({ length: 3000 }, (_, i) => line(i)).join(''));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
 /** Runs a command with a terminal for all three streams; what it wrote there. */
 async function onTerminal(columns: number, ...args: string[]): Promise<string> {
+  const { code, output } = await ending(columns, args);
+  expect([code, output]).toEqual([0, output]);
+  return output;
+}
+
+/** The same of a command that may fail, or that Ctrl-C ends once it has written what `until` says. */
+async function ending(
+  columns: number,
+  args: string[],
+  until?: RegExp,
+): Promise<{ code: number | null; output: string }> {
   const command = [process.execPath, compiled('cli/main.js'), ...args].map((word) => shellQuote(word, false)).join(' ');
   const env = { ...process.env, TERM: 'xterm', CUDNN_LSTM_DEVICE: 'cpu', CUDNN_LSTM_THREADS: '1', NO_COLOR: undefined };
   const script = ['-qefc', `stty rows 40 cols ${columns}; exec ${command}`, '/dev/null'];
-  const ended = await run('script', script, { cwd: folder, env });
-  expect(ended).toMatchObject({ code: 0 });
-  return ended.stdout;
+  const { code, stdout } = await run('script', script, {
+    cwd: folder,
+    env,
+    onStart: (child) => {
+      let seen = '';
+      child.stdout?.on('data', (text: string) => {
+        if (until?.test(seen)) return;
+        seen += text;
+        if (until?.test(seen)) interruptBelow(child.pid as number);
+      });
+    },
+  });
+  return { code, output: stdout };
+}
+
+/** SIGINT, as from Ctrl-C, to what `script` runs. */
+function interruptBelow(pid: number): void {
+  for (const child of readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')) {
+    process.kill(Number(child), 'SIGINT');
+  }
 }
 
 /** What is shown at one time on one line: a carriage return or a move to the left begins it anew. Without colours and the like. */
@@ -33,6 +67,9 @@ function segments(output: string): string[] {
   const leftmost = /\r|\u001b\[\d*G|\n/;
   return output.split(leftmost).map((segment) => segment.replace(escapes, ''));
 }
+
+/** All of them, as the help lists them. */
+const commands = ['train', 'sample', 'score', 'import', 'serve', 'export', 'sweep', 'reproduce', 'info', 'build'];
 
 const tiny = ['--hidden', '32', '--layers', '1', '--seq-length', '10', '--sample-length', '30'];
 
@@ -62,7 +99,7 @@ describe.each([60, 80, 120])('a terminal of %d columns', (columns) => {
   });
 
   itOnTerminal('wraps the help of every command', async () => {
-    for (const command of [[], ['train'], ['sample'], ['score'], ['reproduce'], ['info'], ['build']]) {
+    for (const command of [[], ...commands.map((command) => [command])]) {
       const lines = segments(await onTerminal(columns, ...command, '--help'));
       const examples = lines.indexOf('Examples:');
       // A word that is wider than its column stays whole.
@@ -75,9 +112,38 @@ describe.each([60, 80, 120])('a terminal of %d columns', (columns) => {
     }
   });
 
-  itOnTerminal('breaks what info says at words', async () => {
-    for (const line of segments(await onTerminal(columns, 'info'))) {
-      if (line.trim().includes(' ')) expect(line.length).toBeLessThanOrEqual(columns);
+  itOnTerminal('breaks what all other commands say at words', async () => {
+    const [model, lines] = ['model', 'lines'];
+    if (!existsSync(join(folder, model))) {
+      const sizes = ['--hidden', '8', '--layers', '1', '--batch-size', '2', '--learning-rate', '0.02'];
+      const train = ['train', 'short.txt', ...sizes, '--epochs', '6'];
+      await onTerminal(columns, ...train, '--seq-length', '10', '--sample-length', '0', '--out', model);
+      await onTerminal(columns, ...train, '--lines', '--sample-length', '9', '--out', lines);
     }
+    const weights = `m${columns}.pt`;
+    const sweep = `sweep-${columns}`;
+    const said: Record<string, string> = {
+      info: await onTerminal(columns, 'info'),
+      'info of a run': await onTerminal(columns, 'info', model),
+      'info --check': (await ending(columns, ['info', '--check'])).output,
+      'sample --lines': await onTerminal(columns, 'sample', lines, '--lines', '3', '--length', '30'),
+      'score --lines': await onTerminal(columns, 'score', model, 'short.txt', 'shorter.txt', '--lines'),
+      score: await onTerminal(columns, 'score', model, 'short.txt', 'shorter.txt'),
+      export: await onTerminal(columns, 'export', model, '--to', 'pytorch', '--out', weights),
+      import: await onTerminal(columns, 'import', weights, '--corpus', 'short.txt', '--out', `i${columns}.safetensors`),
+      sweep: await onTerminal(columns, 'sweep', 'sweep.json', '--out', sweep, '--jobs', '2'),
+    };
+    const served = await ending(columns, ['serve', model, '--port', '0'], /serving/);
+    said.serve = served.output;
+    expect([served.code, served.output]).toEqual([0, expect.stringMatching(/serving [\s\S]*closing: /)]);
+    for (const [command, output] of Object.entries(said)) {
+      expect([command, output.trim()]).not.toEqual([command, '']);
+      // A word that is wider than the terminal stays whole, and so does a command that is to be copied.
+      const broken = segments(output).filter(
+        (line) => line.length > columns && line.trim().includes(' ') && !/^(try it|sample from it):/.test(line),
+      );
+      expect([command, broken]).toEqual([command, []]);
+    }
+    expect(said.sweep).toMatch(columns >= 120 ? /seconds {2}state/ : /^trial .*loss.* state/m);
   });
 });
