@@ -18,7 +18,7 @@ import { resolveCheckpoint } from './checkpoint/run-directory';
 import { roundModel } from './checkpoint/weight-form';
 import { fromByteString, toByteString, Utf8Reader } from './corpus/bytes';
 import { type CorpusInput, openCorpus } from './corpus/corpus';
-import { encodeText, encodeTexts, pieceUnits, type TextEncoding } from './corpus/encode';
+import { asItIs, encodeText, encodeTexts, pieceUnits, type TextEncoding } from './corpus/encode';
 import { type Normalization, normalizeText } from './corpus/normalization';
 import { TextIndex } from './corpus/text-index';
 import { nameCharacters, Vocabulary } from './corpus/vocabulary';
@@ -49,7 +49,7 @@ import {
   readWindowOptions,
 } from './model-options';
 import { allOf, noCopies, onlyCharacters } from './sampling/constraints';
-import { type DrawingStart, fromBeginning, type GeneratedPiece, generatePieces, startId } from './sampling/generate';
+import { type DrawingStart, fromBeginning, type GeneratedPiece, generatePieces } from './sampling/generate';
 import { generateLines } from './sampling/lines';
 import { Mixture } from './sampling/mixture';
 import {
@@ -224,6 +224,9 @@ export interface MixturePart {
    */
   weight?: number | undefined;
 }
+
+/** A longer one would not fit a string. */
+const mostPromptBytes = 2 ** 28;
 
 /** The model on its device, its calls queued: for this package's own modules, as what a call does to the state between calls is theirs to know. */
 export let nativeOf: (model: LanguageModel) => QueuedModel;
@@ -459,7 +462,7 @@ export class LanguageModel implements Disposable {
 
   /**
    * Continues the prompt: an iterator over pieces of the generated text (the prompt is not part of it), none of which splits a code
-   * point. Options are checked, and the prompt encoded, before the iterator is made; a prompt above 65,536 characters is encoded
+   * point. Options are checked, and the prompt encoded, before the iterator is made; a prompt above 65,536 characters or bytes is encoded
    * when the first piece is asked for, which fails then if the prompt is at fault.
    *
    * @throws UsageError on an option out of range; DataError if the prompt or a stop string has characters that the model does not know.
@@ -539,16 +542,24 @@ export class LanguageModel implements Disposable {
       drawn.text += text;
       if (finished) drawn.finished = finished;
     }
-    const given = this.#known(this.normalize(prompt), checked.unknown);
-    const before =
-      given === '' && this.shape.resetId === undefined ? this.vocabulary.decode([startId(this.vocabulary)]) : given;
+    const { vocabulary } = this;
+    const { resetId } = this.shape;
+    const { signal } = checked;
+    const given = await encodeText(prompt, 'the prompt', this.#encoding(checked));
     const written = texts.filter(({ text }) => text !== '');
-    const encoded = written.map(({ text }) => this.vocabulary.encode(before + text));
+    const encoded = await encodeTexts(
+      written.map(({ text }) => text),
+      (i) => `text ${i + 1}`,
+      { vocabulary, normalization: asItIs, unknown: 'error', signal },
+    );
+    // Of a model of single lines a text without a prompt may begin a line by itself.
+    const alone = given.length === 0 && resetId !== undefined;
     const scores = await this.#native.evaluationSequence(() =>
       scoreMany(
         this.#native,
-        encoded.map((ids) => fromBeginning(ids, this.vocabulary, this.shape.resetId)),
-        { signal: checked.signal },
+        alone ? encoded.map((ids) => fromBeginning(ids, vocabulary, resetId)) : encoded,
+        { signal },
+        alone ? given : fromBeginning(given, vocabulary, resetId),
       ),
     );
     let best: { text: string; bitsPerCharacter: number; finished: 'length' | 'stop' } | undefined;
@@ -606,7 +617,12 @@ export class LanguageModel implements Disposable {
     if (this.vocabulary.idOf('\n') === undefined) {
       throw new UsageError('The model knows no line break, so it writes no lines.');
     }
-    const before = this.#known(this.normalize(checked.prompt ?? ''), checked.unknown);
+    const { prompt: begun = '' } = checked;
+    if (begun.length > pieceUnits)
+      throw new UsageError(
+        `prompt must be the beginning of one line, at most ${pieceUnits.toLocaleString('en')} characters.`,
+      );
+    const before = this.#known(this.normalize(begun), checked.unknown);
     if (before.includes('\n')) throw new UsageError('prompt must be the beginning of one line.');
     // Where the state is carried over lines, what a line follows is a line break.
     const prompt = this.#promptIds({ ...checked, prompt: this.shape.resetId === undefined ? `\n${before}` : before });
@@ -775,7 +791,16 @@ export class LanguageModel implements Disposable {
     const orStart = (ids: Int32Array) => fromBeginning(ids, this.vocabulary, this.shape.resetId);
     if (typeof prompt !== 'string') {
       if (!this.ofBytes) throw new UsageError('prompt must be a string: the symbols of this model are characters.');
-      return orStart(this.vocabulary.encode(toByteString(prompt)));
+      const { vocabulary } = this;
+      const { unknown = 'error', signal } = options;
+      if (prompt.length > mostPromptBytes)
+        throw new UsageError(`prompt must be at most ${mostPromptBytes.toLocaleString('en')} bytes.`);
+      const bytes = toByteString(prompt);
+      if (bytes.length > pieceUnits) {
+        return async () =>
+          orStart(await encodeText(bytes, 'the prompt', { vocabulary, normalization: asItIs, unknown, signal }));
+      }
+      return orStart(vocabulary.encode(bytes, { unknown, what: 'the prompt' }));
     }
     if (prompt.length > pieceUnits) {
       return async () => orStart(await encodeText(prompt, 'the prompt', this.#encoding(options)));

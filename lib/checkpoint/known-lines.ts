@@ -21,7 +21,7 @@ export async function hasKnownLines(directory: string): Promise<boolean> {
 
 /** @throws DiskError without space or permission. */
 export async function saveKnownLines(directory: string, lines: KnownLines, corpusSha256: string): Promise<void> {
-  await writeFileAtomically(join(directory, fileName), [lines.toBytes(corpusSha256)]);
+  await writeFileAtomically(join(directory, fileName), [await lines.toBytes(corpusSha256)]);
 }
 
 /**
@@ -48,6 +48,6 @@ export async function loadKnownLines(
     if (!(error instanceof FileProblem)) throw error;
     return refuse(`which lines the corpus holds is not known: ${error.message}`, error);
   }
-  const lines = KnownLines.fromBytes(bytes, sha256);
+  const lines = await KnownLines.fromBytes(bytes, sha256);
   return typeof lines === 'string' ? refuse(`${path} ${lines}`) : lines;
 }

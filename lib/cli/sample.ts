@@ -259,9 +259,10 @@ async function knownTo(
   if (notIn === undefined && novel && checkpoints.length > 1)
     throw new UsageError('--novel knows the lines of one checkpoint; for several name the text: --not-in FILE.');
   if (notIn === undefined) return novel ? await loadKnownLines(checkpoints[0] as string, model.metadata) : undefined;
-  const { lines, notes } = await readLines(model, notIn, { signal });
-  for (const note of notes) say(io.stderr, note);
-  return await KnownLines.of(lines, signal);
+  return await KnownLines.of(
+    readLines(model, notIn, { signal }, (note) => say(io.stderr, note)),
+    signal,
+  );
 }
 
 async function printLines(

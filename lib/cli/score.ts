@@ -237,8 +237,9 @@ function windowLines(
 
 async function scoreLines({ model, texts, options, signal, progress, io }: Job): Promise<void> {
   for (const source of texts) {
-    const { lines, notes } = await readLines(model, source, { ...options, signal });
-    for (const note of notes) say(io.stderr, note);
+    const lines: string[] = [];
+    for await (const line of readLines(model, source, { ...options, signal }, (note) => say(io.stderr, note)))
+      lines.push(line);
     const scores = await model.scoreLines(lines, {
       unknown: options.unknown,
       signal,

@@ -4,7 +4,7 @@ import { readWeighted } from '../corpus/weighted';
 import { CudnnLstmError, exitCodes, UsageError } from '../errors';
 import { LanguageModel, nativeOf } from '../model';
 import { distributedChoices, type JoinOptions } from '../ranks/join';
-import { copyLines, findCopies } from '../sampling/copies';
+import { copyLines, findCopies, mostChecked } from '../sampling/copies';
 import type { ModelServer } from '../serve/server';
 import { describeConfiguration } from '../training/configuration';
 import { drawSample } from '../training/epoch-sample';
@@ -116,7 +116,8 @@ const mostCompared = 50_000_000;
 async function copiesIn(training: Training, text: string, signal: AbortSignal | undefined): Promise<string[]> {
   const { corpus, model } = training;
   if (corpus.length > mostCompared || model.ofBytes) return [];
-  return copyLines(await findCopies([model.vocabulary.encode(text)], corpus.ids, signal), [text]);
+  const ids = model.vocabulary.encode(text.slice(0, mostChecked));
+  return copyLines(await findCopies([ids], corpus.ids, signal), [text]);
 }
 
 /** The run's page while it is trained: it ends with the training, and `serve` shows it again. */

@@ -150,8 +150,8 @@ export interface CorpusPart {
   readonly weight: number;
 }
 
-/** 64 MB. */
-const defaultStreamAbove = 64 << 20;
+/** Bytes above which a text is not held in memory: 64 MB. */
+export const defaultStreamAbove = 64 << 20;
 
 function checkUsable(length: number, own: Vocabulary | undefined, what: string): void {
   if (length === 0) throw new DataError(`${what} is empty: a text of at least two characters is needed`);
@@ -162,7 +162,7 @@ function checkUsable(length: number, own: Vocabulary | undefined, what: string):
 }
 
 /** Sources that can be read again and again, and their size. */
-async function settle(
+export async function settle(
   sources: readonly Source[],
   folder: TemporaryFolder,
   limit: number,

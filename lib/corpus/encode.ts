@@ -12,6 +12,9 @@ export interface TextEncoding {
   signal?: AbortSignal | undefined;
 }
 
+/** The normalization of what is to stay as it is. */
+export const asItIs: Normalization = { lowercase: false, lineBreaks: 'keep', byteOrderMark: 'keep' };
+
 /** Code units that are normalised and encoded at once: a millisecond or two. */
 export const pieceUnits = 1 << 16;
 

@@ -138,7 +138,14 @@ export class SymbolCounter {
 
   /** How many symbols are folded then, and how many characters are such. */
   rarer(least: number): { symbols: number; characters: number } {
-    const counts = [...this.#above.values(), ...this.#seen].filter((count) => count > 0 && count < least);
-    return { symbols: counts.length, characters: counts.reduce((sum, count) => sum + count, 0) };
+    const rare = { symbols: 0, characters: 0 };
+    const look = (count: number) => {
+      if (count === 0 || count >= least) return;
+      rare.symbols++;
+      rare.characters += count;
+    };
+    for (const count of this.#above.values()) look(count);
+    for (let unit = 0; unit < this.#seen.length; unit++) look(this.#seen[unit] as number);
+    return rare;
   }
 }

@@ -2,13 +2,17 @@
 import { createHash, hash } from 'node:crypto';
 import { instanceOf, looking, signalOf, textOf } from '../arguments';
 import { Breather } from '../breather';
-import { UsageError } from '../errors';
+import { DataError, UsageError } from '../errors';
 
 /** 32-bit words of a key. */
 const words = 4;
 const keyBytes = 4 * words;
 /** The most buckets, as a power of two: more would not fit a cache. */
 const mostBits = 22;
+/** The most lines that are taken, different or not: their keys are 512 MiB, and twice as much while they are sorted. */
+const mostLines = 2 ** 25;
+/** Words of keys that are copied or hashed at once: a millisecond. */
+const pieceWords = 2 ** 17;
 
 const magic = Buffer.from('cudnn-lstm known lines 1\n'.padEnd(32, '\0'));
 /** The magic, the SHA-256 of the corpus and that of the keys. */
@@ -30,40 +34,35 @@ export class KnownLines {
   readonly #starts: Uint32Array;
   readonly #shift: number;
 
-  /** @param keys Ascending, none twice. */
-  private constructor(keys: Uint32Array) {
+  private constructor(keys: Uint32Array, { starts, shift }: Buckets) {
     this.#keys = keys;
-    const bits = bitsFor(keys.length / words);
-    this.#shift = 32 - bits;
-    this.#starts = new Uint32Array(2 ** bits + 1);
-    for (let at = 0; at < keys.length; at += words) {
-      const next = bucketOf(keys[at] as number, this.#shift) + 1;
-      this.#starts[next] = (this.#starts[next] as number) + 1;
-    }
-    for (let b = 1; b < this.#starts.length; b++) {
-      this.#starts[b] = (this.#starts[b] as number) + (this.#starts[b - 1] as number);
-    }
+    this.#starts = starts;
+    this.#shift = shift;
   }
 
-  /** The set of these lines. */
+  /**
+   * The set of these lines.
+   *
+   * @throws DataError if there are more than 2^25 of them.
+   */
   static async of(lines: Iterable<string> | AsyncIterable<string>, signal?: AbortSignal): Promise<KnownLines> {
-    let keys = new Uint32Array(1024 * words);
-    let count = 0;
-    const breather = new Breather();
     if (signal !== undefined) signalOf('signal', signal);
+    const pause = pauser(signal);
+    const pieces: Uint32Array[] = [];
+    let count = 0;
     for await (const line of eachOf(lines)) {
-      if ((count + 1) * words > keys.length) {
-        const larger = new Uint32Array(2 * keys.length);
-        larger.set(keys);
-        keys = larger;
+      if (count === mostLines) {
+        throw new DataError(
+          `more than ${mostLines.toLocaleString('en')} lines to compare with: give a part of them, such as those that may well be written`,
+        );
       }
-      writeKey(line, keys, words * count++);
-      if (breather.due()) {
-        await breather.rest();
-        signal?.throwIfAborted();
-      }
+      const at = (count++ * words) % pieceWords;
+      if (at === 0) pieces.push(new Uint32Array(pieceWords));
+      writeKey(line, pieces.at(-1) as Uint32Array, at);
+      if (pause.due()) await pause.rest();
     }
-    return new KnownLines(await ascending(keys.subarray(0, words * count), breather, signal));
+    const keys = await ascending(pieces, count, pause);
+    return new KnownLines(keys, await bucketsOf([keys], keys.length / words, pause));
   }
 
   /**
@@ -71,7 +70,7 @@ export class KnownLines {
    *
    * @returns What is wrong, as a text that follows the name of the file, if it is none, or of another corpus.
    */
-  static fromBytes(given: Uint8Array, corpusSha256: string): KnownLines | string {
+  static async fromBytes(given: Uint8Array, corpusSha256: string): Promise<KnownLines | string> {
     const { buffer, byteOffset, byteLength } = instanceOf('bytes', given, Uint8Array, 'a Uint8Array');
     const bytes = Buffer.from(buffer, byteOffset, byteLength);
     textOf('corpusSha256', corpusSha256);
@@ -80,23 +79,24 @@ export class KnownLines {
       return 'is no list of known lines, or cut short';
     }
     if (bytes.toString('hex', magic.length, magic.length + 32) !== corpusSha256) return 'is of another corpus';
-    const body = bytes.subarray(headerBytes);
-    if (
-      !createHash('sha256')
-        .update(body)
-        .digest()
-        .equals(bytes.subarray(magic.length + 32, headerBytes))
-    ) {
-      return 'is damaged';
+    const sum = Buffer.from(bytes.subarray(magic.length + 32, headerBytes));
+    const pause = pauser();
+    // A copy, which is aligned, and which nobody changes between two turns.
+    const keys = new Uint32Array(rest / 4);
+    const digest = createHash('sha256');
+    for (let at = 0; at < keys.length; at += pieceWords) {
+      const piece = Buffer.from(keys.buffer, 4 * at, 4 * Math.min(pieceWords, keys.length - at));
+      bytes.copy(piece, 0, headerBytes + 4 * at);
+      digest.update(piece);
+      piece.swap32();
+      if (pause.due()) await pause.rest();
     }
-    // A copy, which is aligned.
-    const own = Uint8Array.from(body);
-    Buffer.from(own.buffer).swap32();
-    const keys = new Uint32Array(own.buffer);
+    if (!digest.digest().equals(sum)) return 'is damaged';
     for (let at = words; at < keys.length; at += words) {
       if (compare(keys, at - words, keys, at) >= 0) return 'is damaged';
+      if (pause.due()) await pause.rest();
     }
-    return new KnownLines(keys);
+    return new KnownLines(keys, await bucketsOf([keys], keys.length / words, pause));
   }
 
   /** Different lines. */
@@ -122,14 +122,34 @@ export class KnownLines {
   }
 
   /** @param corpusSha256 Of the text that they are from, in hexadecimal. */
-  toBytes(corpusSha256: string): Buffer {
+  async toBytes(corpusSha256: string): Promise<Buffer> {
     if (!/^[\da-f]{64}$/.test(textOf('corpusSha256', corpusSha256))) {
       throw new UsageError('corpusSha256 must be a SHA-256 in hexadecimal.');
     }
-    const body = Buffer.from(this.#keys.slice().buffer).swap32();
-    const sums = [Buffer.from(corpusSha256, 'hex'), createHash('sha256').update(body).digest()];
-    return Buffer.concat([magic, ...sums, body]);
+    const pause = pauser();
+    const bytes = Buffer.alloc(knownLinesBytes(this.size));
+    const digest = createHash('sha256');
+    for (let at = 0; at < this.#keys.length; at += pieceWords) {
+      const piece = Buffer.from(this.#keys.slice(at, at + pieceWords).buffer).swap32();
+      digest.update(piece);
+      piece.copy(bytes, headerBytes + 4 * at);
+      if (pause.due()) await pause.rest();
+    }
+    magic.copy(bytes);
+    bytes.write(corpusSha256, magic.length, 'hex');
+    digest.digest().copy(bytes, magic.length + 32);
+    return bytes;
   }
+}
+
+/** A loop's turns; with each the signal is looked at. */
+function pauser(signal?: AbortSignal): Pick<Breather, 'due' | 'rest'> {
+  const breather = new Breather();
+  const rest = async () => {
+    await breather.rest();
+    signal?.throwIfAborted();
+  };
+  return { due: () => breather.due(), rest };
 }
 
 /** @throws UsageError if they cannot be iterated over, or are no strings. */
@@ -177,22 +197,46 @@ function compare(a: Uint32Array, i: number, b: Uint32Array, j: number): number {
   return 0;
 }
 
-/** The keys in ascending order, each once. Hashes are spread evenly, so that each bucket holds few of them. */
-async function ascending(keys: Uint32Array, breather: Breather, signal: AbortSignal | undefined): Promise<Uint32Array> {
-  const giveWay = async () => {
-    await breather.rest();
-    signal?.throwIfAborted();
-  };
-  const shift = 32 - bitsFor(keys.length / words);
-  const next = new Uint32Array(2 ** (32 - shift) + 1);
-  for (let at = 0; at < keys.length; at += words) {
-    const bucket = bucketOf(keys[at] as number, shift) + 1;
-    next[bucket] = (next[bucket] as number) + 1;
+/** Where the keys of each bucket begin, by the first bits of a key; one more for the end of the last. */
+interface Buckets {
+  starts: Uint32Array;
+  shift: number;
+}
+
+/** @param pieces Of keys, `count` in all: each but the last {@link pieceWords} long, or the only one. */
+async function bucketsOf(
+  pieces: readonly Uint32Array[],
+  count: number,
+  pause: Pick<Breather, 'due' | 'rest'>,
+): Promise<Buckets> {
+  const shift = 32 - bitsFor(count);
+  const starts = new Uint32Array(2 ** (32 - shift) + 1);
+  let left = count * words;
+  for (const piece of pieces) {
+    const length = Math.min(left, piece.length);
+    left -= length;
+    for (let at = 0; at < length; at += words) {
+      const next = bucketOf(piece[at] as number, shift) + 1;
+      starts[next] = (starts[next] as number) + 1;
+      if (pause.due()) await pause.rest();
+    }
   }
-  for (let b = 1; b < next.length; b++) next[b] = (next[b] as number) + (next[b - 1] as number);
-  const starts = next.slice();
-  const sorted = new Uint32Array(keys.length);
-  for (let at = 0; at < keys.length; at += words) {
+  for (let b = 1; b < starts.length; b++) starts[b] = (starts[b] as number) + (starts[b - 1] as number);
+  return { starts, shift };
+}
+
+/** The keys in ascending order, each once. Hashes are spread evenly, so that each bucket holds few of them. */
+async function ascending(
+  pieces: Uint32Array[],
+  count: number,
+  pause: Pick<Breather, 'due' | 'rest'>,
+): Promise<Uint32Array> {
+  const { starts, shift } = await bucketsOf(pieces, count, pause);
+  const next = starts.slice();
+  const sorted = new Uint32Array(count * words);
+  for (let k = 0; k < count; k++) {
+    const keys = pieces[Math.floor((k * words) / pieceWords)] as Uint32Array;
+    const at = (k * words) % pieceWords;
     const bucket = bucketOf(keys[at] as number, shift);
     // Into its bucket, behind those that are smaller.
     let place = (next[bucket] as number) * words;
@@ -201,15 +245,22 @@ async function ascending(keys: Uint32Array, breather: Breather, signal: AbortSig
     for (; place > first && compare(sorted, place - words, keys, at) > 0; place -= words) {
       sorted.copyWithin(place, place - words, place);
     }
-    sorted.set(keys.subarray(at, at + words), place);
-    if (breather.due()) await giveWay();
+    for (let word = 0; word < words; word++) sorted[place + word] = keys[at + word] as number;
+    if (pause.due()) await pause.rest();
   }
+  pieces.length = 0;
   let kept = 0;
   for (let at = 0; at < sorted.length; at += words) {
     if (kept > 0 && compare(sorted, at, sorted, kept - words) === 0) continue;
-    sorted.copyWithin(kept, at, at + words);
+    if (kept < at) sorted.copyWithin(kept, at, at + words);
     kept += words;
-    if (breather.due()) await giveWay();
+    if (pause.due()) await pause.rest();
   }
-  return sorted.slice(0, kept);
+  if (kept === sorted.length) return sorted;
+  const all = new Uint32Array(kept);
+  for (let at = 0; at < kept; at += pieceWords) {
+    all.set(sorted.subarray(at, Math.min(kept, at + pieceWords)), at);
+    if (pause.due()) await pause.rest();
+  }
+  return all;
 }

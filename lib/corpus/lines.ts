@@ -4,6 +4,8 @@ import type { IdArray, IdSource } from './ids';
 
 /** Ids that are looked through at once. */
 const pieceIds = 1 << 16;
+/** Lines that are kept together while they are found. */
+const pieceLines = 1 << 16;
 
 /**
  * The lines of a corpus that are not empty: 12 bytes each.
@@ -30,19 +32,21 @@ export class LineIndex {
   /** Looks through all ids; what follows the last line break is a line too. */
   static async find(ids: IdSource, breakId: number): Promise<LineIndex> {
     const breather = new Breather();
-    let starts = new Float64Array(1024);
-    let lengths = new Uint32Array(1024);
+    // In pieces of so many lines, since one array that grows would be copied at once.
+    const starts: Float64Array[] = [];
+    const lengths: Uint32Array[] = [];
     let [count, empty, begin] = [0, 0, 0];
     const add = (end: number) => {
       if (end === begin) {
         empty++;
       } else {
-        if (count === starts.length) {
-          starts = grown(starts, new Float64Array(2 * count));
-          lengths = grown(lengths, new Uint32Array(2 * count));
+        const at = count++ % pieceLines;
+        if (at === 0) {
+          starts.push(new Float64Array(pieceLines));
+          lengths.push(new Uint32Array(pieceLines));
         }
-        starts[count] = begin;
-        lengths[count++] = end - begin;
+        (starts.at(-1) as Float64Array)[at] = begin;
+        (lengths.at(-1) as Uint32Array)[at] = end - begin;
       }
       begin = end + 1;
     };
@@ -52,7 +56,15 @@ export class LineIndex {
       if (breather.due()) await breather.rest();
     }
     if (begin < ids.length) add(ids.length);
-    return new LineIndex(ids, breakId, starts.slice(0, count), lengths.slice(0, count), empty);
+    const allStarts = new Float64Array(count);
+    const allLengths = new Uint32Array(count);
+    for (let i = 0; i < starts.length; i++) {
+      const at = i * pieceLines;
+      allStarts.set((starts[i] as Float64Array).subarray(0, count - at), at);
+      allLengths.set((lengths[i] as Uint32Array).subarray(0, count - at), at);
+      if (breather.due()) await breather.rest();
+    }
+    return new LineIndex(ids, breakId, allStarts, allLengths, empty);
   }
 
   get count(): number {
@@ -73,9 +85,4 @@ export class LineIndex {
   read(line: number, from = 0, count: number = this.lengthOf(line) - from): IdArray {
     return this.#ids.read(this.startOf(line) + from, count);
   }
-}
-
-function grown<T extends Float64Array | Uint32Array>(from: T, to: T): T {
-  to.set(from as never);
-  return to;
 }

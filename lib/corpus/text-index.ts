@@ -7,7 +7,7 @@ import type { IdArray, IdSource } from './ids';
 const mostIds = 2 ** 30;
 const pieceIds = 1 << 18;
 /** Steps of a loop after which the sorting can rest; a power of two. */
-const stepsATurn = 1 << 15;
+const stepsATurn = 1 << 13;
 
 /**
  * A text's positions in the order of what stands there. It takes four bytes a character beside the text's one or two, and about 17 in
@@ -132,8 +132,10 @@ export function* suffixArray(text: ArrayLike<number>, symbols: number): Generato
     if (i + 1 < n && ascends[i] === 0 && ascends[i + 1] === 1) count++;
     if (turns(i)) yield;
   }
-  for (let symbol = 0; symbol < symbols; symbol++)
+  for (let symbol = 0; symbol < symbols; symbol++) {
     begins[symbol + 1] = (begins[symbol + 1] as number) + (begins[symbol] as number);
+    if (turns(symbol)) yield;
+  }
   const leftmost = (i: number) => i > 0 && ascends[i] === 1 && ascends[i - 1] === 0;
 
   const seeds = new Int32Array(count);
@@ -187,8 +189,12 @@ function* induce(
   order: Int32Array,
 ): Generator<void, void, void> {
   const n = text.length;
-  order.fill(-1);
-  const tails = begins.slice(1);
+  // The first touch of this much memory takes longer than the rest of a step.
+  for (let k = 0; k < n; k += stepsATurn) {
+    order.fill(-1, k, k + stepsATurn);
+    yield;
+  }
+  const tails = yield* copyOf(begins, 1, begins.length);
   for (let k = seeds.length - 1; k >= 0; k--) {
     const i = seeds[k] as number;
     const symbol = text[i] as number;
@@ -197,7 +203,7 @@ function* induce(
     order[place] = i;
     if (turns(k)) yield;
   }
-  const heads = begins.slice(0, -1);
+  const heads = yield* copyOf(begins, 0, begins.length - 1);
   const putHead = (i: number) => {
     const symbol = text[i] as number;
     const place = heads[symbol] as number;
@@ -210,7 +216,7 @@ function* induce(
     if (i > 0 && ascends[i - 1] === 0) putHead(i - 1);
     if (turns(k)) yield;
   }
-  const ends = begins.slice(1);
+  const ends = yield* copyOf(begins, 1, begins.length);
   for (let k = n - 1; k >= 0; k--) {
     const i = order[k] as number;
     if (i > 0 && ascends[i - 1] === 1) {
@@ -221,6 +227,15 @@ function* induce(
     }
     if (turns(k)) yield;
   }
+}
+
+function* copyOf(from: Int32Array, begin: number, end: number): Generator<void, Int32Array, void> {
+  const copy = new Int32Array(end - begin);
+  for (let at = begin; at < end; at += stepsATurn) {
+    copy.set(from.subarray(at, Math.min(end, at + stepsATurn)), at - begin);
+    yield;
+  }
+  return copy;
 }
 
 /** Whether the runs from a and b, each to the beginning of the next one inclusive, are the same. */

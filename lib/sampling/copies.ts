@@ -3,6 +3,7 @@
  * the corpus is read once: time grows with the corpus, memory with the texts alone.
  */
 import { Breather } from '../breather';
+import { UsageError } from '../errors';
 import type { ReadableIds } from '../scoring/score';
 
 /** What of the texts stands in the corpus. */
@@ -18,29 +19,56 @@ export interface Copies {
 export const windowLength = 30;
 /** The most characters that are looked at. */
 export const mostChecked = 1_000_000;
-/** Larger than any symbol, and than what ends a text. */
-const base = 2 ** 17;
-const separator = base - 1;
+/** Larger than any symbol: ends a text. */
+const separator = 2 ** 17;
 const pieceIds = 1 << 16;
 
-/** All runs of symbols in a sequence; state 0 is the empty one. */
+/**
+ * All runs of symbols in a sequence; state 0 is the empty one. Of N symbols it has at most 2 N states and 3 N edges: about 100 bytes a
+ * symbol in all, taken at once.
+ */
 class SuffixAutomaton {
-  readonly #edges = new Map<number, number>();
-  readonly #symbols: number[][] = [[]];
   /** Of each state: the length of its longest run, the state of its longest proper end elsewhere, and where a run of it ends. */
-  readonly length = [0];
-  readonly link = [-1];
-  readonly end = [0];
+  readonly length: Int32Array;
+  readonly link: Int32Array;
+  readonly end: Int32Array;
+  states = 1;
+  /** Of each state, the slot of its newest edge; of each slot, that of the edge before; -1: none. */
+  readonly #newest: Int32Array;
+  readonly #before: Int32Array;
+  /** A hash table of edges: the state that they leave, of which 0 stands for a free slot and so 1 for state 0, their symbol and target. */
+  readonly #from: Int32Array;
+  readonly #symbol: Int32Array;
+  readonly #target: Int32Array;
   #last = 0;
 
-  target(state: number, symbol: number): number | undefined {
-    return this.#edges.get(state * base + symbol);
+  /** @param size The most symbols that will be pushed. */
+  constructor(size: number) {
+    const states = 2 * size + 2;
+    this.length = new Int32Array(states);
+    this.link = new Int32Array(states);
+    this.end = new Int32Array(states);
+    this.#newest = new Int32Array(states).fill(-1);
+    this.link[0] = -1;
+    // At most three quarters of them are taken.
+    const slots = 2 ** Math.ceil(Math.log2(4 * size + 16));
+    this.#from = new Int32Array(slots);
+    this.#symbol = new Int32Array(slots);
+    this.#target = new Int32Array(slots);
+    this.#before = new Int32Array(slots);
+  }
+
+  /** The state that follows; -1: none. */
+  target(state: number, symbol: number): number {
+    const slot = this.#slot(state, symbol);
+    return this.#from[slot] === 0 ? -1 : (this.#target[slot] as number);
   }
 
   push(symbol: number): void {
-    const added = this.#add((this.length[this.#last] as number) + 1, this.length[this.#last] as number);
+    const length = this.length[this.#last] as number;
+    const added = this.#add(length + 1, length);
     let state = this.#last;
-    while (state >= 0 && this.target(state, symbol) === undefined) {
+    while (state >= 0 && this.target(state, symbol) < 0) {
       this.#connect(state, symbol, added);
       state = this.link[state] as number;
     }
@@ -49,12 +77,14 @@ class SuffixAutomaton {
   }
 
   #linkFor(from: number, symbol: number): number {
-    const next = this.target(from, symbol) as number;
+    const next = this.target(from, symbol);
     const length = (this.length[from] as number) + 1;
     if (this.length[next] === length) return next;
     const clone = this.#add(length, this.end[next] as number);
     this.link[clone] = this.link[next] as number;
-    for (const edge of this.#symbols[next] as number[]) this.#connect(clone, edge, this.target(next, edge) as number);
+    for (let slot = this.#newest[next] as number; slot >= 0; slot = this.#before[slot] as number) {
+      this.#connect(clone, this.#symbol[slot] as number, this.#target[slot] as number);
+    }
     for (let state = from; state >= 0 && this.target(state, symbol) === next; state = this.link[state] as number) {
       this.#connect(state, symbol, clone);
     }
@@ -63,16 +93,31 @@ class SuffixAutomaton {
   }
 
   #add(length: number, end: number): number {
-    this.link.push(0);
-    this.end.push(end);
-    this.#symbols.push([]);
-    return this.length.push(length) - 1;
+    this.end[this.states] = end;
+    this.length[this.states] = length;
+    return this.states++;
   }
 
   #connect(state: number, symbol: number, to: number): void {
-    const key = state * base + symbol;
-    if (!this.#edges.has(key)) (this.#symbols[state] as number[]).push(symbol);
-    this.#edges.set(key, to);
+    const slot = this.#slot(state, symbol);
+    if (this.#from[slot] === 0) {
+      this.#from[slot] = state + 1;
+      this.#symbol[slot] = symbol;
+      this.#before[slot] = this.#newest[state] as number;
+      this.#newest[state] = slot;
+    }
+    this.#target[slot] = to;
+  }
+
+  /** Where an edge is, or would be. */
+  #slot(state: number, symbol: number): number {
+    const last = this.#from.length - 1;
+    let hash = Math.imul(state, 0x9e3779b1) ^ Math.imul(symbol, 0x85ebca6b);
+    hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
+    let slot = (hash ^ (hash >>> 13)) & last;
+    while (this.#from[slot] !== 0 && (this.#from[slot] !== state + 1 || this.#symbol[slot] !== symbol))
+      slot = (slot + 1) & last;
+    return slot;
   }
 }
 
@@ -87,7 +132,7 @@ class Follower {
     const { automaton } = this;
     for (;;) {
       const next = automaton.target(this.state, symbol);
-      if (next !== undefined) {
+      if (next >= 0) {
         this.state = next;
         this.length++;
         return;
@@ -112,7 +157,7 @@ class WindowStates {
 
   constructor(automaton: SuffixAutomaton) {
     this.#automaton = automaton;
-    this.#known = new Int32Array(automaton.length.length).fill(-1);
+    this.#known = new Int32Array(automaton.states).fill(-1);
   }
 
   /** The state of the last {@link windowLength} symbols of a state's runs, which have at least so many. */
@@ -134,6 +179,7 @@ class WindowStates {
  * Compares texts with a corpus.
  *
  * @param texts Ids, at most {@link mostChecked} together. Below 65,536 those of the corpus' symbols.
+ * @throws UsageError if there are more.
  * @throws The signal's reason when it is aborted.
  */
 export async function findCopies(
@@ -141,8 +187,12 @@ export async function findCopies(
   corpus: ReadableIds,
   signal?: AbortSignal,
 ): Promise<Copies> {
+  const total = texts.reduce((sum, text) => sum + text.length, 0);
+  if (total > mostChecked) {
+    throw new UsageError(`texts have ${total} characters, and ${mostChecked} at most are compared with a corpus.`);
+  }
   const breather = new Breather();
-  const automaton = new SuffixAutomaton();
+  const automaton = new SuffixAutomaton(total + texts.length);
   const starts: number[] = [];
   let size = 0;
   for (const text of texts) {
@@ -158,7 +208,7 @@ export async function findCopies(
     size += text.length + 1;
   }
   const windowStates = new WindowStates(automaton);
-  const copied = new Uint8Array(automaton.length.length);
+  const copied = new Uint8Array(automaton.states);
   const follower = new Follower(automaton);
   let longest = { length: 0, end: 0, inCorpus: 0 };
   for (let from = 0; from < corpus.length; from += pieceIds) {
@@ -202,11 +252,21 @@ export async function findCopies(
 /** What there is to say of them. */
 export function copyLines({ longest, windows, copiedWindows }: Copies, texts: readonly string[]): string[] {
   const { length, text, at } = longest;
-  const copy = [...(texts[text] ?? '')].slice(at, at + length).join('');
-  const shown = length > 80 ? `${[...copy].slice(0, 77).join('')}...` : copy;
+  const copy = codePoints(texts[text] ?? '', at, Math.min(length, 81));
+  const shown = length > 80 ? `${codePoints(copy, 0, 77)}...` : copy;
   const share = windows === 0 ? 'no' : `${((100 * copiedWindows) / windows).toFixed(1)} % of the`;
   return [
     `longest copy: ${length.toLocaleString('en')} characters${length > 0 ? `, ${JSON.stringify(shown)}` : ''}`,
     `copied: ${share} runs of ${windowLength} characters${windows === 0 ? ': the text is shorter' : ' stand in the corpus'}`,
   ];
+}
+
+function codePoints(text: string, first: number, count: number): string {
+  let found = '';
+  let at = 0;
+  for (const symbol of text) {
+    if (at >= first + count) break;
+    if (at++ >= first) found += symbol;
+  }
+  return found;
 }

@@ -109,27 +109,33 @@ export async function scoreIds(
   return scoreOf(nats, done);
 }
 
+const nothing = new Int32Array(0);
+
 /**
  * Scores many short texts, each from zero state; one with fewer than two ids has nothing to predict and gives undefined.
  * Texts of like length run side by side.
+ *
+ * @param lead What every text begins with, before its own ids; scored with each.
  */
 export async function scoreMany(
   native: Evaluator,
   texts: readonly Int32Array[],
   options: ScoringOptions = {},
+  lead: Int32Array = nothing,
 ): Promise<(Score | undefined)[]> {
   const scores = new Array<Score | undefined>(texts.length).fill(undefined);
-  const { order, total } = await byLength(texts);
+  const { order, total } = await byLength(texts, lead.length);
   let done = 0;
   for (let first = 0; first < order.length; first += 32) {
     const group = order.slice(first, first + 32);
     const sums = await sumNats(
       native,
       group.map((i) => at(texts, i)),
+      lead,
       options.signal,
     );
     group.forEach((i, stream) => {
-      const characters = at(texts, i).length - 1;
+      const characters = lead.length + at(texts, i).length - 1;
       scores[i] = scoreOf(sums[stream] as number, characters);
       done += characters;
     });
@@ -139,12 +145,12 @@ export async function scoreMany(
 }
 
 /** The texts that have something to predict, the shorter first, and how many characters that is. */
-async function byLength(texts: readonly Int32Array[]): Promise<{ order: number[]; total: number }> {
+async function byLength(texts: readonly Int32Array[], lead: number): Promise<{ order: number[]; total: number }> {
   const breather = new Breather();
   const ofLength = new Map<number, number[]>();
   let total = 0;
   for (let i = 0; i < texts.length; i++) {
-    const { length } = at(texts, i);
+    const length = lead + at(texts, i).length;
     if (length >= 2) {
       const like = ofLength.get(length);
       if (like) like.push(i);
@@ -162,9 +168,14 @@ async function byLength(texts: readonly Int32Array[]): Promise<{ order: number[]
 }
 
 /** Sum of the nats of each of a few texts, in lockstep from zero state; the shorter ones are filled up and the filling not counted. */
-async function sumNats(native: Evaluator, texts: readonly Int32Array[], signal?: AbortSignal): Promise<Float64Array> {
+async function sumNats(
+  native: Evaluator,
+  texts: readonly Int32Array[],
+  lead: Int32Array,
+  signal?: AbortSignal,
+): Promise<Float64Array> {
   const streams = texts.length;
-  const longest = Math.max(...texts.map((text) => text.length));
+  const longest = lead.length + Math.max(...texts.map((text) => text.length));
   const stepsPerCall = Math.max(16, Math.ceil(idsPerCall / streams));
   const sums = new Float64Array(streams);
   native.resetEvaluationState();
@@ -172,12 +183,15 @@ async function sumNats(native: Evaluator, texts: readonly Int32Array[], signal?:
     const steps = Math.min(stepsPerCall, longest - 1 - from);
     const batch = new Int32Array((steps + 1) * streams);
     texts.forEach((text, stream) => {
-      for (let step = 0; step <= steps; step++) batch[step * streams + stream] = text[from + step] ?? 0;
+      for (let step = 0; step <= steps; step++) {
+        const place = from + step;
+        batch[step * streams + stream] = (place < lead.length ? lead[place] : text[place - lead.length]) ?? 0;
+      }
     });
     const call = { ids: batch, steps, batch: streams, target: 'every', carryState: true, dropout: false } as const;
     const losses = await evaluateUntil(native, signal, call);
     texts.forEach((text, stream) => {
-      const count = Math.min(steps, text.length - 1 - from);
+      const count = Math.min(steps, lead.length + text.length - 1 - from);
       for (let step = 0; step < count; step++) {
         sums[stream] = (sums[stream] as number) + (losses[step * streams + stream] as number);
       }

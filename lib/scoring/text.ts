@@ -1,18 +1,19 @@
 /** Texts to score, from wherever a corpus may come (files, folders, globs, names, stdin). */
-import { type CorpusOptions, openCorpus } from '../corpus/corpus';
-import { readText } from '../corpus/decode';
-import { BookFinder, cutBooks, gutenbergNote } from '../corpus/gutenberg';
+import { Breather } from '../breather';
+import { type CorpusOptions, defaultStreamAbove, openCorpus, settle } from '../corpus/corpus';
+import { gutenbergNote } from '../corpus/gutenberg';
 import type { IdSource } from '../corpus/ids';
 import type { Normalization } from '../corpus/normalization';
+import { heldText, type ReadOptions, streamedText } from '../corpus/pieces';
 import { resolveSources } from '../corpus/sources';
+import { TemporaryFolder } from '../corpus/temporary';
 import type { Vocabulary } from '../corpus/vocabulary';
+import { DataError } from '../errors';
 
 /** What of a model decides how a text is read; a `LanguageModel` is one. */
 export interface Reader {
   readonly vocabulary: Vocabulary;
   readonly metadata: { readonly normalization: Normalization };
-  /** A text as the model's corpus was normalised. */
-  normalize(text: string): string;
 }
 
 /** A text, open for scoring. */
@@ -61,30 +62,59 @@ export async function openText(
   return { ids, skipped, notes, close };
 }
 
-/** Reads a text's lines, normalised as the model's corpus was, without their line breaks. */
-export async function readLines(
-  model: Pick<Reader, 'normalize'>,
-  source: string,
-  options: Omit<OpenTextOptions, 'unknown'> = {},
-): Promise<{ lines: string[]; notes: string[] }> {
-  const lines: string[] = [];
-  const notes: string[] = [];
-  for (const file of await resolveSources([source], options.signal, (note) => notes.push(note))) {
-    const pieces: string[] = [];
-    for await (const piece of readText(file, options.encoding ?? 'utf8', options.signal)) pieces.push(piece);
-    const text = model.normalize(pieces.join(''));
-    for (const line of withoutFrames(file.name, text, options.gutenberg, notes).split('\n')) lines.push(line);
-    if (lines.at(-1) === '') lines.pop(); // What follows the last line break is no line.
-  }
-  return { lines, notes };
-}
+/** The longest line that is taken, in code units. */
+const longestLine = 2 ** 24;
 
-function withoutFrames(name: string, text: string, gutenberg: 'auto' | 'keep' | undefined, notes: string[]): string {
-  if (gutenberg === 'keep') return text;
-  const finder = new BookFinder();
-  finder.push(text);
-  const found = finder.end();
-  const note = gutenbergNote(name, found, '--gutenberg keep to score them');
-  if (note !== undefined) notes.push(note);
-  return found.books.length === 0 ? text : cutBooks(text, 0, found.books);
+/**
+ * A text's lines, normalised as the model's corpus was, without their line breaks. They are read as they are asked for: no more than
+ * a piece of a large text is in memory.
+ *
+ * @param onNote Is told what there is to say, before the first line of the text that it is about.
+ * @throws DataError if the text cannot be read, or has a line above 2^24 characters.
+ */
+export async function* readLines(
+  model: Pick<Reader, 'metadata'>,
+  source: string,
+  options: Omit<OpenTextOptions, 'unknown'>,
+  onNote: (note: string) => void,
+): AsyncGenerator<string> {
+  const folder = new TemporaryFolder();
+  const sources = await resolveSources([source], options.signal, onNote);
+  const reading: ReadOptions = {
+    normalization: model.metadata.normalization,
+    encoding: options.encoding ?? 'utf8',
+    gutenberg: options.gutenberg ?? 'auto',
+    signal: options.signal,
+    onFound: ({ name }, books) => {
+      const note = gutenbergNote(name, books, '--gutenberg keep to score them');
+      if (note !== undefined) onNote(note);
+    },
+  };
+  try {
+    const { settled, bytes } = await settle(sources, folder, defaultStreamAbove, options.signal);
+    const breather = new Breather();
+    for (const file of settled) {
+      let begun = '';
+      for await (const piece of (bytes > defaultStreamAbove ? streamedText : heldText)(file, reading)) {
+        let from = 0;
+        for (let end = piece.indexOf('\n'); end >= 0; end = piece.indexOf('\n', from)) {
+          yield begun + piece.slice(from, end);
+          begun = '';
+          from = end + 1;
+          if (breather.due()) await breather.rest();
+        }
+        begun += piece.slice(from);
+        if (begun.length > longestLine) {
+          throw new DataError(
+            `${file.name} has a line of more than ${longestLine.toLocaleString('en')} characters, so it is no list of lines`,
+          );
+        }
+        options.signal?.throwIfAborted();
+        if (breather.due()) await breather.rest();
+      }
+      if (begun !== '') yield begun; // What follows the last line break is no line where it is empty.
+    }
+  } finally {
+    await folder.remove();
+  }
 }

@@ -125,7 +125,7 @@ async function measureAll(
   for (const recipe of fitting.length > 0 ? fitting : [first]) {
     signal?.throwIfAborted();
     const sized = { ...options, ...recipe };
-    const { batches } = divideCorpus(corpus, sized);
+    const { batches } = await divideCorpus(corpus, sized);
     try {
       using model = await create(sized);
       const charactersPerSecond = await measureSpeed(nativeOf(model), sized, batches, milliseconds, signal);

@@ -6,7 +6,7 @@ import type { QueuedModel } from '../device/queue';
 import { DataError } from '../errors';
 import type { Ranks } from '../ranks/ranks';
 import { type BatchSource, createBatches } from './batches';
-import { charactersOf, divideLines, LineBatches, scoreHeldOutLines } from './lines';
+import { divideLines, LineBatches, scoreHeldOutLines } from './lines';
 import { keptSequences, MixedBatches } from './mixed-batches';
 import type { TrainingOptions } from './options';
 import type { Split } from './sizes';
@@ -45,23 +45,27 @@ interface TextsBeside {
  * @param options With a `validation` of 0 where there is a validation text beside the corpus.
  * @throws DataError if a text is too short for the options; it names what would fit.
  */
-export function divideCorpus(
+export async function divideCorpus(
   corpus: DividedCorpus,
   options: TrainingOptions,
   { kept, validation }: TextsBeside = {},
-): Division {
-  const divided = divideTrained(corpus, options, kept);
+): Promise<Division> {
+  const divided = await divideTrained(corpus, options, kept);
   if (validation === undefined) return divided;
-  const { characters, score } = divideValidation(validation, options);
+  const { characters, score } = await divideValidation(validation, options);
   return { ...divided, split: { training: divided.split.training, validation: characters }, score };
 }
 
-function divideTrained(corpus: DividedCorpus, options: TrainingOptions, kept: DividedCorpus | undefined): Division {
+async function divideTrained(
+  corpus: DividedCorpus,
+  options: TrainingOptions,
+  kept: DividedCorpus | undefined,
+): Promise<Division> {
   if (kept === undefined) return divideOne(corpus, options);
   const { batchSize, seqLength, keepShare } = options;
   const sequences = keptSequences(batchSize, keepShare);
-  const first = divideOne(corpus, { ...options, batchSize: batchSize - sequences });
-  const second = divideKept(kept, { ...options, batchSize: sequences });
+  const first = await divideOne(corpus, { ...options, batchSize: batchSize - sequences });
+  const second = await divideKept(kept, { ...options, batchSize: sequences });
   return {
     split: first.split,
     batches: new MixedBatches(first.batches, second.batches, sequences, seqLength),
@@ -70,9 +74,9 @@ function divideTrained(corpus: DividedCorpus, options: TrainingOptions, kept: Di
   };
 }
 
-function divideKept(kept: DividedCorpus, options: TrainingOptions): Division {
+async function divideKept(kept: DividedCorpus, options: TrainingOptions): Promise<Division> {
   try {
-    return divideOne(kept, options);
+    return await divideOne(kept, options);
   } catch (error) {
     if (!(error instanceof DataError)) throw error;
     throw new DataError(`the text of --keep cannot be used: ${error.message}`, { cause: error });
@@ -80,16 +84,15 @@ function divideKept(kept: DividedCorpus, options: TrainingOptions): Division {
 }
 
 /** A text that is validated on, all of it. */
-function divideValidation(
+async function divideValidation(
   { ids, length, lines }: DividedCorpus,
   options: TrainingOptions,
-): Pick<Division, 'score'> & { characters: number } {
+): Promise<Pick<Division, 'score'> & { characters: number }> {
   const { target, seqLength } = options;
   if (lines) {
-    const all = Uint32Array.from({ length: lines.count }, (_, line) => line);
-    const characters = charactersOf(lines, all);
-    if (characters === 0) throw new DataError('The validation text has no line that is not empty; give another one.');
-    const divided = { training: new Uint32Array(0), validation: all, split: { training: 0, validation: characters } };
+    if (lines.count === 0) throw new DataError('The validation text has no line that is not empty; give another one.');
+    const divided = await divideLines(lines, 1);
+    const characters = divided.split.validation;
     return {
       characters,
       score: (native, signal, ranks) =>
@@ -112,9 +115,9 @@ function divideValidation(
   };
 }
 
-function divideOne({ ids, length, lines, parts }: DividedCorpus, options: TrainingOptions): Division {
+async function divideOne({ ids, length, lines, parts }: DividedCorpus, options: TrainingOptions): Promise<Division> {
   if (lines) {
-    const divided = divideLines(lines, options.validation);
+    const divided = await divideLines(lines, options.validation);
     return {
       split: divided.split,
       batches: new LineBatches(lines, divided, options, parts),

@@ -28,18 +28,13 @@ export interface DividedLines {
 /** Ids that a stream passes over before others have a turn: a millisecond. */
 const passedAtOnce = 1 << 16;
 
-/** Characters of some lines, their ends included. */
-export function charactersOf(lines: LineIndex, which: Uint32Array): number {
-  return which.reduce((sum, line) => sum + lines.lengthOf(line) + 1, 0);
-}
-
 /**
  * Holds out a share of the lines, from all over the text: many a list is sorted. Which ones depends on their number alone, not on the
  * seed, so that runs compare.
  *
  * @throws DataError if there are no lines, or none is held out.
  */
-export function divideLines(lines: LineIndex, share: number): DividedLines {
+export async function divideLines(lines: LineIndex, share: number): Promise<DividedLines> {
   const { count } = lines;
   const held = Math.floor(count * share);
   if (count === 0) throw new DataError('The corpus has no line that is not empty: give lines to train on.');
@@ -49,17 +44,29 @@ export function divideLines(lines: LineIndex, share: number): DividedLines {
         'validate on; give more lines, or --validation 0.',
     );
   }
+  const breather = new Breather();
   const isHeld = new Uint8Array(count);
   const order = new KeyedPermutation(count, 'held-out lines');
-  for (let i = 0; i < held; i++) isHeld[order.at(i)] = 1;
-  const all = Uint32Array.from({ length: count }, (_, line) => line);
-  const training = all.filter((line) => isHeld[line] === 0);
-  const validation = all.filter((line) => isHeld[line] === 1);
-  return {
-    training,
-    validation,
-    split: { training: charactersOf(lines, training), validation: charactersOf(lines, validation) },
-  };
+  for (let i = 0; i < held; i++) {
+    isHeld[order.at(i)] = 1;
+    if (breather.due()) await breather.rest();
+  }
+  const training = new Uint32Array(count - held);
+  const validation = new Uint32Array(held);
+  // With the lines' ends.
+  const split = { training: 0, validation: 0 };
+  for (let line = 0, kept = 0; line < count; line++) {
+    const characters = lines.lengthOf(line) + 1;
+    if (isHeld[line] === 1) {
+      validation[line - kept] = line;
+      split.validation += characters;
+    } else {
+      training[kept++] = line;
+      split.training += characters;
+    }
+    if (breather.due()) await breather.rest();
+  }
+  return { training, validation, split };
 }
 
 /** Lines in an order, as one stream of ids without an end: after the last comes the first again. */
@@ -234,11 +241,14 @@ export async function scoreHeldOutLines(
 ): Promise<PartialScore> {
   const most = Math.max(1, Math.min(64, Math.floor(characters / (4 * T))));
   const lineAt = (place: number) => validation[place] as number;
+  const breather = new Breather();
   const all: { stream: LineStream; length: number }[] = [];
   for (let at = 0, passed = 0, begun = 0; at < validation.length; ) {
     const first = at;
-    do passed += lines.lengthOf(lineAt(at++)) + 1;
-    while (at < validation.length && passed < ((all.length + 1) * characters) / most);
+    do {
+      passed += lines.lengthOf(lineAt(at++)) + 1;
+      if (breather.due()) await breather.rest();
+    } while (at < validation.length && passed < ((all.length + 1) * characters) / most);
     all.push({ stream: new LineStream(lines, validation.length, lineAt, first), length: passed - begun });
     begun = passed;
   }
@@ -246,7 +256,6 @@ export async function scoreHeldOutLines(
   const streams = all.slice(share.first, share.last);
   const S = streams.length;
   const longest = streams.reduce((length, stream) => Math.max(length, stream.length), 0);
-  const breather = new Breather();
   let nats = 0;
   native.resetEvaluationState();
   for (let from = 0; from < longest; from += T) {

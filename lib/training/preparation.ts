@@ -458,7 +458,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
         options = configuration.options;
         for (const line of planned.lines) request.onNote?.(line);
       }
-      const division = divideChecked({ corpus, kept, validation }, options, resumed);
+      const division = await divideChecked({ corpus, kept, validation }, options, resumed);
       const newSymbols = base ? corpus.vocabulary.symbols.slice(base.vocabulary.size) : [];
       if (base?.metadata.model.input === 'scalar' && newSymbols.length > 0)
         throw scalarCannotGrow(base.path, newSymbols);
@@ -597,11 +597,11 @@ interface Texts {
 }
 
 /** Divides the texts, after everything that can be wrong with them has been looked at: before a device is asked for memory. */
-function divideChecked(
+async function divideChecked(
   { corpus, kept, validation }: Texts,
   options: TrainingOptions,
   resumed: ResumedRun | undefined,
-): Division {
+): Promise<Division> {
   const { training, corpus: recorded } = resumed?.checkpoint.metadata ?? {};
   if (training && (training.corpusSha256 !== corpus.sha256 || training.corpusLength !== corpus.length)) {
     throw new DataError(
@@ -631,7 +631,7 @@ function divideChecked(
     );
   }
   checkVocabulary(corpus);
-  return divideCorpus(corpus, options, { kept, validation });
+  return await divideCorpus(corpus, options, { kept, validation });
 }
 
 function checkVocabulary({ vocabulary }: Corpus): void {

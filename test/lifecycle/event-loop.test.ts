@@ -9,15 +9,23 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
 import { readCheckpointMetadata, saveCheckpoint } from '../../lib/checkpoint/checkpoint';
 import * as layouts from '../../lib/checkpoint/layout';
+import { byteVocabulary } from '../../lib/corpus/bytes';
 import { openCorpus } from '../../lib/corpus/corpus';
 import { decodeText } from '../../lib/corpus/encode';
+import { MemoryIds } from '../../lib/corpus/ids';
+import { KnownLines } from '../../lib/corpus/known-lines';
+import { LineIndex } from '../../lib/corpus/lines';
+import { TextIndex } from '../../lib/corpus/text-index';
 import { Vocabulary } from '../../lib/corpus/vocabulary';
 import { readSlot, writeSlot } from '../../lib/device/pieces';
 import { LanguageModel, nativeOf } from '../../lib/model';
+import { findCopies } from '../../lib/sampling/copies';
+import { readLines } from '../../lib/scoring/text';
 import { complete } from '../../lib/serve/completions';
 import { defaultLimits } from '../../lib/serve/limits';
 import type { Served } from '../../lib/serve/models';
 import { readCompletion } from '../../lib/serve/schema';
+import { divideLines } from '../../lib/training/lines';
 import { long } from '../fixtures/child';
 import { countTurns } from '../fixtures/turns';
 
@@ -136,6 +144,44 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
   'the echo of such a prompt': async () => {
     const ids = new Int32Array(10_000_000);
     return () => decodeText(ids, model.vocabulary);
+  },
+  'a long prompt of bytes': async () => {
+    const shape = { vocabulary: 256, layers: 1, hidden: 4, input: 'scalar', embedding: 0, dropout: 0 } as const;
+    const options = { device: 'cpu', threads: 1, target: 'last', seqLength: 10 } as const;
+    const normalization = { lowercase: false, symbols: 'bytes' } as const;
+    const bytes = await LanguageModel.create(shape, byteVocabulary(), { ...options, normalization });
+    made.push(bytes);
+    const prompt = Buffer.alloc(10_000_000, line);
+    return () => bytes.generateText({ prompt, length: 1 });
+  },
+  'the lines of a corpus, found and divided': async () => {
+    const ids = new MemoryIds(
+      Uint8Array.from({ length: long ? 60_000_000 : 4_000_000 }, (_, i) => (i % 3 === 0 ? 0 : 1)),
+    );
+    return async () => divideLines(await LineIndex.find(ids, 0), 0.1);
+  },
+  'an index of a text': async () => {
+    const ids = new MemoryIds(
+      Uint8Array.from({ length: long ? 20_000_000 : 1_000_000 }, (_, i) => Math.imul(i, i) >>> 27),
+    );
+    return () => TextIndex.of(ids);
+  },
+  'lines of a file, made known': async () => {
+    writeFileSync(
+      path('lines.txt'),
+      Array.from({ length: long ? 3_000_000 : 100_000 }, (_, i) => `line ${i}\n`).join(''),
+    );
+    return async () => KnownLines.of(readLines(model, path('lines.txt'), {}, () => {}));
+  },
+  'known lines, as bytes and back': async () => {
+    const known = await KnownLines.of(Array.from({ length: long ? 3_000_000 : 300_000 }, (_, i) => `line ${i}`));
+    const sha256 = '0'.repeat(64);
+    return async () => KnownLines.fromBytes(await known.toBytes(sha256), sha256);
+  },
+  'a written text, compared with a corpus': async () => {
+    const ids = Uint8Array.from({ length: long ? 1_000_000 : 200_000 }, (_, i) => Math.imul(i, i) >>> 27);
+    const corpus = new MemoryIds(Uint8Array.from({ length: 5 * ids.length }, (_, i) => Math.imul(i, 7 * i) >>> 27));
+    return () => findCopies([ids], corpus);
   },
   'many lines to score': async () => {
     const lines = Array.from({ length: long ? 200_000 : 20_000 }, (_, i) => line.slice(0, 3 + (i % 12)));

@@ -23,7 +23,7 @@ beforeAll(async () => {
   process.chdir(folder);
   writeFileSync('text.txt', 'a sheep and a goat\n'.repeat(60));
   await library.saveCheckpoint('model.safetensors', tinyCheckpoint(), tinyLayout);
-  writeFileSync('known-lines.bin', (await library.KnownLines.of(['a'])).toBytes('0'.repeat(64)));
+  writeFileSync('known-lines.bin', await (await library.KnownLines.of(['a'])).toBytes('0'.repeat(64)));
   model = await LanguageModel.create(tinyShape, new Vocabulary(['\n', 'a', '🦊']), { device: 'cpu', threads: 1 });
   using session = model.session();
   await session.save('session.safetensors');

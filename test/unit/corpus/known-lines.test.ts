@@ -12,13 +12,13 @@ it.each([0, 1, 2, 3, 255, 256, 257, 30_000])('of %i lines it knows each, and no 
   const lines = Array.from({ length: count }, (_, i) => lineAt(i));
   const known = await KnownLines.of([...lines, ...lines.slice(0, 100)]);
   expect(known.size).toBe(count);
-  for (const set of [known, KnownLines.fromBytes(known.toBytes(corpus), corpus) as KnownLines]) {
+  for (const set of [known, (await KnownLines.fromBytes(await known.toBytes(corpus), corpus)) as KnownLines]) {
     expect(lines.filter((line) => !set.has(line))).toEqual([]);
     const others = ['', ' line 0', 'line', ...Array.from({ length: 2000 }, (_, i) => lineAt(count + i))];
     expect(others.filter((line) => set.has(line))).toEqual([]);
   }
   // 16 bytes a line.
-  expect(known.toBytes(corpus).length).toBe(96 + 16 * count);
+  expect((await known.toBytes(corpus)).length).toBe(96 + 16 * count);
 });
 
 it('takes lines as they come, and ends at an abort', async () => {
@@ -56,24 +56,24 @@ describe('the file', () => {
   });
 
   it('is refused if a single byte is another, or it is cut or longer', async () => {
-    const bytes = (await KnownLines.of(Array.from({ length: 20 }, (_, i) => `${i}`))).toBytes(corpus);
+    const bytes = await (await KnownLines.of(Array.from({ length: 20 }, (_, i) => `${i}`))).toBytes(corpus);
     for (let at = 0; at < bytes.length; at++) {
       const damaged = Buffer.from(bytes);
       damaged[at] = (damaged[at] as number) ^ 16;
-      expect(typeof KnownLines.fromBytes(damaged, corpus)).toBe('string');
+      expect(typeof (await KnownLines.fromBytes(damaged, corpus))).toBe('string');
     }
     for (const length of [0, 1, 95, 96, bytes.length - 16, bytes.length - 1]) {
-      expect(typeof KnownLines.fromBytes(bytes.subarray(0, length), corpus)).toBe('string');
+      expect(typeof (await KnownLines.fromBytes(bytes.subarray(0, length), corpus))).toBe('string');
     }
-    expect(typeof KnownLines.fromBytes(Buffer.concat([bytes, Buffer.alloc(16, 255)]), corpus)).toBe('string');
+    expect(typeof (await KnownLines.fromBytes(Buffer.concat([bytes, Buffer.alloc(16, 255)]), corpus))).toBe('string');
     // Keys that are not in order, with a checksum that says otherwise.
     const keys = bytes.subarray(96);
     const swapped = Buffer.concat([keys.subarray(16, 32), keys.subarray(0, 16), keys.subarray(32)]);
     const forged = Buffer.concat([bytes.subarray(0, 64), createHash('sha256').update(swapped).digest(), swapped]);
-    expect(KnownLines.fromBytes(forged, corpus)).toBe('is damaged');
+    expect(await KnownLines.fromBytes(forged, corpus)).toBe('is damaged');
   });
 
-  it('is quick to ask, though its keys lie close together', () => {
+  it('is quick to ask, though its keys lie close together', async () => {
     const key = createHash('sha256').update('Anna').digest().subarray(0, 16);
     const others = Array.from({ length: 200_000 }, (_, i) => {
       const other = Buffer.from(key);
@@ -83,7 +83,7 @@ describe('the file', () => {
     const keys = Buffer.concat([...others, key].sort(Buffer.compare));
     const sums = [Buffer.from(corpus, 'hex'), createHash('sha256').update(keys).digest()];
     const magic = Buffer.from('cudnn-lstm known lines 1\n'.padEnd(32, '\0'));
-    const known = KnownLines.fromBytes(Buffer.concat([magic, ...sums, keys]), corpus) as KnownLines;
+    const known = (await KnownLines.fromBytes(Buffer.concat([magic, ...sums, keys]), corpus)) as KnownLines;
     // To look at all of them would take 10^10 comparisons.
     let found = 0;
     for (let i = 0; i < 50_000; i++) if (known.has('Anna')) found++;

@@ -38,7 +38,7 @@ test('the validation loss is that of the held-out lines, each scored by itself',
   const ids = Uint8Array.from(model.vocabulary.encode(text));
   const { resetId } = model.shape;
   expect(model.vocabulary.symbols[resetId as number]).toBe('\n');
-  const divided = divideLines(await LineIndex.find(new MemoryIds(ids), resetId as number), 0.1);
+  const divided = await divideLines(await LineIndex.find(new MemoryIds(ids), resetId as number), 0.1);
   const held = [...divided.validation].map((line) => names[line] as string);
   const scores = await model.scoreLines(held);
   let [nats, characters] = [0, 0];

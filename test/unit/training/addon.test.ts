@@ -60,7 +60,7 @@ async function make(
     model: { native, vocabulary, metadata, deviceReason: 'a test' },
     corpus,
     options,
-    division: divideCorpus(corpus, options),
+    division: await divideCorpus(corpus, options),
     run,
     ...(given.checkpoint ? { resume: { path: 'memory/last', checkpoint: given.checkpoint } } : {}),
     signal: given.signal,

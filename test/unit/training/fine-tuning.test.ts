@@ -189,7 +189,7 @@ describe('a run with --from', () => {
     const corpus = await openCorpus({ text }, { vocabulary: Vocabulary.of([oldText]) });
     using model = await LanguageModel.load(base, { device: 'cpu', threads: 1 });
     const options = { ...presetOptions('fast'), ...small } as TrainingOptions;
-    const { loss } = await divideCorpus(corpus, options).score(nativeOf(model));
+    const { loss } = await (await divideCorpus(corpus, options)).score(nativeOf(model));
     expect(find<BaselineEvent>(events, 'baseline').validationLoss).toBe(loss);
     expect(find<StartEvent>(events, 'start').from?.newSymbols).toEqual([]);
   });
@@ -389,7 +389,7 @@ describe('batches of two texts', () => {
     ['last', 4, 5],
   ] as const)('%s: %i characters beside %i, the same however they are cut', async (target, length, kept) => {
     const [first, second] = [ids(length, 0), ids(kept, 1)];
-    const { batches } = divideCorpus(first, { ...options, target, seqLength: 3 }, { kept: second });
+    const { batches } = await divideCorpus(first, { ...options, target, seqLength: 3 }, { kept: second });
     const K = keptSequences(5, 0.4);
     expect(K).toBe(2);
     const steps = async (most: number) => {

@@ -64,7 +64,7 @@ const names = Array.from({ length: 60 }, (_, i) => `${String.fromCharCode(97 + (
 describe('LineBatches', () => {
   it('holds lines out from all over the text, the same whatever the seed', async () => {
     const index = await indexOf(names.join('.'));
-    const divided = divideLines(index, 0.2);
+    const divided = await divideLines(index, 0.2);
     expect(divided.validation).toHaveLength(12);
     expect([...divided.training, ...divided.validation].sort((a, b) => a - b)).toEqual([...names.keys()]);
     // Not the tail: of each third there are some.
@@ -77,7 +77,7 @@ describe('LineBatches', () => {
 
   it('gives whole lines, each once in an epoch but for what the cut into streams leaves over or repeats', async () => {
     const index = await indexOf(names.join('.'));
-    const divided = divideLines(index, 0.1);
+    const divided = await divideLines(index, 0.1);
     const batches = new LineBatches(index, divided, options);
     const trained = new Set([...divided.training].map((line) => names[line]));
     const orders: string[] = [];
@@ -105,7 +105,7 @@ describe('LineBatches', () => {
 
   it('gives the same whatever the calls, and wherever a run is resumed', async () => {
     const index = await indexOf(names.join('.'));
-    const divided = divideLines(index, 0);
+    const divided = await divideLines(index, 0);
     const batches = () => new LineBatches(index, divided, options);
     const whole = await streamsOf(batches(), 2, 1000);
     expect(await streamsOf(batches(), 2, 1)).toEqual(whole);
@@ -129,7 +129,7 @@ describe('LineBatches', () => {
         async (lengths, batchSize, seqLength) => {
           const lines = lengths.map((length, i) => String.fromCharCode(97 + i).repeat(length));
           const index = await indexOf(lines.join('.'));
-          const divided = divideLines(index, 0);
+          const divided = await divideLines(index, 0);
           const total = lengths.reduce((sum, length) => sum + length + 1, 0);
           const sizes = { batchSize, seqLength, seed: 1 };
           if (total < batchSize * seqLength) {
@@ -151,10 +151,10 @@ describe('LineBatches', () => {
 
   it('says what is wrong with too few lines, with a remedy that works', async () => {
     const few = await indexOf('ab.c');
-    expect(() => divideLines(few, 0.1)).toThrow(
+    await expect(divideLines(few, 0.1)).rejects.toThrow(
       'The corpus has 2 lines, of which --validation 0.1 leaves none to validate on; give more lines, or --validation 0.',
     );
-    const divided = divideLines(few, 0);
+    const divided = await divideLines(few, 0);
     const make = (batchSize: number, seqLength: number) =>
       new LineBatches(few, divided, { batchSize, seqLength, seed: 1 });
     expect(() => make(16, 20)).toThrow(
@@ -178,7 +178,7 @@ class Recorder {
 describe('the held-out lines', () => {
   it.each([1, 2, 3, 20, 1000])('are scored whole, each character and each end once, T = %i', async (T) => {
     const index = await indexOf(names.join('.'));
-    const divided = divideLines(index, 0.3);
+    const divided = await divideLines(index, 0.3);
     const native = new Recorder();
     const { nats, characters } = await scoreHeldOutLines(native as never, index, divided, T, { rank: 0, size: 1 });
     const held = [...divided.validation].map((line) => names[line] as string);

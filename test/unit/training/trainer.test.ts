@@ -33,7 +33,7 @@ const small: TrainingOptions = {
   sampleLength: 12,
 };
 
-function make(
+async function make(
   options: TrainingOptions,
   native = new FakeTrainingModel(symbols.length),
   checkpoint?: Checkpoint,
@@ -45,7 +45,7 @@ function make(
     model: { native: queued(native), vocabulary, metadata, deviceReason: 'a test' },
     corpus,
     options,
-    division: divideCorpus(corpus, options),
+    division: await divideCorpus(corpus, options),
     run,
     ...(checkpoint ? { resume: { path: 'memory/last', checkpoint } } : {}),
     signal,
@@ -66,7 +66,7 @@ const endOf = (events: TrainingEvent[]) => events.at(-1) as EndEvent;
 
 describe('a whole run', () => {
   it('tells a start, steps, epochs with checkpoints and samples, and an end', async () => {
-    const { trainer, native, run } = make(small);
+    const { trainer, native, run } = await make(small);
     const events = await collect(trainer);
     expect(events[0]).toMatchObject({
       type: 'start',
@@ -127,7 +127,7 @@ describe('a whole run', () => {
       model: { native, vocabulary, metadata, deviceReason: 'a test' },
       corpus: watched,
       options,
-      division: divideCorpus(watched, options),
+      division: await divideCorpus(watched, options),
     });
     await collect(trainer);
     // All but the first call.
@@ -135,12 +135,12 @@ describe('a whole run', () => {
   });
 
   it('can be resumed when it is killed as it saves its first best checkpoint', async () => {
-    const expected = epochsOf(await collect(make(small).trainer)).map((event) => event.loss);
-    const killed = make(small);
+    const expected = epochsOf(await collect((await make(small)).trainer)).map((event) => event.loss);
+    const killed = await make(small);
     killed.run.saveBest = () => Promise.reject(new Error('killed'));
     await expect(collect(killed.trainer)).rejects.toThrow('killed');
     expect(killed.run.last).toBeDefined();
-    const resumed = make(small, undefined, killed.run.last);
+    const resumed = await make(small, undefined, killed.run.last);
     expect(epochsOf(await collect(resumed.trainer)).map((event) => event.loss)).toEqual(expected);
   });
 
@@ -154,7 +154,7 @@ describe('a whole run', () => {
         model: { native, vocabulary, metadata, deviceReason: 'a test', ...(gpuUsage ? { gpuUsage } : {}) },
         corpus,
         options: small,
-        division: divideCorpus(corpus, small),
+        division: await divideCorpus(corpus, small),
         run,
       });
       const events = await collect(trainer);
@@ -168,7 +168,7 @@ describe('a whole run', () => {
   });
 
   it('gives each step its own learning rate, and each epoch fresh state', async () => {
-    const { trainer, native } = make({ ...small, learningRate: 0.01, warmup: 10, schedule: 'constant' });
+    const { trainer, native } = await make({ ...small, learningRate: 0.01, warmup: 10, schedule: 'constant' });
     await collect(trainer);
     const rates = native.trainCalls.flatMap((call) => [...call.learningRates]);
     expect(rates.slice(0, 10)).toEqual(Array.from({ length: 10 }, (_, i) => (0.01 * (i + 1)) / 10));
@@ -177,7 +177,7 @@ describe('a whole run', () => {
   });
 
   it("names the best the reference's way, chosen by the training loss where there is no validation text", async () => {
-    const { trainer, native, run } = make({
+    const { trainer, native, run } = await make({
       ...presetOptions('proj-basic'),
       epochs: 3,
       seqLength: 20,
@@ -201,14 +201,19 @@ describe('a whole run', () => {
   });
 
   it('weighs the last, smaller batch by its size, as Keras does', async () => {
-    const { trainer, native } = make({ ...presetOptions('proj-basic'), epochs: 1, seqLength: 20, sampleLength: 0 });
+    const { trainer, native } = await make({
+      ...presetOptions('proj-basic'),
+      epochs: 1,
+      seqLength: 20,
+      sampleLength: 0,
+    });
     native.lossAt = (step) => ({ loss: step === 5 ? 10 : 1, norm: 1 });
     const [epoch] = epochsOf(await collect(trainer));
     expect(epoch?.loss).toBeCloseTo((320 * 1 + 60 * 10) / 380, 12);
   });
 
   it('chooses the best by the validation loss where there is validation text, and stops early', async () => {
-    const { trainer, native, run } = make({ ...small, epochs: 50, patience: 3, sampleLength: 0 });
+    const { trainer, native, run } = await make({ ...small, epochs: 50, patience: 3, sampleLength: 0 });
     const offsets = [5, 3, 1, 2, 4, 2, 0];
     native.validationOffset = () => offsets[Math.floor((native.stepCount - 1) / 24)] ?? 0;
     const events = await collect(trainer);
@@ -218,16 +223,16 @@ describe('a whole run', () => {
   });
 
   it('scores the validation text every few epochs and at the end', async () => {
-    const { trainer } = make({ ...small, epochs: 5, validationEvery: 3, sampleLength: 0 });
+    const { trainer } = await make({ ...small, epochs: 5, validationEvery: 3, sampleLength: 0 });
     const scored = epochsOf(await collect(trainer)).map((event) => event.validationLoss !== undefined);
     expect(scored).toEqual([false, false, true, false, true]);
   });
 
   it('scores the validation text in mid-epoch where that is counted in steps, and trains as it would without', async () => {
-    const plain = make({ ...small, sampleLength: 0 });
+    const plain = await make({ ...small, sampleLength: 0 });
     await collect(plain.trainer);
     for (const every of [1, 7, 10, 24, 1000]) {
-      const { trainer, native, run } = make({ ...small, validationEvery: `${every}steps`, sampleLength: 0 });
+      const { trainer, native, run } = await make({ ...small, validationEvery: `${every}steps`, sampleLength: 0 });
       const events = await collect(trainer);
       const scored = events
         .filter(
@@ -246,7 +251,7 @@ describe('a whole run', () => {
   });
 
   it('keeps a best checkpoint of mid-epoch, and stops there when none has come for a while', async () => {
-    const { trainer, native, run } = make({
+    const { trainer, native, run } = await make({
       ...small,
       epochs: 50,
       patience: 3,
@@ -265,14 +270,14 @@ describe('a whole run', () => {
     });
     expect(run.last?.metadata.training?.best).toMatchObject({ ...best, file });
     // It stays stopped until it is told to continue.
-    const again = await collect(make({ ...small, epochs: 50, patience: 3 }, undefined, run.last).trainer);
+    const again = await collect((await make({ ...small, epochs: 50, patience: 3 }, undefined, run.last)).trainer);
     expect(endOf(again)).toMatchObject({ reason: 'early-stopping', newSteps: 0 });
-    const more = await collect(make({ ...small, epochs: 5, patience: 0 }, undefined, run.last).trainer);
+    const more = await collect((await make({ ...small, epochs: 5, patience: 0 }, undefined, run.last)).trainer);
     expect(endOf(more)).toMatchObject({ reason: 'finished', newSteps: 60 });
   });
 
   it('can be iterated over once', async () => {
-    const { trainer } = make({ ...small, epochs: 1 });
+    const { trainer } = await make({ ...small, epochs: 1 });
     await collect(trainer);
     await expect(collect(trainer)).rejects.toThrow('has run already');
   });
@@ -286,7 +291,7 @@ describe.each([
   const options: TrainingOptions = { ...small, target, sampleLength: 0, patience: 0, validationEvery };
 
   async function unbroken() {
-    const { trainer, native, run } = make(options);
+    const { trainer, native, run } = await make(options);
     const events = await collect(trainer);
     return { native, run, events, total: trainer.totalSteps };
   }
@@ -296,12 +301,12 @@ describe.each([
     const points = [1, 5, 23, 24, 25, 31, 48, 66, whole.total - 1];
     for (const point of points) {
       const controller = new AbortController();
-      const first = make(options, undefined, undefined, controller.signal);
+      const first = await make(options, undefined, undefined, controller.signal);
       first.native.lossAt = aborting(first.native, controller, point);
       await expect(collect(first.trainer)).rejects.toThrow('cut');
       expect(first.run.last?.metadata.training?.stepCount).toBeLessThanOrEqual(point + 40);
 
-      const second = make(options, new FakeTrainingModel(symbols.length), first.run.last);
+      const second = await make(options, new FakeTrainingModel(symbols.length), first.run.last);
       const events = await collect(second.trainer);
       for (const slot of ['parameters', 'firstMoments', 'secondMoments'] as const) {
         expect(second.native.read(slot)).toEqual(whole.native.read(slot));
@@ -332,7 +337,7 @@ describe.each([
     let checkpoint: Checkpoint | undefined;
     let native = new FakeTrainingModel(symbols.length);
     for (let cut = 0; cut < 200; cut++) {
-      const { trainer, run } = make(options, native, checkpoint);
+      const { trainer, run } = await make(options, native, checkpoint);
       let steps = 0;
       let ended = false;
       for await (const event of trainer) {
@@ -343,7 +348,7 @@ describe.each([
       if (ended) break;
       native = new FakeTrainingModel(symbols.length);
     }
-    const { run } = make(options, native, checkpoint);
+    const { run } = await make(options, native, checkpoint);
     expect(run.last).toBeUndefined();
     expect(checkpoint?.parameters).toEqual(whole.native.read('parameters'));
     expect(checkpoint?.metadata.training?.best).toEqual(whole.run.last?.metadata.training?.best);
@@ -377,29 +382,29 @@ describe('interruptions', () => {
 
   it('an abort in validation leaves the end of the epoch to the resumed run', async () => {
     const controller = new AbortController();
-    const { trainer, native, run } = make(small, undefined, undefined, controller.signal);
+    const { trainer, native, run } = await make(small, undefined, undefined, controller.signal);
     native.validationOffset = () => {
       controller.abort(new Error('cut'));
       return 0;
     };
     await expect(collect(trainer)).rejects.toThrow('cut');
     expect(run.last?.metadata.training).toMatchObject({ epoch: 0, batchInEpoch: 24, stepCount: 24 });
-    const second = make(small, undefined, run.last);
+    const second = await make(small, undefined, run.last);
     const events = await collect(second.trainer);
     expect(epochsOf(events)).toHaveLength(4);
     expect(second.native.stepCount).toBe(96);
   });
 
   it('an abort before the start trains nothing', async () => {
-    const { trainer, native, run } = make(small, undefined, undefined, AbortSignal.abort(new Error('never')));
+    const { trainer, native, run } = await make(small, undefined, undefined, AbortSignal.abort(new Error('never')));
     await expect(collect(trainer)).rejects.toThrow('never');
     expect(native.trainCalls).toHaveLength(0);
     // It can be resumed, as its last line says.
-    expect(epochsOf(await collect(make(small, undefined, run.last).trainer))).toHaveLength(4);
+    expect(epochsOf(await collect((await make(small, undefined, run.last)).trainer))).toHaveLength(4);
   });
 
   it('ends when the time is up, with a checkpoint and a sample, and no error', async () => {
-    const { trainer, run } = make(
+    const { trainer, run } = await make(
       { ...small, epochs: 10_000, maxTime: 0.15 },
       new FakeTrainingModel(symbols.length, 2),
     );
@@ -410,7 +415,7 @@ describe('interruptions', () => {
   });
 
   it('has a loss, a score and a best checkpoint though the time is up within the first epoch', async () => {
-    const { trainer, native, run } = make({ ...small, epochs: 3, maxTime: 0.1 });
+    const { trainer, native, run } = await make({ ...small, epochs: 3, maxTime: 0.1 });
     passTime(native);
     const events = await collect(trainer);
     const [score] = validationsOf(events);
@@ -448,7 +453,7 @@ describe('interruptions', () => {
       sampleLength: 0,
     };
     const runFrom = async (changed: Partial<TrainingOptions>, last?: Checkpoint) => {
-      const { trainer, native, run } = make({ ...options, ...changed }, undefined, last);
+      const { trainer, native, run } = await make({ ...options, ...changed }, undefined, last);
       passTime(native);
       return { events: await collect(trainer), last: run.last };
     };
@@ -474,12 +479,12 @@ describe('interruptions', () => {
 
   it('does not count the score of a run whose time is up towards its patience', async () => {
     const options = { ...small, epochs: 3, maxTime: 0.1, patience: 1 };
-    const cut = make(options);
+    const cut = await make(options);
     passTime(cut.native);
     await collect(cut.trainer);
     const worse = cut.run.last as Checkpoint;
     (worse.metadata.training as { best: { loss: number } }).best.loss = 0;
-    const again = make({ ...options, maxTime: 0.05 }, undefined, worse);
+    const again = await make({ ...options, maxTime: 0.05 }, undefined, worse);
     passTime(again.native);
     const events = await collect(again.trainer);
     expect(validationsOf(events)).toMatchObject([{ best: false }]);
@@ -489,7 +494,7 @@ describe('interruptions', () => {
   it('scores again what an abort cut short', async () => {
     const options: TrainingOptions = { ...small, validationEvery: '10steps', sampleLength: 0 };
     const controller = new AbortController();
-    const first = make(options, undefined, undefined, controller.signal);
+    const first = await make(options, undefined, undefined, controller.signal);
     first.native.validationOffset = () => {
       controller.abort(new Error('cut'));
       return 0;
@@ -497,30 +502,35 @@ describe('interruptions', () => {
     await expect(collect(first.trainer)).rejects.toThrow('cut');
     expect(first.run.last?.metadata.training).toMatchObject({ stepCount: 10 });
     expect(first.run.last?.metadata.training?.best).toBeUndefined();
-    const events = await collect(make(options, undefined, first.run.last).trainer);
+    const events = await collect((await make(options, undefined, first.run.last)).trainer);
     expect(validationsOf(events)[0]).toMatchObject({ totalSteps: 10, best: true });
   });
 
   it('saves in mid-epoch as often as asked', async () => {
-    const { trainer, run } = make({ ...small, epochs: 1, saveEvery: 0.001 }, new FakeTrainingModel(symbols.length, 4));
+    const { trainer, run } = await make(
+      { ...small, epochs: 1, saveEvery: 0.001 },
+      new FakeTrainingModel(symbols.length, 4),
+    );
     await collect(trainer);
     expect(run.lastCount).toBeGreaterThan(2);
   });
 
   it('a finished run has nothing left to do, and can be extended', async () => {
-    const first = make(small);
+    const first = await make(small);
     await collect(first.trainer);
-    const again = await collect(make(small, undefined, first.run.last).trainer);
+    const again = await collect((await make(small, undefined, first.run.last)).trainer);
     expect(again.map(({ type }) => type)).toEqual(['start', 'end']);
-    const extended = make({ ...small, epochs: 6 }, undefined, first.run.last);
+    const extended = await make({ ...small, epochs: 6 }, undefined, first.run.last);
     expect(epochsOf(await collect(extended.trainer)).map(({ epoch }) => epoch)).toEqual([5, 6]);
   });
 
   it('a checkpoint without training state cannot be resumed', async () => {
-    const { trainer, run } = make({ ...small, epochs: 1 });
+    const { trainer, run } = await make({ ...small, epochs: 1 });
     await collect(trainer);
     const best = [...run.best.values()][0] as Checkpoint;
-    expect(() => make(small, undefined, best)).toThrow('memory/last cannot be resumed: it holds no training state');
+    await expect(make(small, undefined, best)).rejects.toThrow(
+      'memory/last cannot be resumed: it holds no training state',
+    );
   });
 });
 
@@ -536,7 +546,7 @@ describe('divergence', () => {
       /step 31 \(epoch 2\): the loss exploded \(loss 1\.000e\+5, gradient norm 7\.000\); lower --learning-rate \(0\.003\); the checkpoints in memory are as they were\.$/,
     ],
   ])('%p stops with the step and the norm, and saves nothing', async (bad, message) => {
-    const { trainer, native, run } = make(small);
+    const { trainer, native, run } = await make(small);
     native.lossAt = (step) => (step === 30 ? bad : { loss: 2, norm: 1 });
     await expect(collect(trainer)).rejects.toMatchObject({
       code: 'ERR_TRAINING',
@@ -547,7 +557,7 @@ describe('divergence', () => {
   });
 
   it('promises no checkpoints in the first epoch, which has saved none', async () => {
-    const { trainer, native } = make(small);
+    const { trainer, native } = await make(small);
     native.lossAt = (step) => ({ loss: step === 3 ? Number.NaN : 2, norm: 1 });
     await expect(collect(trainer)).rejects.toThrow(
       /^Training stopped at step 4 .* lower --learning-rate \(0\.003\)\.$/,

@@ -91,7 +91,7 @@ test('every line that is trained on is seen as often as its weight says, none th
         const parts = given.map(([, weight], i) => ({ length: texts[i]?.length ?? 0, weight }));
         const index = await LineIndex.find(arrayIds(texts.flat()), 0);
         if (index.count === 0 || (share > 0 && index.count * share < 1)) return;
-        const { training } = divideLines(index, share);
+        const { training } = await divideLines(index, share);
         const ends = parts.map((_, i) => parts.slice(0, i + 1).reduce((sum, { length }) => sum + length, 0));
         const partOf = (line: number) => ends.findIndex((end) => index.startOf(line) < end);
         if (parts.some((_, part) => ![...training].some((line) => partOf(line) === part))) {
@@ -132,7 +132,7 @@ describe('the batches', () => {
     // A window takes T characters before the one that counts.
     ['last', 120 + 90 + 25 - 5, 5],
   ] as const)('target %s: %i targets an epoch, each text by its weight', async (target, targets, left) => {
-    const { batches, split } = divideCorpus({ ids, length: 200, parts }, { ...options, target });
+    const { batches, split } = await divideCorpus({ ids, length: 200, parts }, { ...options, target });
     expect(split).toEqual({ training: 200, validation: 0 });
     const halves: number[][] = [];
     for (const epoch of [0, 1]) {
@@ -171,7 +171,7 @@ describe('the batches', () => {
       { length: 120, weight: 3 },
       { length: 120, weight: 0.5 },
     ];
-    const batches = new LineBatches(index, divideLines(index, 0), sizes, weighted);
+    const batches = new LineBatches(index, await divideLines(index, 0), sizes, weighted);
     expect(batches.charactersPerEpoch).toBe(3 * 120 + 60 - ((3 * 120 + 60) % 8));
     const counts = new Map<number, number>();
     for (let step = 0; step < batches.stepsPerEpoch; step++) {
