@@ -19,7 +19,8 @@ test.each(optionNames)('%s has a sentence, its default and its range', (name) =>
   const text = (documented.get(name) ?? '').replace(/\n\s*\*/g, '\n');
   const [, sentence = '', initial = ''] = /^([\s\S]*)@default (.*)\n\s*$/.exec(text) ?? [];
   expect(sentence.trim()).toMatch(/^(cuDNN|[A-Z])[\s\S]*\.$/);
-  const shown = name === 'saveEvery' ? '60' : showValue(name, presetOptions('fast')[name]);
+  const value = presetOptions('fast')[name];
+  const shown = typeof value === 'number' ? String(value) : showValue(name, value); // Times in seconds.
   expect(/^[\d.e-]+$/.test(initial) ? String(Number(initial)) : initial.replace(/^'|'$/g, '')).toBe(shown);
   const bounds =
     /^a (?:whole )?number (.*)$/.exec(optionDefinitions[name].expects)?.[1]?.match(/\d[\d,.e^]*( - 1)?/g) ?? [];
