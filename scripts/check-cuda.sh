@@ -29,4 +29,4 @@ npx cmake-js compile --out build-cuda --log-level warn --CDREQUIRE_CUDA=ON
 # Here, on all cores, and not within a test's time.
 cmake --build build-cuda --parallel "$(nproc)" --target gpu_native_tests
 # What needs no build with CUDA, npm test has.
-MPI=1 npx jest --ci --testPathIgnorePatterns='test/gpu/(gpu-check|collect)\.test' "$@" test/gpu
+MPI=1 npx jest --ci test/gpu "$@" --testPathIgnorePatterns='test/gpu/(gpu-check|collect)\.test'

@@ -176,7 +176,7 @@ export class Ranks {
   /**
    * What all throw when one of them was asked to stop: the reason of this one's own signal, else an error that names the rank.
    *
-   * @param code What {@link abortCode} says of that rank's signal.
+   * @param code What `abortCode` says of that rank's signal.
    */
   interrupted(rank: number, code: number, signal: AbortSignal | undefined): unknown {
     if (signal?.aborted) return this.agree(signal.reason);

@@ -93,7 +93,7 @@ export class SessionMark {
 }
 
 /**
- * A text in the making: read some, look at what may come next, draw, go back, go two ways. Made by {@link LanguageModel.session}; it
+ * A text in the making: read some, look at what may come next, draw, go back, go two ways. Made by `LanguageModel.session`; it
  * takes one state and the last 65,536 characters of memory. Its calls wait for one another.
  *
  * @category Generating
@@ -186,7 +186,7 @@ export class Session implements Disposable {
   /**
    * Draws a text, by default 500 characters, and goes on behind it. What is drawn in several calls of one seed is what one call draws.
    *
-   * @throws As {@link LanguageModel.generate}; the session stands where it stood then.
+   * @throws As `LanguageModel.generate`; the session stands where it stood then.
    */
   draw(options: SessionDrawOptions = {}): Promise<string> {
     return this.#inTurn(async () => {
@@ -231,7 +231,7 @@ export class Session implements Disposable {
 
   /**
    * Writes the session to a file, in safetensors, atomically: the state, the last 65,536 characters, and a hash of the model, which is
-   * not in it. {@link LanguageModel.loadSession} reads it.
+   * not in it. `LanguageModel.loadSession` reads it.
    *
    * @throws DiskError without space or permission.
    */
