@@ -52,9 +52,7 @@ export class KnownLines {
     let count = 0;
     for await (const line of eachOf(lines)) {
       if (count === mostLines) {
-        throw new DataError(
-          `more than ${mostLines.toLocaleString('en')} lines to compare with: give a part of them, such as those that may well be written`,
-        );
+        throw new DataError(`more than ${mostLines.toLocaleString('en')} lines to compare with, the most there may be`);
       }
       const at = (count++ * words) % pieceWords;
       if (at === 0) pieces.push(new Uint32Array(pieceWords));
