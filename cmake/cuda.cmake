@@ -3,6 +3,8 @@
 #   CUDNN_LSTM_CUDA_ROOT, CUDNN_ROOT  CMake or environment variables: where to look first (each may hold nvcc, headers, wheels)
 #   REQUIRE_CUDA                      CMake or environment variable: a missing part is an error
 #
+# NCCL's header is taken where it is found: without it ranks on GPUs sum by way of the host.
+#
 # Looked in, in order: those variables, the system (nvcc on PATH, CUDA_PATH, /usr/local/cuda), .nvidia (scripts/fetch-nvidia).
 # cuDNN, cuBLAS and the driver are opened at run time: only their headers are needed here, and only cudart_static is linked.
 
@@ -19,9 +21,11 @@ if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
 endif()
 
 set(CUDA_HINTS)
+set(NCCL_HINTS)
 foreach(root "${CUDNN_LSTM_CUDA_ROOT}" "$ENV{CUDNN_LSTM_CUDA_ROOT}")
   if(root)
     list(APPEND CUDA_HINTS ${root} ${root}/nvidia/cu13 ${root}/nvidia/cudnn ${root}/nvidia/cublas)
+    list(APPEND NCCL_HINTS ${root}/nvidia/nccl)
   endif()
 endforeach()
 # cuDNN's headers may lie apart from the toolkit, in a wheel's folder for one. cuBLAS's are the toolkit's where it has them: beside
@@ -44,6 +48,7 @@ list(APPEND CUDA_HINTS $ENV{CUDA_PATH} /usr/local/cuda /usr /usr/local)
 set(CUBLAS_HINTS ${CUDA_HINTS} ${CUDNN_HINTS})
 set(CUDA_WHEELS ${CMAKE_SOURCE_DIR}/.nvidia/nvidia)
 list(APPEND CUDA_HINTS ${CUDA_WHEELS}/cu13 ${CUDA_WHEELS}/cudnn ${CUDA_WHEELS}/cublas)
+list(APPEND NCCL_HINTS ${CUDA_WHEELS}/nccl)
 
 set(CUDA_INCLUDE_SUFFIXES include targets/${CMAKE_SYSTEM_PROCESSOR}-linux/include include/${CMAKE_SYSTEM_PROCESSOR}-linux-gnu)
 set(CUDA_LIBRARY_SUFFIXES lib64 lib targets/${CMAKE_SYSTEM_PROCESSOR}-linux/lib lib/${CMAKE_SYSTEM_PROCESSOR}-linux-gnu)
@@ -52,6 +57,9 @@ find_path(CUDA_INCLUDE cuda_runtime_api.h HINTS ${CUDA_HINTS} PATH_SUFFIXES ${CU
 find_library(CUDA_CUDART libcudart_static.a HINTS ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_LIBRARY_SUFFIXES} NO_DEFAULT_PATH)
 find_path(CUBLAS_INCLUDE cublas_v2.h HINTS ${CUBLAS_HINTS} ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_INCLUDE_SUFFIXES} NO_DEFAULT_PATH)
 find_path(CUDNN_INCLUDE cudnn.h HINTS ${CUDNN_HINTS} ${CUDA_HINTS} PATH_SUFFIXES ${CUDA_INCLUDE_SUFFIXES} NO_DEFAULT_PATH)
+
+# NCCL's header, for ranks that have a GPU each: optional.
+find_path(NCCL_INCLUDE nccl.h HINTS ${CUDA_HINTS} ${NCCL_HINTS} PATH_SUFFIXES ${CUDA_INCLUDE_SUFFIXES} NO_DEFAULT_PATH)
 
 set(CUDA_MISSING)
 foreach(part "CUDA_NVCC=nvcc" "CUDA_INCLUDE=cuda_runtime_api.h" "CUDA_CUDART=libcudart_static.a" "CUBLAS_INCLUDE=cublas_v2.h"
@@ -117,9 +125,16 @@ add_custom_command(
 
 # ---- the backend.
 file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/native/cuda/*.cpp)
+if(NCCL_INCLUDE)
+  list(FILTER CUDA_SOURCES EXCLUDE REGEX "nccl_absent\\.cpp$")
+else()
+  list(FILTER CUDA_SOURCES EXCLUDE REGEX "nccl\\.cpp$")
+  message(STATUS "CUDA: nccl.h not found; gradients of several GPUs go by way of the host's memory (scripts/fetch-nvidia fetches it)")
+endif()
 add_library(lstm_cuda OBJECT ${CUDA_SOURCES})
 target_include_directories(lstm_cuda PUBLIC ${CMAKE_SOURCE_DIR}/native)
-target_include_directories(lstm_cuda SYSTEM PUBLIC ${CUDA_INCLUDE} ${CUBLAS_INCLUDE} ${CUDNN_INCLUDE})
+target_include_directories(lstm_cuda SYSTEM PUBLIC ${CUDA_INCLUDE} ${CUBLAS_INCLUDE} ${CUDNN_INCLUDE}
+                           $<$<BOOL:${NCCL_INCLUDE}>:${NCCL_INCLUDE}>)
 target_compile_options(lstm_cuda PRIVATE -O2 -Wall -Wextra -fvisibility=hidden)
 if(CUDNN_LSTM_SANITIZE)
   target_compile_options(lstm_cuda PRIVATE -fsanitize=${CUDNN_LSTM_SANITIZE} -fno-omit-frame-pointer -g)

@@ -49,6 +49,7 @@ const createChecks: Checks<CreateOptions> = {
     return { ...record, name: textOf(`${what}.name`, record.name) };
   },
   chosenAlgorithm: (what, value) => choiceOf(what, value, chosenAlgorithms),
+  nccl: flagOf,
   configuration: dataOf,
   parameters: floatsOf,
 };

@@ -138,6 +138,12 @@ export interface CreateOptions extends Omit<ModelOptions, 'weights'> {
    */
   chosenAlgorithm?: ChosenAlgorithm | undefined;
   /**
+   * Of a model that ranks train on a GPU each: whether NCCL sums their gradients. The same on all of them.
+   *
+   * @default false: they go by way of the host's memory
+   */
+  nccl?: boolean | undefined;
+  /**
    * What it is trained on, for the record.
    *
    * @default nothing is recorded
@@ -920,7 +926,7 @@ interface ChosenDevice {
 
 async function createNative(
   subject: CheckSubject,
-  checked: ModelOptions & Pick<CreateOptions, 'chosenAlgorithm'>,
+  checked: ModelOptions & Pick<CreateOptions, 'chosenAlgorithm' | 'nccl'>,
   seed: number,
   initialize: boolean,
 ): Promise<{ native: QueuedModel; device: ChosenDevice }> {
@@ -937,6 +943,7 @@ async function createNative(
     ...(checked.algorithm ? { algorithm: checked.algorithm } : {}),
     ...(checked.weights ? { weights: checked.weights } : {}),
     ...(checked.chosenAlgorithm ? { chosenAlgorithm: checked.chosenAlgorithm } : {}),
+    ...(checked.nccl ? { nccl: true } : {}),
     ...(libraryPath ? { libraryPath } : {}),
   };
   let native: QueuedModel | undefined;

@@ -26,7 +26,7 @@ const endingSignals = {
   SIGUSR2: exitCodes.warned, // A batch system's warning that the time is nearly up, where it is asked to give one.
   SIGTERM: exitCodes.terminated,
 } as const;
-const endingSignalNames = Object.keys(endingSignals) as (keyof typeof endingSignals)[];
+export const endingSignalNames = Object.keys(endingSignals) as (keyof typeof endingSignals)[];
 
 /**
  * Why a command was ended by SIGHUP, as when its terminal is closed (exit 129), SIGINT (130), SIGUSR2 (140) or SIGTERM (143). It is

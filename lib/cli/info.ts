@@ -86,6 +86,7 @@ function machineLines(info: MachineInfo, checked: boolean, mpi: readonly NativeM
     if (cuda.driver) lines.push(`  driver   ${cuda.driver}`);
     if (cuda.cudnn) lines.push(`  cuDNN    ${cuda.cudnn.version} (${cuda.cudnn.path})`);
     if (cuda.cublas) lines.push(`  cuBLAS   ${cuda.cublas.version} (${cuda.cublas.path})`);
+    if (cuda.nccl) lines.push(`  NCCL     ${cuda.nccl.version} (${cuda.nccl.path})`);
     lines.push(...cuda.searched.map((entry) => `  - ${entry}`));
   }
   lines.push(...checkLines(info, checked));

@@ -28,7 +28,8 @@ export async function amongRanks(
   } catch (error) {
     // The launcher may end the others as soon as one has. The first of each machine says what is wrong there.
     if (launch.rank > 0) await setTimeout(patience);
-    if ((launch.localRank ?? 0) > 0) return exitCodeOf(error);
+    // Ranks on GPUs each speak for themselves: one may be missing. The rest are ended meanwhile if rank 0 has ended.
+    if ((launch.localRank ?? 0) > 0 && launch.libraries.length > 0) return exitCodeOf(error);
     throw error;
   }
   if (!ranks) return work(io, undefined);

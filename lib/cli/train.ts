@@ -28,6 +28,7 @@ import {
 } from '../training/preparation';
 import { presetOptions } from '../training/presets';
 import { abortOnSignals, type CommandIo, parseArguments, processIo } from './command';
+import { endWithParent, readDevices, runRanks, withoutDevices } from './devices';
 import { printJson, printLine, say } from './output';
 import { amongRanks } from './ranks';
 import { createPrinter } from './training-printer';
@@ -44,13 +45,23 @@ interface CommandOptions {
   printConfig?: boolean;
   page?: string | true;
   distributed?: JoinOptions['distributed'];
+  devices?: string;
 }
 
 /** The command; see `train --help`. */
 export async function trainCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const { resume, from, keep, validationFile, config, json, dryRun, printConfig, page, distributed, ...flags } =
+  const { resume, from, keep, validationFile, config, json, dryRun, printConfig, page, distributed, devices, ...flags } =
     command.opts<CommandOptions & Record<string, string | boolean>>();
+  if (devices !== undefined) {
+    if (flags.device !== undefined)
+      throw new UsageError('--devices and --device both say what computes; give one of them.');
+    const gpus = readDevices(devices);
+    const same = [require.resolve('./main'), 'train', ...withoutDevices(argv)];
+    if (gpus.length > 1) return await runRanks(gpus, [...same, '--device', 'cuda']);
+    flags.device = `cuda:${gpus[0]}`;
+  }
+  endWithParent();
   const kept = keep === undefined ? undefined : readKept(keep, flags);
   using interrupt = abortOnSignals(io);
   const request: Omit<TrainingRequest, 'ranks' | 'onNote'> = {
@@ -265,10 +276,16 @@ function syntax(): Command {
     .addOption(
       new Option(
         '--distributed <how>',
-        'the processes that mpirun or srun has started train one model together: auto, mpi or off (default: $CUDNN_LSTM_DISTRIBUTED, else auto)',
+        'the processes that mpirun, srun or torchrun has started train one model together: auto, mpi, nccl or off (default: $CUDNN_LSTM_DISTRIBUTED, else auto)',
       )
         .choices(distributedChoices)
         .helpGroup('The machine:'),
+    )
+    .addOption(
+      new Option(
+        '--devices <list>',
+        'train on several GPUs of this machine, a process each: cuda:0,1 (--batch-size is that of all)',
+      ).helpGroup('The machine:'),
     )
     .option('--print-config', 'print every option with its value and where that comes from, and end');
   const initialOptions = presetOptions('fast');

@@ -132,6 +132,8 @@ export interface NativeModelOptions {
   algorithm?: Algorithm;
   /** What `'auto'` came to in the run that this one continues: it is not tried again. */
   chosenAlgorithm?: ChosenAlgorithm;
+  /** Whether ranks on GPUs sum their gradients by NCCL, and not by way of the host's memory: the same on all of them. Default false. */
+  nccl?: boolean;
   /** Folder searched first for NVIDIA's libraries. */
   libraryPath?: string;
 }
@@ -349,6 +351,8 @@ export interface NativeCudaInfo {
   driver?: string;
   cudnn?: { version: string; path: string };
   cublas?: { version: string; path: string };
+  /** What sums between the GPUs of several ranks, where it is there and this build has it. */
+  nccl?: { version: string; path: string };
   devices: NativeCudaDevice[];
   /** Everything looked for, where, and what came of it. */
   searched: string[];
@@ -378,6 +382,18 @@ export interface NativeMpiLibrary {
   abi: string;
   /** What it says of itself: `Open MPI v4.1.4`. */
   version: string;
+}
+
+/** A rank's place, for {@link NativeAddon.openNccl}. */
+export interface NativeNcclPlace {
+  rank: number;
+  size: number;
+  localRank: number;
+  localSize: number;
+  /** The GPU's number. */
+  ordinal: number;
+  /** Where rank 0 listens: `host:port`. */
+  address: string;
 }
 
 /** This process among those of its job. */
@@ -432,6 +448,8 @@ export interface NativeAddon {
    * @param timeout Seconds that a call may wait for the others before the process ends with exit code 4; 0: for ever.
    */
   openMpi(names: readonly string[], timeout: number): Promise<NativeRank>;
+  /** The same by NCCL alone, for ranks that have a GPU each; its library is looked for as cuDNN's is. */
+  openNccl(place: NativeNcclPlace, timeout: number): Promise<NativeRank>;
   /** Everybody's bytes behind one another, in the order of the ranks. All give as many. */
   gather(bytes: Uint8Array): Promise<Uint8Array>;
   /** Rank 0's bytes. All give as many. */

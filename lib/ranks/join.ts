@@ -1,6 +1,6 @@
 /** Joining the ranks that a launcher has started. */
 import { fieldsOf, optionsOf, pathOf, show } from '../arguments';
-import { fromNative, loadNative } from '../device/native';
+import { fromNative, loadNative, type NativeAddon } from '../device/native';
 import { DeviceError, UsageError } from '../errors';
 import { type Launch, launcherVariables, launchOf } from './launcher';
 import { Ranks } from './ranks';
@@ -12,11 +12,12 @@ import { Ranks } from './ranks';
  */
 export interface JoinOptions {
   /**
-   * `auto`: where a launcher says that it has started several processes. `mpi`: it must have. `off`: each process trains by itself.
+   * `auto`: where a launcher says that it has started several processes, by MPI under one of MPI's, and by NCCL, a GPU each, under
+   * torchrun. `mpi`, `nccl`: it must have, and such a one. `off`: each process trains by itself.
    *
    * @default the environment's CUDNN_LSTM_DISTRIBUTED, else 'auto'
    */
-  distributed?: 'auto' | 'mpi' | 'off' | undefined;
+  distributed?: 'auto' | 'mpi' | 'nccl' | 'off' | undefined;
   /**
    * The addon's binary; see {@link DeviceRequest.nativeBinding}.
    *
@@ -25,9 +26,12 @@ export interface JoinOptions {
   nativeBinding?: string | undefined;
 }
 
-export const distributedChoices = ['auto', 'mpi', 'off'] as const;
+export const distributedChoices = ['auto', 'mpi', 'nccl', 'off'] as const;
 
-const ownVariables = ['CUDNN_LSTM_DISTRIBUTED', 'CUDNN_LSTM_MPI_LIBRARY', 'CUDNN_LSTM_TIMEOUT'] as const;
+/** The number of a rank's GPU, where it is not that of the rank on its machine: `--devices` sets it. */
+export const gpuVariable = 'CUDNN_LSTM_RANK_GPU';
+
+const ownVariables = ['CUDNN_LSTM_DISTRIBUTED', 'CUDNN_LSTM_MPI_LIBRARY', 'CUDNN_LSTM_TIMEOUT', gpuVariable] as const;
 
 /** Seconds that a call between ranks may wait for the others. */
 const defaultTimeout = 300;
@@ -43,12 +47,24 @@ export function launchToJoin(options: JoinOptions, env: NodeJS.ProcessEnv): Laun
   const mode = asked || 'auto';
   if (!(distributedChoices as readonly string[]).includes(mode)) {
     const what = options.distributed === undefined ? 'CUDNN_LSTM_DISTRIBUTED' : 'distributed';
-    throw new UsageError(`${what} must be auto, mpi or off, not ${show(mode)}.`);
+    throw new UsageError(`${what} must be auto, mpi, nccl or off, not ${show(mode)}.`);
   }
   if (mode === 'off') return undefined;
   const launch = launchOf(env);
   if (mode === 'mpi' && !launch)
     throw new UsageError('no launcher has started other ranks, which mpi asks for: mpirun -n 2 npx cudnn-lstm train …');
+  if (mode === 'nccl' && !launch)
+    throw new UsageError(
+      'no launcher has started other ranks, which nccl asks for: npx cudnn-lstm train --devices cuda:0,1 …',
+    );
+  if (launch && mode === 'nccl' && launch.libraries.length > 0)
+    throw new UsageError(
+      `${launch.launcher} has started these ranks, which MPI brings together: leave out --distributed nccl (with --device cuda their gradients are summed by NCCL all the same).`,
+    );
+  if (launch && mode === 'mpi' && launch.libraries.length === 0)
+    throw new UsageError(
+      `${launch.launcher} has started these ranks, and it is no launcher of MPI's: mpirun -n ${launch.size} npx cudnn-lstm train …`,
+    );
   return launch;
 }
 
@@ -71,12 +87,9 @@ export async function joinRanks(
   const launch = launchToJoin(checked, env);
   if (!launch) return undefined;
   const { launcher, size } = launch;
-  if (launch.libraries.length === 0)
-    throw new DeviceError(
-      `${launcher} has started ${size} processes, and ranks on CPUs are brought together by MPI: mpirun -n ${size} npx cudnn-lstm train … (--distributed off: each trains by itself).`,
-    );
   const timeout = timeoutOf(env);
   const addon = loadNative(checked.nativeBinding);
+  if (launch.libraries.length === 0) return joinByNccl(addon, launch, env, timeout);
   const native = await addon
     .openMpi(env.CUDNN_LSTM_MPI_LIBRARY ? [env.CUDNN_LSTM_MPI_LIBRARY] : launch.libraries, timeout)
     .catch((error: unknown) => {
@@ -94,6 +107,29 @@ export async function joinRanks(
     );
   }
   return Ranks.of(addon, native);
+}
+
+/** Ranks that MPI does not bring together have a GPU each. */
+async function joinByNccl(addon: NativeAddon, launch: Launch, env: NodeJS.ProcessEnv, timeout: number): Promise<Ranks> {
+  const { launcher, rank, size } = launch;
+  const onCpus = `on CPUs: mpirun -n ${size} npx cudnn-lstm train …; --distributed off: each trains by itself`;
+  if (launch.meeting === undefined)
+    throw new DeviceError(
+      `${launcher} has started ${size} processes, and MASTER_ADDR and MASTER_PORT do not say where they meet (${onCpus}).`,
+    );
+  const localRank = launch.localRank ?? 0;
+  const ordinal = env[gpuVariable] ? Number(env[gpuVariable]) : localRank;
+  const place = { rank, size, localRank, localSize: launch.localSize ?? 1, ordinal, address: launch.meeting };
+  const native = await addon.openNccl(place, timeout).catch((error: unknown) => {
+    const known = fromNative(error);
+    throw known instanceof DeviceError
+      ? new DeviceError(
+          `${launcher} has started ${size} processes, and NCCL is to bring them together, a GPU each: ${known.message} (${onCpus}).`,
+          { cause: error },
+        )
+      : known;
+  });
+  return Ranks.of(addon, native, ordinal);
 }
 
 function timeoutOf(env: NodeJS.ProcessEnv): number {

@@ -11,6 +11,9 @@ export interface Launch {
   readonly localRank: number | undefined;
   /** MPI libraries to try, the likeliest first; none for a launcher that is not one of MPI's. */
   readonly libraries: readonly string[];
+  /** Of such a launcher: where rank 0 is, `host:port`, and how many processes this machine has; undefined where it does not say. */
+  readonly meeting?: string | undefined;
+  readonly localSize?: number | undefined;
 }
 
 /** The names under which MPI's libraries are installed. */
@@ -49,8 +52,14 @@ const launchers = [
   { launcher: 'torchrun', variables: ['RANK', 'WORLD_SIZE', 'LOCAL_RANK'], libraries: [] },
 ] as const;
 
+/** What torchrun says besides; so does `--devices`. */
+const meetingVariables = ['MASTER_ADDR', 'MASTER_PORT', 'LOCAL_WORLD_SIZE'] as const;
+
 /** The variables that are read. */
-export const launcherVariables: readonly string[] = launchers.flatMap(({ variables }) => variables);
+export const launcherVariables: readonly string[] = [
+  ...launchers.flatMap(({ variables }) => variables),
+  ...meetingVariables,
+];
 
 /** This process's place among several; undefined if it is the only one, or nothing says that there are others. */
 export function launchOf(env: NodeJS.ProcessEnv): Launch | undefined {
@@ -59,7 +68,18 @@ export function launchOf(env: NodeJS.ProcessEnv): Launch | undefined {
     const [rank, size, local] = numbers as [number, number, number];
     if (!Number.isInteger(rank) || !Number.isInteger(size) || rank < 0 || rank >= size) continue;
     const localRank = Number.isInteger(local) ? local : undefined;
-    return size > 1 ? { launcher, rank, size, localRank, libraries } : undefined;
+    if (size <= 1) return undefined;
+    const launch = { launcher, rank, size, localRank, libraries };
+    if (libraries.length > 0) return launch;
+    const localSize = Number(env.LOCAL_WORLD_SIZE);
+    return { ...launch, meeting: meetingOf(env), localSize: Number.isInteger(localSize) ? localSize : undefined };
   }
   return undefined;
+}
+
+/** The port behind the one that the launcher says: there its own agent may listen. */
+function meetingOf({ MASTER_ADDR: host, MASTER_PORT: text }: NodeJS.ProcessEnv): string | undefined {
+  const port = Number(text) + 1;
+  if (!host || !text || !Number.isInteger(port) || port < 1 || port > 65_535) return undefined;
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }

@@ -33,8 +33,10 @@ export class Ranks {
   readonly size: number;
   readonly localRank: number;
   readonly localSize: number;
-  /** The MPI library: `Open MPI v4.1.4`. */
+  /** What brings them together: `Open MPI v4.1.4`, `NCCL 2.30.7`. */
   readonly library: string;
+  /** The number of the rank's GPU, where ranks have one each and nothing but NCCL brings them together. */
+  readonly gpu: number | undefined;
   /** The machine of each rank. */
   readonly hosts: readonly string[];
   readonly #transport: RankTransport;
@@ -44,7 +46,8 @@ export class Ranks {
   readonly #sharingCpus: number;
 
   /** @internal See {@link Ranks.of}. */
-  constructor(transport: RankTransport, native: NativeRank, places: readonly Place[]) {
+  constructor(transport: RankTransport, native: NativeRank, places: readonly Place[], gpu?: number) {
+    this.gpu = gpu;
     this.#transport = transport;
     this.rank = native.rank;
     this.size = native.size;
@@ -57,9 +60,10 @@ export class Ranks {
   }
 
   /** Makes the ranks of a process that has joined. */
-  static async of(transport: RankTransport, native: NativeRank): Promise<Ranks> {
+  static async of(transport: RankTransport, native: NativeRank, gpu?: number): Promise<Ranks> {
     const alone = new Ranks(transport, native, Array<Place>(native.size).fill({ host: '', cpus: '' }));
-    return new Ranks(transport, native, await alone.gatherJson<Place>('place', { host: hostname(), cpus: cpuList() }));
+    const places = await alone.gatherJson<Place>('place', { host: hostname(), cpus: cpuList() });
+    return new Ranks(transport, native, places, gpu);
   }
 
   /** Whether this is rank 0, which alone prints, samples and writes. */

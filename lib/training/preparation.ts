@@ -429,6 +429,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
     const keep = request.keep ?? (await share(ranks, 'sources', recordedBeside('keep', keptSha256)));
     const validationFile =
       request.validationFile ?? (await share(ranks, 'sources', recordedBeside('validationFile', validationSha256)));
+    const nccl = ranks && (await agreeOnNccl(ranks, options.device, request.onNote));
     const { corpus, kept, validation, division, model, newSymbols } = await together(ranks, 'model', async () => {
       if (ranks) {
         checkShares(options.batchSize, ranks.size);
@@ -462,7 +463,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
       const newSymbols = base ? corpus.vocabulary.symbols.slice(base.vocabulary.size) : [];
       if (base?.metadata.model.input === 'scalar' && newSymbols.length > 0)
         throw scalarCannotGrow(base.path, newSymbols);
-      const model = await createModel(corpus, options, request, base, resumed?.checkpoint.metadata);
+      const model = await createModel(corpus, options, request, base, resumed?.checkpoint.metadata, nccl);
       undo.push(() => model.dispose());
       return { corpus, kept, validation, division, model, newSymbols };
     });
@@ -660,6 +661,7 @@ function createModel(
   { onNote, signal, ranks }: TrainingRequest,
   base: Base | undefined,
   resumed: CheckpointMetadata | undefined,
+  nccl: boolean | undefined,
 ): Promise<LanguageModel> {
   const shape: ModelShape = {
     // What no option says of a model that was there before.
@@ -681,6 +683,7 @@ function createModel(
     precision: options.precision,
     algorithm: options.algorithm,
     chosenAlgorithm: resumed?.training?.chosenAlgorithm,
+    nccl,
     ...(base
       ? {
           parameters: growParameters(
@@ -698,6 +701,36 @@ function createModel(
     corpus: { name: corpusName(corpus.sources), sha256: corpus.sha256 },
     configuration: recordedOptions(options),
   });
+}
+
+/**
+ * Whether ranks on GPUs sum their gradients by NCCL: where all have it, and the same. They go by way of the host's memory otherwise, which
+ * is said.
+ */
+async function agreeOnNccl(
+  ranks: Ranks,
+  device: string,
+  onNote: ((line: string) => void) | undefined,
+): Promise<boolean> {
+  if (ranks.gpu !== undefined) return true;
+  if (device === 'auto' || device === 'cpu') return false;
+  const info = await loadNative()
+    .cudaInfo()
+    .catch(() => undefined);
+  const mine = {
+    version: info?.nccl?.version ?? '',
+    why: info?.searched.filter((line) => line.startsWith('NCCL')).join('; ') || 'this build of the addon has no NCCL',
+  };
+  const all = await ranks.gatherJson<typeof mine>('nccl', mine);
+  const without = all.findIndex(({ version }) => version === '');
+  const other = all.findIndex(({ version }) => version !== all[0]?.version);
+  if (without < 0 && other < 0) return true;
+  const reason =
+    without >= 0
+      ? `${ranks.name(without)} cannot use NCCL (${all[without]?.why})`
+      : `${ranks.name(0)} has NCCL ${all[0]?.version}, and ${ranks.name(other)} ${all[other]?.version}`;
+  onNote?.(`ranks: gradients are summed by way of the host's memory: ${reason}`);
+  return false;
 }
 
 /**

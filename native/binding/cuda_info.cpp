@@ -45,6 +45,7 @@ Napi::Value to_object(Napi::Env env, const cuda::CudaInfo& info) {
   if (info.driver) set_own(object, "driver", *info.driver);
   if (info.cudnn) set_own(object, "cudnn", to_object(env, info.cudnn));
   if (info.cublas) set_own(object, "cublas", to_object(env, info.cublas));
+  if (info.nccl) set_own(object, "nccl", to_object(env, info.nccl));
   Napi::Array devices = Napi::Array::New(env, info.devices.size());
   for (std::size_t i = 0; i < info.devices.size(); ++i) {
     const cuda::CudaDevice& device = info.devices[i];
@@ -84,6 +85,7 @@ std::function<std::unique_ptr<Backend>()> cuda_factory(const ModelSpec& spec, co
   const std::string chosen = string_or(options, "chosenAlgorithm", "");
   if (!chosen.empty()) cuda.chosen = to_algorithm(chosen);
   cuda.library_path = string_or(options, "libraryPath", "");
+  cuda.nccl = !options.Get("nccl").IsUndefined() && get_bool(options, "nccl");
   return [spec, cuda] { return cuda::create_cuda_backend(spec, cuda); };
 }
 

@@ -12,6 +12,9 @@
 #include "binding/convert.h"
 #include "binding/set_own.h"
 #include "binding/task.h"
+#ifdef CUDNN_LSTM_CUDA
+#include "cuda/cuda.h"
+#endif
 #include "mpi/mpi_communicator.h"
 
 namespace cudnn_lstm::binding {
@@ -19,23 +22,22 @@ namespace {
 
 using mpi::MpiCommunicator;
 
+// What brings the ranks together, for JavaScript.
+struct Means {
+  std::string library, abi, version;
+};
+
 // Of the process: MPI can be started once in it, whichever thread of JavaScript does.
 struct Joined {
   std::mutex mutex;
   bool tried = false;
-  std::shared_ptr<MpiCommunicator> ranks;
+  std::shared_ptr<Communicator> ranks;
+  Means means;
 };
 
 Joined& joined() {
   static auto* const held = new Joined;  // never destroyed: a call may be under way when the process ends
   return *held;
-}
-
-std::shared_ptr<MpiCommunicator> mpi_ranks() {
-  Joined& held = joined();
-  const std::lock_guard<std::mutex> lock(held.mutex);
-  if (!held.ranks) throw Error(kInvalidArgument, "this process has joined no other ranks");
-  return held.ranks;
 }
 
 std::vector<std::string> get_names(const Napi::Value& value) {
@@ -50,11 +52,13 @@ std::vector<std::uint8_t> get_bytes(const Napi::Value& value) {
   return copy_values<Napi::Uint8Array, std::uint8_t>(value, napi_uint8_array, "bytes must be a Uint8Array");
 }
 
-Napi::Object describe(Napi::Env env, const mpi::Library& library) {
+Means means_of(const mpi::Library& library) { return {library.name(), library.abi(), library.version()}; }
+
+Napi::Object describe(Napi::Env env, const Means& means) {
   Napi::Object result = Napi::Object::New(env);
-  set_own(result, "library", library.name());
-  set_own(result, "abi", library.abi());
-  set_own(result, "version", library.version());
+  set_own(result, "library", means.library);
+  set_own(result, "abi", means.abi);
+  set_own(result, "version", means.version);
   return result;
 }
 
@@ -72,47 +76,88 @@ Napi::Value find_mpi(const Napi::CallbackInfo& info) {
     auto found = std::make_shared<std::shared_ptr<mpi::Library>>();
     return start(
         info.Env(), [=] { *found = mpi::open_library(names, false); },
-        [found](Napi::Env env) -> Napi::Value { return describe(env, **found); });
+        [found](Napi::Env env) -> Napi::Value { return describe(env, means_of(**found)); });
   });
+}
+
+// Joins the ranks: `open` gives what it takes, and `join` waits for all ranks of the job.
+template <typename Open, typename Join>
+Napi::Value start_joining(Napi::Env env, Open open, Join join) {
+  return start(
+      env,
+      [=] {
+        Joined& held = joined();
+        std::unique_lock<std::mutex> lock(held.mutex);
+        if (held.tried) {
+          throw Error(kDeviceUnavailable,
+                      "this process has joined the ranks of its job before, which it can do once: train in one of its "
+                      "threads, one training after another");
+        }
+        auto opened = open();
+        held.tried = true;
+        // Without the lock, which threads of JavaScript take.
+        lock.unlock();
+        auto [ranks, means] = join(std::move(opened));
+        lock.lock();
+        held.ranks = std::move(ranks);
+        held.means = std::move(means);
+      },
+      [](Napi::Env inner) -> Napi::Value {
+        const auto ranks = joined_ranks();
+        Napi::Object result = describe(inner, joined().means);
+        set_own(result, "rank", ranks->rank());
+        set_own(result, "size", ranks->size());
+        set_own(result, "localRank", ranks->local_rank());
+        set_own(result, "localSize", ranks->local_size());
+        return result;
+      });
+}
+
+std::chrono::milliseconds get_timeout(const Napi::Value& value) {
+  const double seconds = to_number(value, "timeout");
+  if (!(seconds >= 0 && seconds <= 1e6)) throw Error(kInvalidArgument, "timeout must be 0 to 1e6 seconds");
+  return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
 }
 
 Napi::Value open_mpi(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const std::vector<std::string> names = get_names(info[0]);
-    const double seconds = to_number(info[1], "timeout");
-    if (!(seconds >= 0 && seconds <= 1e6)) throw Error(kInvalidArgument, "timeout must be 0 to 1e6 seconds");
-    const std::chrono::milliseconds patience(static_cast<std::int64_t>(seconds * 1000));
+    const std::chrono::milliseconds patience = get_timeout(info[1]);
     mpi::prepare_environment();
-    return start(
-        info.Env(),
-        [=] {
-          Joined& held = joined();
-          std::unique_ptr<mpi::Library> library;
-          {
-            const std::lock_guard<std::mutex> lock(held.mutex);
-            if (held.tried) {
-              throw Error(
-                  kDeviceUnavailable,
-                  "this process has joined the ranks of its job before, which it can do once: train in one of its "
-                  "threads, one training after another");
-            }
-            library = mpi::open_library(names);
-            held.tried = true;
-          }
-          // Without the lock, which threads of JavaScript take: this waits for all ranks of the job.
-          auto ranks = std::make_shared<MpiCommunicator>(std::move(library), patience);
-          const std::lock_guard<std::mutex> lock(held.mutex);
-          held.ranks = std::move(ranks);
-        },
-        [](Napi::Env env) -> Napi::Value {
-          const auto ranks = mpi_ranks();
-          Napi::Object result = describe(env, ranks->library());
-          set_own(result, "rank", ranks->rank());
-          set_own(result, "size", ranks->size());
-          set_own(result, "localRank", ranks->local_rank());
-          set_own(result, "localSize", ranks->local_size());
-          return result;
+    return start_joining(
+        info.Env(), [=] { return mpi::open_library(names); },
+        [=](std::unique_ptr<mpi::Library> library) {
+          const Means means = means_of(*library);
+          std::shared_ptr<Communicator> ranks = std::make_shared<MpiCommunicator>(std::move(library), patience);
+          return std::make_pair(std::move(ranks), means);
         });
+  });
+}
+
+Napi::Value open_nccl(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+#ifdef CUDNN_LSTM_CUDA
+    if (!info[0].IsObject()) throw Error(kInvalidArgument, "openNccl takes the rank's place");
+    const auto place = info[0].As<Napi::Object>();
+    const int size = get_int(place, "size", 1, std::numeric_limits<int>::max());
+    const int local_size = get_int(place, "localSize", 1, size);
+    const cuda::NcclJob job{get_int(place, "rank", 0, size - 1),
+                            size,
+                            get_int(place, "localRank", 0, std::numeric_limits<int>::max()),
+                            local_size,
+                            get_int(place, "ordinal", 0, 1023),
+                            get_timeout(info[1])};
+    cuda::prepare_nccl(get_string(place, "address"));
+    return start_joining(
+        info.Env(), [] { return 0; },
+        [=](int) {
+          cuda::JoinedByNccl joined = cuda::join_by_nccl(job, "");
+          return std::make_pair(std::move(joined.ranks),
+                                Means{joined.library.path, "NCCL", "NCCL " + joined.library.version});
+        });
+#else
+    throw Error(kDeviceUnavailable, "this build of the addon has no CUDA support");
+#endif
   });
 }
 
@@ -178,7 +223,7 @@ Napi::Value measure_sum(const Napi::CallbackInfo& info) {
 
 Napi::Value leave(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto ranks = mpi_ranks();
+    const auto ranks = joined_ranks();
     return start(
         info.Env(),
         [ranks] {
@@ -201,7 +246,12 @@ Napi::Value abort(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-std::shared_ptr<Communicator> joined_ranks() { return mpi_ranks(); }
+std::shared_ptr<Communicator> joined_ranks() {
+  Joined& held = joined();
+  const std::lock_guard<std::mutex> lock(held.mutex);
+  if (!held.ranks) throw Error(kInvalidArgument, "this process has joined no other ranks");
+  return held.ranks;
+}
 
 void define_ranks(Napi::Env env, Napi::Object exports) {
   const auto define = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
@@ -209,6 +259,7 @@ void define_ranks(Napi::Env env, Napi::Object exports) {
   };
   define("findMpi", find_mpi);
   define("openMpi", open_mpi);
+  define("openNccl", open_nccl);
   define("gather", gather);
   define("broadcast", broadcast);
   define("sum", sum);

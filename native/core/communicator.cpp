@@ -1,5 +1,6 @@
 #include "core/communicator.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace cudnn_lstm {
@@ -18,6 +19,13 @@ Agreement Communicator::agree(double nats, bool stopped) {
     agreed.stopped = agreed.stopped || part.stopped != 0;
   }
   return agreed;
+}
+
+bool Communicator::all(bool mine) {
+  const char so = mine ? 1 : 0;
+  std::vector<char> everywhere(size());
+  gather(&so, sizeof so, everywhere.data());
+  return std::all_of(everywhere.begin(), everywhere.end(), [](char each) { return each != 0; });
 }
 
 }  // namespace cudnn_lstm

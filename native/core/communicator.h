@@ -3,6 +3,7 @@
 // but small agreements, so that all do the same steps.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 
 namespace cudnn_lstm {
@@ -24,6 +25,8 @@ class Communicator {
   virtual int size() const = 0;
   virtual int local_rank() const = 0;  // among the ranks of this machine
   virtual int local_size() const = 0;
+  // How long a call waits for the other ranks; 0: for ever.
+  virtual std::chrono::milliseconds patience() const { return std::chrono::milliseconds(0); }
 
   // values[i] becomes its sum over the ranks: the same bits on every rank, and the same again for the same values and
   // number of ranks.
@@ -33,11 +36,16 @@ class Communicator {
   virtual void broadcast(void* data, std::size_t bytes) = 0;  // rank 0's
   virtual void barrier() = 0;
 
+  // Leaves in good order, when all ranks do; no other call may follow. A launcher may take a process that ends without
+  // it for one that failed.
+  virtual void finish() = 0;
   // Ends all ranks at once, this one too; the launcher ends with `code`.
   [[noreturn]] virtual void abort(int code) = 0;
 
   // Of a step that each rank has done its part of.
   Agreement agree(double nats, bool stopped);
+  // Whether it is so on every rank.
+  bool all(bool mine);
 };
 
 }  // namespace cudnn_lstm

@@ -595,6 +595,7 @@ class ThreadRanks final : public Communicator {
     }
     shared_.met.wait(lock, [&] { return shared_.phase != phase; });
   }
+  void finish() override {}
   [[noreturn]] void abort(int) override { std::abort(); }
 
  private:

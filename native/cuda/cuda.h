@@ -1,6 +1,7 @@
 // The CUDA backend's entry points for the binding.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/communicator.h"
 
 namespace cudnn_lstm::cuda {
 
@@ -28,6 +30,9 @@ struct CudaOptions {
   // runs beside the next piece of the layer below. 1: one after the other, until a GPU has shown which number is
   // better.
   int pieces = 1;
+  // Whether the gradients of ranks are summed by NCCL, between their GPUs, and not by way of the host's memory: the
+  // same on all ranks.
+  bool nccl = false;
   std::string library_path;  // folder searched first for NVIDIA's libraries; may be empty
 };
 
@@ -51,6 +56,7 @@ struct CudaInfo {
   std::optional<std::string> driver;  // "580.65.06 (CUDA 13.0)"
   std::optional<CudaLibrary> cudnn;
   std::optional<CudaLibrary> cublas;
+  std::optional<CudaLibrary> nccl;
   std::vector<CudaDevice> devices;
   std::vector<std::string> searched;  // everything looked for, where, and what came of it
 };
@@ -69,13 +75,32 @@ struct GpuUsage {
 std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOptions& options);
 
 // Sets CUBLAS_WORKSPACE_CONFIG, unless it is set, to what makes cuBLAS's results, those inside cuDNN included, the same
-// in every run on one architecture. To be called when the addon is loaded: no thread may read the environment
+// in every run on one architecture; and NCCL_ALGO, unless it is set, so that the one algorithm is not taken whose sums
+// differ from call to call. To be called when the addon is loaded: no thread may read the environment
 // meanwhile.
 void prepare_process();
 
 // Never throws for a missing or broken part of the system; says so in `reason` and `searched`. Without a GPU the
 // libraries are opened, which takes a second, only if their folder was named or `open_always`.
 CudaInfo cuda_info(const std::string& library_path, bool open_always = false);
+
+// A rank of a job that nothing but NCCL brings together.
+struct NcclJob {
+  int rank, size;
+  int local_rank, local_size;
+  int ordinal;                         // of its GPU
+  std::chrono::milliseconds patience;  // with a call that waits for the others; 0: for ever
+};
+struct JoinedByNccl {
+  std::shared_ptr<Communicator> ranks;
+  CudaLibrary library;
+};
+
+// Sets NCCL_COMM_ID, unless it is set: where rank 0 listens, "host:port". No thread may read the environment meanwhile.
+void prepare_nccl(const std::string& address);
+
+// Waits for all ranks. Throws Error: kDeviceUnavailable (no GPU of that number, no NCCL), kDeviceFailed.
+JoinedByNccl join_by_nccl(const NcclJob& job, const std::string& library_path);
 
 // Empty where the management library or the GPU is missing.
 std::optional<GpuUsage> gpu_usage(int ordinal);

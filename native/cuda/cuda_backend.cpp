@@ -5,6 +5,7 @@
 
 #include "core/sampler.h"
 #include "cuda/kernels.h"
+#include "cuda/nccl.h"
 
 namespace cudnn_lstm::cuda {
 namespace {
@@ -244,10 +245,13 @@ Plan<T>& CudaBackend<T>::plan_for(const PlanKey& key) {
 template <class T>
 void CudaBackend<T>::evict_plans(std::size_t keep) {
   while (plans_.size() > keep) {
-    auto oldest = plans_.begin();
+    auto oldest = plans_.end();
     for (auto it = plans_.begin(); it != plans_.end(); ++it) {
-      if (it->second->last_used < oldest->second->last_used) oldest = it;
+      // One that ranks share has a graph that all of them must have.
+      if (keep > 0 && it->first.all_sequences > 0) continue;
+      if (oldest == plans_.end() || it->second->last_used < oldest->second->last_used) oldest = it;
     }
+    if (oldest == plans_.end()) return;
     for (State* state : {&training_, &evaluation_, &streams_}) {
       if (state->resident == oldest->second.get()) store_state(*state);
     }
@@ -319,23 +323,39 @@ int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimiz
                {PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
 }
 
+// Whether the steps of all ranks are replayed as graphs: NCCL wants a sum to be recorded on all of them, or on none,
+// and a rank may have lost its graph with its plan, or have failed to record one.
+template <class T>
+void CudaBackend<T>::agree_on_graph(Communicator& ranks, Plan<T>& plan) {
+  if (ranks.all(plan.recorded())) return;
+  plan.forget_graph(plan.recordable() || !plan.warm());
+  if (!ranks.all(plan.recordable())) return;
+  plan.record();
+  if (!ranks.all(plan.recorded())) plan.forget_graph(false);
+}
+
 // All ranks queue the same steps: whether to stop is agreed on before.
 template <class T>
 int CudaBackend<T>::train_shared(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                                  const std::atomic<bool>& stop) {
-  if (first.ranks->agree(0, stop.load(std::memory_order_relaxed)).stopped) {
+  require_whole();  // before the others are waited for
+  if (!first.ranks->all(!stop.load(std::memory_order_relaxed))) {
     results[0] = {std::nan(""), std::nan(""), false, true};
     return 0;
   }
   static const std::atomic<bool> never{false};
   if (!ranks_) {
-    settled([&] { ranks_ = sum_by_host(*first.ranks, arena_.size, account_); });
+    settled([&] {
+      ranks_ = options_.nccl ? sum_by_nccl(*first.ranks, arena_.size, options_.library_path)
+                             : sum_by_host(*first.ranks, arena_.size, account_);
+    });
     ranks_size_ = first.ranks->size();
   }
   PlanKey key{PlanKind::train,   first.steps,          std::max(first.batch, 1), first.target,    first.carry_state,
               spec_.dropout > 0, first.first_sequence, first.global_batch,       first.batch == 0};
+  if (key.silent) key.carry = false;
+  settled([&] { agree_on_graph(*first.ranks, plan_for(key)); });
   if (!key.silent) return train(first, optimizers, count, results, never, key);
-  key.carry = false;
   const std::vector<std::int32_t> ids(static_cast<std::size_t>(count) * (first.steps + 1));
   Batch dummy = first;
   dummy.ids = ids.data();
@@ -359,9 +379,16 @@ int CudaBackend<T>::train(const Batch& first, const OptimizerStep* optimizers, i
       return run_steps(plan, first, optimizers, count, results, stop);
     } catch (const Error& error) {
       lost_ = error.what();
+      if (ranks_) give_up_ranks();
       throw;
     }
   });
+}
+
+template <class T>
+void CudaBackend<T>::give_up_ranks() {
+  for (const auto& [key, plan] : plans_) plan->forget_graph(false);
+  ranks_->give_up();
 }
 
 template <class T>
@@ -590,7 +617,9 @@ template <class T>
 std::string CudaBackend<T>::description() const {
   std::string text = device_name_ + " (cuDNN " + libraries_->cudnn_version.version + ", " + rnn_.numerics().title;
   if (const char* algorithm = last_algorithm_) text += std::string(", ") + algorithm;
-  if (const int size = ranks_size_) text += ", gradients summed over " + std::to_string(size) + " ranks";
+  if (const int size = ranks_size_)
+    text +=
+        ", gradients summed over " + std::to_string(size) + " ranks by " + (options_.nccl ? "NCCL" : "way of the host");
   if (without_graphs_) text += ", without CUDA graphs";
   return text + ")";
 }

@@ -71,6 +71,8 @@ class CudaBackend final : public Backend {
             const std::atomic<bool>& stop, const PlanKey& key);
   int train_shared(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                    const std::atomic<bool>& stop);
+  void give_up_ranks();
+  void agree_on_graph(Communicator& ranks, Plan<T>& plan);
   int run_steps(Plan<T>& plan, const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                 const std::atomic<bool>& stop);
   void make_arena();

@@ -8,6 +8,7 @@
 #include "cuda/cuda.h"
 #include "cuda/devices.h"
 #include "cuda/libraries.h"
+#include "cuda/nccl.h"
 #include "cuda/nvml.h"
 
 namespace cudnn_lstm::cuda {
@@ -71,6 +72,7 @@ CudaInfo cuda_info(const std::string& library_path, bool open_always) {
       const auto libraries = open_libraries(library_path, info.searched);
       info.cudnn = CudaLibrary{libraries->cudnn_version.version, libraries->cudnn_version.path};
       info.cublas = CudaLibrary{libraries->cublas_version.version, libraries->cublas_version.path};
+      info.nccl = find_nccl(library_path, info.searched);
     } else {
       find_libraries(library_path, info.searched);
     }

@@ -257,7 +257,10 @@ std::shared_ptr<const Libraries> open_libraries(const std::string& library_path,
   return Loader(library_path, searched).load();
 }
 
-void prepare_process() { setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:2", 0); }
+void prepare_process() {
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:2", 0);
+  setenv("NCCL_ALGO", "^NVLS", 0);
+}
 
 void find_libraries(const std::string& library_path, std::vector<std::string>& searched) {
   Loader(library_path, searched).find();

@@ -64,6 +64,7 @@ class PlanBuilder {
   // NVIDIA's wheels put their libraries in nvidia/<package>/lib below a site-packages folder.
   void add_wheels(const fs::path& site, const std::string& source) {
     add(site / "nvidia" / "cudnn" / "lib", source);
+    add(site / "nvidia" / "nccl" / "lib", source);
     for (const fs::path& package : entries_with_prefix(site / "nvidia", "cu")) add(package / "lib", source);
   }
 

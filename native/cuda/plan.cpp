@@ -312,12 +312,22 @@ void Plan<T>::enqueue_update() {
 // ---- Graphs
 
 template <class T>
+void Plan<T>::record() {
+  if (!recordable() || graph_) return;
+  graph_ = capture_graph(context_.stream, [this] { enqueue(); });
+  if (!graph_) forget_graph(false);
+}
+
+template <class T>
+void Plan<T>::forget_graph(bool allowed) {
+  graph_ = GraphExec();
+  graph_allowed_ = allowed;
+  if (!allowed) context_.without_graphs = true;
+}
+
+template <class T>
 void Plan<T>::launch() {
-  if (warm_ && graph_allowed_ && !graph_) {
-    graph_ = capture_graph(context_.stream, [this] { enqueue(); });
-    graph_allowed_ = static_cast<bool>(graph_);
-    if (!graph_allowed_) context_.without_graphs = true;
-  }
+  if (!shared()) record();
   if (graph_) {
     CHECK_CUDA(cudaGraphLaunch(graph_.get(), context_.stream));
   } else {
@@ -339,7 +349,10 @@ template <class T>
 void Plan<T>::upload(const std::int32_t* ids, const StepInput* inputs, int count) {
   const int room = uploads_ % kUploads;
   // It is free once the steps of the upload that it held have run.
-  if (uploads_ >= kUploads) CHECK_CUDA(cudaEventSynchronize(consumed_[room].get()));
+  if (uploads_ >= kUploads) {
+    if (shared()) context_.ranks->wait(consumed_[room].get());
+    CHECK_CUDA(cudaEventSynchronize(consumed_[room].get()));
+  }
   const std::size_t first = static_cast<std::size_t>(room) * upload_steps_;
   const std::size_t id_bytes = count * ids_stride() * sizeof(std::int32_t);
   const std::size_t input_bytes = count * sizeof(StepInput);
@@ -369,6 +382,7 @@ void Plan<T>::finish(StepOutput* outputs) {
     CHECK_CUDA(
         cudaMemcpyAsync(pinned_outputs_.data(), outputs_.data(), bytes, cudaMemcpyDeviceToHost, context_.stream));
   }
+  if (shared()) context_.ranks->wait(context_.stream);
   CHECK_CUDA(cudaStreamSynchronize(context_.stream));
   if (shared()) context_.ranks->check();
   std::memcpy(outputs, pinned_outputs_.data(), bytes);

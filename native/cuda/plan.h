@@ -68,6 +68,16 @@ class Plan {
   int run_draw(const std::int32_t* ids, const SamplingOptions* options, int count, std::int32_t* out,
                const std::atomic<bool>& stop);
 
+  // ---- of a step that ranks share: all replay a graph of it, or none, on which they agree between two calls. Other
+  // passes are recorded when they run for the second time.
+  bool recorded() const { return static_cast<bool>(graph_); }
+  // It has run once, so that nothing is loaded inside a capture.
+  bool warm() const { return warm_; }
+  bool recordable() const { return warm_ && graph_allowed_; }
+  void record();
+  // allowed: it may be recorded again.
+  void forget_graph(bool allowed);
+
   // Where a pass starts and, after it, where the next one does: [state_layout().size()].
   T* state() const { return state_.as<T>(); }
   const StateLayout& state_layout() const { return state_layout_; }
@@ -81,8 +91,7 @@ class Plan {
  private:
   void allocate();
   void pin();
-  // Runs the queued calls: at first as they are, so that lazily loaded kernels are not loaded inside a capture, then as
-  // a graph.
+  // Runs the queued calls: as a graph where there is one.
   void launch();
   void enqueue();
   void enqueue_forward();

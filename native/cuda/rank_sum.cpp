@@ -28,6 +28,9 @@ class HostSum final : public RankSum {
     CHECK_CUDA(cudaMemcpyAsync(nats, nats_.data(), sizeof(double), cudaMemcpyHostToDevice, stream));
   }
 
+  void wait(cudaStream_t stream) override { CHECK_CUDA(cudaStreamSynchronize(stream)); }
+  void wait(cudaEvent_t event) override { CHECK_CUDA(cudaEventSynchronize(event)); }
+  void give_up() override {}
   void check() override {
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
   }

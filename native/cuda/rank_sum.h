@@ -18,9 +18,17 @@ class RankSum {
   // their sums over the ranks, the same bits on each. Throws Error.
   virtual void enqueue(float* values, double* nats, cudaStream_t stream) = 0;
 
+  // Waits for what is queued, or for the event. Throws Error(kDeviceFailed) where the other ranks do not answer.
+  virtual void wait(cudaStream_t stream) = 0;
+  virtual void wait(cudaEvent_t event) = 0;
+
   // To be called when what was queued has run. Throws Error(kDeviceFailed) if a sum has failed since the last call; the
   // steps from that one on were not applied.
   virtual void check() = 0;
+
+  // After a failure: ends what is under way, so that the stream can be waited for. The graphs that hold sums must be
+  // gone.
+  virtual void give_up() = 0;
 };
 
 // By way of the host's memory: any communicator will do. values [count] in each call.

@@ -23,15 +23,13 @@ class MpiCommunicator final : public Communicator {
   int size() const override { return size_; }
   int local_rank() const override { return local_rank_; }
   int local_size() const override { return local_size_; }
+  std::chrono::milliseconds patience() const override { return patience_; }
   void sum(float* values, std::size_t count) override;
   void gather(const void* mine, std::size_t bytes, void* all) override;
   void broadcast(void* data, std::size_t bytes) override;
   void barrier() override;
+  void finish() override;
   [[noreturn]] void abort(int code) override;
-
-  // Leaves in good order, when all ranks do; no other call may follow. A launcher takes a process that ends without it
-  // for one that failed.
-  void finish();
 
   const Library& library() const { return *library_; }
 

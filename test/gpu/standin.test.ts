@@ -7,6 +7,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { EndEvent, EpochEvent, StartEvent, TrainingEvent } from '../../lib/training/events';
+import { type Ended, run } from '../fixtures/child';
 import { openMpi } from '../fixtures/launchers';
 import { buildFolder, buildNativeTests, describeCuda } from './cuda-build';
 
@@ -232,6 +233,134 @@ describeCuda('the package on a stand-in for a GPU', () => {
       expect(missing.stderr).toContain("device 'cuda:1' is not there");
     },
   );
+
+  describe('--devices: a process for each GPU, without a launcher', () => {
+    const size = [
+      '--hidden',
+      '8',
+      '--batch-size',
+      '32',
+      '--seq-length',
+      '8',
+      '--sample-length',
+      '0',
+      '--patience',
+      '0',
+    ];
+    const argv = (...args: string[]) => {
+      const corpus = join(folder, 'corpus.txt');
+      writeFileSync(corpus, 'a rose is a rose is a rose\n'.repeat(60));
+      const all = [corpus, '--json', '--precision', 'fp32', '--no-check', ...size, ...args];
+      return [join(root, 'dist', 'cli', 'main.js'), 'train', ...all];
+    };
+    const eventsOf = (text: string) =>
+      text
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as TrainingEvent);
+    const env = { ...environment, STANDIN_DEVICES: '2' };
+
+    test('the losses are those of one process, and NCCL sums', async () => {
+      const two = await run(
+        process.execPath,
+        argv('--epochs', '2', '--devices', 'cuda:1,0', '--out', join(folder, 'two')),
+        {
+          env,
+        },
+      );
+      expect([two.code, two.stderr]).toEqual([0, expect.not.stringMatching(/host|stand-in/)]);
+      const end = eventsOf(two.stdout).at(-1) as EndEvent;
+      expect(end.device).toContain('gradients summed over 2 ranks by NCCL');
+      const one = eventsOf(node(...argv('--epochs', '2', '--device', 'cuda', '--out', join(folder, 'one'))));
+      expect(end.loss).toBeCloseTo((one.at(-1) as EndEvent).loss as number, 6);
+    });
+
+    test.each([
+      ['a rank is killed', 'SIGKILL', 137],
+      ['the parent is asked to end', 'SIGTERM', 143],
+    ] as const)('%s: all end, and the run goes on', async (_, signal, exitCode) => {
+      const out = join(folder, 'run');
+      let seen = '';
+      const ended = await run(process.execPath, argv('--epochs', '1000000', '--devices', '0,1', '--out', out), {
+        env,
+        onStart: (parent) =>
+          parent.stdout?.on('data', (text: string) => {
+            if (seen === 'enough') return;
+            seen += text;
+            if (!/"type":"epoch","epoch":2,/.test(seen)) return;
+            seen = 'enough';
+            const rank = execFileSync('pgrep', ['-P', String(parent.pid)], { encoding: 'utf8' })
+              .trim()
+              .split('\n')
+              .at(-1);
+            process.kill(signal === 'SIGKILL' ? Number(rank) : (parent.pid as number), signal);
+          }),
+      });
+      expect(ended.code).toBe(exitCode);
+      const again = await run(
+        process.execPath,
+        [
+          join(root, 'dist', 'cli', 'main.js'),
+          'train',
+          '--resume',
+          out,
+          '--max-time',
+          '1s',
+          '--devices',
+          '0,1',
+          '--json',
+        ],
+        { env },
+      );
+      expect([again.code, eventsOf(again.stdout)[0]]).toEqual([
+        0,
+        expect.objectContaining({ resumed: expect.anything() }),
+      ]);
+    });
+
+    test('a GPU that is not there is one line', async () => {
+      const { code, stderr } = await run(process.execPath, argv('--devices', '0,5', '--out', join(folder, 'run')), {
+        env,
+      });
+      expect([code, stderr.trimEnd().split('\n')]).toEqual([
+        4,
+        [expect.stringMatching(/there is no GPU 5 for this rank: the machine has 2/)],
+      ]);
+    });
+
+    test('ranks of torchrun meet by its variables', async () => {
+      const ranks = [0, 1].map((rank) =>
+        run(process.execPath, argv('--epochs', '1', '--device', 'cuda', '--out', join(folder, 'run')), {
+          env: {
+            ...env,
+            ...{ RANK: String(rank), WORLD_SIZE: '2', LOCAL_RANK: String(rank), LOCAL_WORLD_SIZE: '2' },
+            ...{ MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(20_000 + (process.pid % 20_000)) },
+          },
+        }),
+      );
+      const [first, second] = (await Promise.all(ranks)) as [Ended, Ended];
+      expect([first.code, second.code, second.stdout]).toEqual([0, 0, '']);
+      expect((eventsOf(first.stdout).at(-1) as EndEvent).device).toContain('by NCCL');
+    });
+
+    test('where NCCL is missing, ranks of MPI sum by way of the host, and one says so', async () => {
+      if (openMpi.missing) return console.warn(`skipped: ${openMpi.missing}`);
+      const libraries = join(folder, 'libraries');
+      cpSync(join(standin, 'nvidia'), libraries, { recursive: true });
+      rmSync(join(libraries, 'libnccl.so.2'));
+      const args = argv('--epochs', '1', '--device', 'cuda', '--out', join(folder, 'run'));
+      const { code, stdout, stderr } = await openMpi.launch(2, args, {
+        env: { ...env, CUDNN_LSTM_LIBRARY_PATH: libraries, CUDNN_LSTM_CUDA_ROOT: '' },
+      });
+      expect(code).toBe(0);
+      const lines = stderr.split('\n').filter((line) => line.startsWith('ranks: '));
+      if (lines.length === 0) return console.warn('not checked: this machine has an NCCL elsewhere');
+      expect(lines).toEqual([
+        expect.stringMatching(/summed by way of the host's memory: rank 0 of 2 on \S+ cannot use NCCL/),
+      ]);
+      expect((eventsOf(stdout).at(-1) as EndEvent).device).toContain('by way of the host');
+    });
+  });
 
   test('takes the algorithm that was asked for, and back in a resumed run what auto has chosen', () => {
     const corpus = join(folder, 'corpus.txt');

@@ -9,6 +9,7 @@
 
 #include "core/communicator.h"
 #include "core/error.h"
+#include "cuda/nccl.h"
 #include "standin_case.h"
 #include "standin_suites.h"
 
@@ -39,6 +40,7 @@ class SharedRanks final : public Communicator {
   int size() const override { return size_; }
   int local_rank() const override { return rank_; }
   int local_size() const override { return size_; }
+  std::chrono::milliseconds patience() const override { return patience_; }
   void sum(float* values, std::size_t count) override {
     if (fail_sums > 0 && --fail_sums == 0) throw Error(kDeviceFailed, "an injected failure");
     std::memcpy(slot(rank_), values, count * sizeof(float));
@@ -63,8 +65,10 @@ class SharedRanks final : public Communicator {
     barrier();
   }
   void barrier() override { pthread_barrier_wait(&memory_->barrier); }
+  void finish() override {}
   [[noreturn]] void abort(int code) override { _exit(code); }
 
+  std::chrono::milliseconds patience_{0};
   int fail_sums = 0;  // the nth sum from now on throws
 
  private:
@@ -121,11 +125,23 @@ std::vector<std::int32_t> columns(const std::vector<std::int32_t>& ids, int batc
   return own;
 }
 
-void train_like_one(int size, int batch, const ModelSpec& spec, Target target, bool carry, cuda::Precision precision) {
+// A model of one rank, on a GPU of its own.
+std::unique_ptr<Backend> make_shared_cuda(const ModelSpec& spec, int rank, bool nccl,
+                                          cuda::Precision precision = cuda::Precision::fp32) {
+  cuda::CudaOptions options;
+  options.ordinal = nccl ? rank : 0;
+  options.nccl = nccl;
+  options.precision = precision;
+  options.library_path = library_folder;
+  return cuda::create_cuda_backend(spec, options);
+}
+
+void train_like_one(int size, int batch, const ModelSpec& spec, Target target, bool carry, cuda::Precision precision,
+                    bool nccl) {
   begin_case(std::to_string(size) + " ranks train what one process does: batch " + std::to_string(batch) + ", layers " +
              std::to_string(spec.layers) + ", dropout " + std::to_string(spec.dropout) +
              (target == Target::last ? ", last" : ", every") + (carry ? ", carried" : "") + ", precision " +
-             std::to_string(static_cast<int>(precision)));
+             std::to_string(static_cast<int>(precision)) + (nccl ? ", NCCL" : ", host"));
   standin::reset();
   const int steps = 4, count = 6;
   const auto ids = make_ids(count * (steps + 1) * batch, spec.vocabulary, 7);
@@ -135,7 +151,8 @@ void train_like_one(int size, int batch, const ModelSpec& spec, Target target, b
   in_ranks(size + 1, [&](SharedRanks& all) {
     // The last of these processes is the one that trains alone, and says what comes of it.
     std::vector<StepResult> results(count);
-    auto gpu = make_cuda(spec, precision);
+    standin::settings().devices = size + 1;
+    auto gpu = make_shared_cuda(spec, all.rank(), nccl && all.rank() < size, precision);
     initialize_one(*gpu);
     const std::size_t parameters = gpu->layout().size();
     std::vector<float> mine(parameters + 2 * count), every(mine.size() * all.size());
@@ -147,8 +164,21 @@ void train_like_one(int size, int batch, const ModelSpec& spec, Target target, b
       const Share share = share_of(batch, ranks.rank(), size);
       const auto own = columns(ids, batch, share);
       const Batch shared{own.data(), steps, share.count, target, carry, &ranks, share.first, batch};
-      const int done = gpu->train_steps(shared, optimizers.data(), count, results.data(), kNeverStop);
+      // In three calls: as they are, recorded, replayed. All work runs as late as it may.
+      standin::settings().lazy = true;
+      const std::size_t stride = static_cast<std::size_t>(steps + 1) * share.count;
+      int done = 0;
+      for (const int some : {1, 2, 3}) {
+        Batch part = shared;
+        part.ids += done * stride;
+        done += gpu->train_steps(part, optimizers.data() + done, some, results.data() + done, kNeverStop);
+      }
       expect(done == count, "steps");
+      // The sums of the first step, and those that are recorded; the host is asked nothing while the steps run.
+      const std::size_t queued = standin::calls_of("ncclAllReduce");
+      expect(queued == (nccl ? 4u : 0u), "sums by NCCL that were queued: " + std::to_string(queued));
+      expect(standin::calls_of("cudaGraphLaunch") == 5, "replays");
+      expect(standin::calls_of("cudaLaunchHostFunc") == (nccl ? 0u : 2u), "sums by the host");
       expect(gpu->description().find("over " + std::to_string(size) + " ranks") != std::string::npos, gpu->description());
       if (carry && share.count > 0) {
         expect(gpu->slot_size(Slot::training_state) == static_cast<std::size_t>(2) * spec.layers * share.count * spec.hidden,
@@ -172,18 +202,171 @@ void train_like_one(int size, int batch, const ModelSpec& spec, Target target, b
   });
 }
 
+constexpr int kSteps = 4, kBatch = 32;
+
+// Two ranks that sum by NCCL; `body` gets a model and its half of a batch.
+void with_nccl(const char* name, const ModelSpec& spec,
+               const std::function<void(SharedRanks&, Backend&, const Batch&)>& body) {
+  begin_case(name);
+  standin::reset();
+  const auto ids = make_ids((kSteps + 1) * kBatch / 2, spec.vocabulary, 7);
+  in_ranks(2, [&](SharedRanks& ranks) {
+    standin::settings().devices = 2;
+    auto gpu = make_shared_cuda(spec, ranks.rank(), true);
+    initialize_one(*gpu);
+    body(ranks, *gpu, {ids.data(), kSteps, kBatch / 2, Target::every, false, &ranks, kBatch / 2 * ranks.rank(), kBatch});
+    gpu.reset();
+    if (ranks.rank() == 0) expect_nothing_left();
+  });
+}
+
+int train_once(Backend& gpu, const Batch& batch) {
+  StepResult result;
+  return gpu.train_steps(batch, &kOptimizer, 1, &result, kNeverStop);
+}
+
+// The error's text, which holds `expected`.
+void expect_error(const std::function<void()>& work, const std::string& expected) {
+  try {
+    work();
+    expect(false, "no error: " + expected);
+  } catch (const Error& error) {
+    expect(std::string(error.what()).find(expected) != std::string::npos, error.what());
+  }
+}
+
+void check_nccl(const ModelSpec& spec) {
+  with_nccl("a rank cannot record the step: no rank replays it", spec,
+            [](SharedRanks& ranks, Backend& gpu, const Batch& batch) {
+              if (ranks.rank() == 1) standin::fail_call("cudaStreamBeginCapture", 1, cudaErrorUnknown);
+              for (int i = 0; i < 4; ++i) expect(train_once(gpu, batch) == 1, "a step");
+              expect(standin::calls_of("cudaGraphLaunch") == 0, "no replay");
+              expect(gpu.description().find("without") != std::string::npos, gpu.description());
+            });
+
+  with_nccl("a rank has lost its graph: all record it anew", spec,
+            [](SharedRanks& ranks, Backend& gpu, const Batch& batch) {
+              for (int i = 0; i < 3; ++i) train_once(gpu, batch);
+              expect(standin::calls_of("cudaGraphLaunch") == 2, "replays");
+              // Rank 0 alone draws texts, of so many shapes that other plans would have to go.
+              for (int streams = 1; streams <= 14 && ranks.rank() == 0; ++streams) {
+                const std::vector<std::int32_t> ids(streams);
+                std::vector<float> logits(streams * gpu.spec().vocabulary);
+                gpu.next_logits(ids.data(), 1, streams, logits.data());
+              }
+              const std::size_t before = standin::calls_of("ncclAllReduce");
+              for (int i = 0; i < 2; ++i) expect(train_once(gpu, batch) == 1, "a step");
+              expect(standin::calls_of("ncclAllReduce") == before, "the graph is still there");
+            });
+
+  with_nccl("two ranks with one GPU are refused", spec, [&](SharedRanks& ranks, Backend&, const Batch& batch) {
+    auto same = make_shared_cuda(spec, 0, true);
+    expect_error([&] { train_once(*same, batch); }, "Duplicate GPU detected");
+    ranks.barrier();
+  });
+
+  for (const char* const call : {"ncclGetUniqueId", "ncclCommInitRankConfig", "ncclGroupStart", "ncclAllReduce", "ncclGroupEnd"}) {
+    // On all ranks: one alone would leave the others waiting, which the next case is about.
+    with_nccl((std::string(call) + " fails").c_str(), spec, [&](SharedRanks& ranks, Backend& gpu, const Batch& batch) {
+      if (std::strcmp(call, "ncclGetUniqueId") == 0 && ranks.rank() != 0) return;
+      standin::fail_call(call, 1, 2);  // ncclSystemError
+      if (std::strcmp(call, "ncclGetUniqueId") == 0) {
+        // Before the id is sent: the other rank does not take part.
+        SharedRanks alone(SharedRanks::make(1), 0, 1);
+        Batch own = batch;
+        own.ranks = &alone;
+        own.global_batch = kBatch / 2;
+        expect_error([&] { train_once(gpu, own); }, "an injected status");
+        return;
+      }
+      expect_error([&] { train_once(gpu, batch); }, "NCCL: an injected status");
+    });
+  }
+
+  with_nccl("a rank is gone: the other gives up, and its model is lost", spec,
+            [](SharedRanks& ranks, Backend& gpu, const Batch& batch) {
+              ranks.patience_ = std::chrono::seconds(5);
+              for (int i = 0; i < 3; ++i) train_once(gpu, batch);
+              // It agrees to the next step, and never does it.
+              if (ranks.rank() == 1) {
+                ranks.all(true);
+                ranks.all(true);
+                return;
+              }
+              expect_error([&] { train_once(gpu, batch); }, "the other ranks did not answer in");
+              expect_error([&] { train_once(gpu, batch); }, "the model was lost");
+            });
+
+  begin_case("ranks that nothing but NCCL brings together");
+  standin::reset();
+  setenv("NCCL_COMM_ID", "127.0.0.1:29501", 1);
+  const auto ids = make_ids((kSteps + 1) * kBatch / 2, spec.vocabulary, 7);
+  in_ranks(2, [&](SharedRanks& place) {
+    standin::settings().devices = 2;
+    const int rank = place.rank();
+    {
+      const cuda::NcclJob job{rank, 2, rank, 2, rank, std::chrono::seconds(60)};
+      const cuda::JoinedByNccl joined = cuda::join_by_nccl(job, library_folder);
+      Communicator& ranks = *joined.ranks;
+      expect(ranks.rank() == rank && ranks.size() == 2 && ranks.local_size() == 2, "the place");
+      expect(joined.library.path.find("libnccl.so.2") != std::string::npos, joined.library.path);
+      for (const std::size_t bytes : {std::size_t{1}, std::size_t{65'536}, std::size_t{200'001}}) {
+        const std::vector<char> mine(bytes, static_cast<char>('a' + rank));
+        std::vector<char> all(2 * bytes);
+        ranks.gather(mine.data(), bytes, all.data());
+        expect(std::count(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(bytes), 'a') == static_cast<std::ptrdiff_t>(bytes) &&
+                   std::count(all.begin() + static_cast<std::ptrdiff_t>(bytes), all.end(), 'b') == static_cast<std::ptrdiff_t>(bytes), "gathered");
+        std::vector<char> data = mine;
+        ranks.broadcast(data.data(), bytes);
+        expect(data == std::vector<char>(bytes, 'a'), "sent by rank 0");
+      }
+      std::vector<float> values(70'000, static_cast<float>(rank + 1));
+      ranks.sum(values.data(), values.size());
+      expect(values == std::vector<float>(values.size(), 3.0f), "summed");
+      expect(ranks.agree(rank, false).nats == 1 && !ranks.agree(0, false).stopped && ranks.agree(0, rank == 1).stopped,
+             "agreed");
+      auto gpu = make_shared_cuda(spec, rank, true);
+      initialize_one(*gpu);
+      const Batch batch{ids.data(), kSteps, kBatch / 2, Target::every, false, &ranks, kBatch / 2 * rank, kBatch};
+      for (int i = 0; i < 4; ++i) expect(train_once(*gpu, batch) == 1, "a step");
+      expect(standin::calls_of("cudaGraphLaunch") == 3, "replays");
+      expect(standin::calls_of("ncclCommInitRankConfig") == 1, "one communicator is enough");
+      ranks.finish();
+    }
+    expect_nothing_left();
+  });
+  unsetenv("NCCL_COMM_ID");
+
+  begin_case("NCCL that cannot be used is said");
+  std::vector<std::string> searched;
+  expect(cuda::find_nccl(library_folder, searched).has_value(), "found");
+  setenv("STANDIN_NCCL", "2806", 1);
+  expect(!cuda::find_nccl(library_folder, searched).has_value(), "too old");
+  expect(searched.back().find("NCCL 2.8.6, and 2.18.0 or newer") != std::string::npos || searched.size() > 2, searched.back());
+  unsetenv("STANDIN_NCCL");
+}
+
 }  // namespace
 
 void check_ranks() {
-  for (const int layers : {1, 2}) {
-    const ModelSpec spec = make_spec(InputCoding::embedding, layers, 0.3f);
-    train_like_one(2, 40, spec, Target::every, true, cuda::Precision::fp32);
-    train_like_one(3, 40, spec, Target::last, false, cuda::Precision::fp32);
-  }
   const ModelSpec spec = make_spec(InputCoding::onehot, 2, 0);
-  train_like_one(3, 20, spec, Target::every, true, cuda::Precision::fp32);  // one rank has nothing
-  train_like_one(2, 33, spec, Target::every, false, cuda::Precision::fp16);
-  train_like_one(2, 33, spec, Target::every, false, cuda::Precision::bf16);
+  std::vector<bool> ways{false};
+#ifdef CUDNN_LSTM_NCCL
+  ways.push_back(true);
+#endif
+  for (const bool nccl : ways) {
+    for (const int layers : {1, 2}) {
+      const ModelSpec masked = make_spec(InputCoding::embedding, layers, 0.3f);
+      train_like_one(2, 40, masked, Target::every, true, cuda::Precision::fp32, nccl);
+      train_like_one(3, 40, masked, Target::last, false, cuda::Precision::fp32, nccl);
+    }
+    train_like_one(3, 20, spec, Target::every, true, cuda::Precision::fp32, nccl);  // one rank has nothing
+    train_like_one(2, 33, spec, Target::every, false, cuda::Precision::fp16, nccl);
+    train_like_one(2, 33, spec, Target::every, false, cuda::Precision::bf16, nccl);
+  }
+#ifdef CUDNN_LSTM_NCCL
+  check_nccl(spec);
+#endif
 
   begin_case("one rank is asked to stop: no rank does a step");
   standin::reset();

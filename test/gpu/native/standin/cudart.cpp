@@ -10,13 +10,14 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "standin.h"
 
 namespace {
 
-using Work = std::function<void()>;
+using Work = std::function<bool()>;  // false: not yet
 
 // Work that a graph holds, and the pieces of it that come before.
 struct Node {
@@ -32,6 +33,7 @@ struct Capture {
 struct FakeStream {
   std::deque<Work> queue;
   std::size_t submitted = 0, done = 0;
+  bool running = false;
   Capture* capture = nullptr;
   std::vector<std::size_t> latest;  // in the capture: what the next piece of work comes after
 };
@@ -66,6 +68,7 @@ struct World {
 
 // Captures under way; in thread-local mode they restrict their own thread alone.
 thread_local std::vector<Capture*> captures_of_this_thread;
+thread_local int device_of_this_thread = 0;
 
 // A process that leaves faults behind fails, whatever it has made of its results.
 void tell_faults();
@@ -85,12 +88,22 @@ void tell_faults() {
   std::_Exit(97);
 }
 
-void drain(FakeStream& stream, std::size_t position) {
-  while (stream.done < position && !stream.queue.empty()) {
-    Work work = std::move(stream.queue.front());
-    stream.queue.pop_front();
-    ++stream.done;
-    work();
+// Runs a stream's work up to a position. Without patience it ends where work cannot be done yet.
+void drain(FakeStream& stream, std::size_t position, bool patient = true) {
+  while (stream.done < position && !stream.queue.empty() && !stream.running) {
+    // It may wait for an event, and so for this stream.
+    stream.running = true;
+    Work work = stream.queue.front();
+    const bool done = work();
+    stream.running = false;
+    if (done) {
+      stream.queue.pop_front();
+      ++stream.done;
+    } else if (patient) {
+      std::this_thread::yield();
+    } else {
+      return;
+    }
   }
 }
 
@@ -108,7 +121,7 @@ void run_some() {
   const auto next = next_random;
   while (next() % 16 < world().settings.eagerness) {
     FakeStream& stream = *world().streams[next() % world().streams.size()];
-    drain(stream, stream.done + 1);
+    drain(stream, stream.done + 1, false);
   }
 }
 
@@ -139,21 +152,26 @@ bool refused_in_capture(const char* name) {
 }
 
 // A graph's work in any order that its dependencies allow, where streams are shuffled; in that of the calls otherwise.
-void run_graph(const std::vector<Node>& nodes) {
+// `done` [nodes]: what has been. False where a piece of it cannot be done yet.
+bool run_graph(const std::vector<Node>& nodes, std::vector<bool>& done) {
   if (world().settings.shuffle == 0) {
-    for (const Node& node : nodes) node.work();
-    return;
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      if (done[i]) continue;
+      if (!nodes[i].work()) return false;
+      done[i] = true;
+    }
+    return true;
   }
-  std::vector<bool> done(nodes.size());
-  for (std::size_t left = nodes.size(); left > 0; --left) {
+  for (;;) {
     std::vector<std::size_t> ready;
     for (std::size_t i = 0; i < nodes.size(); ++i) {
       const auto& after = nodes[i].after;
       if (!done[i] && std::all_of(after.begin(), after.end(), [&](std::size_t before) { return done[before]; }))
         ready.push_back(i);
     }
+    if (ready.empty()) return true;
     const std::size_t chosen = ready[next_random() % ready.size()];
-    nodes[chosen].work();
+    if (!nodes[chosen].work()) return false;
     done[chosen] = true;
   }
 }
@@ -215,6 +233,21 @@ std::size_t calls_of(const std::string& function) {
   return count;
 }
 void submit(cudaStream_t stream, std::function<void()> work) {
+  submit_when(stream, [work = std::move(work)] {
+    work();
+    return true;
+  });
+}
+bool is_capturing(cudaStream_t stream) {
+  const Lock lock;
+  return of(stream)->capture != nullptr;
+}
+void run_all() {
+  const Lock lock;
+  drain_all();
+}
+int current_device() { return device_of_this_thread; }
+void submit_when(cudaStream_t stream, std::function<bool()> work) {
   const Lock lock;
   FakeStream& queue = *of(stream);
   if (queue.capture != nullptr) {
@@ -227,7 +260,7 @@ void submit(cudaStream_t stream, std::function<void()> work) {
   if (world().settings.shuffle != 0) {
     run_some();
   } else if (!world().settings.lazy) {
-    drain(queue, queue.submitted);
+    drain(queue, queue.submitted, false);
   }
 }
 std::size_t queued() {
@@ -305,6 +338,7 @@ STANDIN_API cudaError_t cudaGetDeviceCount(int* count) {
 }
 STANDIN_API cudaError_t cudaSetDevice(int device) {
   ENTER(std::to_string(device));
+  device_of_this_thread = device;
   return device < world().settings.devices ? cudaSuccess : cudaErrorInvalidDevice;
 }
 STANDIN_API cudaError_t cudaGetDeviceFlags(unsigned* flags) {
@@ -530,6 +564,12 @@ STANDIN_API cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   drain(*of(stream), of(stream)->submitted);
   return cudaSuccess;
 }
+STANDIN_API cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  REFUSE_IN_CAPTURE();
+  ENTER();
+  drain(*of(stream), of(stream)->submitted, false);
+  return of(stream)->queue.empty() ? cudaSuccess : cudaErrorNotReady;
+}
 STANDIN_API cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   ENTER();
   FakeStream& waiting = *of(stream);
@@ -556,7 +596,12 @@ STANDIN_API cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t eve
   }
   FakeStream* other = awaited.stream;
   const std::size_t position = awaited.position;
-  if (other != nullptr) standin::submit(stream, [=] { drain(*other, position); });
+  if (other != nullptr) {
+    standin::submit_when(stream, [=] {
+      drain(*other, position, false);
+      return other->done >= position;
+    });
+  }
   return cudaSuccess;
 }
 STANDIN_API cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -594,6 +639,14 @@ STANDIN_API cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   }
   if (of(event)->stream != nullptr) drain(*of(event)->stream, of(event)->position);
   return cudaSuccess;
+}
+STANDIN_API cudaError_t cudaEventQuery(cudaEvent_t event) {
+  REFUSE_IN_CAPTURE();
+  ENTER();
+  FakeStream* const stream = of(event)->stream;
+  if (stream == nullptr) return cudaSuccess;
+  drain(*stream, of(event)->position, false);
+  return stream->done >= of(event)->position ? cudaSuccess : cudaErrorNotReady;
 }
 STANDIN_API cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
   REFUSE_IN_CAPTURE();
@@ -650,7 +703,7 @@ STANDIN_API cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGr
 }
 STANDIN_API cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   const standin::Lock freeing;
-  drain_all();
+  // One that runs is freed when it has run: it is not waited for.
   delete reinterpret_cast<FakeGraph*>(executable);
   standin::count_object(-1);
   return left(__func__);
@@ -666,10 +719,11 @@ STANDIN_API cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t
   const auto nodes = reinterpret_cast<FakeGraph*>(executable)->nodes;
   // CUDA would do it then, in the time of the first replay.
   if (!reinterpret_cast<FakeGraph*>(executable)->uploaded) standin::fault("a graph is launched before it is uploaded");
-  standin::submit(stream, [nodes] {
+  standin::submit_when(stream, [nodes, done = std::make_shared<std::vector<bool>>(nodes->size())] {
     world().in_graph = true;
-    run_graph(*nodes);
+    const bool all = run_graph(*nodes, *done);
     world().in_graph = false;
+    return all;
   });
   return cudaSuccess;
 }

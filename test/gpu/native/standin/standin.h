@@ -62,6 +62,14 @@ STANDIN_API bool in_graph();
 STANDIN_API void submit(cudaStream_t stream, std::function<void()> work);
 // Pieces of work that have not run yet, of all streams.
 STANDIN_API std::size_t queued();
+// Work that waits for another process: it gives false as long as it cannot be done, and is tried again. What asks whether a
+// stream is done tries once; what waits for it tries without an end.
+STANDIN_API void submit_when(cudaStream_t stream, std::function<bool()> work);
+// Whether the stream is in a capture; the device that the calling thread has set.
+STANDIN_API bool is_capturing(cudaStream_t stream);
+STANDIN_API int current_device();
+// Runs all that is queued.
+STANDIN_API void run_all();
 STANDIN_API void advance_clock(double milliseconds);
 
 // True, with a fault, if a capture is under way: for calls that wait, or that CUDA forbids there. The call must not do
