@@ -323,7 +323,7 @@ int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimiz
                {PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
 }
 
-// Whether the steps of all ranks are replayed as graphs: NCCL wants a sum to be recorded on all of them, or on none,
+// Whether the steps of all ranks are replayed as graphs: NCCL needs a sum to be recorded on all of them, or on none,
 // and a rank may have lost its graph with its plan, or have failed to record one.
 template <class T>
 void CudaBackend<T>::agree_on_graph(Communicator& ranks, Plan<T>& plan) {

@@ -955,6 +955,7 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
     'other refusals of fine-tuning: test/unit/training',
   ],
   [/info --check makes the check again/, 'takes a GPU: test/gpu'],
+  [/--devices/, 'takes several GPUs: test/unit/cli/devices.test.ts, test/gpu/standin.test.ts'],
   [
     /^score lines$|are for models of characters, not of bytes|makes a page that writes characters|^--lines goes without/,
     'says what does not go together: test/unit/cli/bytes.test.ts, copies.test.ts',
