@@ -112,7 +112,7 @@ export async function joinRanks(
 /** Ranks that MPI does not bring together have a GPU each. */
 async function joinByNccl(addon: NativeAddon, launch: Launch, env: NodeJS.ProcessEnv, timeout: number): Promise<Ranks> {
   const { launcher, rank, size } = launch;
-  const onCpus = `on CPUs: mpirun -n ${size} npx cudnn-lstm train …; --distributed off: each trains by itself`;
+  const onCpus = `ranks on CPUs: mpirun -n ${size} npx cudnn-lstm train …; --distributed off: each trains by itself`;
   if (launch.meeting === undefined)
     throw new DeviceError(
       `${launcher} has started ${size} processes, and MASTER_ADDR and MASTER_PORT do not say where they meet (${onCpus}).`,

@@ -738,6 +738,14 @@ async function agreeOnNccl(
  */
 export function deviceOf(device: string, ranks: Ranks | undefined): DeviceName {
   if (!ranks) return device as DeviceName;
+  if (ranks.gpu !== undefined) {
+    if (device === 'auto' || device === 'cuda' || device === `cuda:${ranks.gpu}`) return `cuda:${ranks.gpu}`;
+    throw new UsageError(
+      device === 'cpu'
+        ? `NCCL has brought these ranks together, which have a GPU each; on CPUs MPI does: mpirun -n ${ranks.size} npx cudnn-lstm train … --device cpu.`
+        : `Several ranks take a GPU each, by their number on the machine: --device cuda, not ${device}.`,
+    );
+  }
   if (device === 'auto' || device === 'cpu') return 'cpu';
   if (device === 'cuda') return `cuda:${ranks.localRank}`;
   throw new UsageError(`Several ranks take a GPU each, by their number on the machine: --device cuda, not ${device}.`);
