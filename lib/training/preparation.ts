@@ -453,7 +453,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
         options = { ...options, validationPlaces: placesOf(options, corpus, resumed !== undefined) };
       if (!resumed && isToBePlanned(configuration)) {
         checkVocabulary(corpus);
-        const create = (sized: TrainingOptions) => createModel(corpus, sized, request, undefined, undefined);
+        const create = (sized: TrainingOptions) => createModel(corpus, sized, request, undefined, undefined, undefined);
         const planned = await planConfiguration({ ...configuration, options }, corpus, create, request.signal);
         configuration = planned.configuration;
         options = configuration.options;
