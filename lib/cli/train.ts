@@ -51,8 +51,20 @@ interface CommandOptions {
 /** The command; see `train --help`. */
 export async function trainCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
-  const { resume, from, keep, validationFile, config, json, dryRun, printConfig, page, distributed, devices, ...flags } =
-    command.opts<CommandOptions & Record<string, string | boolean>>();
+  const {
+    resume,
+    from,
+    keep,
+    validationFile,
+    config,
+    json,
+    dryRun,
+    printConfig,
+    page,
+    distributed,
+    devices,
+    ...flags
+  } = command.opts<CommandOptions & Record<string, string | boolean>>();
   if (devices !== undefined) {
     if (flags.device !== undefined)
       throw new UsageError('--devices and --device both say what computes; give one of them.');
