@@ -3,6 +3,7 @@
  * never loads it, so Node closes the library with the last worker that has it. Prints as JSON how often it is mapped after each.
  */
 const { readFileSync } = require('node:fs');
+const { basename } = require('node:path');
 const { Worker, isMainThread, workerData } = require('node:worker_threads');
 
 const shape = { vocabulary: 31, layers: 2, hidden: 16, input: 'onehot', embedding: 0, dropout: 0.2, seed: 3 };
@@ -32,7 +33,7 @@ async function main(addon, device) {
   for (let i = 0; i < 3; i += 1) {
     const worker = new Worker(__filename, { workerData: { addon, device } });
     await new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject));
-    mapped.push(readFileSync('/proc/self/maps', 'utf8').split('cudnn_lstm.node').length - 1);
+    mapped.push(readFileSync('/proc/self/maps', 'utf8').split(basename(addon)).length - 1);
   }
   console.log(JSON.stringify(mapped));
 }

@@ -98,7 +98,6 @@ test('goes on from a session that was saved, and keeps what was written when its
 test('a signal ends it with its exit code, and the text is printed', async () => {
   const ended = await run(process.execPath, [compiled('cli/main.js'), 'sample', 'model.safetensors', ...basic], {
     cwd: folder,
-    // Its input stays open.
     onStart: (child) => {
       let seen = '';
       child.stderr?.on('data', (text: string) => {
@@ -107,6 +106,7 @@ test('a signal ends it with its exit code, and the text is printed', async () =>
       });
     },
     input: 'cab\n',
+    inputStaysOpen: true,
   });
   expect([ended.code, ended.stdout.startsWith('cab') || ended.stdout === '\n']).toEqual([143, true]);
 });
