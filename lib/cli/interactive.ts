@@ -64,11 +64,16 @@ async function converse(conversation: Conversation, signal: AbortSignal, io: Com
   lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
   const stop = () => lines.close();
   signal.addEventListener('abort', stop);
+  // The input may have ended before its last lines are taken; Node 24 refuses a prompt then.
+  let ended = false;
+  lines.once('close', () => {
+    ended = true;
+  });
   try {
     lines.prompt();
     for await (const line of lines) {
       if (!(await conversation.take(line))) break;
-      lines.prompt();
+      if (!ended) lines.prompt();
     }
   } finally {
     signal.removeEventListener('abort', stop);
