@@ -5,9 +5,10 @@ import { join } from 'node:path';
 import { reportError } from '../../../lib/cli/command';
 import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
-import { LanguageModel, nativeOf } from '../../../lib/model';
+import { LanguageModel } from '../../../lib/model';
 import { shellQuote } from '../../../lib/shell';
 import { canRun, compiled, itWhere, node, run } from '../../fixtures/child';
+import { sharpen } from '../../fixtures/sharpen';
 import { sinks } from '../../fixtures/sink';
 
 const scriptWorks = canRun('script', ['-qefc', 'stty cols 60', '/dev/null']);
@@ -21,11 +22,7 @@ beforeAll(async () => {
   const vocabulary = new Vocabulary([...'\n /3abcdeg']);
   const shape = { layers: 1, hidden: 12, input: 'onehot', embedding: 0, dropout: 0, vocabulary: 10 } as const;
   model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, seed: 2 });
-  const native = nativeOf(model);
-  native.write(
-    'parameters',
-    native.read('parameters').map((weight) => 4 * weight),
-  );
+  sharpen(model, 4);
   await model.save(at('model.safetensors'));
 });
 afterAll(() => {

@@ -7,6 +7,7 @@ import { reportError } from '../../../lib/cli/command';
 import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { type CreateOptions, LanguageModel, type MixturePart, nativeOf } from '../../../lib/model';
+import { sharpen } from '../../fixtures/sharpen';
 import { jsonLines, sinks } from '../../fixtures/sink';
 
 const symbols = ['\n', ' ', 'a', 'b', 'c', 'd', '\u{1F407}'];
@@ -31,12 +32,7 @@ async function create(
     },
   );
   models.push(model);
-  // Fresh weights give nearly uniform probabilities.
-  const native = nativeOf(model);
-  native.write(
-    'parameters',
-    native.read('parameters').map((weight) => 4 * weight),
-  );
+  sharpen(model, 4);
   return model;
 }
 

@@ -5,6 +5,7 @@ import type { ModelShape } from '../../../lib/checkpoint/checkpoint';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { type CreateOptions, LanguageModel, nativeOf } from '../../../lib/model';
 import { sampleCall } from '../../fixtures/sample-call';
+import { sharpen } from '../../fixtures/sharpen';
 
 const vocabulary = new Vocabulary(['\n', ' ', 'a', 'b', 'c', 'd', '\u{1F407}']);
 const shape: ModelShape = { vocabulary: 7, layers: 2, hidden: 24, input: 'onehot', embedding: 0, dropout: 0.3 };
@@ -20,12 +21,7 @@ async function create(options: CreateOptions = {}, changed: Partial<ModelShape> 
   });
   models.push(model);
   // Fresh weights give nearly uniform logits; larger ones make every draw and every score depend on the state.
-  nativeOf(model).write(
-    'parameters',
-    nativeOf(model)
-      .read('parameters')
-      .map((weight) => 3 * weight),
-  );
+  sharpen(model, 3);
   return model;
 }
 afterEach(() => {

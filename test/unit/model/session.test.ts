@@ -8,6 +8,7 @@ import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { CheckpointError, CudnnLstmError } from '../../../lib/errors';
 import { type CreateOptions, LanguageModel, nativeOf } from '../../../lib/model';
 import { partsOf } from '../../fixtures/checkpoints';
+import { sharpen } from '../../fixtures/sharpen';
 
 const symbols = ['\n', ' ', 'a', 'b', 'c', 'd', '\u{1F407}'];
 const models: LanguageModel[] = [];
@@ -34,12 +35,7 @@ async function create(seed = 5, changed: Partial<ModelShape> = {}, options: Crea
   const given = { device: 'cpu', threads: 1, seed, ...options } as const;
   const model = await LanguageModel.create(shape, new Vocabulary(symbols), given);
   models.push(model);
-  // Fresh weights give nearly uniform probabilities.
-  const native = nativeOf(model);
-  native.write(
-    'parameters',
-    native.read('parameters').map((weight) => 4 * weight),
-  );
+  sharpen(model, 4);
   return model;
 }
 

@@ -2,8 +2,9 @@
 import fc from 'fast-check';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { DataError, UsageError } from '../../../lib/errors';
-import { LanguageModel, nativeOf } from '../../../lib/model';
+import { LanguageModel } from '../../../lib/model';
 import { Pattern } from '../../../lib/sampling/pattern';
+import { sharpen } from '../../fixtures/sharpen';
 
 const symbols = [...'\nabcA1 -.é', '\u{1F407}'];
 const vocabulary = new Vocabulary(symbols);
@@ -163,11 +164,7 @@ describe('drawing', () => {
     model = await LanguageModel.create({ ...shape, vocabulary: symbols.length }, vocabulary, {
       ...{ device: 'cpu', threads: 1, seed: 3 },
     });
-    const native = nativeOf(model);
-    native.write(
-      'parameters',
-      native.read('parameters').map((weight) => 3 * weight),
-    );
+    sharpen(model, 3);
   });
   afterAll(() => model.dispose());
 
