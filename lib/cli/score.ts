@@ -249,7 +249,11 @@ async function scoreLines({ model, texts, options, signal, progress, io }: Job):
     const skipped = lines.map((line) => unknownOf(model, line));
     const all = skipped.flat();
     if (all.length > 0) say(io.stderr, leftOut(all.length, new Set(all)));
-    for (const i of ordered(scores, options.sort)) {
+    for (const i of ordered(
+      scores,
+      skipped.map((list) => list.length),
+      options.sort,
+    )) {
       const [line, score] = [lines[i] as string, scores[i]];
       const bits = score ? score.bitsPerCharacter * score.characters : null;
       const figures = score ?? { bitsPerCharacter: null, loss: null, characters: 0 };
@@ -269,21 +273,34 @@ function column(value: number | null | undefined, digits: number): string {
 }
 
 /**
- * Numbers of the lines, from 0: in their order, the likeliest first, or first those that surprise the model most at each character;
- * lines of one score in their order, and last those that have none.
+ * Numbers of the lines, from 0: in their order, the likeliest first, or first those that surprise the model most at each character.
+ * What a model does not know it holds to be impossible: lines with such characters are odder, and less likely, than all others. Lines
+ * of one score are in their order, and last those that have none for want of characters.
  */
-function ordered(scores: readonly (Score | undefined)[], sort: 'likely' | 'odd' | undefined): number[] {
+function ordered(
+  scores: readonly (Score | undefined)[],
+  unknown: readonly number[],
+  sort: 'likely' | 'odd' | undefined,
+): number[] {
   const order = [...scores.keys()];
   if (sort === undefined) return order;
-  const keys = scores.map((score) => {
-    if (score === undefined) return Number.POSITIVE_INFINITY;
-    return sort === 'odd' ? -score.bitsPerCharacter : score.bitsPerCharacter * score.characters;
-  });
-  return order.sort((a, b) => (keys[a] as number) - (keys[b] as number) || a - b);
+  const sign = sort === 'odd' ? -1 : 1;
+  const bits = (score: Score | undefined) =>
+    score === undefined ? 0 : score.bitsPerCharacter * (sort === 'odd' ? 1 : score.characters);
+  const nothing = (line: number) => Number(scores[line] === undefined && unknown[line] === 0);
+  const impossible = (line: number) => Number((unknown[line] as number) > 0);
+  return order.sort(
+    (a, b) =>
+      nothing(a) - nothing(b) ||
+      sign * (impossible(a) - impossible(b)) ||
+      sign * (bits(scores[a]) - bits(scores[b])) ||
+      a - b,
+  );
 }
 
-/** The characters of a normalised line that the model does not know, which are left out of its score. */
+/** The characters of a normalised line that are left out of its score: a model without a symbol for them does not know them. */
 function unknownOf({ vocabulary }: LanguageModel, line: string): string[] {
+  if (vocabulary.unknownId !== undefined) return [];
   return [...line].filter((symbol) => vocabulary.idOf(symbol) === undefined);
 }
 
@@ -331,7 +348,7 @@ function syntax(): Command {
     .addOption(
       new Option(
         '--sort <how>',
-        'with --lines: the likeliest line first, such as a weak password; or the oddest, of most bits a character',
+        'with --lines: the likeliest line first, such as a weak password; or the oddest, of most bits a character, before it those with characters that the model does not know',
       ).choices(['likely', 'odd']),
     )
     .option(

@@ -84,8 +84,9 @@ test('score --lines: the bits of a line, its first character and its end counted
     expect(bits).toBeCloseTo(bitsPerCharacter * characters, 9);
   const sorted = async (how: string) =>
     jsonLines((await score(text, '--lines', '--json', '--unknown', 'skip', '--sort', how)).out);
+  // zzz, of characters that the model does not know, is the oddest and the least likely line, whatever the rest of it costs.
   const by = (key: 'bits' | 'bitsPerCharacter', sign: number) =>
-    [...plain].sort((a, b) => sign * (a[key] - b[key])).map(({ content }) => content);
+    [...plain].sort((a, b) => sign * (a.skipped - b.skipped) || sign * (a[key] - b[key])).map(({ content }) => content);
   expect((await sorted('likely')).map(({ content }) => content)).toEqual(by('bits', 1));
   expect((await sorted('odd')).map(({ content }) => content)).toEqual(by('bitsPerCharacter', -1));
   const printed = (await score(text, '--lines', '--unknown', 'skip', '--sort', 'likely')).out.trimEnd().split('\n');
@@ -94,6 +95,30 @@ test('score --lines: the bits of a line, its first character and its end counted
   expect(printed[0]).toBe(
     `${first.bitsPerCharacter.toFixed(4).padStart(8)} ${first.bits.toFixed(2).padStart(8)}  ${first.content}`,
   );
+});
+
+test('score --lines: what a model has not seen is odd, also where nothing of a line is left to weigh', async () => {
+  await run('train', at('names.txt'), '--hidden', '8', '--layers', '1', '--epochs', '1', '--out', at('stream'), ...cpu);
+  writeFileSync(at('log.txt'), 'bala\nb\nЯЯЯЯ\nkukaЯ\nbbbbbb\nkuka\n');
+  const args = [at('log.txt'), '--lines', '--json', '--unknown', 'skip', '--sort'];
+  const order = async (how: string) =>
+    jsonLines((await run('score', at('stream'), ...args, how, ...cpu)).out).map(({ content }) => content);
+  const odd = await order('odd');
+  expect([...odd.slice(0, 2)].sort()).toEqual(['kukaЯ', 'ЯЯЯЯ']);
+  expect(odd.at(-1)).toBe('b'); // One character has no score in a text that is no list of lines.
+  const likely = await order('likely');
+  expect([...likely.slice(3, 5)].sort()).toEqual(['kukaЯ', 'ЯЯЯЯ']);
+  expect(likely.at(-1)).toBe('b');
+});
+
+test('score --lines of a model with a symbol for what is rare leaves nothing out', async () => {
+  writeFileSync(at('rare.txt'), `${names.join('\n')}\nЖ\n`);
+  const sizes = ['--hidden', '8', '--layers', '1', '--batch-size', '4', '--epochs', '1'];
+  await run('train', at('rare.txt'), '--lines', '--min-count', '2', ...sizes, '--out', at('rare'), ...cpu);
+  writeFileSync(at('other.txt'), 'baЯa\n');
+  const { out, err } = await run('score', at('rare'), at('other.txt'), '--lines', '--json', ...cpu);
+  expect(jsonLines(out)).toMatchObject([{ characters: 5, skipped: 0, content: 'baЯa' }]);
+  expect(err).not.toContain('left out');
 });
 
 test('score --lines of several texts says which one a line is from', async () => {
