@@ -27,8 +27,11 @@ const languages = {
   ts: runTypeScript,
   python: runPython,
   json: checkJson,
-  text: () => {},
+  text: checkPrinted,
 };
+
+/** What printed blocks were printed with: other instruction sets sum in another order, after which a sample is another text. */
+const printedWith = 'avx2';
 
 /** The blocks of a Markdown file: where each begins, its language and text, and what the comments right above it say. */
 function blocksOf(file) {
@@ -63,8 +66,10 @@ function checkBlock({ place, language, marks, ...rest }) {
     throw new Error(`${place}: a block's language is one of ${Object.keys(languages).join(', ')}, not '${language}'`);
   const block = { ...rest, place, language, in: places };
   for (const mark of marks) {
-    const [, kind, value] = /^(not run|only in a|file|in the background until):? (.+)$/.exec(mark) ?? [];
+    const [, kind, value] = /^(not run|only in a|file|needs|in the background until):? (.+)$/.exec(mark) ?? [];
     if (kind === 'not run') block.reason = value;
+    else if (mark === 'printed by the block above' && language === 'text') block.printed = true;
+    else if (kind === 'needs') block.needs = value;
     else if (kind === 'only in a' && places.includes(value)) block.in = [value];
     else if (kind === 'file') block.name = value;
     else if (kind === 'in the background until' && language === 'sh') block.until = value;
@@ -77,11 +82,11 @@ function checkBlock({ place, language, marks, ...rest }) {
 const background = [];
 
 /**
- * Runs a program of a block; throws what it printed if it fails. After the limit it ends with all that it started. With `until` it
- * is left running once it has printed that.
+ * Runs a program of a block and says what it printed; throws that if it fails. After the limit it ends with all that it started. With
+ * `until` it is left running once it has printed that.
  */
-async function run(program, args, folder, { input = '', until } = {}) {
-  const env = { ...process.env, npm_config_update_notifier: 'false' };
+async function run(program, args, folder, { input = '', until, variables = {} } = {}) {
+  const env = { ...process.env, npm_config_update_notifier: 'false', ...variables };
   const child = spawn(program, args, { cwd: folder, env, detached: true });
   let printed = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (printed += text));
@@ -99,11 +104,8 @@ async function run(program, args, folder, { input = '', until } = {}) {
       stream.on('data', () => printed.includes(until) && done('running'));
   });
   clearTimeout(timer);
-  if (status === 'running') {
-    background.push(child);
-    return;
-  }
-  if (status === 0 && until === undefined) return;
+  if (status === 'running') background.push(child);
+  if (status === 'running' || (status === 0 && until === undefined)) return printed;
   const why = late ? `not done after ${limitSeconds} s` : `exit code ${status}`;
   throw new Error(`${why}\n${printed.trimEnd().split('\n').slice(-25).join('\n')}`);
 }
@@ -114,7 +116,40 @@ async function runShell(block, folder) {
     .split('\n')
     .map((line) => (/ # refused\b/.test(line) ? `if\n${line}\nthen echo 'this was not refused' >&2; exit 1; fi` : line))
     .join('\n');
-  await run('bash', ['-euo', 'pipefail', '-c', script], folder, { until: block.until });
+  // One stream, as on a terminal, so that what is printed is in the order in which it was.
+  const args = ['-euo', 'pipefail', '-c', `exec 2>&1\n${script}`];
+  const variables = block.compared ? { CUDNN_LSTM_DEVICE: 'cpu', CUDNN_LSTM_CPU_ISA: printedWith } : {};
+  return { printed: await run('bash', args, folder, { until: block.until, variables }) };
+}
+
+/**
+ * Each line of a `text` block that says so was printed by the block before it, in this order; what was printed besides is left out.
+ * `...` in a line stands for what another machine prints otherwise, such as a time.
+ */
+function checkPrinted(block, _folder, { skipped, printed }) {
+  if (!block.printed) return {};
+  if (skipped) return { skipped: 'the block above did not run' };
+  if (!block.compared) return { skipped: `printed on a CPU with ${printedWith}` };
+  const lines = printed.split('\n').map((line) => line.trimEnd());
+  let from = 0;
+  for (const wanted of block.text.trimEnd().split('\n')) {
+    const pattern = wanted
+      .trimEnd()
+      .split('...')
+      .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
+      .join('.*');
+    const found = lines.findIndex((line, i) => i >= from && new RegExp(`^${pattern}$`).test(line));
+    if (found < 0) throw new Error(`this was not printed: ${wanted}\nbut:\n${lines.slice(from).join('\n')}`);
+    from = found + 1;
+  }
+  return {};
+}
+
+/** Whether this machine has the instruction set that printed blocks were printed with. */
+function canPrint() {
+  const program = path.join(root, 'dist', 'cli', 'main.js');
+  const { stdout } = spawnSync(process.execPath, [program, 'info', '--json'], { encoding: 'utf8' });
+  return JSON.parse(stdout).native?.cpu?.supported?.includes(printedWith) ?? false;
 }
 
 async function runJavaScript(block, folder) {
@@ -142,8 +177,8 @@ async function runTypeScript(block, folder) {
 
 async function runPython(block, folder) {
   const python = process.env.CUDNN_LSTM_PYTHON;
-  if (python === undefined) return 'CUDNN_LSTM_PYTHON names no Python that has the packages';
-  await run(python, ['-'], folder, { input: block.text });
+  if (python === undefined) return { skipped: 'CUDNN_LSTM_PYTHON names no Python that has the packages' };
+  return { printed: await run(python, ['-'], folder, { input: block.text }) };
 }
 
 function checkJson(block, folder) {
@@ -186,19 +221,28 @@ async function runFile(file, last, kind, place, tarball) {
   const blocks = blocksOf(file).filter((block) => block.in.includes(kind) && block.line <= last);
   if (!blocks.some((block) => block.reason === undefined)) return 0;
   const folder = await makeFolder(kind, place, tarball);
+  const compared = blocks.some((block) => block.printed) && canPrint();
   let failed = 0;
+  let left = false;
+  let before = {};
   for (const block of blocks) {
     if (block.reason !== undefined) continue;
     const began = Date.now();
     try {
-      const skipped = await languages[block.language](block, folder);
+      const lacks = left && block.needs !== undefined && !existsSync(path.join(folder, block.needs));
+      const result = lacks
+        ? { skipped: `${block.needs} was not made` }
+        : ((await languages[block.language]({ ...block, compared }, folder, before)) ?? {});
+      if (block.language !== 'text') before = result;
+      left ||= result.skipped !== undefined;
       const seconds = ((Date.now() - began) / 1000).toFixed(1);
       console.log(
-        `${skipped ? 'skipped' : 'ok'} ${block.place} ${block.language} in a ${kind} ${skipped ?? `(${seconds} s)`}`,
+        `${result.skipped ? 'skipped' : 'ok'} ${block.place} ${block.language} in a ${kind} ${result.skipped ?? `(${seconds} s)`}`,
       );
     } catch (error) {
       console.log(`FAILED ${block.place} ${block.language} in a ${kind}: ${error.message}`);
       failed++;
+      if (block.language !== 'text') before = { skipped: 'it failed' };
     }
   }
   for (const child of background.splice(0)) {

@@ -2,7 +2,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { packageRoot } from '../../lib/device/native';
+import { loadNative, packageRoot } from '../../lib/device/native';
 import { run } from '../fixtures/child';
 
 let folder: string;
@@ -34,11 +34,77 @@ it.each([
     ['<!-- not ran: why -->', '```sh', 'ls', '```'],
     'page.md:2: no such mark: <!-- not ran: why -->',
   ],
+  [
+    'a comparison of what is no text',
+    ['<!-- printed by the block above -->', '```sh', 'ls', '```'],
+    'page.md:2: no such mark: <!-- printed by the block above -->',
+  ],
   ['a block without an end', ['```sh', 'ls'], 'page.md:1: the block does not end'],
 ])('%s is an error', async (_what, lines, message) => {
   const { code, stderr } = await runDocs('--list', await document(...lines));
   expect(stderr).toContain(message);
   expect(code).toBe(1);
+});
+
+it('what a block printed is compared with what the document shows, line by line', async () => {
+  const shown = '<!-- printed by the block above -->';
+  const file = await document(
+    '```sh',
+    "echo 'one [1]'; echo 'not shown'; echo 'it took 17 s' >&2; echo; echo two",
+    '```',
+    shown,
+    '```text',
+    'one [1]',
+    'it took ... s',
+    '',
+    'two',
+    '```',
+    shown,
+    '```text',
+    'two',
+    'one [1]',
+    '```',
+    shown,
+    '```text',
+    'one 1',
+    '```',
+    '```text',
+    'of no block',
+    '```',
+    '```sh',
+    'echo $CUDNN_LSTM_CPU_ISA $CUDNN_LSTM_DEVICE',
+    '```',
+    shown,
+    '```text',
+    'avx2 cpu',
+    '```',
+  );
+  const { stdout, code } = await runDocs('--in', 'clone', file);
+  const said = stdout
+    .split('\n')
+    .flatMap((line) => /^(ok|skipped|FAILED) \S*page\.md:(\d+)/.exec(line)?.slice(1).join(' ') ?? []);
+  if (!/ok \S*page\.md:5 /.test(stdout)) {
+    expect(loadNative().cpuInfo().supported).not.toContain('avx2');
+    expect(stdout).toContain('printed on a CPU with avx2');
+    return;
+  }
+  expect(said).toEqual(['ok 1', 'ok 5', 'FAILED 12', 'FAILED 17', 'ok 20', 'ok 23', 'ok 27']);
+  expect(stdout).toContain('this was not printed: one [1]');
+  expect(code).toBe(1);
+});
+
+it('a block that needs what a skipped one would have made is skipped, too', async () => {
+  const needs = ['<!-- needs: made -->', '```sh', 'cat made', '```'];
+  const python = ['```python', "open('made', 'w')", '```'];
+  const results = async (...lines: string[]) => {
+    const program = join(packageRoot, 'scripts', 'run-docs.js');
+    const env = { ...process.env, CUDNN_LSTM_PYTHON: undefined };
+    const { stdout } = await run(process.execPath, [program, '--in', 'clone', await document(...lines)], { env });
+    return stdout.split('\n').flatMap((line) => /^(ok|skipped|FAILED) /.exec(line)?.[1] ?? []);
+  };
+  expect(await results(...python, ...needs)).toEqual(['skipped', 'skipped']);
+  expect(await results(...needs)).toEqual(['FAILED']);
+  expect(await results('```sh', 'touch made', '```', ...needs)).toEqual(['ok', 'ok']);
 });
 
 it('blocks run in order in one folder; each that fails is named', async () => {
