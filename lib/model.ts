@@ -75,7 +75,8 @@ import { packageVersion } from './version';
  */
 export interface ModelOptions extends DeviceRequest {
   /**
-   * A GPU's arithmetic; a CPU always computes in fp32. `description` of the model says which runs.
+   * A GPU's arithmetic. A CPU scores and samples in fp32, whatever this says, and trains in fp32 or `bf16`. `description` of the model says
+   * which runs.
    *
    * @default 'tf32'
    */
@@ -299,7 +300,10 @@ export class LanguageModel implements Disposable {
     if (parameters !== undefined && parameters.length !== needed) {
       throw new UsageError(`parameters has ${parameters.length} numbers where the model has ${needed}.`);
     }
-    const { native, device } = await createNative(subject, checked, checked.seed ?? 0, parameters === undefined);
+    const { native, device } = await createNative(subject, checked, checked.seed ?? 0, {
+      initialize: parameters === undefined,
+      trained: true,
+    });
     if (parameters) await native.whenIdle((idle) => writeSlot(idle, 'parameters', parameters));
     const { vocabulary: _, ...model } = shape;
     const metadata: CheckpointMetadata = {
@@ -334,12 +338,10 @@ export class LanguageModel implements Disposable {
       const subject = { shape, target: metadata.target, steps: metadata.seqLength, batch: 64 };
       const form = weightsOf(checked, metadata);
       const named = { ...checked, weights: form };
-      const { native, device } = await createNative(
-        subject,
-        named,
-        checked.seed ?? metadata.training?.seed ?? 0,
-        false,
-      );
+      const { native, device } = await createNative(subject, named, checked.seed ?? metadata.training?.seed ?? 0, {
+        initialize: false,
+        trained: false,
+      });
       try {
         // Straight into the model, so that no second copy of it is made.
         await file.read((_, values, offset) => native.write('parameters', values, offset), { parametersOnly: true });
@@ -928,7 +930,7 @@ async function createNative(
   subject: CheckSubject,
   checked: ModelOptions & Pick<CreateOptions, 'chosenAlgorithm' | 'nccl'>,
   seed: number,
-  initialize: boolean,
+  { initialize, trained }: { initialize: boolean; trained: boolean },
 ): Promise<{ native: QueuedModel; device: ChosenDevice }> {
   const { device, ordinal, libraryPath, reason } = await chooseCheckedDevice(checked, {
     ...subject,
@@ -939,7 +941,8 @@ async function createNative(
     device,
     ordinal,
     threads: mostThreadsFor(checked.threads, checked.env),
-    ...(checked.precision ? { precision: checked.precision } : {}),
+    // A CPU's is of training alone.
+    ...(checked.precision && (trained || device === 'cuda') ? { precision: checked.precision } : {}),
     ...(checked.algorithm ? { algorithm: checked.algorithm } : {}),
     ...(checked.weights ? { weights: checked.weights } : {}),
     ...(checked.chosenAlgorithm ? { chosenAlgorithm: checked.chosenAlgorithm } : {}),

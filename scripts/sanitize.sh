@@ -25,7 +25,7 @@ tested() {
 if [[ $# -gt 0 ]]; then
   tested "$@"
 else
-  for isa in avx512 avx2 neon baseline; do
+  for isa in avx512bf16 avx512 avx2 neon baseline; do
     if node dist/cli/main.js info --json | grep -q "\"$isa\""; then
       echo "== $isa"
       CUDNN_LSTM_CPU_ISA=$isa tested test/parity

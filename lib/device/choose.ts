@@ -170,6 +170,7 @@ export function chosenCpu(
 const isaNames: Readonly<Record<string, string>> = {
   avx2: 'AVX2',
   avx512: 'AVX-512',
+  avx512bf16: 'AVX-512 with BF16',
   neon: 'NEON',
   baseline: 'no vector extensions',
 };

@@ -122,6 +122,7 @@ export interface NativeModelOptions {
   team?: 'adapt' | 'fixed' | 'random';
   /** Fresh weights at once, as by {@link NativeModel.initialize}. */
   initialize?: boolean;
+  /** Of a CPU, `bf16` is what its training steps multiply in; all else is in fp32. */
   precision?: Precision;
   /**
    * On the CPU: how it keeps the matrices that one or two texts at a time are multiplied by. The weights written to it must be rounded
@@ -319,7 +320,7 @@ export interface NativeModel {
  * @category Devices and this machine
  */
 export interface NativeCpuInfo {
-  /** 'avx512' | 'avx2' | 'neon' | 'baseline': what runs. */
+  /** 'avx512bf16' | 'avx512' | 'avx2' | 'neon' | 'baseline': what runs. */
   isa: string;
   supported: string[];
 }

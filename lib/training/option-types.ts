@@ -209,7 +209,8 @@ export interface TrainingOptions {
    */
   seed: number;
   /**
-   * The arithmetic of a GPU; a CPU computes in fp32.
+   * The arithmetic of a GPU. A CPU has two: `bf16` rounds the weights and activations that a training step multiplies, and all else, and
+   * what is asked for by the other names, is in fp32.
    *
    * @default 'tf32'
    */

@@ -196,7 +196,11 @@ export const optionDefinitions = {
     'decides initial weights, dropout, the order of the data and samples',
     'fixed',
   ),
-  precision: choice(['fp32', 'tf32', 'bf16', 'fp16'], 'arithmetic on a GPU; a CPU computes in fp32', 'changeable'),
+  precision: choice(
+    ['fp32', 'tf32', 'bf16', 'fp16'],
+    'arithmetic on a GPU; a CPU trains in bf16 if that is asked for, and computes in fp32 otherwise',
+    'changeable',
+  ),
   algorithm: choice(
     algorithms,
     "cuDNN's for training on a GPU; auto: the fastest that computes what standard does",

@@ -51,6 +51,12 @@ WeightForm weight_form(const Napi::Object& options) {
   throw Error(kInvalidArgument, "weights must be fp32, bf16 or int8");
 }
 
+// What a CPU trains in: in bfloat16 where that is asked for, in floats instead of all else that a GPU has.
+Arithmetic arithmetic_of(const Napi::Object& options) {
+  return !options.Get("precision").IsUndefined() && get_string(options, "precision") == "bf16" ? Arithmetic::bf16
+                                                                                               : Arithmetic::fp32;
+}
+
 }  // namespace
 
 class LstmAddon final : public Napi::Addon<LstmAddon> {
@@ -98,7 +104,8 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
         const int threads = options.Get("threads").IsUndefined() ? 1 : get_int(options, "threads", 1, kMostThreads);
         const cpu::TeamTuner::Mode mode = to_team_mode(options);
         const WeightForm form = weight_form(options);
-        make = [spec, threads, mode, form] { return cpu::create_cpu_backend(spec, threads, mode, form); };
+        const Arithmetic arithmetic = arithmetic_of(options);
+        make = [=] { return cpu::create_cpu_backend(spec, threads, mode, form, arithmetic); };
       } else if (device == "cuda") {
 #ifdef CUDNN_LSTM_CUDA
         make = cuda_factory(spec, options);

@@ -9,6 +9,10 @@ namespace cudnn_lstm {
 
 enum class WeightForm { fp32, bf16, int8 };
 
+// What a training step multiplies on a CPU: floats, or numbers rounded to bfloat16, whose products are summed in
+// floats. All else, and evaluation and sampling, are in floats either way.
+enum class Arithmetic { fp32, bf16 };
+
 // The largest magnitude of a weight in eight bits; -128 is not used, so that the grid is symmetric.
 inline constexpr int kLargestByte = 127;
 

@@ -28,6 +28,7 @@ constexpr std::size_t kKeptBytes = std::size_t{4} << 20;
 int blocks_of(int batch) { return (batch + kLanes - 1) / kLanes; }
 
 const char* isa_title(const std::string& name) {
+  if (name == "avx512bf16") return "AVX-512 with BF16";
   if (name == "avx512") return "AVX-512";
   if (name == "avx2") return "AVX2";
   if (name == "neon") return "NEON";
@@ -37,14 +38,15 @@ const char* isa_title(const std::string& name) {
 }  // namespace
 
 CpuBackend::CpuBackend(const ModelSpec& spec, int threads, TeamTuner::Mode mode, const KernelTable& kernels,
-                       WeightForm form)
+                       WeightForm form, Arithmetic arithmetic)
     : spec_(spec),
       layout_(spec_),
       kernels_(kernels),
       form_(form),
+      arithmetic_(arithmetic),
       team_(threads),
       tuner_(mode),
-      weights_(spec_, layout_, kernels_, form_, parameters_, team_),
+      weights_(spec_, layout_, kernels_, form_, arithmetic_, parameters_, team_),
       units_padded_(static_cast<int>(round_up(spec.hidden, 16))),
       inputs_(spec.input_size()),
       input_gradients_(spec.input_size()),
@@ -53,6 +55,9 @@ CpuBackend::CpuBackend(const ModelSpec& spec, int threads, TeamTuner::Mode mode,
       cell_gradient_(spec.hidden),
       logits_(weights_.vocabulary_padded()),
       panels_(team_.most()),
+      bf16_panels_(team_.most()),
+      rounded_(team_.most()),
+      rounded_tiles_(team_.most()),
       training_state_(spec.hidden),
       evaluation_state_(spec.hidden),
       stream_lanes_(spec.hidden),
@@ -178,7 +183,14 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
     outputs_gradient_.ensure(all);
     recurrent_gradient_.ensure(spec_.layers * blocks);
     cell_gradient_.ensure(spec_.layers * blocks);
-    for (std::size_t i = 0; i < threads; ++i) panels_[i].ensure(panels_of_a_thread(), kernels_.panel_width);
+    for (std::size_t i = 0; i < threads; ++i) {
+      panels_[i].ensure(rounds() ? 1 : panels_of_a_thread(), kernels_.panel_width);
+      if (!rounds()) continue;
+      bf16_panels_[i].ensure(panels_of_a_thread(), kernels_.panel_width);
+      rounded_[i].ensure(kRoundedBlocks, std::max(4 * spec_.hidden, spec_.embedding));
+      rounded_[i].ensure(1, spec_.vocabulary);
+      rounded_tiles_[i].ensure(kernels_.tile_rows);
+    }
     if (spec_.coding == InputCoding::embedding) input_gradients_.ensure(all);
     if (spec_.coding == InputCoding::onehot) {
       ensure(onehot_gradient_, static_cast<std::size_t>(spec_.vocabulary) * weights_.gate_rows_padded());
@@ -449,7 +461,9 @@ std::size_t CpuBackend::host_bytes() const {
     total += layer.gates.bytes() + layer.c.bytes() + layer.h.bytes() + layer.dropped.bytes() + layer.keep.bytes() +
              layer.c_reset.bytes() + layer.h_reset.bytes();
   }
-  for (const GradientPanels& panels : panels_) total += panels.bytes();
+  for (std::size_t i = 0; i < panels_.size(); ++i) {
+    total += panels_[i].bytes() + bf16_panels_[i].bytes() + rounded_[i].bytes() + rounded_tiles_[i].bytes();
+  }
   return total;
 }
 
@@ -457,15 +471,19 @@ std::string CpuBackend::description() const {
   const int threads =
       tuner_.mode() == TeamTuner::Mode::adapt ? std::min(team_.most(), read_cpu_allowance().threads()) : team_.most();
   return std::string("CPU (") + isa_title(kernels_.name) + ", " + std::to_string(threads) +
-         (threads == 1 ? " thread" : " threads") + ", fp32" +
+         (threads == 1 ? " thread" : " threads") + ", " +
+         (arithmetic_ == Arithmetic::fp32 ? "fp32"
+          : kernels_.multiplies_bf16      ? "bf16 in training"
+                                          : "bf16 in training, emulated") +
          (form_ == WeightForm::bf16   ? ", bf16 weights"
           : form_ == WeightForm::int8 ? ", int8 weights"
                                       : "") +
          ")";
 }
 
-std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads, TeamTuner::Mode mode, WeightForm form) {
-  return std::make_unique<CpuBackend>(spec, threads, mode, choose_kernels(), form);
+std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads, TeamTuner::Mode mode, WeightForm form,
+                                            Arithmetic arithmetic) {
+  return std::make_unique<CpuBackend>(spec, threads, mode, choose_kernels(), form, arithmetic);
 }
 
 double measure_peak(int threads, int milliseconds, const std::atomic<bool>& stop) {

@@ -23,6 +23,9 @@ namespace cudnn_lstm::cpu {
 // Up to this many sequences are fed one by one through matrix-vector products; more share a lane block.
 inline constexpr int kSingleStreams = 2;
 
+// Lane blocks that a thread rounds to bfloat16 at a time.
+inline constexpr int kRoundedBlocks = 8;
+
 // What one layer computes in T steps for the blocks of a batch; a "pair" is one (step, lane block).
 struct LayerActivations {
   explicit LayerActivations(int units)
@@ -56,9 +59,10 @@ struct LaneState {
 class CpuBackend final : public Backend {
  public:
   // form: of the matrices that one or two sequences are multiplied by; any but fp32 is for weights that are rounded to
-  // it already, and cannot be trained. Throws Error(kOutOfMemory).
+  // it already, and cannot be trained. arithmetic: of training steps. Throws Error(kOutOfMemory).
   CpuBackend(const ModelSpec& spec, int threads, TeamTuner::Mode mode = TeamTuner::Mode::adapt,
-             const KernelTable& kernels = choose_kernels(), WeightForm form = WeightForm::fp32);
+             const KernelTable& kernels = choose_kernels(), WeightForm form = WeightForm::fp32,
+             Arithmetic arithmetic = Arithmetic::fp32);
 
   const ModelSpec& spec() const override { return spec_; }
   const Layout& layout() const override { return layout_; }
@@ -148,23 +152,26 @@ class CpuBackend final : public Backend {
   void forward_wave(int thread);
   // Ticks that a layer is behind the one it takes its input from: as many as give a product of tiles all its blocks.
   int wave_lag() const { return std::max(1, kernels_.tile_blocks / pass_.blocks); }
-  void input_products(const Domain& domain, int layer, int first_step, int last_step);
-  void forward_tick(const Domain& domain, int layer, int step);
+  void input_products(int thread, int layer, int first_step, int last_step);
+  void forward_tick(int thread, int layer, int step);
   void output_stage(int thread);
-  void output_pairs(int first_pair, int last_pair, int chunk_first);
+  void output_pairs(int thread, int first_pair, int last_pair, int chunk_first);
 
   // cpu_backward.cpp
   struct GradientProduct;
   void backward(int thread);
   void backward_layer(int thread, int layer);
   void backward_wave(int thread);
-  void backward_tick(const Domain& domain, int layer, int step);
+  void backward_tick(int thread, int layer, int step);
   void input_gradients(int thread, int layer, int first_step, int last_step);
   void weight_gradients(int thread, int layer, int first_step, int last_step);
   std::size_t panels_of_a_thread() const;  // that accumulate needs
   void accumulate(const GradientProduct* products, int count, int thread);
   void pack_panel(const GradientProduct& product, int column, int first, int run, int place,
-                  GradientPanels& packed) const;
+                  GradientPanels<float>& packed) const;
+  template <typename Number, typename Rows>
+  void multiply_panels(const GradientProduct& product, const Rows* a, int run, int row, int begin, int end,
+                       const GradientPanels<Number>& packed, void (*multiply)(const GradientTile<Number, Rows>&)) const;
   void sum_tile(const GradientProduct& product, const TileRows* dy, int first, int run, int row, int rows) const;
   void onehot_gradients(int thread, int first_pair, int last_pair);
   void finish_input_gradients(int thread);
@@ -208,6 +215,17 @@ class CpuBackend final : public Backend {
   void next_logits_lanes(const std::int32_t* ids, int steps, int streams, float* logits);
   void evaluate_single(const Batch& batch, float* losses);
 
+  bool rounds() const { return pass_.gradient && arithmetic_ == Arithmetic::bf16; }
+  // What a product with `matrix` multiplies: blocks as they are, or, where it is in bfloat16, rounded by this thread,
+  // valid until it asks again; then there are at most kRoundedBlocks.
+  ProductInputs inputs(int thread, const PackedMatrix& matrix, int blocks, const float* const* rows) {
+    if (!matrix.of_bf16()) return {rows, nullptr};
+    return {nullptr, rounded_[thread].round(kernels_, rows, blocks, matrix.depth())};
+  }
+  // Lane blocks that are multiplied at a time, out of `count`.
+  static int blocks_at_once(const PackedMatrix& matrix, int count) {
+    return matrix.of_bf16() ? std::min(count, kRoundedBlocks) : count;
+  }
   int pairs() const { return pass_.steps * pass_.blocks; }
   int output_first_step() const { return pass_.target == Target::last ? pass_.steps - 1 : 0; }
   LaneBlock pair_block(LaneBlocks& blocks, int step, int block) {
@@ -247,6 +265,7 @@ class CpuBackend final : public Backend {
   const Layout layout_;
   const KernelTable& kernels_;
   const WeightForm form_;
+  const Arithmetic arithmetic_;
   ThreadTeam team_;
   TeamTuner tuner_;
   WatchedAllowance allowance_;
@@ -264,17 +283,20 @@ class CpuBackend final : public Backend {
   StopRequest stop_;
   bool abandoned_ = false;  // the run: changes while all threads meet, and at no other time
   std::vector<LayerActivations> layers_;
-  std::vector<std::uint16_t> resets_;     // [T][blocks]; empty where the model has no reset symbol
-  LaneBlocks inputs_;                     // [T][blocks] of [in]: scalar and embedded input
-  LaneBlocks input_gradients_;            // as inputs_, embedding only
-  LaneBlocks outputs_gradient_;           // [T][blocks] of [H]: gradient to the output of the layer at work
-  LaneBlocks recurrent_gradient_;         // [layers][blocks] of [H]
-  LaneBlocks cell_gradient_;              // as recurrent_gradient_
-  AlignedBuffer<float> onehot_gradient_;  // [V][4H padded]
-  RowBlocks logits_;                      // [output chunk pairs] of [V padded]: logits, then their gradients
-  int output_chunk_ = 1;                  // pairs in logits_
-  AlignedBuffer<float> losses_;           // [T][blocks][16]
-  std::vector<GradientPanels> panels_;    // one a thread
+  std::vector<std::uint16_t> resets_;          // [T][blocks]; empty where the model has no reset symbol
+  LaneBlocks inputs_;                          // [T][blocks] of [in]: scalar and embedded input
+  LaneBlocks input_gradients_;                 // as inputs_, embedding only
+  LaneBlocks outputs_gradient_;                // [T][blocks] of [H]: gradient to the output of the layer at work
+  LaneBlocks recurrent_gradient_;              // [layers][blocks] of [H]
+  LaneBlocks cell_gradient_;                   // as recurrent_gradient_
+  AlignedBuffer<float> onehot_gradient_;       // [V][4H padded]
+  RowBlocks logits_;                           // [output chunk pairs] of [V padded]: logits, then their gradients
+  int output_chunk_ = 1;                       // pairs in logits_
+  AlignedBuffer<float> losses_;                // [T][blocks][16]
+  std::vector<GradientPanels<float>> panels_;  // one a thread
+  std::vector<GradientPanels<Bf16Pair>> bf16_panels_;  // the same in bfloat16
+  std::vector<RoundedBlocks> rounded_;                 // one a thread
+  std::vector<RoundedTiles> rounded_tiles_;            // one a thread
 
   LaneState training_state_, evaluation_state_, stream_lanes_;
   std::vector<float> stream_rows_;      // [L, 2, S, H] while there are few streams
@@ -288,7 +310,8 @@ class CpuBackend final : public Backend {
 // threads: the most there are to be. How many of them a call takes: see TeamTuner.
 std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads,
                                             TeamTuner::Mode mode = TeamTuner::Mode::adapt,
-                                            WeightForm form = WeightForm::fp32);
+                                            WeightForm form = WeightForm::fp32,
+                                            Arithmetic arithmetic = Arithmetic::fp32);
 
 // Fused multiply-adds in registers on `threads` threads for about `milliseconds`: GFLOP/s, the ceiling for any product.
 // Until `stop` is set.

@@ -10,10 +10,9 @@ namespace {
 
 constexpr int kUnitGroup = 48;
 
-// Weight gradients are taken over about this many lanes at once ...
+// Weight gradients are taken over about this many lanes at once,
+// in runs of kPanelPairs pairs.
 constexpr int kGradientLanes = 1024;
-// ... in runs of this many pairs.
-constexpr int kPanelPairs = GradientPanels::kPanelPairs;
 
 }  // namespace
 
@@ -65,7 +64,6 @@ void CpuBackend::backward(int thread) {
 
 // As forward_wave, from the top layer and the last tick: each layer `lag` ticks behind the one above.
 void CpuBackend::backward_wave(int thread) {
-  const Domain domain = pass_.partition.domain(thread);
   const int lag = wave_lag(), top = spec_.layers - 1, steps = pass_.steps;
   const int chunk = std::max(1, kGradientLanes / (pass_.blocks * kLanes));
   for (int phase = 0; phase < steps + top * lag; ++phase) {
@@ -76,7 +74,7 @@ void CpuBackend::backward_wave(int thread) {
       if (layer < top && (steps - 1 - step) % lag == 0) {
         input_gradients(thread, layer + 1, std::max(0, step - lag + 1), step + 1);
       }
-      backward_tick(domain, layer, step);
+      backward_tick(thread, layer, step);
     }
     if (meet()) return;
     // The last tick of a run of them, all threads' units: each thread goes on when it is done with its own share.
@@ -91,12 +89,11 @@ void CpuBackend::backward_wave(int thread) {
 }
 
 void CpuBackend::backward_layer(int thread, int layer) {
-  const Domain domain = pass_.partition.domain(thread);
   const int chunk = std::max(1, kGradientLanes / (pass_.blocks * kLanes));
   for (int last = pass_.steps; last > 0; last -= chunk) {
     const int first = std::max(0, last - chunk);
     for (int step = last - 1; step >= first; --step) {
-      if (!stopped()) backward_tick(domain, layer, step);
+      if (!stopped()) backward_tick(thread, layer, step);
     }
     if (!stopped() && (layer > 0 || spec_.coding == InputCoding::embedding))
       input_gradients(thread, layer, first, last);
@@ -106,23 +103,27 @@ void CpuBackend::backward_layer(int thread, int layer) {
 }
 
 // dh = dropout(dh from above) + W_hh^T (gate gradients of the next tick), then through the gates.
-void CpuBackend::backward_tick(const Domain& domain, int layer, int step) {
+void CpuBackend::backward_tick(int thread, int layer, int step) {
   constexpr int kMaxBlocks = 16;
+  const Domain domain = pass_.partition.domain(thread);
+  const PackedMatrix& matrix = weights_.layers()[layer].recurrent_back;
+  const int at_once = blocks_at_once(matrix, kMaxBlocks);
   LayerActivations& activations = layers_[layer];
   const bool last = step == pass_.steps - 1;
   const bool from_above = layer < spec_.layers - 1 || pass_.target == Target::every || last;
   const std::uint32_t threshold = dropout_threshold(spec_.dropout);
-  for (int first = domain.first_block; first < domain.last_block; first += kMaxBlocks) {
-    const int count = std::min(kMaxBlocks, domain.last_block - first);
+  for (int first = domain.first_block; first < domain.last_block; first += at_once) {
+    const int count = std::min(at_once, domain.last_block - first);
     const float* b[kMaxBlocks];
     float* c[kMaxBlocks];
     for (int i = 0; i < count; ++i) {
       b[i] = last ? nullptr : gates(layer, step + 1, first + i).rows();
       c[i] = pair_block(recurrent_gradient_, layer, first + i).rows();
     }
+    const ProductInputs next = last ? ProductInputs{} : inputs(thread, matrix, count, b);
     for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
-      if (!last) weights_.layers()[layer].recurrent_back.multiply(unit, end, count, b, c, nullptr, true, stop_);
+      if (!last) matrix.multiply(unit, end, count, next, c, nullptr, true, stop_);
       for (int i = 0; i < count; ++i) {
         const int block = first + i;
         const std::size_t at = static_cast<std::size_t>(unit) * kLanes;
@@ -163,9 +164,13 @@ void CpuBackend::input_gradients(int thread, int layer, int first_step, int last
       c.push_back(pair_block(layer > 0 ? outputs_gradient_ : input_gradients_, step, block).rows());
     }
   const auto [begin, end] = pass_.partition.rows(thread, weights.rows(), kernels_.tile_rows);
-  for (int row = begin; row < end && !stopped(); row += kUnitGroup) {
-    weights.multiply(row, std::min(row + kUnitGroup, end), static_cast<int>(b.size()), b.data(), c.data(), nullptr,
-                     true, stop_);
+  const int all = static_cast<int>(b.size()), at_once = blocks_at_once(weights, all);
+  for (int first = 0; first < all && !stopped(); first += at_once) {
+    const int count = std::min(at_once, all - first);
+    const ProductInputs rows = inputs(thread, weights, count, b.data() + first);
+    for (int row = begin; row < end && !stopped(); row += kUnitGroup) {
+      weights.multiply(row, std::min(row + kUnitGroup, end), count, rows, c.data() + first, nullptr, true, stop_);
+    }
   }
 }
 
@@ -230,9 +235,12 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
   for (int i = 0; i < count; ++i) panels += panels_of(products[i]);
   const int pairs = products[0].pairs;
   const int share_first = share_begin(panels, threads, thread), share_last = share_begin(panels, threads, thread + 1);
-  GradientPanels& packed = panels_[thread];
+  const bool rounds = this->rounds();
+  GradientPanels<float>& packed = panels_[thread];
+  GradientPanels<Bf16Pair>& bf16_packed = bf16_panels_[thread];
+  RoundedTiles& rounded = rounded_tiles_[thread];
   TileRows a[kPanelPairs];
-  float* c[kMaxTileRows];
+  Bf16TileRows rounded_a[kPanelPairs];
   for (int first = 0; first < pairs && !stopped(); first += kPanelPairs) {
     const int run = std::min(kPanelPairs, pairs - first);
     int base = 0;  // panels of the products before
@@ -240,7 +248,8 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
          base += panels_of(*product), ++product) {
       const int begin = std::max(share_first - base, 0), end = std::min(share_last - base, panels_of(*product));
       for (int panel = begin; panel < end && !stopped(); ++panel) {
-        pack_panel(*product, panel * width, first, run, panel - begin, packed);
+        pack_panel(*product, panel * width, first, run, rounds ? 0 : panel - begin, packed);
+        if (rounds) kernels_.round_rows(packed.rows(0), run * kLanes, width, bf16_packed.rows(panel - begin));
       }
       const int tiles = (product->rows + kernels_.tile_rows - 1) / kernels_.tile_rows;
       const int sums_first = share_begin(tiles, threads, thread), sums_last = share_begin(tiles, threads, thread + 1);
@@ -248,30 +257,48 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
         const bool sums = product->bias != nullptr && tile >= sums_first && tile < sums_last;
         if (begin >= end && !sums) continue;
         const int row = tile * kernels_.tile_rows;
-        GradientTile work{};
-        work.a = a;
-        work.pairs = run;
-        work.rows = std::min(kernels_.tile_rows, product->rows - row);
-        work.c = c;
         for (int p = 0; p < run; ++p) a[p] = product->dy->tile(product->first_block + first + p, row);
-        if (sums) sum_tile(*product, a, first, run, row, work.rows);
-        for (int panel = begin; panel < end; ++panel) {
-          const int column = panel * width;
-          work.x = packed.panel(panel - begin);
-          work.columns = std::min(width, product->columns - column);
-          for (int r = 0; r < work.rows; ++r) {
-            c[r] = product->gradient + static_cast<std::size_t>(product->place(row + r)) * product->columns + column;
-          }
-          kernels_.gradient_tile(work);
+        if (sums) sum_tile(*product, a, first, run, row, std::min(kernels_.tile_rows, product->rows - row));
+        if (!rounds) {
+          multiply_panels(*product, a, run, row, begin, end, packed, kernels_.gradient_tile);
+          continue;
         }
+        for (int p = 0; p < run && begin < end; ++p) {
+          kernels_.round_tile(a[p], kernels_.tile_rows, rounded.rows(p));
+          rounded_a[p] = rounded.tile(p);
+        }
+        multiply_panels(*product, rounded_a, run, row, begin, end, bf16_packed, kernels_.bf16_gradient_tile);
       }
     }
   }
 }
 
+// The tile of rows that begins at `row` times panels [begin, end), the first of which is packed[0].
+template <typename Number, typename Rows>
+void CpuBackend::multiply_panels(const GradientProduct& product, const Rows* a, int run, int row, int begin, int end,
+                                 const GradientPanels<Number>& packed,
+                                 void (*multiply)(const GradientTile<Number, Rows>&)) const {
+  const int width = kernels_.panel_width;
+  float* c[kMaxTileRows];
+  GradientTile<Number, Rows> work{};
+  work.a = a;
+  work.pairs = run;
+  work.rows = std::min(kernels_.tile_rows, product.rows - row);
+  work.c = c;
+  for (int panel = begin; panel < end; ++panel) {
+    const int column = panel * width;
+    work.x = packed.panel(panel - begin);
+    work.columns = std::min(width, product.columns - column);
+    for (int r = 0; r < work.rows; ++r) {
+      c[r] = product.gradient + static_cast<std::size_t>(product.place(row + r)) * product.columns + column;
+    }
+    multiply(work);
+  }
+}
+
 // The panel that begins at `column`, of the pairs from `first` on, to the place `place` of `packed`.
 void CpuBackend::pack_panel(const GradientProduct& product, int column, int first, int run, int place,
-                            GradientPanels& packed) const {
+                            GradientPanels<float>& packed) const {
   const int width = kernels_.panel_width;
   for (int p = 0; p < run; ++p)
     for (int part = 0; part < width; part += 16) {

@@ -52,7 +52,6 @@ void CpuBackend::forward(int thread) {
 // All layers at once, each `lag` ticks behind the one below, so that the threads meet once where they would meet once a
 // layer.
 void CpuBackend::forward_wave(int thread) {
-  const Domain domain = pass_.partition.domain(thread);
   const int lag = wave_lag();
   const int ahead = std::max(1, kInputLanes / (pass_.blocks * kLanes));
   for (int phase = 0; phase < pass_.steps + (spec_.layers - 1) * lag; ++phase) {
@@ -60,8 +59,8 @@ void CpuBackend::forward_wave(int thread) {
       const int step = phase - layer * lag;
       if (step < 0 || step >= pass_.steps || stopped()) continue;
       const int chunk = layer == 0 ? ahead : lag;
-      if (step % chunk == 0) input_products(domain, layer, step, std::min(pass_.steps, step + chunk));
-      forward_tick(domain, layer, step);
+      if (step % chunk == 0) input_products(thread, layer, step, std::min(pass_.steps, step + chunk));
+      forward_tick(thread, layer, step);
     }
     if (meet()) return;
   }
@@ -73,8 +72,8 @@ void CpuBackend::forward_layer(int thread, int layer) {
   const int chunk = std::max(1, kInputLanes / (blocks * kLanes));
   for (int step = 0; step < pass_.steps; ++step) {
     if (!stopped()) {
-      if (step % chunk == 0) input_products(domain, layer, step, std::min(pass_.steps, step + chunk));
-      forward_tick(domain, layer, step);
+      if (step % chunk == 0) input_products(thread, layer, step, std::min(pass_.steps, step + chunk));
+      forward_tick(thread, layer, step);
     }
   }
 }
@@ -96,7 +95,8 @@ void CpuBackend::reset_lanes(int layer, int step, int block, int first_unit, int
 }
 
 // gates = bias + W_ih x for the domain's units and steps [first_step, last_step).
-void CpuBackend::input_products(const Domain& domain, int layer, int first_step, int last_step) {
+void CpuBackend::input_products(int thread, int layer, int first_step, int last_step) {
+  const Domain domain = pass_.partition.domain(thread);
   const LayerWeights& weights = weights_.layers()[layer];
   if (layer == 0 && spec_.coding == InputCoding::onehot) {
     Square lanes{}, rows;
@@ -131,29 +131,38 @@ void CpuBackend::input_products(const Domain& domain, int layer, int first_step,
       b.push_back((layer == 0 ? input_block(step, block) : layer_output(layer - 1, step, block)).rows());
       c.push_back(gates(layer, step, block).rows());
     }
-  for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
-    const int end = std::min(unit + kUnitGroup, domain.last_unit);
-    weights.input.multiply(4 * unit, 4 * end, static_cast<int>(b.size()), b.data(), c.data(), weights.bias.vector(0),
-                           false, stop_);
+  const PackedMatrix& matrix = weights_.input(layer, pass_.gradient);
+  const int all = static_cast<int>(b.size()), at_once = blocks_at_once(matrix, all);
+  for (int first = 0; first < all && !stopped(); first += at_once) {
+    const int count = std::min(at_once, all - first);
+    const ProductInputs rows = inputs(thread, matrix, count, b.data() + first);
+    for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
+      const int end = std::min(unit + kUnitGroup, domain.last_unit);
+      matrix.multiply(4 * unit, 4 * end, count, rows, c.data() + first, weights.bias.vector(0), false, stop_);
+    }
   }
 }
 
 // gates += W_hh h, then the gate stage and the dropout of what the layer hands on.
-void CpuBackend::forward_tick(const Domain& domain, int layer, int step) {
+void CpuBackend::forward_tick(int thread, int layer, int step) {
   constexpr int kMaxBlocks = 16;
+  const Domain domain = pass_.partition.domain(thread);
   LayerActivations& activations = layers_[layer];
+  const PackedMatrix& matrix = weights_.recurrent(layer, pass_.gradient);
+  const int at_once = blocks_at_once(matrix, kMaxBlocks);
   const std::uint32_t threshold = dropout_threshold(spec_.dropout);
-  for (int first = domain.first_block; first < domain.last_block; first += kMaxBlocks) {
-    const int count = std::min(kMaxBlocks, domain.last_block - first);
+  for (int first = domain.first_block; first < domain.last_block; first += at_once) {
+    const int count = std::min(at_once, domain.last_block - first);
     const float* b[kMaxBlocks];
     float* c[kMaxBlocks];
     for (int i = 0; i < count; ++i) {
       b[i] = h_before(layer, step, first + i).rows();
       c[i] = gates(layer, step, first + i).rows();
     }
+    const ProductInputs before = inputs(thread, matrix, count, b);
     for (int unit = domain.first_unit; unit < domain.last_unit && !stopped(); unit += kUnitGroup) {
       const int end = std::min(unit + kUnitGroup, domain.last_unit);
-      weights_.layers()[layer].recurrent.multiply(4 * unit, 4 * end, count, b, c, nullptr, false, stop_);
+      matrix.multiply(4 * unit, 4 * end, count, before, c, nullptr, false, stop_);
       for (int i = 0; i < count; ++i) {
         const int block = first + i;
         GateForward stage{};
@@ -187,7 +196,8 @@ void CpuBackend::output_stage(int thread) {
   const int threads = pass_.partition.threads;
   for (int chunk = first; chunk < pairs(); chunk += output_chunk_) {
     const int count = std::min(output_chunk_, pairs() - chunk);
-    output_pairs(chunk + share_begin(count, threads, thread), chunk + share_begin(count, threads, thread + 1), chunk);
+    output_pairs(thread, chunk + share_begin(count, threads, thread), chunk + share_begin(count, threads, thread + 1),
+                 chunk);
     if (meet()) return;
     if (!pass_.gradient) continue;
     weight_gradients(thread, spec_.layers, chunk, chunk + count);
@@ -195,7 +205,7 @@ void CpuBackend::output_stage(int thread) {
   }
 }
 
-void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
+void CpuBackend::output_pairs(int thread, int first_pair, int last_pair, int chunk_first) {
   const int top = spec_.layers - 1;
   const double targets = static_cast<double>(pass_.target == Target::last ? 1 : pass_.steps) * pass_.all_sequences;
   std::int32_t wanted[kLanes];
@@ -203,7 +213,9 @@ void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
     const int step = pair / pass_.blocks, block = pair % pass_.blocks;
     const float* input = layer_output(top, step, block).rows();
     float* logits = logits_.block(pair - chunk_first).rows();
-    weights_.output().multiply(0, spec_.vocabulary, 1, &input, &logits, weights_.output_bias().vector(0), false, stop_);
+    const PackedMatrix& matrix = weights_.output(pass_.gradient);
+    matrix.multiply(0, spec_.vocabulary, 1, inputs(thread, matrix, 1, &input), &logits,
+                    weights_.output_bias().vector(0), false, stop_);
     const int lanes = std::min(kLanes, pass_.batch - block * kLanes);
     for (int lane = 0; lane < lanes; ++lane) {
       wanted[lane] = pass_.ids[static_cast<std::size_t>(step + 1) * pass_.batch + block * kLanes + lane];
@@ -212,7 +224,9 @@ void CpuBackend::output_pairs(int first_pair, int last_pair, int chunk_first) {
                           losses_.data() + static_cast<std::size_t>(pair) * kLanes);
     if (pass_.gradient && !stopped()) {
       float* out = pair_block(outputs_gradient_, step, block).rows();
-      weights_.output_back().multiply(0, spec_.hidden, 1, &logits, &out, nullptr, true, stop_);
+      const PackedMatrix& back = weights_.output_back();
+      const float* const gradients = logits;
+      back.multiply(0, spec_.hidden, 1, inputs(thread, back, 1, &gradients), &out, nullptr, true, stop_);
     }
   }
 }

@@ -195,7 +195,8 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int strea
       // A place for each thread at work: where there are fewer blocks than threads, for each block.
       float* out = logits_.block(std::min(thread, block)).rows();
       const float* input = layer_output(spec_.layers - 1, pass_.steps - 1, block).rows();
-      weights_.output().multiply(0, spec_.vocabulary, 1, &input, &out, weights_.output_bias().vector(0), false, stop_);
+      weights_.output(false).multiply(0, spec_.vocabulary, 1, {&input}, &out, weights_.output_bias().vector(0), false,
+                                      stop_);
       for (int s = block * kLanes; s < std::min(streams, (block + 1) * kLanes); ++s)
         for (int v = 0; v < spec_.vocabulary; ++v) {
           logits[static_cast<std::size_t>(s) * spec_.vocabulary + v] = out[v * kLanes + s % kLanes];

@@ -14,6 +14,7 @@ bool runs_here(const std::string& name) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma");
   }
+  if (name == "avx512bf16") return runs_here("avx512") && __builtin_cpu_supports("avx512bf16");
   if (name == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
   return name == "baseline" || name == "neon";
@@ -23,7 +24,8 @@ bool runs_here(const std::string& name) {
 
 std::vector<const KernelTable*> supported_kernels() {
   std::vector<const KernelTable*> supported;
-  for (const KernelTable* table : {avx512_kernels(), avx2_kernels(), neon_kernels(), baseline_kernels()}) {
+  for (const KernelTable* table :
+       {avx512bf16_kernels(), avx512_kernels(), avx2_kernels(), neon_kernels(), baseline_kernels()}) {
     if (table != nullptr && runs_here(table->name)) supported.push_back(table);
   }
   return supported;

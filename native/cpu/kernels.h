@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "core/optimizers.h"
@@ -21,6 +22,17 @@ inline constexpr int kMaxTileRows = 8;  // the tallest tile of any table
 inline constexpr int kMaxTileBlocks = 2;
 inline constexpr int kMaxPanelWidth = 32;
 inline constexpr int kPanelRows = 64;  // of a matrix for single vectors
+
+// Two numbers in bfloat16 that lie one behind the other along the depth of a product, the first in the lower half: what
+// the instruction for such products takes (docs/adr/0017-bf16-training.md).
+using Bf16Pair = std::uint32_t;
+inline constexpr int kLanePairs = kLanes / 2;
+
+// Steps along the depth that `depth` numbers take: as floats, or in pairs, the last filled up with zero.
+template <typename Number>
+constexpr int depth_steps(int depth) {
+  return std::is_same_v<Number, Bf16Pair> ? (depth + 1) / 2 : depth;
+}
 
 // ---- Places in buffers. A kernel works in whole tiles, panels and squares, and so touches more than the rows or
 // columns that count. Whatever it may touch beyond those it takes as one of these types, which only a class that has
@@ -43,17 +55,23 @@ class Place {
 class RowBlocks;
 class PackedMatrix;
 class PanelMatrix;
+template <typename Number>
 class GradientPanels;
+class RoundedTiles;
 
 // Rows of a lane block, 16 floats apart, of which a whole tile of any table may be read.
 using TileRows = Place<const float, RowBlocks>;
-// Whole tiles, one behind the other, each [depth][tile_rows].
-using PackedTiles = Place<const float, PackedMatrix>;
+// The same rounded: [tile_rows][kLanePairs].
+using Bf16TileRows = Place<const Bf16Pair, RoundedTiles>;
+// Whole tiles, one behind the other, each [depth][tile_rows], of floats or pairs.
+template <typename Number>
+using PackedTiles = Place<const Number, PackedMatrix>;
 // Whole panels, each [depth][kPanelRows], of floats, bfloat16 or bytes.
 template <typename T>
 using MatrixPanels = Place<const T, PanelMatrix>;
-// [pairs][16][panel_width], of which all the columns may be read.
-using GradientPanel = Place<const float, GradientPanels>;
+// [(tick, block) pairs][16 floats or kLanePairs][panel_width], of which all the columns may be read.
+template <typename Number>
+using GradientPanel = Place<const Number, GradientPanels<Number>>;
 
 // Sixteen rows of sixteen floats, one behind the other.
 struct alignas(64) Square {
@@ -82,6 +100,7 @@ class SquareTarget {
 
  private:
   friend class LaneBlock;
+  template <typename Number>
   friend class GradientPanels;
   SquareTarget(float* data, int stride) : data_(data), stride_(stride) {}
 
@@ -118,22 +137,25 @@ class ConstPanelRows {
 // ---- What the kernels are called with.
 
 // C (+)= A * B for tiles of A, `depth` columns each; B is [depth][16] for each of `blocks` lane blocks. Rows from
-// `rows` on are computed and dropped.
+// `rows` on are computed and dropped. Number: float, or Bf16Pair, of which `depth` counts the pairs.
+template <typename Number>
 struct TileProduct {
-  PackedTiles a;
+  PackedTiles<Number> a;
   int depth;
   int rows;
   const float* initial;  // [rows] broadcast over the lanes to start from, or nullptr: start from what C holds
   bool zero;             // start from zero (if initial is nullptr)
   int blocks;            // 1 or 2
-  const float* b[kMaxTileBlocks];
+  const Number* b[kMaxTileBlocks];
   float* c[kMaxTileBlocks];
 };
 
 // One tile of a weight gradient: C[row][column] += sum over pairs p and lanes b of A_p[row][b] * X[p][b][column].
+// Rows: TileRows, or Bf16TileRows.
+template <typename Number, typename Rows>
 struct GradientTile {
-  const TileRows* a;  // [pairs]: the tile in each (tick, block) pair
-  GradientPanel x;
+  const Rows* a;  // [pairs]: the tile in each (tick, block) pair
+  GradientPanel<Number> x;
   int pairs;
   int rows;         // of the tile that count
   int columns;      // of the panel that count
@@ -190,9 +212,19 @@ struct KernelTable {
   int tile_blocks;  // lane blocks that one tile product takes at best
   int panel_width;  // columns of a gradient panel, a multiple of 16
 
+  // Whether products of pairs are one instruction each, and not several that compute the same.
+  bool multiplies_bf16;
+
   // `tiles` tiles, of `rows` rows in all, that lie behind one another in A and C.
-  void (*tile_products)(TileProduct, int tiles, int rows);
-  void (*gradient_tile)(const GradientTile&);
+  void (*tile_products)(TileProduct<float>, int tiles, int rows);
+  void (*gradient_tile)(const GradientTile<float, TileRows>&);
+  // The same of pairs: for each of them sum += second * second, then sum += first * first.
+  void (*bf16_products)(TileProduct<Bf16Pair>, int tiles, int rows);
+  void (*bf16_gradient_tile)(const GradientTile<Bf16Pair, Bf16TileRows>&);
+  // x [depth][width], rounded to bfloat16: out[k][i] is the pair of x[2k][i] and x[2k + 1][i].
+  void (*round_rows)(const float* x, int depth, int width, Bf16Pair* out);
+  // A tile's rows, rounded: out [rows][kLanePairs].
+  void (*round_tile)(TileRows x, int rows, Bf16Pair* out);
   void (*transpose_block)(SquareRows in, SquareTarget out);
   void (*gate_forward)(const GateForward&);
   void (*gate_backward)(const GateBackward&);
@@ -231,13 +263,14 @@ struct KernelTable {
 const KernelTable* baseline_kernels();
 const KernelTable* avx2_kernels();
 const KernelTable* avx512_kernels();
+const KernelTable* avx512bf16_kernels();
 const KernelTable* neon_kernels();
 
 // The tables that run on this CPU, best first.
 std::vector<const KernelTable*> supported_kernels();
 
-// The best table this CPU runs; CUDNN_LSTM_CPU_ISA (baseline, avx2, avx512, neon) overrides it. Throws Error if the one
-// asked for does not run here.
+// The best table this CPU runs; CUDNN_LSTM_CPU_ISA (baseline, avx2, avx512, avx512bf16, neon) overrides it. Throws
+// Error if the one asked for does not run here.
 const KernelTable& choose_kernels();
 
 }  // namespace cudnn_lstm::cpu

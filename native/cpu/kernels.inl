@@ -6,6 +6,7 @@
 // a call takes: for each output element, over the depth, one fused multiply-add after another.
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -20,17 +21,23 @@ namespace KERNEL_NAMESPACE {
 
 typedef float vf __attribute__((vector_size(VW * 4)));
 typedef std::int32_t vi __attribute__((vector_size(VW * 4)));
+typedef std::uint32_t vu __attribute__((vector_size(VW * 4)));
 typedef float vf_unaligned __attribute__((vector_size(VW * 4), aligned(4), may_alias));
+typedef std::uint32_t vu_unaligned __attribute__((vector_size(VW * 4), aligned(4), may_alias));
 
 constexpr int kVectors = kLanes / VW;  // vectors in 16 lanes
 constexpr int kRows = TILE_ROWS;
 static_assert(TILE_ROWS <= kMaxTileRows && TILE_BLOCKS <= kMaxTileBlocks && PANEL_WIDTH <= kMaxPanelWidth);
 
 #define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
 
 INLINE vf load(const float* p) { return *reinterpret_cast<const vf_unaligned*>(p); }
 INLINE void store(float* p, vf v) { *reinterpret_cast<vf_unaligned*>(p) = v; }
+INLINE vu load(const Bf16Pair* p) { return *reinterpret_cast<const vu_unaligned*>(p); }
+INLINE void store(Bf16Pair* p, vu v) { *reinterpret_cast<vu_unaligned*>(p) = v; }
 INLINE vf splat(float x) { return x - vf{}; }
+INLINE vu splat(Bf16Pair x) { return x - vu{}; }
 INLINE vi splat_int(std::int32_t x) { return x - vi{}; }
 INLINE vf select(vi mask, vf a, vf b) { return mask ? a : b; }
 // a > b ? a : b and a < b ? a : b, thus b where either is a NaN: one instruction on x86, which compilers make two of.
@@ -112,11 +119,106 @@ INLINE vf hyperbolic_tangent(vf x) {
   return select(magnitude < splat(0.625f), near, (vf)((vi)far | sign));
 }
 
+// ---- Numbers in bfloat16. Zero stands for what is too small to be a normal float, and a sum of products begins with
+// the second of a pair, as the instruction has both: where AVX512-BF16 is not there, its results are the same but for
+// sums that it would flush to zero.
+
+// Rounded to nearest, ties to even, as the upper halves of floats; what is too large becomes infinite, a NaN stays one.
+INLINE vu round_to_bf16(vf x) {
+  const vu bits = (vu)x;
+  const vu magnitude = bits & splat(Bf16Pair{0x7fffffffu});
+  vu rounded = bits + splat(Bf16Pair{0x7fffu}) + ((bits >> 16) & splat(Bf16Pair{1}));
+  rounded = (vi)magnitude > splat_int(0x7f800000) ? bits | splat(Bf16Pair{0x00400000u}) : rounded;
+  rounded = (vi)magnitude < splat_int(0x00800000) ? bits & splat(Bf16Pair{0x80000000u}) : rounded;
+  return rounded & splat(Bf16Pair{0xffff0000u});
+}
+
+INLINE vu pair_of(vf first, vf second) { return (round_to_bf16(first) >> 16) | round_to_bf16(second); }
+INLINE vf first_of(vu pairs) { return (vf)(pairs << 16); }
+INLINE vf second_of(vu pairs) { return (vf)(pairs & splat(Bf16Pair{0xffff0000u})); }
+
+void round_rows(const float* x, int depth, int width, Bf16Pair* out) {
+  for (int k = 0; k < depth; k += 2) {
+    const float* const first = x + static_cast<std::size_t>(k) * width;
+    const bool whole = k + 1 < depth;
+    int i = 0;
+    for (; i + VW <= width; i += VW) store(out + i, pair_of(load(first + i), whole ? load(first + width + i) : vf{}));
+    if (i < width) {
+      float rest[2][VW] = {};
+      Bf16Pair pairs[VW];
+      const std::size_t bytes = static_cast<std::size_t>(width - i) * sizeof(float);
+      std::memcpy(rest[0], first + i, bytes);
+      if (whole) std::memcpy(rest[1], first + width + i, bytes);
+      store(pairs, pair_of(load(rest[0]), load(rest[1])));
+      std::memcpy(out + i, pairs, bytes);
+    }
+    out += width;
+  }
+}
+
+typedef std::uint16_t narrow_halves __attribute__((vector_size(VW * 2), aligned(2), may_alias));
+
+// Neighbouring lanes make a pair, so the halves are where they belong.
+void round_tile(TileRows x, int rows, Bf16Pair* out) {
+  for (int i = 0; i < rows * kLanes; i += VW) {
+    const narrow_halves halves = __builtin_convertvector(round_to_bf16(load(x.data() + i)) >> 16, narrow_halves);
+    *reinterpret_cast<narrow_halves*>(out + i / 2) = halves;
+  }
+}
+
 // ---- Products.
 
+// sum[r][j] += row(r) * b[j], a step along the depth.
+template <int Rows, int Vectors, class Row>
+INLINE void multiply_step(vf (&sum)[Rows][Vectors], const Row& row, const vu (&b)[Vectors]) {
+#if VW == 16 && defined(__AVX512BF16__)
+#pragma GCC unroll 24
+  for (int r = 0; r < Rows; ++r) {
+    const vu value = splat(row(r));
+#pragma GCC unroll 8
+    for (int j = 0; j < Vectors; ++j) {
+      sum[r][j] = (vf)_mm512_dpbf16_ps((__m512)sum[r][j], (__m512bh)value, (__m512bh)b[j]);
+    }
+  }
+#else
+  // In two passes over the rows, since the registers hold one half of b beside the sums.
+  vf half[Vectors];
+#pragma GCC unroll 8
+  for (int j = 0; j < Vectors; ++j) half[j] = second_of(b[j]);
+#pragma GCC unroll 24
+  for (int r = 0; r < Rows; ++r) {
+    const vf value = second_of(splat(row(r)));
+#pragma GCC unroll 8
+    for (int j = 0; j < Vectors; ++j) sum[r][j] += value * half[j];
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < Vectors; ++j) half[j] = first_of(b[j]);
+#pragma GCC unroll 24
+  for (int r = 0; r < Rows; ++r) {
+    const vf value = first_of(splat(row(r)));
+#pragma GCC unroll 8
+    for (int j = 0; j < Vectors; ++j) sum[r][j] += value * half[j];
+  }
+#endif
+}
+
+template <int Rows, int Vectors, class Row>
+INLINE void multiply_step(vf (&sum)[Rows][Vectors], const Row& row, const vf (&b)[Vectors]) {
+#pragma GCC unroll 24
+  for (int r = 0; r < Rows; ++r) {
+    const vf value = splat(row(r));
+#pragma GCC unroll 8
+    for (int j = 0; j < Vectors; ++j) sum[r][j] += value * b[j];
+  }
+}
+
+// Vectors of floats or of pairs.
+template <class Number>
+using VectorOf = std::conditional_t<std::is_same_v<Number, Bf16Pair>, vu, vf>;
+
 // `Tiles` tiles one below the other, each [depth][kRows], from `tiles` on, against `Blocks` lane blocks.
-template <int Tiles, int Blocks>
-INLINE void tile_product_of(const TileProduct& t, const float* tiles) {
+template <int Tiles, int Blocks, class Number>
+INLINE void tile_product_of(const TileProduct<Number>& t, const Number* tiles) {
   constexpr int kTall = Tiles * kRows;
   vf sum[kTall][Blocks * kVectors];
   if (t.initial != nullptr) {
@@ -136,12 +238,12 @@ INLINE void tile_product_of(const TileProduct& t, const float* tiles) {
       }
     }
   }
-  const float* a[Tiles];
+  const Number* a[Tiles];
   for (int i = 0; i < Tiles; ++i) a[i] = tiles + static_cast<std::size_t>(i) * kRows * t.depth;
-  const float* b0 = t.b[0];
-  const float* b1 = Blocks > 1 ? t.b[1] : nullptr;
+  const Number* b0 = t.b[0];
+  const Number* b1 = Blocks > 1 ? t.b[1] : nullptr;
   for (int k = 0; k < t.depth; ++k) {
-    vf b[Blocks * kVectors];
+    VectorOf<Number> b[Blocks * kVectors];
 #pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) b[j] = load(b0 + j * VW);
     if constexpr (Blocks > 1) {
@@ -149,12 +251,8 @@ INLINE void tile_product_of(const TileProduct& t, const float* tiles) {
       for (int j = 0; j < kVectors; ++j) b[kVectors + j] = load(b1 + j * VW);
       b1 += kLanes;
     }
-#pragma GCC unroll 24
-    for (int r = 0; r < kTall; ++r) {
-      const vf value = splat(a[r / kRows][r % kRows]);
-#pragma GCC unroll 8
-      for (int j = 0; j < Blocks * kVectors; ++j) sum[r][j] += value * b[j];
-    }
+    multiply_step(
+        sum, [&](int r) INLINE_LAMBDA { return a[r / kRows][r % kRows]; }, b);
 #pragma GCC unroll 3
     for (int i = 0; i < Tiles; ++i) a[i] += kRows;
     b0 += kLanes;
@@ -171,8 +269,8 @@ INLINE void tile_product_of(const TileProduct& t, const float* tiles) {
 }
 
 // Takes `Tiles` tiles from `a` on and leaves `a`, `t` and the counts at what is left.
-template <int Tiles, int Blocks>
-void take_tiles(const float*& a, TileProduct& t, int& tiles, int& rows) {
+template <int Tiles, int Blocks, class Number>
+void take_tiles(const Number*& a, TileProduct<Number>& t, int& tiles, int& rows) {
   t.rows = rows < Tiles * kRows ? rows : Tiles * kRows;
   tile_product_of<Tiles, Blocks>(t, a);
   tiles -= Tiles;
@@ -182,8 +280,9 @@ void take_tiles(const float*& a, TileProduct& t, int& tiles, int& rows) {
   if (t.initial != nullptr) t.initial += Tiles * kRows;
 }
 
-void tile_products(TileProduct t, int tiles, int rows) {
-  const float* a = t.a.data();
+template <class Number>
+void tile_products(TileProduct<Number> t, int tiles, int rows) {
+  const Number* a = t.a.data();
   if constexpr (TILE_BLOCKS > 1) {
     if (t.blocks == 2) {
       while (tiles > 0) take_tiles<1, 2>(a, t, tiles, rows);
@@ -194,27 +293,25 @@ void tile_products(TileProduct t, int tiles, int rows) {
   while (tiles > 0) take_tiles<1, 1>(a, t, tiles, rows);
 }
 
-void gradient_tile(const GradientTile& t) {
+template <class Number, class Rows>
+void gradient_tile(const GradientTile<Number, Rows>& t) {
   constexpr int kColumns = PANEL_WIDTH / VW;
+  constexpr int kSteps = depth_steps<Number>(kLanes);
   vf sum[kRows][kColumns] = {};
-  const float* x = t.x.data();
+  const Number* x = t.x.data();
   for (int p = 0; p < t.pairs; ++p) {
-    const float* a = t.a[p].data();
-    if (p + 1 < t.pairs) {
+    const Number* a = t.a[p].data();
+    if (std::is_same_v<Number, float> && p + 1 < t.pairs) {
       // The next pair's rows lie a whole tick away, which no hardware prefetcher follows.
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) __builtin_prefetch(t.a[p + 1].data() + r * kLanes);
+      for (int r = 0; r < kRows; ++r) __builtin_prefetch(t.a[p + 1].data() + r * kSteps);
     }
-    for (int lane = 0; lane < kLanes; ++lane) {
-      vf columns[kColumns];
+    for (int step = 0; step < kSteps; ++step) {
+      VectorOf<Number> columns[kColumns];
 #pragma GCC unroll 8
       for (int j = 0; j < kColumns; ++j) columns[j] = load(x + j * VW);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const vf value = splat(a[r * kLanes + lane]);
-#pragma GCC unroll 8
-        for (int j = 0; j < kColumns; ++j) sum[r][j] += value * columns[j];
-      }
+      multiply_step(
+          sum, [&](int r) INLINE_LAMBDA { return a[r * kSteps + step]; }, columns);
       x += PANEL_WIDTH;
     }
   }
@@ -365,7 +462,6 @@ void gate_backward(const GateBackward& s) {
   }
 }
 
-typedef std::uint32_t vu __attribute__((vector_size(VW * 4)));
 typedef std::uint64_t vq __attribute__((vector_size(VW * 4)));
 
 // The 64-bit products of the even elements of a with m.
@@ -525,8 +621,6 @@ void matrix_vector(MatrixPanels<float> a, int panels, int depth, const float* x,
 
 // Below, the vectors of narrow numbers as floats.
 typedef std::int8_t narrow_bytes __attribute__((vector_size(VW), aligned(1), may_alias));
-typedef std::uint16_t narrow_halves __attribute__((vector_size(VW * 2), aligned(2), may_alias));
-typedef std::uint32_t vu __attribute__((vector_size(VW * 4)));
 
 INLINE vf widen(const std::int8_t* p) {
 #if VW == 16 && defined(__AVX512F__)
@@ -705,10 +799,38 @@ double peak(int iterations, PeakOperands& operands) {
   return 2.0 * VW * kChains * iterations;
 }
 
-const KernelTable table = {
-    KERNEL_NAME,        TILE_ROWS,     TILE_BLOCKS,    PANEL_WIDTH, tile_products, gradient_tile, transpose_block,
-    gate_forward,       gate_backward, dropout_mask,   apply_mask,  softmax_loss,  matrix_vector, matrix_vector_bf16,
-    matrix_vector_int8, gate_single,   sum_of_squares, update,      sum_rows,      add,           peak};
+#if VW == 16 && defined(__AVX512BF16__)
+constexpr bool kMultipliesBf16 = true;
+#else
+constexpr bool kMultipliesBf16 = false;
+#endif
+
+const KernelTable table = {KERNEL_NAME,
+                           TILE_ROWS,
+                           TILE_BLOCKS,
+                           PANEL_WIDTH,
+                           kMultipliesBf16,
+                           tile_products<float>,
+                           gradient_tile<float, TileRows>,
+                           tile_products<Bf16Pair>,
+                           gradient_tile<Bf16Pair, Bf16TileRows>,
+                           round_rows,
+                           round_tile,
+                           transpose_block,
+                           gate_forward,
+                           gate_backward,
+                           dropout_mask,
+                           apply_mask,
+                           softmax_loss,
+                           matrix_vector,
+                           matrix_vector_bf16,
+                           matrix_vector_int8,
+                           gate_single,
+                           sum_of_squares,
+                           update,
+                           sum_rows,
+                           add,
+                           peak};
 
 }  // namespace KERNEL_NAMESPACE
 }  // namespace cudnn_lstm::cpu

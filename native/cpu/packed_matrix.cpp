@@ -56,15 +56,20 @@ void copy_tile_row(const float* from, int tile_rows, float* to) {
 
 }  // namespace
 
-void PackedMatrix::shape(const KernelTable& kernels, int rows, int depth) {
+void PackedMatrix::shape(const KernelTable& kernels, int rows, int depth, Arithmetic arithmetic) {
   kernels_ = &kernels;
+  arithmetic_ = arithmetic;
   rows_ = rows;
   depth_ = depth;
   tiles_ = (rows + kernels.tile_rows - 1) / kernels.tile_rows;
-  data_.resize(static_cast<std::size_t>(tiles_) * kernels.tile_rows * depth);
+  const std::size_t padded = static_cast<std::size_t>(tiles_) * kernels.tile_rows;
+  data_.resize(of_bf16() ? 0 : padded * depth);
+  bf16_.resize(of_bf16() ? padded * depth_steps<Bf16Pair>(depth) : 0);
 }
 
 void PackedMatrix::pack(const Source& source, int part, int parts) {
+  constexpr int kMostTaken = 4;
+  alignas(64) float floats[kMostTaken * kMaxTileRows * kDepthChunk];  // of what is rounded
   const int tile_rows = kernels_->tile_rows;
   const int end = share_begin(tiles_, parts, part + 1);
   int taken = 1;  // tiles
@@ -76,7 +81,7 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
     const bool rows_together = source.depth_stride == 1 && source.hidden_depth == 0;
     const bool adjacent = !rows_together && source.row_stride == 1 && source.hidden_rows == 0 && valid == tile_rows;
     taken = 1;
-    while (adjacent && taken < 4 && tile + taken < end && row + (taken + 1) * tile_rows <= rows_) ++taken;
+    while (adjacent && taken < kMostTaken && tile + taken < end && row + (taken + 1) * tile_rows <= rows_) ++taken;
     const float* rows[kMaxTileRows];
     for (int r = 0; r < tile_rows; ++r) {
       const int from = row + std::min(r, valid - 1);
@@ -88,13 +93,25 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
     for (int chunk = 0; chunk < depth_; chunk += kDepthChunk) {
       const int depth = std::min(kDepthChunk, depth_ - chunk);
       // All tiles of one depth chunk lie together: [chunk][tile][k][tile_rows].
-      float* out = data_.data() + static_cast<std::size_t>(tiles_) * tile_rows * chunk +
-                   static_cast<std::size_t>(tile) * tile_rows * depth;
+      float* out = of_bf16() ? floats
+                             : data_.data() + static_cast<std::size_t>(tiles_) * tile_rows * chunk +
+                                   static_cast<std::size_t>(tile) * tile_rows * depth;
+      const auto round = [&] {
+        if (!of_bf16()) return;
+        const int steps = depth_steps<Bf16Pair>(depth);
+        Bf16Pair* const to = bf16_.data() + static_cast<std::size_t>(tiles_) * tile_rows * (chunk / 2) +
+                             static_cast<std::size_t>(tile) * tile_rows * steps;
+        for (int t = 0; t < taken; ++t) {
+          kernels_->round_rows(floats + static_cast<std::size_t>(t) * tile_rows * depth, depth, tile_rows,
+                               to + static_cast<std::size_t>(t) * tile_rows * steps);
+        }
+      };
       const float* from[kMaxTileRows];
       for (int r = 0; r < tile_rows; ++r) from[r] = rows[r];
       if (rows_together) {
         for (int r = 0; r < tile_rows; ++r) from[r] += chunk;
         pack_rows(from, tile_rows, tile_rows, depth, out);
+        round();
         continue;
       }
       for (int k = 0; k < depth; ++k) {
@@ -113,6 +130,7 @@ void PackedMatrix::pack(const Source& source, int part, int parts) {
         }
         out += tile_rows;
       }
+      round();
     }
   }
 }
@@ -215,20 +233,29 @@ void PanelMatrix::multiply(const KernelTable& kernels, int first, int panels, co
   }
 }
 
-void PackedMatrix::multiply(int first, int last, int blocks, const float* const* b, float* const* c,
+void PackedMatrix::multiply(int first, int last, int blocks, const ProductInputs& b, float* const* c,
                             const float* initial, bool zero, StopRequest& stop) const {
-  constexpr std::size_t kBetweenLooks = std::size_t{1} << 24;  // multiply-adds
+  if (of_bf16()) return multiply_numbers(first, last, blocks, bf16_, b.bf16, c, initial, zero, stop);
+  multiply_numbers(first, last, blocks, data_, b.rows, c, initial, zero, stop);
+}
+
+template <typename Number>
+void PackedMatrix::multiply_numbers(int first, int last, int blocks, const AlignedBuffer<Number>& data,
+                                    const Number* const* b, float* const* c, const float* initial, bool zero,
+                                    StopRequest& stop) const {
+  // Multiply-adds; a product of pairs, where it is emulated, takes as long as three.
+  constexpr std::size_t kBetweenLooks = (std::size_t{1} << 24) / (std::is_same_v<Number, Bf16Pair> ? 3 : 1);
   const int tile_rows = kernels_->tile_rows;
   const int first_tile = first / tile_rows;
   const int count = (last - first + tile_rows - 1) / tile_rows;
   std::size_t since = 0;  // the last look
   for (int chunk = 0; chunk < depth_; chunk += kDepthChunk) {
-    const int depth = std::min(kDepthChunk, depth_ - chunk);
+    const int before = depth_steps<Number>(chunk), depth = depth_steps<Number>(std::min(kDepthChunk, depth_ - chunk));
     const std::size_t tile_size = static_cast<std::size_t>(tile_rows) * depth;
     // As many tiles at a time as lie between two looks: all of them, but in a layer of many thousand rows.
     const int most = static_cast<int>(
         std::clamp<std::size_t>(kBetweenLooks / (tile_size * kLanes * kMaxTileBlocks), 1, std::max(count, 1)));
-    TileProduct product{};
+    TileProduct<Number> product{};
     product.depth = depth;
     product.zero = chunk == 0 && zero;
     for (int block = 0; block < blocks; block += product.blocks) {
@@ -236,11 +263,11 @@ void PackedMatrix::multiply(int first, int last, int blocks, const float* const*
       for (int tile = 0; tile < count; tile += most) {
         const int run = std::min(most, count - tile);
         const int row = first + tile * tile_rows;
-        product.a = PackedTiles(data_.data() + static_cast<std::size_t>(tiles_) * tile_rows * chunk +
-                                (first_tile + tile) * tile_size);
+        product.a = PackedTiles<Number>(data.data() + static_cast<std::size_t>(tiles_) * tile_rows * before +
+                                        (first_tile + tile) * tile_size);
         product.initial = chunk == 0 && initial != nullptr ? initial + row : nullptr;
         for (int j = 0; j < product.blocks; ++j) {
-          product.b[j] = b[block + j] + static_cast<std::size_t>(chunk) * kLanes;
+          product.b[j] = b[block + j] + static_cast<std::size_t>(before) * kLanes;
           product.c[j] = c[block + j] + static_cast<std::size_t>(row) * kLanes;
         }
         since += run * tile_size * kLanes * product.blocks;
@@ -248,7 +275,12 @@ void PackedMatrix::multiply(int first, int last, int blocks, const float* const*
           if (stop.asked()) return;
           since = 0;
         }
-        kernels_->tile_products(product, run, std::min(run * tile_rows, last - row));
+        const int rows = std::min(run * tile_rows, last - row);
+        if constexpr (std::is_same_v<Number, Bf16Pair>) {
+          kernels_->bf16_products(product, run, rows);
+        } else {
+          kernels_->tile_products(product, run, rows);
+        }
       }
     }
   }

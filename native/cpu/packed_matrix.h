@@ -1,5 +1,6 @@
 // A weight matrix as the tile products read it: tiles of tile_rows rows, each [depth][tile_rows], cut along the depth
-// into chunks whose right-hand side fits the first-level cache. Packed anew after each optimiser step.
+// into chunks whose right-hand side fits the first-level cache. Packed anew after each optimiser step, as floats or
+// rounded to pairs of bfloat16 (kernels.h).
 #pragma once
 
 #include <vector>
@@ -13,11 +14,18 @@
 namespace cudnn_lstm::cpu {
 
 inline constexpr int kDepthChunk = 256;  // 256 x 16 floats: 16 KB
+static_assert(kDepthChunk % 2 == 0, "no pair lies in two chunks");
+
+// The lane blocks that a product multiplies: rows of floats, or, where the matrix is in bfloat16, of pairs.
+struct ProductInputs {
+  const float* const* rows = nullptr;
+  const Bf16Pair* const* bf16 = nullptr;
+};
 
 // Packed the same for any number of threads: a thread's share of the rows begins at a tile (partition.h).
 class PackedMatrix {
  public:
-  void shape(const KernelTable& kernels, int rows, int depth);
+  void shape(const KernelTable& kernels, int rows, int depth, Arithmetic arithmetic = Arithmetic::fp32);
 
   // Where element (row, k) lies in the source: source[row_offset(row) + k_offset(k)].
   //   rows:       row * row_stride and k * 1 (a plain matrix), or
@@ -34,7 +42,7 @@ class PackedMatrix {
   void pack(const Source& source, int part, int parts);
   // The first row of that share; of part `parts`, the number of rows.
   int first_row(int part, int parts) const;
-  // Gives back what was packed: out[k] = element (row, first + k), for `count` columns.
+  // Gives back what was packed as floats: out[k] = element (row, first + k), for `count` columns.
   void read(int row, int first, int count, float* out) const;
   // Frees the memory; shape comes before the next use.
   void release() { *this = PackedMatrix(); }
@@ -43,20 +51,27 @@ class PackedMatrix {
   int rows() const { return rows_; }
   int depth() const { return depth_; }
   int depth_chunks() const { return (depth_ + kDepthChunk - 1) / kDepthChunk; }
-  std::size_t bytes() const { return data_.bytes(); }
+  bool of_bf16() const { return arithmetic_ == Arithmetic::bf16; }
+  std::size_t bytes() const { return data_.bytes() + bf16_.bytes(); }
 
-  // Rows [first, last), `first` on a tile border, times B, into C. For each of `blocks` lane blocks: b [depth][16], c
-  // addressing row 0 of the matrix. initial: [rows] or nullptr. zero: start from zero. Ends early where a stop is asked
-  // for, which it looks for as often as the size of the product makes it worth.
-  void multiply(int first, int last, int blocks, const float* const* b, float* const* c, const float* initial,
+  // Rows [first, last), `first` on a tile border, times B, into C. For each of `blocks` lane blocks: b [depth][16], or
+  // that in pairs, c addressing row 0 of the matrix. initial: [rows] or nullptr. zero: start from zero. Ends early
+  // where a stop is asked for, which it looks for as often as the size of the product makes it worth.
+  void multiply(int first, int last, int blocks, const ProductInputs& b, float* const* c, const float* initial,
                 bool zero, StopRequest& stop) const;
 
  private:
+  template <typename Number>
+  void multiply_numbers(int first, int last, int blocks, const AlignedBuffer<Number>& data, const Number* const* b,
+                        float* const* c, const float* initial, bool zero, StopRequest& stop) const;
+
   const KernelTable* kernels_ = nullptr;
   int rows_ = 0;
   int depth_ = 0;
   int tiles_ = 0;
-  AlignedBuffer<float> data_;
+  Arithmetic arithmetic_ = Arithmetic::fp32;
+  AlignedBuffer<float> data_;     // fp32
+  AlignedBuffer<Bf16Pair> bf16_;  // bf16
 };
 
 // A weight matrix as matrix-vector products read it: panels of 64 rows, each [depth][64], the last filled up with

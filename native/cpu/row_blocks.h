@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
+#include <vector>
 
 #include "cpu/aligned_buffer.h"
 #include "cpu/kernels.h"
@@ -68,29 +70,79 @@ class RowBlocks : public LaneBlocks {
   static_assert(kOverhang >= kMaxTileRows - 1);
 };
 
+inline constexpr int kPanelPairs = 16;  // a panel of so many (tick, block) pairs fits the first-level cache
+
 // Packed columns of gradient products, [panels][kPanelPairs][16 lanes][width], of which a tile reads a panel's whole
-// width.
+// width; of floats, or of pairs of lanes.
+template <typename Number>
 class GradientPanels {
  public:
-  static constexpr int kPanelPairs = 16;  // such a panel fits the first-level cache
-
   // width: of a panel, the kernels'.
   void ensure(std::size_t panels, int width) {
     width_ = width;
     if (data_.size() < panels * panel_size()) data_.resize(panels * panel_size());
   }
-  GradientPanel panel(std::size_t index) const { return GradientPanel(data_.data() + index * panel_size()); }
+  GradientPanel<Number> panel(std::size_t index) const {
+    return GradientPanel<Number>(data_.data() + index * panel_size());
+  }
+  // [kPanelPairs * 16 lanes, or as many pairs of them][width].
+  Number* rows(std::size_t index) { return data_.data() + index * panel_size(); }
   // Columns [first, first + 16) of a pair in a panel.
   SquareTarget columns(std::size_t panel, int pair, int first) {
+    static_assert(std::is_same_v<Number, float>);
     return {data_.data() + panel * panel_size() + static_cast<std::size_t>(pair) * kLanes * width_ + first, width_};
   }
   std::size_t bytes() const { return data_.bytes(); }
 
  private:
-  std::size_t panel_size() const { return static_cast<std::size_t>(kPanelPairs) * kLanes * width_; }
+  std::size_t panel_size() const {
+    return static_cast<std::size_t>(kPanelPairs) * depth_steps<Number>(kLanes) * width_;
+  }
 
   int width_ = 0;
-  AlignedBuffer<float> data_;
+  AlignedBuffer<Number> data_;
+};
+
+// Tiles of gate gradients, rounded: [kPanelPairs][tile_rows][kLanePairs].
+class RoundedTiles {
+ public:
+  void ensure(int tile_rows) {
+    size_ = static_cast<std::size_t>(tile_rows) * kLanePairs;
+    if (data_.size() < kPanelPairs * size_) data_.resize(kPanelPairs * size_);
+  }
+  Bf16Pair* rows(int index) { return data_.data() + index * size_; }
+  Bf16TileRows tile(int index) const { return Bf16TileRows(data_.data() + index * size_); }
+  std::size_t bytes() const { return data_.bytes(); }
+
+ private:
+  std::size_t size_ = 0;
+  AlignedBuffer<Bf16Pair> data_;
+};
+
+// Lane blocks, rounded to pairs of rows: [blocks][depth / 2, rounded up][16].
+class RoundedBlocks {
+ public:
+  // Makes room for `count` blocks of at most `depth` rows; grows, never shrinks. Throws Error(kOutOfMemory).
+  void ensure(int count, int depth) {
+    const std::size_t size = static_cast<std::size_t>(count) * depth_steps<Bf16Pair>(depth) * kLanes;
+    if (data_.size() < size) data_.resize(size);
+    if (static_cast<int>(blocks_.size()) < count) blocks_.resize(count);
+  }
+  // Rounds blocks [depth][16], as many as there is room for; they are valid until the next call.
+  const Bf16Pair* const* round(const KernelTable& kernels, const float* const* blocks, int count, int depth) {
+    const std::size_t size = static_cast<std::size_t>(depth_steps<Bf16Pair>(depth)) * kLanes;
+    for (int i = 0; i < count; ++i) {
+      Bf16Pair* const out = data_.data() + i * size;
+      kernels.round_rows(blocks[i], depth, kLanes, out);
+      blocks_[i] = out;
+    }
+    return blocks_.data();
+  }
+  std::size_t bytes() const { return data_.bytes(); }
+
+ private:
+  AlignedBuffer<Bf16Pair> data_;
+  std::vector<const Bf16Pair*> blocks_;
 };
 
 // Vectors of rows, [count][rows rounded up to whole panels]: matrix-vector products read and write whole panels of

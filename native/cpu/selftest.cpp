@@ -43,10 +43,12 @@ int failures = 0;
 // No place that a kernel may touch beyond what it was asked for can be made of a pointer.
 template <typename Made, typename T>
 constexpr bool takes_pointer = std::is_constructible_v<Made, T*> || std::is_convertible_v<T*, Made>;
-static_assert(!takes_pointer<TileRows, float> && !takes_pointer<PackedTiles, float> &&
-              !takes_pointer<GradientPanel, float> && !takes_pointer<SquareRows, float> &&
-              !takes_pointer<SquareTarget, float> && !takes_pointer<PanelRows, float> &&
-              !takes_pointer<ConstPanelRows, float> && !takes_pointer<MatrixPanels<float>, float> &&
+static_assert(!takes_pointer<TileRows, float> && !takes_pointer<PackedTiles<float>, float> &&
+              !takes_pointer<GradientPanel<float>, float> && !takes_pointer<SquareRows, float> &&
+              !takes_pointer<Bf16TileRows, Bf16Pair> && !takes_pointer<PackedTiles<Bf16Pair>, Bf16Pair> &&
+              !takes_pointer<GradientPanel<Bf16Pair>, Bf16Pair> && !takes_pointer<SquareTarget, float> &&
+              !takes_pointer<PanelRows, float> && !takes_pointer<ConstPanelRows, float> &&
+              !takes_pointer<MatrixPanels<float>, float> &&
               !takes_pointer<MatrixPanels<std::uint16_t>, std::uint16_t> &&
               !takes_pointer<MatrixPanels<std::int8_t>, std::int8_t>);
 
@@ -176,8 +178,8 @@ void check_products(const KernelTable& table) {
       cs[i] = c.data() + static_cast<std::size_t>(i) * rows * 16;
     }
     const int middle = rows / 2 / table.tile_rows * table.tile_rows;
-    packed.multiply(0, middle, 3, bs, cs, start.data(), false, stop);
-    packed.multiply(middle, rows, 3, bs, cs, start.data(), false, stop);
+    packed.multiply(0, middle, 3, {bs}, cs, start.data(), false, stop);
+    packed.multiply(middle, rows, 3, {bs}, cs, start.data(), false, stop);
     for (int i = 0; i < 3; ++i)
       for (int r = 0; r < rows; ++r)
         for (int lane = 0; lane < 16; ++lane) {
@@ -188,6 +190,126 @@ void check_products(const KernelTable& table) {
         }
   }
   check(worst < 1e-6, table.name, "products", worst, 1e-6);
+}
+
+// ---- Products of bfloat16 pairs.
+
+// What VCVTNEPS2BF16 does, as Intel's manual has it.
+std::uint16_t rounded_to_bf16(float value) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude < 0x00800000u) return static_cast<std::uint16_t>(bits >> 16 & 0x8000u);
+  if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(bits >> 16 | 0x40u);
+  return magnitude == 0x7f800000u ? static_cast<std::uint16_t>(bits >> 16)
+                                  : static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+float rounded(float value) { return from_bf16(rounded_to_bf16(value)); }
+
+// Every kind of number, and each width and depth about a vector and a pair.
+void check_rounding(const KernelTable& table) {
+  std::vector<float> values = noise(3000, 5);
+  for (const std::uint32_t exponent : {0u, 1u, 2u, 100u, 127u, 253u, 254u, 255u}) {
+    for (const std::uint32_t fraction :
+         {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu, 0x17fffu, 0x18000u, 0x18001u, 0x400000u, 0x7f8000u, 0x7fffffu}) {
+      for (const std::uint32_t sign : {0u, 1u}) {
+        const std::uint32_t bits = sign << 31 | exponent << 23 | fraction;
+        float value;
+        std::memcpy(&value, &bits, sizeof value);
+        values.push_back(value);
+      }
+    }
+  }
+  std::reverse(values.begin(), values.end());  // the rare ones first
+  int wrong = 0;
+  for (int width = 1; width <= 33; ++width) {
+    for (const int depth : {1, 2, 3, 8, 9}) {
+      AlignedBuffer<float> x;  // with guard pages, exactly as long as what is read
+      AlignedBuffer<Bf16Pair> out;
+      x.resize(static_cast<std::size_t>(width) * depth);
+      out.resize(static_cast<std::size_t>(width) * depth_steps<Bf16Pair>(depth));
+      std::copy_n(values.begin(), x.size(), x.data());
+      table.round_rows(x.data(), depth, width, out.data());
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        const std::size_t first = i / width * 2 * width + i % width, second = first + width;
+        wrong += (out[i] & 0xffffu) != rounded_to_bf16(x[first]);
+        wrong += out[i] >> 16 != (second < x.size() ? rounded_to_bf16(x[second]) : 0);
+      }
+    }
+  }
+  RowBlocks rows(table.tile_rows);
+  rows.ensure(1);
+  RoundedTiles tiles;
+  tiles.ensure(table.tile_rows);
+  std::copy_n(values.begin(), static_cast<std::size_t>(table.tile_rows) * kLanes, rows.block(0).rows());
+  table.round_tile(rows.tile(0, 0), table.tile_rows, tiles.rows(0));
+  for (int i = 0; i < table.tile_rows * kLanePairs; ++i) {
+    wrong += (tiles.rows(0)[i] & 0xffffu) != rounded_to_bf16(values[2 * i]);
+    wrong += tiles.rows(0)[i] >> 16 != rounded_to_bf16(values[2 * i + 1]);
+  }
+  check(wrong == 0, table.name, "rounding to bfloat16", wrong, 0);
+}
+
+// Against the sum that the manual writes down, of each pair the second product first, each added by one rounding: bit
+// for bit where that is emulated; where it is the processor's own, within a bound.
+void check_bf16_products(const KernelTable& table) {
+  double apart = 0, worst = 0;
+  for (const int rows : {1, 2, 5, 6, 7, 8, 9, 24, 25, 64, 93}) {
+    for (const int depth : {1, 2, 3, 4, 5, 255, 256, 257, 301, 512, 513}) {
+      const std::vector<float> a = noise(static_cast<std::size_t>(rows) * depth, 1),
+                               b = noise(static_cast<std::size_t>(depth) * 48, 2), start = noise(rows, 3);
+      PackedMatrix packed;
+      packed.shape(table, rows, depth, Arithmetic::bf16);
+      const bool by_columns = (rows + depth) % 2 == 0;  // a transposed source
+      std::vector<float> source(a);
+      if (by_columns) {
+        for (int r = 0; r < rows; ++r)
+          for (int k = 0; k < depth; ++k)
+            source[static_cast<std::size_t>(k) * rows + r] = a[static_cast<std::size_t>(r) * depth + k];
+      }
+      for (int part = 0; part < 2; ++part) {
+        packed.pack({source.data(), by_columns ? 1 : static_cast<std::size_t>(depth),
+                     by_columns ? static_cast<std::size_t>(rows) : 1, 0, 0},
+                    part, 2);
+      }
+      RoundedBlocks blocks;
+      blocks.ensure(3, depth);
+      std::vector<float> c(static_cast<std::size_t>(rows) * 48, NAN);
+      const float* bs[3];
+      float* cs[3];
+      for (int i = 0; i < 3; ++i) {
+        bs[i] = b.data() + static_cast<std::size_t>(i) * depth * 16;
+        cs[i] = c.data() + static_cast<std::size_t>(i) * rows * 16;
+      }
+      const std::atomic<bool> never{false};
+      StopRequest stop;
+      stop.watch(never);
+      packed.multiply(0, rows, 3, {nullptr, blocks.round(table, bs, 3, depth)}, cs, start.data(), false, stop);
+      for (int i = 0; i < 3; ++i)
+        for (int r = 0; r < rows; ++r)
+          for (int lane = 0; lane < 16; ++lane) {
+            float want = start[r];
+            double exact = start[r];
+            const auto add = [&](int k) {
+              if (k >= depth) return;
+              const float left = rounded(a[static_cast<std::size_t>(r) * depth + k]);
+              const float right = rounded(bs[i][k * 16 + lane]);
+              want = std::fma(left, right, want);
+              exact += static_cast<double>(left) * right;
+            };
+            for (int k = 0; k < depth; k += 2) {
+              add(k + 1);
+              add(k);
+            }
+            const float got = cs[i][r * 16 + lane];
+            apart += got != want;
+            worst = std::fmax(worst, std::fabs(got - exact) / std::sqrt(depth));
+          }
+    }
+  }
+  check(worst < 1e-6, table.name, "bfloat16 products", worst, 1e-6);
+  if (!table.multiplies_bf16) check(apart == 0, table.name, "bfloat16 products, bit for bit", apart, 0);
 }
 
 // The dropout masks are the scalar Philox, bit for bit.
@@ -209,7 +331,10 @@ void check_masks(const KernelTable& table) {
 
 // Finite differences of a whole train step's loss along its own gradient, and 1 against 3 threads, which share the lane
 // blocks or, where `split_units` says so, the units.
-void check_step(InputCoding coding, const char* title, int hidden, int batch, bool split_units) {
+void check_step(InputCoding coding, const char* title, int hidden, int batch, bool split_units,
+                Arithmetic arithmetic = Arithmetic::fp32) {
+  // The slope is that of the loss in floats: rounded products have none.
+  const double bound = arithmetic == Arithmetic::bf16 ? 5e-3 : 2e-3;
   const ModelSpec spec{11, 2, hidden, coding, coding == InputCoding::embedding ? 6 : 0, 0.25f, 5};
   const int steps = 6;
   const KernelTable& kernels = choose_kernels();
@@ -222,7 +347,8 @@ void check_step(InputCoding coding, const char* title, int hidden, int batch, bo
     ids[i] = static_cast<std::int32_t>(philox4x32({static_cast<std::uint32_t>(i), 9, 0, 0}, philox_key(1))[0] % 11);
   const std::atomic<bool> stop{false};
   const Batch shape{ids.data(), steps, batch, Target::every, false};
-  CpuBackend one(spec, 1), three(spec, 3, TeamTuner::Mode::fixed);
+  CpuBackend one(spec, 1, TeamTuner::Mode::fixed, kernels, WeightForm::fp32, arithmetic);
+  CpuBackend three(spec, 3, TeamTuner::Mode::fixed, kernels, WeightForm::fp32, arithmetic);
   std::vector<float> parameters(one.layout().size());
   initialize(spec, one.layout(), parameters.data());
   one.write(Slot::parameters, parameters.data(), parameters.size());
@@ -249,7 +375,9 @@ void check_step(InputCoding coding, const char* title, int hidden, int batch, bo
     return total / static_cast<double>(losses.size());
   };
   const double slope = (loss_at(distance) - loss_at(-distance)) / (2 * distance);
-  check(std::fabs(slope / norm - 1) < 2e-3, title, "slope along the gradient", std::fabs(slope / norm - 1), 2e-3);
+  const double off = std::fabs(slope / norm - 1);
+  check(off < bound, title, arithmetic == Arithmetic::bf16 ? "slope, in bfloat16" : "slope along the gradient", off,
+        bound);
 }
 
 // Streams fed many ticks at once by three threads, and tick by tick by one: the same logits and state, bit for bit. A
@@ -339,13 +467,30 @@ bool stopping_at_update = false;
 // A table that counts what the other computes. A matrix for a single vector comes from memory.
 KernelTable counting_table() {
   KernelTable table = *counted;
-  table.tile_products = [](TileProduct product, int tiles, int rows) {
+  table.tile_products = [](TileProduct<float> product, int tiles, int rows) {
     count_work(static_cast<double>(tiles) * counted->tile_rows * product.depth * product.blocks * kLanes, 1);
     counted->tile_products(product, tiles, rows);
   };
-  table.gradient_tile = [](const GradientTile& tile) {
+  table.gradient_tile = [](const GradientTile<float, TileRows>& tile) {
     count_work(static_cast<double>(tile.pairs) * kLanes * counted->tile_rows * counted->panel_width, 1);
     counted->gradient_tile(tile);
+  };
+  // Emulated, a product of two pairs takes as long as three of floats.
+  table.bf16_products = [](TileProduct<Bf16Pair> product, int tiles, int rows) {
+    count_work(static_cast<double>(tiles) * counted->tile_rows * product.depth * product.blocks * kLanes, 3);
+    counted->bf16_products(product, tiles, rows);
+  };
+  table.bf16_gradient_tile = [](const GradientTile<Bf16Pair, Bf16TileRows>& tile) {
+    count_work(static_cast<double>(tile.pairs) * kLanePairs * counted->tile_rows * counted->panel_width, 3);
+    counted->bf16_gradient_tile(tile);
+  };
+  table.round_rows = [](const float* x, int depth, int width, Bf16Pair* out) {
+    count_work(static_cast<double>(depth) * width, 8);
+    counted->round_rows(x, depth, width, out);
+  };
+  table.round_tile = [](TileRows x, int rows, Bf16Pair* out) {
+    count_work(static_cast<double>(rows) * kLanes, 8);
+    counted->round_tile(x, rows, out);
   };
   table.transpose_block = [](SquareRows in, SquareTarget out) {
     count_work(kLanes * kLanes, 16);
@@ -410,33 +555,34 @@ void check_looks(const KernelTable& kernels) {
   counted = &kernels;
   const KernelTable counting = counting_table();
   const std::atomic<bool> stop{false};
-  for (const Shape& shape : shapes) {
-    const auto& [what, spec, batch, target] = shape;
-    const int steps = 2;
-    most_work = most_milliseconds = 0;
-    CpuBackend backend(spec, 2, TeamTuner::Mode::fixed, counting);
-    const std::vector<float> parameters = noise(backend.layout().size(), 4);
-    backend.write(Slot::parameters, parameters.data(), parameters.size());
-    std::vector<std::int32_t> ids(static_cast<std::size_t>(steps + 1) * batch);
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      ids[i] = static_cast<std::int32_t>(i * 7919 % static_cast<std::size_t>(spec.vocabulary));
+  for (const Arithmetic arithmetic : {Arithmetic::fp32, Arithmetic::bf16})
+    for (const Shape& shape : shapes) {
+      const auto& [what, spec, batch, target] = shape;
+      const int steps = 2;
+      most_work = most_milliseconds = 0;
+      CpuBackend backend(spec, 2, TeamTuner::Mode::fixed, counting, WeightForm::fp32, arithmetic);
+      const std::vector<float> parameters = noise(backend.layout().size(), 4);
+      backend.write(Slot::parameters, parameters.data(), parameters.size());
+      std::vector<std::int32_t> ids(static_cast<std::size_t>(steps + 1) * batch);
+      for (std::size_t i = 0; i < ids.size(); ++i) {
+        ids[i] = static_cast<std::int32_t>(i * 7919 % static_cast<std::size_t>(spec.vocabulary));
+      }
+      const Batch work{ids.data(), steps, batch, target, false};
+      std::vector<float> losses(static_cast<std::size_t>(steps) * batch);
+      std::vector<float> logits(2 * static_cast<std::size_t>(spec.vocabulary));
+      // Scored and sampled from before it is trained, so that its memory is given up and taken back, too.
+      resumed();
+      backend.evaluate(work, spec.dropout > 0, 1, losses.data(), stop);
+      for (const int streams : {1, 2}) backend.next_logits(ids.data(), 1, streams, logits.data(), stop);
+      backend.train_step(work, {1e-4}, stop);
+      backend.train_step(work, {1e-4}, stop);
+      looked();
+      char title[80];
+      std::snprintf(title, sizeof title, "between looks: %s%s", what, arithmetic == Arithmetic::bf16 ? ", bf16" : "");
+      check(most_work > 0 && most_work <= kMostBetweenLooks, kernels.name, title, most_work, kMostBetweenLooks);
+      std::printf("     %-9s the longest of these took %.1f ms of a thread's processor time\n", kernels.name,
+                  most_milliseconds);
     }
-    const Batch work{ids.data(), steps, batch, target, false};
-    std::vector<float> losses(static_cast<std::size_t>(steps) * batch);
-    std::vector<float> logits(2 * static_cast<std::size_t>(spec.vocabulary));
-    // Scored and sampled from before it is trained, so that its memory is given up and taken back, too.
-    resumed();
-    backend.evaluate(work, spec.dropout > 0, 1, losses.data(), stop);
-    for (const int streams : {1, 2}) backend.next_logits(ids.data(), 1, streams, logits.data(), stop);
-    backend.train_step(work, {1e-4}, stop);
-    backend.train_step(work, {1e-4}, stop);
-    looked();
-    char title[80];
-    std::snprintf(title, sizeof title, "between looks: %s", what);
-    check(most_work > 0 && most_work <= kMostBetweenLooks, kernels.name, title, most_work, kMostBetweenLooks);
-    std::printf("     %-9s the longest of these took %.1f ms of a thread's processor time\n", kernels.name,
-                most_milliseconds);
-  }
 }
 
 // A step that is stopped in the middle of its update counts, and is made whole by whoever asks: in pieces, by a read,
@@ -798,9 +944,14 @@ SweptShape swept_shape(int vocabulary, std::uint32_t round) {
   return shape;
 }
 
+struct SweptValues {
+  std::vector<double> floats;   // within rounding of one another on all tables
+  double bf16_loss, bf16_norm;  // of a step in bfloat16: how far from the same in floats, the norm as a share
+};
+
 // What fresh weights give: the losses of an evaluation, logits of streams, the loss and norm of a train step. A second
 // step, whose weights depend on the signs of gradients that may be rounding errors, only touches memory.
-std::vector<double> run_shape(const SweptShape& shape) {
+SweptValues run_shape(const SweptShape& shape) {
   const auto& [spec, steps, batch, threads, streams, target] = shape;
   CpuBackend backend(spec, threads, TeamTuner::Mode::fixed);
   std::vector<float> parameters(backend.layout().size());
@@ -838,7 +989,23 @@ std::vector<double> run_shape(const SweptShape& shape) {
   values.insert(values.end(), logits.begin(), logits.end());
   values.insert(values.end(), stream_losses.begin(), stream_losses.end());
   values.insert(values.end(), {step.loss, step.gradient_norm});
-  return values;
+  CpuBackend rounding(spec, threads, TeamTuner::Mode::fixed, choose_kernels(), WeightForm::fp32, Arithmetic::bf16);
+  rounding.write(Slot::parameters, parameters.data(), parameters.size());
+  const StepResult rounded_step = rounding.train_step(work, {1e-3}, stop);
+  rounding.train_step(work, {1e-3}, stop);
+  rounding.evaluate(work, spec.dropout > 0, 1, losses.data(), stop);
+  return {values, std::fabs(rounded_step.loss - step.loss),
+          std::fabs(rounded_step.gradient_norm / step.gradient_norm - 1)};
+}
+
+// The largest of `values` from those of the first table, relative where they are large; infinite if one is no number.
+double largest_distance(const std::vector<double>& values, const std::vector<double>& first) {
+  double apart = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double each = std::fabs(values[i] - first[i]) / std::fmax(1, std::fabs(first[i]));
+    apart = std::isnan(each) ? INFINITY : std::fmax(apart, each);
+  }
+  return apart;
 }
 
 void sweep(int rounds, int stride) {
@@ -849,7 +1016,7 @@ void sweep(int rounds, int stride) {
   const auto start = std::chrono::steady_clock::now();
   const std::vector<const KernelTable*> tables = supported_kernels();
   int shapes = 0;
-  double worst = 0;
+  double worst = 0, worst_loss = 0, worst_norm = 0;
   for (int vocabulary = 2; vocabulary <= 600; vocabulary += stride) {
     for (int round = 0; round < rounds; ++round) {
       const SweptShape shape = swept_shape(vocabulary, static_cast<std::uint32_t>(round));
@@ -859,13 +1026,11 @@ void sweep(int rounds, int stride) {
                       table->name, vocabulary, shape.spec.hidden, shape.spec.layers, shape.batch, shape.steps,
                       shape.threads, shape.streams);
         setenv("CUDNN_LSTM_CPU_ISA", table->name, 1);
-        const std::vector<double> values = run_shape(shape);
-        if (table == tables.front()) first = values;
-        double apart = 0;
-        for (std::size_t i = 0; i < values.size(); ++i) {
-          const double each = std::fabs(values[i] - first[i]) / std::fmax(1, std::fabs(first[i]));
-          apart = std::isnan(each) ? INFINITY : std::fmax(apart, each);
-        }
+        const SweptValues values = run_shape(shape);
+        if (table == tables.front()) first = values.floats;
+        const double apart = largest_distance(values.floats, first);
+        worst_loss = std::isnan(values.bf16_loss) ? INFINITY : std::fmax(worst_loss, values.bf16_loss);
+        worst_norm = std::isnan(values.bf16_norm) ? INFINITY : std::fmax(worst_norm, values.bf16_norm);
         if (apart > 1e-4) std::printf("FAIL %s: %.3g from %s\n", at_work, apart, tables.front()->name);
         worst = std::fmax(worst, apart);
       }
@@ -876,6 +1041,8 @@ void sweep(int rounds, int stride) {
   std::string names;
   for (const KernelTable* table : tables) names += std::string(names.empty() ? "" : ", ") + table->name;
   check(worst <= 1e-4, "sweep", "tables agree", worst, 1e-4);
+  check(worst_loss <= 1e-2, "sweep", "bfloat16: nats from floats", worst_loss, 1e-2);
+  check(worst_norm <= 6e-2, "sweep", "bfloat16: norm from floats'", worst_norm, 6e-2);
   std::printf("swept %d shapes on each of: %s; 0 faults; %.0f s\n", shapes, names.c_str(),
               std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
@@ -921,6 +1088,8 @@ int main(int count, char** arguments) {  // NOLINT(bugprone-exception-escape): a
   for (const KernelTable* table : supported_kernels()) {
     check_gates(*table);
     check_products(*table);
+    check_rounding(*table);
+    check_bf16_products(*table);
     check_masks(*table);
     check_narrow(*table);
   }
@@ -938,6 +1107,11 @@ int main(int count, char** arguments) {  // NOLINT(bugprone-exception-escape): a
     check_step(InputCoding::scalar, "scalar", hidden, batch, split_units);
     check_step(InputCoding::onehot, "onehot", hidden, batch, split_units);
     check_step(InputCoding::embedding, "embedding", hidden, batch, split_units);
+    for (const auto& [coding, title] :
+         {std::pair{InputCoding::scalar, "scalar"}, std::pair{InputCoding::onehot, "onehot"},
+          std::pair{InputCoding::embedding, "embedding"}}) {
+      check_step(coding, title, hidden, batch, split_units, Arithmetic::bf16);
+    }
   }
   check_streams(InputCoding::scalar, "scalar");
   check_streams(InputCoding::onehot, "onehot");

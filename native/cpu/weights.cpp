@@ -31,11 +31,12 @@ void for_each_row(int depth, std::size_t first, std::size_t count, const Visit& 
 }  // namespace
 
 Weights::Weights(const ModelSpec& spec, const Layout& layout, const KernelTable& kernels, WeightForm form,
-                 AlignedBuffer<float>& parameters, ThreadTeam& team)
+                 Arithmetic arithmetic, AlignedBuffer<float>& parameters, ThreadTeam& team)
     : spec_(spec),
       layout_(layout),
       kernels_(kernels),
       form_(form),
+      arithmetic_(arithmetic),
       parameters_(parameters),
       team_(team),
       gate_rows_padded_(round_up(4 * spec.hidden, 64)),
@@ -47,11 +48,14 @@ Weights::Weights(const ModelSpec& spec, const Layout& layout, const KernelTable&
     layer.bias.ensure(1);
     layer.table = PanelVectors(4 * spec_.hidden);
     if (l > 0 || spec_.coding != InputCoding::onehot) {
-      matrices_.push_back({layout_.weight_ih(l), spec_.hidden, layer.input, layer.input_panels});
+      const bool scalar = l == 0 && spec_.coding == InputCoding::scalar;
+      matrices_.push_back({layout_.weight_ih(l), spec_.hidden, layer.input, layer.trained_input, layer.input_panels,
+                           scalar ? Arithmetic::fp32 : Arithmetic::bf16});
     }
-    matrices_.push_back({layout_.weight_hh(l), spec_.hidden, layer.recurrent, layer.recurrent_panels});
+    matrices_.push_back(
+        {layout_.weight_hh(l), spec_.hidden, layer.recurrent, layer.trained_recurrent, layer.recurrent_panels});
   }
-  matrices_.push_back({layout_.output_weight(), 0, output_, output_panels_});
+  matrices_.push_back({layout_.output_weight(), 0, output_, trained_output_, output_panels_});
   output_bias_ = PanelVectors(spec_.vocabulary);
   output_bias_.ensure(1);
 }
@@ -97,9 +101,10 @@ void Weights::share(StopRequest& stop, const Pack& pack) {
 void Weights::prepare_lanes(bool backward, bool lean, StopRequest& stop) {
   if (given_up() && !(lean && holds(Form::tiles))) restore(stop);
   if (stop.heard()) return;
-  shape_tiles(backward);
+  const bool floats = !(backward && rounds());
+  shape_tiles(floats, backward);
   shape_table();
-  const bool forward = !tiles_fresh_, back = backward && !back_fresh_;
+  const bool forward = floats && !tiles_fresh_, back = backward && !back_fresh_;
   if (lean) {
     if (forward) {
       move(Form::tiles, stop, [&](const Matrix& m, int part, int parts) {
@@ -114,7 +119,8 @@ void Weights::prepare_lanes(bool backward, bool lean, StopRequest& stop) {
     });
   }
   if (stop.heard()) return;
-  shared_fresh_ = tiles_fresh_ = true;
+  shared_fresh_ = true;
+  tiles_fresh_ = tiles_fresh_ || floats;
   back_fresh_ = back_fresh_ || backward;
 }
 
@@ -270,23 +276,26 @@ void Weights::shape_table() {
   if (one_hot()) layers_[0].table.ensure(spec_.vocabulary);
 }
 
-void Weights::shape_tiles(bool backward) {
+void Weights::shape_tiles(bool forward, bool backward) {
   const int hidden = spec_.hidden;
-  if (!shaped_) {
+  if (forward && !shaped_) {
     for (const Matrix& m : matrices_) m.tiles.shape(kernels_, m.rows(), m.depth());
     shaped_ = true;
-    tiles_fresh_ = back_fresh_ = shaped_back_ = false;
+    tiles_fresh_ = false;
   }
   if (!backward || shaped_back_) return;
+  if (rounds()) {
+    for (const Matrix& m : matrices_) m.trained.shape(kernels_, m.rows(), m.depth(), m.arithmetic);
+  }
   for (int l = 0; l < spec_.layers; ++l) {
     LayerWeights& layer = layers_[l];
-    layer.recurrent_back.shape(kernels_, hidden, 4 * hidden);
-    if (l > 0) layer.input_back.shape(kernels_, hidden, 4 * hidden);
+    layer.recurrent_back.shape(kernels_, hidden, 4 * hidden, arithmetic_);
+    if (l > 0) layer.input_back.shape(kernels_, hidden, 4 * hidden, arithmetic_);
     if (l == 0 && spec_.coding == InputCoding::embedding) {
-      layer.input_back.shape(kernels_, spec_.input_size(), 4 * hidden);
+      layer.input_back.shape(kernels_, spec_.input_size(), 4 * hidden, arithmetic_);
     }
   }
-  output_back_.shape(kernels_, hidden, spec_.vocabulary);
+  output_back_.shape(kernels_, hidden, spec_.vocabulary, arithmetic_);
   shaped_back_ = true;
   back_fresh_ = false;
 }
@@ -320,10 +329,10 @@ void Weights::pack_shared(int part, int parts) {
 void Weights::pack_tiles(int part, int parts, bool forward, bool backward) {
   const int hidden = spec_.hidden;
   const std::size_t h = hidden;
-  if (forward) {
-    for (const Matrix& m : matrices_) {
-      m.tiles.pack({canonical(m.parameter), static_cast<std::size_t>(m.depth()), 1, m.hidden, 0}, part, parts);
-    }
+  for (const Matrix& m : matrices_) {
+    const PackedMatrix::Source source{canonical(m.parameter), static_cast<std::size_t>(m.depth()), 1, m.hidden, 0};
+    if (forward) m.tiles.pack(source, part, parts);
+    if (backward && rounds()) m.trained.pack(source, part, parts);
   }
   if (!backward) return;
   for (int l = 0; l < spec_.layers; ++l) {
@@ -337,8 +346,10 @@ void Weights::pack_tiles(int part, int parts, bool forward, bool backward) {
 }
 
 std::size_t Weights::bytes() const {
-  std::size_t total = output_.bytes() + output_back_.bytes() + output_bias_.bytes() + output_panels_.bytes();
+  std::size_t total =
+      output_.bytes() + trained_output_.bytes() + output_back_.bytes() + output_bias_.bytes() + output_panels_.bytes();
   for (const LayerWeights& layer : layers_) {
+    total += layer.trained_input.bytes() + layer.trained_recurrent.bytes();
     total += layer.input.bytes() + layer.recurrent.bytes() + layer.input_back.bytes() + layer.recurrent_back.bytes() +
              layer.input_panels.bytes() + layer.recurrent_panels.bytes() + layer.bias.bytes() + layer.table.bytes();
   }

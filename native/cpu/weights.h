@@ -18,8 +18,11 @@ namespace cudnn_lstm::cpu {
 
 // in: features into the layer; gate rows interleaved (kernels.h).
 struct LayerWeights {
-  PackedMatrix input;            // [4H, in]; unused for one-hot input
-  PackedMatrix recurrent;        // [4H, H]
+  PackedMatrix input;      // [4H, in]; unused for one-hot input
+  PackedMatrix recurrent;  // [4H, H]
+  // What a training step multiplies by instead of those two where it does so in bfloat16; a scalar input, whose symbols
+  // would no longer be told apart, stays in floats.
+  PackedMatrix trained_input, trained_recurrent;
   PackedMatrix input_back;       // [in, 4H]: gradient to the layer below; unused where nothing below learns
   PackedMatrix recurrent_back;   // [H, 4H]
   PanelMatrix input_panels;      // [4H, in]; unused for one-hot input
@@ -31,12 +34,12 @@ struct LayerWeights {
 class Weights {
  public:
   // parameters: in the canonical layout; written from outside, after restore() and before changed().
-  // form: of the panels.
+  // form: of the panels. arithmetic: of the tiles that training reads.
   Weights(const ModelSpec& spec, const Layout& layout, const KernelTable& kernels, WeightForm form,
-          AlignedBuffer<float>& parameters, ThreadTeam& team);
+          Arithmetic arithmetic, AlignedBuffer<float>& parameters, ThreadTeam& team);
 
   // Packs what a pass over lane blocks reads, where it is not up to date. Ends early, to go on the next time, where a
-  // stop is asked for.
+  // stop is asked for. backward: the pass is a training step.
   void prepare_lanes(bool backward, bool lean, StopRequest& stop);
   // Packs what single sequences read, where it is not up to date.
   void prepare_single(bool lean, StopRequest& stop);
@@ -49,7 +52,14 @@ class Weights {
   void read(std::size_t offset, std::size_t count, float* out) const;
 
   const std::vector<LayerWeights>& layers() const { return layers_; }
-  const PackedMatrix& output() const { return output_; }               // [V, H]
+  // [4H, in], [4H, H] and [V, H]: those of a training step, or of any other pass.
+  const PackedMatrix& input(int layer, bool training) const {
+    return training && rounds() ? layers_[layer].trained_input : layers_[layer].input;
+  }
+  const PackedMatrix& recurrent(int layer, bool training) const {
+    return training && rounds() ? layers_[layer].trained_recurrent : layers_[layer].recurrent;
+  }
+  const PackedMatrix& output(bool training) const { return training && rounds() ? trained_output_ : output_; }
   const PackedMatrix& output_back() const { return output_back_; }     // [H, V]
   const PanelMatrix& output_panels() const { return output_panels_; }  // [V, H]
   const PanelVectors& output_bias() const { return output_bias_; }     // [1][V]
@@ -66,7 +76,9 @@ class Weights {
     const Parameter& parameter;
     int hidden;  // of interleaved gates; else 0
     PackedMatrix& tiles;
+    PackedMatrix& trained;
     PanelMatrix& panels;
+    Arithmetic arithmetic = Arithmetic::bf16;  // of `trained`
     // Of `parts` parts, those that `holder_` alone holds: the canonical rows are given up.
     int moved = 0;
     int parts = 1;
@@ -82,7 +94,8 @@ class Weights {
   bool holds(Form form) const { return given_up() && holder_ == form; }
   bool one_hot() const { return spec_.coding == InputCoding::onehot; }
   void shape_table();
-  void shape_tiles(bool backward);
+  bool rounds() const { return arithmetic_ == Arithmetic::bf16; }
+  void shape_tiles(bool forward, bool backward);
   void pack_biases();
   void pack_shared(int part, int parts);
   void pack_table(int part, int parts);
@@ -104,12 +117,13 @@ class Weights {
   const Layout& layout_;
   const KernelTable& kernels_;
   const WeightForm form_;
+  const Arithmetic arithmetic_;
   AlignedBuffer<float>& parameters_;
   ThreadTeam& team_;
   int gate_rows_padded_;
   int vocabulary_padded_;
   std::vector<LayerWeights> layers_;
-  PackedMatrix output_;
+  PackedMatrix output_, trained_output_;
   PackedMatrix output_back_;
   PanelMatrix output_panels_;
   PanelVectors output_bias_;

@@ -1,5 +1,9 @@
-/** The default precision: tf32 wherever a GPU is, fp32 on every CPU, and the description says which. */
+/** The precision: tf32 by default wherever a GPU is, fp32 or bf16 in training on a CPU, and the description says which. */
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
+import { loadNative } from '../../../lib/device/native';
 import { LanguageModel } from '../../../lib/model';
 import { presetOptions, presets } from '../../../lib/training/presets';
 
@@ -12,8 +16,20 @@ it('is tf32 in every preset', () => {
   }
 });
 
-it.each([undefined, 'tf32', 'bf16'] as const)('is fp32 on a CPU whatever is asked for: %s', async (precision) => {
+it.each([undefined, 'fp32', 'tf32', 'fp16'] as const)('is fp32 on a CPU where %s is asked for', async (precision) => {
   using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, precision });
   expect(model.description).toMatch(/^CPU .*fp32/);
   expect(await model.gpuUsage()).toBeNull();
+});
+
+it('is bf16 on a CPU in training alone, and says where that is emulated', async () => {
+  using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, precision: 'bf16' });
+  const { isa } = loadNative().cpuInfo();
+  expect(model.description).toMatch(
+    isa === 'avx512bf16' ? /^CPU .*bf16 in training\)$/ : /^CPU .*bf16 in training, emulated\)$/,
+  );
+  const place = join(mkdtempSync(join(tmpdir(), 'cudnn-lstm-precision-')), 'model.safetensors');
+  await model.save(place);
+  using loaded = await LanguageModel.load(place, { device: 'cpu', threads: 1, precision: 'bf16' });
+  expect(loaded.description).toMatch(/^CPU .*fp32\)$/);
 });

@@ -50,7 +50,7 @@ async function make(
         dropout: options.dropout,
         seed: options.seed,
       },
-      { device: 'cpu', threads: given.threads ?? 2 },
+      { device: 'cpu', threads: given.threads ?? 2, precision: options.precision },
     ),
   );
   await native.initialize();
@@ -131,8 +131,14 @@ describe.each(Object.keys(optimizers) as Optimizer[])('%s', (optimizer) => {
   });
 });
 
-describe.each(['every', 'last'] as const)('target %s', (target) => {
-  const options: TrainingOptions = { ...small, target, batchSize: target === 'last' ? 64 : 5, sampleLength: 0 };
+describe.each([
+  ['every', 'fp32'],
+  ['last', 'fp32'],
+  ['every', 'bf16'],
+  ['last', 'bf16'],
+] as const)('target %s, %s', (target, precision) => {
+  const batchSize = target === 'last' ? 64 : 5;
+  const options: TrainingOptions = { ...small, target, batchSize, precision, sampleLength: 0 };
 
   it('resumes bit for bit, and whatever the number of threads', async () => {
     const whole = await make(options);
