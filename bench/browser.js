@@ -1,6 +1,8 @@
-// Microseconds a character of the runtime that exported pages carry (dist/browser.mjs), beside this package's native sampling and, where it
-// is installed (npm install --no-save onnxruntime-web), onnxruntime-web's wasm on the graph that `export --to onnx` writes. All in this
-// process, one thread, the least of five rounds of 300 characters: node bench/browser.js [HIDDEN] [LAYERS] [VOCABULARY]
+// Microseconds a character of the runtime that exported pages carry (dist/browser.mjs), by WebAssembly and by JavaScript alone, beside this
+// package's native sampling and, where it is installed (npm install --no-save onnxruntime-web), onnxruntime-web's wasm on the graph that
+// `export --to onnx` writes. All in this process, one thread, by turns: the least and the median of nine rounds of 300 characters each.
+//
+//   node bench/browser.js [HIDDEN] [LAYERS] [VOCABULARY]
 const { mkdtempSync, readFileSync, rmSync } = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
@@ -9,17 +11,7 @@ const { exportModel } = require('../dist/advanced.js');
 
 const [hidden = 256, layers = 2, size = 83] = process.argv.slice(2).map(Number);
 const characters = 300;
-
-async function least(work) {
-  let best = Number.POSITIVE_INFINITY;
-  for (let round = 0; round < 6; round++) {
-    const began = process.cpuUsage();
-    await work();
-    const { user, system } = process.cpuUsage(began);
-    if (round > 0) best = Math.min(best, (user + system) / characters); // The first warms up.
-  }
-  return best;
-}
+const rounds = 9;
 
 async function main() {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'bench-browser-'));
@@ -29,17 +21,19 @@ async function main() {
     const model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, seed: 1 });
     const checkpoint = path.join(folder, 'model.safetensors');
     await model.save(checkpoint);
-    const rows = {
-      native: await least(async () => {
-        for await (const _ of model.generate({ length: characters, seed: 1 }));
-      }),
-    };
-    model.dispose();
-
     const { CharacterModel } = await import('../dist/browser.mjs');
     const runtime = new CharacterModel(readFileSync(checkpoint));
-    rows.runtime = await least(() => [...runtime.write({ length: characters, seed: 1 })]);
-
+    const { WebAssembly } = globalThis;
+    globalThis.WebAssembly = undefined;
+    const plain = new CharacterModel(readFileSync(checkpoint));
+    globalThis.WebAssembly = WebAssembly;
+    const work = {
+      native: async () => {
+        for await (const _ of model.generate({ length: characters, seed: 1 }));
+      },
+      runtime: () => [...runtime.write({ length: characters, seed: 1 })],
+      'without WebAssembly': () => [...plain.write({ length: characters, seed: 1 })],
+    };
     const web = await import('onnxruntime-web').catch(() => undefined);
     if (web) {
       const ort = web.default ?? web;
@@ -47,7 +41,7 @@ async function main() {
       const graph = path.join(folder, 'model.onnx');
       await exportModel(checkpoint, { to: 'onnx', out: graph });
       const session = await ort.InferenceSession.create(readFileSync(graph));
-      rows['onnxruntime-web'] = await least(async () => {
+      work['onnxruntime-web'] = async () => {
         const zeros = () => new ort.Tensor('float32', new Float32Array(layers * hidden), [layers, 1, hidden]);
         let [h, c, id] = [zeros(), zeros(), 0];
         for (let i = 0; i < characters; i++) {
@@ -56,12 +50,26 @@ async function main() {
           [h, c] = [h_out, c_out];
           id = runtime.draw(logits.data, 0.8, 1, i);
         }
-      });
+      };
+    }
+    const times = Object.fromEntries(Object.keys(work).map((name) => [name, []]));
+    for (let round = 0; round <= rounds; round++) {
+      for (const [name, run] of Object.entries(work)) {
+        const began = process.cpuUsage();
+        await run();
+        const { user, system } = process.cpuUsage(began);
+        if (round > 0) times[name].push((user + system) / characters); // The first warms up.
+      }
     }
     console.log(
-      `${layers} x ${hidden}, ${size} symbols, ${os.cpus()[0].model}, Node ${process.version}: CPU microseconds a character`,
+      `${layers} x ${hidden}, ${size} symbols, ${os.cpus()[0].model}, Node ${process.version}: CPU microseconds a character, least and median`,
     );
-    for (const [name, time] of Object.entries(rows)) console.log(`${name.padEnd(16)}${time.toFixed(0).padStart(8)}`);
+    for (const [name, all] of Object.entries(times)) {
+      all.sort((a, b) => a - b);
+      const [least, median] = [all[0], all[all.length >> 1]].map((time) => time.toFixed(0).padStart(7));
+      console.log(`${name.padEnd(22)}${least}${median}`);
+    }
+    model.dispose();
     if (!web) console.log('onnxruntime-web is not installed: npm install --no-save onnxruntime-web');
   } finally {
     rmSync(folder, { recursive: true });

@@ -3,8 +3,10 @@
  * model computes as the package does, in float32, and a seed gives the text that `cudnn-lstm sample` gives for it, as far as two ways of
  * rounding draw alike.
  *
- * Shapes: V vocabulary, H hidden, L layers, E embedding size, in = features into a layer.
+ * Shapes: V vocabulary, H hidden, L layers, E embedding size, in = features into a layer; P is H filled up to a multiple of 4 by units that
+ * stay at zero.
  */
+import { cellsBy, type Kernels, makeKernels } from './browser-kernels.mjs';
 
 /** Hidden and cell state, [L, H] each. */
 export interface State {
@@ -24,14 +26,18 @@ export interface WriteOptions {
   seed?: number;
 }
 
+/** Where a layer has what in the kernels' memory. */
 interface Layer {
-  /** [4H, in], packed; of one-hot symbols [in, 4H], so that the column of a symbol lies in one piece. */
-  input: Float32Array;
-  /** [4H, H], packed. */
-  recurrent: Float32Array;
-  /** [4H] */
-  bias: Float32Array;
-  features: number;
+  /** [4P, in], packed; of one-hot symbols [in, 4P], the bias with each, so that all of a symbol lies in one piece. */
+  input: number;
+  /** [4P, P], packed. */
+  recurrent: number;
+  /** [4P] */
+  bias: number;
+  /** [P], after the last step. */
+  h: number;
+  /** The features of its input, filled up to a multiple of 4. */
+  columns: number;
 }
 
 interface Normalization {
@@ -53,31 +59,47 @@ function half(bits: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** [rows, columns] to [columns, rows]. */
-function transpose(data: Float32Array, rows: number, columns: number): Float32Array {
-  const out = new Float32Array(data.length);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) out[c * rows + r] = data[r * columns + c]!;
-  return out;
+const upTo = (multiple: number, count: number) => Math.ceil(count / multiple) * multiple;
+
+/** The rows of a matrix, in groups that are each filled up to a multiple of 4: of the gates' 4 groups, or of one. */
+interface Rows {
+  groups: number;
+  each: number;
+}
+const filled = ({ groups, each }: Rows) => upTo(8, groups * upTo(4, each));
+const placeOf = ({ each }: Rows, row: number) => Math.floor(row / each) * upTo(4, each) + (row % each);
+
+/** [rows, columns] into blocks of 8 rows, [block][columns, a multiple of 4][8]; what is filled up stays zero. */
+function pack(data: Float32Array, rows: Rows, to: Float32Array): void {
+  const count = rows.groups * rows.each;
+  const columns = data.length / count;
+  for (let r = 0; r < count; r++) {
+    const place = placeOf(rows, r);
+    const at = (place >> 3) * upTo(4, columns) * 8 + (place & 7);
+    for (let c = 0; c < columns; c++) to[at + c * 8] = data[r * columns + c]!;
+  }
 }
 
-const blockRows = 8;
-const padded = (rows: number) => Math.ceil(rows / blockRows) * blockRows;
-
-/** [rows, columns] in blocks of 8 rows, [block][column][8], the last one filled up with zeros. */
-function pack(data: Float32Array, rows: number, columns: number): Float32Array {
-  const out = new Float32Array(padded(rows) * columns);
-  for (let r = 0; r < rows; r++) {
-    const at = (r >> 3) * columns * blockRows + (r & 7);
-    for (let c = 0; c < columns; c++) out[at + c * blockRows] = data[r * columns + c]!;
+/** [rows, columns] into [columns, rows]. */
+function transpose(data: Float32Array, rows: Rows, to: Float32Array): void {
+  const count = rows.groups * rows.each;
+  const columns = data.length / count;
+  for (let r = 0; r < count; r++) {
+    const place = placeOf(rows, r);
+    for (let c = 0; c < columns; c++) to[c * filled(rows) + place] = data[r * columns + c]!;
   }
-  return out;
 }
 
 /** Philox4x32-10 (Salmon et al. 2011). */
 function philox(counter: number[], key: number[]): number[] {
   let [a, b, c, d] = counter as [number, number, number, number];
   let [k0, k1] = key as [number, number];
-  const high = (x: number, y: number) => Number((BigInt(x >>> 0) * BigInt(y >>> 0)) >> 32n);
+  /** The upper 32 bits of a product, by halves. */
+  const high = (x: number, y: number) => {
+    const [x0, x1, y0, y1] = [x & 0xffff, x >>> 16, y & 0xffff, y >>> 16];
+    const middle = x1 * y0 + ((x0 * y0) >>> 16);
+    return x1 * y1 + (middle >>> 16) + ((x0 * y1 + (middle & 0xffff)) >>> 16);
+  };
   for (let round = 0; round < 10; round++) {
     const next = [
       high(0xcd9e8d57, c) ^ b ^ k0,
@@ -110,12 +132,17 @@ export class CharacterModel {
   readonly #layers: Layer[] = [];
   readonly #embedding: Float32Array | undefined;
   readonly #scalar: boolean;
-  /** [V, H], packed. */
-  readonly #output: Float32Array;
   readonly #outputBias: Float32Array;
   /** Of the straight line in place of the sigmoid; 0: the sigmoid. */
   readonly #slope: number;
-  readonly #gates: Float32Array;
+  readonly #kernels: Kernels;
+  /** Where the kernels' memory has what: [V, P], packed, and the logits. */
+  readonly #output: number;
+  readonly #logits: number;
+  /** [4P], a layer's cells [P], and an input vector. */
+  readonly #gates: number;
+  readonly #cells: number;
+  readonly #input: number;
   /** Before it is read the state is set to zero; -1: no symbol. */
   readonly #resetId: number;
 
@@ -132,16 +159,19 @@ export class CharacterModel {
     const metadata = header.__metadata__ ?? {};
     if (metadata.format !== 'cudnn-lstm' || metadata.formatVersion !== '1')
       throw new Error('not a checkpoint of cudnn-lstm that can be read here');
-    const tensor = (name: string): Float32Array => {
+    const tensor = (name: string, ...shape: number[]): Float32Array => {
       const entry = header[name];
       const [begin, end] = entry?.data_offsets ?? [];
       const width = entry?.dtype === 'F32' ? 4 : entry?.dtype === 'F16' ? 2 : 0;
-      const size = entry?.shape?.reduce((product: number, extent: number) => product * extent, 1);
-      if (!width || !(begin >= 0) || end - begin !== size * width || 8 + length + end > all.length)
+      const size = shape.reduce((product, extent) => product * extent, 1);
+      const whole = String(entry?.shape) === String(shape) && begin >= 0 && end - begin === size * width;
+      if (!width || !whole || 8 + length + end > all.length)
         throw new Error(`the checkpoint's tensor ${name} is missing or damaged`);
       const at = 8 + length + begin;
-      if (width === 4) return Float32Array.from({ length: size }, (_, i) => view.getFloat32(at + 4 * i, true));
-      return Float32Array.from({ length: size }, (_, i) => half(view.getUint16(at + 2 * i, true)));
+      const values = new Float32Array(size);
+      for (let i = 0; i < size; i++)
+        values[i] = width === 4 ? view.getFloat32(at + 4 * i, true) : half(view.getUint16(at + 2 * i, true));
+      return values;
     };
     const model = JSON.parse(metadata.model);
     this.#normalization = JSON.parse(metadata.normalization);
@@ -160,21 +190,59 @@ export class CharacterModel {
     this.#slope = slope;
     this.#resetId = model.resetId ?? -1;
     this.#scalar = model.input === 'scalar';
-    this.#embedding = model.input === 'embedding' ? tensor('embedding.weight') : undefined;
-    const rows = 4 * this.hidden;
+    const H = this.hidden;
+    const P = upTo(4, H);
+    const V = this.vocabulary.length;
+    const E = model.embedding;
+    this.#embedding = model.input === 'embedding' ? tensor('embedding.weight', V, E) : undefined;
+    const gates = { groups: 4, each: H };
+    const symbols = { groups: 1, each: V };
+    const onehot = model.input === 'onehot';
+    // First the places of all that the kernels work on, then the memory for it, then the weights.
+    let floats = 0;
+    const fill: ((memory: Float32Array) => void)[] = [];
+    const place = (size: number, put?: (to: Float32Array) => void) => {
+      const at = floats;
+      floats += upTo(4, size);
+      if (put) fill.push((memory) => put(memory.subarray(at, at + size)));
+      return at;
+    };
     for (let l = 0; l < model.layers; l++) {
-      const input = tensor(`lstm.weight_ih_l${l}`);
-      const features = input.length / rows;
-      const bias = tensor(`lstm.bias_ih_l${l}`);
+      const features = l > 0 ? H : onehot ? V : this.#scalar ? 1 : E;
+      const input = tensor(`lstm.weight_ih_l${l}`, 4 * H, features);
+      const recurrent = tensor(`lstm.weight_hh_l${l}`, 4 * H, H);
+      const bias = tensor(`lstm.bias_ih_l${l}`, 4 * H);
       if (header[`lstm.bias_hh_l${l}`])
-        for (const [i, value] of tensor(`lstm.bias_hh_l${l}`).entries()) bias[i] = bias[i]! + value;
-      const recurrent = pack(tensor(`lstm.weight_hh_l${l}`), rows, this.hidden);
-      const arranged = l === 0 && model.input === 'onehot' ? transpose : pack;
-      this.#layers.push({ input: arranged(input, rows, features), recurrent, bias, features });
+        for (const [i, value] of tensor(`lstm.bias_hh_l${l}`, 4 * H).entries()) bias[i] = bias[i]! + value;
+      const columns = upTo(4, features);
+      const arranged = (to: Float32Array) => {
+        if (l > 0 || !onehot) return pack(input, gates, to);
+        transpose(input, gates, to);
+        for (let from = 0; from < to.length; from += 4 * P)
+          for (let r = 0; r < 4 * H; r++) to[from + placeOf(gates, r)]! += bias[r]!;
+      };
+      this.#layers.push({
+        input: place(4 * P * (l === 0 && onehot ? features : columns), arranged),
+        recurrent: place(4 * P * P, (to) => pack(recurrent, gates, to)),
+        bias: place(4 * P, (to) => transpose(bias, gates, to)),
+        h: place(P),
+        columns,
+      });
     }
-    this.#output = pack(tensor('output.weight'), this.vocabulary.length, this.hidden);
-    this.#outputBias = tensor('output.bias');
-    this.#gates = new Float32Array(padded(rows));
+    const output = tensor('output.weight', V, H);
+    this.#outputBias = tensor('output.bias', V);
+    this.#output = place(filled(symbols) * P, (to) => pack(output, symbols, to));
+    this.#logits = place(filled(symbols));
+    this.#gates = place(4 * P);
+    this.#cells = place(P);
+    this.#input = place(Math.max(1, E));
+    this.#kernels = makeKernels(floats);
+    for (const put of fill) put(this.#kernels.memory);
+  }
+
+  /** Whether WebAssembly computes, four numbers at a time; JavaScript does where a page's policy forbids that, or nothing has it. */
+  get simd(): boolean {
+    return this.#kernels.simd;
   }
 
   /** A state that has read nothing. */
@@ -197,48 +265,58 @@ export class CharacterModel {
 
   /** Feeds a symbol: changes the state, and gives the logits [V] of the next one. */
   step(id: number, state: State): Float32Array {
-    this.#feed(id, state);
-    const logits = new Float32Array(padded(this.vocabulary.length));
-    logits.set(this.#outputBias);
-    addProduct(this.#output, state.h.at(-1)!, logits);
-    return logits.slice(0, this.vocabulary.length);
+    const top = this.#feed(id, state);
+    const { memory } = this.#kernels;
+    const V = this.vocabulary.length;
+    memory.set(this.#outputBias, this.#logits);
+    this.#kernels.product(this.#output, top, this.#logits, upTo(4, this.hidden), upTo(8, V));
+    return memory.slice(this.#logits, this.#logits + V);
   }
 
-  #feed(id: number, { h, c }: State): void {
+  /** @returns Where the last layer's h lies. */
+  #feed(id: number, { h, c }: State): number {
     const H = this.hidden;
+    const P = upTo(4, H);
+    const kernels = this.#kernels;
+    const { memory } = kernels;
     const gates = this.#gates;
     const slope = this.#slope;
+    if (this.vocabulary[id] === undefined) throw new RangeError(`no symbol has the id ${id}`);
+    if ([h, c].some((parts) => parts.length !== this.#layers.length || parts.some(({ length }) => length !== H)))
+      throw new RangeError('the state is of another model');
     if (id === this.#resetId) for (const part of [...h, ...c]) part.fill(0);
-    let below: Float32Array | undefined;
-    for (const [l, layer] of this.#layers.entries()) {
-      gates.set(layer.bias);
-      if (below) addProduct(layer.input, below, gates);
-      else if (this.#embedding)
-        addProduct(layer.input, this.#embedding.subarray(id * layer.features, (id + 1) * layer.features), gates);
-      else if (this.#scalar) addProduct(layer.input, Float32Array.of(id / this.vocabulary.length), gates);
-      else for (let r = 0, at = id * 4 * H; r < 4 * H; r++) gates[r]! += layer.input[at + r]!;
-      const hl = h[l]!;
-      const cl = c[l]!;
-      addProduct(layer.recurrent, hl, gates);
-      for (let u = 0; u < H; u++) {
-        const input = open(gates[u]!, slope);
-        const forget = open(gates[H + u]!, slope);
-        const output = open(gates[3 * H + u]!, slope);
-        cl[u] = forget * cl[u]! + input * Math.tanh(gates[2 * H + u]!);
-        hl[u] = output * Math.tanh(cl[u]!);
-      }
-      below = hl;
+    let below = this.#input;
+    for (const [l, { input, recurrent, bias, h: out, columns }] of this.#layers.entries()) {
+      const coded = l > 0 || this.#embedding !== undefined || this.#scalar;
+      const first = coded ? bias : input + id * 4 * P;
+      memory.copyWithin(gates, first, first + 4 * P);
+      if (l === 0 && this.#embedding) {
+        const { length } = this.#embedding;
+        const size = length / this.vocabulary.length;
+        memory.set(this.#embedding.subarray(id * size, (id + 1) * size), below);
+      } else if (l === 0) memory[below] = id / this.vocabulary.length;
+      if (coded) kernels.product(input, below, gates, columns, 4 * P);
+      memory.set(h[l]!, out);
+      memory.set(c[l]!, this.#cells);
+      kernels.product(recurrent, out, gates, P, 4 * P);
+      if (slope === 0) kernels.cells(gates, this.#cells, out, P);
+      else cellsBy((x) => Math.min(1, Math.max(0, slope * x + 0.5)), memory, gates, this.#cells, out, P);
+      h[l]!.set(memory.subarray(out, out + H));
+      c[l]!.set(memory.subarray(this.#cells, this.#cells + H));
+      below = out;
     }
+    return below;
   }
 
   /** Probabilities [V] of logits at a temperature above 0. */
   probabilities(logits: Float32Array, temperature = 1): Float64Array {
     let largest = -Infinity;
     for (const logit of logits) largest = Math.max(largest, logit);
-    const out = Float64Array.from(logits, (logit) => Math.exp((logit - largest) / temperature));
+    const out = new Float64Array(logits.length);
     let total = 0;
-    for (const value of out) total += value;
-    return out.map((value) => value / total);
+    for (let id = 0; id < out.length; id++) total += out[id] = Math.exp((logits[id]! - largest) / temperature);
+    for (let id = 0; id < out.length; id++) out[id]! /= total;
+    return out;
   }
 
   /** The id that draw number `position` of a seed picks. */
@@ -311,36 +389,5 @@ export class CharacterModel {
       bits -= Math.log2(this.probabilities(logits)[ids[i + 1]!]!);
     }
     return bits / (ids.length - 1);
-  }
-}
-
-function open(x: number, slope: number): number {
-  return slope === 0 ? 1 / (1 + Math.exp(-x)) : Math.min(1, Math.max(0, slope * x + 0.5));
-}
-
-/** y += A x, A packed; eight sums at once, which stay in registers. */
-function addProduct(a: Float32Array, x: Float32Array, y: Float32Array): void {
-  const n = x.length;
-  for (let r = 0, at = 0; r < y.length; r += blockRows) {
-    let [s0, s1, s2, s3, s4, s5, s6, s7] = [0, 0, 0, 0, 0, 0, 0, 0];
-    for (let k = 0; k < n; k++, at += blockRows) {
-      const value = x[k]!;
-      s0 += value * a[at]!;
-      s1 += value * a[at + 1]!;
-      s2 += value * a[at + 2]!;
-      s3 += value * a[at + 3]!;
-      s4 += value * a[at + 4]!;
-      s5 += value * a[at + 5]!;
-      s6 += value * a[at + 6]!;
-      s7 += value * a[at + 7]!;
-    }
-    y[r] = y[r]! + s0;
-    y[r + 1] = y[r + 1]! + s1;
-    y[r + 2] = y[r + 2]! + s2;
-    y[r + 3] = y[r + 3]! + s3;
-    y[r + 4] = y[r + 4]! + s4;
-    y[r + 5] = y[r + 5]! + s5;
-    y[r + 6] = y[r + 6]! + s6;
-    y[r + 7] = y[r + 7]! + s7;
   }
 }

@@ -26,15 +26,17 @@ export interface PageParts {
   data?: Readonly<Record<string, string>>;
   /** Runs as a module behind lib/page/look.ts, and may use what that exports. */
   script: string;
-  /** Modules of the package that run before it, paths in `dist`. They import nothing. */
+  /** Modules of the package that run before it, paths in `dist`. They import nothing but from those before them. */
   modules?: readonly string[];
+  /** They compile WebAssembly. Default false. */
+  wasm?: boolean;
   /** Load uPlot. Default false. */
   charts?: boolean;
 }
 
 /** One file. Should a text become markup in spite of all escaping, it still cannot run or fetch anything. */
 export async function renderPage(parts: PageParts): Promise<string> {
-  const { title, body, style = '', data = {}, script, modules = [], charts = false } = parts;
+  const { title, body, style = '', data = {}, script, modules = [], charts = false, wasm = false } = parts;
   const file = (...path: string[]) => readFile(join(packageRoot, 'dist', ...path), 'utf8');
   const chart = charts ? await file('uplot', 'uPlot.iife.min.js') : undefined;
   const styles = [await file('page', 'base.css'), charts ? await file('uplot', 'uPlot.min.css') : '', style];
@@ -44,7 +46,8 @@ export async function renderPage(parts: PageParts): Promise<string> {
   ].join('\n');
   if (/<\/script|^\s*(import|export)\b/im.test(code)) throw new Error('the page cannot hold its script');
   const hashes = [chart, code].flatMap((each) => (each === undefined ? [] : hash(each)));
-  const policy = `default-src 'none'; style-src 'unsafe-inline'; script-src ${hashes.join(' ')}`;
+  const scripts = [...hashes, ...(wasm ? ["'wasm-unsafe-eval'"] : [])].join(' ');
+  const policy = `default-src 'none'; style-src 'unsafe-inline'; script-src ${scripts}`;
   const elements = Object.entries(data).map(([id, text]) => `<script type="text/plain" id="${id}">${text}</script>`);
   return `<!doctype html>
 <html lang="en">
@@ -61,9 +64,12 @@ ${[...(chart === undefined ? [] : [`<script>${chart}</script>`]), ...elements].j
 `;
 }
 
-/** A module without its exports: an inline script cannot be imported from. */
+/** A module without its exports and imports: an inline script cannot be imported from, and has what it needs before it. */
 function inline(module: string): string {
-  return module.replace(/^export (?=class |function |const )/gm, '').replace(/^export \{.*\};?$/gm, '');
+  return module
+    .replace(/^import \{[^}]*\} from '\.\/[^']*';$/gm, '')
+    .replace(/^export (?=class |function |const )/gm, '')
+    .replace(/^export \{.*\};?$/gm, '');
 }
 
 /** A script as a content security policy names it. */

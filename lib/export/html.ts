@@ -64,7 +64,8 @@ export async function pageOf(checkpoint: Checkpoint, { title, half }: PageOption
     body: body(title, about),
     style,
     data: { weights },
-    modules: ['browser.mjs'],
+    modules: ['browser-kernels.mjs', 'browser.mjs'],
+    wasm: true,
     script,
   });
   return [Buffer.from(page)];

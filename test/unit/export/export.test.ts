@@ -166,49 +166,151 @@ itWithPython('keras')('Keras: an archive that load_model opens', async () => {
 /** Runs in a process without the package: reads, computes, writes, scores. */
 const runtimeProgram = `
 import { readFileSync } from 'node:fs';
-const [, runtime, ids, prompt, ...files] = process.argv;
+const [, runtime, kernels, ids, prompt, ...files] = process.argv;
+if (kernels === 'JavaScript') globalThis.WebAssembly = undefined;
 const { CharacterModel } = await import(runtime);
 const answers = files.map((file) => {
   const model = new CharacterModel(readFileSync(file));
   const state = model.state();
   const logits = JSON.parse(ids).flatMap((id) => [...model.step(id, state)]);
   const write = (options) => [...model.write({ prompt, length: 120, ...options })].join('');
-  return { logits, texts: [write({ seed: 5 }), write({ seed: 2 ** 40 + 3, temperature: 1.3 }), write({ temperature: 0 })], bits: model.score(prompt), encoded: model.encode('\\uFEFFAB\\r\\nX') };
+  return { logits, texts: [write({ seed: 5 }), write({ seed: 2 ** 40 + 3, temperature: 1.3 }), write({ temperature: 0 })], bits: model.score(prompt), encoded: model.encode('\\uFEFFAB\\r\\nX'), simd: model.simd };
 });
 console.log(JSON.stringify(answers));
 `;
 
-test('the runtime: the same logits, and the same texts from the same seeds', async () => {
-  const runtime = pathToFileURL(compiled('browser.mjs')).href;
-  const prompt = text.slice(0, 30);
-  const { stdout, stderr } = await run(process.execPath, [
-    '--input-type=module',
-    '-e',
-    runtimeProgram,
-    runtime,
-    JSON.stringify(ids),
-    prompt,
-    ...paths.values(),
-  ]);
-  expect(stderr).toBe('');
-  const answers = JSON.parse(stdout) as { logits: number[]; texts: string[]; bits: number; encoded: number[] }[];
-  for (const [i, { name, target }] of cases.entries()) {
-    const { logits, texts, bits, encoded } = answers[i] as (typeof answers)[number];
-    const difference = largestDifference(logits, await ours(name));
-    console.log(`the runtime, ${name}: largest difference of logits ${difference.toExponential(1)}`);
-    expect(difference).toBeLessThan(1e-5);
-    using model = await LanguageModel.load(pathOf(name), { device: 'cpu', threads: 1 });
-    const expected: string[] = [];
-    for (const options of [{ seed: 5 }, { seed: 2 ** 40 + 3, temperature: 1.3 }, { temperature: 0 }]) {
-      let written = '';
-      for await (const part of model.generate({ prompt, length: 120, unknown: 'skip', ...options })) written += part;
-      expected.push(written);
+test.each(['WebAssembly', 'JavaScript'])(
+  'the runtime in %s: the same logits, and the same texts from the same seeds',
+  async (kernels) => {
+    const runtime = pathToFileURL(compiled('browser.mjs')).href;
+    const prompt = text.slice(0, 30);
+    const { stdout, stderr } = await run(process.execPath, [
+      '--input-type=module',
+      '-e',
+      runtimeProgram,
+      runtime,
+      kernels,
+      JSON.stringify(ids),
+      prompt,
+      ...paths.values(),
+    ]);
+    expect(stderr).toBe('');
+    const answers = JSON.parse(stdout) as {
+      logits: number[];
+      texts: string[];
+      bits: number;
+      encoded: number[];
+      simd: boolean;
+    }[];
+    for (const [i, { name, target }] of cases.entries()) {
+      const { logits, texts, bits, encoded, simd } = answers[i] as (typeof answers)[number];
+      const difference = largestDifference(logits, await ours(name));
+      expect(simd).toBe(kernels === 'WebAssembly');
+      console.log(`the runtime in ${kernels}, ${name}: largest difference of logits ${difference.toExponential(1)}`);
+      expect(difference).toBeLessThan(1e-5);
+      using model = await LanguageModel.load(pathOf(name), { device: 'cpu', threads: 1 });
+      const expected: string[] = [];
+      for (const options of [{ seed: 5 }, { seed: 2 ** 40 + 3, temperature: 1.3 }, { temperature: 0 }]) {
+        let written = '';
+        for await (const part of model.generate({ prompt, length: 120, unknown: 'skip', ...options })) written += part;
+        expected.push(written);
+      }
+      expect(texts).toEqual(expected);
+      if (target === 'every')
+        expect(bits).toBeCloseTo((await model.score(prompt, { unknown: 'skip' })).bitsPerCharacter, 5);
+      expect(encoded.map((id) => symbols[id])).toEqual(['a', 'b', '\n']);
     }
-    expect(texts).toEqual(expected);
-    if (target === 'every')
-      expect(bits).toBeCloseTo((await model.score(prompt, { unknown: 'skip' })).bitsPerCharacter, 5);
-    expect(encoded.map((id) => symbols[id])).toEqual(['a', 'b', '\n']);
+  },
+);
+
+/** Both kernels beside plain loops in doubles, over sizes and values at their limits. */
+const kernelsProgram = `
+const [, url] = process.argv;
+const { makeKernels } = await import(url);
+const { WebAssembly } = globalThis;
+const value = (i) => Math.sin(i * 12.9898) * 2;
+const sigmoid = (x) => 1 / (1 + Math.exp(-x));
+const answers = {};
+for (const kind of ['WebAssembly', 'JavaScript']) {
+  globalThis.WebAssembly = kind === 'WebAssembly' ? WebAssembly : undefined;
+  let product = 0, cells = 0, other = 0, simd;
+  for (const columns of [4, 8, 12, 252, 256, 300]) for (const rows of [8, 16, 24, 1024]) {
+    const [a, x, y] = [8, 8 + rows * columns, 16 + (rows + 1) * columns];
+    const kernels = makeKernels(y + rows + 8);
+    const { memory } = kernels;
+    simd = kernels.simd;
+    for (let i = 0; i < y + rows + 8; i++) memory[i] = value(i);
+    const before = memory.slice();
+    kernels.product(a, x, y, columns, rows);
+    for (let i = 0; i < memory.length; i++) {
+      let expected = before[i];
+      const r = i - y;
+      if (r >= 0 && r < rows) for (let k = 0; k < columns; k++) expected += before[a + ((r >> 3) * columns + k) * 8 + (r & 7)] * before[x + k];
+      if (r >= 0 && r < rows) product = Math.max(product, Math.abs(memory[i] - expected) / Math.sqrt(columns));
+      else if (memory[i] !== expected) other++;
+    }
   }
+  const edges = [0, -0, 1e-30, -1e-7, 0.3465, -0.3466, 1, -5, 16, -16.6, 44, -44, 87, -88, 89, 1e4, -1e4, 3e38, -3e38, Infinity, -Infinity];
+  for (const size of [4, 8, 20, 256]) {
+    const kernels = makeKernels(6 * size + 8);
+    const { memory } = kernels;
+    for (let shift = 0; shift < 9 * edges.length; shift++) {
+      for (let i = 0; i < 4 * size; i++) memory[i] = i % 3 ? edges[(i * (1 + (shift % 9)) + shift) % edges.length] : value(i + shift) * 4;
+      for (let i = 4 * size; i < 6 * size + 8; i++) memory[i] = value(i + shift);
+      const before = memory.slice();
+      kernels.cells(0, 4 * size, 5 * size, size);
+      for (let u = 0; u < size; u++) {
+        const [i, f, g, o] = [0, 1, 2, 3].map((gate) => before[gate * size + u]);
+        const c = sigmoid(f) * before[4 * size + u] + sigmoid(i) * Math.tanh(g);
+        cells = Math.max(cells, Math.abs(memory[4 * size + u] - c), Math.abs(memory[5 * size + u] - sigmoid(o) * Math.tanh(c)));
+        if (Number.isNaN(memory[4 * size + u])) cells = Infinity;
+      }
+      for (let i = 0; i < memory.length; i++) if ((i < 4 * size || i >= 6 * size) && !Object.is(memory[i], before[i])) other++;
+    }
+    memory.fill(0);
+    memory[1] = NaN;
+    kernels.cells(0, 4 * size, 5 * size, size);
+    if (!Number.isNaN(memory[4 * size + 1]) || memory[4 * size] !== 0) other++;
+  }
+  answers[kind] = { simd, product, cells, other };
+}
+console.log(JSON.stringify(answers));
+`;
+
+test('the kernels of the runtime: products and cells of every size, and nothing beside them', async () => {
+  const url = pathToFileURL(compiled('browser-kernels.mjs')).href;
+  const { stdout, stderr } = await run(process.execPath, ['--input-type=module', '-e', kernelsProgram, url]);
+  expect(stderr).toBe('');
+  const answers = JSON.parse(stdout);
+  console.log(stdout.trim());
+  for (const kind of ['WebAssembly', 'JavaScript'])
+    expect([kind, answers[kind]]).toEqual([
+      kind,
+      { simd: kind === 'WebAssembly', product: expect.any(Number), cells: expect.any(Number), other: 0 },
+    ]);
+  expect(Math.max(answers.WebAssembly.product, answers.JavaScript.product)).toBeLessThan(1e-5);
+  expect(Math.max(answers.WebAssembly.cells, answers.JavaScript.cells)).toBeLessThan(1e-6);
+});
+
+test('the runtime refuses ids and states that are not its own', async () => {
+  const program = `
+    import { readFileSync } from 'node:fs';
+    const [, runtime, file, larger] = process.argv;
+    const { CharacterModel } = await import(runtime);
+    const [model, other] = [file, larger].map((path) => new CharacterModel(readFileSync(path)));
+    for (const call of [() => model.step(model.vocabulary.length, model.state()), () => model.step(-1, model.state()), () => model.step(0.5, model.state()), () => model.step(0, other.state())])
+      try { call(); console.log('done'); } catch (error) { console.log(error.name, error.message); }
+  `;
+  const { stdout } = await run(process.execPath, [
+    ...['--input-type=module', '-e', program, pathToFileURL(compiled('browser.mjs')).href],
+    ...[pathOf('onehot'), pathOf('hard')],
+  ]);
+  expect(stdout.trim().split('\n')).toEqual([
+    `RangeError no symbol has the id ${symbols.length}`,
+    'RangeError no symbol has the id -1',
+    'RangeError no symbol has the id 0.5',
+    'RangeError the state is of another model',
+  ]);
 });
 
 test('the runtime refuses what it cannot read', async () => {

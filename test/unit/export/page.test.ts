@@ -1,5 +1,6 @@
 /** The exported page in a real browser, opened from the disk: CUDNN_LSTM_CHROMIUM names it, by default /usr/bin/chromium. */
-import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -7,7 +8,8 @@ import type { Browser, Page } from 'playwright-core';
 import { exportModel } from '../../../lib/export/export';
 import { LanguageModel } from '../../../lib/model';
 import { itWhere } from '../../fixtures/child';
-import { cases, saveCase } from '../../fixtures/exports';
+import { cases, ids, saveCase } from '../../fixtures/exports';
+import { largestDifference, logitsOf } from '../../fixtures/interop';
 
 const executable = process.env.CUDNN_LSTM_CHROMIUM || '/usr/bin/chromium';
 const itInBrowser = itWhere(existsSync(executable), `no browser at ${executable}: apt-get install chromium`);
@@ -101,6 +103,35 @@ for (const [name, half] of [
       await page.context().close();
     },
   );
+}
+
+for (const { name } of cases) {
+  itInBrowser(`${name}: computes in the browser what the package computes`, async () => {
+    const path = await saveCase(folder, cases.find((each) => each.name === name) as (typeof cases)[number]);
+    const out = join(folder, `${name}-logits.html`);
+    await exportModel(path, { to: 'html', out });
+    const expected = await logitsOf(path, ids);
+    const whole = readFileSync(out, 'utf8');
+    for (const policy of ["'wasm-unsafe-eval'", '']) {
+      // The page's own model, shown to the test: with its script's hash in the policy, so that the rest of the policy holds.
+      const shown = whole.replace('const model = new', 'const model = globalThis.model = new');
+      const code = /<script type="module">(.*)<\/script>/s.exec(shown)?.[1] as string;
+      const hash = createHash('sha256').update(code).digest('base64');
+      writeFileSync(out, shown.replace(/script-src [^"]*/, `script-src 'sha256-${hash}' ${policy}`));
+      const { page, faults } = await open(out);
+      const { simd, logits } = await page.evaluate<{ simd: boolean; logits: number[] }>(
+        `(() => {
+          const state = model.state();
+          return { simd: model.simd, logits: ${JSON.stringify(ids)}.flatMap((id) => [...model.step(id, state)]) };
+        })()`,
+      );
+      expect(simd).toBe(policy !== '');
+      // A policy that forbids WebAssembly is heard of, and nothing else.
+      expect(faults.filter((fault) => policy !== '' || !/WebAssembly/.test(fault))).toEqual([]);
+      expect(largestDifference(logits, expected)).toBeLessThan(1e-5);
+      await page.context().close();
+    }
+  });
 }
 
 itInBrowser('fits a telephone, in light and in dark, and half precision halves it', async () => {
