@@ -4,8 +4,8 @@
 //   node scripts/fuzz-import.js N [SEED]    N mutations of each format, 10,000 by default
 //
 // Of each format one whole file is made by the package's own writers (test/fixtures/foreign-files.ts); a mutation flips, drops, doubles or
-// overwrites bytes of it, or changes numbers in its JSON. Prints, a format a line: mutations, how many were still read, the largest
-// memory of the process in MiB, and the slowest import in seconds.
+// overwrites bytes of it, or changes numbers in its JSON. Prints, a format a line as it ends: mutations, how many were refused, read and
+// accepted, by how much the process' memory grew at most and to what, and the slowest import in seconds.
 const { spawnSync } = require('node:child_process');
 const path = require('node:path');
 
@@ -16,7 +16,7 @@ if (!/^[1-9]\d*$/.test(count) || !/^\d+$/.test(seed)) {
   process.exit(2);
 }
 const jest = path.join(root, 'node_modules', 'jest', 'bin', 'jest.js');
-const { status } = spawnSync(process.execPath, [jest, '--runInBand', 'test/unit/import/fuzz.test.ts'], {
+const { status } = spawnSync(process.execPath, [jest, '--runInBand', '--verbose', 'test/unit/import/fuzz.test.ts'], {
   cwd: root,
   stdio: 'inherit',
   env: { ...process.env, FUZZ_IMPORT: count, FUZZ_SEED: seed },

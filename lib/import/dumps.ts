@@ -69,12 +69,18 @@ async function layersModel(json: Fields, file: string): Promise<ForeignModel> {
     throw new Refusal('it is a GraphModel of TensorFlow.js, which has lost its layers; save a LayersModel');
   if (!Array.isArray(json.weightsManifest)) throw new Refusal('its list of weights is none');
   const tensors: NamedTensor[] = [];
+  const files = new Set<unknown>();
   let total = 0;
   for (const group of json.weightsManifest as unknown[]) {
     if (!isObject(group) || !Array.isArray(group.paths) || !Array.isArray(group.weights))
       throw new Refusal('its list of weights is none');
     const parts: Buffer[] = [];
-    for (const name of group.paths as unknown[]) parts.push(await readWhole(beside(file, name)));
+    for (const name of group.paths as unknown[]) {
+      // Each holds numbers of its own: a short list cannot stand for more memory than its files take.
+      if (files.has(name)) throw new Refusal(`its list of weights names ${JSON.stringify(name).slice(0, 60)} twice`);
+      files.add(name);
+      parts.push(await readWhole(beside(file, name)));
+    }
     const bytes = Buffer.concat(parts);
     let at = 0;
     for (const weight of group.weights as unknown[]) {

@@ -1,9 +1,9 @@
 /**
- * The worker thread that reads an HDF5 file, or writes one. The HDF5 library is a large parser of untrusted bytes: here it can abort, and be ended
- * when it does not come to an end. Its file system is its own memory, so that a file's links to other files lead nowhere.
+ * The worker thread that reads HDF5 files, or writes them, one after another. The HDF5 library is a large parser of untrusted bytes: here it can
+ * abort, and be ended when it does not come to an end. Its file system is its own memory, so that a file's links to other files lead nowhere.
  */
-import { parentPort, workerData } from 'node:worker_threads';
-import type { Hdf5Contents, Hdf5Request, Hdf5Tensor, Hdf5Writing } from './hdf5';
+import { parentPort } from 'node:worker_threads';
+import type { Hdf5Contents, Hdf5Failure, Hdf5Request, Hdf5Tensor, Hdf5Writing } from './hdf5';
 import { isMissing } from './optional-package';
 
 const deepest = 12;
@@ -23,14 +23,18 @@ interface Entity {
 async function library() {
   const { default: h5wasm, File } = await import('h5wasm');
   const { FS, deactivate_error_stack_printing: silence } = (await h5wasm.ready) as unknown as {
-    FS: { writeFile(path: string, data: Uint8Array): void; readFile(path: string): Uint8Array<ArrayBuffer> };
+    FS: {
+      writeFile(path: string, data: Uint8Array): void;
+      readFile(path: string): Uint8Array<ArrayBuffer>;
+      unlink(path: string): void;
+    };
     deactivate_error_stack_printing?: () => void;
   };
   silence?.();
   return { FS, File };
 }
 
-async function write({ tensors }: Hdf5Writing): Promise<Uint8Array<ArrayBuffer>> {
+async function write({ tensors, attributes = {} }: Hdf5Writing): Promise<Uint8Array<ArrayBuffer>> {
   const { FS, File } = await library();
   const file = new File('model.h5', 'w');
   const made = new Set<string>();
@@ -43,14 +47,26 @@ async function write({ tensors }: Hdf5Writing): Promise<Uint8Array<ArrayBuffer>>
     }
     file.create_dataset({ name: path, data, shape: [...shape], dtype: '<f' });
   }
+  for (const [name, value] of Object.entries(attributes)) file.create_attribute(name, value);
   file.close();
-  return FS.readFile('model.h5');
+  const bytes = FS.readFile('model.h5');
+  FS.unlink('model.h5');
+  return bytes;
 }
 
 async function read({ bytes, mostBytes }: Hdf5Request): Promise<Hdf5Contents> {
   const { FS, File } = await library();
   FS.writeFile('model.h5', bytes);
   const file = new File('model.h5', 'r');
+  try {
+    return contentsOf(file as unknown as Entity, mostBytes);
+  } finally {
+    file.close();
+    FS.unlink('model.h5');
+  }
+}
+
+function contentsOf(root: Entity, mostBytes: number): Hdf5Contents {
   const tensors: Hdf5Tensor[] = [];
   const attributes: Record<string, string | string[]> = {};
   let objects = 0;
@@ -88,15 +104,13 @@ async function read({ bytes, mostBytes }: Hdf5Request): Promise<Hdf5Contents> {
       }
     }
   };
-  const root = file as unknown as Entity;
   keep(root, '');
   walk(root, '', 0);
   return { tensors, attributes };
 }
 
-void (async () => {
+parentPort?.on('message', async (request: Hdf5Request | Hdf5Writing) => {
   try {
-    const request = workerData as Hdf5Request | Hdf5Writing;
     if ('tensors' in request) {
       const bytes = await write(request);
       parentPort?.postMessage(bytes, [bytes.buffer]);
@@ -107,7 +121,10 @@ void (async () => {
         contents.tensors.map(({ data }) => data.buffer as ArrayBuffer),
       );
     }
-  } catch (error) {
-    parentPort?.postMessage({ error: (error as Error).message, missing: isMissing(error) });
+  } catch (thrown) {
+    // The library throws errors, numbers, and what WebAssembly throws when it fails.
+    const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+    const fatal = error !== thrown || error.name === 'RuntimeError';
+    parentPort?.postMessage({ error: error.message, missing: isMissing(error), fatal } satisfies Hdf5Failure);
   }
-})();
+});

@@ -34,60 +34,117 @@ export function isHdf5(bytes: Uint8Array): boolean {
 /** A file to write. */
 export interface Hdf5Writing {
   tensors: readonly { path: string; shape: readonly number[]; data: Float32Array }[];
+  /** Texts of the root. */
+  attributes?: Readonly<Record<string, string>> | undefined;
+}
+
+/** What a thread says instead of an answer. */
+export interface Hdf5Failure {
+  error: string;
+  /** The library is not installed. */
+  missing: boolean;
+  /** The library itself has failed, and may be in no state to go on. */
+  fatal: boolean;
 }
 
 /**
- * All float tensors of an HDF5 file but those of optimisers, and Keras' attributes.
- *
- * @throws Refusal if it is damaged; CudnnLstmError `ERR_MISSING_PACKAGE` without h5wasm.
+ * The thread of the HDF5 library, which takes half a second to start: with the first request, and anew after one that the library did not live
+ * through. Requests come one after another. A file of unknown origin gets a thread of its own, so that what it does to the library's memory does not
+ * reach another one; tests read thousands by one.
  */
-export function readHdf5(bytes: Uint8Array, signal?: AbortSignal): Promise<Hdf5Contents> {
-  return inThread<Hdf5Contents>({ bytes, mostBytes: mostPacked * bytes.length + (1 << 20) }, bytes.length, signal);
-}
+export class Hdf5Thread {
+  #worker: Worker | undefined;
 
-/** The bytes of an HDF5 file with these tensors. @throws CudnnLstmError `ERR_MISSING_PACKAGE` without h5wasm. */
-export function writeHdf5(tensors: Hdf5Writing['tensors']): Promise<Uint8Array> {
-  return inThread<Uint8Array>(
-    { tensors },
-    tensors.reduce((sum, { data }) => sum + data.byteLength, 0),
-  );
-}
+  /**
+   * All float tensors of an HDF5 file but those of optimisers, and Keras' attributes.
+   *
+   * @throws Refusal if it is damaged; CudnnLstmError `ERR_MISSING_PACKAGE` without h5wasm.
+   */
+  read(bytes: Uint8Array, signal?: AbortSignal): Promise<Hdf5Contents> {
+    return this.#ask<Hdf5Contents>(
+      { bytes, mostBytes: mostPacked * bytes.length + (1 << 20) },
+      60_000 + bytes.length / 1000,
+      signal,
+    );
+  }
 
-async function inThread<Answer extends object>(
-  request: Hdf5Request | Hdf5Writing,
-  size: number,
-  signal?: AbortSignal,
-): Promise<Answer> {
-  signal?.throwIfAborted();
-  const worker = new Worker(join(packageRoot, 'dist', 'import', 'hdf5-worker.js'), {
-    workerData: request,
-    // What the library prints about damaged files is not for the user.
-    stdout: true,
-    stderr: true,
-    resourceLimits: { maxOldGenerationSizeMb: 512 },
-  });
-  const patience = 60_000 + size / 1000;
-  let abandon: (() => void) | undefined;
-  try {
-    const answer = await new Promise<Answer | { error: string; missing: boolean }>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Refusal('its HDF5 reader does not come to an end')), patience);
-      const onAbort = () => reject(signal?.reason as Error);
-      signal?.addEventListener('abort', onAbort);
-      abandon = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener('abort', onAbort);
-      };
-      worker.on('message', resolve);
-      worker.on('error', (error) =>
-        reject(new Refusal(`it is a damaged HDF5 file (${error.message})`, { cause: error })),
-      );
-      worker.on('exit', () => reject(new Refusal('it is a damaged HDF5 file (its reader ended)')));
+  /** The bytes of an HDF5 file. @throws CudnnLstmError `ERR_MISSING_PACKAGE` without h5wasm. */
+  write(writing: Hdf5Writing): Promise<Uint8Array> {
+    const size = writing.tensors.reduce((sum, { data }) => sum + data.byteLength, 0);
+    return this.#ask<Uint8Array>(writing, 60_000 + size / 1000);
+  }
+
+  /** @param patience Milliseconds. */
+  async #ask<Answer extends object>(
+    request: Hdf5Request | Hdf5Writing,
+    patience: number,
+    signal?: AbortSignal,
+  ): Promise<Answer> {
+    signal?.throwIfAborted();
+    this.#worker ??= new Worker(join(packageRoot, 'dist', 'import', 'hdf5-worker.js'), {
+      // What the library prints about damaged files is not for the user.
+      stdout: true,
+      stderr: true,
+      resourceLimits: { maxOldGenerationSizeMb: 512 },
     });
-    if (!('error' in answer)) return answer;
-    if (answer.missing) throw missingPackage('Keras files are HDF5', 'h5wasm');
-    throw new Refusal(`it is a damaged HDF5 file (${answer.error})`);
+    const worker = this.#worker;
+    const heard = new AbortController();
+    let usable = false;
+    try {
+      const answer = await new Promise<Answer | Hdf5Failure>((resolve, reject) => {
+        const timer = setTimeout(() => reject(new Refusal('its HDF5 reader does not come to an end')), patience);
+        heard.signal.addEventListener('abort', () => clearTimeout(timer));
+        signal?.addEventListener('abort', () => reject(signal.reason as Error), { signal: heard.signal });
+        const on = <Value>(event: 'message' | 'error' | 'exit', listener: (value: Value) => void) => {
+          worker.on(event, listener);
+          heard.signal.addEventListener('abort', () => worker.off(event, listener));
+        };
+        on('message', resolve);
+        on('error', (error: Error) =>
+          reject(new Refusal(`it is a damaged HDF5 file (${error.message})`, { cause: error })),
+        );
+        on('exit', () => reject(new Refusal('it is a damaged HDF5 file (its reader ended)')));
+        worker.postMessage(request);
+      });
+      usable = !('error' in answer) || !answer.fatal;
+      if (!('error' in answer)) return answer;
+      if (answer.missing) throw missingPackage('Keras files are HDF5', 'h5wasm');
+      throw new Refusal(`it is a damaged HDF5 file (${answer.error})`);
+    } finally {
+      heard.abort();
+      if (!usable) await this.end();
+    }
+  }
+
+  /** Ends the thread; a later request starts another one. */
+  async end(): Promise<void> {
+    const worker = this.#worker;
+    this.#worker = undefined;
+    await worker?.terminate();
+  }
+}
+
+/** What reads an HDF5 file. */
+export type Hdf5Read = Hdf5Thread['read'];
+
+/** {@link Hdf5Thread.read} by a thread for this file alone. */
+export function readHdf5(bytes: Uint8Array, signal?: AbortSignal): Promise<Hdf5Contents> {
+  return alone((thread) => thread.read(bytes, signal));
+}
+
+/** {@link Hdf5Thread.write} by a thread for this file alone. */
+export function writeHdf5(
+  tensors: Hdf5Writing['tensors'],
+  attributes?: Hdf5Writing['attributes'],
+): Promise<Uint8Array> {
+  return alone((thread) => thread.write({ tensors, attributes }));
+}
+
+async function alone<Result>(job: (thread: Hdf5Thread) => Promise<Result>): Promise<Result> {
+  const thread = new Hdf5Thread();
+  try {
+    return await job(thread);
   } finally {
-    abandon?.();
-    await worker.terminate();
+    await thread.end();
   }
 }

@@ -18,7 +18,7 @@ import { packageVersion } from '../version';
 import { foreign, Refusal, readWhole } from './bounds';
 import { jsonModel } from './dumps';
 import type { ForeignModel } from './foreign';
-import { isHdf5, readHdf5 } from './hdf5';
+import { type Hdf5Read, isHdf5, readHdf5 } from './hdf5';
 import { kerasModel } from './keras';
 import { PickleReader } from './pickle';
 import { type Proof, type Reading, readingsOfText, readRaw, tryReading } from './prove';
@@ -115,12 +115,17 @@ const importChecks: Checks<ImportOptions> = {
  * which. DataError for a vocabulary or text that cannot be used.
  * @category Models of other programs
  */
-export async function importModel(file: string, options: ImportOptions = {}): Promise<ImportedModel> {
+export function importModel(file: string, options: ImportOptions = {}): Promise<ImportedModel> {
+  return importBy(readHdf5, file, options);
+}
+
+/** {@link importModel}, with what reads its HDF5 files. */
+export async function importBy(readHdf5: Hdf5Read, file: string, options: ImportOptions): Promise<ImportedModel> {
   pathOf('file', file);
   const checked = optionsOf<ImportOptions>('options', options, importChecks);
   const bytes = await readWhole(file);
   try {
-    const found = await readForeign(bytes, file, checked.signal);
+    const found = await readForeign(bytes, file, (packed) => readHdf5(packed, checked.signal));
     return await prove(found, bytes, file, checked);
   } catch (error) {
     if (error instanceof Refusal) throw foreign(file, error.message, error);
@@ -133,17 +138,17 @@ export async function importModel(file: string, options: ImportOptions = {}): Pr
 const largestJson = 64 << 20;
 
 /** Recognised in this order: PyTorch's zip, other zips, HDF5, PyTorch's stream, JSON. */
-async function readForeign(bytes: Buffer, file: string, signal: AbortSignal | undefined): Promise<ForeignModel> {
+async function readForeign(bytes: Buffer, file: string, readHdf5: Hdf5Read): Promise<ForeignModel> {
   if (bytes.length === 0) throw new Refusal('it is empty');
   const head = bytes.toString('latin1', 0, 8);
   if (head.startsWith('PK\x03\x04')) {
     const zip = await ZipArchive.open(bytes);
     const root = await readTorchZip(zip);
     if (root !== undefined) return torchModel(root);
-    if (zip.has('model.weights.h5')) return kerasArchive(zip, signal);
+    if (zip.has('model.weights.h5')) return kerasArchive(zip, readHdf5);
     throw new Refusal('it is a zip archive, but neither one of PyTorch nor one of Keras');
   }
-  if (isHdf5(bytes)) return kerasHdf5(bytes, signal);
+  if (isHdf5(bytes)) return kerasHdf5(bytes, readHdf5);
   if (isTorchStream(bytes)) return torchModel(readTorchStream(bytes));
   if (/^\s*[{[]/.test(head)) {
     if (bytes.length > largestJson) throw new Refusal(`it is JSON of ${bytes.length} bytes`);
@@ -153,11 +158,11 @@ async function readForeign(bytes: Buffer, file: string, signal: AbortSignal | un
 }
 
 /** A `.keras` archive: configuration, metadata and weights. */
-async function kerasArchive(zip: ZipArchive, signal: AbortSignal | undefined): Promise<ForeignModel> {
+async function kerasArchive(zip: ZipArchive, readHdf5: Hdf5Read): Promise<ForeignModel> {
   const json = async (name: string) => parsed((await zip.read(name, 16 << 20)).toString('utf8'), name);
   const metadata = zip.has('metadata.json') ? await json('metadata.json') : undefined;
   const version = (metadata as { keras_version?: unknown } | undefined)?.keras_version;
-  const { tensors } = await readHdf5(await zip.read('model.weights.h5'), signal);
+  const { tensors } = await readHdf5(await zip.read('model.weights.h5'));
   return kerasModel({
     config: zip.has('config.json') ? await json('config.json') : undefined,
     version: typeof version === 'string' ? version : undefined,
@@ -167,8 +172,8 @@ async function kerasArchive(zip: ZipArchive, signal: AbortSignal | undefined): P
 }
 
 /** Keras' HDF5: a whole model, or weights alone. */
-async function kerasHdf5(bytes: Buffer, signal: AbortSignal | undefined): Promise<ForeignModel> {
-  const { tensors, attributes } = await readHdf5(bytes, signal);
+async function kerasHdf5(bytes: Buffer, readHdf5: Hdf5Read): Promise<ForeignModel> {
+  const { tensors, attributes } = await readHdf5(bytes);
   const text = (name: string) => {
     const value = attributes[name] ?? attributes[`model_weights/${name}`];
     return typeof value === 'string' ? value : undefined;

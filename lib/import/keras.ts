@@ -28,6 +28,10 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** Layers that a configuration lists, and tensors of a file: each layer's are looked for among all. */
+const mostListed = 256;
+const mostTensors = 20_000;
+
 /** The layers of a configuration, one after another. */
 function layersOf(config: unknown): LayerConfig[] {
   const model = isObject(config) ? config : {};
@@ -36,6 +40,7 @@ function layersOf(config: unknown): LayerConfig[] {
   const list = Array.isArray(inner) ? inner : isObject(inner) ? inner.layers : undefined;
   if (!Array.isArray(list))
     throw new Refusal(`its configuration of a ${String(model.class_name)} has no list of layers`);
+  if (list.length > mostListed) throw unsupported(`a configuration of ${list.length} layers`);
   return list.map((entry: unknown): LayerConfig => {
     const layer = isObject(entry) ? entry : {};
     const own = isObject(layer.config) ? layer.config : {};
@@ -155,9 +160,12 @@ function partsByShape(tensors: readonly NamedTensor[], order: readonly string[] 
   const groups = new Map<string, NamedTensor[]>();
   for (const tensor of tensors) {
     const group = tensor.path.replace(/(\/cell)?(\/vars)?\/[^/]*$/, '');
-    groups.set(group, [...(groups.get(group) ?? []), tensor]);
+    const known = groups.get(group);
+    if (known) known.push(tensor);
+    else groups.set(group, [tensor]);
   }
-  const place = (name: string) => order?.indexOf(name.split('/')[0] as string) ?? 0;
+  const places = new Map(order?.map((name, place) => [name, place]));
+  const place = (name: string) => places.get(name.split('/')[0] as string) ?? -1;
   const sorted = [...groups].sort(([a], [b]) => place(a) - place(b) || a.localeCompare(b, 'en', { numeric: true }));
   const parts: Part[] = [];
   for (const [group, all] of sorted) {
@@ -301,6 +309,7 @@ export interface KerasFile {
 
 /** The model in a Keras file. @throws Refusal naming what cannot be represented. */
 export function kerasModel({ config, version, tensors, order, kind }: KerasFile): ForeignModel {
+  if (tensors.length > mostTensors) throw new Refusal(`it holds more than ${mostTensors} tensors`);
   const layers = config === undefined ? undefined : layersOf(config);
   const parts = layers === undefined ? partsByShape(tensors, order) : partsOf(layers, tensors);
   const of = (...types: string[]) => parts.filter(({ layer }) => types.includes(layer.type));

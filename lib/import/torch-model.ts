@@ -18,6 +18,9 @@ interface Candidate {
 const attentive = /attn|attention|in_proj/i;
 const deepest = 12;
 const mostVisited = 200_000;
+const mostLayers = 64;
+/** Characters of the name of a module's part: names are joined, for each place where a part stands. */
+const longestName = 1000;
 
 /** Where to look first in a dict that holds more than the model. */
 const modelKeys = ['state_dict', 'model_state_dict', 'model', 'net', 'decoder', 'rnn', 'weights'];
@@ -40,9 +43,10 @@ function flatten(object: PickledCall, prefix: string, into: Candidate, depth: nu
   into.attributes.set(prefix, attributes);
   const name = (key: Pickled) => (prefix === '' ? String(key) : `${prefix}.${String(key)}`);
   const take = (key: Pickled, value: Pickled) => {
-    if (typeof key !== 'string') return;
+    if (typeof key !== 'string' || !(value instanceof TorchTensor || value instanceof PickledCall)) return;
+    if (key.length > longestName) throw new Refusal(`a part of its modules has a name of ${key.length} characters`);
     if (value instanceof TorchTensor) into.tensors.set(name(key), value);
-    else if (value instanceof PickledCall) flatten(value, name(key), into, depth + 1, visit);
+    else flatten(value, name(key), into, depth + 1, visit);
   };
   for (const group of ['_parameters', '_buffers', '_modules']) {
     const values = keyed(attributes, group);
@@ -105,6 +109,7 @@ function layersIn({ tensors }: Candidate): LayerNames[] {
     if (kind !== 'weight' || side !== 'ih') continue;
     const end = name.length - `weight_ih${index === undefined ? '' : `_l${index}`}`.length;
     const prefix = name.slice(0, end);
+    if (layers.length === mostLayers) throw unsupported(`more than ${mostLayers} layers`);
     if (!modules.includes(prefix)) modules.push(prefix);
     layers.push({
       prefix,
@@ -155,7 +160,6 @@ async function assemble(candidate: Candidate, root: Pickled): Promise<ForeignMod
   const layers = layersIn(candidate);
   const used = new Set<string>();
   const hidden = hiddenOf(candidate, layers);
-  if (layers.length > 64) throw unsupported(`${layers.length} layers`);
   let total = 0;
   const load = (name: string, ...shape: number[]): Promise<Float32Array> => {
     const tensor = need(tensors, name);

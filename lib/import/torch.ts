@@ -237,10 +237,12 @@ export function readTorchStream(bytes: Buffer): Pickled {
   if (!Array.isArray(keys)) throw new Refusal('its list of storages is missing');
   let at = reader.position;
   for (const key of keys) {
+    // A list would be written out, and one of lists that hold one another twice for ever.
+    if (typeof key !== 'string' && typeof key !== 'number') throw new Refusal('a storage without a key');
     if (at + 8 > bytes.length) throw new Refusal('it is cut short in its storages');
     const count = Number(little ? bytes.readBigInt64LE(at) : bytes.readBigInt64BE(at));
     const width = widths[types.get(String(key)) ?? ''];
-    if (width === undefined) throw new Refusal(`its storage '${String(key)}' is of a type that is not known`);
+    if (width === undefined) throw new Refusal(`its storage '${key}' is of a type that is not known`);
     const length = count * width;
     if (!(count >= 0) || at + 8 + length > bytes.length) throw new Refusal('it is cut short in its storages');
     offsets.set(String(key), { at: at + 8, length });

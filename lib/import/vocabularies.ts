@@ -52,11 +52,13 @@ export function vocabulariesIn(root: Pickled, size: number): FoundVocabulary[] {
   for (let depth = 0; depth < deepest && level.length > 0; depth++) {
     const next: typeof level = [];
     for (const { value, where } of level) {
+      // What stands in many places, which takes a few bytes each, is looked at once.
       if (++visited > mostVisited) return found;
+      if (seen.has(value)) continue;
+      seen.add(value);
       const symbols = symbolsOf(value, size);
       if (symbols !== undefined) found.push({ where: where === '' ? 'the file' : `the file's '${where}'`, symbols });
-      if (value === null || typeof value !== 'object' || seen.has(value)) continue;
-      seen.add(value);
+      if (value === null || typeof value !== 'object') continue;
       const add = (key: Pickled, inner: Pickled) => {
         const name = typeof key === 'string' || typeof key === 'number' ? String(key) : '…';
         if (next.length < mostVisited) next.push({ value: inner, where: where === '' ? name : `${where}.${name}` });

@@ -1,6 +1,6 @@
 /**
  * Damaged files of every format that is imported: each is read, or refused by an error of this package, in bounded memory,
- * and by none of its own faults. A few hundred of each here; scripts/fuzz-import.js makes as many as asked.
+ * and by none of its own faults. Some of each here; scripts/fuzz-import.js makes as many as asked.
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,12 +9,21 @@ import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { CudnnLstmError } from '../../../lib/errors';
 import { exportModel } from '../../../lib/export/export';
 import { stateDictPickle } from '../../../lib/export/torch';
-import { writeHdf5 } from '../../../lib/import/hdf5';
-import { importModel } from '../../../lib/import/import';
+import { Hdf5Thread, writeHdf5 } from '../../../lib/import/hdf5';
+import { importBy } from '../../../lib/import/import';
 import { LanguageModel } from '../../../lib/model';
-import { writeLayersModel, writeMl5 } from '../../fixtures/foreign-files';
+import {
+  biasOf,
+  headOf,
+  kernelOf,
+  torchStream,
+  weightsOf,
+  writeLayersModel,
+  writeMl5,
+  writeTorchModule,
+} from '../../fixtures/foreign-files';
 
-const count = Number(process.env.FUZZ_IMPORT ?? 300);
+const count = Number(process.env.FUZZ_IMPORT ?? 100);
 const symbols = [...'\n abcdefghij'];
 const cpu = { device: 'cpu', threads: 1 } as const;
 
@@ -76,11 +85,29 @@ function mutate(bytes: Buffer, random: (below: number) => number): Buffer {
   return out;
 }
 
-/** One whole file of each format, and the names of the files whose bytes are damaged. */
-const formats: Record<string, () => Promise<{ file: string; parts: string[] }>> = {
+/** One whole file of each format, the names of the files whose bytes are damaged, and whether it holds its symbols. */
+const formats: Record<string, () => Promise<{ file: string; parts: string[]; known?: boolean }>> = {
+  'our checkpoint': async () => {
+    const shape = {
+      vocabulary: symbols.length,
+      layers: 1,
+      hidden: 5,
+      input: 'onehot',
+      embedding: 0,
+      dropout: 0,
+    } as const;
+    using model = await LanguageModel.create(shape, new Vocabulary(symbols), { ...cpu, seed: 1 });
+    const file = join(folder, 'own.safetensors');
+    await model.save(file);
+    return { file, parts: [file] };
+  },
   'PyTorch, zip': async () => {
     const file = await exported('pytorch', 'zip.pt');
     return { file, parts: [file] };
+  },
+  'PyTorch, module': async () => {
+    const file = writeTorchModule(join(folder, 'module.pt'), symbols);
+    return { file, parts: [file], known: true };
   },
   'PyTorch, stream': async () => {
     const tensors = [
@@ -88,39 +115,37 @@ const formats: Record<string, () => Promise<{ file: string; parts: string[] }>> 
       { name: 'fc.weight', shape: [symbols.length, 5], data: new Float32Array(symbols.length * 5).fill(0.1) },
       { name: 'fc.bias', shape: [symbols.length], data: new Float32Array(symbols.length) },
     ];
-    const pickle = (code: string) => Buffer.from(code, 'latin1');
     const keys = tensors.map((_, key) => `X${String.fromCharCode(String(key).length)}\0\0\0${key}`).join('');
-    const bytes = Buffer.concat([
-      pickle('\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.'),
-      stateDictPickle(tensors),
-      pickle(`\x80\x02](${keys}e.`),
-      ...tensors.flatMap(({ data }) => {
-        const length = Buffer.alloc(8);
-        length.writeBigInt64LE(BigInt(data.length));
-        return [length, Buffer.from(data.buffer)];
-      }),
-    ]);
     const file = join(folder, 'model.net');
-    writeFileSync(file, bytes);
+    writeFileSync(
+      file,
+      torchStream(
+        stateDictPickle(tensors),
+        `](${keys}e`,
+        tensors.map(({ data }) => data),
+      ),
+    );
     return { file, parts: [file] };
   },
   'Keras, archive': async () => {
     const file = await exported('keras', 'archive.keras');
     return { file, parts: [file] };
   },
-  'Keras, HDF5': async () => {
+  'Keras, weights in HDF5': async () => {
     const file = join(folder, 'weights.h5');
-    const lstm = { kernel: [12, 20], recurrent_kernel: [5, 20], bias: [20] };
-    const tensors = [
-      ...Object.entries(lstm).map(([name, shape]) => ({ path: `lstm_1/lstm_1/${name}:0`, shape })),
-      { path: 'dense_1/dense_1/kernel:0', shape: [5, 12] },
-      { path: 'dense_1/dense_1/bias:0', shape: [12] },
+    writeFileSync(file, await writeHdf5(kerasTensors('')));
+    return { file, parts: [file] };
+  },
+  'Keras, model in HDF5': async () => {
+    const file = join(folder, 'model.h5');
+    const lstm = { name: 'lstm_1', units: 5, return_sequences: true, recurrent_activation: 'hard_sigmoid' };
+    const layers = [
+      { class_name: 'LSTM', config: { ...lstm, batch_input_shape: [null, 20, symbols.length] } },
+      { class_name: 'Dense', config: { name: 'dense_1', activation: 'softmax' } },
     ];
-    const filled = tensors.map((each) => ({
-      ...each,
-      data: new Float32Array(each.shape.reduce((a, b) => a * b, 1)).fill(0.2),
-    }));
-    writeFileSync(file, await writeHdf5(filled));
+    const config = { class_name: 'Sequential', config: { name: 'sequential_1', layers } };
+    const attributes = { model_config: JSON.stringify(config), keras_version: '2.2.4', backend: 'tensorflow' };
+    writeFileSync(file, await writeHdf5(kerasTensors('model_weights/'), attributes));
     return { file, parts: [file] };
   },
   'TensorFlow.js': async () => {
@@ -129,9 +154,23 @@ const formats: Record<string, () => Promise<{ file: string; parts: string[] }>> 
   },
   ml5: async () => {
     const file = writeMl5(join(folder, 'ml5'), symbols);
-    return { file, parts: [file, join(folder, 'ml5', 'vocab.json'), join(folder, 'ml5', 'rnnlm_softmax_w')] };
+    const parts = [file, join(folder, 'ml5', 'vocab.json'), join(folder, 'ml5', 'rnnlm_softmax_w')];
+    return { file, parts, known: true };
   },
 };
+
+/** Of Keras 2: V symbols one-hot, H 5. */
+function kerasTensors(group: string) {
+  const V = symbols.length;
+  const tensors = [
+    { path: `${group}lstm_1/lstm_1/kernel:0`, shape: [V, 20], data: kernelOf(V, V, 5, 0) },
+    { path: `${group}lstm_1/lstm_1/recurrent_kernel:0`, shape: [5, 20], data: kernelOf(5, 0, 5, 1) },
+    { path: `${group}lstm_1/lstm_1/bias:0`, shape: [20], data: biasOf(5, 1, 2) },
+    { path: `${group}dense_1/dense_1/kernel:0`, shape: [5, V], data: headOf(5 * V, 3) },
+    { path: `${group}dense_1/dense_1/bias:0`, shape: [V], data: weightsOf(V, 4) },
+  ];
+  return tensors;
+}
 
 function stackOf(prefix: string, features: number, hidden: number) {
   const tensor = (name: string, ...shape: number[]) => ({
@@ -163,24 +202,32 @@ async function exported(to: 'pytorch' | 'keras', name: string): Promise<string> 
   return out;
 }
 
+/** HDF5 files are read by one thread: to start the library for each would take an hour of 10,000. */
+const thread = new Hdf5Thread();
+/** After so many the thread is a new one, so that none is read by a library that has seen very many. */
+const filesPerThread = 500;
+afterAll(() => thread.end());
+
 for (const [name, make] of Object.entries(formats)) {
-  // HDF5 files take a thread each.
-  const threads = name.startsWith('Keras');
-  const times = threads && process.env.FUZZ_IMPORT === undefined ? Math.ceil(count / 40) : count;
   test(
-    `${name}: ${times} mutations`,
+    `${name}: ${count} mutations`,
     async () => {
-      const { file, parts } = await make();
+      const { file, parts, known = false } = await make();
       const whole = parts.map((part) => readFileSync(part));
       const random = generator(Number(process.env.FUZZ_SEED ?? 1));
-      const vocabulary = join(folder, 'symbols.json');
-      let [read, slowest, memory] = [0, 0, 0];
-      const kinds = new Map<string, number>();
+      const vocabulary = known ? {} : { vocabulary: join(folder, 'symbols.json') };
+      const read = (bytes: Uint8Array, signal?: AbortSignal) => thread.read(bytes, signal);
+      const open = async () => {
+        if (name !== 'our checkpoint') return void (await importBy(read, file, { ...cpu, text, ...vocabulary }));
+        using model = await LanguageModel.load(file, cpu);
+        await model.generateText({ length: 3 });
+      };
+      let [accepted, unproved, refused, slowest, memory] = [0, 0, 0, 0, 0];
       const one = async () => {
         const began = performance.now();
         try {
-          await importModel(file, { ...cpu, text, ...(name === 'ml5' ? {} : { vocabulary }) });
-          read++;
+          await open();
+          accepted++;
         } catch (error) {
           // Anything else is a fault of the reader: it is shown, with the file that brought it about.
           if (!(error instanceof CudnnLstmError) || /[\n\r]/.test(error.message)) {
@@ -189,26 +236,32 @@ for (const [name, make] of Object.entries(formats)) {
               writeFileSync(join(tmpdir(), 'fuzz-import', `${name}-${i}`), readFileSync(part));
             throw error;
           }
-          kinds.set(error.code, (kinds.get(error.code) ?? 0) + 1);
+          if (/ it predicts /.test(error.message)) unproved++;
+          else refused++;
         }
         slowest = Math.max(slowest, performance.now() - began);
         memory = Math.max(memory, process.memoryUsage().rss);
       };
       await one();
       // The whole file is understood: it is refused, if at all, because it predicts nothing.
-      expect(read === 1 || kinds.get('ERR_CHECKPOINT') === 1).toBe(true);
+      expect(accepted + unproved).toBe(1);
+      [accepted, unproved, slowest] = [0, 0, 0];
       const before = process.memoryUsage().rss;
-      for (let n = 0; n < times; n++) {
+      for (let n = 0; n < count; n++) {
         const damaged = random(parts.length);
         for (const [i, part] of parts.entries())
           writeFileSync(part, i === damaged ? mutate(whole[i] as Buffer, random) : (whole[i] as Buffer));
         await one();
+        if (n % filesPerThread === filesPerThread - 1) await thread.end();
       }
       const grown = Math.round((memory - before) / 2 ** 20);
       console.log(
-        `${name}: ${times} mutations, ${read} read, memory grew by ${grown} MiB at most, slowest ${(slowest / 1000).toFixed(2)} s`,
+        `${name}: ${count} mutations, ${refused} refused, ${unproved} read but no better than counting letters, ${accepted} accepted; ` +
+          `memory grew by ${grown} MiB at most, to ${Math.round(memory / 2 ** 20)}, slowest ${(slowest / 1000).toFixed(2)} s`,
       );
       expect(grown).toBeLessThan(1024);
+      // Damage is not all that a reader sees: some of it is beside the point, and what lies behind the first check is read.
+      expect(Math.min(refused, accepted + unproved)).toBeGreaterThan(0);
     },
     process.env.FUZZ_IMPORT === undefined ? undefined : 6 * 3600_000,
   );
