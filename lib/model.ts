@@ -39,7 +39,7 @@ import {
 import { readSlot, writeSlot } from './device/pieces';
 import { type QueuedModel, queued } from './device/queue';
 import { mostThreadsFor } from './device/threads';
-import { DataError, UsageError } from './errors';
+import { DataError, OptionError, UsageError } from './errors';
 import {
   readableIds,
   readCreateOptions,
@@ -48,8 +48,8 @@ import {
   readScoreOptions,
   readWindowOptions,
 } from './model-options';
-import { allOf, noCopies, onlyCharacters } from './sampling/constraints';
-import { type DrawingStart, fromBeginning, type GeneratedPiece, generatePieces } from './sampling/generate';
+import { allOf, noCopies, onlyCharacters, within } from './sampling/constraints';
+import { fromBeginning, type GeneratedPiece, type Generation, generatePieces } from './sampling/generate';
 import { generateLines } from './sampling/lines';
 import { Mixture } from './sampling/mixture';
 import {
@@ -232,6 +232,13 @@ export interface MixturePart {
   weight?: number | undefined;
 }
 
+interface DrawnText {
+  text: string;
+  finished: 'length' | 'stop';
+}
+
+/** Characters of texts that are kept at once, to find the best of them. */
+const mostKept = 1 << 22;
 /** A longer one would not fit a string. */
 const mostPromptBytes = 2 ** 28;
 
@@ -502,7 +509,7 @@ export class LanguageModel implements Disposable {
   #generate(
     checked: GenerateOptions,
     count: number,
-    from: () => { prompt: Int32Array | (() => Promise<Int32Array>); begin?: DrawingStart },
+    from: () => Pick<Generation, 'prompt' | 'begin' | 'firstStream'>,
   ): AsyncGenerator<GeneratedPiece, void, undefined> {
     const plan = checkGeneration(checked, count, this.defaultWindow);
     const sampling = checkSamplingOptions(checked);
@@ -511,9 +518,10 @@ export class LanguageModel implements Disposable {
     const { only, pattern, maxCopy } = checked;
     if (this.ofBytes && (only ?? pattern) !== undefined)
       throw new UsageError('only and pattern are for models of characters, not of bytes.');
+    const written = only === undefined ? undefined : onlyCharacters(this.normalize(only), this.vocabulary);
     const constraint = allOf([
-      ...(only === undefined ? [] : [onlyCharacters(this.normalize(only), this.vocabulary)]),
-      ...(pattern === undefined ? [] : [matching(new Pattern(pattern, this.vocabulary), plan.length)]),
+      ...(written === undefined ? [] : [within(written)]),
+      ...(pattern === undefined ? [] : [matching(new Pattern(pattern, this.vocabulary, written), plan.length)]),
       ...(maxCopy === undefined ? [] : [noCopies(maxCopy.index, maxCopy.length, this.vocabulary)]),
     ]);
     const pieces = generatePieces(this.#native, this.vocabulary, {
@@ -529,9 +537,9 @@ export class LanguageModel implements Disposable {
 
   /**
    * Draws `count` texts and gives the one that the model finds likeliest, with its bits a character: those of prompt and text, all of
-   * them equally long unless a stop string ended them.
+   * them equally long unless a stop string ended them. It keeps 4 million characters at a time, and draws the texts in as many turns.
    *
-   * @throws As {@link LanguageModel.generate}; DataError if no text has a character.
+   * @throws As {@link LanguageModel.generate}; UsageError for a length above 4,194,304; DataError if no text has a character.
    */
   async generateBest(
     count: number,
@@ -541,28 +549,54 @@ export class LanguageModel implements Disposable {
     const { prompt = '' } = checked;
     if (this.ofBytes || typeof prompt !== 'string')
       throw new UsageError('generateBest is for models of characters, not of bytes.');
-    const texts = Array.from({ length: wholeOf('count', count, 1, 4096) }, () => ({
-      text: '',
-      finished: 'length' as 'length' | 'stop',
-    }));
-    for await (const { stream, text, finished } of this.generateMany(count, checked)) {
-      const drawn = texts[stream] as (typeof texts)[number];
+    wholeOf('count', count, 1, 4096);
+    const { length } = checkGeneration(checked, count, this.defaultWindow);
+    if (length > mostKept)
+      throw new OptionError('length', `must be at most ${mostKept.toLocaleString('en')} of the best of several texts.`);
+    const given = await encodeText(prompt, 'the prompt', this.#encoding(checked));
+    // All at once, or so many at a time as memory for their characters is meant for.
+    const atOnce = Math.max(1, Math.floor(mostKept / Math.max(1, length)));
+    let best: (DrawnText & { bitsPerCharacter: number }) | undefined;
+    for (let first = 0; first < count; first += atOnce) {
+      const texts = await this.#drawWhole(Math.min(atOnce, count - first), first, checked);
+      const scores = await this.#scoreAfter(given, texts, checked.signal);
+      for (const [i, score] of scores.entries()) {
+        if (score && score.bitsPerCharacter < (best?.bitsPerCharacter ?? Number.POSITIVE_INFINITY))
+          best = { ...(texts[i] as DrawnText), bitsPerCharacter: score.bitsPerCharacter };
+      }
+    }
+    if (best === undefined) throw new DataError('No text was written, so none is the best.');
+    return best;
+  }
+
+  /** Whole texts that are not empty, of which the first draws as number `firstStream`. */
+  async #drawWhole(count: number, firstStream: number, checked: GenerateOptions): Promise<DrawnText[]> {
+    const texts = Array.from({ length: count }, (): DrawnText => ({ text: '', finished: 'length' }));
+    const pieces = this.#generate(checked, count, () => ({ prompt: this.#promptIds(checked), firstStream }));
+    for await (const { stream, text, finished } of pieces) {
+      const drawn = texts[stream] as DrawnText;
       drawn.text += text;
       if (finished) drawn.finished = finished;
     }
+    return texts.filter(({ text }) => text !== '');
+  }
+
+  /** Scores the prompt's ids and each text behind them, from the beginning. */
+  async #scoreAfter(
+    given: Int32Array,
+    texts: readonly DrawnText[],
+    signal: AbortSignal | undefined,
+  ): Promise<(Score | undefined)[]> {
     const { vocabulary } = this;
     const { resetId } = this.shape;
-    const { signal } = checked;
-    const given = await encodeText(prompt, 'the prompt', this.#encoding(checked));
-    const written = texts.filter(({ text }) => text !== '');
     const encoded = await encodeTexts(
-      written.map(({ text }) => text),
+      texts.map(({ text }) => text),
       (i) => `text ${i + 1}`,
       { vocabulary, normalization: asItIs, unknown: 'error', signal },
     );
     // Of a model of single lines a text without a prompt may begin a line by itself.
     const alone = given.length === 0 && resetId !== undefined;
-    const scores = await this.#native.evaluationSequence(() =>
+    return this.#native.evaluationSequence(() =>
       scoreMany(
         this.#native,
         alone ? encoded.map((ids) => fromBeginning(ids, vocabulary, resetId)) : encoded,
@@ -570,13 +604,6 @@ export class LanguageModel implements Disposable {
         alone ? given : fromBeginning(given, vocabulary, resetId),
       ),
     );
-    let best: { text: string; bitsPerCharacter: number; finished: 'length' | 'stop' } | undefined;
-    for (const [i, score] of scores.entries()) {
-      if (score && score.bitsPerCharacter < (best?.bitsPerCharacter ?? Number.POSITIVE_INFINITY))
-        best = { ...(written[i] as (typeof written)[number]), bitsPerCharacter: score.bitsPerCharacter };
-    }
-    if (best === undefined) throw new DataError('No text was written, so none is the best.');
-    return best;
   }
 
   /**

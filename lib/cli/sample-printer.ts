@@ -14,6 +14,8 @@ export class TextPrinter {
   readonly #waiting: string[];
   readonly #finished = new Set<number>();
   #showing = 0;
+  /** A line of the text that is shown has begun. */
+  #begun = false;
 
   constructor(print: (text: string) => Promise<void>, count: number, separator: string, before: string, end = '\n') {
     this.#end = end;
@@ -28,15 +30,19 @@ export class TextPrinter {
     while (this.#showing < this.#waiting.length) {
       const ready = this.#waiting[this.#showing] as string;
       this.#waiting[this.#showing] = '';
-      if (ready !== '') await this.#print(ready);
+      if (ready !== '') {
+        this.#begun = !ready.endsWith('\n');
+        await this.#print(ready);
+      }
       if (!this.#finished.has(this.#showing)) return;
       this.#showing++;
+      this.#begun = false;
       await this.#print(this.#showing < this.#waiting.length ? this.#between : this.#end);
     }
   }
 
   /** The generation was given up: ends the line that it stopped in. */
   async interrupt(): Promise<void> {
-    if (this.#showing < this.#waiting.length) await this.#print('\n');
+    if (this.#begun) await this.#print('\n');
   }
 }

@@ -16,8 +16,8 @@ export interface Constraint {
 /** The constraints on every text of a call. */
 export type ConstraintMaker = () => Constraint;
 
-/** Nothing but these characters. @throws DataError if the model knows none of them. */
-export function onlyCharacters(characters: string, vocabulary: Vocabulary): ConstraintMaker {
+/** The ids of these characters. @throws DataError if the model knows none of them. */
+export function onlyCharacters(characters: string, vocabulary: Vocabulary): ReadonlySet<number> {
   const ids = new Set<number>();
   for (const symbol of characters) {
     const id = vocabulary.idOf(symbol);
@@ -28,6 +28,11 @@ export function onlyCharacters(characters: string, vocabulary: Vocabulary): Cons
       `of the characters that are to be written, ${nameCharacters(new Set(characters))}, the model knows none`,
     );
   }
+  return ids;
+}
+
+/** Nothing but these. */
+export function within(ids: ReadonlySet<number>): ConstraintMaker {
   const allowed = Int32Array.from(ids).sort();
   return () => ({ allowed: () => allowed, push: () => undefined });
 }

@@ -4,12 +4,14 @@
  *
  * Shapes: S streams, L layers, H hidden.
  */
+import { Breather } from '../breather';
 import type { Vocabulary } from '../corpus/vocabulary';
 import type { NativeSamplingOptions } from '../device/native';
 import { type QueuedModel, stoppedError } from '../device/queue';
 import { DataError } from '../errors';
 import { type Constraint, type ConstraintMaker, inBoth } from './constraints';
 import type { GenerationPlan, ResolvedSampling } from './options';
+import { column, concatenate, repeatColumns } from './rows';
 import { TextEnd } from './stop';
 
 /**
@@ -149,6 +151,8 @@ class Drawer {
   #position = 0;
   readonly #written: { allowed?: Int32Array };
   readonly #constraints: Constraint[] | undefined;
+  /** What may be written next is asked for each of what may be thousands of texts. */
+  readonly #breather = new Breather();
   /** Of each stream: how what was drawn last ends its text. */
   readonly ends: ('before' | 'after' | undefined)[] = [];
 
@@ -200,9 +204,10 @@ class Drawer {
   /** Draws `count` ids a stream: [count, S]. */
   async draw(count: number): Promise<Int32Array> {
     const drawn = await this.#call(count);
-    drawn.forEach((id, i) => {
+    for (const [i, id] of (this.#constraints ? drawn : []).entries()) {
       this.ends[i % this.#streams] = this.#constraints?.[i % this.#streams]?.push(id);
-    });
+      if (this.#breather.due()) await this.#breather.rest();
+    }
     const all = concatenate(this.#ids, drawn);
     this.#ids = all;
     this.#split(Math.max(1, this.#generation.window));
@@ -214,7 +219,7 @@ class Drawer {
     const { window, signal } = this.#generation;
     const result = await this.#native.sample(
       {
-        sampling: this.#sampling(),
+        sampling: await this.#sampling(),
         ids: this.#ids,
         streams: this.#streams,
         count,
@@ -229,16 +234,21 @@ class Drawer {
   }
 
   /** One object for all streams where they differ in their coins alone; each its own where the penalty looks back. */
-  #sampling(): NativeSamplingOptions | NativeSamplingOptions[] {
+  async #sampling(): Promise<NativeSamplingOptions | NativeSamplingOptions[]> {
     const { sampling, firstStream = 0 } = this.#generation;
     const common = { ...sampling, ...this.#written, stream: firstStream, position: this.#position };
     if (this.#history.length === 0 && !this.#constraints) return common;
-    return Array.from({ length: this.#streams }, (_, stream) => ({
-      ...common,
-      stream: firstStream + stream,
-      ...(this.#history.length > 0 ? { history: column(this.#history, stream, this.#streams) } : {}),
-      ...this.#allowed(stream),
-    }));
+    const rules: NativeSamplingOptions[] = [];
+    for (let stream = 0; stream < this.#streams; stream++) {
+      rules.push({
+        ...common,
+        stream: firstStream + stream,
+        ...(this.#history.length > 0 ? { history: column(this.#history, stream, this.#streams) } : {}),
+        ...this.#allowed(stream),
+      });
+      if (this.#breather.due()) await this.#breather.rest();
+    }
+    return rules;
   }
 
   /** The text is over: what is drawn for it is not read. */
@@ -278,18 +288,6 @@ class Drawer {
   }
 }
 
-/** The ids of one stream out of time-major rows [n, S]. */
-function column(ids: Int32Array, stream: number, streams: number): Int32Array {
-  return Int32Array.from({ length: ids.length / streams }, (_, row) => ids[row * streams + stream] as number);
-}
-
-/** Ids [n] as rows [n, S] that are the same for every stream. */
-function repeatColumns(ids: Int32Array, streams: number): Int32Array {
-  const rows = new Int32Array(ids.length * streams);
-  for (let row = 0; row < ids.length; row++) rows.fill(ids[row] as number, row * streams, (row + 1) * streams);
-  return rows;
-}
-
 /** Rows of `length` values, each as often as there are streams. */
 function repeatRows(values: Float32Array, length: number, streams: number): Float32Array {
   const all = new Float32Array(values.length * streams);
@@ -297,12 +295,5 @@ function repeatRows(values: Float32Array, length: number, streams: number): Floa
     const row = values.subarray(from, from + length);
     for (let stream = 0; stream < streams; stream++) all.set(row, from * streams + stream * length);
   }
-  return all;
-}
-
-function concatenate(a: Int32Array, b: Int32Array): Int32Array {
-  const all = new Int32Array(a.length + b.length);
-  all.set(a);
-  all.set(b, a.length);
   return all;
 }

@@ -15,6 +15,7 @@ import {
 import { type QueuedModel, SerialQueue, stoppedError } from '../device/queue';
 import { CudnnLstmError, exitCodes, UsageError } from '../errors';
 import { likeliest } from '../scoring/inspect';
+import { column } from './rows';
 
 /** A model of a mixture. */
 export interface MixedModel {
@@ -317,9 +318,7 @@ function rulesAt(
   const { history, ...rules } = { ...options, position: (options.position ?? 0) + draw };
   const { repetitionPenalty = 1, penaltyWindow = 64 } = rules;
   if (repetitionPenalty === 1 || penaltyWindow === 0) return rules;
-  const rows = seen.length / streams;
-  const first = Math.max(0, rows - penaltyWindow);
-  const recent = Int32Array.from({ length: rows - first }, (_, i) => seen[(first + i) * streams + stream] as number);
+  const recent = column(seen.subarray(-penaltyWindow * streams), stream, streams);
   const before = history?.subarray(Math.max(0, history.length + recent.length - penaltyWindow)) ?? [];
   return { ...rules, history: Int32Array.of(...before, ...recent) };
 }

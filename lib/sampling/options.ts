@@ -23,6 +23,7 @@ import {
 } from '../arguments';
 import { TextIndex } from '../corpus/text-index';
 import { OptionError, UsageError } from '../errors';
+import { readPattern } from './pattern';
 import type { TextEnds } from './stop';
 
 /**
@@ -297,6 +298,7 @@ export function checkGeneration(options: GenerateOptions, streams: number, defau
   if (options.unknown !== undefined && options.unknown !== 'error' && options.unknown !== 'skip') {
     throw new UsageError(`unknown must be 'error' or 'skip', not '${String(options.unknown)}'.`);
   }
+  if (options.pattern !== undefined) readPattern(options.pattern);
   return {
     length: whole('length', options.length ?? 500, 0, 1e12),
     window: whole('window', options.window ?? defaultWindow, 0, 1_000_000),

@@ -1,26 +1,24 @@
 /**
- * A small regular expression that a text must match from its beginning to its end, as an automaton over a model's symbols: after each
- * character it says which may come next, and how many more a match takes at least.
+ * A small regular expression that a text must match from its beginning to its end, read into positions (Thompson 1968): a text is in several
+ * of them at once, which say which symbols may come next, and how many characters a match takes at least.
  *
  * Syntax and meaning are those of JavaScript's RegExp with the flag u: characters, escapes, classes, `.`, groups, `|`, `?`, `*`, `+`,
  * `{m}`, `{m,}`, `{m,n}`; `^` at the beginning and `$` at the end say what holds anyway. What looks around or back is refused.
  */
 import { nameCharacters, type Vocabulary } from '../corpus/vocabulary';
-import { DataError, UsageError } from '../errors';
+import { DataError, OptionError, UsageError } from '../errors';
 import type { ConstraintMaker } from './constraints';
 
-/** The most states that an automaton may have, and positions that the pattern may come to when its counts are written out. */
-const mostStates = 10_000;
+/** Positions that a pattern may come to when its counts are written out, and symbols that are tried on its classes: 20 milliseconds. */
 const mostPositions = 20_000;
-/** Positions looked at while the automaton is made: about half a second. */
-const mostWork = 4_000_000;
+const mostTests = 300_000;
 const longestPattern = 10_000;
 const deepestNesting = 100;
 
-/** A position of the pattern: takes one of the symbols, or leads elsewhere without one. */
+/** A position of the pattern: takes a symbol of a class, or leads elsewhere without one. */
 interface Position {
-  /** For each of the vocabulary's symbols whether it is taken. */
-  symbols?: Uint8Array;
+  /** Index of the class. */
+  takes?: number;
   next: number[];
 }
 
@@ -30,45 +28,48 @@ interface Part {
   end: number;
 }
 
-/** Of a state: for each class of symbols the next state, -1 where none leads to a match. */
-interface State {
-  next: Int32Array;
-  accepting: boolean;
-  /** Characters that a match takes at least from here. */
-  least: number;
-  /** The ids that may come, ascending. */
-  ids: Int32Array;
+/** Where a text is in a pattern. */
+export interface PatternState {
+  /** The positions that may take the next symbol. */
+  readonly at: readonly number[];
+  /** The text is a match. */
+  readonly accepting: boolean;
+  /** Characters, one or more, that the shortest longer match has besides; infinite where there is none. */
+  readonly further: number;
 }
 
-const refused = (pattern: string, problem: string): UsageError => new UsageError(`The pattern /${pattern}/ ${problem}`);
+const shown = (pattern: string) => `/${pattern.length > 80 ? `${pattern.slice(0, 80)}…` : pattern}/`;
+const refused = (pattern: string, problem: string) => new UsageError(`The pattern ${shown(pattern)} ${problem}`);
 
 /** Reads a pattern, whose syntax RegExp has checked, into positions. */
 class Reader {
   readonly positions: Position[] = [];
+  /** The source of each class: of what stands for one character. */
+  readonly classes: string[] = [];
   readonly #pattern: string;
-  readonly #characters: string[];
-  readonly #vocabulary: readonly string[];
-  readonly #classes = new Map<string, Uint8Array>();
+  readonly #names = new Map<string, number>();
   #at = 0;
   #depth = 0;
 
-  constructor(pattern: string, vocabulary: readonly string[]) {
+  constructor(pattern: string) {
     this.#pattern = pattern;
-    this.#characters = [...pattern];
-    this.#vocabulary = vocabulary;
   }
 
   whole(): Part {
     return this.#alternatives();
   }
 
-  #position(symbols?: Uint8Array): number {
+  #position(takes?: number): number {
+    return this.#add({ ...(takes === undefined ? {} : { takes }), next: [] });
+  }
+
+  #add(position: Position): number {
     if (this.positions.length === mostPositions)
       throw refused(
         this.#pattern,
         `is too large: with its counts written out it has more than ${mostPositions.toLocaleString('en')} places.`,
       );
-    return this.positions.push({ ...(symbols ? { symbols } : {}), next: [] }) - 1;
+    return this.positions.push(position) - 1;
   }
 
   #link(from: number, to: number): void {
@@ -94,12 +95,10 @@ class Reader {
     // A text begins where a top-level alternative does, and ends where it does.
     while (this.#depth === 1 && this.#take('^'));
     for (;;) {
-      const next = this.#characters[this.#at];
+      const next = this.#pattern[this.#at];
       if (next === undefined || next === '|' || next === ')') break;
-      if (next === '$' && this.#depth === 1 && this.#endsAfter(this.#at)) {
-        this.#at++;
-        continue;
-      }
+      // Nothing but `$` stands between there and the end of the alternative.
+      if (next === '$' && this.#depth === 1 && this.#found(/\$+(?=\||$)/y) !== undefined) continue;
       const part = this.#counted();
       this.#link(end, part.start);
       end = part.end;
@@ -107,31 +106,20 @@ class Reader {
     return { start, end };
   }
 
-  /** Nothing but `$` stands between there and the end of the alternative. */
-  #endsAfter(at: number): boolean {
-    let after = at + 1;
-    while (this.#characters[after] === '$') after++;
-    const next = this.#characters[after];
-    return next === undefined || next === '|';
-  }
-
   /** An atom with what says how often it comes. */
   #counted(): Part {
-    const from = this.#at;
+    const from = this.positions.length;
     const first = this.#atom();
-    const to = this.#at;
     const [low, high] = this.#count();
     if (low === 1 && high === 1) return first;
-    // Each time but the first reads the atom anew.
-    let reads = 0;
+    // Each time but the first is a copy of what was read, before anything leads to it or on from it.
+    const read = this.positions.slice(from).map(({ next, ...rest }) => ({ ...rest, next: [...next] }));
+    let times = 0;
     const again = (): Part => {
-      if (reads++ === 0) return first;
-      const after = this.#at;
-      this.#at = from;
-      const part = this.#atom();
-      if (this.#at !== to) throw new Error('an atom was read differently the second time');
-      this.#at = after;
-      return part;
+      if (times++ === 0) return first;
+      const by = this.positions.length - from;
+      for (const { next, ...rest } of read) this.#add({ ...rest, next: next.map((to) => to + by) });
+      return { start: first.start + by, end: first.end + by };
     };
     const start = this.#position();
     let end = start;
@@ -161,26 +149,19 @@ class Reader {
   }
 
   #count(): [number, number] {
-    const rest = this.#characters.slice(this.#at, this.#at + 50).join('');
-    const [whole = '', sign, low, comma, high] = /^(?:([?*+])|\{(\d+)(,?)(\d*)\})\??/.exec(rest) ?? [];
-    this.#at += [...whole].length;
-    if (whole === '') return [1, 1];
+    const [, sign, low, comma, high] = this.#found(/(?:([?*+])|\{(\d+)(,?)(\d*)\})\??/y) ?? [];
     if (sign) return [sign === '+' ? 1 : 0, sign === '?' ? 1 : Number.POSITIVE_INFINITY];
-    const least = Number(low);
-    return [least, high ? Number(high) : comma ? Number.POSITIVE_INFINITY : least];
+    if (low === undefined) return [1, 1];
+    return [Number(low), high ? Number(high) : comma ? Number.POSITIVE_INFINITY : Number(low)];
   }
 
   #atom(): Part {
-    const symbol = this.#characters[this.#at] as string;
-    if (symbol === '(') {
-      this.#at++;
-      const head = this.#characters.slice(this.#at, this.#at + 3).join('');
-      if (/^\?(?:[=!]|<[=!])/.test(head))
+    const symbol = this.#pattern[this.#at] as string;
+    if (this.#take('(')) {
+      if (this.#found(/\?(?:[=!]|<[=!])/y))
         throw refused(this.#pattern, 'looks ahead or behind, which is not supported: leave (?= … ) out.');
-      const [opening = ''] = /^\?(?::|<[^>]*>)/.exec(this.#characters.slice(this.#at, this.#at + 200).join('')) ?? [];
-      if (opening === '' && head.startsWith('?'))
+      if (!this.#found(/\?(?::|<[^>]*>)/y) && this.#pattern[this.#at] === '?')
         throw refused(this.#pattern, 'has a group of flags, which is not supported: leave (?i: … ) out.');
-      this.#at += [...opening].length;
       const part = this.#alternatives();
       this.#at++; // The bracket that closes it.
       return part;
@@ -190,245 +171,230 @@ class Reader {
         this.#pattern,
         `has ${symbol} in the middle, which is not supported: the whole text must match anyway, so leave it out.`,
       );
-    const source = this.#one();
-    const start = this.#position(this.#symbolsOf(source));
+    const [, back] = this.#seen(/\\([1-9]|k(?=<))/y) ?? [];
+    if (back)
+      throw refused(
+        this.#pattern,
+        `refers back to a group (\\${back}), which is not supported: write out what it may be.`,
+      );
+    const [border] = this.#seen(/\\[bB]/y) ?? [];
+    if (border)
+      throw refused(this.#pattern, `has ${border}, which looks at its neighbours and is not supported: leave it out.`);
+    const [source] = this.#found(oneCharacter) as RegExpExecArray;
+    const start = this.#position(this.#classOf(source));
     const end = this.#position();
     this.#link(start, end);
     return { start, end };
   }
 
-  /** The source of what stands for one character. */
-  #one(): string {
-    const from = this.#at;
-    const symbol = this.#characters[this.#at++];
-    if (symbol === '[') {
-      for (; this.#characters[this.#at] !== ']'; this.#at++) if (this.#characters[this.#at] === '\\') this.#at++;
-      this.#at++;
-    } else if (symbol === '\\') {
-      const rest = this.#characters.slice(this.#at, this.#at + 100).join('');
-      if (/^(?:[1-9]|k<)/.test(rest))
-        throw refused(
-          this.#pattern,
-          `refers back to a group (\\${rest[0]}), which is not supported: write out what it may be.`,
-        );
-      if (/^[bB]/.test(rest))
-        throw refused(
-          this.#pattern,
-          `has \\${rest[0]}, which looks at its neighbours and is not supported: leave it out.`,
-        );
-      const [written] = /^(?:[pP]\{[^}]*\}|u\{[^}]*\}|u[dD][89abAB]..\\u[dD][c-fC-F]..|u....|x..|c.|.)/su.exec(
-        rest,
-      ) as RegExpExecArray;
-      this.#at += [...written].length;
-    }
-    return this.#characters.slice(from, this.#at).join('');
+  #classOf(source: string): number {
+    const known = this.#names.get(source);
+    if (known !== undefined) return known;
+    this.#names.set(source, this.classes.length);
+    return this.classes.push(source) - 1;
   }
 
-  /** Which symbols it stands for, as RegExp has it. */
-  #symbolsOf(source: string): Uint8Array {
-    const known = this.#classes.get(source);
-    if (known) return known;
-    const one = new RegExp(`^(?:${source})$`, 'u');
-    const symbols = Uint8Array.from(this.#vocabulary, (symbol) => (one.test(symbol) ? 1 : 0));
-    this.#classes.set(source, symbols);
-    return symbols;
+  /** What stands here, if it is that. */
+  #seen(what: RegExp): RegExpExecArray | undefined {
+    what.lastIndex = this.#at;
+    return what.exec(this.#pattern) ?? undefined;
+  }
+
+  /** The same, and goes on behind it. */
+  #found(what: RegExp): RegExpExecArray | undefined {
+    const found = this.#seen(what);
+    this.#at += found?.[0].length ?? 0;
+    return found;
   }
 
   #take(symbol: string): boolean {
-    if (this.#characters[this.#at] !== symbol) return false;
+    if (this.#pattern[this.#at] !== symbol) return false;
     this.#at++;
     return true;
   }
 }
 
-/** A pattern as an automaton over the ids of a vocabulary. */
+/** The source of what stands for one character: a class, an escape, a character. */
+const oneCharacter =
+  /\[(?:[^\]\\]|\\.)*\]|\\(?:[pP]\{[^}]*\}|u\{[^}]*\}|u[dD][89abAB]..\\u[dD][c-fC-F]..|u....|x..|c.|.)|./suy;
+
+/**
+ * A pattern's positions, where a match begins and ends, and the sources of what stands for one character.
+ *
+ * @throws UsageError if it is no regular expression, has what is not supported, or is too large.
+ */
+export function readPattern(pattern: string): Part & Pick<Reader, 'positions' | 'classes'> {
+  if (pattern.length > longestPattern)
+    throw new UsageError(
+      `A pattern has ${longestPattern.toLocaleString('en')} characters at most, not ${pattern.length.toLocaleString('en')}.`,
+    );
+  try {
+    new RegExp(pattern, 'u');
+  } catch (cause) {
+    const problem = (cause as Error).message.replace(/^Invalid regular expression: /, '').replace(/^\/.*\/u?: /s, '');
+    throw refused(pattern, `is no regular expression: ${problem}.`);
+  }
+  const reader = new Reader(pattern);
+  return { ...reader.whole(), positions: reader.positions, classes: reader.classes };
+}
+
+/** A pattern over the ids of a vocabulary. */
 export class Pattern {
-  /** Characters that a match has at least. */
-  readonly least: number;
-  readonly #states: readonly State[];
-  /** [V]: the class of each symbol; those of one class are taken in the same places. */
-  readonly #classes: Uint32Array;
+  /** Before the first character. */
+  readonly start: PatternState;
+  readonly #positions: readonly Position[];
+  readonly #end: number;
+  /** Of each class the ids that are written, ascending. */
+  readonly #classes: readonly Int32Array[];
+  /** Of each position, the characters that a match takes at least from there. */
+  readonly #least: Float64Array;
+  /** Of each position, the question in which it was seen last. */
+  readonly #seen: Uint32Array;
+  #question = 0;
 
   /**
+   * @param written The ids that may be written; by default all but that of the unknown symbol.
    * @throws UsageError if it is no regular expression, has what is not supported, or is too large; DataError if no text of symbols that
    * the model writes matches it.
    */
-  constructor(pattern: string, vocabulary: Vocabulary) {
-    if (pattern.length > longestPattern)
-      throw new UsageError(
-        `A pattern has ${longestPattern.toLocaleString('en')} characters at most, not ${pattern.length.toLocaleString('en')}.`,
-      );
-    try {
-      new RegExp(pattern, 'u');
-    } catch (cause) {
-      const problem = (cause as Error).message.replace(/^Invalid regular expression: /, '').replace(/^\/.*\/u?: /s, '');
-      throw refused(pattern, `is no regular expression: ${problem}.`);
-    }
-    const reader = new Reader(pattern, vocabulary.symbols);
-    const { start, end } = reader.whole();
-    const { positions } = reader;
-    const { classes, members } = classify(positions, vocabulary);
-    this.#classes = classes;
-    this.#states = determine(pattern, positions, start, end, members);
-    const [first] = this.#states as [State];
-    if (first.least === Number.POSITIVE_INFINITY)
+  constructor(pattern: string, vocabulary: Vocabulary, written?: ReadonlySet<number>) {
+    const { positions, classes, start, end } = readPattern(pattern);
+    this.#positions = positions;
+    this.#end = end;
+    this.#classes = idsOf(pattern, classes, vocabulary, written);
+    this.#least = distances(this.#positions, this.#classes, end);
+    this.#seen = new Uint32Array(this.#positions.length);
+    this.start = this.#state([start]);
+    if (this.least === Number.POSITIVE_INFINITY) {
+      const symbols = written ? Array.from(written, (id) => vocabulary.symbols[id] as string) : vocabulary.symbols;
       throw new DataError(
-        `no text of the model's characters matches the pattern /${pattern}/; it knows ${nameCharacters(vocabulary.symbols)}`,
+        `no text of the ${written ? '' : "model's "}characters matches the pattern ${shown(pattern)}; ${written ? 'they are' : 'it knows'} ` +
+          nameCharacters(symbols),
       );
-    this.least = first.least;
+    }
+  }
+
+  /** Characters that a match has at least. */
+  get least(): number {
+    return leastOf(this.start);
   }
 
   /** Whether a text matches. */
   matches(ids: Iterable<number>): boolean {
-    let state = 0;
+    let state: PatternState | undefined = this.start;
     for (const id of ids) {
       state = this.next(state, id);
-      if (state < 0) return false;
+      if (state === undefined) return false;
     }
-    return this.accepts(state);
+    return state.accepting;
   }
 
-  /** The state after a symbol; -1 if no match begins so. State 0 is the first. */
-  next(state: number, id: number): number {
-    const { next } = this.#states[state] as State;
-    return next[this.#classes[id] as number] as number;
-  }
-
-  accepts(state: number): boolean {
-    return (this.#states[state] as State).accepting;
+  /** Where a text is after a symbol; undefined if no match begins so. */
+  next(state: PatternState, id: number): PatternState | undefined {
+    const to = state.at.flatMap((at) => {
+      const { takes, next } = this.#positions[at] as Position;
+      return has(this.#classes[takes as number] as Int32Array, id) ? next : [];
+    });
+    return to.length === 0 ? undefined : this.#state(to);
   }
 
   /** The ids that may come, of which a match of at most `left` more characters can be made, ascending. */
-  allowed(state: number, left: number): Int32Array {
-    const { ids } = this.#states[state] as State;
-    const short = (id: number) => (this.#states[this.next(state, id)] as State).least < left;
-    return ids.every(short) ? ids : ids.filter(short);
+  allowed(state: PatternState, left: number): Int32Array {
+    const near = state.at.filter((at) => (this.#least[at] as number) <= left);
+    const [first, ...others] = new Set(near.map((at) => (this.#positions[at] as Position).takes as number));
+    if (first === undefined) return new Int32Array(0);
+    const ids = this.#classes[first] as Int32Array;
+    if (others.length === 0) return ids;
+    const all = new Set(ids);
+    for (const each of others) for (const id of this.#classes[each] as Int32Array) all.add(id);
+    return Int32Array.from(all).sort();
+  }
+
+  /** What is reached from some positions without a character. */
+  #state(from: readonly number[]): PatternState {
+    this.#question++;
+    const found: number[] = [];
+    let [accepting, further] = [false, Number.POSITIVE_INFINITY];
+    const open = [...from];
+    for (let at = open.pop(); at !== undefined; at = open.pop()) {
+      const least = this.#least[at] as number;
+      if (this.#seen[at] === this.#question || least === Number.POSITIVE_INFINITY) continue;
+      this.#seen[at] = this.#question;
+      const { takes, next } = this.#positions[at] as Position;
+      if (at === this.#end) accepting = true;
+      if (takes === undefined) open.push(...next);
+      else {
+        found.push(at);
+        further = Math.min(further, least);
+      }
+    }
+    return { at: found, accepting, further };
   }
 }
 
-/** Puts symbols together that every position treats alike. `members[c]` are the ids of class c. */
-function classify(
-  positions: readonly Position[],
-  { symbols, unknownId }: Vocabulary,
-): { classes: Uint32Array; members: number[][] } {
-  const sets = [...new Set(positions.flatMap(({ symbols: taken }) => (taken ? [taken] : [])))];
-  let classes = new Uint32Array(symbols.length);
-  let count = 1;
-  for (const set of sets) {
-    const renamed = new Map<number, number>();
-    classes = classes.map((each, id) => {
-      const key = each * 2 + (set[id] as number);
-      const name = renamed.get(key) ?? renamed.size;
-      renamed.set(key, name);
-      return name;
-    });
-    count = renamed.size;
-  }
-  const members = Array.from({ length: count }, (): number[] => []);
-  // The symbol for what is unknown is never written.
-  for (const [id, each] of classes.entries()) if (id !== unknownId) members[each]?.push(id);
-  return { classes, members };
+/** Characters that a match has besides at least. */
+function leastOf({ accepting, further }: PatternState): number {
+  return accepting ? 0 : further;
 }
 
-/** The subset construction, and from each state the way to a match. */
-function determine(
+/** Whether an ascending list has an id. */
+function has(ids: Int32Array, id: number): boolean {
+  let [low, high] = [0, ids.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((ids[middle] as number) < id) low = middle + 1;
+    else high = middle;
+  }
+  return ids[low] === id;
+}
+
+/** The ids of each class, as RegExp has it. */
+function idsOf(
   pattern: string,
-  positions: readonly Position[],
-  start: number,
-  end: number,
-  members: readonly number[][],
-): State[] {
-  const names = new Map<string, number>();
-  const sets: number[][] = [];
-  const closure = new Closure(positions, end);
-  const stateOf = (from: readonly number[]): number => {
-    const set = closure.of(from);
-    const key = set.join();
-    const known = names.get(key);
-    if (known !== undefined) return known;
-    if (sets.length === mostStates) throw tooMany(pattern);
-    names.set(key, sets.length);
-    return sets.push(set) - 1;
-  };
-  stateOf([start]);
-  const moves: Int32Array[] = [];
-  for (let state = 0; state < sets.length; state++) {
-    const set = sets[state] as number[];
-    moves.push(
-      Int32Array.from(members, ([id]) => {
-        if (id === undefined) return -1;
-        const to = set.flatMap((at) => (positions[at]?.symbols?.[id] ? (positions[at]?.next ?? []) : []));
-        return to.length === 0 ? -1 : stateOf(to);
-      }),
-    );
-    closure.work += set.length * members.length;
-    if (closure.work > mostWork) throw tooMany(pattern);
-  }
-  const accepting = sets.map((set) => set.includes(end));
-  const least = distances(moves, accepting);
-  return moves.map((to, state) => {
-    const next = to.map((each) => (each >= 0 && (least[each] as number) < Number.POSITIVE_INFINITY ? each : -1));
-    const allowed = members.flatMap((symbols, each) => ((next[each] as number) >= 0 ? symbols : []));
-    return {
-      ...{ next, accepting: accepting[state] as boolean, least: least[state] as number },
-      ids: Int32Array.from(allowed).sort(),
-    };
+  sources: readonly string[],
+  vocabulary: Vocabulary,
+  written: ReadonlySet<number> | undefined,
+): Int32Array[] {
+  const { symbols, unknownId } = vocabulary;
+  const may = (id: number) => id !== unknownId && (written?.has(id) ?? true);
+  let tests = 0;
+  return sources.map((source) => {
+    if (source !== '.' && [...source].length === 1) {
+      const id = vocabulary.idOf(source);
+      return Int32Array.from(id !== undefined && may(id) ? [id] : []);
+    }
+    tests += symbols.length;
+    if (tests > mostTests)
+      throw refused(
+        pattern,
+        `is too large: it has too many different classes for a model of ${symbols.length.toLocaleString('en')} symbols.`,
+      );
+    const one = new RegExp(`^(?:${source})$`, 'u');
+    const ids: number[] = [];
+    for (const [id, symbol] of symbols.entries()) if (one.test(symbol) && may(id)) ids.push(id);
+    return Int32Array.from(ids);
   });
 }
 
-function tooMany(pattern: string): UsageError {
-  return refused(
-    pattern,
-    `is too large: it takes more than ${mostStates.toLocaleString('en')} states, or too long to make; make its counts smaller.`,
-  );
-}
-
-/** Where positions lead without a character. */
-class Closure {
-  readonly #positions: readonly Position[];
-  readonly #end: number;
-  /** Of each position, the question in which it was seen last. */
-  readonly #seen: Uint32Array;
-  #question = 0;
-  /** Positions looked at. */
-  work = 0;
-
-  constructor(positions: readonly Position[], end: number) {
-    this.#positions = positions;
-    this.#end = end;
-    this.#seen = new Uint32Array(positions.length);
-  }
-
-  /** Those that take a symbol, and the end, which are reached from some, ascending. */
-  of(from: readonly number[]): number[] {
-    this.#question++;
-    const found: number[] = [];
-    const open = [...from];
-    for (let at = open.pop(); at !== undefined; at = open.pop()) {
-      if (this.#seen[at] === this.#question) continue;
-      this.#seen[at] = this.#question;
-      this.work++;
-      const { symbols, next } = this.#positions[at] as Position;
-      if (symbols || at === this.#end) found.push(at);
-      if (!symbols) open.push(...next);
+/** Characters from each position to the end at least. */
+function distances(positions: readonly Position[], classes: readonly Int32Array[], end: number): Float64Array {
+  const before: number[][] = positions.map(() => []);
+  for (const [at, { next }] of positions.entries()) for (const to of next) before[to]?.push(at);
+  const least = new Float64Array(positions.length).fill(Number.POSITIVE_INFINITY);
+  least[end] = 0;
+  let near = [end];
+  for (let distance = 0; near.length > 0; distance++) {
+    const further: number[] = [];
+    for (const at of near) {
+      for (const earlier of before[at] as number[]) {
+        const { takes } = positions[earlier] as Position;
+        const here = takes === undefined ? distance : distance + 1;
+        if ((least[earlier] as number) <= here || (takes !== undefined && classes[takes]?.length === 0)) continue;
+        least[earlier] = here;
+        (takes === undefined ? near : further).push(earlier);
+      }
     }
-    return found.sort((a, b) => a - b);
-  }
-}
-
-/** Characters from each state to the nearest accepting one. */
-function distances(moves: readonly Int32Array[], accepting: readonly boolean[]): Float64Array {
-  const before: number[][] = moves.map(() => []);
-  for (const [state, to] of moves.entries()) for (const next of new Set(to)) if (next >= 0) before[next]?.push(state);
-  const least = new Float64Array(moves.length).fill(Number.POSITIVE_INFINITY);
-  const queue = accepting.flatMap((is, state) => (is ? [state] : []));
-  for (const state of queue) least[state] = 0;
-  for (const state of queue) {
-    for (const earlier of before[state] as number[]) {
-      if (least[earlier] !== Number.POSITIVE_INFINITY) continue;
-      least[earlier] = (least[state] as number) + 1;
-      queue.push(earlier);
-    }
+    near = further;
   }
   return least;
 }
@@ -441,25 +407,27 @@ function distances(moves: readonly Int32Array[], accepting: readonly boolean[]):
  */
 export function matching(pattern: Pattern, length: number): ConstraintMaker {
   if (pattern.least > length) {
-    throw new UsageError(
-      `What matches the pattern has at least ${pattern.least.toLocaleString('en')} characters: length must be no less.`,
+    const least = pattern.least.toLocaleString('en');
+    throw new OptionError(
+      'length',
+      `must be no less than ${least}: what matches the pattern has at least ${least} characters.`,
     );
   }
   return () => {
-    let state = 0;
-    let written = 0;
-    const followed = () => pattern.allowed(state, length - written).length > 0;
+    let state = pattern.start;
+    let left = length;
+    const over = () => state.accepting && state.further > left;
     return {
-      allowed: () => (pattern.accepts(state) ? undefined : pattern.allowed(state, length - written)),
+      allowed: () => (state.accepting ? undefined : pattern.allowed(state, left)),
       push: (id) => {
         const next = pattern.next(state, id);
-        if (next < 0 || !pattern.allowed(state, length - written).includes(id)) return 'before';
+        if (next === undefined || leastOf(next) > left - 1) return 'before';
         state = next;
-        written++;
-        return pattern.accepts(state) && !followed() ? 'after' : undefined;
+        left--;
+        return over() ? 'after' : undefined;
       },
       get ended() {
-        return pattern.accepts(state) && !followed();
+        return over();
       },
     };
   };

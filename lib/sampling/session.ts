@@ -13,6 +13,7 @@ import { harmless } from '../harmless';
 import type { Rival } from '../scoring/inspect';
 import { type DrawingStart, fromBeginning, type GeneratedPiece } from './generate';
 import type { GenerateOptions } from './options';
+import { concatenate } from './rows';
 
 /**
  * What {@link Session.draw} and {@link Session.propose} take.
@@ -327,7 +328,7 @@ export class Session implements Disposable {
     const before = this.#place;
     // What a text begins after is for a text that is drawn: one that is read begins it.
     const begins = before.characters === 0 && drawn === 0;
-    const known = begins ? fromBeginning(ids, vocabulary, resetId) : joined(before.ids, ids);
+    const known = begins ? fromBeginning(ids, vocabulary, resetId) : concatenate(before.ids, ids);
     const unread = begins ? known : known.subarray(before.ids.length - 1);
     let { state } = begins ? { state: undefined } : before;
     const end = unread.length - 1;
@@ -386,15 +387,8 @@ async function readPlace(model: SessionModel, file: SafetensorsFile): Promise<Pl
   const start = fromBeginning(new Int32Array(0), vocabulary, resetId);
   return {
     state: window > 0 || read === 0 ? undefined : state,
-    ids: before === 1 ? joined(start, ids) : ids,
+    ids: before === 1 ? concatenate(start, ids) : ids,
     characters: read,
     drawn: made,
   };
-}
-
-function joined(a: Int32Array, b: Int32Array): Int32Array {
-  const all = new Int32Array(a.length + b.length);
-  all.set(a);
-  all.set(b, a.length);
-  return all;
 }

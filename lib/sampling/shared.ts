@@ -7,6 +7,7 @@
 import type { NativeModel, NativeSamplingOptions } from '../device/native';
 import { type QueuedModel, stoppedError } from '../device/queue';
 import { PrefixCache, prefixKeys } from './prefix-cache';
+import { column, concatenate, interleave } from './rows';
 
 /** Texts that continue one prompt. */
 export interface SharedRequest {
@@ -464,16 +465,6 @@ class Stream {
   }
 }
 
-/** Rows [n] of each stream as [n, S]. */
-function interleave(rows: readonly Int32Array[]): Int32Array {
-  const length = rows[0]?.length ?? 0;
-  const all = new Int32Array(length * rows.length);
-  rows.forEach((ids, s) => {
-    for (let row = 0; row < length; row++) all[row * rows.length + s] = ids[row] as number;
-  });
-  return all;
-}
-
 /** What one stream got of a call's result. */
 function drawnOf(
   result: Awaited<ReturnType<NativeModel['sample']>>,
@@ -483,7 +474,7 @@ function drawnOf(
   rivals: number,
 ): Drawn {
   const draws = { length: count };
-  const drawn: Drawn = { ids: Int32Array.from(draws, (_, draw) => result.ids[draw * streams + stream] as number) };
+  const drawn: Drawn = { ids: column(result.ids.subarray(0, count * streams), stream, streams) };
   const { logProbabilities } = result;
   if (logProbabilities) {
     drawn.logProbabilities = Float32Array.from(draws, (_, draw) => logProbabilities[draw * streams + stream] as number);
@@ -498,11 +489,4 @@ function drawnOf(
     }
   }
   return drawn;
-}
-
-function concatenate(a: Int32Array, b: Int32Array): Int32Array {
-  const all = new Int32Array(a.length + b.length);
-  all.set(a);
-  all.set(b, a.length);
-  return all;
 }

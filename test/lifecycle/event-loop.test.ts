@@ -160,6 +160,10 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
     );
     return async () => divideLines(await LineIndex.find(ids, 0), 0.1);
   },
+  // Each is in thousands of places of the pattern at once.
+  'many texts within a pattern': async () => async () => {
+    for await (const _ of model.generateMany(long ? 1024 : 128, { pattern: '(n?i?){1500}e', length: 3, seed: 1 }));
+  },
   'an index of a text': async () => {
     const ids = new MemoryIds(
       Uint8Array.from({ length: long ? 20_000_000 : 1_000_000 }, (_, i) => Math.imul(i, i) >>> 27),

@@ -27,4 +27,12 @@ describe('TextPrinter', () => {
     await printer.interrupt();
     expect(stdout.take()).toBe('ab\n');
   });
+
+  it.each([[[]], [['']], [['ab\n']]])('and only a line that has begun: %j', async (pieces) => {
+    const stdout = new Sink();
+    const printer = new TextPrinter((text) => printText(stdout, text), 2, '--', '');
+    for (const text of pieces) await printer.push({ stream: 0, text });
+    await printer.interrupt();
+    expect(stdout.take()).toBe(pieces.join(''));
+  });
 });
