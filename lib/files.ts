@@ -6,6 +6,7 @@ import { constants, openSync, type Stats } from 'node:fs';
 import { type FileHandle, lstat, open, stat } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { addAbortSignal, type Readable } from 'node:stream';
+import { takeAllQuietly } from './endings';
 
 /** Absent on Windows, which has neither such pipes nor such links. */
 const { O_NONBLOCK = 0, O_NOFOLLOW = 0 } = constants as Partial<typeof constants>;
@@ -61,7 +62,7 @@ async function checked(path: string, flags: number): Promise<FileHandle> {
     refuseOther(path, await handle.stat());
     return handle;
   } catch (error) {
-    await handle.close();
+    await takeAllQuietly([() => handle.close()]);
     throw error;
   }
 }

@@ -25,6 +25,7 @@ import {
   type Target,
   type WeightForm,
 } from '../device/native';
+import { takeAllQuietly } from '../endings';
 import { CheckpointError, UsageError } from '../errors';
 import { canonicalLayout, layoutSize, type ModelShape } from './layout';
 import { allocateFloats, type OutTensor, SafetensorsFile, writeSafetensors } from './safetensors';
@@ -528,7 +529,7 @@ export class CheckpointFile {
         throw unusable(path, `it holds a tensor '${unexpected}' that this format does not know`);
       return new CheckpointFile(file, metadata, layout);
     } catch (error) {
-      await file.close();
+      await takeAllQuietly([() => file.close()]);
       throw error;
     }
   }

@@ -6,6 +6,7 @@ import { type FileHandle, stat, unlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { loadNative } from '../device/native';
+import { takeAll, takeAllQuietly } from '../endings';
 import { DiskError } from '../errors';
 import { FileProblem, openToLock } from '../files';
 import { toDiskError } from './disk';
@@ -42,7 +43,7 @@ export class DirectoryLock {
           continue;
         }
       } catch (error) {
-        await file.close();
+        await takeAllQuietly([() => file.close()]);
         throw toDiskError(error, `lock ${directory}`);
       }
       const lock = new DirectoryLock(file, path);
@@ -52,7 +53,7 @@ export class DirectoryLock {
         await file.write(`${JSON.stringify(owner)}\n`, 0);
         return lock;
       } catch (error) {
-        await lock.release();
+        await takeAllQuietly([() => lock.release()]);
         throw toDiskError(error, `lock ${directory}`);
       }
     }
@@ -64,9 +65,13 @@ export class DirectoryLock {
     this.#file = undefined;
     if (file === undefined) return;
     // In this order: who opens the file in between finds it locked, or gone.
-    if (await stands(file, this.#path)) await unlink(this.#path).catch(() => {});
-    await file.close();
-    DirectoryLock.#held.delete(this);
+    await takeAll([
+      async () => {
+        if (await stands(file, this.#path)) await unlink(this.#path).catch(() => {});
+      },
+      () => file.close(),
+      () => DirectoryLock.#held.delete(this),
+    ]);
   }
 }
 

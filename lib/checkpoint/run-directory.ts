@@ -10,6 +10,7 @@ import { readdir, stat, unlink } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { type Checks, flagOf, looking, optionsOf, pathOf, recordOf, show, textOf } from '../arguments';
 import type { NativeParameter } from '../device/native';
+import { takeAllQuietly } from '../endings';
 import { CheckpointError, DiskError, UsageError } from '../errors';
 import { FileProblem, kindOf, openToAppend, readSmallFile } from '../files';
 import { type Checkpoint, checkCheckpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint';
@@ -121,7 +122,7 @@ export class RunDirectory implements AsyncDisposable {
         if (isTemporary(name)) await unlink(join(directory, name)).catch(() => {});
       }
     } catch (error) {
-      await run.close();
+      await takeAllQuietly([() => run.close()]);
       throw error instanceof CheckpointError ? error : toDiskError(error, `read ${directory}`);
     }
     return run;

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
+import { takeAllQuietly } from '../endings';
 import { CheckpointError, OutOfMemoryError, TrainingError } from '../errors';
 import { FileProblem, openFile } from '../files';
 import { toDiskError, writeFileAtomically } from './disk';
@@ -220,7 +221,7 @@ export class SafetensorsFile {
     try {
       return await SafetensorsFile.#check(path, handle);
     } catch (error) {
-      await handle.close();
+      await takeAllQuietly([() => handle.close()]);
       throw error;
     }
   }

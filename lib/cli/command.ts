@@ -73,7 +73,8 @@ export async function runCommand(main: (argv: string[]) => Promise<number>): Pro
  * Writes one line about what was thrown to stderr (the stack too if DEBUG is set) and gives the exit code that it calls for.
  * Errors of the operating system that reached a command untranslated are sorted into data (exit 3) and disk (5).
  */
-export function reportError(thrown: unknown, stderr: NodeJS.WritableStream = process.stderr): number {
+export function reportError(given: unknown, stderr: NodeJS.WritableStream = process.stderr): number {
+  const thrown = firstOf(given);
   const error = thrown instanceof CommanderError ? usageErrorOf(thrown) : thrown;
   if (error instanceof PrintedError) return exitCodes.ok;
   const known = asPackageError(error);
@@ -316,7 +317,14 @@ const dataCodes = new Set(['ENOENT', 'EACCES', 'EPERM', 'EISDIR', 'ENOTDIR', 'EL
 
 /** The exit code that an error calls for. */
 export function exitCodeOf(error: unknown): number {
-  return asPackageError(error)?.exitCode ?? exitCodes.runtime;
+  return asPackageError(firstOf(error))?.exitCode ?? exitCodes.runtime;
+}
+
+/** What went wrong first: `using` wraps it where something could not be disposed of after it. */
+function firstOf(error: unknown): unknown {
+  let first = error;
+  while (first instanceof Error && first.name === 'SuppressedError' && 'suppressed' in first) first = first.suppressed;
+  return first;
 }
 
 function asPackageError(error: unknown): CudnnLstmError | undefined {

@@ -4,6 +4,7 @@ import { stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { type Checks, choiceOf, flagOf, instanceOf, optionsOf, signalOf, textOf, wholeOf } from '../arguments';
 import { Breather } from '../breather';
+import { takeAllQuietly } from '../endings';
 import { DataError, OptionError, UsageError } from '../errors';
 import { byteVocabulary } from './bytes';
 import { checkEncoding, isLatin1, readHead } from './decode';
@@ -280,44 +281,50 @@ async function readCorpus(
     }
     encoder.finish();
   } catch (error) {
-    await sink.abandon();
+    await takeAllQuietly([() => sink.abandon()]);
     throw error;
   }
   const ids = await sink.finish();
-  if (ids.length === 0) {
-    ids.close();
-    if (encoder.skipped > 0) throw new DataError(`${what} has no character that the model knows`);
-    checkUsable(0, undefined, what);
+  try {
+    if (ids.length === 0) {
+      if (encoder.skipped > 0) throw new DataError(`${what} has no character that the model knows`);
+      checkUsable(0, undefined, what);
+    }
+    const parts = partsOf(begun, ids.length);
+    if (parts) notes.push(weightsNote(settled));
+    for (const note of frames.values()) if (note !== undefined) notes.push(note);
+    notes.push(...encoder.notes());
+    if (encoder.folded > 0)
+      notes.push(foldedNote(encoder.folded, counted ? counter.rarer(minCount).symbols : undefined));
+    if (counted && !ofBytes) notes.push(...(await oddities(what, settled, vocabulary, counter, options)));
+    const breakId = vocabulary.idOf('\n');
+    const lines = options.lines && breakId !== undefined ? await LineIndex.find(ids, breakId) : undefined;
+    if (lines && lines.emptyLines > 0) {
+      const empty = lines.emptyLines.toLocaleString('en');
+      notes.push(`${empty} empty ${lines.emptyLines === 1 ? 'line' : 'lines'} left out`);
+    }
+    if (streamed)
+      notes.push(
+        `${ids.length.toLocaleString('en')} characters are read from a temporary id file in ${tmpdir()}, not from memory`,
+      );
+    return {
+      vocabulary,
+      normalization,
+      ids,
+      length: ids.length,
+      ...(parts ? { parts } : {}),
+      ...(lines ? { lines } : {}),
+      sha256: hash.digest('hex'),
+      sources: sources.map(({ name }) => name),
+      skipped: encoder.skipped,
+      notes,
+      close: () => ids.close(),
+    };
+  } catch (error) {
+    // A file that is open has no name any more by which somebody else would remove it.
+    await takeAllQuietly([() => ids.close()]);
+    throw error;
   }
-  const parts = partsOf(begun, ids.length);
-  if (parts) notes.push(weightsNote(settled));
-  for (const note of frames.values()) if (note !== undefined) notes.push(note);
-  notes.push(...encoder.notes());
-  if (encoder.folded > 0) notes.push(foldedNote(encoder.folded, counted ? counter.rarer(minCount).symbols : undefined));
-  if (counted && !ofBytes) notes.push(...(await oddities(what, settled, vocabulary, counter, options)));
-  const breakId = vocabulary.idOf('\n');
-  const lines = options.lines && breakId !== undefined ? await LineIndex.find(ids, breakId) : undefined;
-  if (lines && lines.emptyLines > 0) {
-    const empty = lines.emptyLines.toLocaleString('en');
-    notes.push(`${empty} empty ${lines.emptyLines === 1 ? 'line' : 'lines'} left out`);
-  }
-  if (streamed)
-    notes.push(
-      `${ids.length.toLocaleString('en')} characters are read from a temporary id file in ${tmpdir()}, not from memory`,
-    );
-  return {
-    vocabulary,
-    normalization,
-    ids,
-    length: ids.length,
-    ...(parts ? { parts } : {}),
-    ...(lines ? { lines } : {}),
-    sha256: hash.digest('hex'),
-    sources: sources.map(({ name }) => name),
-    skipped: encoder.skipped,
-    notes,
-    close: () => ids.close(),
-  };
 }
 
 /**

@@ -115,10 +115,14 @@ export class FileIds implements IdSource {
   }
 
   close(): void {
-    if (this.#descriptor === undefined) return;
-    closeSync(this.#descriptor);
+    const descriptor = this.#descriptor;
+    if (descriptor === undefined) return;
     this.#descriptor = undefined;
     this.#pages.clear();
-    if (this.#temporary) this.#removeFolder();
+    try {
+      closeSync(descriptor);
+    } finally {
+      if (this.#temporary) this.#removeFolder();
+    }
   }
 }

@@ -5,6 +5,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { takeAll } from '../endings';
 import { CudnnLstmError, exitCodes, UsageError } from '../errors';
 import { chat, complete, type Output, type Usage } from './completions';
 import { ApiError, asApiError } from './errors';
@@ -73,8 +74,7 @@ export async function serveModels(paths: readonly string[], options: ServeOption
     url: `http://${name}:${address.port}`,
     models,
     close: async () => {
-      await closeServer(server, app, options.grace ?? 10_000);
-      models.close();
+      await takeAll([() => closeServer(server, app, options.grace ?? 10_000), () => models.close()]);
     },
   };
 }

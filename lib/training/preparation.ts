@@ -22,6 +22,7 @@ import { readWeighted } from '../corpus/weighted';
 import type { DeviceName, DeviceRequest } from '../device/choose';
 import { loadNative } from '../device/native';
 import { CheckpointError, DataError, UsageError } from '../errors';
+import { takeAll, takeAllQuietly } from '../endings';
 import { kindOf } from '../files';
 import { LanguageModel, nativeOf } from '../model';
 import type { Ranks } from '../ranks/ranks';
@@ -195,7 +196,7 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
       [Symbol.asyncDispose]: async () => resumed.run?.close(),
     };
   } catch (error) {
-    await resumed.run?.close();
+    await takeAllQuietly([() => resumed.run?.close()]);
     throw error;
   }
 }
@@ -288,7 +289,7 @@ async function openResumedRun(
     checkTrainable(path, checkpoint.metadata);
     return { directory, run, path, checkpoint };
   } catch (error) {
-    await run.close();
+    await takeAllQuietly([() => run.close()]);
     throw error;
   }
 }
@@ -368,10 +369,12 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
 
   /** Frees the model, closes the corpus, unlocks the run's directory. */
   async dispose(): Promise<void> {
-    this.model.dispose();
-    this.corpus.close();
-    for (const text of this.#beside) text.close();
-    await this.run?.close();
+    await takeAll([
+      () => this.model.dispose(),
+      () => this.corpus.close(),
+      ...this.#beside.map((text) => () => text.close()),
+      () => this.run?.close(),
+    ]);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -508,7 +511,7 @@ export async function openTraining(given: TrainingRequest = {}, plan = false): P
     const beside = [kept, validation].filter((text) => text !== undefined);
     return new Training({ configuration, corpus, model, run: run ?? resumed?.run }, trainer, beside);
   } catch (error) {
-    for (const step of undo.reverse()) await step();
+    await takeAllQuietly(undo.reverse());
     throw error;
   }
 }
@@ -773,8 +776,15 @@ async function keepKnownLines(
 /** A damaged checkpoint, or a best one alone, is somebody's work too: a new run would soon delete it. */
 async function createRun(directory: string, lock: boolean): Promise<RunDirectory> {
   const run = await RunDirectory.open(directory, { create: true, lock });
-  if (!(await holdsRun(directory))) return run;
-  await run.close();
+  let held: boolean;
+  try {
+    held = await holdsRun(directory);
+  } catch (error) {
+    await takeAllQuietly([() => run.close()]);
+    throw error;
+  }
+  if (!held) return run;
+  await takeAllQuietly([() => run.close()]);
   throw new UsageError(
     `${directory} already holds a run: resume it with --resume ${pathWord(directory)}, or choose another --out.`,
   );

@@ -5,7 +5,17 @@ import { packageRoot } from '../../lib/device/native';
 
 /** Folders and files of `lib`, from the bottom. Those of one line may import one another. */
 const libLevels = [
-  ['errors.ts', 'nearest.ts', 'cache.ts', 'breather.ts', 'files.ts', 'harmless.ts', 'shell.ts', 'arguments.ts'],
+  [
+    'errors.ts',
+    'endings.ts',
+    'nearest.ts',
+    'cache.ts',
+    'breather.ts',
+    'files.ts',
+    'harmless.ts',
+    'shell.ts',
+    'arguments.ts',
+  ],
   ['device', 'version.ts', 'html.ts'],
   ['corpus', 'checkpoint', 'ranks'],
   ['sampling', 'scoring'],
