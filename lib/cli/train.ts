@@ -174,10 +174,10 @@ function readPort(page: string | true): number {
   throw new UsageError(`--page takes a port from 0 to 65,535, not '${page}'.`);
 }
 
-async function opened(request: TrainingRequest, io: CommandIo, plan = false): Promise<Training> {
+async function opened(request: TrainingRequest, io: CommandIo): Promise<Training> {
   const timer = setTimeout(() => say(io.stderr, 'reading the text ...'), longReading);
   try {
-    return await openTraining(request, plan);
+    return await openTraining(request);
   } finally {
     clearTimeout(timer);
   }
@@ -231,7 +231,7 @@ async function printConfiguration(request: TrainingRequest, json: boolean, io: C
 }
 
 async function printPlan(request: TrainingRequest, json: boolean, io: CommandIo): Promise<number> {
-  await using training = await opened(request, io, true);
+  await using training = await opened({ ...request, save: false }, io);
   const plan = await planTraining(training, request.signal);
   if (json) await printJson(io.stdout, plan);
   else for (const line of describePlan(plan)) await printLine(io.stdout, line);

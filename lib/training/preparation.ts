@@ -110,7 +110,8 @@ export interface TrainingRequest extends Pick<DeviceRequest, 'nativeBinding' | '
    */
   readonly validationFile?: CorpusInput | undefined;
   /**
-   * `false`: without a directory, so that nothing is written.
+   * `false`: without a directory, and of a resumed run nothing is changed, so that nothing is written. It is what `planTraining` of
+   * `cudnn-lstm/advanced` takes for a dry run.
    *
    * @default true
    */
@@ -404,21 +405,19 @@ const requestChecks: Checks<TrainingRequest> = {
 /**
  * Opens everything that training needs and checks that it fits together; nothing is trained before the result is iterated over.
  *
- * @param plan Writes nothing: for a dry run.
  * @throws UsageError, DataError, CheckpointError, DeviceError, OutOfMemoryError or DiskError, each with one line that says what
  * is wrong and what to do.
  * @category Training
  */
-export async function openTraining(given: TrainingRequest = {}, plan = false): Promise<Training> {
+export async function openTraining(given: TrainingRequest = {}): Promise<Training> {
   const request = optionsOf<TrainingRequest>('request', given, requestChecks, 'openTraining');
-  flagOf('plan', plan);
   if (request.nativeBinding !== undefined) loadNative(request.nativeBinding);
   const configured = await configureTraining(request);
   const { resumed, base } = configured;
   let { configuration } = configured;
   let { options } = configuration;
   const { ranks } = request;
-  const dry = plan || request.save === false;
+  const dry = request.save === false;
   const undo: (() => unknown)[] = [() => configured[Symbol.asyncDispose]()];
   try {
     const { corpus: asked } = request;

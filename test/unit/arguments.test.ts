@@ -27,7 +27,7 @@ beforeAll(async () => {
   model = await LanguageModel.create(tinyShape, new Vocabulary(['\n', 'a', '🦊']), { device: 'cpu', threads: 1 });
   using session = model.session();
   await session.save('session.safetensors');
-  training = await library.openTraining({ corpus: ['text.txt'], options: { ...small, out: 'planned' } }, true);
+  training = await library.openTraining({ corpus: ['text.txt'], options: { ...small, out: 'planned' }, save: false });
 });
 afterAll(async () => {
   model.dispose();
@@ -476,8 +476,8 @@ const entries: Record<string, Entry> = {
     call: library.planTraining,
   },
   openTraining: {
-    good: () => [{ corpus: ['text.txt'], options: { ...small, out: `out-${runs++}` } }, true],
-    call: async (request, plan) => (await library.openTraining(request, plan)).dispose(),
+    good: () => [{ corpus: ['text.txt'], options: { ...small, out: `out-${runs++}` }, save: false }],
+    call: async (request) => (await library.openTraining(request)).dispose(),
     options: ['flags', 'env', 'configFile', 'resume', 'signal', 'nativeBinding', 'onNote'],
   },
   train: {

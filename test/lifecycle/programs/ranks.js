@@ -67,7 +67,7 @@ async function main() {
   }
   if (what === 'plan') {
     const { corpus: _, out, ranks: __, ...named } = request;
-    const training = await openTraining({ corpus: [corpus], options: named, save: false, ranks }, true);
+    const training = await openTraining({ corpus: [corpus], options: named, save: false, ranks });
     for (const milliseconds of [undefined, 0, 50, 200, 500, 700, 900]) {
       const controller = new AbortController();
       const abort = () => controller.abort(Object.assign(new Error('enough'), { exitCode: 143 }));
