@@ -13,6 +13,7 @@ import {
   saveCheckpoint,
   vocabularyOf,
 } from './checkpoint/checkpoint';
+import { contradictionIn } from './checkpoint/contradictions';
 import { canonicalLayout, checkShape, layoutSize } from './checkpoint/layout';
 import { resolveCheckpoint } from './checkpoint/run-directory';
 import { roundModel } from './checkpoint/weight-form';
@@ -307,11 +308,6 @@ export class LanguageModel implements Disposable {
     if (parameters !== undefined && parameters.length !== needed) {
       throw new UsageError(`parameters has ${parameters.length} numbers where the model has ${needed}.`);
     }
-    const { native, device } = await createNative(subject, checked, checked.seed ?? 0, {
-      initialize: parameters === undefined,
-      trained: true,
-    });
-    if (parameters) await native.whenIdle((idle) => writeSlot(idle, 'parameters', parameters));
     const { vocabulary: _, ...model } = shape;
     const metadata: CheckpointMetadata = {
       format: 'cudnn-lstm',
@@ -327,6 +323,14 @@ export class LanguageModel implements Disposable {
       step: 0,
       version: packageVersion,
     };
+    // Such a checkpoint could not be loaded.
+    const contradiction = contradictionIn(metadata);
+    if (contradiction !== undefined) throw new UsageError(`The model would contradict itself: ${contradiction}.`);
+    const { native, device } = await createNative(subject, checked, checked.seed ?? 0, {
+      initialize: parameters === undefined,
+      trained: true,
+    });
+    if (parameters) await native.whenIdle((idle) => writeSlot(idle, 'parameters', parameters));
     return new LanguageModel(native, vocabulary, metadata, device);
   }
 

@@ -27,6 +27,7 @@ import {
 } from '../device/native';
 import { takeAllQuietly } from '../endings';
 import { CheckpointError, UsageError } from '../errors';
+import { contradictionIn } from './contradictions';
 import { canonicalLayout, layoutSize, type ModelShape } from './layout';
 import { allocateFloats, type OutTensor, SafetensorsFile, writeSafetensors } from './safetensors';
 import { parseStrictJsonInTurns } from './strict-json';
@@ -257,10 +258,8 @@ async function decodeMetadata(path: string, encoded: Record<string, string>): Pr
   } catch (error) {
     refuse((error as Error).message, error);
   }
-  const { input, embedding, resetId = 0 } = metadata.model;
-  if (resetId >= metadata.vocabulary.length)
-    refuse(`its model begins anew at a symbol ${resetId} that it does not have`);
-  if ((input === 'embedding') !== embedding > 0) refuse(`its input is ${input}, with an embedding of ${embedding}`);
+  const contradiction = contradictionIn(metadata);
+  if (contradiction !== undefined) refuse(contradiction);
   return others.length > 0 ? { ...metadata, others: Object.fromEntries(others) } : metadata;
 }
 
@@ -403,6 +402,8 @@ function checkMetadata(metadata: CheckpointMetadata): CheckpointMetadata {
       throw new UsageError(`metadata '${issue?.path.join('.')}' is wrong: ${issue?.message}`, { cause: parsed.error });
     }
     vocabularyOf(parsed.data as CheckpointMetadata);
+    const contradiction = contradictionIn(parsed.data as CheckpointMetadata);
+    if (contradiction !== undefined) throw new UsageError(`metadata contradicts itself: ${contradiction}.`);
     // Of the values that can be anything, those that JSON can hold.
     const { configuration, ...rest } = parsed.data as CheckpointMetadata;
     const plain = dataOf('configuration', configuration);

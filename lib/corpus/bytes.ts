@@ -2,11 +2,25 @@
  * Texts of bytes. Where a symbol stands for a byte, byte n is the character U+00nn inside the package, so that a text of bytes is a
  * string like any other ("byte string"); it becomes bytes, or what they mean as UTF-8, where it leaves.
  */
+import type { Normalization } from './normalization';
 import { Vocabulary } from './vocabulary';
+
+/** How a text of bytes is read: as it is. */
+export const byteNormalization: Readonly<Normalization> = {
+  lowercase: false,
+  lineBreaks: 'keep',
+  byteOrderMark: 'keep',
+  symbols: 'bytes',
+};
 
 /** All bytes, in order: any text has an id for each of its bytes. */
 export function byteVocabulary(): Vocabulary {
   return new Vocabulary(Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte)));
+}
+
+/** Whether these are all bytes, in order. */
+export function isByteVocabulary(symbols: readonly string[]): boolean {
+  return symbols.length === 256 && symbols.every((symbol, byte) => symbol === String.fromCharCode(byte));
 }
 
 /** Bytes as a byte string. */

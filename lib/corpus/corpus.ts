@@ -6,7 +6,7 @@ import { type Checks, choiceOf, flagOf, instanceOf, optionsOf, signalOf, textOf,
 import { Breather } from '../breather';
 import { takeAllQuietly } from '../endings';
 import { DataError, OptionError, UsageError } from '../errors';
-import { byteVocabulary } from './bytes';
+import { byteNormalization, byteVocabulary } from './bytes';
 import { checkEncoding, isLatin1, readHead } from './decode';
 import { Encoder, SymbolCounter } from './encoder';
 import { guessWide } from './guess';
@@ -364,7 +364,7 @@ function normalizationOf(options: CorpusOptions): Normalization {
   if (options.bytes) {
     if (options.lowercase || form || (options.minCount ?? 1) > 1)
       throw new UsageError('bytes are taken as they are: not lower-cased, in no normal form, none folded.');
-    return { lowercase: false, lineBreaks: 'keep', byteOrderMark: 'keep', symbols: 'bytes' };
+    return { ...byteNormalization };
   }
   return {
     lowercase: options.lowercase ?? false,

@@ -76,7 +76,7 @@ function toForm(text: string, form: NormalForm | undefined): string {
  * Line ends, normal form and case of a text or of a part that nothing outside of it composes with. Of a text of bytes: its bytes, as
  * lib/corpus/bytes.ts writes them.
  */
-function normalizePart(text: string, { lowercase, form, lineBreaks, symbols }: Normalization): string {
+export function normalizePart(text: string, { lowercase, form, lineBreaks, symbols }: Normalization): string {
   if (symbols === 'bytes') return Buffer.from(text, 'utf8').toString('latin1');
   const lines = lineBreaks !== 'keep' && text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text;
   const formed = toForm(lines, form);

@@ -1,6 +1,7 @@
 /** The models that a server has: loaded when they are asked for, evicted when memory is short, reloaded when they change. */
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
+import { readCheckpointMetadata } from '../checkpoint/checkpoint';
 import { modelName, resolveCheckpoint } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
 import { LanguageModel, type ModelOptions, nativeOf } from '../model';
@@ -158,13 +159,14 @@ export class Models {
     const version = createHash('sha256').update(`${path} ${ino} ${size} ${mtimeMs}`).digest('hex').slice(0, 16);
     if (entry.loaded?.version === version) return entry.loaded;
     const { memory: _memory, watch: _watch, log: _log, ...options } = this.#options;
-    const model = await LanguageModel.load(path, options);
-    if (model.ofBytes) {
-      model.dispose();
+    // Before its parameters are read, which may be gigabytes.
+    const { normalization } = await readCheckpointMetadata(path);
+    if (normalization.symbols === 'bytes') {
       throw new UsageError(
         `${entry.path} is a model of bytes, and the API carries text: sample writes with it, and score reads files.`,
       );
     }
+    const model = await LanguageModel.load(path, options);
     const loaded = new Loaded(entry.name, model, new SharedSampler(nativeOf(model), model.shape), version);
     this.#options.log?.(`${entry.loaded ? 'reloaded' : 'loaded'} ${entry.name}: ${path}, ${model.deviceReason}`);
     entry.loaded?.retire();

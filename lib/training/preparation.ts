@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { basename, isAbsolute, join, resolve } from 'node:path';
-import { type Checks, callbackOf, flagOf, optionsOf, pathOf, recordOf, signalOf } from '../arguments';
+import { type Checks, callbackOf, flagOf, optionsOf, pathOf, recordOf, show, signalOf } from '../arguments';
 import {
   type Checkpoint,
   type CheckpointMetadata,
@@ -14,6 +14,7 @@ import {
 import { makeDirectory, toDiskError } from '../checkpoint/disk';
 import { hasKnownLines, mostKnownLines, saveKnownLines } from '../checkpoint/known-lines';
 import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
+import { unusable } from '../checkpoint/unusable';
 import { type Corpus, type CorpusInput, type CorpusOptions, isList, openCorpus } from '../corpus/corpus';
 import { checkEncoding } from '../corpus/decode';
 import { KnownLines } from '../corpus/known-lines';
@@ -21,8 +22,8 @@ import { corpusName } from '../corpus/names';
 import { readWeighted } from '../corpus/weighted';
 import type { DeviceName, DeviceRequest } from '../device/choose';
 import { loadNative } from '../device/native';
-import { CheckpointError, DataError, UsageError } from '../errors';
 import { takeAll, takeAllQuietly } from '../endings';
+import { CheckpointError, DataError, UsageError } from '../errors';
 import { kindOf } from '../files';
 import { LanguageModel, nativeOf } from '../model';
 import type { Ranks } from '../ranks/ranks';
@@ -288,10 +289,29 @@ async function openResumedRun(
     }
     const checkpoint = await loadCheckpoint(path);
     checkTrainable(path, checkpoint.metadata);
+    checkRecorded(path, checkpoint.metadata);
     return { directory, run, path, checkpoint };
   } catch (error) {
     await takeAllQuietly([() => run.close()]);
     throw error;
+  }
+}
+
+/**
+ * A resumed run takes its options from what its checkpoint has recorded, so that must be what the model says.
+ *
+ * @throws CheckpointError if it is not.
+ */
+function checkRecorded(path: string, metadata: CheckpointMetadata): void {
+  const { configuration, training } = metadata;
+  const said = {
+    ...optionsOfBase(metadata).values,
+    ...(training ? { batchSize: training.batch, seed: training.seed } : {}),
+  };
+  for (const [name, is] of Object.entries(said)) {
+    const recorded = configuration[name];
+    if (recorded === undefined || recorded === is) continue;
+    throw unusable(path, `its configuration has ${name} ${show(recorded)}, and its model was trained with ${show(is)}`);
   }
 }
 

@@ -9,7 +9,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
 import { readCheckpointMetadata, saveCheckpoint } from '../../lib/checkpoint/checkpoint';
 import * as layouts from '../../lib/checkpoint/layout';
-import { byteVocabulary } from '../../lib/corpus/bytes';
+import { byteNormalization, byteVocabulary } from '../../lib/corpus/bytes';
 import { openCorpus } from '../../lib/corpus/corpus';
 import { decodeText } from '../../lib/corpus/encode';
 import { MemoryIds } from '../../lib/corpus/ids';
@@ -148,8 +148,10 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
   'a long prompt of bytes': async () => {
     const shape = { vocabulary: 256, layers: 1, hidden: 4, input: 'scalar', embedding: 0, dropout: 0 } as const;
     const options = { device: 'cpu', threads: 1, target: 'last', seqLength: 10 } as const;
-    const normalization = { lowercase: false, symbols: 'bytes' } as const;
-    const bytes = await LanguageModel.create(shape, byteVocabulary(), { ...options, normalization });
+    const bytes = await LanguageModel.create(shape, byteVocabulary(), {
+      ...options,
+      normalization: byteNormalization,
+    });
     made.push(bytes);
     const prompt = Buffer.alloc(10_000_000, line);
     return () => bytes.generateText({ prompt, length: 1 });

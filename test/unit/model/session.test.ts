@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import type { ModelShape } from '../../../lib/checkpoint/checkpoint';
+import { byteNormalization, byteVocabulary } from '../../../lib/corpus/bytes';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { CheckpointError, CudnnLstmError } from '../../../lib/errors';
 import { type CreateOptions, LanguageModel, nativeOf } from '../../../lib/model';
@@ -211,10 +212,10 @@ it('refuses what is wrong, and stands where it stood', async () => {
   expect(session.disposed).toBe(true);
   await expect(session.peek()).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
   expect(() => session.text).toThrow(CudnnLstmError);
-  using bytes = await LanguageModel.create({ ...model.shape, vocabulary: 2 }, new Vocabulary(['\0', '\x01']), {
+  using bytes = await LanguageModel.create({ ...model.shape, vocabulary: 256 }, byteVocabulary(), {
     device: 'cpu',
     threads: 1,
-    normalization: { lowercase: false, symbols: 'bytes' },
+    normalization: byteNormalization,
   });
   expect(() => bytes.session()).toThrow(/bytes/);
 });
