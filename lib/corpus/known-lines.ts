@@ -1,6 +1,6 @@
 /** Which lines a text holds, without the text: 128 bits of each line's SHA-256, which no two lines share. */
 import { createHash, hash } from 'node:crypto';
-import { instanceOf, looking, signalOf, textOf } from '../arguments';
+import { instanceOf, looking, signalOf, textOf, wholeOf } from '../arguments';
 import { Breather } from '../breather';
 import { DataError, UsageError } from '../errors';
 
@@ -43,16 +43,24 @@ export class KnownLines {
   /**
    * The set of these lines.
    *
-   * @throws DataError if there are more than 2^25 of them.
+   * @param most The most lines that are taken, at most 2^25.
+   * @throws DataError if there are more.
    */
-  static async of(lines: Iterable<string> | AsyncIterable<string>, signal?: AbortSignal): Promise<KnownLines> {
+  static async of(
+    lines: Iterable<string> | AsyncIterable<string>,
+    signal?: AbortSignal,
+    most: number = mostLines,
+  ): Promise<KnownLines> {
     if (signal !== undefined) signalOf('signal', signal);
+    wholeOf('most', most, 0, mostLines);
     const pause = pauser(signal);
     const pieces: Uint32Array[] = [];
     let count = 0;
     for await (const line of eachOf(lines)) {
-      if (count === mostLines) {
-        throw new DataError(`more than ${mostLines.toLocaleString('en')} lines to compare with, the most there may be`);
+      if (count === most) {
+        throw new DataError(
+          `more than ${most.toLocaleString('en')} lines to compare with, the most there may be: give fewer of them`,
+        );
       }
       const at = (count++ * words) % pieceWords;
       if (at === 0) pieces.push(new Uint32Array(pieceWords));

@@ -95,20 +95,22 @@ export async function* readLines(
     const breather = new Breather();
     for (const file of settled) {
       let begun = '';
+      const grown = (part: string) => {
+        const line = begun + part;
+        if (line.length <= longestLine) return line;
+        throw new DataError(
+          `${file.name} has a line of more than ${longestLine.toLocaleString('en')} characters, so it is no list of lines`,
+        );
+      };
       for await (const piece of (bytes > defaultStreamAbove ? streamedText : heldText)(file, reading)) {
         let from = 0;
         for (let end = piece.indexOf('\n'); end >= 0; end = piece.indexOf('\n', from)) {
-          yield begun + piece.slice(from, end);
+          yield grown(piece.slice(from, end));
           begun = '';
           from = end + 1;
           if (breather.due()) await breather.rest();
         }
-        begun += piece.slice(from);
-        if (begun.length > longestLine) {
-          throw new DataError(
-            `${file.name} has a line of more than ${longestLine.toLocaleString('en')} characters, so it is no list of lines`,
-          );
-        }
+        begun = grown(piece.slice(from));
         options.signal?.throwIfAborted();
         if (breather.due()) await breather.rest();
       }
