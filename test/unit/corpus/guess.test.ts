@@ -1,6 +1,6 @@
 /** The remedies of errors about encodings, each of them followed. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,6 @@ import fc from 'fast-check';
 import iconv from 'iconv-lite';
 import { checkEncoding, readText } from '../../../lib/corpus/decode';
 import { guessWide, sampleBytes } from '../../../lib/corpus/guess';
-import { packageRoot } from '../../../lib/device/native';
 import { canRun, itWhere } from '../../fixtures/child';
 
 let folder: string;
@@ -187,16 +186,29 @@ describe('what is no text', () => {
   });
 });
 
-const inputs = join(packageRoot, '..', 'shared', 'inputs');
-describe.each([
-  ['cp1252.txt', 'it looks like windows-1252: --encoding windows-1252', 'windows-1252'],
-  ['utf16le_bom.txt', '--encoding utf-16', 'utf-16'],
-  ['utf32le_bom.txt', '--encoding utf-32', 'utf-32'],
-  ['cesu8.txt', '--encoding cesu8', 'cesu8'],
-  ['trunc.txt', 'ends in the middle of a character', undefined],
-])('%s', (name, expected, encoding) => {
-  itWhere(existsSync(join(inputs, name)), `no ../shared/inputs/${name}`)('gets the remedy that works', async () => {
-    const bytes = readFileSync(join(inputs, name));
+describe.each<[string, Buffer, string, string | undefined]>([
+  [
+    'Windows-1252',
+    iconv.encode(english, 'win1252'),
+    'it looks like windows-1252: --encoding windows-1252',
+    'windows-1252',
+  ],
+  ['UTF-16 with its mark', iconv.encode(english, 'utf-16le', { addBOM: true }), '--encoding utf-16', 'utf-16'],
+  ['UTF-32 with its mark', iconv.encode(english, 'utf-32le', { addBOM: true }), '--encoding utf-32', 'utf-32'],
+  [
+    'UTF-8 with one character of CESU-8 at its end',
+    Buffer.concat([Buffer.from('abc def\n'.repeat(60)), Buffer.from([0xed, 0xa0, 0xbd, 0xed, 0xb8, 0x80, 0x0a])]),
+    '--encoding cesu8',
+    'cesu8',
+  ],
+  [
+    'UTF-8 that ends in mid-character',
+    Buffer.from('abc déf\n'.repeat(60)).subarray(0, -3),
+    'ends in the middle of a character',
+    undefined,
+  ],
+])('%s', (_, bytes, expected, encoding) => {
+  it('gets the remedy that works', async () => {
     const message = await errorOf(bytes);
     expect(message).toContain(expected);
     const length = /head -c (\d+)/.exec(message ?? '')?.[1];
