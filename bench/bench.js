@@ -1,7 +1,8 @@
 // The CPU backend against the machine's own ceiling: the whole train step as a share of the FMA peak measured in the same run,
 // an epoch of the reference's recipe, characters a second of the default recipe, microseconds a sampled character.
 //
-//   npm run bench                         a table, and bench/results/<machine>.json
+//   npm run bench                         a table
+//   npm run bench -- --save               and bench/results/<machine>.json
 //   npm run --silent bench -- --json      one JSON object on stdout
 //   npm run bench -- --threads 1 --rounds 20
 //   CUDNN_LSTM_CPU_ISA=avx2 npm run bench
@@ -16,9 +17,8 @@ const { values: options } = parseArgs({
     json: { type: 'boolean', default: false },
     threads: { type: 'string', default: String(os.availableParallelism()) },
     rounds: { type: 'string', default: '12' },
-    write: { type: 'boolean', default: true },
+    save: { type: 'boolean', default: false },
   },
-  allowNegative: true,
 });
 
 const native = loadNative();
@@ -153,7 +153,7 @@ async function main() {
     },
     sampleMicroseconds,
   };
-  if (options.write) say(`written to ${writeResult(`cpu-${native.cpuInfo().isa}`, threads, result)}`);
+  say(writeResult(`cpu-${native.cpuInfo().isa}`, threads, result, options));
   if (options.json) {
     process.stdout.write(`${JSON.stringify(result)}\n`);
     return;

@@ -2,7 +2,7 @@
 // that adapts (docs/adr/0014-adaptive-team.md), which is to reach at least 0.9 of the better of the fixed ones, and 0.8 where it may
 // take eight threads on fewer cores. Each kind of work is done by all of them in turn, several rounds; the table has the medians.
 //
-//   node bench/busy.js                            about seven minutes; bench/results/busy-<machine>.json
+//   node bench/busy.js                            about seven minutes; --save: bench/results/busy-<machine>.json
 //   node bench/busy.js --busy 0,2 --work train16 --rounds 5 --seconds 2
 const { spawn } = require('node:child_process');
 const os = require('node:os');
@@ -52,9 +52,8 @@ const { values } = parseArgs({
     work: { type: 'string', default: Object.keys(works).join() },
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '1' },
-    write: { type: 'boolean', default: true },
+    save: { type: 'boolean', default: false },
   },
-  allowNegative: true,
 });
 const rounds = Number(values.rounds);
 const seconds = Number(values.seconds);
@@ -158,7 +157,7 @@ async function main() {
     teams: teams.map(({ name }) => name),
     table,
   };
-  if (values.write) console.log(`\nwritten to ${writeResult('busy', cores, result)}`);
+  console.log(`\n${writeResult('busy', cores, result, values)}`);
 }
 
 main().catch((error) => {

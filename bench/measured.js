@@ -39,17 +39,19 @@ const machine = () => ({
   node: process.version,
 });
 
-/** Writes bench/results/<kind>-<cpu>-<threads>.json; its path from the root. */
-function writeResult(kind, threads, result) {
+/** Writes bench/results/<kind>-<cpu>-<threads>.json, or with `save: false` nothing; a line that says so. */
+function writeResult(kind, threads, result, { save = true } = {}) {
   const directory = path.join(__dirname, 'results');
-  mkdirSync(directory, { recursive: true });
   const cpu = result.machine.cpu
     .replace(/[^A-Za-z0-9]+/g, '-')
     .replace(/^-|-$/g, '')
     .toLowerCase();
   const name = `${kind}-${cpu}-${threads}.json`;
+  const shown = path.join('bench', 'results', name);
+  if (!save) return `not kept; --save writes it to ${shown}`;
+  mkdirSync(directory, { recursive: true });
   writeFileSync(path.join(directory, name), `${JSON.stringify(result, null, 2)}\n`);
-  return path.join('bench', 'results', name);
+  return `written to ${shown}`;
 }
 
 module.exports = { machine, mean, median, rounded, standardDeviation, writeResult };

@@ -1,6 +1,6 @@
 // Two ranks of one thread against one process of two threads, in turns, with the sums of their gradients beside it.
 //
-//   node bench/scale.js [--rounds 7] [--seconds 4] [--ranks 2] [--no-write]
+//   node bench/scale.js [--rounds 7] [--seconds 4] [--ranks 2] [--save]
 //
 // Under each of mpirun.openmpi, mpirun.mpich and mpirun that is there. The ratio is the process's time for a step over the ranks': 1
 // means that ranks cost nothing. One machine does not need ranks; the figures say what they cost before a network does.
@@ -55,7 +55,7 @@ function run(command, args) {
 
 const isThere = (command) => spawnSync(command, ['--version']).status === 0;
 
-function main({ rounds, seconds, ranks, write }) {
+function main({ rounds, seconds, ranks, save }) {
   const both = ['mpirun.openmpi', 'mpirun.mpich'].filter(isThere);
   const launchers = both.length > 0 ? both : ['mpirun'].filter(isThere);
   if (launchers.length === 0) throw new Error('no mpirun here (Debian: apt-get install openmpi-bin mpich)');
@@ -80,8 +80,7 @@ function main({ rounds, seconds, ranks, write }) {
       );
     }
   }
-  if (write)
-    console.log(`written to ${writeResult('scale', ranks, { machine: machine(), rounds, seconds, ranks, results })}`);
+  console.log(writeResult('scale', ranks, { machine: machine(), rounds, seconds, ranks, results }, { save }));
 }
 
 const { values } = parseArgs({
@@ -89,10 +88,9 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '7' },
     seconds: { type: 'string', default: '4' },
     ranks: { type: 'string', default: '2' },
-    write: { type: 'boolean', default: true },
+    save: { type: 'boolean', default: false },
     measure: { type: 'string' },
   },
-  allowNegative: true,
 });
 if (values.measure) void measure(JSON.parse(values.measure));
 else
@@ -100,5 +98,5 @@ else
     rounds: Number(values.rounds),
     seconds: Number(values.seconds),
     ranks: Number(values.ranks),
-    write: values.write,
+    save: values.save,
   });

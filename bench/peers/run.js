@@ -1,9 +1,9 @@
 // This package beside its peers on the CPU: the same model on the same data, each peer paired with this package in one run, the
 // two taking turns, so that whatever else the machine does hits both alike. A ratio is the peer's time over ours of one round.
 //
-//   node bench/peers/run.js                                 both recipes, all peers; bench/results/peers-<machine>.json
+//   node bench/peers/run.js --save                          both recipes, all peers; bench/results/peers-<machine>.json
 //   node bench/peers/run.js --peers torch,keras --recipe proj-basic --python ~/venv/bin/python
-//   node bench/peers/run.js --rounds 3 --steps 2 --no-write
+//   node bench/peers/run.js --rounds 3 --steps 2
 //
 // Recipes: `proj-basic` is the reference's (windows, loss at the last position); its characters are sampled as the reference samples
 // them, by sliding the window. `fast` is the default of this package (streams, loss at every position, carried state); its
@@ -30,9 +30,8 @@ const { values: options } = parseArgs({
     /** Instead of the recipe's. */
     batch: { type: 'string' },
     python: { type: 'string', default: 'python3' },
-    write: { type: 'boolean', default: true },
+    save: { type: 'boolean', default: false },
   },
-  allowNegative: true,
 });
 
 const script = (name) => path.join(__dirname, name);
@@ -196,7 +195,7 @@ async function main() {
       recipes,
     };
     if (recipes.every(({ pairs }) => pairs.length === 0)) throw new Error('no peer ran: nothing is written');
-    if (options.write) console.log(`\nwritten to ${writeResult('peers', threads, result)}`);
+    console.log(`\n${writeResult('peers', threads, result, options)}`);
   } finally {
     rmSync(place, { recursive: true, force: true });
   }

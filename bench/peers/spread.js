@@ -1,7 +1,7 @@
 // Whether proj-basic learns as Keras does: the mean training loss of the first epochs, several seeds of each, on a cut of a corpus
 // that is small enough to wait for. Losses do not depend on how busy the machine is.
 //
-//   node bench/peers/spread.js [--corpus FILE] [--characters 3100] [--epochs 5] [--seeds 5] [--python ~/venv/bin/python]
+//   node bench/peers/spread.js [--corpus FILE] [--characters 3100] [--epochs 5] [--seeds 5] [--python ~/venv/bin/python] [--save]
 //   node bench/peers/spread.js --recorded bench/results/keras-spread-<cpu>-<threads>.json      judges recorded runs again
 //
 // Exit status 1 if at any epoch our mean is farther from Keras' mean than three standard errors of their difference (Welch's: of
@@ -32,9 +32,8 @@ const { values: options } = parseArgs({
     python: { type: 'string', default: 'python3' },
     /** A result file: judge the runs in it by today's rule and put the verdict there; train nothing. */
     recorded: { type: 'string' },
-    write: { type: 'boolean', default: true },
+    save: { type: 'boolean', default: false },
   },
-  allowNegative: true,
 });
 const epochs = Number(options.epochs);
 if (!(Number(options.seeds) >= 3)) {
@@ -226,7 +225,7 @@ async function main() {
   const verdict = judge({ corpus, runs });
   const result = { date, machine: where, versions, corpus, recipe: 'proj-basic', ...verdict, runs };
   if (recorded) writeFileSync(options.recorded, `${JSON.stringify(result, null, 2)}\n`);
-  else if (options.write) console.log(`written to ${writeResult('keras-spread', options.threads, result)}`);
+  else console.log(writeResult('keras-spread', options.threads, result, options));
   process.exitCode = verdict.within ? 0 : 1;
 }
 
