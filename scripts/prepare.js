@@ -1,5 +1,6 @@
 // npm's `prepare`, which runs in a checkout and never in an installed package: compiles TypeScript, lays beside it what an installed
-// package needs of others (headers, uPlot), and builds the addon unless one that fits the sources is there.
+// package needs of others (headers, uPlot), and builds the addon. What is there already and fits the sources is left alone, so that
+// programs which run from it do not see it change.
 const { spawnSync } = require('node:child_process');
 const { createHash } = require('node:crypto');
 const { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } = require('node:fs');
@@ -8,6 +9,8 @@ const path = require('node:path');
 const root = path.join(__dirname, '..');
 const binary = path.join(root, 'build', 'Release', 'cudnn_lstm.node');
 const stamp = path.join(root, 'build', 'sources.sha256');
+const dist = path.join(root, 'dist');
+const distStamp = path.join(dist, '.sources.sha256');
 
 function files(directory) {
   if (!existsSync(directory)) return [];
@@ -17,19 +20,37 @@ function files(directory) {
     .sort();
 }
 
-/** One hash of everything the binary is made from. */
-function sourcesHash() {
-  const hash = createHash('sha256');
-  const settings = ['REQUIRE_CUDA', 'CUDNN_LSTM_CUDA_ROOT', 'CUDNN_ROOT', 'CXX'];
-  hash.update(settings.map((name) => process.env[name] ?? '').join('\n'));
-  for (const file of [
-    path.join(root, 'CMakeLists.txt'),
-    ...files(path.join(root, 'cmake')),
-    ...files(path.join(root, 'native')),
-  ]) {
+/** One hash of files, their names among it, and of what else counts. */
+function hashOf(names, settings = '') {
+  const hash = createHash('sha256').update(settings);
+  for (const file of names) {
     hash.update(path.relative(root, file)).update('\0').update(readFileSync(file)).update('\0');
   }
   return hash.digest('hex');
+}
+
+/** Of everything the binary is made from. */
+function sourcesHash() {
+  const settings = ['REQUIRE_CUDA', 'CUDNN_LSTM_CUDA_ROOT', 'CUDNN_ROOT', 'CXX'];
+  return hashOf(
+    [path.join(root, 'CMakeLists.txt'), ...files(path.join(root, 'cmake')), ...files(path.join(root, 'native'))],
+    settings.map((name) => process.env[name] ?? '').join('\n'),
+  );
+}
+
+/** Of everything that dist is made from, and of what is in it: a file that has changed or gone makes it another. */
+function distHash() {
+  const settings = ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.page.json', 'scripts/prepare.js'];
+  return hashOf([
+    ...settings.map((name) => path.join(root, name)),
+    ...files(path.join(root, 'lib')),
+    ...files(dist).filter((name) => name !== distStamp),
+  ]);
+}
+
+/** Whether a file says what it must say; what it must say is worked out only where it is there. */
+function says(file, wanted) {
+  return existsSync(file) && readFileSync(file, 'utf8').trim() === wanted();
 }
 
 function loads() {
@@ -122,18 +143,22 @@ function buildWithCmakeJs(rebuild, env) {
   run([require.resolve('cmake-js/bin/cmake-js'), rebuild ? 'rebuild' : 'compile', '-l', 'warn', ...options], env);
 }
 
-async function main() {
+async function makeDist() {
   run([require.resolve('typescript/bin/tsc'), '-p', root]);
   copyHeaders();
   copyUplot();
   run([require.resolve('typescript/bin/tsc'), '-p', path.join(root, 'tsconfig.page.json')]);
   copyPage();
-  process.chdir(root);
   await rollTypes();
+  writeFileSync(distStamp, `${distHash()}\n`);
+}
+
+async function main() {
+  process.chdir(root);
+  if (!says(distStamp, distHash)) await makeDist();
   const wanted = sourcesHash();
-  const have = existsSync(stamp) ? readFileSync(stamp, 'utf8').trim() : '';
-  if (have === wanted && existsSync(binary) && loads()) return;
-  await buildWithTools(have !== '');
+  if (says(stamp, () => wanted) && existsSync(binary) && loads()) return;
+  await buildWithTools(existsSync(stamp));
   mkdirSync(path.dirname(stamp), { recursive: true });
   writeFileSync(stamp, `${wanted}\n`);
 }

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 npx cmake-js compile --out build-sanitize/build --log-level warn --CDCUDNN_LSTM_SANITIZE=address,undefined
-npx tsc
+npm run --silent build
 logs=$PWD/build-sanitize/reports
 rm -rf "$logs" && mkdir "$logs"
 

@@ -2,6 +2,8 @@
 # Packs the package, looks at what is in the tarball, installs it into an empty folder, and trains there with a PATH that holds node
 # alone: the prebuilt binary must load, and nothing may be built or fetched. With REQUIRE_CUDA=1 the binary has the CUDA backend, as a
 # release's must; without, npm pack must refuse it.
+#
+#   scripts/test-package.sh [FOLDER]   leaves the tarball in a folder
 set -euo pipefail
 cd "$(dirname "$0")/.."
 place=$(mktemp -d)
@@ -18,6 +20,7 @@ before=$(sha256sum package.json)
 tarball=$(npm pack --silent --pack-destination "$place" | tail -1)
 [[ "$(sha256sum package.json)" == "$before" ]] || fail 'packing changed package.json'
 
+[[ $# == 0 ]] || cp "$place/$tarball" "$1"
 tar -xzf "$place/$tarball" -C "$place"
 (
   cd "$place/package"
