@@ -32,8 +32,12 @@ export const problemName = 'problem.txt';
 const problemLimit = 1 << 16;
 const metricsLimit = 256 << 20;
 
-/** A trial as its metrics tell. */
-export async function readResult(directory: string, trial: Trial): Promise<TrialResult> {
+/** A trial as its metrics tell; with `epochs`, as it stood after so many. */
+export async function readResult(
+  directory: string,
+  trial: Trial,
+  epochs = Number.POSITIVE_INFINITY,
+): Promise<TrialResult> {
   const result: TrialResult = {
     name: trial.name,
     varied: trial.varied,
@@ -47,7 +51,8 @@ export async function readResult(directory: string, trial: Trial): Promise<Trial
   const losses = new Map<number, { loss?: number; validation?: number }>();
   try {
     for await (const line of linesOf(join(directory, trial.name, 'metrics.jsonl'), metricsLimit)) {
-      take(result, losses, parse(line));
+      const event = parse(line);
+      if (!(event && 'epoch' in event && event.epoch > epochs)) take(result, losses, event);
     }
   } catch (error) {
     if (!(error instanceof FileProblem)) throw error;
@@ -125,18 +130,14 @@ export async function writeReport(directory: string, report: SweepReport): Promi
   await writeFileAtomically(join(directory, reportName), [Buffer.from(`${JSON.stringify(report, null, 1)}\n`)]);
 }
 
-/**
- * What an earlier invocation found.
- *
- * @throws DataError if the directory is another sweep's.
- */
-export async function readEarlier(directory: string, plan: SweepPlan): Promise<Map<string, TrialResult>> {
+/** @throws DataError if the directory is another sweep's. */
+export async function checkEarlier(directory: string, plan: SweepPlan): Promise<void> {
   const path = join(directory, reportName);
   let content: Buffer;
   try {
     content = await readSmallFile(path, reportLimit);
   } catch (error) {
-    if (error instanceof FileProblem && error.kind === 'missing') return new Map();
+    if (error instanceof FileProblem && error.kind === 'missing') return;
     throw error instanceof FileProblem ? new DataError(`${error.message}; remove it`, { cause: error }) : error;
   }
   let earlier: SweepReport;
@@ -149,5 +150,4 @@ export async function readEarlier(directory: string, plan: SweepPlan): Promise<M
   const same =
     JSON.stringify(earlier.trials.map(({ name }) => name)) === JSON.stringify(plan.trials.map(({ name }) => name));
   if (!same) throw new DataError(`${directory} holds another sweep; take another --out`);
-  return new Map(earlier.trials.map((trial) => [trial.name, trial]));
 }

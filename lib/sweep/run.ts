@@ -15,9 +15,9 @@ import type { TrainingEvent } from '../training/events';
 import { type OptionName, variableOf } from '../training/options';
 import type { SweepPlan, Trial } from './plan';
 import {
+  checkEarlier,
   problemName,
   ranked,
-  readEarlier,
   readResult,
   reportOf,
   type SweepReport,
@@ -49,13 +49,13 @@ const keptShare = 1 / 3;
 /** Runs what has not been run. The report is written after every trial. */
 export async function runSweep(plan: SweepPlan, options: SweepRunOptions): Promise<SweepReport> {
   await makeDirectory(options.out);
-  const earlier = await readEarlier(options.out, plan);
-  const sweep = new Sweep(plan, options, earlier);
+  await checkEarlier(options.out, plan);
+  const sweep = new Sweep(plan, options);
   await sweep.update();
   try {
     for (const share of options.halving ? halvingShares : []) {
       await sweep.runTo(share);
-      await sweep.prune();
+      await sweep.prune(share);
     }
     await sweep.runTo(1);
   } finally {
@@ -67,15 +67,13 @@ export async function runSweep(plan: SweepPlan, options: SweepRunOptions): Promi
 class Sweep {
   readonly #plan: SweepPlan;
   readonly #options: SweepRunOptions;
-  /** What no file of a trial tells. */
   readonly #pruned = new Set<string>();
   readonly #tried = new Set<string>();
   report: SweepReport;
 
-  constructor(plan: SweepPlan, options: SweepRunOptions, earlier: ReadonlyMap<string, TrialResult>) {
+  constructor(plan: SweepPlan, options: SweepRunOptions) {
     this.#plan = plan;
     this.#options = options;
-    for (const { name, state } of earlier.values()) if (state === 'pruned') this.#pruned.add(name);
     this.report = reportOf(plan, []);
   }
 
@@ -84,7 +82,8 @@ class Sweep {
     const trials = await Promise.all(
       this.#plan.trials.map(async (trial) => {
         const result = await readResult(this.#options.out, trial);
-        return this.#pruned.has(trial.name) ? { ...result, state: 'pruned' as const } : result;
+        const isPruned = this.#pruned.has(trial.name) && result.state === 'partial';
+        return isPruned ? { ...result, state: 'pruned' as const } : result;
       }),
     );
     this.report = reportOf(this.#plan, trials);
@@ -95,7 +94,7 @@ class Sweep {
   async runTo(share: number): Promise<void> {
     const { jobs, rank, signal } = this.#options;
     const waiting = this.#plan.trials.filter((trial, i) => {
-      if (rank && i % rank.size !== rank.rank) return false;
+      if ((rank && i % rank.size !== rank.rank) || this.#pruned.has(trial.name)) return false;
       const { state, epoch } = this.report.trials[i] as TrialResult;
       // What failed is tried again, once an invocation.
       if (state === 'failed') return !this.#tried.has(trial.name);
@@ -113,11 +112,17 @@ class Sweep {
     for (const each of ended) if (each.status === 'rejected') throw each.reason;
   }
 
-  /** Only the best third goes on. */
-  async prune(): Promise<void> {
-    const running = ranked(this.report.trials.filter(({ state }) => state === 'partial' || state === 'finished'));
-    const kept = Math.max(1, Math.ceil(running.length * keptShare));
-    for (const { name, state } of running.slice(kept)) if (state === 'partial') this.#pruned.add(name);
+  /**
+   * Only the best third goes on. Each counts as it stood at the goal: one that was stopped a little later, or went on in an earlier
+   * invocation, is not ahead for that, and a sweep that is continued comes to what it would have come to.
+   */
+  async prune(share: number): Promise<void> {
+    const racing = this.#plan.trials.filter(({ name }) => !this.#pruned.has(name));
+    const then = await Promise.all(
+      racing.map((trial) => readResult(this.#options.out, trial, this.#goal(trial, share))),
+    );
+    const standing = ranked(then.filter(({ loss, state }) => loss !== undefined && state !== 'failed'));
+    for (const { name } of standing.slice(Math.max(1, Math.ceil(standing.length * keptShare)))) this.#pruned.add(name);
     await this.update();
   }
 

@@ -83,18 +83,44 @@ test('what was stopped goes on, and comes out as if it had not been', async () =
   expect(losses()).toEqual(resumed);
 });
 
-test('halving takes only the best third on', async () => {
-  const path = write({
-    options: { ...fixed, epochs: 9 },
-    grid: { learningRate: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 2e-2, 3e-2, 4e-2, 5e-2] },
+describe('halving', () => {
+  const path = () =>
+    write({
+      options: { ...fixed, epochs: 9 },
+      grid: { learningRate: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 2e-2, 3e-2, 4e-2, 5e-2] },
+    });
+  /** States of the trials; eight of nine stop at an epoch or a little later, two of them at three. */
+  function expectHalved(): Record<string, string> {
+    const { trials, best } = report();
+    const of = (state: string) => trials.filter((trial) => trial.state === state);
+    expect([of('finished').length, of('pruned').length]).toEqual([1, 8]);
+    expect(of('finished')[0]?.name).toBe(best);
+    expect(of('pruned').filter(({ epoch }) => epoch >= 3)).toHaveLength(2);
+    return Object.fromEntries(trials.map(({ name, state }) => [name, state]));
+  }
+
+  test('takes only the best third on, wherever it was stopped, and left out later, all', async () => {
+    expect((await sweep([path(), '--halving', '--jobs', '2'])).code).toBe(0);
+    const whole = expectHalved();
+    // When this many trainings have begun: in the second heat, and in the last.
+    for (const begun of [11, 13]) {
+      rmSync(join(folder, 'out'), { recursive: true });
+      let seen = '';
+      const stopped = await sweep([path(), '--halving', '--jobs', '1'], {
+        onStart: (child) =>
+          child.stderr?.on('data', (text: string) => {
+            seen += text;
+            if (seen.split(': begins').length > begun) child.kill('SIGTERM');
+          }),
+      });
+      expect(stopped.code).toBe(143);
+      expect((await sweep([path(), '--halving', '--jobs', '2'])).code).toBe(0);
+      expect(expectHalved()).toEqual(whole);
+    }
+    expect((await sweep([path(), '--jobs', '2'])).code).toBe(0);
+    const all = report().trials.map(({ state, epoch }) => [state, epoch]);
+    expect(all).toEqual(Array(9).fill(['finished', 9]));
   });
-  expect((await sweep([path, '--halving', '--jobs', '2'])).code).toBe(0);
-  const { trials, best } = report();
-  const of = (state: string) => trials.filter((trial) => trial.state === state);
-  expect([of('finished').length, of('pruned').length]).toEqual([1, 8]);
-  expect(of('finished')[0]?.name).toBe(best);
-  // Eight stop at an epoch or a little later, two of them at three.
-  expect(of('pruned').filter(({ epoch }) => epoch >= 3)).toHaveLength(2);
 });
 
 test('a trial that fails is said, and the others are run', async () => {
