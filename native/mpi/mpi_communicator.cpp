@@ -43,15 +43,16 @@ MpiCommunicator::MpiCommunicator(std::unique_ptr<Library> library, std::chrono::
   size_ = library_->size();
 }
 
-void MpiCommunicator::give_up() const {
+void MpiCommunicator::give_up() {
   const double seconds = static_cast<double>(patience_.count()) / 1000;
   const char* const why = "one hangs, or its machine is gone (CUDNN_LSTM_TIMEOUT sets how long to wait)";
   if (size_ == 0) {
     std::fprintf(stderr, "MPI did not bring the ranks together in %g s: %s.\n", seconds, why);
-  } else {
-    std::fprintf(stderr, "rank %d of %d: the other ranks did not answer in %g s: %s.\n", rank_, size_, seconds, why);
+    std::_Exit(kExitDevice);  // what has not begun cannot be aborted
   }
-  std::_Exit(kExitDevice);
+  std::fprintf(stderr, "rank %d of %d: the other ranks did not answer in %g s: %s.\n", rank_, size_, seconds, why);
+  // A launcher that is only told of this exit may wait for the machine that is gone: MPICH's does, without an end.
+  abort(kExitDevice);
 }
 
 template <typename Function>

@@ -37,7 +37,7 @@ class MpiCommunicator final : public Communicator {
   template <typename Function>
   void call(Function function);
   void check(int code) const;
-  void give_up() const;
+  [[noreturn]] void give_up();
 
   std::unique_ptr<Library> library_;
   int rank_ = 0, size_ = 0, local_rank_ = 0, local_size_ = 1;

@@ -6,7 +6,6 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Checkpoint, loadCheckpoint } from '../../lib/checkpoint/checkpoint';
 import { nativePath } from '../../lib/device/native';
 import type { TrainingEvent } from '../../lib/training/events';
 import type { TrainingPlan } from '../../lib/training/plan';
@@ -20,34 +19,27 @@ import {
   ranksWith,
   standardAbi,
 } from '../fixtures/launchers';
+import {
+  args,
+  curve,
+  events,
+  expectSameCurve,
+  expectSameTensors,
+  type Flags,
+  inTraining,
+  last,
+  makeTale,
+  small,
+} from '../fixtures/rank-runs';
 
 let folder: string;
 let corpus: string;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'ranks-'));
   corpus = join(folder, 'tale.txt');
-  let seed = 7;
-  const words = Array.from({ length: 900 }, () => {
-    seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
-    return ['hare', 'fox', 'ran', 'sat', 'far', 'end'][(seed >> 8) % 6];
-  });
-  writeFileSync(corpus, words.join(' '));
+  writeFileSync(corpus, makeTale());
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
-
-type Flags = Readonly<Record<string, string | number | true>>;
-const small: Flags = {
-  hidden: 16,
-  'batch-size': 48,
-  'seq-length': 7,
-  epochs: 3,
-  'sample-length': 0,
-  patience: 0,
-  device: 'cpu',
-  threads: 1,
-};
-const args = (flags: Flags) =>
-  Object.entries(flags).flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)]));
 
 /** `train` as so many ranks; one is a process without a launcher. */
 function train(
@@ -70,23 +62,6 @@ async function run(launcher: Launcher, ranks: number, name: string, flags: Flags
   return out;
 }
 
-function events(out: string): TrainingEvent[] {
-  const lines = readFileSync(join(out, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
-  return lines.map((line) => JSON.parse(line) as TrainingEvent);
-}
-
-/** Training and validation loss of each epoch. */
-function curve(out: string): number[] {
-  return events(out).flatMap((event) => (event.type === 'epoch' ? [event.loss, event.validationLoss as number] : []));
-}
-
-const last = (out: string) => loadCheckpoint(join(out, readFileSync(join(out, 'latest'), 'utf8').trim()));
-
-function expectSameTensors(a: Checkpoint, b: Checkpoint): void {
-  for (const name of ['parameters', 'firstMoments', 'secondMoments'] as const)
-    expect([name, a[name]]).toEqual([name, b[name]]);
-}
-
 /** A test under each library that is here. */
 function underEach(name: string, test: (launcher: Launcher) => Promise<void>, which = launchers): void {
   for (const launcher of which)
@@ -106,9 +81,7 @@ describe.each(forms)('%s', (_, flags) => {
       const alone = curve(await run(launcher, 1, 'one', flags));
       expect(alone.length).toBeGreaterThan(2);
       for (const ranks of launcher === standardAbi ? [2] : [2, 3]) {
-        const shared = curve(await run(launcher, ranks, `ranks-${ranks}`, flags));
-        expect(shared.length).toBe(alone.length);
-        for (const [i, loss] of shared.entries()) expect(Math.abs(loss - (alone[i] as number))).toBeLessThan(1e-6);
+        expectSameCurve(curve(await run(launcher, ranks, `ranks-${ranks}`, flags)), alone);
       }
     },
     [...launchers, standardAbi],
@@ -118,8 +91,7 @@ describe.each(forms)('%s', (_, flags) => {
 underEach('single lines are trained on by ranks too', async (launcher) => {
   writeFileSync(corpus, readFileSync(corpus, 'utf8').replaceAll(' ran ', '\n'));
   const alone = curve(await run(launcher, 1, 'one', { lines: true, 'seq-length': 5 }));
-  const shared = curve(await run(launcher, 2, 'two', { lines: true, 'seq-length': 5 }));
-  for (const [i, loss] of shared.entries()) expect(Math.abs(loss - (alone[i] as number))).toBeLessThan(1e-6);
+  expectSameCurve(curve(await run(launcher, 2, 'two', { lines: true, 'seq-length': 5 })), alone);
 });
 
 underEach('repeated, and stopped and resumed by as many ranks, the bits are the same', async (launcher) => {
@@ -143,9 +115,7 @@ underEach('repeated, and stopped and resumed by as many ranks, the bits are the 
     const copy = join(folder, `by-${ranks}`);
     execFileSync('cp', ['-r', out, copy]);
     expect((await train(launcher, ranks, ['--resume', copy, '--device', 'cpu', '--threads', '1'])).code).toBe(0);
-    const [mine, theirs] = [curve(copy), curve(whole)];
-    expect(mine.length).toBe(theirs.length);
-    for (const [i, loss] of mine.entries()) expect(Math.abs(loss - (theirs[i] as number))).toBeLessThan(1e-6);
+    expectSameCurve(curve(copy), curve(whole));
   }
   expect((await train(launcher, 2, ['--resume', out, '--device', 'cpu', '--threads', '1'])).code).toBe(0);
   expectSameTensors(await last(out), await last(whole));
@@ -154,22 +124,6 @@ underEach('repeated, and stopped and resumed by as many ranks, the bits are the 
 
 /** A run without end, of which something is saved after every epoch. */
 const endless = (out: string) => [corpus, ...args({ ...small, epochs: 1_000_000, out }), '--json'];
-
-/** Calls back once, when the second epoch has begun. */
-function inTraining(callback: () => void): Pick<LaunchOptions, 'onStart'> {
-  let seen = '';
-  return {
-    onStart: (launcher) => {
-      launcher.stdout?.on('data', (text: string) => {
-        if (seen === 'enough') return;
-        seen += text;
-        if (!/"type":"epoch","epoch":2,/.test(seen)) return;
-        seen = 'enough';
-        callback();
-      });
-    },
-  };
-}
 
 /** The run can be continued by the same command: nobody has its lock, and its last checkpoint is whole. */
 async function expectToGoOn(launcher: Launcher, out: string, ranks = 2): Promise<number> {
@@ -232,7 +186,7 @@ describe('a signal to the launcher', () => {
     itWhere(here, launcher.missing ?? '')(`${launcher.name}: ${signal} ends all, and the run goes on`, async () => {
       const out = join(folder, 'run');
       await train(launcher, 2, endless(out), {
-        onStart: (child) => inTraining(() => child.kill(signal)).onStart?.(child),
+        ...inTraining((child) => child.kill(signal)),
       });
       expect(ranksWith(out, launcher).size).toBe(0);
       const step = await expectToGoOn(launcher, out);
@@ -283,7 +237,9 @@ underEach('a rank that throws ends all', async (launcher) => {
 
 underEach('a rank that hangs is given up after CUDNN_LSTM_TIMEOUT', async (launcher) => {
   const { code, stderr } = await launcher.launch(2, [program, 'hang', corpus], { env: { CUDNN_LSTM_TIMEOUT: '2' } });
-  expect([code, ranksWith(program, launcher).size]).toEqual([4, 0]);
+  expect(code).toBe(4);
+  // MPICH's launcher ends as soon as it has told of it.
+  while (ranksWith(program, launcher).size > 0) await new Promise((resolve) => setTimeout(resolve, 10));
   expect(stderr).toMatch(/^rank 0 of 2: the other ranks did not answer in 2 s: .*CUDNN_LSTM_TIMEOUT/m);
 });
 
