@@ -7,10 +7,11 @@
  * while the first was obeyed; exits with 1 where an exit code was not kept, a process ended otherwise, or an end took longer than two seconds.
  */
 const { spawn } = require('node:child_process');
-const { mkdtempSync, rmSync, writeFileSync, writeSync } = require('node:fs');
-const { availableParallelism, tmpdir } = require('node:os');
+const { rmSync, writeSync } = require('node:fs');
+const { availableParallelism } = require('node:os');
 const { join } = require('node:path');
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
+const { reportTimes } = require('./longest-times.js');
 
 const limit = 2000;
 /** Of the longest pause. */
@@ -128,40 +129,29 @@ async function interrupt(index, corpus, folder) {
   return { milliseconds: Math.max(0, at - asked), asPlanned: gone === undefined && signal === null };
 }
 
-async function main(count) {
-  const folder = mkdtempSync(join(tmpdir(), 'exits-'));
-  const corpus = join(folder, 'corpus.txt');
-  writeFileSync(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(3000));
+async function measure(count, corpus, folder) {
   const report = {};
-  try {
-    for (const [name, once] of Object.entries({
-      'process.exit': processExit,
-      worker: workerEnd,
-      'two Ctrl-C': interrupt,
-    })) {
-      let next = 0;
-      let longest = 0;
-      let twice = 0;
-      const series = async () => {
-        while (next < count) {
-          const ended = await once(next++, corpus, folder);
-          const { milliseconds, asPlanned } =
-            typeof ended === 'number' ? { milliseconds: ended, asPlanned: false } : ended;
-          longest = Math.max(longest, milliseconds);
-          twice += asPlanned ? 1 : 0;
-        }
-      };
-      await Promise.all(Array.from({ length: Math.min(4, availableParallelism()) }, series));
-      report[name] = { ended: next, longest, ...(name === 'two Ctrl-C' ? { bySecond: twice } : {}) };
-    }
-    console.log(JSON.stringify(report));
-    if (Object.values(report).some(({ longest }) => longest > limit)) process.exitCode = 1;
-  } catch (error) {
-    console.error(error.message);
-    process.exitCode = 1;
-  } finally {
-    rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+  for (const [name, once] of Object.entries({
+    'process.exit': processExit,
+    worker: workerEnd,
+    'two Ctrl-C': interrupt,
+  })) {
+    let next = 0;
+    let longest = 0;
+    let twice = 0;
+    const series = async () => {
+      while (next < count) {
+        const ended = await once(next++, corpus, folder);
+        const { milliseconds, asPlanned } =
+          typeof ended === 'number' ? { milliseconds: ended, asPlanned: false } : ended;
+        longest = Math.max(longest, milliseconds);
+        twice += asPlanned ? 1 : 0;
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(4, availableParallelism()) }, series));
+    report[name] = { ended: next, longest, ...(name === 'two Ctrl-C' ? { bySecond: twice } : {}) };
   }
+  return report;
 }
 
 if (!isMainThread) {
@@ -179,5 +169,6 @@ if (!isMainThread) {
     process.exit(7);
   }, Number(process.argv[4]));
 } else {
-  void main(Number(process.argv[2] ?? 20));
+  const count = Number(process.argv[2] ?? 20);
+  void reportTimes(limit, (corpus, folder) => measure(count, corpus, folder));
 }

@@ -7,18 +7,9 @@
  * seconds, a launcher ended with 0, or a run could not be resumed.
  */
 const { spawn, spawnSync } = require('node:child_process');
-const {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  readdirSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} = require('node:fs');
-const { tmpdir } = require('node:os');
+const { existsSync, mkdirSync, readFileSync, readdirSync, readlinkSync, rmSync } = require('node:fs');
 const { join } = require('node:path');
+const { reportTimes } = require('./longest-times.js');
 
 const limit = 3000;
 const root = join(__dirname, '..');
@@ -119,34 +110,24 @@ async function fullDisk(launcher, corpus, folder) {
   return timeOf(launcher, args, disk, isFull, wrapper);
 }
 
-async function run(count) {
-  const folder = mkdtempSync(join(tmpdir(), 'failures-'));
-  const corpus = join(folder, 'corpus.txt');
-  writeFileSync(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(100));
+async function measure(count, corpus, folder) {
   const report = {};
-  try {
-    for (const launcher of launchers.filter(({ name }) => isThere(name, ['--version']))) {
-      for (const [way, once] of Object.entries(ways)) {
-        const times = [];
-        for (let round = 0; round < count; round++) {
-          const time = await once(launcher, corpus, folder);
-          if (time !== undefined) times.push(Math.round(time));
-          for (const name of ['run', 'disk'])
-            if (existsSync(join(folder, name))) rmSync(join(folder, name), { recursive: true });
-        }
-        report[`${launcher.name}: ${way}`] =
-          times.length > 0 ? { longest: Math.max(...times), times } : 'not possible here';
+  for (const launcher of launchers.filter(({ name }) => isThere(name, ['--version']))) {
+    for (const [way, once] of Object.entries(ways)) {
+      const times = [];
+      for (let round = 0; round < count; round++) {
+        const time = await once(launcher, corpus, folder);
+        if (time !== undefined) times.push(Math.round(time));
+        for (const name of ['run', 'disk'])
+          if (existsSync(join(folder, name))) rmSync(join(folder, name), { recursive: true });
       }
+      report[`${launcher.name}: ${way}`] =
+        times.length > 0 ? { longest: Math.max(...times), times } : 'not possible here';
     }
-    if (Object.keys(report).length === 0) throw new Error('no mpirun here (Debian: apt-get install openmpi-bin mpich)');
-    console.log(JSON.stringify(report, undefined, 2));
-    if (Object.values(report).some(({ longest }) => longest > limit)) process.exitCode = 1;
-  } catch (error) {
-    console.error(error.message);
-    process.exitCode = 1;
-  } finally {
-    rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
   }
+  if (Object.keys(report).length === 0) throw new Error('no mpirun here (Debian: apt-get install openmpi-bin mpich)');
+  return report;
 }
 
-void run(Number(process.argv[2] ?? 5));
+const count = Number(process.argv[2] ?? 5);
+void reportTimes(limit, (corpus, folder) => measure(count, corpus, folder));
