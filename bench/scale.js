@@ -1,25 +1,27 @@
 // Two ranks of one thread against one process of two threads, in turns, with the sums of their gradients beside it.
 //
-//   node bench/scale.js [--rounds 7] [--seconds 4] [--ranks 2] [--save]
+//   node bench/scale.js [--rounds 7] [--seconds 4] [--ranks 2] [--cpus 0,1] [--save]
 //
 // Under each of mpirun.openmpi, mpirun.mpich and mpirun that is there. The ratio is the process's time for a step over the ranks': 1
-// means that ranks cost nothing. One machine does not need ranks; the figures say what they cost before a network does.
+// means that ranks cost nothing. One machine does not need ranks; the figures say what they cost before a network does. What comes first
+// in a round changes from round to round; the first second of each training, in which it finds its pace, is left out. --cpus, one for each
+// rank, keeps both sides on the same ones (taskset): a machine that has more would give them neighbours of different speed.
 const { spawnSync } = require('node:child_process');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
 const { machine, median, writeResult } = require('./measured.js');
 
+/** With the ratio that two ranks are to reach. */
 const sizes = [
-  { hidden: 512, batchSize: 64, seqLength: 20 },
-  { hidden: 256, batchSize: 32, seqLength: 20 },
+  { hidden: 512, batchSize: 64, seqLength: 20, bar: 0.9 },
+  { hidden: 256, batchSize: 32, seqLength: 20, bar: 0.85 },
 ];
 
 /** Trains for some seconds, the first of them left out; prints milliseconds a step and microseconds a sum. */
-async function measure({ seconds, threads, ...size }) {
+async function measure({ seconds, threads, bar: _, ...size }) {
   const { train } = require('../dist');
   const { joinRanks } = require('../dist/advanced.js');
   const ranks = await joinRanks();
-  const began = performance.now();
   const training = await train({
     ...size,
     threads,
@@ -28,17 +30,20 @@ async function measure({ seconds, threads, ...size }) {
     validation: 0,
     sampleLength: 0,
     epochs: 1_000_000,
-    maxTime: 1 + seconds,
+    maxTime: 2 + seconds,
     out: false,
     ranks,
   });
+  let began;
   let first;
   let last;
   for await (const { type, totalSteps } of training) {
     if (type !== 'step') continue;
     last = { time: performance.now(), totalSteps };
+    began ??= last.time;
     if (!first && last.time - began > 1000) first = last;
   }
+  if (first === undefined || first === last) throw new Error('too few steps were done: --seconds takes more');
   const microseconds = await ranks?.measureSum(training.model.parameterCount, 50);
   await training.dispose();
   await ranks?.leave();
@@ -46,7 +51,8 @@ async function measure({ seconds, threads, ...size }) {
   console.log(JSON.stringify({ step: (last.time - first.time) / (last.totalSteps - first.totalSteps), microseconds }));
 }
 
-function run(command, args) {
+function run(cpus, command, args) {
+  if (cpus !== undefined) return run(undefined, 'taskset', ['--cpu-list', cpus, command, ...args]);
   const env = { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1' };
   const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', env });
   if (status !== 0) throw new Error(`${command} ended with ${status}: ${stderr}`);
@@ -55,7 +61,7 @@ function run(command, args) {
 
 const isThere = (command) => spawnSync(command, ['--version']).status === 0;
 
-function main({ rounds, seconds, ranks, save }) {
+function main({ rounds, seconds, ranks, cpus, save }) {
   const both = ['mpirun.openmpi', 'mpirun.mpich'].filter(isThere);
   const launchers = both.length > 0 ? both : ['mpirun'].filter(isThere);
   if (launchers.length === 0) throw new Error('no mpirun here (Debian: apt-get install openmpi-bin mpich)');
@@ -66,21 +72,25 @@ function main({ rounds, seconds, ranks, save }) {
     const more = isOpenMpi ? ['--oversubscribe', '--bind-to', 'none'] : [];
     for (const size of sizes) {
       const taken = { process: [], ranks: [], microseconds: [] };
-      for (let round = 0; round < rounds; round++) {
-        taken.process.push(run(process.execPath, program(size, ranks)).step);
-        const shared = run(launcher, [...more, '-n', String(ranks), process.execPath, ...program(size, 1)]);
-        taken.ranks.push(shared.step);
-        taken.microseconds.push(shared.microseconds);
-      }
+      const turns = [
+        () => taken.process.push(run(cpus, process.execPath, program(size, ranks)).step),
+        () => {
+          const args = [...more, '-n', String(ranks), process.execPath, ...program(size, 1)];
+          const { step, microseconds } = run(cpus, launcher, args);
+          taken.ranks.push(step);
+          taken.microseconds.push(microseconds);
+        },
+      ];
+      for (let round = 0; round < rounds; round++) for (const turn of turns.reverse()) turn();
       const ratio = median(taken.process.map((step, round) => step / taken.ranks[round]));
       results.push({ launcher, ...size, ratio, ...taken });
       console.log(
         `${launcher}, hidden ${size.hidden}, batch ${size.batchSize}, T ${size.seqLength}: one process of ${ranks} threads ${median(taken.process).toFixed(2)} ms, ` +
-          `${ranks} ranks of one ${median(taken.ranks).toFixed(2)} ms, ratio ${ratio.toFixed(3)}; a sum ${median(taken.microseconds).toFixed(0)} µs (best ${Math.min(...taken.microseconds).toFixed(0)})`,
+          `${ranks} ranks of one ${median(taken.ranks).toFixed(2)} ms, ratio ${ratio.toFixed(3)}${ranks === 2 ? ` (to reach: ${size.bar})` : ''}; a sum ${median(taken.microseconds).toFixed(0)} µs (best ${Math.min(...taken.microseconds).toFixed(0)})`,
       );
     }
   }
-  console.log(writeResult('scale', ranks, { machine: machine(), rounds, seconds, ranks, results }, { save }));
+  console.log(writeResult('scale', ranks, { machine: machine(), rounds, seconds, ranks, cpus, results }, { save }));
 }
 
 const { values } = parseArgs({
@@ -88,6 +98,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '7' },
     seconds: { type: 'string', default: '4' },
     ranks: { type: 'string', default: '2' },
+    cpus: { type: 'string' },
     save: { type: 'boolean', default: false },
     measure: { type: 'string' },
   },
@@ -98,5 +109,6 @@ else
     rounds: Number(values.rounds),
     seconds: Number(values.seconds),
     ranks: Number(values.ranks),
+    cpus: values.cpus,
     save: values.save,
   });
