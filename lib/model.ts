@@ -1030,7 +1030,8 @@ function commonVocabulary(models: readonly LanguageModel[]): Vocabulary {
       models.every(({ vocabulary }) => vocabulary.idOf(symbol) !== undefined) &&
       (symbol === unknown || !folds.includes(symbol)),
   );
-  if (common.length > 0) return new Vocabulary(common, unknown);
+  // The unknown symbol by itself is nothing that could be written.
+  if (common.some((symbol) => symbol !== unknown)) return new Vocabulary(common, unknown);
   const some = models.map(({ vocabulary }) => nameCharacters(vocabulary.symbols)).join('; ');
   throw new DataError(`the models have no character in common, so they cannot be mixed: ${some}`);
 }

@@ -262,7 +262,9 @@ async function readCorpus(
     for await (const { text } of pieces()) counter.count(text);
     checkUsable(counter.length, undefined, what);
     checkUsable(counter.length, counter.vocabulary(), what);
-    const all = ofBytes ? byteVocabulary() : counter.vocabulary(minCount, options.lines ? ['\n'] : []);
+    const always = options.lines ? ['\n'] : [];
+    if (vocabulary === undefined && minCount > 1) checkFolding(minCount, counter.mostFrequent(always));
+    const all = ofBytes ? byteVocabulary() : counter.vocabulary(minCount, always);
     vocabulary = vocabulary ? grownVocabulary(vocabulary, all.symbols) : all;
   }
   const encoder = new Encoder(vocabulary, options.unknown === 'skip');
@@ -373,6 +375,15 @@ function normalizationOf(options: CorpusOptions): Normalization {
     ...(options.byteOrderMark ? { byteOrderMark: options.byteOrderMark } : {}),
     ...unknownOf(options),
   };
+}
+
+/** @throws OptionError if every character would become the unknown symbol, which says nothing of the text and is never written. */
+function checkFolding(minCount: number, most: number): void {
+  if (most === 0 || most >= minCount) return;
+  throw new OptionError(
+    'minCount',
+    `must be at most ${most.toLocaleString('en')}, which is how often the most frequent character comes, not ${minCount.toLocaleString('en')}.`,
+  );
 }
 
 function unknownOf({ vocabulary, minCount = 1 }: CorpusOptions): Pick<Normalization, 'unknown'> {

@@ -136,6 +136,17 @@ export class SymbolCounter {
     return new Vocabulary(Vocabulary.sorted(symbols).symbols, unknownSymbol);
   }
 
+  /** How often the most frequent symbol comes that is none of these. */
+  mostFrequent(others: readonly string[]): number {
+    let most = 0;
+    const look = (symbol: string, count: number) => {
+      if (count > most && !others.includes(symbol)) most = count;
+    };
+    for (const [symbol, count] of this.#above) look(symbol, count);
+    for (let unit = 0; unit < this.#seen.length; unit++) look(String.fromCharCode(unit), this.#seen[unit] as number);
+    return most;
+  }
+
   /** How many symbols are folded then, and how many characters are such. */
   rarer(least: number): { symbols: number; characters: number } {
     const rare = { symbols: 0, characters: 0 };

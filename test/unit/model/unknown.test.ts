@@ -35,7 +35,7 @@ test('symbols that are rarer than that are one, and those that are not are kept'
     [1, '\n abcdZß🦊'],
     [2, '\n abcd\uFFFD🦊'],
     [3, '\n abcd\uFFFD'],
-    [1000, '\uFFFD'],
+    [200, 'ab\uFFFD'],
   ] as const) {
     const corpus = await openCorpus({ text }, { minCount });
     expect([...corpus.vocabulary.symbols].sort()).toEqual([...symbols].sort());
@@ -85,6 +85,38 @@ test('counts are exact, in pieces too', () => {
       expect(counter.vocabulary(3).symbols).toEqual(Vocabulary.sorted([...frequent, '\uFFFD']).symbols);
     }),
   );
+});
+
+test('a text of which every character would be folded is refused, with the most that can be asked for', async () => {
+  const text = 'abcabcab\n\n\n\n';
+  await expect(openCorpus({ text }, { minCount: 5 })).rejects.toThrow(
+    'minCount must be at most 4, which is how often the most frequent character comes, not 5.',
+  );
+  expect((await openCorpus({ text }, { minCount: 4 })).vocabulary.symbols).toEqual(['\n', '\uFFFD']);
+  // The end of a line is no character of one.
+  await expect(openCorpus({ text }, { minCount: 4, lines: true })).rejects.toThrow('at most 3');
+  expect((await openCorpus({ text }, { minCount: 3, lines: true })).vocabulary.symbols).toEqual([
+    '\n',
+    'a',
+    'b',
+    '\uFFFD',
+  ]);
+  // A vocabulary that is given has the others.
+  const vocabulary = new Vocabulary(['x', '\uFFFD'], '\uFFFD');
+  expect((await openCorpus({ text }, { minCount: 5, vocabulary, unknown: 'add' })).vocabulary.symbols).toHaveLength(2);
+});
+
+test('models that know nothing in common but the unknown symbol are not mixed', async () => {
+  const of = (symbol: string) =>
+    LanguageModel.create(
+      { vocabulary: 2, layers: 1, hidden: 4, input: 'onehot', embedding: 0, dropout: 0 },
+      new Vocabulary([symbol, '\uFFFD'], '\uFFFD'),
+      { device: 'cpu', threads: 1, normalization: { lowercase: false, unknown: '\uFFFD' } },
+    );
+  using a = await of('a');
+  using b = await of('b');
+  expect(() => LanguageModel.mix([{ model: a }, { model: b }])).toThrow('no character in common');
+  expect(LanguageModel.mix([{ model: a }, { model: a }]).vocabulary.symbols).toEqual(['a', '\uFFFD']);
 });
 
 test('the symbol must be there', () => {
