@@ -205,7 +205,7 @@ async function exported(to: 'pytorch' | 'keras', name: string): Promise<string> 
 /** HDF5 files are read by one thread: to start the library for each would take an hour of 10,000. */
 const thread = new Hdf5Thread();
 /** After so many the thread is a new one, so that none is read by a library that has seen very many. */
-const filesPerThread = 500;
+const filesPerThread = 2000;
 afterAll(() => thread.end());
 
 for (const [name, make] of Object.entries(formats)) {

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { MemoryIds } from '../../../lib/corpus/ids';
 import { suffixArray as sorting, TextIndex } from '../../../lib/corpus/text-index';
-import type { LanguageModel } from '../../../lib/model';
+import { type LanguageModel, nativeOf } from '../../../lib/model';
 import { findCopies, windowLength } from '../../../lib/sampling/copies';
 import type { GenerateOptions } from '../../../lib/sampling/options';
 import { train } from '../../../lib/training/train';
@@ -242,5 +242,27 @@ describe('a model that must not copy, or writes some characters alone', () => {
     expect(best.bitsPerCharacter).toBeCloseTo(scores[least] as number, 5);
     expect(new Set(scores).size).toBe(5);
     await expect(model.generateBest(2, { length: 0 })).rejects.toThrow('No text was written');
+  });
+
+  it('keeps no more of them at a time than memory is meant for, and gives the same', async () => {
+    using model = await trained();
+    const options = { seed: 3, temperature: 1.5, stop: [' '] };
+    const drawn: number[] = [];
+    const native = nativeOf(model);
+    const sample = native.sample.bind(native);
+    jest.spyOn(native, 'sample').mockImplementation((call, signal) => {
+      drawn.push(call.streams);
+      return sample(call, signal);
+    });
+    const best = await model.generateBest(7, { ...options, length: 1000 });
+    expect(Math.max(...drawn)).toBe(7);
+    drawn.length = 0;
+    // A third of the 4,194,304 characters that are kept: three at a time, and one at last.
+    expect(await model.generateBest(7, { ...options, length: 1_398_101 })).toEqual({
+      ...best,
+      bitsPerCharacter: expect.closeTo(best.bitsPerCharacter, 6),
+    });
+    expect([...new Set(drawn)]).toEqual([3, 1]);
+    await expect(model.generateBest(7, { length: 4_194_305 })).rejects.toThrow('length must be at most 4,194,304');
   });
 });
