@@ -49,6 +49,17 @@ async function problemOf(path: string, cause: unknown, doing: string): Promise<F
   return new FileProblem(path, `cannot be ${doing} (${message.replace(/, \w+( '.*)?$/s, '')})`, 'system', { cause });
 }
 
+/**
+ * Whether a name is taken, by whatever it may be, as by a link that leads nowhere or round in a circle. False too where that cannot be
+ * told: whoever writes there is told why.
+ */
+export async function isTaken(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
 /** What is at a path, links followed. @throws FileProblem if nothing is, or that cannot be told. */
 async function look(path: string): Promise<Stats> {
   return stat(path).catch(async (error: unknown) => {

@@ -1,4 +1,4 @@
-// Every kind of thing that can stand where a file is expected, through every command that would read it there. Prints a table of exit
+// Every kind of thing that can stand where a file is expected, through every command that would read or write it there. Prints a table of exit
 // codes, milliseconds of processor time and megabytes; ends with 1 where a command hung, took too much memory, ended with a code that is not documented for
 // this, said more than it should, or sent a control character to the terminal.
 //
@@ -44,7 +44,13 @@ const kinds = {
     endless: true,
   },
   directory: { put: (place) => fs.mkdirSync(place) },
-  'link to a directory': { put: link(__dirname) },
+  'link to a directory': {
+    // Of its own: a command may write into it.
+    put: (place) => {
+      fs.mkdirSync(`${place}.folder`);
+      fs.symlinkSync(`${place}.folder`, place);
+    },
+  },
   'link to nothing': { put: link('/nowhere/at all') },
   'link to itself': { put: (place) => fs.symlinkSync(place, place) },
   socket: {
@@ -95,10 +101,22 @@ const small = [
   '--epochs',
   '1',
 ];
-/** A place: the file's name in the run's directory, or none for an argument; the command; and the exit codes it may end with. */
+/** What a server is asked for: any port that is free. It is told to end as soon as it listens to that. */
+const serve = (...args) => ['serve', ...args, '--port', '0', ...device];
+/**
+ * A place: the file's name in the run's directory, or none for an argument; the command; and the exit codes it may end with. `corpus`: a
+ * text, which a pipe may be and which may have no end. `pipe`: a pipe is waited for. `ends`: it is told to end, as it would not by itself.
+ * `as`: how the name of an argument ends. `of`: which of the stage's runs it is in.
+ */
 const argument = (codes, command) => ({ codes, command });
 const member = (name, codes, command) => ({ name, codes, command });
 const resume = ({ run, corpus }) => ['train', corpus, '--resume', run, '--epochs', '2', ...device];
+const tuning = ['--batch-size', '4', '--seq-length', '10', '--sample-length', '0', '--epochs', '1'];
+/** A sweep over one trial, which has been done. */
+const sweeps = (name) => ({
+  ...member(name, [0, 3], ({ run, sweep }) => ['sweep', sweep, '--out', run, ...device]),
+  of: 'sweep',
+});
 const places = {
   'info F': argument([3], ({ file }) => ['info', file]),
   'sample F': argument([3], ({ file }) => ['sample', file, '--length', '5', ...device]),
@@ -122,6 +140,67 @@ const places = {
     pipe: true,
   },
   'train --resume F': argument([2, 3, 5], ({ file, corpus }) => ['train', corpus, '--resume', file, ...device]),
+  'train --from F': argument([2, 3], ({ file, corpus, out }) => [
+    ...['train', corpus, '--from', file, ...tuning, '--out', out, ...device],
+  ]),
+  'train --from RUN --keep F': {
+    ...argument([0, 3], ({ file, run, corpus, out }) => [
+      ...['train', corpus, '--from', run, '--keep', file, ...tuning, '--out', out, ...device],
+    ]),
+    corpus: true,
+  },
+  'train --validation-file F': {
+    ...argument([0, 3], ({ file, corpus, out }) => [
+      ...['train', corpus, ...small, '--validation-file', file, '--out', out, ...device],
+    ]),
+    corpus: true,
+  },
+  'train --out F': argument([0, 5], ({ file, corpus }) => ['train', corpus, ...small, '--out', file, ...device]),
+  'sample RUN F': argument([3], ({ file, run }) => ['sample', run, file, '--length', '5', ...device]),
+  'score RUN F TEXT': {
+    ...argument([0, 3], ({ file, run, corpus }) => ['score', run, file, corpus, ...device]),
+    as: '.safetensors',
+  },
+  'sample RUN --not-in F': {
+    ...argument([0, 3], ({ file, run }) => ['sample', run, '--lines', '2', '--not-in', file, ...device]),
+    corpus: true,
+  },
+  'sample RUN --corpus-check F': {
+    ...argument([0, 3], ({ file, run }) => ['sample', run, '--corpus-check', file, '--length', '5', ...device]),
+    corpus: true,
+  },
+  'sample RUN --session F': argument([0, 3], ({ file, run }) => [
+    ...['sample', run, '--interactive', '--session', file, ...device],
+  ]),
+  'score RUN TEXT --html F': argument([2], ({ file, run, corpus }) => [
+    ...['score', run, corpus, '--per-character', '--html', file, ...device],
+  ]),
+  'export F': argument([3], ({ file, out }) => ['export', file, '--to', 'pytorch', '--out', out]),
+  'export RUN --out F': argument([2], ({ file, run }) => ['export', run, '--to', 'html', '--out', file]),
+  'import MODEL --vocabulary F': argument([3], ({ file, foreign, corpus, out }) => [
+    ...['import', foreign, '--vocabulary', file, '--text', corpus, '--out', out, ...device],
+  ]),
+  'import MODEL --corpus F': {
+    ...argument([0, 3], ({ file, foreign, out }) => ['import', foreign, '--corpus', file, '--out', out, ...device]),
+    corpus: true,
+  },
+  'import MODEL --text F': {
+    ...argument([0, 3], ({ file, foreign, symbols, out }) => [
+      ...['import', foreign, '--vocabulary', symbols, '--text', file, '--out', out, ...device],
+    ]),
+    corpus: true,
+  },
+  'import MODEL --out F': argument([0, 2, 5], ({ file, foreign, symbols, corpus }) => [
+    ...['import', foreign, '--vocabulary', symbols, '--text', corpus, '--out', file, ...device],
+  ]),
+  'serve F': argument([3], ({ file }) => serve(file)),
+  'serve RUN --key-file F': {
+    ...argument([0, 2, 3], ({ file, run }) => serve(run, '--key-file', file)),
+    pipe: true,
+    ends: true,
+  },
+  'sweep F': { ...argument([3], ({ file, out }) => ['sweep', file, '--out', out, ...device]), pipe: true },
+  'sweep --out F': argument([0, 3, 5], ({ file, sweep }) => ['sweep', sweep, '--out', file, ...device]),
   'reproduce F': {
     ...argument([0, 3], ({ file, out }) => [
       'reproduce',
@@ -136,6 +215,9 @@ const places = {
     ]),
     corpus: true,
   },
+  'reproduce --out F': argument([0, 3, 5], ({ file, corpus }) => [
+    ...['reproduce', corpus, '--runs', '1', '--max-time', '0', '--out', file, ...device],
+  ]),
   'info RUN, best': member('best', [0, 3], ({ run }) => ['info', run]),
   'sample RUN, best': member('best', [0, 3], ({ run }) => ['sample', run, '--length', '5', ...device]),
   'train --resume RUN, best': member('best', [0, 3], resume),
@@ -152,6 +234,14 @@ const places = {
   ]),
   'train --resume RUN, the newest': member('checkpoint-99999999.safetensors', [0], resume),
   'info RUN, the newest': member('checkpoint-99999999.safetensors', [0], ({ run }) => ['info', run]),
+  'serve RUN, best': { ...member('best', [0, 3], ({ run }) => serve(run)), ends: true },
+  'sample --novel, known-lines.bin': {
+    ...member('known-lines.bin', [3], ({ run }) => ['sample', run, '--lines', '2', '--novel', ...device]),
+    of: 'lines',
+  },
+  'sweep, sweep.json': sweeps('sweep.json'),
+  'sweep, metrics.jsonl': sweeps('1-hidden=8/metrics.jsonl'),
+  'sweep, problem.txt': sweeps('1-hidden=8/problem.txt'),
   'reproduce, metrics.jsonl': {
     ...member('epochs-1/metrics.jsonl', [0, 3], ({ run, corpus }) => [
       'reproduce',
@@ -209,19 +299,35 @@ function execute(args, { cwd, enough = false }) {
   });
 }
 
-/** A folder with a text and a run of its own. */
+/** A folder with a text, runs of several kinds, and what else commands are given. */
 class Stage {
   static async make() {
     const stage = new Stage();
     stage.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hostile-'));
-    stage.corpus = path.join(stage.folder, 'text.txt');
-    stage.model = path.join(stage.folder, 'model');
-    fs.writeFileSync(stage.corpus, text);
-    const made = await execute(['train', stage.corpus, ...small, '--out', stage.model, ...device], {
-      cwd: stage.folder,
-    });
-    if (made.code !== 0) throw new Error(made.stderr);
-    stage.usual = made.megabytes;
+    const at = (name) => path.join(stage.folder, name);
+    stage.runs = { plain: at('model'), lines: at('lines'), sweep: at('swept') };
+    stage.given = {
+      corpus: at('text.txt'),
+      foreign: at('model.pt'),
+      symbols: at('model.vocabulary.json'),
+      sweep: at('sweep.json'),
+    };
+    const { corpus, foreign, sweep } = stage.given;
+    fs.writeFileSync(corpus, text);
+    const options = { layers: 1, batchSize: 4, seqLength: 10, sampleLength: 0, epochs: 1 };
+    fs.writeFileSync(sweep, JSON.stringify({ corpus, options, grid: { hidden: [8] } }));
+    for (const args of [
+      ['train', corpus, ...small, '--out', stage.runs.plain, ...device],
+      ['train', corpus, '--lines', ...small, '--out', stage.runs.lines, ...device],
+      ['sweep', sweep, '--out', stage.runs.sweep, ...device],
+      // An import is proved: the model has to have learned something.
+      ['train', corpus, ...small, '--hidden', '16', '--epochs', '40', '--out', at('learned'), ...device],
+      ['export', at('learned'), '--to', 'pytorch', '--out', foreign],
+    ]) {
+      const made = await execute(args, { cwd: stage.folder });
+      if (made.code !== 0) throw new Error(made.stderr);
+      stage.usual = Math.max(stage.usual ?? 0, made.megabytes);
+    }
     return stage;
   }
 
@@ -231,18 +337,18 @@ class Stage {
     const place = places[placeName];
     const folder = fs.mkdtempSync(path.join(this.folder, 'case-'));
     const run = path.join(folder, 'run');
-    fs.cpSync(this.model, run, { recursive: true });
-    const at = place.name === undefined ? path.join(folder, 'file') : path.join(run, place.name);
+    fs.cpSync(this.runs[place.of ?? 'plain'], run, { recursive: true });
+    const at = place.name === undefined ? path.join(folder, `file${place.as ?? ''}`) : path.join(run, place.name);
     fs.mkdirSync(path.dirname(at), { recursive: true });
     fs.rmSync(at, { force: true });
     const file = (await kind.put(at, place.name !== undefined)) ?? at;
     const reads = place.corpus || (place.pipe && kindName.includes('pipe'));
     // A text without an end is read until somebody says that it is enough.
     const waits = reads && kind.endless === true;
-    const args = place.command({ file, run, corpus: this.corpus, out: path.join(folder, 'out') });
-    const ended = await execute(args, { cwd: folder, enough: waits });
+    const args = place.command({ ...this.given, file, run, out: path.join(folder, 'out') });
+    const ended = await execute(args, { cwd: folder, enough: waits || place.ends });
     fs.rmSync(folder, { recursive: true, force: true });
-    return { kind: kindName, place: placeName, ...ended, problems: this.judge(ended, place, waits) };
+    return { kind: kindName, place: placeName, ...ended, problems: this.judge(ended, place, waits || place.ends) };
   }
 
   judge({ code, signal, stdout, stderr, megabytes: used, milliseconds }, { codes }, waits) {
@@ -255,7 +361,7 @@ class Stage {
     const lines = stderr.split('\n').filter((line) => line !== '');
     if (code !== 0 && code !== 143 && signal === null) {
       // Before the error, what is being done: which model, which device, that a text is read.
-      const errors = lines.filter((line) => !/^(model|device|seed|reading|passed over)\b/.test(line));
+      const errors = lines.filter((line) => !/^(model|device|seed|reading|passed over|1 trial)\b/.test(line));
       if (errors.length !== 1) problems.push(`${errors.length} lines`);
       if (/Unexpected error/.test(stderr)) problems.push('an unexpected error');
     }

@@ -1,10 +1,11 @@
 /** `score`: how well a model predicts texts. */
 import { Command, Option } from 'commander';
 import { writeFileAtomically } from '../checkpoint/disk';
-import { holdsRun, lookAt, modelName } from '../checkpoint/run-directory';
+import { holdsRun, modelName } from '../checkpoint/run-directory';
 import { leftOut } from '../corpus/encoder';
 import { readWeighted } from '../corpus/weighted';
 import { DataError, exitCodes, UsageError } from '../errors';
+import { isTaken } from '../files';
 import type { LanguageModel } from '../model';
 import { mostPageCharacters, renderSurprise, SurpriseText } from '../report/surprise';
 import { type Score, scoreOf } from '../scoring/score';
@@ -60,7 +61,7 @@ export async function scoreCommand(argv: string[], io: CommandIo = processIo): P
   if (checkpoints.length > 1 && options.protocol === 'window') {
     throw new UsageError('--protocol window scores one model with its dropout: name one checkpoint.');
   }
-  if (options.html !== undefined && (await lookAt(options.html)))
+  if (options.html !== undefined && (await isTaken(options.html)))
     throw new UsageError(`${options.html} is there already: name another file with --html.`);
 
   using interrupt = abortOnSignals(io);

@@ -42,7 +42,7 @@ export async function serveCommand(argv: string[], io: CommandIo = processIo): P
   const server = await serveModels(command.args, {
     host: options.host,
     port: checkPort(options.port),
-    key: await readKey(options.keyFile),
+    key: await readKey(options.keyFile, interrupt.signal),
     hosts: options.allowHost,
     origins: (options.cors ?? []).map(checkOrigin),
     watch: options.watch,
@@ -81,18 +81,19 @@ function limitsOf(options: ServeCommandOptions): Limits {
 /** Bytes of a file with a key, its line break included. */
 const longestKeyFile = 4096;
 
-async function readKeyFile(path: string): Promise<string> {
+async function readKeyFile(path: string, signal: AbortSignal): Promise<string> {
   try {
-    return (await readSmallInput(path, longestKeyFile)).toString();
+    return (await readSmallInput(path, longestKeyFile, signal)).toString();
   } catch (error) {
+    signal.throwIfAborted();
     if (!(error instanceof FileProblem)) throw error;
     throw new DataError(`cannot read the key: ${error.message}; give a file with the key in it`, { cause: error });
   }
 }
 
-async function readKey(file: string | undefined): Promise<string | undefined> {
+async function readKey(file: string | undefined, signal: AbortSignal): Promise<string | undefined> {
   const name = file === undefined ? 'CUDNN_LSTM_KEY' : file;
-  const key = (file === undefined ? process.env.CUDNN_LSTM_KEY : await readKeyFile(file))?.trim();
+  const key = (file === undefined ? process.env.CUDNN_LSTM_KEY : await readKeyFile(file, signal))?.trim();
   if (key === undefined) return undefined;
   if (!/^[\x21-\x7e]{8,1000}$/.test(key)) {
     throw new UsageError(`${name} must hold a key of 8 to 1,000 visible ASCII characters, without spaces.`);

@@ -21,7 +21,7 @@ import {
   processIo,
 } from './command';
 import { commandLine } from './invocation';
-import { columnsOf } from './layout';
+import { columnsOf, plural } from './layout';
 import { printJson, printLine, say, sayCommand } from './output';
 
 interface SweepCommandOptions extends DeviceOptions {
@@ -56,7 +56,7 @@ export async function sweepCommand(argv: string[], io: CommandIo = processIo): P
   const out = options.out ?? join('runs', basename(path).replace(/\.json$/, ''));
   say(
     io.stderr,
-    `${plan.trials.length} trials, ${jobs} at once with ${threads} ${threads === 1 ? 'thread' : 'threads'} each, in ${out}`,
+    `${plural(plan.trials.length, 'trial')}, ${jobs} at once with ${plural(threads, 'thread')} each, in ${out}`,
   );
   const report = await runSweep(plan, {
     out,

@@ -3,8 +3,9 @@ import { flagOf, optionsOf, pathOf, show, textOf } from '../arguments';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
 import { writeFileAtomically } from '../checkpoint/disk';
 import { canonicalLayout } from '../checkpoint/layout';
-import { lookAt, modelName, resolveCheckpoint } from '../checkpoint/run-directory';
+import { modelName, resolveCheckpoint } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
+import { isTaken } from '../files';
 import { harmless } from '../harmless';
 import { pageOf } from './html';
 import { kerasFile } from './keras';
@@ -72,7 +73,7 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   const files =
     checked.to === 'html' || checked.to === 'int8' || checked.to === 'bf16' ? [checked.out] : [checked.out, beside];
   for (const file of files)
-    if (await lookAt(file)) throw new UsageError(`${file} is there already: name another --out.`);
+    if (await isTaken(file)) throw new UsageError(`${file} is there already: name another --out.`);
   const { metadata } = checkpoint;
   if (checked.to === 'html' && metadata.normalization.symbols === 'bytes') {
     throw new UsageError('--to html makes a page that writes characters, and the symbols of the model are bytes.');

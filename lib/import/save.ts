@@ -4,13 +4,14 @@ import { fieldsOf, pathOf, show } from '../arguments';
 import { saveCheckpoint } from '../checkpoint/checkpoint';
 import { holdsRun, RunDirectory } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
+import { isTaken } from '../files';
 import type { ImportedModel } from './import';
 
 /** @throws UsageError if something is there already: an import replaces nothing. */
 export async function checkFree(out: string): Promise<void> {
+  if (!(await isTaken(out))) return;
   const found = await stat(out).catch(() => undefined);
-  if (found === undefined) return;
-  if (out.endsWith('.safetensors') || !found.isDirectory())
+  if (out.endsWith('.safetensors') || !found?.isDirectory())
     throw new UsageError(`${out} is there already: name another --out.`);
   if (await holdsRun(out)) throw new UsageError(`${out} holds a run already: name another --out.`);
 }

@@ -1,8 +1,11 @@
-/** Every kind of thing that can stand where a file is expected, through every command that would read it there. */
+/** Every kind of thing that can stand where a file is expected, through every command that would read or write it there. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { Command } from 'commander';
+import { main } from '../../lib/cli/main';
 import { packageRoot } from '../../lib/device/native';
 import { canRun, compiled, itWhere, long } from '../fixtures/child';
+import { sinks } from '../fixtures/sink';
 
 interface Result {
   kind: string;
@@ -11,23 +14,99 @@ interface Result {
   stderr: string;
   problems: string[];
 }
+interface Place {
+  /** Of a file in a run's directory. */
+  name?: string;
+  command(given: Record<string, string>): string[];
+}
 interface HostileFiles {
   kinds: Record<string, unknown>;
-  places: Record<string, unknown>;
+  places: Record<string, Place>;
   pairs(every: number): [string, string][];
   tryAll(every: number): Promise<{ results: Result[] }>;
 }
 
 const { kinds, places, pairs, tryAll } = require(join(packageRoot, 'scripts', 'hostile-files.js')) as HostileFiles;
 
-/** All of them take a minute and a half on two cores. */
-const every = long ? 1 : 11;
+/** All of them take four minutes on two cores. */
+const every = long ? 1 : 23;
 
 it('has 26 kinds, and tries each of them and each place', () => {
   expect(Object.keys(kinds)).toHaveLength(26);
   const tried = pairs(every);
   expect(new Set(tried.map(([kind]) => kind)).size).toBe(26);
   expect(new Set(tried.map(([, place]) => place)).size).toBe(Object.keys(places).length);
+});
+
+describe('the places', () => {
+  /** The command as commander has it, with these arguments read; nothing of it is done. */
+  async function read(argv: string[]): Promise<Command> {
+    let command: Command | undefined;
+    const { parse } = Command.prototype;
+    const spy = jest.spyOn(Command.prototype, 'parse').mockImplementation(function (this: Command, ...given) {
+      command = this;
+      if (argv.length > 1) parse.apply(this, given);
+      throw new Error('only read');
+    });
+    const { stdout, stderr } = sinks();
+    await main(argv, { stdout, stderr }).catch(() => {});
+    spy.mockRestore();
+    if (command === undefined) throw new Error(`${argv[0]} is read in another way`);
+    return command;
+  }
+
+  async function commands(): Promise<[string, Command][]> {
+    const { stdout, stderr } = sinks();
+    await main(['help'], { stdout, stderr });
+    const names = [...stdout.text.matchAll(/^ {2}(\w+) {2,}\w/gm)].map(([, name]) => name as string);
+    const all: [string, Command][] = [];
+    for (const name of names) all.push([name, await read([name])]);
+    return all;
+  }
+
+  /** What the value of an option is called where it is a file, and where it is none. What has another name is for a person to say. */
+  const files = /^(file(\[:share\])?|dir|DIR|directory|path|checkpoint)$/;
+  const others = new RegExp(
+    `^(${[
+      ...['n', 'N', 'k', 'p', 'r', 't', 'T', 'B', 'D', 'E', 'F', 'P', 'W', 'M', 'MODE', 'text', 'line', 'characters'],
+      ...['regex', 'name', 'NAME', 'address', 'origin', 'size', 'bytes', 'seconds', 'form', 'format', 'what', 'how'],
+      ...['EPOCHS', 'FRACTION', 'NORM', 'PATTERN', 'RATE', 'SHARE', 'STEPS', 'TIME', 'port', 'list', 'epochs', 'time'],
+      // Choices, and what counts epochs or steps.
+      String.raw`[\w-]+(\|[\w-]+)+`,
+    ].join('|')})$`,
+  );
+
+  it('are all options and arguments that take a file', async () => {
+    const wanted: string[] = [];
+    const unheard: string[] = [];
+    for (const [name, command] of await commands()) {
+      for (const argument of command.registeredArguments) wanted.push(`${name} <${argument.name()}>`);
+      for (const { flags, long: flag } of command.options) {
+        const placeholder = /[<[](.*)[>\]]$/.exec(flags)?.[1]?.replace(/\.\.\.$/, '');
+        if (placeholder === undefined) continue;
+        if (files.test(placeholder)) wanted.push(`${name} ${flag}`);
+        else if (!others.test(placeholder)) unheard.push(`${name} ${flags}`);
+      }
+    }
+    expect(unheard).toEqual([]);
+    expect(wanted.length).toBeGreaterThan(25);
+    const covered = new Set<string>();
+    const mark = 'THE FILE';
+    for (const { name: member, command: argv } of Object.values(places)) {
+      if (member !== undefined) continue;
+      const names = ['run', 'corpus', 'out', 'foreign', 'symbols', 'sweep'].map((each) => [each, each]);
+      const args = argv({ ...Object.fromEntries(names), file: mark });
+      const command = await read(args);
+      const holds = (value: unknown) => JSON.stringify(value ?? null).includes(mark);
+      command.registeredArguments.forEach((argument, i) => {
+        if (holds(command.processedArgs[i])) covered.add(`${args[0]} <${argument.name()}>`);
+      });
+      for (const option of command.options) {
+        if (holds(command.getOptionValue(option.attributeName()))) covered.add(`${args[0]} ${option.long}`);
+      }
+    }
+    expect([...covered].sort()).toEqual(wanted.sort());
+  });
 });
 
 itWhere(canRun('mkfifo', ['--version']) && existsSync('/proc/kmsg'), 'no mkfifo, or no /proc')(
