@@ -1,6 +1,7 @@
 // npm's `prepare`, which runs in a checkout and never in an installed package: compiles TypeScript, lays beside it what an installed
 // package needs of others (headers, uPlot), and builds the addon. What is there already and fits the sources is left alone, so that
-// programs which run from it do not see it change.
+// programs which run from it do not see it change. Where npm installs the package from a git address, it runs this in a clone that it
+// packs then: the binary goes to prebuilds/, which is packed.
 const { spawnSync } = require('node:child_process');
 const { createHash } = require('node:crypto');
 const { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } = require('node:fs');
@@ -157,10 +158,15 @@ async function main() {
   process.chdir(root);
   if (!says(distStamp, distHash)) await makeDist();
   const wanted = sourcesHash();
-  if (says(stamp, () => wanted) && existsSync(binary) && loads()) return;
-  await buildWithTools(existsSync(stamp));
-  mkdirSync(path.dirname(stamp), { recursive: true });
-  writeFileSync(stamp, `${wanted}\n`);
+  if (!(says(stamp, () => wanted) && existsSync(binary) && loads())) {
+    await buildWithTools(existsSync(stamp));
+    mkdirSync(path.dirname(stamp), { recursive: true });
+    writeFileSync(stamp, `${wanted}\n`);
+  }
+  // npm's own variable, which it sets for that clone alone.
+  if (process.env._PACOTE_NO_PREPARE_ !== undefined) {
+    cpSync(binary, path.join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'cudnn_lstm.node'));
+  }
 }
 
 main().catch((error) => {

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Packs the package, looks at what is in the tarball, installs it into an empty folder, and trains there with a PATH that holds node
-# alone: the prebuilt binary must load, and nothing may be built or fetched. With REQUIRE_CUDA=1 the binary has the CUDA backend, as a
+# alone: the prebuilt binary must load, and nothing may be built or fetched; and installs it from this repository as from any git address,
+# which compiles it. With REQUIRE_CUDA=1 the binary has the CUDA backend, as a
 # release's must; without, npm pack must refuse it.
 #
 #   scripts/test-package.sh [FOLDER]   leaves the tarball in a folder
 set -euo pipefail
 cd "$(dirname "$0")/.."
+root=$PWD
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 fail() { echo "$*" >&2; exit 1; }
@@ -56,3 +58,14 @@ echo "$packages packages installed, $(du -sm node_modules | cut -f1) MB"
   fi
 )
 if [[ $(wc -l <"$place/refusal") != 1 ]] || ! grep -q 'npm install yauzl' "$place/refusal"; then fail "$(cat "$place/refusal")"; fi
+
+mkdir "$place/from-git"
+cd "$place/from-git"
+echo '{"name":"user","version":"1.0.0"}' >package.json
+npm install --no-audit --no-fund --prefer-offline "git+file://$root" >"$place/install" 2>&1 || fail "$(cat "$place/install")"
+(
+  export PATH="$place/bin"
+  node node_modules/cudnn-lstm/dist/cli/main.js train --epochs 1 --hidden 32 --layers 1 --max-time 20s --out run
+  node node_modules/cudnn-lstm/dist/cli/main.js sample run --length 40 --seed 1
+)
+echo 'installed from git: it loads the binary that was compiled'
