@@ -973,6 +973,7 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
     'a conversation, or a session of the library: test/unit/cli/interactive.test.ts, test/unit/model/session.test.ts',
   ],
   [/above 2\^30 characters cannot be indexed/, 'takes a text of a gigabyte'],
+  [/lines to compare with, the most there may be/, 'too many known lines: test/unit/bounds.test.ts'],
   [/^a window of --seq-length/, 'part of the message about short texts, for windows'],
 ];
 
