@@ -11,19 +11,28 @@ namespace {
 // Kinds that are remembered; the one that was not used for longest makes room.
 constexpr std::size_t kMostKinds = 32;
 
-// The current option's cost is an average over about this many seconds of calls: a few hundred slices of a scheduler.
-constexpr double kMemory = 0.5;
+// What the current option costs is a mean over about this many seconds of calls, a few hundred slices of a scheduler;
+// what another one does, over the trials of so many seconds.
+constexpr double kMemory = 0.7;
+constexpr double kTrialMemory = 5;
 
-// A trial that has not lost by then goes on for so many slices before it has won, by at least this much.
-constexpr double kSlicesToWin = 6;
+// A trial's first slices do not count where it has more threads: those that slept may be woken on the CPU of the one
+// that woke them, until the scheduler spreads them. So many count then, but where it takes twice as long as the current
+// option: one that is a little slower has bad luck, maybe. An option has to be faster by kGain.
+constexpr double kSlicesToSettle = 3;
+constexpr double kSlicesOfTrial = 10;
+constexpr double kHopeless = 2;
 constexpr double kGain = 0.97;
+
+// A call of so many slices is counted, also a trial's first.
+constexpr double kLongCall = 10;
 
 // After a trial, so many times what it cost, and so many slices, until the next.
 constexpr double kRest = 50;
 constexpr double kSlicesBetween = 8;
 // Less rest where the current option's cost has changed by this factor: the machine is not what it was.
 constexpr double kChanged = 1.3;
-constexpr double kRestWhenChanged = 25;
+constexpr double kRestWhenChanged = 5;
 
 // A trial counts as no more than this many times what the current option would have taken: the process may have been
 // stopped in the middle.
@@ -76,6 +85,12 @@ void TeamTuner::report(double units, double seconds, double worked) {
     kind.trial_units += units;
     kind.trial_seconds += seconds;
     kind.trial_working += seconds * worked;
+    const bool more = kind.options[kind.tried].partition.threads > kind.options[kind.current].partition.threads;
+    const double settled = more ? kSlicesToSettle * slice_ : 0;
+    if (kind.trial_seconds - seconds >= settled || seconds >= kLongCall * slice_) {
+      kind.counted_units += units;
+      kind.counted_seconds += seconds;
+    }
     judge(kind);
   } else {
     learn(kind, units, seconds, worked);
@@ -83,18 +98,30 @@ void TeamTuner::report(double units, double seconds, double worked) {
   }
 }
 
+// Sums of seconds and of units, not a mean of costs: in that a call in which the process was stopped, a hundred times
+// as long as the others, would count for a hundred.
+void TeamTuner::Option::add(double more_seconds, double more_units, double clock, double memory) {
+  const double fade = std::exp((faded_at - clock) / memory);
+  seconds = fade * seconds + more_seconds;
+  units = fade * units + more_units;
+  faded_at = clock;
+}
+
 void TeamTuner::learn(Kind& kind, double units, double seconds, double worked) const {
   Option& current = kind.options[kind.current];
-  const double weight = current.cost > 0 ? 1 - std::exp(-seconds / kMemory) : 1;
-  current.cost += weight * (seconds / units - current.cost);
+  const double weight = current.units > 0 ? 1 - std::exp(-seconds / kMemory) : 1;
+  current.add(seconds, units, kind.clock, kMemory);
   kind.worked += weight * (worked - kind.worked);
-  if (!(kind.baseline > 0)) kind.baseline = current.cost;
-  const double change = current.cost / kind.baseline;
+  if (!(kind.baseline > 0)) kind.baseline = current.cost();
+  const double change = current.cost() / kind.baseline;
   if (change < kChanged && change > 1 / kChanged) return;
-  kind.baseline = current.cost;
+  kind.baseline = current.cost();
   const double soon = kind.clock + kRestWhenChanged * kind.excess;
   kind.next_trial = std::min(kind.next_trial, soon);
-  for (Option& option : kind.options) option.due = std::min(option.due, soon);
+  for (Option& option : kind.options) {
+    option.due = std::min(option.due, soon);
+    if (&option != &current) option.seconds = option.units = 0;  // it was measured on another machine, so to speak
+  }
 }
 
 bool TeamTuner::promising(const Kind& kind, std::size_t option) {
@@ -118,19 +145,20 @@ void TeamTuner::begin_trial(Kind& kind) const {
   kind.trying = true;
   kind.tried = best;
   kind.trial_units = kind.trial_seconds = kind.trial_working = 0;
+  kind.counted_units = kind.counted_seconds = 0;
 }
 
 void TeamTuner::judge(Kind& kind) const {
-  if (kind.trial_seconds < slice_) return;
+  if (kind.counted_seconds < slice_) return;
   Option& current = kind.options[kind.current];
   Option& tried = kind.options[kind.tried];
-  const double expected = kind.trial_units * current.cost;
-  const bool losing = kind.trial_seconds >= expected;
-  if (!losing && kind.trial_seconds < kSlicesToWin * slice_) return;
+  const bool hopeless = kind.counted_seconds > kHopeless * kind.counted_units * current.cost();
+  if (!hopeless && kind.counted_seconds < kSlicesOfTrial * slice_) return;
   kind.trying = false;
-  tried.cost = kind.trial_seconds / kind.trial_units;
+  tried.add(kind.counted_seconds, kind.counted_units, kind.clock, kTrialMemory);
+  const double expected = kind.trial_units * current.cost();
   kind.excess = std::clamp(kind.trial_seconds - expected, 0.0, kMostExcess * expected);
-  if (tried.cost < kGain * current.cost) {
+  if (tried.cost() < kGain * current.cost()) {
     // The one that lost is soon asked again: it may have had bad luck for a moment.
     current.due = kind.next_trial = kind.clock + kSlicesBetween * slice_;
     kind.worked = kind.trial_working / kind.trial_seconds;
@@ -140,7 +168,7 @@ void TeamTuner::judge(Kind& kind) const {
     kind.next_trial = kind.clock + rest;
     tried.due = kind.clock + rest * static_cast<double>(kind.options.size() - 1);
   }
-  kind.baseline = kind.options[kind.current].cost;
+  kind.baseline = kind.options[kind.current].cost();
 }
 
 }  // namespace cudnn_lstm::cpu

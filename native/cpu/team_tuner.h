@@ -2,9 +2,11 @@
 // else the machine runs, which changes; results do not depend on it, so every call is free to do it otherwise.
 //
 // Calls of one kind (the same work a unit) are run with the *current* option. Now and then another one is tried for
-// some calls; if it was faster it becomes the current one, and if not, the time that it cost is made up for before the
-// next trial: trials take at most a fiftieth of the time. Fewer threads are tried only while the threads spend a good
-// part of their time waiting for each other, so that on an idle machine nothing is tried, and nothing lost.
+// some calls. What an option costs is all its seconds over all its units of work, of all its trials, the older ones
+// fading: one trial may be a neighbour's time slice and nothing else. If the other is faster it becomes the current
+// one, and if not, the time that the trial cost is made up for before the next: trials take at most a fiftieth of the
+// time. Fewer threads are tried only while the threads spend a good part of their time waiting for each other, so that
+// on an idle machine next to nothing is tried, and nothing lost.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +38,12 @@ class TeamTuner {
  private:
   struct Option {
     Partition partition;
-    double cost = 0;  // seconds a unit when last measured
-    double due = 0;   // not tried before this time of the kind's clock
+    double seconds = 0, units = 0;  // of its calls, older ones faded
+    double faded_at = 0;            // on the kind's clock
+    double due = 0;                 // not tried before this time of that clock
+
+    double cost() const { return units > 0 ? seconds / units : 0; }  // seconds a unit; 0: not known
+    void add(double more_seconds, double more_units, double clock, double memory);
   };
   struct Kind {
     std::uint64_t key = 0;
@@ -53,6 +59,7 @@ class TeamTuner {
     bool trying = false;
     std::size_t tried = 0;
     double trial_units = 0, trial_seconds = 0, trial_working = 0;
+    double counted_units = 0, counted_seconds = 0;  // of the trial, without its beginning
   };
 
   Kind& find(std::uint64_t key, int cpus, const std::function<std::vector<Partition>()>& options);
