@@ -1,9 +1,12 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { loadNative } from '../../../lib/device/native';
 import { cgroupCpuQuota, chooseThreads, mostThreadsFor } from '../../../lib/device/threads';
+import { makeControlGroup } from '../../fixtures/control-group';
 
 describe('chooseThreads', () => {
   it('takes what is asked for, then the environment, then what there is', () => {
@@ -114,3 +117,27 @@ taskset('the team follows an affinity that changes while it runs', async () => {
   expect(after).toEqual(before);
   expect(same).toBe(true);
 });
+
+const group = makeControlGroup(`cudnn-lstm-test-${process.pid}`);
+const limited = group && cpus().length > 1 ? it : it.skip;
+afterAll(() => group?.remove());
+limited(
+  'the team follows a real quota that changes while it runs (skipped where no control group can be made)',
+  async () => {
+    const program = join(__dirname, '..', '..', 'lifecycle', 'programs', 'quota.js');
+    group?.setQuota(0.5);
+    const child = spawn(process.execPath, [program, group?.path as string], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const round = async (quota: number): Promise<unknown> => {
+      group?.setQuota(quota);
+      child.stdin.write('\n');
+      return JSON.parse((await lines.next()).value as string);
+    };
+    const all = Math.min(4, availableParallelism());
+    const most = Math.min(2, all);
+    expect(await round(0.5)).toEqual({ quota: 0.5, threads: 1, said: '1', made: 0 });
+    expect(await round(1.5)).toEqual({ quota: 1.5, threads: most, said: String(most), made: most - 1 });
+    expect(await round(1)).toEqual({ quota: 1, threads: 1, said: '1', made: 0 });
+    if (child.exitCode === null) await once(child, 'exit');
+  },
+);

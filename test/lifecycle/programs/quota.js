@@ -1,0 +1,41 @@
+// Trains in the control group that it is given, joining it itself; waits for a line on standard input before each of three rounds, and
+// prints what the addon made of the quota after each, as a line of JSON.
+const { readdirSync, writeFileSync } = require('node:fs');
+const { join } = require('node:path');
+const { createInterface } = require('node:readline');
+const { setTimeout: wait } = require('node:timers/promises');
+const { loadNative } = require('../../../dist/device/native.js');
+
+const native = loadNative();
+const spec = { vocabulary: 20, layers: 1, hidden: 128, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
+const [steps, batch, count] = [10, 16, 20];
+
+const call = {
+  ids: Int32Array.from({ length: count * (steps + 1) * batch }, (_, i) => (i * 7) % 20),
+  ...{ count, steps, batch, target: 'every', carryState: true, learningRates: new Float64Array(count).fill(1e-3) },
+  ...{ beta1: 0.9, beta2: 0.999, epsilon: 1e-7, clip: 0 },
+};
+
+const threadsOfProcess = () => readdirSync('/proc/self/task').length;
+
+async function main() {
+  writeFileSync(join(process.argv[2], 'cgroup.procs'), String(process.pid));
+  const model = await native.createModel(spec, { device: 'cpu', threads: 4, initialize: true });
+  let round = 0;
+  for await (const _ of createInterface({ input: process.stdin })) {
+    await wait(1200); // The allowance is looked up every second.
+    const before = threadsOfProcess();
+    await model.trainSteps(call);
+    const made = threadsOfProcess() - before; // None is ended before the model is.
+    const { quota, threads } = native.cpuAllowance();
+    process.stdout.write(`${JSON.stringify({ quota, threads, said: /(\d+) threads?,/.exec(model.description)[1], made })}\n`);
+    round++;
+    if (round === 3) break;
+  }
+  process.exit(0);
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});
