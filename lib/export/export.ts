@@ -5,7 +5,7 @@ import { writeFileAtomically } from '../checkpoint/disk';
 import { canonicalLayout } from '../checkpoint/layout';
 import { modelName, resolveCheckpoint } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
-import { isTaken } from '../files';
+import { isTaken, readSmallFile } from '../files';
 import { harmless } from '../harmless';
 import { pageOf } from './html';
 import { kerasFile } from './keras';
@@ -72,9 +72,13 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   const beside = `${checked.out.replace(/\.[^./\\]*$/, '')}.vocabulary.json`;
   const files =
     checked.to === 'html' || checked.to === 'int8' || checked.to === 'bf16' ? [checked.out] : [checked.out, beside];
-  for (const file of files)
-    if (await isTaken(file)) throw new UsageError(`${file} is there already: name another --out.`);
   const { metadata } = checkpoint;
+  const vocabulary = Buffer.from(`${JSON.stringify(metadata.vocabulary)}\n`);
+  for (const file of files) {
+    // Another form of the same model has the same vocabulary beside it.
+    if ((await isTaken(file)) && !(file === beside && (await holds(file, vocabulary))))
+      throw new UsageError(`${file} is there already: name another --out.`);
+  }
   if (checked.to === 'html' && metadata.normalization.symbols === 'bytes') {
     throw new UsageError('--to html makes a page that writes characters, and the symbols of the model are bytes.');
   }
@@ -98,8 +102,13 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
     const weights = weightsOf(checkpoint);
     await writeFileAtomically(checked.out, onnxFile(metadata, weights));
   }
-  await writeFileAtomically(beside, [Buffer.from(`${JSON.stringify(metadata.vocabulary)}\n`)]);
+  await writeFileAtomically(beside, [vocabulary]);
   return files;
+}
+
+async function holds(file: string, bytes: Buffer): Promise<boolean> {
+  const found = await readSmallFile(file, bytes.length).catch(() => undefined);
+  return found?.equals(bytes) ?? false;
 }
 
 /** A checkpoint of this package's own, without what only training needs. */

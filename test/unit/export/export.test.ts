@@ -394,6 +394,16 @@ test('the command: files on stdout, nothing replaced, what cannot be is said', a
     code: 2,
     err: `${out} is there already: name another --out.\n`,
   });
+  // Another form of the same model shares its vocabulary; another model's would be replaced.
+  const graph = join(folder, 'c.onnx');
+  expect(await command(pathOf('onehot'), '--to', 'onnx', '--out', graph)).toMatchObject({ code: 0, err: '' });
+  rmSync(graph);
+  writeFileSync(join(folder, 'c.vocabulary.json'), '["a"]\n');
+  expect(await command(pathOf('onehot'), '--to', 'onnx', '--out', graph)).toMatchObject({
+    code: 2,
+    err: `${join(folder, 'c.vocabulary.json')} is there already: name another --out.\n`,
+  });
+  expect(readFileSync(join(folder, 'c.vocabulary.json'), 'utf8')).toBe('["a"]\n');
   expect(await command(pathOf('hard'), '--to', 'pytorch', '--out', join(folder, 'h.pt'))).toMatchObject({
     code: 2,
     err: "torch.nn.LSTM has sigmoid gates only, and the model's are hard_sigmoid; --to onnx and --to html have them.\n",
