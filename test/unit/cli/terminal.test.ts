@@ -30,13 +30,17 @@ async function onTerminal(columns: number, ...args: string[]): Promise<string> {
   return output;
 }
 
+interface Ending {
+  code: number | null;
+  output: string;
+}
+
 /** The same of a command that may fail, or that Ctrl-C ends once it has written what `until` says. */
-async function ending(
-  columns: number,
-  args: string[],
-  until?: RegExp,
-): Promise<{ code: number | null; output: string }> {
-  const command = [process.execPath, compiled('cli/main.js'), ...args].map((word) => shellQuote(word, false)).join(' ');
+const ending = (columns: number, args: string[], until?: RegExp): Promise<Ending> =>
+  runOnTerminal(columns, [process.execPath, compiled('cli/main.js'), ...args], until);
+
+async function runOnTerminal(columns: number, argv: string[], until?: RegExp): Promise<Ending> {
+  const command = argv.map((word) => shellQuote(word, false)).join(' ');
   const env = { ...process.env, TERM: 'xterm', CUDNN_LSTM_DEVICE: 'cpu', CUDNN_LSTM_THREADS: '1', NO_COLOR: undefined };
   const script = ['-qefc', `stty rows 40 cols ${columns}; exec ${command}`, '/dev/null'];
   const { code, stdout } = await run('script', script, {
@@ -99,15 +103,28 @@ describe.each([60, 80, 120])('a terminal of %d columns', (columns) => {
   });
 
   itOnTerminal('wraps the help of every command', async () => {
-    for (const command of [[], ...commands.map((command) => [command])]) {
-      const lines = segments(await onTerminal(columns, ...command, '--help'));
+    // All in one process, which is started once.
+    const script = `
+      const { main } = require(${JSON.stringify(compiled('cli/main.js'))});
+      const { reportError } = require(${JSON.stringify(compiled('cli/command.js'))});
+      (async () => {
+        for (const command of ${JSON.stringify([[], ...commands.map((command) => [command])])}) {
+          await main([...command, '--help']).catch(reportError);
+          process.stdout.write('\\f');
+        }
+      })();`;
+    const { code, output } = await runOnTerminal(columns, [process.execPath, '-e', script]);
+    const helps = output.split('\f');
+    expect([code, helps.length, helps.at(-1)]).toEqual([0, commands.length + 2, '']);
+    for (const [i, command] of [undefined, ...commands].entries()) {
+      const lines = segments(helps[i] as string);
       const examples = lines.indexOf('Examples:');
       // A word that is wider than its column stays whole.
       const wrapped = lines.slice(0, examples < 0 ? undefined : examples).filter((line) => /\S \S/.test(line));
       expect(lines.length).toBeGreaterThan(8);
-      for (const line of wrapped) expect(line.length).toBeLessThanOrEqual(command.length === 0 ? 80 : columns);
+      for (const line of wrapped) expect(line.length).toBeLessThanOrEqual(command === undefined ? 80 : columns);
       if (columns >= 80) for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns);
-      const usage = command.length === 0 ? 'Usage: cudnn-lstm <command>' : `Usage: cudnn-lstm ${command}`;
+      const usage = `Usage: cudnn-lstm ${command ?? '<command>'}`;
       expect(lines.some((line) => line.startsWith(usage))).toBe(true);
     }
   });
