@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The package's bin: one subcommand a file, loaded when it is asked for. */
+import './compile-cache';
 import { exitCodes, UsageError } from '../errors';
 import { commandSynonyms, nearest } from '../nearest';
 import { packageVersion } from '../version';

@@ -2,7 +2,7 @@
 import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
-import { type GlobOptions, glob } from 'tinyglobby';
+import type { GlobOptions } from 'tinyglobby';
 import { fieldsOf, listOf, looking, show, textOf } from '../arguments';
 import { packageRoot } from '../device/native';
 import { DataError, UsageError } from '../errors';
@@ -62,6 +62,8 @@ const directoryRule = '*.txt, *.text and *.md';
 
 /** Matches in natural order of their paths; of the ways that links give to a file, the shortest. */
 async function matches(pattern: string, options: GlobOptions): Promise<string[]> {
+  // Loaded where a pattern is looked for: most commands never do.
+  const { glob } = require('tinyglobby') as typeof import('tinyglobby');
   const found = (await glob(pattern, { ...options, onlyFiles: true })).sort();
   const shortest = new Map<string, string>();
   for (const file of found) {
