@@ -15,6 +15,6 @@ module.exports = {
   testTimeout: 900_000,
   reporters: ['default', '<rootDir>/test/fixtures/skip-reporter.js'],
   testSequencer: '<rootDir>/test/fixtures/sequencer.js',
-  // One more than there are cores: tests wait for disks and for programs that they start.
-  maxWorkers: availableParallelism() + 1,
+  // Two more than there are cores: tests wait for disks and for programs that they start.
+  maxWorkers: availableParallelism() + 2,
 };

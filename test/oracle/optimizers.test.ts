@@ -1,9 +1,8 @@
 /** The oracle's optimisers against PyTorch's own, in float64. CUDNN_LSTM_PYTHON names the interpreter; default python3. */
-import { canRun, itWhere, run } from '../fixtures/child';
+import { itWithPython, runPython } from '../fixtures/interop';
 import { OracleOptimizer, type RuleName, ruleNames } from './optimizers';
 
-const python = process.env.CUDNN_LSTM_PYTHON || 'python3';
-const itWithTorch = itWhere(canRun(python, ['-c', 'import torch']), `${python} has no torch: name one that has`);
+const itWithTorch = itWithPython('torch');
 
 /** PyTorch's optimiser of the parameters p, and its epsilon in step t. */
 const spelled: Readonly<Record<RuleName, string>> = {
@@ -40,8 +39,7 @@ itWithTorch("are PyTorch's", async () => {
   );
   const start = [0.5, -1, 2, 0, 1e-3];
   const gradients = Array.from({ length: 7 }, (_, t) => start.map((_, k) => Math.sin(3 * t + k) * 10 ** (k - 3)));
-  const { stdout } = await run(python, ['-c', script(cases), JSON.stringify([cases, start, gradients])]);
-  const expected = JSON.parse(stdout) as number[][];
+  const expected = await runPython<number[][]>(script(cases), [JSON.stringify([cases, start, gradients])]);
   for (const [i, { rule, ...options }] of cases.entries()) {
     const parameters = Float64Array.from(start);
     const optimizer = new OracleOptimizer(rule, start.length, () => true);

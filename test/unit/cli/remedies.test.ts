@@ -85,15 +85,9 @@ async function call(argv: readonly string[]): Promise<{ code: number; err: strin
 
 /** The words of a part of a command line, as a shell takes them. */
 const words = (line: string): string[] =>
-  JSON.parse(
-    execFileSync(
-      'bash',
-      ['-c', `"$0" -e 'console.log(JSON.stringify(process.argv.slice(1)))' -- ${line}`, process.execPath],
-      {
-        encoding: 'utf8',
-      },
-    ),
-  );
+  execFileSync('bash', ['-c', `words=(${line}); printf '%s\\0' "\${words[@]}"`], { encoding: 'utf8' })
+    .split('\0')
+    .slice(0, -1);
 
 type Follow = (match: RegExpMatchArray, argv: readonly string[]) => readonly string[] | Promise<readonly string[]>;
 
@@ -919,6 +913,7 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
     'the same of other kinds of files: test/unit/corpus/guess.test.ts',
   ],
   [/^name of corpus$/, 'no message'],
+  [/lines to compare with, the most there may be/, 'takes a hundred million lines: test/unit/bounds.test.ts'],
   [/set TMPDIR to a larger disk/, 'takes a full disk: test/unit/corpus'],
   [/in a bundle: leave cudnn-lstm external/, 'scripts/test-consumers.sh'],
   [/--to onnx and --to html have them/, 'test/unit/export'],
