@@ -913,7 +913,6 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
     'the same of other kinds of files: test/unit/corpus/guess.test.ts',
   ],
   [/^name of corpus$/, 'no message'],
-  [/lines to compare with, the most there may be/, 'takes a hundred million lines: test/unit/bounds.test.ts'],
   [/set TMPDIR to a larger disk/, 'takes a full disk: test/unit/corpus'],
   [/in a bundle: leave cudnn-lstm external/, 'scripts/test-consumers.sh'],
   [/--to onnx and --to html have them/, 'test/unit/export'],
