@@ -253,11 +253,17 @@ function heldOut({ validationCharacters, validationPlaces, validation }: StartEv
   return validationPlaces === undefined ? `the last ${count}` : `${count} from ${validationPlaces} places`;
 }
 
-/** A GPU model's description also names the precision and the algorithm that run, and the reason why it was chosen. */
+/**
+ * A GPU model's description also names the precision and the algorithm that run, and the reason why it was chosen; a CPU's says where it
+ * does not train in fp32.
+ */
 function deviceText({ device, deviceReason }: StartEvent): string {
   const [, name, details] = /^(.*?) \((.*)\)$/.exec(device) ?? [];
   const [, why] = /\(([^()]*)\)$/.exec(deviceReason) ?? [];
-  return device.startsWith('CPU') || !details || !why ? deviceReason : `${name}, ${details} (${why})`;
+  if (!details || !why) return deviceReason;
+  if (!device.startsWith('CPU')) return `${name}, ${details} (${why})`;
+  const [, arithmetic] = /, (bf16 in training.*)$/.exec(details) ?? [];
+  return arithmetic ? deviceReason.replace(/ \([^()]*\)$/, `, ${arithmetic}$&`) : deviceReason;
 }
 
 function resumedLine({ checkpoint, epoch, step }: NonNullable<StartEvent['resumed']>, { epochs }: StartEvent): string {

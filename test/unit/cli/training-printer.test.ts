@@ -97,6 +97,9 @@ it('takes one line for the device, with what computes and why', async () => {
   };
   const cpu = 'CPU, AVX2, 2 threads (no GPU: built without CUDA)';
   expect(await line('CPU (AVX2, 2 threads, fp32)', cpu)).toBe(`device: ${cpu}`);
+  expect(await line('CPU (AVX2, 2 threads, bf16 in training, emulated)', cpu)).toBe(
+    'device: CPU, AVX2, 2 threads, bf16 in training, emulated (no GPU: built without CUDA)',
+  );
   expect(
     await line(
       'NVIDIA H100 (cuDNN 9.24.0, tf32, standard)',
