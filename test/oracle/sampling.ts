@@ -45,22 +45,24 @@ interface Candidate {
 
 /** The coin of a draw, uniform in [0, 1): Philox4x32-10 of (position, stream, site 2), keyed by the seed. */
 export function drawCoin(seed: number, stream: number, position: number): number {
-  const word = (value: number, index: number) => Number((BigInt(value) >> BigInt(32 * index)) & 0xffffffffn);
-  let [a, b, c, d] = [word(position, 0), word(position, 1), stream, 2];
-  let [k0, k1] = [word(seed, 0), word(seed, 1)];
+  let [a, b, c, d] = [position >>> 0, Math.floor(position / 2 ** 32) >>> 0, stream, 2];
+  let [k0, k1] = [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0];
   for (let round = 0; round < 10; round++) {
-    const p0 = 0xd2511f53n * BigInt(a);
-    const p1 = 0xcd9e8d57n * BigInt(c);
-    [a, b, c, d] = [
-      (Number(p1 >> 32n) ^ b ^ k0) >>> 0,
-      Number(p1 & 0xffffffffn),
-      (Number(p0 >> 32n) ^ d ^ k1) >>> 0,
-      Number(p0 & 0xffffffffn),
-    ];
+    const [low0, low1] = [Math.imul(0xd2511f53, a) >>> 0, Math.imul(0xcd9e8d57, c) >>> 0];
+    const [high0, high1] = [highWord(0xd2511f53, a), highWord(0xcd9e8d57, c)];
+    [a, b, c, d] = [(high1 ^ b ^ k0) >>> 0, low1, (high0 ^ d ^ k1) >>> 0, low0];
     k0 = (k0 + 0x9e3779b9) >>> 0;
     k1 = (k1 + 0xbb67ae85) >>> 0;
   }
-  return Number(((BigInt(a) << 21n) ^ BigInt(b >>> 11)) & ((1n << 53n) - 1n)) / 2 ** 53;
+  // 32 bits of a and 21 of b.
+  return (a * 2 ** 21 + (b >>> 11)) / 2 ** 53;
+}
+
+/** The upper 32 bits of the product of two words, by their halves: each sum stays below 2^53. */
+function highWord(x: number, y: number): number {
+  const [x1, x0, y1, y0] = [x >>> 16, x & 0xffff, y >>> 16, y & 0xffff];
+  const middle = x1 * y0 + x0 * y1 + Math.floor((x0 * y0) / 2 ** 16);
+  return x1 * y1 + Math.floor(middle / 2 ** 16);
 }
 
 const total = (candidates: Candidate[]) => candidates.reduce((sum, { weight }) => sum + weight, 0);
