@@ -233,6 +233,31 @@ describe('drawing', () => {
     );
   });
 
+  it('writes what RegExp matches as a whole, for any pattern, length and temperature', async () => {
+    let drawn = 0;
+    const options = { length: fc.nat(9), temperature: fc.constantFrom(0, 0.5, 3), seed: fc.nat(99) };
+    await fc.assert(
+      fc.asyncProperty(once, fc.record(options), async (from, rest) => {
+        const mine = made(from);
+        if (mine === null || mine.least > rest.length) {
+          expect(() => model.generate({ pattern: from, ...rest })).toThrow(
+            mine === null ? DataError : /^length must be/,
+          );
+          return;
+        }
+        for (const { text: each, finished } of await draw({ pattern: from, ...rest }, 3)) {
+          expect([from, each, whole(from).test(each)]).toEqual([from, each, true]);
+          expect([...each].length).toBeLessThanOrEqual(rest.length);
+          // A text that may go on where its length ends is ended by it.
+          if ([...each].length < rest.length) expect(finished).toBe('stop');
+          drawn++;
+        }
+      }),
+      { numRuns: 150 },
+    );
+    expect(drawn).toBeGreaterThan(100);
+  });
+
   it('ends where the model writes what cannot follow, and draws as it would without', async () => {
     const free = (await draw({ length: 40, seed: 2 }, 1))[0]!.text;
     // Up to the first other character the text is what it is without.
