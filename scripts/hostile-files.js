@@ -321,7 +321,7 @@ class Stage {
       ['train', corpus, '--lines', ...small, '--out', stage.runs.lines, ...device],
       ['sweep', sweep, '--out', stage.runs.sweep, ...device],
       // An import is proved: the model has to have learned something.
-      ['train', corpus, ...small, '--hidden', '16', '--epochs', '40', '--out', at('learned'), ...device],
+      ['train', corpus, ...small, '--hidden', '16', '--epochs', '15', '--out', at('learned'), ...device],
       ['export', at('learned'), '--to', 'pytorch', '--out', foreign],
     ]) {
       const made = await execute(args, { cwd: stage.folder });

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace cudnn_lstm {
 namespace {
@@ -114,27 +115,51 @@ class Sampler::Selection {
       const float score = row.scores[static_cast<long long>(row.count) * i / kSample];
       bottom = score < bottom && score > top - 1e6f ? score : bottom;
     }
-    const float scale = bottom < top ? (kBins - 1) / (top - bottom) : 0.0f;
+    constexpr float kLast = kBins - 1;
+    const float scale = bottom < top ? kLast / (top - bottom) : 0.0f;
+    // Known to be none of the bytes that are written, or compilers make no vectors of it.
+    const int size = row.count;
+    const float* const scores = row.scores;
     std::uint8_t* const bins = sampler_.bins_.data();
-    for (int i = 0; i < row.count; ++i) {
-      const float bin = (top - row.scores[i]) * scale;
-      bins[i] = static_cast<std::uint8_t>(static_cast<int>(bin < kBins - 1 ? bin : kBins - 1));
+    for (int i = 0; i < size; ++i) {
+      const float bin = (top - scores[i]) * scale;
+      const float within = bin < kLast ? bin : kLast;  // also what is no number
+      bins[i] = static_cast<std::uint8_t>(static_cast<int>(within));
     }
-    // Two of each, by turns: neighbours in one bin would wait for one another.
-    Weight weights[2][kBins] = {};
-    for (int i = 0; i < row.count; ++i) weights[i % 2][bins[i]] += row.weights[i];
+    // Four of each, by turns: neighbours in one bin would wait for one another.
+    constexpr int kTables = 4;
+    Weight weights[kTables][kBins] = {};
+    int filled = 0;
+    for (; filled + kTables <= row.count; filled += kTables) {
+      for (int j = 0; j < kTables; ++j) weights[j][bins[filled + j]] += row.weights[filled + j];
+    }
+    for (; filled < row.count; ++filled) weights[0][bins[filled]] += row.weights[filled];
     int reached = 0;
     above = 0;
     for (; reached + 1 < kBins; ++reached) {
-      const Weight with = above + weights[0][reached] + weights[1][reached];
+      Weight with = above;
+      for (const Weight* table : weights) with += table[reached];
       if (with >= limit) break;
       above = with;
     }
     Candidate* const boundary = sampler_.boundary_.data();
     int count = 0;
-    for (int i = 0; i < row.count; ++i) {
-      if (bins[i] == reached) boundary[count++] = {row.scores[i], row.weights[i]};
+    const auto take = [&](int from, int end) {
+      for (int i = from; i < end; ++i) {
+        if (bins[i] == reached) boundary[count++] = {row.scores[i], row.weights[i]};
+      }
+    };
+    // Eight at a time, of which mostly none is in it: then no byte of their difference is zero.
+    constexpr std::uint64_t kOnes = 0x0101010101010101, kHighest = 0x8080808080808080;
+    const std::uint64_t searched = kOnes * static_cast<std::uint64_t>(reached);
+    int i = 0;
+    for (; i + 8 <= row.count; i += 8) {
+      std::uint64_t eight;
+      std::memcpy(&eight, bins + i, sizeof eight);
+      const std::uint64_t difference = eight ^ searched;
+      if (((difference - kOnes) & ~difference & kHighest) != 0) take(i, i + 8);
     }
+    take(i, row.count);
     return count;
   }
 
