@@ -28,6 +28,7 @@ import { kindOf } from '../files';
 import { LanguageModel, nativeOf } from '../model';
 import type { Ranks } from '../ranks/ranks';
 import { pathWord } from '../shell';
+import { packageVersion } from '../version';
 import { checkPlannable, isToBePlanned, planConfiguration } from './best-measure';
 import {
   type Configuration,
@@ -674,6 +675,7 @@ function identityOf({ corpus, kept, validation }: Texts, options: TrainingOption
     validation: validation && text(validation),
     options,
     instructionSet: loadNative().cpuInfo().isa,
+    version: packageVersion,
   };
 }
 

@@ -22,6 +22,8 @@ export interface Identity {
   readonly device: string;
   /** What computes: other vector units round differently. */
   readonly instructionSet: string;
+  /** The package's version. */
+  readonly version: string;
 }
 
 /** Floats that are hashed at once: 1 MiB. */
@@ -43,6 +45,12 @@ export async function compareRanks(ranks: Ranks, identity: Identity, native: Nat
   };
   all.forEach((each, rank) => {
     const [here, there] = [ranks.name(0), ranks.name(rank)];
+    if (each.version !== first.version)
+      fail(
+        new UsageError(
+          `The ranks have different versions of cudnn-lstm: ${first.version} for ${here}, ${each.version} for ${there}; install the same on all machines.`,
+        ),
+      );
     for (const [key, texts] of [
       ['corpus', 'texts'],
       ['kept', 'texts to keep'],

@@ -6,6 +6,8 @@ import { fasterRanks, forecastRanks } from '../../lib/ranks/efficiency';
 import { joinRanks, launchToJoin } from '../../lib/ranks/join';
 import { launchOf } from '../../lib/ranks/launcher';
 import { Ranks, type RankTransport } from '../../lib/ranks/ranks';
+import { describePlan, planTraining } from '../../lib/training/plan';
+import { openTraining } from '../../lib/training/preparation';
 import { presetOptions } from '../../lib/training/presets';
 import { compareParameters, compareRanks, type Identity } from '../../lib/training/same';
 import { checkShares, joinStates, sequencesOf, shareOf, stateOf } from '../../lib/training/shares';
@@ -159,6 +161,7 @@ test('what differs between ranks is named with both of them, and nothing else is
     options: presetOptions('fast'),
     device: 'cpu',
     instructionSet: 'avx2',
+    version: '0.1.0',
   };
   const natives = [1, 1, 1].map(
     (value) => ({ parameterCount: 3, read: () => Float32Array.of(value, 2, 3) }) as unknown as NativeModel,
@@ -183,6 +186,7 @@ test('what differs between ranks is named with both of them, and nothing else is
     [{ validation: text('c') }, 'validation texts: none for rank 0'],
     [{ options: { ...same.options, seed: 9 } }, 'options: --seed is 1 for rank 0'],
     [{ device: 'cuda' }, 'devices: cpu for rank 0'],
+    [{ version: '0.2.0' }, 'versions of cudnn-lstm: 0.1.0 for rank 0'],
     [{ instructionSet: 'baseline' }, 'instruction sets, which round differently: avx2 for rank 0'],
   ];
   for (const [other, message] of others) {
@@ -343,6 +347,41 @@ describe('the forecast of other numbers of ranks', () => {
     // Three ranks have a share of as many blocks as four: 4 blocks are 2 for one of them.
     const uneven = forecastRanks({ ranks: 3, batch: 64, step: 60, sum: 20, smallSum: 15, alone: 70 });
     expect(fasterRanks(uneven)?.ranks).toBe(2);
+  });
+
+  it('is what a dry run prints: the sum, the efficiency, and how many ranks would be faster', async () => {
+    await using training = await openTraining({
+      corpus: { text: 'a rose is a rose is a rose\n'.repeat(20) },
+      options: { hidden: 4, layers: 1, batchSize: 4, seqLength: 5, device: 'cpu', threads: 1 },
+      save: false,
+    });
+    const plan = await planTraining(training);
+    const printed = (step: number, alone: number, sum: number) => {
+      const forecasts = forecastRanks({ ranks: 4, batch: 128, step, sum, smallSum: sum / 2, alone });
+      const faster = fasterRanks(forecasts);
+      const ranks = {
+        count: 4,
+        library: 'Test 1',
+        hosts: ['a', 'a', 'b', 'b'],
+        millisecondsPerSum: sum,
+        millisecondsAlone: alone,
+        forecasts,
+        ...(faster ? { faster } : {}),
+      };
+      const lines = describePlan({ ...plan, millisecondsPerStep: step, ranks });
+      return lines.filter((line) => /ranks? /.test(line));
+    };
+    const row = (sum: string, step: string, alone: string, efficiency: string) =>
+      `ranks      4 on 2 machines by Test 1: a sum takes ${sum} ms of a step's ${step} ms, and one rank alone ${alone} ms for a step: efficiency ${efficiency} %`;
+    expect(printed(30, 100, 4)).toEqual([row('4.00', '30.00', '100.00', '83')]);
+    expect(printed(90, 40, 80)).toEqual([
+      row('80.00', '90.00', '40.00', '11'),
+      '           one rank would be faster: about 40.00 ms a step',
+    ]);
+    expect(printed(60, 72, 55)).toEqual([
+      row('55.00', '60.00', '72.00', '30'),
+      expect.stringMatching(/^ +2 ranks would be faster: about \d+\.\d\d ms a step$/),
+    ]);
   });
 
   it('is finite and positive whatever a busy machine has measured', () => {
