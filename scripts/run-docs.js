@@ -9,6 +9,7 @@
 const { spawn, spawnSync } = require('node:child_process');
 const { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } = require('node:fs');
 const { globSync } = require('tinyglobby');
+const { parseDocument } = require('yaml');
 const os = require('node:os');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
@@ -27,6 +28,7 @@ const languages = {
   ts: runTypeScript,
   python: runPython,
   json: checkJson,
+  yaml: checkYaml,
   text: checkPrinted,
 };
 
@@ -184,6 +186,12 @@ async function runPython(block, folder) {
 function checkJson(block, folder) {
   JSON.parse(block.text);
   if (block.name !== undefined) writeFileSync(path.join(folder, block.name), block.text);
+}
+
+/** Of a file for another program. */
+function checkYaml(block) {
+  const [problem] = parseDocument(block.text).errors;
+  if (problem) throw problem;
 }
 
 /** A fresh clone with what `npm install` puts there, or an empty project that has the package. */

@@ -120,6 +120,6 @@ function syntax(): Command {
 Examples:
   cudnn-lstm sweep sizes.json
   cudnn-lstm sweep sizes.json --halving --jobs 4
-  mpirun -n 8 npx cudnn-lstm sweep sizes.json`,
+  mpirun -n 8 node_modules/.bin/cudnn-lstm sweep sizes.json`,
   );
 }

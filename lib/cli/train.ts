@@ -323,7 +323,7 @@ Examples:
   cudnn-lstm train book.txt --max-time 10m --page
   cudnn-lstm train --resume runs/book --epochs 32
   cudnn-lstm train chapters/ --hidden 512 --dropout 0.4 --dry-run
-  mpirun -n 4 npx cudnn-lstm train book.txt --batch-size 128
+  mpirun -n 4 node_modules/.bin/cudnn-lstm train book.txt --batch-size 128
   cudnn-lstm train letters.txt --from runs/book --keep book.txt:0.2
 
 What is not given as a flag is taken from CUDNN_LSTM_<OPTION> in the

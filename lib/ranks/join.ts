@@ -1,4 +1,5 @@
 /** Joining the ranks that a launcher has started. */
+import { fstatSync } from 'node:fs';
 import { fieldsOf, optionsOf, pathOf, show } from '../arguments';
 import { fromNative, loadNative, type NativeAddon } from '../device/native';
 import { DeviceError, UsageError } from '../errors';
@@ -31,7 +32,16 @@ export const distributedChoices = ['auto', 'mpi', 'nccl', 'off'] as const;
 /** The number of a rank's GPU, where it is not that of the rank on its machine: `--devices` sets it. */
 export const gpuVariable = 'CUDNN_LSTM_RANK_GPU';
 
-const ownVariables = ['CUDNN_LSTM_DISTRIBUTED', 'CUDNN_LSTM_MPI_LIBRARY', 'CUDNN_LSTM_TIMEOUT', gpuVariable] as const;
+/** The number of the open file over which MPICH's launcher, and Slurm's for it, speaks with a process. */
+const connectionVariable = 'PMI_FD';
+
+const ownVariables = [
+  'CUDNN_LSTM_DISTRIBUTED',
+  'CUDNN_LSTM_MPI_LIBRARY',
+  'CUDNN_LSTM_TIMEOUT',
+  gpuVariable,
+  connectionVariable,
+] as const;
 
 /** Seconds that a call between ranks may wait for the others. */
 const defaultTimeout = 300;
@@ -52,7 +62,9 @@ export function launchToJoin(options: JoinOptions, env: NodeJS.ProcessEnv): Laun
   if (mode === 'off') return undefined;
   const launch = launchOf(env);
   if (mode === 'mpi' && !launch)
-    throw new UsageError('no launcher has started other ranks, which mpi asks for: mpirun -n 2 npx cudnn-lstm train …');
+    throw new UsageError(
+      'no launcher has started other ranks, which mpi asks for: mpirun -n 2 node_modules/.bin/cudnn-lstm train …',
+    );
   if (mode === 'nccl' && !launch)
     throw new UsageError(
       'no launcher has started other ranks, which nccl asks for: npx cudnn-lstm train --devices cuda:0,1 …',
@@ -63,7 +75,7 @@ export function launchToJoin(options: JoinOptions, env: NodeJS.ProcessEnv): Laun
     );
   if (launch && mode === 'mpi' && launch.libraries.length === 0)
     throw new UsageError(
-      `${launch.launcher} has started these ranks, and it is no launcher of MPI's: mpirun -n ${launch.size} npx cudnn-lstm train …`,
+      `${launch.launcher} has started these ranks, and it is no launcher of MPI's: mpirun -n ${launch.size} node_modules/.bin/cudnn-lstm train …`,
     );
   return launch;
 }
@@ -90,6 +102,11 @@ export async function joinRanks(
   const timeout = timeoutOf(env);
   const addon = loadNative(checked.nativeBinding);
   if (launch.libraries.length === 0) return joinByNccl(addon, launch, env, timeout);
+  if (!isConnected(env[connectionVariable])) {
+    throw new DeviceError(
+      `${launcher} has started ${size} processes, and one that lies between, such as npx, has not passed on the connection to it (PMI_FD): let it start the program itself, mpirun -n ${size} node_modules/.bin/cudnn-lstm train …`,
+    );
+  }
   const native = await addon
     .openMpi(env.CUDNN_LSTM_MPI_LIBRARY ? [env.CUDNN_LSTM_MPI_LIBRARY] : launch.libraries, timeout)
     .catch((error: unknown) => {
@@ -109,10 +126,20 @@ export async function joinRanks(
   return Ranks.of(addon, native);
 }
 
+/** Whether the launcher's connection, where it has one for its processes to inherit, has come this far. MPI would end the process. */
+function isConnected(descriptor: string | undefined): boolean {
+  if (!descriptor) return true;
+  try {
+    return fstatSync(Number(descriptor)).isSocket();
+  } catch {
+    return false;
+  }
+}
+
 /** Ranks that MPI does not bring together have a GPU each. */
 async function joinByNccl(addon: NativeAddon, launch: Launch, env: NodeJS.ProcessEnv, timeout: number): Promise<Ranks> {
   const { launcher, rank, size } = launch;
-  const onCpus = `ranks on CPUs: mpirun -n ${size} npx cudnn-lstm train …; --distributed off: each trains by itself`;
+  const onCpus = `ranks on CPUs: mpirun -n ${size} node_modules/.bin/cudnn-lstm train …; --distributed off: each trains by itself`;
   if (launch.meeting === undefined)
     throw new DeviceError(
       `${launcher} has started ${size} processes, and MASTER_ADDR and MASTER_PORT do not say where they meet (${onCpus}).`,

@@ -766,7 +766,7 @@ export function deviceOf(device: string, ranks: Ranks | undefined): DeviceName {
     if (device === 'auto' || device === 'cuda' || device === `cuda:${ranks.gpu}`) return `cuda:${ranks.gpu}`;
     throw new UsageError(
       device === 'cpu'
-        ? `NCCL has brought these ranks together, which have a GPU each; on CPUs MPI does: mpirun -n ${ranks.size} npx cudnn-lstm train … --device cpu.`
+        ? `NCCL has brought these ranks together, which have a GPU each; on CPUs MPI does: mpirun -n ${ranks.size} node_modules/.bin/cudnn-lstm train … --device cpu.`
         : `Several ranks take a GPU each, by their number on the machine: --device cuda, not ${device}.`,
     );
   }

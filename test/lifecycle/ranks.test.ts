@@ -382,6 +382,18 @@ describe('what cannot be is one line', () => {
     ]);
   });
 
+  underEach('a program in between that passes on no open files, as npx', async (launcher) => {
+    const between = `process.exitCode = require('node:child_process').spawnSync(process.execPath, process.argv.slice(1), { stdio: 'inherit' }).status;`;
+    const given = ['train', corpus, ...args({ ...small, epochs: 1, out: join(folder, 'run') })];
+    const { code, stderr } = await launcher.launch(2, ['-e', between, compiled('cli/main.js'), ...given]);
+    // Open MPI's processes find their launcher by its address.
+    expect([code, ours(stderr, /npx/)]).toEqual(
+      launcher === openMpi
+        ? [0, []]
+        : [4, [expect.stringMatching(/^MPICH's.* has started 2 .* such as npx, has not passed on the connection/)]],
+    );
+  });
+
   for (const [env, exitCode, said] of [
     [{ STANDIN_SIZE: '3' }, 4, /knows of 3/],
     [{ STANDIN_LEVEL: '1024' }, 4, /takes calls from its first thread alone/],

@@ -1,8 +1,10 @@
 /** The documents' code blocks: what marks they have, and that the program which runs them finds what is wrong. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parse } from 'yaml';
 import { loadNative, packageRoot } from '../../lib/device/native';
+import { checkShares } from '../../lib/training/shares';
 import { run } from '../fixtures/child';
 
 let folder: string;
@@ -25,6 +27,66 @@ it('every block of every document has a language, and those that are not run hav
   expect(code).toBe(0);
   expect(stdout).toMatch(/^README\.md:\d+: sh$/m);
   expect(stdout).toMatch(/^not run README\.md:\d+: .+/m);
+});
+
+/** The fields of the MPI operator's jobs (v2beta1), and those of a pod that a job for it needs. `*` stands for any name. */
+const pod = {
+  spec: {
+    containers: [
+      {
+        ...{ name: '', image: '', command: [], args: [], env: [{ name: '', value: '' }] },
+        resources: { limits: { '*': '' }, requests: { '*': '' } },
+        volumeMounts: [{ name: '', mountPath: '' }],
+      },
+    ],
+    volumes: [{ name: '', persistentVolumeClaim: { claimName: '' } }],
+  },
+};
+const replicas = { replicas: 0, restartPolicy: '', template: pod };
+const job = {
+  ...{ apiVersion: '', kind: '', metadata: { name: '' } },
+  spec: {
+    slotsPerWorker: 0,
+    sshAuthMountPath: '',
+    mpiImplementation: '',
+    runPolicy: { cleanPodPolicy: '', ttlSecondsAfterFinished: 0, activeDeadlineSeconds: 0, backoffLimit: 0 },
+    mpiReplicaSpecs: { Launcher: replicas, Worker: replicas },
+  },
+};
+
+function unknownFields(value: unknown, known: unknown, at = ''): string[] {
+  if (typeof known !== 'object' || known === null) return typeof value === 'object' ? [at] : [];
+  if (Array.isArray(known)) {
+    if (!Array.isArray(value)) return [at];
+    return value.flatMap((each, i) => unknownFields(each, known[0] ?? '', `${at}[${i}]`));
+  }
+  const fields = known as Record<string, unknown>;
+  return Object.entries(value as object).flatMap(([name, each]) => {
+    const field = fields[name] ?? fields['*'];
+    return field === undefined ? [`${at}.${name}`] : unknownFields(each, field, `${at}.${name}`);
+  });
+}
+
+it('the job for Kubernetes has fields that exist, as many ranks as workers, and a share and the files for each', async () => {
+  const page = await readFile(join(packageRoot, 'docs', 'scale-out.md'), 'utf8');
+  const manifest = parse(/```yaml\n(.*?)```/s.exec(page)?.[1] as string) as typeof job;
+  expect(unknownFields(manifest, job)).toEqual([]);
+  expect(unknownFields({ spec: { slots: 1, mpiReplicaSpecs: { Launcher: { replicas: [] } } } }, job)).toEqual([
+    '.spec.slots',
+    '.spec.mpiReplicaSpecs.Launcher.replicas',
+  ]);
+  expect([manifest.apiVersion, manifest.kind]).toEqual(['kubeflow.org/v2beta1', 'MPIJob']);
+  const { slotsPerWorker, mpiReplicaSpecs } = manifest.spec;
+  const { Launcher, Worker } = mpiReplicaSpecs;
+  const [launcher, worker] = [Launcher, Worker].map(({ template }) => template.spec.containers[0]);
+  const words: string[] = [...(launcher?.command ?? []), ...(launcher?.args ?? [])];
+  expect(words.every((word) => typeof word === 'string')).toBe(true);
+  const after = (name: string) => words[words.indexOf(name) + 1] as string;
+  expect(Number(after('-n'))).toBe(Worker.replicas * slotsPerWorker);
+  expect(() => checkShares(Number(after('--batch-size')), Number(after('-n')))).not.toThrow();
+  const [mounted] = worker?.volumeMounts ?? [];
+  for (const path of [after('train'), after('--out')]) expect(path).toContain(`${mounted?.mountPath}/`);
+  expect(Worker.template.spec.volumes.map(({ name }) => name)).toEqual([mounted?.name]);
 });
 
 it.each([

@@ -1,4 +1,5 @@
 /** What ranks tell one another, by a transport between objects of one process; who started a process; how a batch is divided. */
+import { closeSync, openSync } from 'node:fs';
 import fc from 'fast-check';
 import type { NativeModel, NativeRank } from '../../lib/device/native';
 import { type CudnnLstmError, DataError, UsageError } from '../../lib/errors';
@@ -313,13 +314,20 @@ test('ranks that cannot be joined are one line each', async () => {
   expect(launchToJoin({}, { ...two, CUDNN_LSTM_DISTRIBUTED: 'off' })).toBeUndefined();
   expect(launchToJoin({ distributed: 'off' }, two)).toBeUndefined();
   expect(() => launchToJoin({}, { ...two, CUDNN_LSTM_DISTRIBUTED: 'yes' })).toThrow(/CUDNN_LSTM_DISTRIBUTED must be/);
-  expect(() => launchToJoin({ distributed: 'mpi' }, {})).toThrow(/mpirun -n 2 npx cudnn-lstm train/);
+  expect(() => launchToJoin({ distributed: 'mpi' }, {})).toThrow(/mpirun -n 2 node_modules\/\.bin\/cudnn-lstm train/);
   expect(await joinRanks({}, {})).toBeUndefined();
   await expect(joinRanks({}, { RANK: '0', WORLD_SIZE: '4' })).rejects.toThrow(
     /torchrun has started 4 processes.*mpirun -n 4/,
   );
   for (const timeout of ['-1', 'x', '1e9'])
     await expect(joinRanks({}, { ...two, CUDNN_LSTM_TIMEOUT: timeout })).rejects.toThrow(/CUDNN_LSTM_TIMEOUT must be/);
+  // What npx leaves of MPICH's connection: nothing under its number, or another file.
+  const other = openSync('/dev/null', 'r');
+  for (const PMI_FD of ['999', String(other), 'x'])
+    await expect(joinRanks({}, { ...two, PMI_FD })).rejects.toThrow(
+      /such as npx, has not passed on the connection.*mpirun -n 2 node_modules\/\.bin\/cudnn-lstm train/,
+    );
+  closeSync(other);
   const library = '/nowhere/libmpi.so';
   await expect(joinRanks({}, { ...two, CUDNN_LSTM_MPI_LIBRARY: library })).rejects.toThrow(
     /has started 2 processes, and they cannot be brought together: \/nowhere\/libmpi\.so: .*CUDNN_LSTM_MPI_LIBRARY/,
