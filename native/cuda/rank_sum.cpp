@@ -1,7 +1,10 @@
 #include "cuda/rank_sum.h"
 
 #include <cmath>
+#include <condition_variable>
 #include <exception>
+#include <mutex>
+#include <thread>
 #include <utility>
 
 #include "core/error.h"
@@ -16,14 +19,23 @@ class HostSum final : public RankSum {
       : ranks_(ranks),
         count_(count),
         values_(account, count * sizeof(float), "the sum over the ranks"),
-        nats_(account, sizeof(double), "the sum over the ranks") {}
+        nats_(account, sizeof(double), "the sum over the ranks"),
+        summing_([this] { sum_when_asked(); }) {}
+  ~HostSum() override {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      ended_ = true;
+    }
+    changed_.notify_all();
+    summing_.join();
+  }
 
   void enqueue(float* values, double* nats, cudaStream_t stream) override {
     const std::size_t bytes = count_ * sizeof(float);
     CHECK_CUDA(cudaMemcpyAsync(values_.data(), values, bytes, cudaMemcpyDeviceToHost, stream));
     CHECK_CUDA(cudaMemcpyAsync(nats_.data(), nats, sizeof(double), cudaMemcpyDeviceToHost, stream));
     CHECK_CUDA(cudaLaunchHostFunc(
-        stream, [](void* self) { static_cast<HostSum*>(self)->sum(); }, this));
+        stream, [](void* self) { static_cast<HostSum*>(self)->have_summed(); }, this));
     CHECK_CUDA(cudaMemcpyAsync(values, values_.data(), bytes, cudaMemcpyHostToDevice, stream));
     CHECK_CUDA(cudaMemcpyAsync(nats, nats_.data(), sizeof(double), cudaMemcpyHostToDevice, stream));
   }
@@ -36,7 +48,26 @@ class HostSum final : public RankSum {
   }
 
  private:
-  // On a thread of CUDA's, which waits for it: calls of CUDA are forbidden, and exceptions have nowhere to go.
+  // On a thread of CUDA's, which waits for it. No call of CUDA's may be made there, and an MPI that knows of GPUs makes
+  // some, to learn what memory it was given: so another thread sums meanwhile.
+  void have_summed() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    asked_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return !asked_; });
+  }
+
+  void sum_when_asked() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [this] { return asked_ || ended_; });
+      if (!asked_) return;
+      sum();
+      asked_ = false;
+      changed_.notify_all();
+    }
+  }
+
   void sum() {
     double& nats = *nats_.as<double>();
     try {
@@ -53,6 +84,11 @@ class HostSum final : public RankSum {
   const std::size_t count_;
   PinnedBuffer values_, nats_;
   std::exception_ptr failure_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool asked_ = false, ended_ = false;
+  std::thread summing_;  // last: it uses the others
 };
 
 }  // namespace

@@ -42,6 +42,7 @@ class SharedRanks final : public Communicator {
   int local_size() const override { return size_; }
   std::chrono::milliseconds patience() const override { return patience_; }
   void sum(float* values, std::size_t count) override {
+    standin::ask_about_pointer();
     if (fail_sums > 0 && --fail_sums == 0) throw Error(kDeviceFailed, "an injected failure");
     std::memcpy(slot(rank_), values, count * sizeof(float));
     barrier();
@@ -53,6 +54,7 @@ class SharedRanks final : public Communicator {
     barrier();
   }
   void gather(const void* mine, std::size_t bytes, void* all) override {
+    standin::ask_about_pointer();
     std::memcpy(slot(rank_), mine, bytes);
     barrier();
     for (int rank = 0; rank < size_; ++rank) std::memcpy(static_cast<char*>(all) + rank * bytes, slot(rank), bytes);

@@ -579,6 +579,22 @@ void lanes_in_lockstep() {
 #endif
 }
 
+void forbidden_in_host_functions() {
+  begin_case("calls in a function of the host's");
+  const Stream stream = make_stream();
+  struct Call {
+    cudaError_t status = cudaSuccess;
+    static void make(void* self) { static_cast<Call*>(self)->status = cudaStreamQuery(nullptr); }
+  } call;
+  cudaLaunchHostFunc(stream.get(), &Call::make, &call);
+  cudaStreamSynchronize(stream.get());
+  expect(call.status == cudaErrorNotPermitted, "status " + std::to_string(call.status));
+  expect_fault("cudaStreamQuery inside a host function");
+  cudaLaunchHostFunc(stream.get(), [](void*) { standin::ask_about_pointer(); }, nullptr);
+  cudaStreamSynchronize(stream.get());
+  expect_fault("cudaPointerGetAttributes inside a host function");
+}
+
 }  // namespace
 
 void check_strictness() {
@@ -596,5 +612,6 @@ void check_strictness() {
   unwritten_memory_in_kernels();
   memory_that_is_not_there();
   lanes_in_lockstep();
+  forbidden_in_host_functions();
   expect_nothing_left();
 }

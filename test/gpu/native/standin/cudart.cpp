@@ -69,6 +69,8 @@ struct World {
 // Captures under way; in thread-local mode they restrict their own thread alone.
 thread_local std::vector<Capture*> captures_of_this_thread;
 thread_local int device_of_this_thread = 0;
+// While it runs a function of the host's that was queued, in which nothing of CUDA's may be called.
+thread_local bool in_host_function = false;
 
 // A process that leaves faults behind fails, whatever it has made of its results.
 void tell_faults();
@@ -126,6 +128,10 @@ void run_some() {
 }
 
 cudaError_t entered(const char* name, const std::string& detail = {}) {
+  if (in_host_function) {
+    standin::fault(std::string(name) + " inside a host function");
+    return cudaErrorNotPermitted;
+  }
   const int status = standin::enter(name, detail);
   if (status != 0) world().last = static_cast<cudaError_t>(status);
   return static_cast<cudaError_t>(status);
@@ -273,6 +279,9 @@ void fault(const std::string& what) {
   if (world().faults.size() < 1000) world().faults.push_back(what);
 }
 std::vector<std::string>& faults() { return world().faults; }
+void ask_about_pointer() {
+  if (in_host_function) fault("cudaPointerGetAttributes inside a host function");
+}
 void count_object(int change) {
   const Lock lock;
   world().objects += change;
@@ -531,7 +540,11 @@ STANDIN_API cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes
 
 STANDIN_API cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   ENTER();
-  standin::submit(stream, [=] { function(data); });
+  standin::submit(stream, [=] {
+    in_host_function = true;
+    function(data);
+    in_host_function = false;
+  });
   return cudaSuccess;
 }
 

@@ -68,6 +68,8 @@ STANDIN_API void submit_when(cudaStream_t stream, std::function<bool()> work);
 // Whether the stream is in a capture; the device that the calling thread has set.
 STANDIN_API bool is_capturing(cudaStream_t stream);
 STANDIN_API int current_device();
+// What an MPI that knows of GPUs does with the memory that it is given. It waits for nothing.
+STANDIN_API void ask_about_pointer();
 // Runs all that is queued.
 STANDIN_API void run_all();
 STANDIN_API void advance_clock(double milliseconds);
