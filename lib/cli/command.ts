@@ -193,7 +193,8 @@ export function abortOnSignals(io: CommandIo): SignalScope {
     const reason = outputError(error);
     const abort = () => controller.abort(reason);
     // Ctrl-C in `train | tee` reaches both, and the broken pipe is often heard of before the signal is; so is a terminal that is gone.
-    if (reason instanceof OutputClosedError) setTimeout(abort, signalDelay);
+    // On a busy machine the time may be up before Node has looked for signals once: it looks between a timer and an immediate.
+    if (reason instanceof OutputClosedError) setTimeout(() => setImmediate(abort), signalDelay);
     else abort();
   };
   const streams = new Set([io.stdout, io.stderr]);

@@ -47,6 +47,8 @@ it(`of ${kills} kills none leaves a damaged checkpoint, or one that cannot be re
     '1',
   ];
   const tally = { temporaries: 0, progress: 0 };
+  const checkpointsAmong = (names: readonly string[]) => names.filter((name) => name.startsWith('checkpoint-')).length;
+  let found = 0;
   let before = -1;
   for (let kill = 0; kill < kills; kill++) {
     const argv = before < 0 ? [corpus, ...options, ...forever, '--out', out] : ['--resume', out];
@@ -74,7 +76,10 @@ it(`of ${kills} kills none leaves a damaged checkpoint, or one that cannot be re
     before = step;
     const names = await readdir(out).catch(() => []);
     tally.temporaries += names.filter((name) => name.startsWith('.')).length;
-    expect(names.filter((name) => name.startsWith('checkpoint-')).length).toBeLessThanOrEqual(3);
+    // A trainer that is killed between writing one and removing the oldest leaves one more than it found.
+    const left = checkpointsAmong(names);
+    expect(left).toBeLessThanOrEqual(Math.max(2, found) + 1);
+    found = left;
     expect(names.filter((name) => name.startsWith('weights-')).length).toBeLessThanOrEqual(kill + 2);
     if (before < 0) continue; // Killed before the first checkpoint.
     const run = await RunDirectory.open(out, { create: false }); // The dead one's lock is taken over, its temporaries go.
@@ -90,6 +95,7 @@ it(`of ${kills} kills none leaves a damaged checkpoint, or one that cannot be re
   expect([code, stderr]).toEqual([0, expect.any(String)]);
   expect(await newestStep(out)).toBeGreaterThan(before);
   const names = await readdir(out);
+  expect(checkpointsAmong(names)).toBe(2);
   expect(names.filter((name) => name.startsWith('.') || name === 'lock')).toEqual([]);
   for (const line of (await readFile(join(out, 'metrics.jsonl'), 'utf8')).trimEnd().split('\n')) JSON.parse(line);
 });

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { PassThrough, Writable } from 'node:stream';
 import { setTimeout } from 'node:timers/promises';
 import { Command } from 'commander';
@@ -11,6 +12,7 @@ import {
   writeAndDrain,
 } from '../../../lib/cli/command';
 import { DataError, TrainingError, UsageError } from '../../../lib/errors';
+import { compiled, run } from '../../fixtures/child';
 import { Sink } from '../../fixtures/sink';
 
 function report(error: unknown): { code: number; text: string } {
@@ -147,11 +149,28 @@ describe('abortOnSignals', () => {
     expect(process.listenerCount('SIGTERM')).toBe(0);
   });
 
+  it('takes the signal for the reason where the machine is so busy that both are heard of late', async () => {
+    const script = `
+      const { abortOnSignals, signalDelay } = require(${JSON.stringify(compiled('cli/command.js'))});
+      const { PassThrough } = require('node:stream');
+      const stdout = new PassThrough();
+      const { signal } = abortOnSignals({ stdout, stderr: new PassThrough() });
+      signal.addEventListener('abort', () => console.log(signal.reason.name));
+      setImmediate(() => {
+        process.kill(process.pid, 'SIGTERM');
+        stdout.emit('error', Object.assign(new Error('no'), { code: 'EPIPE' }));
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3 * signalDelay); // As if another program ran meanwhile.
+      });
+      setTimeout(() => {}, 6 * signalDelay);`;
+    const { code, stdout } = await run(process.execPath, ['-e', script]);
+    expect([code, stdout]).toEqual([0, 'InterruptedError\n']);
+  });
+
   it('aborts when the reader of the output goes away, a moment later; the reason stays', async () => {
     const { stream, fail } = failing('EPIPE');
     using scope = abortOnSignals({ stdout: stream, stderr: new PassThrough() });
     fail();
-    await setTimeout(2 * signalDelay);
+    await once(scope.signal, 'abort');
     process.emit('SIGTERM', 'SIGTERM');
     expect(scope.signal.reason).toMatchObject({ name: 'OutputClosedError' });
     expect(report(scope.signal.reason)).toEqual({ code: 0, text: '' });
