@@ -53,8 +53,11 @@ WeightForm weight_form(const Napi::Object& options) {
 
 // What a CPU trains in: in bfloat16 where that is asked for, in floats instead of all else that a GPU has.
 Arithmetic arithmetic_of(const Napi::Object& options) {
-  return !options.Get("precision").IsUndefined() && get_string(options, "precision") == "bf16" ? Arithmetic::bf16
-                                                                                               : Arithmetic::fp32;
+  if (options.Get("precision").IsUndefined()) return Arithmetic::fp32;
+  const std::string name = get_string(options, "precision");
+  if (name == "bf16") return Arithmetic::bf16;
+  if (name == "fp32" || name == "tf32" || name == "fp16") return Arithmetic::fp32;
+  throw Error(kInvalidArgument, "precision must be fp32, tf32, bf16 or fp16");
 }
 
 }  // namespace

@@ -33,3 +33,9 @@ it('is bf16 on a CPU in training alone, and says where that is emulated', async 
   using loaded = await LanguageModel.load(place, { device: 'cpu', threads: 1, precision: 'bf16' });
   expect(loaded.description).toMatch(/^CPU .*fp32\)$/);
 });
+
+it('is refused by the addon where it is none, on a CPU as on a GPU', async () => {
+  const options = { device: 'cpu', precision: 'bf17' as 'bf16' } as const;
+  const made = async () => loadNative().createModel({ ...shape, seed: 1 }, options);
+  await expect(made()).rejects.toThrow('precision must be fp32, tf32, bf16 or fp16');
+});
