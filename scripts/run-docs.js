@@ -32,8 +32,12 @@ const languages = {
   text: checkPrinted,
 };
 
-/** What printed blocks were printed with: other instruction sets sum in another order, after which a sample is another text. */
+/**
+ * What printed blocks were printed with: with other instruction sets, or as another compiler contracts products and sums, the last bits
+ * are others, after which a sample is another text.
+ */
 const printedWith = 'avx2';
+const printedBy = 'GCC 12';
 
 /** The blocks of a Markdown file: where each begins, its language and text, and what the comments right above it say. */
 function blocksOf(file) {
@@ -131,7 +135,7 @@ async function runShell(block, folder) {
 function checkPrinted(block, _folder, { skipped, printed }) {
   if (!block.printed) return {};
   if (skipped) return { skipped: 'the block above did not run' };
-  if (!block.compared) return { skipped: `printed on a CPU with ${printedWith}` };
+  if (!block.compared) return { skipped: `printed by ${printedWith} kernels of ${printedBy}` };
   const lines = printed.split('\n').map((line) => line.trimEnd());
   let from = 0;
   for (const wanted of block.text.trimEnd().split('\n')) {
@@ -147,8 +151,11 @@ function checkPrinted(block, _folder, { skipped, printed }) {
   return {};
 }
 
-/** Whether this machine has the instruction set that printed blocks were printed with. */
+/** Whether this machine, and the addon that was built on it, print what printed blocks show. */
 function canPrint() {
+  const addon = readFileSync(path.join(root, 'build', 'Release', 'cudnn_lstm.node'), 'latin1');
+  const [, compiler] = /GCC: \([^)]*\) (\d+)\./.exec(addon) ?? [];
+  if (`GCC ${compiler}` !== printedBy) return false;
   const program = path.join(root, 'dist', 'cli', 'main.js');
   const { stdout } = spawnSync(process.execPath, [program, 'info', '--json'], { encoding: 'utf8' });
   return JSON.parse(stdout).native?.cpu?.supported?.includes(printedWith) ?? false;

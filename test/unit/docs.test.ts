@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse } from 'yaml';
-import { loadNative, packageRoot } from '../../lib/device/native';
+import { packageRoot } from '../../lib/device/native';
 import { checkShares } from '../../lib/training/shares';
 import { run } from '../fixtures/child';
 
@@ -146,8 +146,9 @@ it('what a block printed is compared with what the document shows, line by line'
     .split('\n')
     .flatMap((line) => /^(ok|skipped|FAILED) \S*page\.md:(\d+)/.exec(line)?.slice(1).join(' ') ?? []);
   if (!/ok \S*page\.md:5 /.test(stdout)) {
-    expect(loadNative().cpuInfo().supported).not.toContain('avx2');
-    expect(stdout).toContain('printed on a CPU with avx2');
+    // Built by another compiler, or without AVX2: that is said, and nothing is compared.
+    expect(stdout).toContain('printed by avx2 kernels of GCC 12');
+    expect(said.filter((result) => result.startsWith('FAILED'))).toEqual([]);
     return;
   }
   expect(said).toEqual(['ok 1', 'ok 5', 'FAILED 12', 'FAILED 17', 'ok 20', 'ok 23', 'ok 27']);
