@@ -5,7 +5,8 @@ import { globSync } from 'tinyglobby';
 import { packageRoot } from '../../lib/device/native';
 
 function files(...patterns: string[]): string[] {
-  const ignore = ['**/node_modules/**', 'docs/api/**'];
+  // What CI's other steps make and delete meanwhile is not the repository's.
+  const ignore = ['**/node_modules/**', 'docs/api/**', 'build*/**', 'dist/**'];
   return globSync(patterns, { cwd: packageRoot, ignore }).sort();
 }
 
