@@ -83,6 +83,39 @@ test('a line is worth the product of its characters and its end, and the first l
   expect(withoutEnd).toBeCloseTo(score.bitsPerCharacter * score.characters, 4);
 });
 
+test('lines begin as those of the list do, also where the list is sorted', async () => {
+  const first: [string, number][] = [
+    ['b', 160],
+    ['d', 80],
+    ['k', 40],
+    ['l', 20],
+  ];
+  const list = first
+    .flatMap(([letter, count]) => Array.from({ length: count }, (_, i) => `${letter}${names[i]}`))
+    .sort();
+  const whole = first.reduce((sum, [, count]) => sum + count, 0);
+  /** Bits by which the model's first letters are another distribution than the list's. */
+  const divergence = async (lines: boolean) => {
+    const training = await train({
+      ...{ corpus: { text: `${list.join('\n')}\n` }, ...small, ...cpu, lines, hidden: 16 },
+      ...{ validation: 0, epochs: 8, learningRate: 0.02, sampleLength: 0, out: false as const },
+    });
+    for await (const _ of training);
+    using session = training.model.session();
+    const rivals = await session.peek(training.model.vocabulary.size);
+    await training.dispose();
+    const bits = first.map(([letter, count]) => {
+      const { probability = 0 } = rivals.find(({ character }) => character === letter) ?? {};
+      return (count / whole) * Math.log2(count / whole / probability);
+    });
+    return bits.reduce((a, b) => a + b, 0);
+  };
+  const ofLines = await divergence(true);
+  expect(ofLines).toBeLessThan(0.1);
+  // Read as one text, it is the order of the list that is learned, and what a new text begins with says little of the lines.
+  expect(await divergence(false)).toBeGreaterThan(2 * ofLines);
+});
+
 test('a prompt is the beginning of a line, and what follows a line break knows nothing of before', async () => {
   const options = { length: 30, seed: 5 };
   expect(await model.generateText({ ...options, prompt: 'ba' })).toBe(
