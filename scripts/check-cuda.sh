@@ -7,10 +7,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${CUDNN_LSTM_CUDA_ROOT:-}" ]; then
-  if [ -d .nvidia/nvidia ]; then
+  if [ -d .nvidia/nvidia/nccl ]; then
     export CUDNN_LSTM_CUDA_ROOT=$PWD/.nvidia
   else
-    [ -d build-nvidia/nvidia ] || scripts/fetch-nvidia --into build-nvidia
+    # The last that was added to them: what was fetched before lacks it.
+    [ -d build-nvidia/nvidia/nccl ] || scripts/fetch-nvidia --into build-nvidia
     export CUDNN_LSTM_CUDA_ROOT=$PWD/build-nvidia
   fi
 fi

@@ -216,17 +216,22 @@ describeCuda('the addon with CUDA compiled in', () => {
       const info = cudaInfo(wheels);
       expect(info.cudnn?.version).toMatch(/^9\.\d+\.\d+$/);
       expect(info.cublas?.version).toMatch(/^1\d\.\d+\.\d+$/);
+      expect(info.nccl).toEqual({
+        version: expect.stringMatching(/^2\.\d+\.\d+$/),
+        path: expect.stringMatching(/nvidia\/nccl\/lib\/libnccl\.so\.2$/),
+      });
     });
 
     test('info names them, with their versions, where there is no GPU either', () => {
       execFileSync('ln', ['-s', buildFolder, join(folder, 'build')]); // Where node-gyp-build looks for the addon under test.
-      const folders = ['cudnn', 'cu13'].map((name) => join(wheels, 'nvidia', name, 'lib'));
+      const folders = ['cudnn', 'cu13', 'nccl'].map((name) => join(wheels, 'nvidia', name, 'lib'));
       const text = execFileSync(process.execPath, [join(__dirname, '..', '..', 'dist', 'cli', 'main.js'), 'info'], {
         encoding: 'utf8',
         env: { PATH: '/nowhere', CUDNN_LSTM_PREBUILD: folder, LD_LIBRARY_PATH: folders.join(':') },
       });
       expect(text).toMatch(/cuDNN +9\.\d+\.\d+ \(.*libcudnn\.so\.9\)/);
       expect(text).toMatch(/cuBLAS +1\d\.\d+\.\d+ \(.*libcublas\.so\.1\d\)/);
+      expect(text).toMatch(/NCCL +2\.\d+\.\d+ \(.*libnccl\.so\.2\)/);
     });
 
     test('docs/gpu.md asks Python for the wheels’ folders, by commands that work', () => {
