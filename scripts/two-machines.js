@@ -99,6 +99,14 @@ function connect({ ids, enter }, rate) {
   }
 }
 
+/** Until the kernel calls both ends running, which it may do a second after they are up: some programs take a card for absent until then. */
+async function whenRunning({ enter }) {
+  for (const on of [[], enter]) {
+    const show = [...on, 'ip', '-oneline', 'link', 'show', 'dev', 'eth0'];
+    while (!/ state UP /.test(execFileSync(show[0], show.slice(1), { encoding: 'utf8' }))) await pause(10);
+  }
+}
+
 const failures = {
   cut: ({ enter }) => run(...enter, 'ip', 'link', 'set', 'eth0', 'down'),
   // To an address that no card has.
@@ -158,6 +166,7 @@ async function inside({ command, rate, patience }) {
   run('mount', '-t', 'tmpfs', 'none', '/mnt');
   const second = await makeSecond();
   connect(second, rate);
+  await whenRunning(second);
   const agent = '/mnt/ssh';
   writeAgent(agent, second.enter);
   const child = spawn(command[0], command.slice(1), {

@@ -1,9 +1,11 @@
 #include "mpi/mpi_communicator.h"
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -21,6 +23,8 @@ constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;  // MPI counts in ints
 // What another thread's call may take before abort() goes on without it, and what the library's own abort may take.
 constexpr std::chrono::milliseconds kAbortPatience{200};
 constexpr std::chrono::seconds kExitPatience{2};
+
+constexpr std::chrono::seconds kFinishPatience{10};
 
 }  // namespace
 
@@ -109,7 +113,24 @@ void MpiCommunicator::barrier() {
 
 void MpiCommunicator::finish() {
   call([&] { return library_->barrier(); });
-  call([&] { return library_->finish(); });
+  // Each rank has done its work, and no more can come of it than that the library does not end: MPICH 4.0.2 over TCP
+  // was seen to wait in MPI_Finalize for a peer that had gone on. The process may end without it then.
+  struct Ending {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::optional<int> code;
+  };
+  const std::lock_guard<std::timed_mutex> calls(calls_);
+  const auto ending = std::make_shared<Ending>();
+  std::thread([ending, library = library_] {
+    const int code = library->finish();
+    const std::lock_guard<std::mutex> lock(ending->mutex);
+    ending->code = code;
+    ending->changed.notify_all();
+  }).detach();
+  std::unique_lock<std::mutex> lock(ending->mutex);
+  ending->changed.wait_for(lock, kFinishPatience, [&] { return ending->code.has_value(); });
+  check(ending->code.value_or(0));
 }
 
 void MpiCommunicator::abort(int code) {

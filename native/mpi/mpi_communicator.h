@@ -39,7 +39,7 @@ class MpiCommunicator final : public Communicator {
   void check(int code) const;
   [[noreturn]] void give_up();
 
-  std::unique_ptr<Library> library_;
+  std::shared_ptr<Library> library_;  // shared with the end of it, which may not come back
   int rank_ = 0, size_ = 0, local_rank_ = 0, local_size_ = 1;
   std::timed_mutex calls_;  // MPI was promised one at a time
   std::chrono::milliseconds patience_;
