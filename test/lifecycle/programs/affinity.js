@@ -2,16 +2,9 @@
 const { execFileSync } = require('node:child_process');
 const { setTimeout: wait } = require('node:timers/promises');
 const { loadNative } = require('../../../dist/device/native.js');
+const { call, spec } = require('./short-training.js');
 
 const native = loadNative();
-const spec = { vocabulary: 20, layers: 1, hidden: 128, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
-const [steps, batch, count] = [10, 16, 20];
-
-const call = {
-  ids: Int32Array.from({ length: count * (steps + 1) * batch }, (_, i) => (i * 7) % 20),
-  ...{ count, steps, batch, target: 'every', carryState: true, learningRates: new Float64Array(count).fill(1e-3) },
-  ...{ beta1: 0.9, beta2: 0.999, epsilon: 1e-7, clip: 0 },
-};
 
 /** Trains for a while: the CPUs there are, and the threads that the model says it has. */
 async function train(model) {

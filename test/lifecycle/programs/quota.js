@@ -5,16 +5,9 @@ const { join } = require('node:path');
 const { createInterface } = require('node:readline');
 const { setTimeout: wait } = require('node:timers/promises');
 const { loadNative } = require('../../../dist/device/native.js');
+const { call, spec } = require('./short-training.js');
 
 const native = loadNative();
-const spec = { vocabulary: 20, layers: 1, hidden: 128, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
-const [steps, batch, count] = [10, 16, 20];
-
-const call = {
-  ids: Int32Array.from({ length: count * (steps + 1) * batch }, (_, i) => (i * 7) % 20),
-  ...{ count, steps, batch, target: 'every', carryState: true, learningRates: new Float64Array(count).fill(1e-3) },
-  ...{ beta1: 0.9, beta2: 0.999, epsilon: 1e-7, clip: 0 },
-};
 
 const threadsOfProcess = () => readdirSync('/proc/self/task').length;
 

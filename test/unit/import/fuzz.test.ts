@@ -88,17 +88,7 @@ function mutate(bytes: Buffer, random: (below: number) => number): Buffer {
 /** One whole file of each format, the names of the files whose bytes are damaged, and whether it holds its symbols. */
 const formats: Record<string, () => Promise<{ file: string; parts: string[]; known?: boolean }>> = {
   'our checkpoint': async () => {
-    const shape = {
-      vocabulary: symbols.length,
-      layers: 1,
-      hidden: 5,
-      input: 'onehot',
-      embedding: 0,
-      dropout: 0,
-    } as const;
-    using model = await LanguageModel.create(shape, new Vocabulary(symbols), { ...cpu, seed: 1 });
-    const file = join(folder, 'own.safetensors');
-    await model.save(file);
+    const file = await savedModel('own.safetensors');
     return { file, parts: [file] };
   },
   'PyTorch, zip': async () => {
@@ -185,7 +175,7 @@ function stackOf(prefix: string, features: number, hidden: number) {
   ];
 }
 
-async function exported(to: 'pytorch' | 'keras', name: string): Promise<string> {
+async function savedModel(name: string): Promise<string> {
   const shape = {
     vocabulary: symbols.length,
     layers: 1,
@@ -195,8 +185,13 @@ async function exported(to: 'pytorch' | 'keras', name: string): Promise<string> 
     dropout: 0,
   } as const;
   using model = await LanguageModel.create(shape, new Vocabulary(symbols), { ...cpu, seed: 1 });
-  const checkpoint = join(folder, `${to}.safetensors`);
-  await model.save(checkpoint);
+  const file = join(folder, name);
+  await model.save(file);
+  return file;
+}
+
+async function exported(to: 'pytorch' | 'keras', name: string): Promise<string> {
+  const checkpoint = await savedModel(`${to}.safetensors`);
   const out = join(folder, name);
   await exportModel(checkpoint, { to, out });
   return out;
