@@ -111,8 +111,8 @@ export class RunDirectory implements AsyncDisposable {
     pathOf('directory', directory);
     const checks: Checks<{ create?: boolean; lock?: boolean }> = { create: flagOf, lock: flagOf };
     const { create = false, lock = true } = optionsOf('options', options, checks);
-    const found = await lookAt(directory);
-    if (found === undefined && !create) throw new CheckpointError(`there is no run at ${directory}`);
+    if (!create && (await lookAt(directory)) === undefined)
+      throw new CheckpointError(`there is no run at ${directory}`);
     await makeDirectory(directory);
     const run = new RunDirectory(directory, lock ? await DirectoryLock.take(directory) : undefined);
     try {

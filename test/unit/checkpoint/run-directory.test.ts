@@ -184,6 +184,14 @@ it('is not there: made only if asked; a file is none', async () => {
     });
 });
 
+it('a link that leads in a circle cannot be made a directory', async () => {
+  await symlink('run', out);
+  await expect(open()).rejects.toMatchObject({
+    code: 'ERR_DISK',
+    message: expect.stringContaining(`directory ${out}: ELOOP`),
+  });
+});
+
 it('appends metrics and writes the configuration', async () => {
   await using run = await open();
   await run.appendMetrics({ step: 1 });
