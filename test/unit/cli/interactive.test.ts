@@ -6,13 +6,10 @@ import { reportError } from '../../../lib/cli/command';
 import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { LanguageModel } from '../../../lib/model';
-import { shellQuote } from '../../../lib/shell';
-import { canRun, compiled, itWhere, node, run } from '../../fixtures/child';
+import { compiled, node, run } from '../../fixtures/child';
 import { sharpen } from '../../fixtures/sharpen';
 import { sinks } from '../../fixtures/sink';
-
-const scriptWorks = canRun('script', ['-qefc', 'stty cols 60', '/dev/null']);
-const itOnTerminal = itWhere(scriptWorks, "there is no util-linux 'script' here, which opens a pseudo-terminal");
+import { itOnTerminal, runOnTerminal } from '../../fixtures/terminal';
 
 let folder: string;
 let model: LanguageModel;
@@ -128,10 +125,9 @@ test('what does not go together is refused before the model is loaded', async ()
 
 itOnTerminal('talks on a terminal, line by line', async () => {
   const words = [process.execPath, compiled('cli/main.js'), 'sample', 'model.safetensors', ...basic];
-  const command = `${words.map((word) => shellQuote(word, false)).join(' ')} > told.txt`;
-  const { code, stdout } = await run('script', ['-qefc', command, '/dev/null'], {
+  const { code, stdout } = await runOnTerminal(words, {
+    redirect: '> told.txt',
     cwd: folder,
-    env: { ...process.env, TERM: 'xterm' },
     input: 'cab\n1\n/quit\n',
   });
   expect(code).toBe(0);

@@ -2,12 +2,8 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { shellQuote } from '../../../lib/shell';
-import { canRun, compiled, itWhere, run } from '../../fixtures/child';
-
-// That of util-linux; other systems' script takes other arguments.
-const scriptWorks = canRun('script', ['-qefc', 'stty cols 60', '/dev/null']);
-const itOnTerminal = itWhere(scriptWorks, "there is no util-linux 'script' here, which opens a pseudo-terminal");
+import { compiled } from '../../fixtures/child';
+import { itOnTerminal, runOnTerminal } from '../../fixtures/terminal';
 
 let folder: string;
 beforeAll(() => {
@@ -37,13 +33,12 @@ interface Ending {
 
 /** The same of a command that may fail, or that Ctrl-C ends once it has written what `until` says. */
 const ending = (columns: number, args: string[], until?: RegExp): Promise<Ending> =>
-  runOnTerminal(columns, [process.execPath, compiled('cli/main.js'), ...args], until);
+  ended(columns, [process.execPath, compiled('cli/main.js'), ...args], until);
 
-async function runOnTerminal(columns: number, argv: string[], until?: RegExp): Promise<Ending> {
-  const command = argv.map((word) => shellQuote(word, false)).join(' ');
-  const env = { ...process.env, TERM: 'xterm', CUDNN_LSTM_DEVICE: 'cpu', CUDNN_LSTM_THREADS: '1', NO_COLOR: undefined };
-  const script = ['-qefc', `stty rows 40 cols ${columns}; exec ${command}`, '/dev/null'];
-  const { code, stdout } = await run('script', script, {
+async function ended(columns: number, argv: string[], until?: RegExp): Promise<Ending> {
+  const env = { ...process.env, CUDNN_LSTM_DEVICE: 'cpu', CUDNN_LSTM_THREADS: '1', NO_COLOR: undefined };
+  const { code, stdout } = await runOnTerminal(argv, {
+    columns,
     cwd: folder,
     env,
     onStart: (child) => {
@@ -113,7 +108,8 @@ describe.each([60, 80, 120])('a terminal of %d columns', (columns) => {
           process.stdout.write('\\f');
         }
       })();`;
-    const { code, output } = await runOnTerminal(columns, [process.execPath, '-e', script]);
+    writeFileSync(join(folder, 'help.js'), script);
+    const { code, output } = await ended(columns, [process.execPath, 'help.js']);
     const helps = output.split('\f');
     expect([code, helps.length, helps.at(-1)]).toEqual([0, commands.length + 2, '']);
     for (const [i, command] of [undefined, ...commands].entries()) {
