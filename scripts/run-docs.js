@@ -3,6 +3,7 @@
 //
 //   node scripts/run-docs.js                    README.md and docs/*.md in a clone, and in a project that has the package installed
 //   node scripts/run-docs.js --in clone         in one of the two: clone or project
+//   node scripts/run-docs.js --by-turns         README.md in both, each other page in one of them: every block still runs, in half the time
 //   node scripts/run-docs.js docs/texts.md:20   one file, or one block: that of line 20, after the file's blocks before it
 //   node scripts/run-docs.js --list             what there is, and what is not run, with the reason
 //   TARBALL=cudnn-lstm-0.1.0.tgz …              a package that was packed before; otherwise one is packed, without CUDA if need be
@@ -82,6 +83,18 @@ function checkBlock({ place, language, marks, ...rest }) {
     else throw new Error(`${place}: no such mark: <!-- ${mark} -->`);
   }
   return block;
+}
+
+/** The blocks of files, a place for each file: README.md keeps both, a page with blocks for one place alone has that, others take turns. */
+function takeTurns(files) {
+  let turn = 0;
+  return files.map(([file, blocks]) => {
+    const needed = places.filter((place) => blocks.some((block) => block.in.length === 1 && block.in[0] === place));
+    if (file === 'README.md' || needed.length > 1 || blocks.every((block) => block.reason !== undefined))
+      return [file, blocks];
+    const [place] = needed.length === 1 ? needed : [places[turn++ % places.length]];
+    return [file, blocks.map((block) => ({ ...block, in: [place] }))];
+  });
 }
 
 /** What blocks left running in the background. */
@@ -232,8 +245,8 @@ function pack(place) {
   return globSync('*.tgz', { cwd: place, absolute: true })[0];
 }
 
-async function runFile(file, last, kind, place, tarball) {
-  const blocks = blocksOf(file).filter((block) => block.in.includes(kind) && block.line <= last);
+async function runBlocks(every, kind, place, tarball) {
+  const blocks = every.filter((block) => block.in.includes(kind));
   if (!blocks.some((block) => block.reason === undefined)) return 0;
   const folder = await makeFolder(kind, place, tarball);
   const compared = blocks.some((block) => block.printed) && canPrint();
@@ -272,17 +285,22 @@ async function runFile(file, last, kind, place, tarball) {
 async function main() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { in: { type: 'string', multiple: true, default: places }, list: { type: 'boolean', default: false } },
+    options: {
+      in: { type: 'string', multiple: true, default: places },
+      'by-turns': { type: 'boolean', default: false },
+      list: { type: 'boolean', default: false },
+    },
   });
   const every = globSync(['*.md', 'docs/**/*.md', 'bench/**/*.md', '!docs/api/**', '!**/node_modules/**'], {
     cwd: root,
   }).sort();
   const wanted = positionals.length > 0 ? positionals : every;
-  const files = wanted
-    .map((each) => /^(.*?)(?::(\d+))?$/.exec(each).slice(1))
-    .map(([file, line]) => [file, line ?? Infinity]);
-  const blocks = files.flatMap(([file]) => blocksOf(file));
-  for (const { place, language, reason, in: kinds } of blocks) {
+  const read = wanted.map((each) => {
+    const [, file, last = Infinity] = /^(.*?)(?::(\d+))?$/.exec(each);
+    return [file, blocksOf(file).filter((block) => block.line <= Number(last))];
+  });
+  const files = values['by-turns'] ? takeTurns(read) : read;
+  for (const { place, language, reason, in: kinds } of files.flatMap(([, blocks]) => blocks)) {
     if (values.list && reason === undefined)
       console.log(`${place}: ${language}${kinds.length === 1 ? `, only in a ${kinds[0]}` : ''}`);
     if (reason !== undefined) console.log(`not run ${place}: ${reason}`);
@@ -295,7 +313,7 @@ async function main() {
   try {
     const tarball = values.in.includes('project') ? pack(place) : undefined;
     for (const kind of values.in)
-      for (const [file, line] of files) failed += await runFile(file, Number(line), kind, place, tarball);
+      for (const [, blocks] of files) failed += await runBlocks(blocks, kind, place, tarball);
   } finally {
     rmSync(place, { recursive: true });
   }

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Runs the test suite again and again beside busy loops, as many as there are cores: a test that fails only then is a wrong test.
 #
-#   scripts/stress.sh [times, 20] [jest's arguments]   for instance: scripts/stress.sh 5 test/lifecycle
+#   scripts/stress.sh [times, 20] [jest's arguments]   for instance: scripts/stress.sh 5 test/lifecycle; what failed is in stress-N.log
 #   LOOPS=0 scripts/stress.sh                          another number of busy loops: none on a machine that is busy already
 set -euo pipefail
 cd "$(dirname "$0")/.."
-times=${1:-20}
-shift || true
+times=20
+if [[ "${1:-}" =~ ^[0-9]+$ ]]; then
+  times=$1
+  shift
+fi
 loops=()
 trap '[[ ${#loops[@]} -eq 0 ]] || kill "${loops[@]}"' EXIT
 for ((i = 0; i < ${LOOPS:-$(nproc)}; i++)); do

@@ -9,7 +9,7 @@ compilers=("$@")
 [[ $# -gt 0 ]] || compilers=(g++-11 g++ clang++)
 node scripts/prepare.js >/dev/null
 place=$(mktemp -d)
-trap 'rm -rf "$place"' EXIT
+trap 'rm -rf "$place" build-compiler-*' EXIT
 if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
 
 # Make and Ninja take turns.
@@ -19,15 +19,16 @@ for index in "${!compilers[@]}"; do
   command -v ninja >/dev/null || generator='Unix Makefiles'
   echo "-- $("$compiler" --version | head -1) ($generator)"
   for selftest in OFF ON; do
-    build=$place/$index-$selftest
+    # As far from the sources as every other folder of a build: so ccache takes the same file to be the same.
+    build=build-compiler-$index-$selftest
     cmake -S . -B "$build" --no-warn-unused-cli -G "$generator" "-DCMAKE_CXX_COMPILER=$compiler" "-DCMAKE_JS_INC=$PWD/dist/include" \
       "-DCUDNN_LSTM_SELFTEST=$selftest" >/dev/null
-    cmake --build "$build" --parallel 2 >"$build.log" 2>&1 || { cat "$build.log"; exit 1; }
-    if grep -i 'warning:' "$build.log"; then exit 1; fi
+    cmake --build "$build" --parallel 2 >"$place/log" 2>&1 || { cat "$place/log"; exit 1; }
+    if grep -i 'warning:' "$place/log"; then exit 1; fi
   done
-  "$place/$index-ON/native_selftest" | tail -1
+  "build-compiler-$index-ON/native_selftest" kernels models teams | tail -1
   mkdir -p "$place/prebuild-$index/build/Release"
-  mv "$place/$index-OFF/cudnn_lstm.node" "$place/prebuild-$index/build/Release/"
+  mv "build-compiler-$index-OFF/cudnn_lstm.node" "$place/prebuild-$index/build/Release/"
   CUDNN_LSTM_PREBUILD=$place/prebuild-$index node dist/cli/main.js info | grep '^kernels'
 done
 

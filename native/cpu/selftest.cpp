@@ -1,11 +1,16 @@
 // The kernels' own test, without Node: every table that runs on this CPU against plain double arithmetic. For
 // cross-compiled builds under an emulator, and for sanitizers. Prints a line a check and ends with 1 if any failed.
 //
-//   native_selftest             the checks
-//   native_selftest kernels     those of them that need no threads
-//   native_selftest looks       what is computed between two looks at the stop flag, and calls that are stopped
-//   native_selftest sweep N S   N sizes of model and batch for every S-th vocabulary from 2 to 600 symbols, on every
-//                               table, and prints how long that took (docs/cpu-kernels.md has figures)
+//   native_selftest               every part below
+//   native_selftest PART…         these of them: kernels   each kernel, on every table; no threads
+//                                                models    whole models, on one thread and on several
+//                                                teams     the thread team
+//                                                tuner     what chooses its size, on machines that are simulated
+//                                                stops     calls that are stopped
+//                                                looks     what large models compute between two looks at the stop flag
+//   native_selftest sweep N S F   N sizes of model and batch, from the F-th (0 if left out), for every S-th vocabulary
+//                                 from 2 to 600 symbols and for those about a power of two, on every table; prints how
+//                                 long that took (docs/cpu-kernels.md has figures)
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -1008,7 +1013,11 @@ double largest_distance(const std::vector<double>& values, const std::vector<dou
   return apart;
 }
 
-void sweep(int rounds, int stride) {
+// Where tiles, panels, blocks and bytes end: swept whatever the stride.
+constexpr int kBoundaries[] = {15,  16,  17,  31,  32,  33,  61,  62,  63,  64, 65,
+                               127, 128, 129, 253, 254, 255, 256, 257, 512, 513};
+
+void sweep(int rounds, int stride, int first_round) {
   std::signal(SIGSEGV, report_fault);
 #if defined(SIGBUS)
   std::signal(SIGBUS, report_fault);
@@ -1017,8 +1026,11 @@ void sweep(int rounds, int stride) {
   const std::vector<const KernelTable*> tables = supported_kernels();
   int shapes = 0;
   double worst = 0, worst_loss = 0, worst_norm = 0;
-  for (int vocabulary = 2; vocabulary <= 600; vocabulary += stride) {
-    for (int round = 0; round < rounds; ++round) {
+  for (int vocabulary = 2; vocabulary <= 600; ++vocabulary) {
+    const bool at_boundary =
+        std::find(std::begin(kBoundaries), std::end(kBoundaries), vocabulary) != std::end(kBoundaries);
+    if (!at_boundary && (vocabulary - 2) % stride != 0) continue;
+    for (int round = first_round; round < first_round + rounds; ++round) {
       const SweptShape shape = swept_shape(vocabulary, static_cast<std::uint32_t>(round));
       std::vector<double> first;
       for (const KernelTable* table : tables) {
@@ -1047,6 +1059,51 @@ void sweep(int rounds, int stride) {
               std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 
+// ---- The parts.
+
+void check_kernels() {
+  check_philox();
+  check_guard();
+  for (const KernelTable* table : supported_kernels()) {
+    check_gates(*table);
+    check_products(*table);
+    check_rounding(*table);
+    check_bf16_products(*table);
+    check_masks(*table);
+    check_narrow(*table);
+  }
+}
+
+void check_models() {
+  check_narrow_model(InputCoding::scalar, "scalar");
+  check_narrow_model(InputCoding::onehot, "onehot");
+  check_narrow_model(InputCoding::embedding, "embedding");
+  // The gate rows of 160 units end where their padding does: with guard pages, what is read past them is a fault.
+  for (const int hidden : {37, 149, 160}) {
+    const bool split_units = hidden > 100;
+    const int batch = split_units ? 21 : 45;
+    check_step(InputCoding::scalar, "scalar", hidden, batch, split_units);
+    check_step(InputCoding::onehot, "onehot", hidden, batch, split_units);
+    check_step(InputCoding::embedding, "embedding", hidden, batch, split_units);
+    for (const auto& [coding, title] :
+         {std::pair{InputCoding::scalar, "scalar"}, std::pair{InputCoding::onehot, "onehot"},
+          std::pair{InputCoding::embedding, "embedding"}}) {
+      check_step(coding, title, hidden, batch, split_units, Arithmetic::bf16);
+    }
+  }
+  check_streams(InputCoding::scalar, "scalar");
+  check_streams(InputCoding::onehot, "onehot");
+  check_streams(InputCoding::embedding, "embedding");
+}
+
+void check_all_stops() {
+  check_cut_update(*supported_kernels().front());
+  check_stops();
+  check_shared_stops();
+}
+
+void check_all_looks() { check_looks(*supported_kernels().front()); }
+
 }  // namespace
 
 void looked() {
@@ -1070,53 +1127,26 @@ void resumed() {
 int main(int count, char** arguments) {  // NOLINT(bugprone-exception-escape): a test that throws has failed
   using namespace cudnn_lstm;
   using namespace cudnn_lstm::cpu;
-  if (count > 1 && std::string(arguments[1]) == "sweep") {
-    sweep(count > 2 ? std::atoi(arguments[2]) : 1, count > 3 ? std::max(1, std::atoi(arguments[3])) : 1);
-    std::printf("%d failed\n", failures);
-    return failures == 0 ? 0 : 1;
-  }
-  if (count > 1 && std::string(arguments[1]) == "looks") {
-    check_looks(*supported_kernels().front());
-    check_cut_update(*supported_kernels().front());
-    check_stops();
-    check_shared_stops();
-    std::printf("%d failed\n", failures);
-    return failures == 0 ? 0 : 1;
-  }
-  check_philox();
-  check_guard();
-  for (const KernelTable* table : supported_kernels()) {
-    check_gates(*table);
-    check_products(*table);
-    check_rounding(*table);
-    check_bf16_products(*table);
-    check_masks(*table);
-    check_narrow(*table);
-  }
-  if (count > 1 && std::string(arguments[1]) == "kernels") {
-    std::printf("%d failed\n", failures);
-    return failures == 0 ? 0 : 1;
-  }
-  check_narrow_model(InputCoding::scalar, "scalar");
-  check_narrow_model(InputCoding::onehot, "onehot");
-  check_narrow_model(InputCoding::embedding, "embedding");
-  // The gate rows of 160 units end where their padding does: with guard pages, what is read past them is a fault.
-  for (const int hidden : {37, 149, 160}) {
-    const bool split_units = hidden > 100;
-    const int batch = split_units ? 21 : 45;
-    check_step(InputCoding::scalar, "scalar", hidden, batch, split_units);
-    check_step(InputCoding::onehot, "onehot", hidden, batch, split_units);
-    check_step(InputCoding::embedding, "embedding", hidden, batch, split_units);
-    for (const auto& [coding, title] :
-         {std::pair{InputCoding::scalar, "scalar"}, std::pair{InputCoding::onehot, "onehot"},
-          std::pair{InputCoding::embedding, "embedding"}}) {
-      check_step(coding, title, hidden, batch, split_units, Arithmetic::bf16);
+  const std::vector<std::string> given(arguments + 1, arguments + count);
+  if (!given.empty() && given[0] == "sweep") {
+    const auto number = [&](std::size_t at, int otherwise) {
+      return given.size() > at ? std::atoi(given[at].c_str()) : otherwise;
+    };
+    sweep(number(1, 1), std::max(1, number(2, 1)), number(3, 0));
+  } else {
+    const std::pair<const char*, void (*)()> parts[] = {{"kernels", check_kernels}, {"models", check_models},
+                                                        {"teams", check_teams},     {"tuner", check_tuner},
+                                                        {"stops", check_all_stops}, {"looks", check_all_looks}};
+    for (const std::string& name : given) {
+      if (std::none_of(std::begin(parts), std::end(parts), [&](const auto& part) { return name == part.first; })) {
+        std::fprintf(stderr, "no part is called '%s'\n", name.c_str());
+        return 2;
+      }
+    }
+    for (const auto& [name, run] : parts) {
+      if (given.empty() || std::find(given.begin(), given.end(), name) != given.end()) run();
     }
   }
-  check_streams(InputCoding::scalar, "scalar");
-  check_streams(InputCoding::onehot, "onehot");
-  check_streams(InputCoding::embedding, "embedding");
-  check_teams();
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;
 }

@@ -8,5 +8,6 @@ void check(bool ok, const char* subject, const char* what, double got, double bo
 
 // team_selftest.cpp
 void check_teams();
+void check_tuner();
 
 }  // namespace cudnn_lstm::cpu

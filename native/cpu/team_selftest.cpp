@@ -213,6 +213,8 @@ Outcome simulate(const std::vector<Weather>& forecast, std::uint32_t seed) {
   return outcome;
 }
 
+}  // namespace
+
 void check_tuner() {
   const Weather idle{0.020, 0.012, 0.93, 1.05, 20}, one_busy{0.021, 0.027, 0.7, 1.3, 20};
   const Weather busy{0.045, 0.150, 0.5, 1.6, 20}, crowded{0.045, 0.030, 0.8, 1.6, 20};
@@ -280,15 +282,12 @@ void check_tuner() {
   check(late <= 20, "tuner", "calls on one thread long after", late, 20);
 }
 
-}  // namespace
-
 void check_teams() {
   check_barriers();
   check_waits();
 #if defined(__linux__)
   check_affinity();
 #endif
-  check_tuner();
   check_random_teams(InputCoding::scalar, "scalar");
   check_random_teams(InputCoding::onehot, "onehot");
   check_random_teams(InputCoding::embedding, "embedding");

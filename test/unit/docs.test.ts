@@ -29,6 +29,27 @@ it('every block of every document has a language, and those that are not run hav
   expect(stdout).toMatch(/^not run README\.md:\d+: .+/m);
 });
 
+it('by turns every block still has a place, README.md both, and a page one that suits all of it', async () => {
+  const placesOf = async (...args: string[]) => {
+    const { stdout } = await runDocs('--list', ...args);
+    return new Map(
+      Array.from(stdout.matchAll(/^(\S+:\d+): \w+(?:, only in a (\w+))?$/gm), ([, block, place]) => [block, place]),
+    );
+  };
+  const [all, turns] = [await placesOf(), await placesOf('--by-turns')];
+  expect([...turns.keys()]).toEqual([...all.keys()]);
+  const pages = new Map<string, Set<string | undefined>>();
+  for (const [block, place] of turns) {
+    const page = (block as string).split(':')[0] as string;
+    pages.set(page, (pages.get(page) ?? new Set()).add(place));
+    if (all.get(block) !== undefined) expect([block, place]).toEqual([block, all.get(block)]);
+  }
+  expect([...(pages.get('README.md') as Set<string | undefined>)]).toEqual([undefined]);
+  for (const [page, its] of pages) expect([page, its.size]).toEqual([page, 1]);
+  const taken = [...pages.values()].flatMap((its) => [...its]);
+  for (const place of ['clone', 'project']) expect(taken.filter((each) => each === place).length).toBeGreaterThan(2);
+});
+
 /** The fields of the MPI operator's jobs (v2beta1), and those of a pod that a job for it needs. `*` stands for any name. */
 const pod = {
   spec: {
