@@ -53,6 +53,24 @@ async function ended(columns: number, argv: string[], until?: RegExp): Promise<E
   return { code, output: stdout };
 }
 
+/** Commands one after another in one process, which is started once. The last one may be ended, too. */
+async function inTurn(columns: number, commandLines: string[][], until?: RegExp): Promise<Ending[]> {
+  const script = `
+    const { main } = require(${JSON.stringify(compiled('cli/main.js'))});
+    const { reportError } = require(${JSON.stringify(compiled('cli/command.js'))});
+    (async () => {
+      for (const argv of ${JSON.stringify(commandLines)}) {
+        const code = await main(argv).catch(reportError);
+        process.stdout.write('\\f' + code + '\\f');
+      }
+    })();`;
+  writeFileSync(join(folder, 'in-turn.js'), script);
+  const { code, output } = await ended(columns, [process.execPath, 'in-turn.js'], until);
+  const parts = output.split('\f');
+  expect([code, parts.length, parts.at(-1)]).toEqual([0, 2 * commandLines.length + 1, '']);
+  return commandLines.map((_, i) => ({ output: parts[2 * i] as string, code: Number(parts[2 * i + 1]) }));
+}
+
 /** SIGINT, as from Ctrl-C, to what `script` runs. */
 function interruptBelow(pid: number): void {
   for (const child of readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')) {
@@ -98,22 +116,11 @@ describe.each([60, 80, 120])('a terminal of %d columns', (columns) => {
   });
 
   itOnTerminal('wraps the help of every command', async () => {
-    // All in one process, which is started once.
-    const script = `
-      const { main } = require(${JSON.stringify(compiled('cli/main.js'))});
-      const { reportError } = require(${JSON.stringify(compiled('cli/command.js'))});
-      (async () => {
-        for (const command of ${JSON.stringify([[], ...commands.map((command) => [command])])}) {
-          await main([...command, '--help']).catch(reportError);
-          process.stdout.write('\\f');
-        }
-      })();`;
-    writeFileSync(join(folder, 'help.js'), script);
-    const { code, output } = await ended(columns, [process.execPath, 'help.js']);
-    const helps = output.split('\f');
-    expect([code, helps.length, helps.at(-1)]).toEqual([0, commands.length + 2, '']);
+    const helps = await inTurn(columns, [['--help'], ...commands.map((command) => [command, '--help'])]);
     for (const [i, command] of [undefined, ...commands].entries()) {
-      const lines = segments(helps[i] as string);
+      const { code, output } = helps[i] as Ending;
+      expect([command, code]).toEqual([command, 0]);
+      const lines = segments(output);
       const examples = lines.indexOf('Examples:');
       // A word that is wider than its column stays whole.
       const wrapped = lines.slice(0, examples < 0 ? undefined : examples).filter((line) => /\S \S/.test(line));
@@ -127,28 +134,37 @@ describe.each([60, 80, 120])('a terminal of %d columns', (columns) => {
 
   itOnTerminal('breaks what all other commands say at words', async () => {
     const [model, lines] = ['model', 'lines'];
-    if (!existsSync(join(folder, model))) {
-      const sizes = ['--hidden', '8', '--layers', '1', '--batch-size', '2', '--learning-rate', '0.02'];
-      const train = ['train', 'short.txt', ...sizes, '--epochs', '6'];
-      await onTerminal(columns, ...train, '--seq-length', '10', '--sample-length', '0', '--out', model);
-      await onTerminal(columns, ...train, '--lines', '--sample-length', '9', '--out', lines);
-    }
+    const sizes = ['--hidden', '8', '--layers', '1', '--batch-size', '2', '--learning-rate', '0.02'];
+    const train = ['train', 'short.txt', ...sizes, '--epochs', '6'];
+    const made = existsSync(join(folder, model))
+      ? []
+      : [
+          [...train, '--seq-length', '10', '--sample-length', '0', '--out', model],
+          [...train, '--lines', '--sample-length', '9', '--out', lines],
+        ];
     const weights = `m${columns}.pt`;
-    const sweep = `sweep-${columns}`;
-    const said: Record<string, string> = {
-      info: await onTerminal(columns, 'info'),
-      'info of a run': await onTerminal(columns, 'info', model),
-      'info --check': (await ending(columns, ['info', '--check'])).output,
-      'sample --lines': await onTerminal(columns, 'sample', lines, '--lines', '3', '--length', '30'),
-      'score --lines': await onTerminal(columns, 'score', model, 'short.txt', 'shorter.txt', '--lines'),
-      score: await onTerminal(columns, 'score', model, 'short.txt', 'shorter.txt'),
-      export: await onTerminal(columns, 'export', model, '--to', 'pytorch', '--out', weights),
-      import: await onTerminal(columns, 'import', weights, '--corpus', 'short.txt', '--out', `i${columns}.safetensors`),
-      sweep: await onTerminal(columns, 'sweep', 'sweep.json', '--out', sweep, '--jobs', '2'),
+    const calls: Record<string, string[]> = {
+      info: ['info'],
+      'info of a run': ['info', model],
+      'info --check': ['info', '--check'],
+      'sample --lines': ['sample', lines, '--lines', '3', '--length', '30'],
+      'score --lines': ['score', model, 'short.txt', 'shorter.txt', '--lines'],
+      score: ['score', model, 'short.txt', 'shorter.txt'],
+      export: ['export', model, '--to', 'pytorch', '--out', weights],
+      import: ['import', weights, '--corpus', 'short.txt', '--out', `i${columns}.safetensors`],
+      sweep: ['sweep', 'sweep.json', '--out', `sweep-${columns}`, '--jobs', '2'],
+      serve: ['serve', model, '--port', '0'],
     };
-    const served = await ending(columns, ['serve', model, '--port', '0'], /serving/);
-    said.serve = served.output;
-    expect([served.code, served.output]).toEqual([0, expect.stringMatching(/serving [\s\S]*closing: /)]);
+    const endings = await inTurn(columns, [...made, ...Object.values(calls)], /serving/);
+    expect(endings.splice(0, made.length).map(({ code }) => code)).toEqual(made.map(() => 0));
+    const said: Record<string, string> = {};
+    for (const [i, command] of Object.keys(calls).entries()) {
+      const { code, output } = endings[i] as Ending;
+      // Without a GPU there is nothing to check, which is said by the exit code too.
+      if (command !== 'info --check') expect([command, code, output]).toEqual([command, 0, output]);
+      said[command] = output;
+    }
+    expect(said.serve).toMatch(/serving [\s\S]*closing: /);
     for (const [command, output] of Object.entries(said)) {
       expect([command, output.trim()]).not.toEqual([command, '']);
       // A word that is wider than the terminal stays whole, and so does a command that is to be copied.
