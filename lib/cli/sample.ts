@@ -70,6 +70,7 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     device,
     threads,
     check,
+    weights: _weights,
     ...drawing
   } = options;
   checkGeneration(drawing, count, 0);
