@@ -191,6 +191,19 @@ function best(texts: readonly Whole[], count: number): readonly Whole[] {
   return [...texts].sort((a, b) => b.likelihood - a.likelihood).slice(0, count);
 }
 
+/** Texts that a request draws. @throws ApiError if they are more than a request may ask for. */
+export function countTexts(
+  { n, prompt, best_of }: Pick<Sampled, 'n'> & Pick<Partial<CompletionRequest>, 'prompt' | 'best_of'>,
+  limits: Limits,
+): number {
+  const given = n ?? 1;
+  const drawn = best_of ?? given;
+  const texts = (Array.isArray(prompt) ? prompt.length : 1) * drawn;
+  if (texts <= limits.texts) return texts;
+  const param = drawn === given ? 'n' : 'best_of';
+  throw new ApiError(400, `A request may ask for ${limits.texts} texts here: prompts times ${param}.`, { param });
+}
+
 async function planCompletion(
   served: Served,
   request: Sampled & Pick<Partial<CompletionRequest>, 'prompt' | 'echo' | 'logprobs' | 'best_of' | 'max_tokens'>,
@@ -207,15 +220,6 @@ async function planCompletion(
     throw new ApiError(400, `max_tokens must be at most ${limits.tokens} here.`, { param: 'max_tokens' });
   }
   const texts = typeof request.prompt === 'string' ? [request.prompt] : (request.prompt ?? ['']);
-  if (texts.length * drawn > limits.texts) {
-    throw new ApiError(
-      400,
-      `A request may ask for ${limits.texts} texts here: prompts times ${drawn === given ? 'n' : 'best_of'}.`,
-      {
-        param: drawn === given ? 'n' : 'best_of',
-      },
-    );
-  }
   const characters = texts.reduce((sum, text) => sum + text.length, 0);
   if (characters > limits.prompt) {
     throw new ApiError(413, `Prompts may have ${limits.prompt} characters in all here, not ${characters}.`, {

@@ -7,7 +7,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { takeAll } from '../endings';
 import { CudnnLstmError, exitCodes, UsageError } from '../errors';
-import { chat, complete, type Output, type Usage } from './completions';
+import { chat, complete, countTexts, type Output, type Usage } from './completions';
 import { ApiError, asApiError } from './errors';
 import { Guard, type GuardOptions, isLoopback } from './guard';
 import { defaultLimits, type Limits } from './limits';
@@ -15,7 +15,7 @@ import { Metrics } from './metrics';
 import { Models, type ModelsOptions, type Served } from './models';
 import { isPageFile, sendPageFile } from './page';
 import { followRun, hasMetrics } from './runs';
-import { readChat, readCompletion } from './schema';
+import { type ChatRequest, type CompletionRequest, readChat, readCompletion } from './schema';
 import { inspectCells, inspectText } from './views';
 
 export interface ServeOptions extends ModelsOptions, GuardOptions {
@@ -105,9 +105,11 @@ async function closeServer(server: Server, app: App, grace: number): Promise<voi
   clearTimeout(timer);
 }
 
-type Handler = (
-  body: unknown,
+/** Answers a request: {@link complete}, {@link chat}. */
+type Writer<Asked> = (
   served: Served,
+  asked: Asked,
+  limits: Limits,
   signal: AbortSignal,
   output: Output,
 ) => Promise<{ answer?: object; usage: Usage }>;
@@ -120,6 +122,8 @@ class App {
   readonly #guard: Guard;
   readonly #metrics = new Metrics();
   readonly #running = new Set<AbortController>();
+  /** Of all requests that are being answered, those whose model is still being loaded among them. */
+  #texts = 0;
   readonly #log: (line: string) => void;
 
   constructor(models: Models, options: ServeOptions) {
@@ -197,16 +201,8 @@ class App {
       allow(request, 'GET');
       return sendJson(response, 200, this.#describeModels(path.slice('/v1/models/'.length)));
     }
-    if (path === '/v1/completions') {
-      return this.#generate(request, response, signal, (body, served, ended, output) =>
-        complete(served, readCompletion(body), this.#limits, ended, output),
-      );
-    }
-    if (path === '/v1/chat/completions') {
-      return this.#generate(request, response, signal, (body, served, ended, output) =>
-        chat(served, readChat(body), this.#limits, ended, output),
-      );
-    }
+    if (path === '/v1/completions') return this.#generate(request, response, signal, readCompletion, complete);
+    if (path === '/v1/chat/completions') return this.#generate(request, response, signal, readChat, chat);
     throw new ApiError(404, `There is nothing at ${request.method} ${path.slice(0, 200)}.`, { code: 'unknown_url' });
   }
 
@@ -260,38 +256,45 @@ class App {
     });
   }
 
-  async #generate(
+  async #generate<Asked extends CompletionRequest | ChatRequest>(
     request: IncomingMessage,
     response: ServerResponse,
     signal: AbortSignal,
-    handler: Handler,
+    read: (body: unknown) => Asked,
+    write: Writer<Asked>,
   ): Promise<void> {
     allow(request, 'POST');
-    const body = await readBody(request, this.#limits.body);
-    const began = performance.now();
-    if (this.#models.active >= this.#limits.queue) {
+    const asked = read(await readBody(request, this.#limits.body));
+    const texts = countTexts(asked, this.#limits);
+    if (this.#texts >= this.#limits.queue) {
       throw new ApiError(429, 'Too many texts are being written: try again soon.', {
         code: 'rate_limit_exceeded',
         type: 'rate_limit_error',
         retryAfter: 1,
       });
     }
-    const { answer, usage } = await this.#models.use(nameIn(body), async (served) => {
-      signal.throwIfAborted();
-      const stream = new EventStream(response, signal, () =>
-        this.#metrics.firstPiece((performance.now() - began) / 1000),
-      );
-      try {
-        return await handler(body, served, signal, stream);
-      } finally {
-        stream.end();
+    const began = performance.now();
+    this.#texts += texts;
+    try {
+      const { answer, usage } = await this.#models.use(asked.model, async (served) => {
+        signal.throwIfAborted();
+        const stream = new EventStream(response, signal, () =>
+          this.#metrics.firstPiece((performance.now() - began) / 1000),
+        );
+        try {
+          return await write(served, asked, this.#limits, signal, stream);
+        } finally {
+          stream.end();
+        }
+      });
+      this.#metrics.usage(usage.prompt_tokens, usage.completion_tokens);
+      if (answer) sendJson(response, 200, answer);
+      else {
+        response.write('data: [DONE]\n\n');
+        response.end();
       }
-    });
-    this.#metrics.usage(usage.prompt_tokens, usage.completion_tokens);
-    if (answer) sendJson(response, 200, answer);
-    else {
-      response.write('data: [DONE]\n\n');
-      response.end();
+    } finally {
+      this.#texts -= texts;
     }
   }
 

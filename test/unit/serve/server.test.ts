@@ -115,6 +115,19 @@ test('a queue that is full says when to come back', async () => {
   expect((await post('/v1/completions', { prompt: 'a' })).status).toBe(200);
 });
 
+test('requests whose model is still being loaded count in the queue', async () => {
+  const { post, server } = await start({ limits: { queue: 2 } });
+  const controller = new AbortController();
+  const body = { prompt: 'a', max_tokens: 100_000, stream: true };
+  const answers = await Promise.all(
+    Array.from({ length: 8 }, () => post('/v1/completions', body, { signal: controller.signal })),
+  );
+  expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, ...Array(6).fill(429)]);
+  controller.abort();
+  await Promise.all(answers.map((answer) => answer.text().catch(() => {})));
+  await until(() => server.models.active === 0);
+});
+
 test('a client that goes away ends its work: while a prompt is fed, while text is drawn, while it is not read', async () => {
   const { post, server, url } = await start();
   const prompt = Array.from({ length: 90_000 }, (_, i) => String.fromCharCode(97 + ((i * i) % 26))).join('');
