@@ -121,7 +121,7 @@ export class Models {
   /** Loads every model, or as many as the memory is for. @throws What is wrong with one, as the library says it. */
   async preload(): Promise<void> {
     for (const entry of this.#entries.values()) {
-      await this.#load(entry);
+      await this.#loadOnce(entry);
       if (this.#options.memory !== undefined && this.loaded.length < this.names.indexOf(entry.name) + 1) return;
     }
   }
@@ -137,11 +137,8 @@ export class Models {
   /** A model that is there already is served on where its file cannot be read. */
   async #current(entry: Entry): Promise<Loaded> {
     if (!entry.loading && entry.loaded && !this.#options.watch) return entry.loaded;
-    entry.loading ??= this.#load(entry).finally(() => {
-      entry.loading = undefined;
-    });
     try {
-      return await entry.loading;
+      return await this.#loadOnce(entry);
     } catch (error) {
       this.#options.log?.(`${entry.name}: ${error instanceof Error ? error.message : String(error)}`);
       if (entry.loaded) return entry.loaded;
@@ -150,6 +147,14 @@ export class Models {
         retryAfter: 5,
       });
     }
+  }
+
+  /** Loads a model, or waits for the load that is under way. */
+  #loadOnce(entry: Entry): Promise<Loaded> {
+    entry.loading ??= this.#load(entry).finally(() => {
+      entry.loading = undefined;
+    });
+    return entry.loading;
   }
 
   async #load(entry: Entry): Promise<Loaded> {

@@ -5,6 +5,7 @@ import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { UsageError } from '../../../lib/errors';
+import { Models } from '../../../lib/serve/models';
 import { serveModels } from '../../../lib/serve/server';
 import { readEvents, type Served, saveModel, startServer, stopServer, until } from '../../fixtures/served';
 
@@ -174,6 +175,17 @@ test('requests side by side get what each gets alone', async () => {
     }),
   );
   for (const [i, body] of bodies.entries()) expect(together[i]).toBe((await complete(body)).choices[0]?.text);
+});
+
+test('a model is loaded once, though requests come while the server loads it', async () => {
+  const { folder, server } = await start();
+  const lines: string[] = [];
+  const models = new Models([join(folder, 'book.safetensors')], { device: 'cpu', log: (line) => lines.push(line) });
+  const used = () => models.use('book', async ({ model }) => model);
+  const [, first, second] = await Promise.all([models.preload(), used(), used()]);
+  expect(first).toBe(second);
+  expect([lines.length, first.disposed, server.models.loaded.length]).toEqual([1, false, 0]);
+  models.close();
 });
 
 test('models are evicted when memory is short, and come back', async () => {
