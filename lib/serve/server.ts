@@ -234,8 +234,7 @@ class App {
       const stream = new EventStream(response, signal, () => {});
       try {
         const until = AbortSignal.any([signal, this.#closing.signal]);
-        for await (const batch of followRun(run, Math.max(0, Number(query.get('from')) || 0), until))
-          await stream.send(batch);
+        for await (const batch of followRun(run, placeIn(query.get('from')), until)) await stream.send(batch);
       } finally {
         stream.end();
       }
@@ -363,6 +362,11 @@ function allow(request: IncomingMessage, method: 'GET' | 'POST'): void {
 function nameIn(body: unknown): string | undefined {
   const named = (body as { model?: unknown } | null)?.model;
   return typeof named === 'string' ? named : undefined;
+}
+
+/** A place in a file, in bytes; the beginning where it is none. */
+function placeIn(text: string | null): number {
+  return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : 0;
 }
 
 /** JSON only: a browser sends no other site's form with that content type without asking first. */

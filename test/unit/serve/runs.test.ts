@@ -1,8 +1,9 @@
 /** What a server tells of a run: its events, and no path of the machine in them. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { followRun } from '../../../lib/serve/runs';
+import { serveModels } from '../../../lib/serve/server';
 import type { StartEvent } from '../../../lib/training/events';
 import { type TrainRequest, train } from '../../../lib/training/train';
 
@@ -38,4 +39,20 @@ it('names texts and checkpoints without their folders, whatever the run was begu
   expect(starts[0]?.from?.checkpoint).toMatch(/^weights-improvement-/);
   expect(starts[1]?.resumed?.checkpoint).toMatch(/^checkpoint-/);
   expect(JSON.stringify(events)).not.toContain(folder);
+});
+
+it('tells a run from its beginning where the place that is asked for is none', async () => {
+  mkdirSync(at('told'));
+  writeFileSync(at('told/metrics.jsonl'), '{"type":"sample","epoch":1,"prompt":"","text":"a"}\n');
+  const server = await serveModels([at('told')], { port: 0, device: 'cpu', grace: 0 });
+  try {
+    for (const from of ['0', '', '-1', '1.5', '1e300', 'NaN', '9'.repeat(15)]) {
+      const response = await fetch(`${server.url}/page/api/events?run=told&from=${from}`);
+      const { value } = (await response.body?.getReader().read()) ?? {};
+      expect([from, response.status]).toEqual([from, 200]);
+      expect(new TextDecoder().decode(value)).toContain('"text":"a"');
+    }
+  } finally {
+    await server.close();
+  }
 });
