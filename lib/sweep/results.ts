@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { writeFileAtomically } from '../checkpoint/disk';
 import { DataError } from '../errors';
 import { FileProblem, linesOf, readSmallFile } from '../files';
-import type { TrainingEvent } from '../training/events';
+import { eventOf, type TrainingEvent } from '../training/events';
 import type { SweepPlan, Trial } from './plan';
 
 /** How a trial stands. `pruned`: stopped early, as others did better. */
@@ -51,7 +51,7 @@ export async function readResult(
   const losses = new Map<number, { loss?: number; validation?: number }>();
   try {
     for await (const line of linesOf(join(directory, trial.name, 'metrics.jsonl'), metricsLimit)) {
-      const event = parse(line);
+      const event = eventOf(line);
       if (!(event && 'epoch' in event && event.epoch > epochs)) take(result, losses, event);
     }
   } catch (error) {
@@ -72,14 +72,6 @@ export async function readResult(
     result.bestEpoch = epoch;
   }
   return result;
-}
-
-function parse(line: string): TrainingEvent | undefined {
-  try {
-    return JSON.parse(line) as TrainingEvent;
-  } catch {
-    return undefined; // What a killed trainer left of a line.
-  }
 }
 
 function take(

@@ -11,7 +11,7 @@ import { makeDirectory, writeFileAtomically } from '../checkpoint/disk';
 import { holdsRun } from '../checkpoint/run-directory';
 import { packageRoot } from '../device/native';
 import { TrainingError } from '../errors';
-import type { TrainingEvent } from '../training/events';
+import { eventOf } from '../training/events';
 import { type OptionName, variableOf } from '../training/options';
 import type { SweepPlan, Trial } from './plan';
 import {
@@ -137,12 +137,12 @@ class Sweep {
     this.#tried.add(trial.name);
     const problem = join(directory, problemName);
     await rm(problem, { force: true });
-    const { code, said } = await this.#train(trial, directory, goal);
+    const { code, ended, said } = await this.#train(trial, directory, goal);
     this.#options.signal?.throwIfAborted();
     const result = await readResult(out, trial);
     // SIGTERM at its goal, or the end.
     if (code !== 0 && !(code === 143 && result.epoch >= goal)) {
-      const line = said || `it ended with exit code ${code}`;
+      const line = said || ended;
       await writeFileAtomically(problem, [Buffer.from(`${line}\n`)]);
       onNote?.(`${trial.name}: failed: ${line}`);
       return;
@@ -155,7 +155,11 @@ class Sweep {
   }
 
   /** A training in a process of its own, stopped when it has done `goal` epochs. */
-  async #train(trial: Trial, directory: string, goal: number): Promise<{ code: number | null; said: string }> {
+  async #train(
+    trial: Trial,
+    directory: string,
+    goal: number,
+  ): Promise<{ code: number | null; ended: string; said: string }> {
     const { threads, device, signal } = this.#options;
     const where = ['--json', ...(device === undefined ? [] : ['--device', device])];
     const some = 'threads' in trial.options ? [] : ['--threads', String(threads)];
@@ -175,20 +179,25 @@ class Sweep {
     });
     const stop = () => child.kill('SIGTERM');
     signal?.addEventListener('abort', stop, { once: true });
+    if (signal?.aborted) stop(); // While its directory was made ready.
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       said = `${said}${text}`.slice(-2000);
     });
     createInterface({ input: child.stdout }).on('line', (line) => {
-      const event = JSON.parse(line) as TrainingEvent;
-      if (event.type === 'epoch' && event.epoch >= goal && goal < trial.epochs) stop();
+      const event = eventOf(line);
+      if (event?.type === 'epoch' && event.epoch >= goal && goal < trial.epochs) stop();
     });
     try {
-      const code = await new Promise<number | null>((resolve, reject) => {
+      const [exit, name] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
         child.on('error', reject);
-        child.on('close', (exit, name) => resolve(name === 'SIGTERM' ? 143 : exit));
+        child.on('close', (...how) => resolve(how));
       });
-      return { code, said: said.trim().split('\n').at(-1) ?? '' };
+      return {
+        code: name === 'SIGTERM' ? 143 : exit,
+        ended: name === null ? `it ended with exit code ${exit}` : `it was ended by ${name}`,
+        said: said.trim().split('\n').at(-1) ?? '',
+      };
     } catch (error) {
       throw new TrainingError(`a training could not be started: ${(error as Error).message}`, { cause: error });
     } finally {

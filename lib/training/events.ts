@@ -232,3 +232,13 @@ export type TrainingEvent =
   | CheckpointEvent
   | SampleEvent
   | EndEvent;
+
+/** The event of a line of metrics.jsonl, or of what `--json` prints; undefined for what a killed trainer left of one. */
+export function eventOf(line: string): TrainingEvent | undefined {
+  try {
+    const event: unknown = JSON.parse(line);
+    return typeof event === 'object' && event !== null ? (event as TrainingEvent) : undefined;
+  } catch {
+    return undefined;
+  }
+}

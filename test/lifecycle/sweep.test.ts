@@ -143,6 +143,19 @@ test('a trial that fails is said, and the others are run', async () => {
   ]);
 });
 
+test('a trial that is killed within a line of what it tells is one that failed, and says by what', async () => {
+  const killed = join(folder, 'killed.js');
+  const end = "process.kill(process.pid, 'SIGKILL')";
+  writeFileSync(killed, `if (process.argv[2] === 'train') process.stdout.write('{"type":"epo', () => ${end});`);
+  const env = { ...process.env, NODE_OPTIONS: `--require ${killed}` };
+  const { code, stderr } = await sweep([write({ options: { ...fixed, epochs: 1 }, seeds: [1, 2] })], { env });
+  expect([code, report().trials.map(({ state, problem }) => [state, problem])]).toEqual([
+    1,
+    Array(2).fill(['failed', 'it was ended by SIGKILL']),
+  ]);
+  expect(stderr).toContain('every trial failed; the first: it was ended by SIGKILL');
+});
+
 test('several processes share the trials, as a launcher says', async () => {
   const path = write({ options: { ...fixed, epochs: 1 }, seeds: [1, 2, 3, 4, 5] });
   const env = (rank: number) => ({ ...process.env, OMPI_COMM_WORLD_RANK: String(rank), OMPI_COMM_WORLD_SIZE: '2' });
