@@ -129,7 +129,8 @@ export async function writeSafetensors(
   await writeFileAtomically(path, pieces());
 }
 
-function halfToFloat(half: number): number {
+/** The value of 16 bits in IEEE 754's half precision. */
+export function halfToFloat(half: number): number {
   const sign = half & 0x8000 ? -1 : 1;
   const exponent = (half >> 10) & 31;
   const fraction = half & 1023;

@@ -5,11 +5,11 @@
  * Shapes: V vocabulary, H hidden, E embedding size, in = features into a layer.
  */
 import { basename, dirname, join } from 'node:path';
+import { halfToFloat } from '../checkpoint/safetensors';
 import { parseStrictJson } from '../checkpoint/strict-json';
 import { largestTensor, Refusal, readWhole, sizeOf } from './bounds';
 import { type ForeignLayer, type ForeignModel, reorderBlocks, transpose, unsupported } from './foreign';
 import { kerasModel, type NamedTensor } from './keras';
-import { halfToNumber } from './torch';
 import { symbolsOf } from './vocabularies';
 
 type Fields = Record<string, unknown>;
@@ -56,7 +56,7 @@ function numbers(bytes: Uint8Array, type: string, quantization: Fields | undefin
   const { scale = 1, min = 0 } = quantization ?? {};
   for (let i = 0; i < out.length; i++) {
     if (type === 'float32') out[i] = view.getFloat32(4 * i, true);
-    else if (type === 'float16') out[i] = halfToNumber(view.getUint16(2 * i, true));
+    else if (type === 'float16') out[i] = halfToFloat(view.getUint16(2 * i, true));
     else
       out[i] =
         (type === 'uint8' ? view.getUint8(i) : view.getUint16(2 * i, true)) * (scale as number) + (min as number);

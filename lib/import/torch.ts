@@ -2,6 +2,7 @@
  * PyTorch's files: state dicts, whole modules and dicts around them, in the zip form (since 1.6) and the stream form before it. No
  * class of the file is made and no code of it run: modules are walked as the data they are.
  */
+import { halfToFloat } from '../checkpoint/safetensors';
 import { Refusal, sizeOf } from './bounds';
 import { type Pickled, PickledForeign, PickledGlobal, PickleReader } from './pickle';
 import type { ZipArchive } from './zip';
@@ -11,7 +12,7 @@ const readers = {
   float64: { bytes: 8, read: (view: DataView, at: number, little: boolean) => view.getFloat64(at, little) },
   float16: {
     bytes: 2,
-    read: (view: DataView, at: number, little: boolean) => halfToNumber(view.getUint16(at, little)),
+    read: (view: DataView, at: number, little: boolean) => halfToFloat(view.getUint16(at, little)),
   },
   bfloat16: {
     bytes: 2,
@@ -23,15 +24,6 @@ const readers = {
   },
 };
 type FloatType = keyof typeof readers;
-
-export function halfToNumber(half: number): number {
-  const sign = half & 0x8000 ? -1 : 1;
-  const exponent = (half >> 10) & 31;
-  const fraction = half & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction === 0 ? sign * Infinity : Number.NaN;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
 
 const storageTypes: Readonly<Record<string, FloatType>> = {
   FloatStorage: 'float32',

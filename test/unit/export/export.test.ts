@@ -3,13 +3,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { halfToFloat } from '../../../lib/checkpoint/safetensors';
 import { reportError } from '../../../lib/cli/command';
 import { main } from '../../../lib/cli/main';
 import { exportModel } from '../../../lib/export/export';
 import { toHalf } from '../../../lib/export/html';
 import { crc32 } from '../../../lib/export/zip-writer';
 import { importModel } from '../../../lib/import/import';
-import { halfToNumber } from '../../../lib/import/torch';
 import { LanguageModel, nativeOf } from '../../../lib/model';
 import { compiled, run } from '../../fixtures/child';
 import { cases, ids, plainCases, saveCase, symbols, text } from '../../fixtures/exports';
@@ -420,9 +420,9 @@ test('CRC-32 and half precision', () => {
   expect(crc32(Buffer.from('123456789'))).toBe(0xcbf43926);
   const wrong: number[] = [];
   for (let bits = 0; bits < 0x7c00; bits++) {
-    const between = (halfToNumber(bits) + halfToNumber(bits + 1)) / 2;
+    const between = (halfToFloat(bits) + halfToFloat(bits + 1)) / 2;
     const tie = bits + 1 === 0x7c00 ? bits : toHalf(between); // To even.
-    if (toHalf(halfToNumber(bits)) !== bits || tie !== bits + (bits + 1 === 0x7c00 ? 0 : bits & 1)) wrong.push(bits);
+    if (toHalf(halfToFloat(bits)) !== bits || tie !== bits + (bits + 1 === 0x7c00 ? 0 : bits & 1)) wrong.push(bits);
   }
   expect(wrong).toEqual([]);
   expect([toHalf(-0), toHalf(-1), toHalf(65519), toHalf(65520), toHalf(1e30), toHalf(1e-30)]).toEqual([
