@@ -130,7 +130,7 @@ export class RunDirectory implements AsyncDisposable {
 
   /**
    * Saves everything needed to resume; the one before is kept, older ones go. So do those that `newest` passed over, and those of
-   * later steps, with which the run was not gone on.
+   * later steps, from which the run was not resumed.
    */
   async saveLast(given: Checkpoint, layout: readonly NativeParameter[]): Promise<string> {
     const checkpoint = checkCheckpoint(given, layout);
