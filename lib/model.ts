@@ -4,7 +4,6 @@
  */
 import { createHash } from 'node:crypto';
 import { instanceOf, listOf, looking, numberOf, optionsOf, show, signalOf, textOf, wholeOf } from './arguments';
-import { Breather } from './breather';
 import {
   CheckpointFile,
   type CheckpointMetadata,
@@ -37,7 +36,7 @@ import {
   type Target,
   type WeightForm,
 } from './device/native';
-import { readSlot, writeSlot } from './device/pieces';
+import { hashSlot, readSlot, writeSlot } from './device/pieces';
 import { type QueuedModel, queued } from './device/queue';
 import { mostThreadsFor } from './device/threads';
 import { DataError, OptionError, UsageError } from './errors';
@@ -718,12 +717,7 @@ export class LanguageModel implements Disposable {
       for (const { model, share } of this.#parts) hash.update(`${share} ${await model.#identify()}`);
       return hash.digest('hex');
     }
-    const parameters = await this.#native.whenIdle((native) => readSlot(native, 'parameters'));
-    const breather = new Breather();
-    for (let from = 0; from < parameters.length; from += floatsHashedAtOnce) {
-      hash.update(parameters.subarray(from, from + floatsHashedAtOnce));
-      if (breather.due()) await breather.rest();
-    }
+    await this.#native.whenIdle((native) => hashSlot(native, 'parameters', hash));
     return hash.digest('hex');
   }
 
@@ -917,9 +911,6 @@ function describeInspection(
       counted.length > 0 ? counted.reduce((sum, nats) => sum + nats, 0) / counted.length / Math.LN2 : null,
   };
 }
-
-/** 1 MiB. */
-const floatsHashedAtOnce = 1 << 18;
 
 /** Plain data, so that nobody changes what a model's next checkpoint says. */
 function deepFreeze<T extends object>(data: T): T {

@@ -1,4 +1,5 @@
 /** Whole slots of a model moved in pieces, between which the event loop has its turns: a large model's take most of a second. */
+import type { Hash } from 'node:crypto';
 import { Breather } from '../breather';
 import type { NativeModel, Slot } from './native';
 
@@ -27,6 +28,16 @@ export async function writeSlot(
   const breather = new Breather();
   for (let from = 0; from < values.length; from += pieceFloats) {
     native.write(slot, values.subarray(from, from + pieceFloats), from);
+    if (breather.due()) await breather.rest();
+  }
+}
+
+/** Adds a slot's bytes to a hash. The model must stay as it is until that is done, as for {@link readSlot}. */
+export async function hashSlot(native: NativeModel, slot: Exclude<Slot, `${string}State`>, hash: Hash): Promise<void> {
+  const size = native.parameterCount;
+  const breather = new Breather();
+  for (let from = 0; from < size; from += pieceFloats) {
+    hash.update(native.read(slot, from, Math.min(pieceFloats, size - from)));
     if (breather.due()) await breather.rest();
   }
 }

@@ -1,9 +1,8 @@
 /** Whether all ranks train the same model, on the same text, in the same way. */
 import { createHash } from 'node:crypto';
-import { Breather } from '../breather';
 import type { Corpus, CorpusPart } from '../corpus/corpus';
 import type { NativeModel } from '../device/native';
-import { readSlot } from '../device/pieces';
+import { hashSlot } from '../device/pieces';
 import { DataError, TrainingError, UsageError } from '../errors';
 import type { Ranks } from '../ranks/ranks';
 import { flagOf, type OptionName, optionDefinitions, optionNames, showValue, type TrainingOptions } from './options';
@@ -25,9 +24,6 @@ export interface Identity {
   /** The package's version. */
   readonly version: string;
 }
-
-/** Floats that are hashed at once: 1 MiB. */
-const pieceFloats = 1 << 18;
 
 /** Options that each rank has for itself. */
 function isOwn(name: OptionName): boolean {
@@ -92,13 +88,8 @@ export async function compareRanks(ranks: Ranks, identity: Identity, native: Nat
 
 /** @throws TrainingError on all ranks alike if the weights of one differ from those of rank 0. */
 export async function compareParameters(ranks: Ranks, native: NativeModel): Promise<void> {
-  const parameters = await readSlot(native, 'parameters');
   const hash = createHash('sha256');
-  const breather = new Breather();
-  for (let from = 0; from < parameters.length; from += pieceFloats) {
-    hash.update(parameters.subarray(from, from + pieceFloats));
-    if (breather.due()) await breather.rest();
-  }
+  await hashSlot(native, 'parameters', hash);
   const all = (await ranks.gather('parameters', hash.digest())).map((each) =>
     Buffer.from(each).toString('hex').slice(0, 16),
   );
