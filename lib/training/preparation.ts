@@ -181,13 +181,13 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
   }
   const { resume } = request;
   let own: ResumedRun | undefined;
-  const shared = await share(ranks, 'resume', async () => {
-    own = await openResumedRun(resume, configuration);
-    const { run: _, ...read } = own;
-    return read;
-  });
-  const resumed: ResumedRun = own ?? shared;
   try {
+    const shared = await share(ranks, 'resume', async () => {
+      own = await openResumedRun(resume, configuration);
+      const { run: _, ...read } = own;
+      return read;
+    });
+    const resumed: ResumedRun = own ?? shared;
     const { path, checkpoint } = resumed;
     const recorded = { name: path, values: checkpoint.metadata.configuration };
     return {
@@ -199,7 +199,7 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
       [Symbol.asyncDispose]: async () => resumed.run?.close(),
     };
   } catch (error) {
-    await takeAllQuietly([() => resumed.run?.close()]);
+    await takeAllQuietly([() => own?.run?.close()]);
     throw error;
   }
 }

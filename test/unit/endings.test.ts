@@ -8,9 +8,10 @@ import { exitCodeOf, reportError } from '../../lib/cli/command';
 import { openCorpus } from '../../lib/corpus/corpus';
 import { LineIndex } from '../../lib/corpus/lines';
 import { takeAll, takeAllQuietly } from '../../lib/endings';
-import { DataError, DiskError } from '../../lib/errors';
+import { DataError, DeviceError, DiskError } from '../../lib/errors';
 import { LanguageModel } from '../../lib/model';
-import { openTraining } from '../../lib/training/preparation';
+import type { Ranks } from '../../lib/ranks/ranks';
+import { configureTraining, openTraining } from '../../lib/training/preparation';
 import { Trainer } from '../../lib/training/trainer';
 import { sinks } from '../fixtures/sink';
 
@@ -66,6 +67,24 @@ it('a training that cannot be opened frees all that it has, whatever fails in th
   expect(dispose).toHaveBeenCalledTimes(1);
   // Its step comes after that of the model, and the directory is free again.
   expect(close).toHaveBeenCalledTimes(1);
+  expect(readdirSync(out)).not.toContain('lock');
+});
+
+it('a run is not kept locked that rank 0 has opened, and that the other ranks did not hear of', async () => {
+  const out = join(folder, 'run');
+  const training = await openTraining({ corpus: [corpus], options: { ...options, epochs: 1, out } });
+  for await (const _ of training);
+  await training.dispose();
+  let opened: unknown;
+  const ranks = {
+    together: (_: string, job: () => unknown) => job(),
+    share: async (_: string, job: () => unknown) => {
+      opened = await job();
+      throw new DeviceError('rank 1 has ended');
+    },
+  } as unknown as Ranks;
+  await expect(configureTraining({ resume: out, ranks })).rejects.toThrow('rank 1 has ended');
+  expect(opened).toMatchObject({ directory: out });
   expect(readdirSync(out)).not.toContain('lock');
 });
 
