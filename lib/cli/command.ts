@@ -6,7 +6,7 @@ import { isatty } from 'node:tty';
 import { type Command, CommanderError, Option } from 'commander';
 import type { DeviceName, DeviceRequest } from '../device/choose';
 import { loadNative, type WeightForm, weightForms } from '../device/native';
-import { CudnnLstmError, DataError, DiskError, exitCodes, OptionError, UsageError } from '../errors';
+import { CudnnLstmError, DataError, DiskError, exitCodes, OptionError, OutOfMemoryError, UsageError } from '../errors';
 import { harmless, harmlessText } from '../harmless';
 import { nearest, optionSynonyms } from '../nearest';
 
@@ -333,6 +333,9 @@ function asPackageError(error: unknown): CudnnLstmError | undefined {
   const code = (error as NodeJS.ErrnoException | undefined)?.code;
   if (code !== undefined && diskCodes.has(code)) return new DiskError(messageOf(error), { cause: error });
   if (code !== undefined && dataCodes.has(code)) return new DataError(messageOf(error), { cause: error });
+  // What V8 says of an array that it gets no memory for.
+  if (error instanceof Error && error.name === 'RangeError' && /allocation failed/.test(error.message))
+    return new OutOfMemoryError(`there is not enough memory (${error.message})`, { cause: error });
   return undefined;
 }
 

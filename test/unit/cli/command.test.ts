@@ -80,6 +80,11 @@ describe('reportError', () => {
     [new TrainingError('NaN.'), 1, 'NaN.\n'],
     [Object.assign(new Error('no space left'), { code: 'ENOSPC' }), 5, 'no space left\n'],
     [Object.assign(new Error('no such file'), { code: 'ENOENT' }), 3, 'no such file\n'],
+    [
+      new RangeError('Array buffer allocation failed'),
+      4,
+      'there is not enough memory (Array buffer allocation failed)\n',
+    ],
     [new Error('surprise'), 1, 'Unexpected error: surprise (set DEBUG=1 to see where)\n'],
     ['a string', 1, 'Unexpected error: a string (set DEBUG=1 to see where)\n'],
     [new InterruptedError('SIGINT'), 130, ''],
