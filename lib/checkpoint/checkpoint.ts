@@ -12,6 +12,7 @@ import {
   textOf,
   wholeOf,
 } from '../arguments';
+import { Breather } from '../breather';
 import type { CorpusPart } from '../corpus/corpus';
 import { corpusName } from '../corpus/names';
 import type { Normalization } from '../corpus/normalization';
@@ -281,33 +282,33 @@ const recurrentBias = (name: string) => name.replace('bias_ih', 'bias_hh');
 /** Of a matrix of bytes: what a step of each row is. Its name sorts before all others, so that it is read first. */
 const scaleName = (name: string) => `_scale.${name}`;
 
-/** A matrix in fewer bits. */
-function* narrowTensors(
+/** A matrix in fewer bits, row by row, with turns of the event loop between. */
+async function* narrowTensors(
   { name, shape }: NativeParameter,
   values: Float32Array,
   form: Exclude<WeightForm, 'fp32'>,
-): Generator<OutTensor> {
-  if (form === 'bf16') {
-    yield { name, shape, data: Uint16Array.from(values, toBf16) };
-    return;
-  }
+  breather: Breather,
+): AsyncGenerator<OutTensor> {
   const [rows = 0, depth = 0] = shape;
   const scales = new Float32Array(rows);
-  const steps = new Int8Array(values.length);
+  const data = form === 'bf16' ? new Uint16Array(values.length) : new Int8Array(values.length);
   for (let row = 0; row < rows; row++) {
     const [from, to] = [row * depth, (row + 1) * depth];
-    scales[row] = rowToBytes(values.subarray(from, to), steps.subarray(from, to));
+    if (data instanceof Int8Array) scales[row] = rowToBytes(values.subarray(from, to), data.subarray(from, to));
+    else for (let i = from; i < to; i++) data[i] = toBf16(values[i] as number);
+    if (breather.due()) await breather.rest();
   }
-  yield { name: scaleName(name), shape: [rows], data: scales };
-  yield { name, shape, data: steps };
+  if (form === 'int8') yield { name: scaleName(name), shape: [rows], data: scales };
+  yield { name, shape, data };
 }
 
-function* toTensors(checkpoint: Checkpoint, layout: readonly NativeParameter[]): Generator<OutTensor> {
+async function* toTensors(checkpoint: Checkpoint, layout: readonly NativeParameter[]): AsyncGenerator<OutTensor> {
+  const breather = new Breather();
   const { weights } = checkpoint.metadata;
   for (const parameter of layout) {
     const { name, shape, offset, size } = parameter;
     const values = checkpoint.parameters.subarray(offset, offset + size);
-    if (weights && isNarrowed(parameter)) yield* narrowTensors(parameter, values, weights);
+    if (weights && isNarrowed(parameter)) yield* narrowTensors(parameter, values, weights, breather);
     else yield { name, shape, data: values };
     if (name.includes('bias_ih')) yield { name: recurrentBias(name), shape, data: new Float32Array(size) };
   }

@@ -94,10 +94,11 @@ async function sha256(pieces: Iterable<Uint8Array>): Promise<string> {
  */
 export async function writeSafetensors(
   path: string,
-  tensors: Iterable<OutTensor>,
+  tensors: Iterable<OutTensor> | AsyncIterable<OutTensor>,
   metadata: Record<string, string>,
 ): Promise<void> {
-  const list = [...tensors];
+  const list: OutTensor[] = [];
+  for await (const tensor of tensors) list.push(tensor);
   const header = new Map<string, unknown>([['__metadata__', {}]]);
   let offset = 0;
   for (const { name, shape, data } of list) {

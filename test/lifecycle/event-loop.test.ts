@@ -199,6 +199,11 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
     const loaded = await load();
     return () => loaded.save(path('saved.safetensors'));
   },
+  'saving in 8 bits': async () => {
+    const loaded = await LanguageModel.load(path('large.safetensors'), { device: 'cpu', threads: 1, weights: 'int8' });
+    made.push(loaded);
+    return () => loaded.save(path('saved.safetensors'));
+  },
   'saving what has been sampled from': async () => {
     const loaded = await load();
     for await (const _ of loaded.generate({ length: 1 }));
