@@ -342,7 +342,12 @@ function asPackageError(error: unknown): CudnnLstmError | undefined {
 /** An option is named as the command line has it. */
 function inWordsOfCommand(error: CudnnLstmError): string {
   if (!(error instanceof OptionError)) return error.message;
-  return `--${error.option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${error.problem}`;
+  return `${flagOf(error.option)} ${error.problem}`;
+}
+
+/** How the command line has an option. @param name In camelCase. */
+export function flagOf(name: string): string {
+  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 function messageOf(error: unknown): string {

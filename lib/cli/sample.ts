@@ -5,6 +5,7 @@ import { loadKnownLines } from '../checkpoint/known-lines';
 import { fromByteString, readUtf8, toByteString } from '../corpus/bytes';
 import { KnownLines } from '../corpus/known-lines';
 import { TextIndex } from '../corpus/text-index';
+import { eachDrawRule } from '../device/draw-rules';
 import { DataError, exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
 import { copyLines, findCopies, mostChecked } from '../sampling/copies';
@@ -15,6 +16,7 @@ import {
   abortOnSignals,
   addModelOptions,
   type CommandIo,
+  flagOf,
   type ModelCommandOptions,
   numberOption,
   parseArguments,
@@ -343,7 +345,6 @@ async function randomWindow(
 }
 
 function syntax(): Command {
-  const real = (name: string) => numberOption(name);
   const whole = (name: string) => numberOption(name, { integer: true });
   const command = new Command('sample')
     .description('Print text that a model writes. The text goes to stdout, everything else to stderr.')
@@ -382,18 +383,11 @@ function syntax(): Command {
     .option('--max-copy <n>', 'with --corpus-check: never copy more than n characters of it', whole('--max-copy'))
     .option('--seed <n>', 'the same seed writes the same text (default: a random one, printed)', whole('--seed'))
     .optionsGroup('How to draw each character:')
-    .option('--greedy', 'always the likeliest character')
-    .option('--temperature <t>', 'below 1 more careful, above 1 wilder, 0 greedy (default: 0.8)', real('--temperature'))
-    .option('--top-k <k>', 'only the k likeliest characters; 0: all', whole('--top-k'))
-    .option('--top-p <p>', 'only the likeliest that together reach this probability; 1: all', real('--top-p'))
-    .option('--min-p <p>', 'only those at least this likely relative to the likeliest; 0: all', real('--min-p'))
-    .option(
-      '--typical-p <p>',
-      'only those about as surprising as is usual there, that reach p; 1: all',
-      real('--typical-p'),
-    )
-    .option('--repetition-penalty <r>', 'above 1: weaken what was written lately', real('--repetition-penalty'))
-    .option('--penalty-window <n>', 'what "lately" means, in characters (default: 64)', whole('--penalty-window'))
+    .option('--greedy', 'always the likeliest character');
+  eachDrawRule((name, { argument, help, whole: integer = false }) =>
+    command.option(`${flagOf(name)} <${argument}>`, help, numberOption(flagOf(name), { integer })),
+  );
+  command
     .option(
       '--window <n>',
       'draw each character from the n before it alone, as a model trained with --target last has learned; 0: carry the state ' +

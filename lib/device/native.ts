@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path';
 import { pathOf } from '../arguments';
 import { CudnnLstmError, DeviceError, exitCodes, OutOfMemoryError } from '../errors';
 import { harmless } from '../harmless';
+import type { DrawRuleName } from './draw-rules';
 
 /**
  * How a symbol goes into the first layer.
@@ -209,26 +210,10 @@ export interface NativeEvaluateCall {
   maskStep?: number;
 }
 
-/** How a stream's symbols are drawn; an absent field is the rule's being off. The rules: native/core/draw_rules.h. */
-export interface NativeSamplingOptions {
+/** How a stream's symbols are drawn; an absent rule is off. The rules: native/core/draw_rules.h. */
+export interface NativeSamplingOptions extends Partial<Record<DrawRuleName, number>> {
   /** Default false. */
   greedy?: boolean;
-  /** Above 0. Default 1. */
-  temperature?: number;
-  /** Default 0: off. */
-  topK?: number;
-  /** Default 1: off. */
-  topP?: number;
-  /** Default 0: off. */
-  minP?: number;
-  /** Default 1: off. */
-  typicalP?: number;
-  /**
-   * Logits of ids seen in the last `penaltyWindow` are divided (if positive) or multiplied (if negative) by it. Default 1: off.
-   */
-  repetitionPenalty?: number;
-  /** Default 64. */
-  penaltyWindow?: number;
   /** Keys the coins: draw n of a call has the coin Philox(seed; stream, position + n). Default 0. */
   seed?: number;
   /** Stream of the coins. Default 0. Where one object serves all streams of a call, the first one's; the others' follow. */

@@ -1,6 +1,7 @@
 /** What may be asked of the sampler, and what is refused. */
 import { randomInt } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
+import { type DrawRule, type DrawRuleName, eachDrawRule } from '../device/draw-rules';
 import type { NativeSamplingOptions } from '../device/native';
 
 /** The rules with every default filled in; whose coins they are is decided call by call. */
@@ -204,14 +205,8 @@ export interface GenerateLinesOptions
 const number = (_: string, value: unknown) => value as number;
 
 const generateChecks: Checks<GenerateOptions> = {
+  ...eachDrawRule(() => number),
   greedy: flagOf,
-  temperature: number,
-  topK: number,
-  topP: number,
-  minP: number,
-  typicalP: number,
-  repetitionPenalty: number,
-  penaltyWindow: number,
   seed: number,
   prompt: (what, value) => (isUint8Array(value) ? value : textOf(what, value)),
   length: number,
@@ -260,18 +255,17 @@ export function readGenerateLinesOptions(options: GenerateLinesOptions): Generat
 
 /** {@link SamplingOptions} with every default filled in and every range checked. */
 export function checkSamplingOptions(options: SamplingOptions): ResolvedSampling {
-  const temperature = within('temperature', options.temperature ?? 0.8, 0, 100);
+  const numbers = eachDrawRule((name, rule) => checkNumber(name, options[name] ?? rule.initial ?? rule.plain, rule));
   return {
-    greedy: (options.greedy ?? false) || temperature === 0,
-    temperature: temperature || 1,
-    topK: whole('topK', options.topK ?? 0, 0, 65_536),
-    topP: above('topP', options.topP ?? 1, 0, 1),
-    minP: within('minP', options.minP ?? 0, 0, 1),
-    typicalP: above('typicalP', options.typicalP ?? 1, 0, 1),
-    repetitionPenalty: above('repetitionPenalty', options.repetitionPenalty ?? 1, 0, 100),
-    penaltyWindow: whole('penaltyWindow', options.penaltyWindow ?? 64, 0, 65_536),
+    ...numbers,
+    greedy: (options.greedy ?? false) || numbers.temperature === 0,
+    temperature: numbers.temperature || 1,
     seed: whole('seed', options.seed ?? randomInt(2 ** 32), 0, Number.MAX_SAFE_INTEGER),
   };
+}
+
+function checkNumber(name: DrawRuleName, value: number, rule: DrawRule): number {
+  return (rule.whole ? whole : rule.above ? above : within)(name, value, rule.low, rule.high);
 }
 
 /** The most streams that one call draws at once. */

@@ -9,7 +9,7 @@ import { inspectIds } from '../scoring/inspect';
 import { ApiError, asApiError } from './errors';
 import type { Limits } from './limits';
 import type { Served } from './models';
-import type { ChatRequest, CompletionRequest } from './schema';
+import { type ChatRequest, type CompletionRequest, drawRulesOf } from './schema';
 import { logprobsOf, readText, type TextPiece, type Token, topOf } from './texts';
 
 /** How an answer goes out. */
@@ -255,15 +255,7 @@ async function planCompletion(
     request.logprobs === null || request.logprobs === undefined
       ? undefined
       : Math.min(request.logprobs, model.vocabulary.size);
-  const sampling = checkSamplingOptions({
-    temperature: request.temperature ?? 1,
-    topP: request.top_p ?? 1,
-    topK: request.top_k ?? 0,
-    minP: request.min_p ?? 0,
-    typicalP: request.typical_p ?? 1,
-    repetitionPenalty: request.repetition_penalty ?? 1,
-    seed,
-  });
+  const sampling = checkSamplingOptions({ ...drawRulesOf(request), seed });
   return {
     prompts,
     length,

@@ -3,10 +3,10 @@
  * is generated and that this server does not have is refused unless it asks for nothing; it is never ignored.
  */
 import { z } from 'zod';
+import { type DrawRuleName, eachDrawRule } from '../device/draw-rules';
 import { nearest } from '../nearest';
 import { ApiError } from './errors';
 
-const number = (low: number, high: number) => z.number().min(low).max(high).nullish();
 const whole = (low: number, high: number) => z.number().int().min(low).max(high).nullish();
 
 const stop = z
@@ -20,14 +20,22 @@ function isBias(value: unknown): boolean {
   return Object.values(value).every((each) => typeof each === 'number' && Math.abs(each) <= 100);
 }
 
+/** The fields of the rules of drawing: `topK` is top_k. */
+const rules = eachDrawRule((_, { low, high, above, whole: integer }) => {
+  const real = integer ? z.number().int() : z.number();
+  return (above ? real.gt(low) : real.min(low)).max(high).nullish();
+});
+const fieldOf = (name: DrawRuleName) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+type Field<Name extends string> = Name extends `${infer First}${infer Rest}`
+  ? `${First extends Lowercase<First> ? First : `_${Lowercase<First>}`}${Field<Rest>}`
+  : Name;
+type RuleFields = { [Name in DrawRuleName as Field<Name>]: (typeof rules)[Name] };
+
 const common = {
+  ...(Object.fromEntries(
+    Object.entries(rules).map(([name, schema]) => [fieldOf(name as DrawRuleName), schema]),
+  ) as RuleFields),
   model: z.string().nullish(),
-  temperature: number(0, 100),
-  top_p: z.number().gt(0).max(1).nullish(),
-  top_k: whole(0, 65_536),
-  min_p: number(0, 1),
-  typical_p: z.number().gt(0).max(1).nullish(),
-  repetition_penalty: z.number().gt(0).max(100).nullish(),
   n: whole(1, 4096),
   stop,
   seed: whole(0, Number.MAX_SAFE_INTEGER),
@@ -79,6 +87,11 @@ const neutral: Record<string, readonly unknown[]> = {
   modalities: [['text']],
   reasoning_effort: ['none'],
 };
+
+/** The numbers of the rules that a request asks for; the others are plain. */
+export function drawRulesOf(request: Pick<CompletionRequest, keyof RuleFields>): Record<DrawRuleName, number> {
+  return eachDrawRule((name, { plain }) => request[fieldOf(name) as keyof RuleFields] ?? plain);
+}
 
 export function readCompletion(body: unknown): CompletionRequest {
   return read(completion, body);

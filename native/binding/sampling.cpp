@@ -1,6 +1,7 @@
 #include "binding/sampling.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "binding/convert.h"
 
@@ -16,14 +17,14 @@ SampleStream read_stream(const Napi::Object& object, int vocabulary) {
   SampleStream stream;
   SamplingOptions& options = stream.options;
   options.greedy = object.Get("greedy").ToBoolean().Value();
-  options.temperature = get_number(object, "temperature", options.temperature);
+  each_rule(options, [&](const char* name, auto& value) {
+    if constexpr (std::is_same_v<decltype(value), int&>) {
+      value = get_int(object, name, 0, kMost, value);
+    } else {
+      value = get_number(object, name, value);
+    }
+  });
   if (!(options.temperature > 0)) throw Error(kInvalidArgument, "temperature must be positive");
-  options.top_k = get_int(object, "topK", 0, kMost, options.top_k);
-  options.top_p = get_number(object, "topP", options.top_p);
-  options.min_p = get_number(object, "minP", options.min_p);
-  options.typical_p = get_number(object, "typicalP", options.typical_p);
-  options.repetition_penalty = get_number(object, "repetitionPenalty", options.repetition_penalty);
-  options.penalty_window = get_int(object, "penaltyWindow", 0, kMost, options.penalty_window);
   options.seed = get_uint64(object, "seed", 0);
   options.stream = get_int(object, "stream", 0, kMost, 0);
   options.position = get_uint64(object, "position", 0);

@@ -1,5 +1,6 @@
 // The rules of drawing, from logits to a symbol, once for host and device: core/sampler.cpp compiles them for the host,
-// cuda/draw.h for the GPU. Adding a rule means a field of SamplingOptions and its lines in draw_symbol.
+// cuda/draw.h for the GPU. Adding a rule means a field of SamplingOptions, its name in each_rule, its lines in
+// draw_symbol, and a row of lib/device/draw-rules.ts.
 //
 // Probabilities are *weights*: whole numbers of 2^-46 of the largest. Sums of whole numbers are exact in any order, so
 // what is kept and what a coin picks does not depend on how many lanes share the work, nor on how a rule is computed
@@ -34,6 +35,18 @@ struct SamplingOptions {
   std::uint64_t seed = 0;
   std::uint64_t position = 0;
 };
+
+// The rules' numbers, by the names that lib/device/draw-rules.ts gives them.
+template <class Visit>
+void each_rule(SamplingOptions& options, Visit visit) {
+  visit("temperature", options.temperature);
+  visit("topK", options.top_k);
+  visit("topP", options.top_p);
+  visit("minP", options.min_p);
+  visit("typicalP", options.typical_p);
+  visit("repetitionPenalty", options.repetition_penalty);
+  visit("penaltyWindow", options.penalty_window);
+}
 
 // Uniform in [0, 1) with 53 bits.
 CUDNN_LSTM_HD double draw_coin(const SamplingOptions& options, std::uint64_t draw) {

@@ -1,17 +1,12 @@
 /** The rules of drawing as their papers state them, by sorting, in float64: what native/core/draw_rules.h must draw. */
+import { eachDrawRule } from '../../lib/device/draw-rules';
 import type { NativeSamplingOptions } from '../../lib/device/native';
 
 /** Every rule off. */
-export const plainSampling = {
-  greedy: false,
-  temperature: 1,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  typicalP: 1,
-  repetitionPenalty: 1,
-  penaltyWindow: 64,
-};
+export const plainSampling = { greedy: false, ...eachDrawRule((_, { plain }) => plain) };
+
+/** A number of each rule at which it does something; of the window, if there is a penalty. */
+export const activeRules = eachDrawRule((_, { low, high, whole }) => (whole ? 3 : (low + Math.min(high, 1)) / 2));
 
 /** One rule at a time at its edges, then all together. */
 export const samplingRules: Record<string, NativeSamplingOptions> = {

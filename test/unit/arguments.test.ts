@@ -9,6 +9,7 @@ import fc from 'fast-check';
 import * as main from '../../lib';
 import * as advanced from '../../lib/advanced';
 import { show } from '../../lib/arguments';
+import { drawRules } from '../../lib/device/draw-rules';
 import { tinyCheckpoint, tinyLayout, tinyShape } from '../fixtures/checkpoints';
 import { long } from '../fixtures/child';
 
@@ -227,17 +228,7 @@ const device = [
   'precision',
   'seed',
 ];
-const sampling = [
-  'greedy',
-  'temperature',
-  'topK',
-  'topP',
-  'minP',
-  'typicalP',
-  'repetitionPenalty',
-  'penaltyWindow',
-  'seed',
-];
+const sampling = ['greedy', ...Object.keys(drawRules), 'seed'];
 const generation = [
   ...sampling,
   'prompt',

@@ -6,6 +6,7 @@
  */
 const { createHook } = require('node:async_hooks');
 const { Worker, isMainThread, workerData } = require('node:worker_threads');
+const { eachDrawRule } = require('../../../dist/device/draw-rules');
 const { loadNative } = require('../../../dist/device/native');
 
 const addon = loadNative();
@@ -25,8 +26,8 @@ const ids = (length) => resizable(Int32Array, Array.from({ length }, (_, i) => (
 const floats = (length) => resizable(Float32Array, new Array(length).fill(0.25));
 
 const sampling = () => ({
-  ...{ greedy: false, temperature: 0.9, topK: 5, topP: 0.9, minP: 0.01, typicalP: 0.9, repetitionPenalty: 1.1 },
-  ...{ penaltyWindow: 4, seed: 1, stream: 0, position: 2, history: ids(3), allowed: ids(4), biasedIds: ids(2) },
+  ...eachDrawRule((_, { low, high, whole }) => (whole ? 4 : (low + Math.min(high, 1)) / 2)),
+  ...{ greedy: false, seed: 1, stream: 0, position: 2, history: ids(3), allowed: ids(4), biasedIds: ids(2) },
   biases: floats(2),
 });
 const stateSize = (streams) => 2 * 2 * streams * 5;

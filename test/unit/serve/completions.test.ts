@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { LanguageModel } from '../../../lib/model';
 import { letters, readEvents, type Served, startServer, stopServer } from '../../fixtures/served';
+import { activeRules } from '../../oracle/sampling';
 
 let served: Served;
 let model: LanguageModel;
@@ -37,14 +38,15 @@ test('a text is the one that the library draws with that seed', async () => {
   expect(seed).toBe(7);
 });
 
-test.each([
-  ['temperature', { temperature: 0.4 }, { temperature: 0.4 }],
+const field = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+const asked: [string, object, object][] = Object.entries(activeRules).map(([name, value]) => {
+  const rules = { [name]: value, ...(name === 'penaltyWindow' ? { repetitionPenalty: 2 } : {}) };
+  return [field(name), Object.fromEntries(Object.entries(rules).map(([each, n]) => [field(each), n])), rules];
+});
+
+test.each<[string, object, object]>([
+  ...asked,
   ['temperature 0', { temperature: 0 }, { greedy: true }],
-  ['top_p', { top_p: 0.5 }, { topP: 0.5 }],
-  ['top_k', { top_k: 3 }, { topK: 3 }],
-  ['min_p', { min_p: 0.2 }, { minP: 0.2 }],
-  ['typical_p', { typical_p: 0.5 }, { typicalP: 0.5 }],
-  ['repetition_penalty', { repetition_penalty: 2 }, { repetitionPenalty: 2 }],
   ['stop', { stop: ['e', 'xyz'] }, { stop: ['e', 'xyz'] }],
   ['capitals in stop', { stop: 'E' }, { stop: 'e' }],
 ])('%s does what it does in the library', async (_, asked, options) => {
