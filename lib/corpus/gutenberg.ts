@@ -74,6 +74,65 @@ export function stripGutenberg(text: string): string | undefined {
   return books.length === 0 ? undefined : cutBooks(text, 0, books);
 }
 
+/**
+ * Gives out what stands in the books of a text that comes in pieces, and at its end says whether they were books: the same as
+ * {@link stripGutenberg}, of a text that is never held.
+ */
+export class BookSplitter {
+  readonly #give: (text: string) => void;
+  /** The beginning of the line in progress, as long as it may be a marker's. */
+  #head = '';
+  /** What the line in progress is; undefined: that is not known yet. */
+  #line: 'text' | 'marker' | undefined;
+  #inside = false;
+  #books = 0;
+  #paired = true;
+
+  constructor(give: (text: string) => void) {
+    this.#give = give;
+  }
+
+  push(text: string): void {
+    for (let from = 0; from < text.length; ) {
+      const newline = text.indexOf('\n', from);
+      const end = newline < 0 ? text.length : newline + 1;
+      this.#push(text.slice(from, end), newline >= 0);
+      from = end;
+    }
+  }
+
+  /** @param ended Whether it is the end of a line. */
+  #push(text: string, ended: boolean): void {
+    if (this.#line === undefined) {
+      this.#head += text;
+      if (ended || this.#head.length >= headLength || !this.#head.startsWith('*')) this.#settle();
+    } else if (this.#line === 'text' && this.#inside) {
+      this.#give(text);
+    }
+    if (ended) this.#line = undefined;
+  }
+
+  #settle(): void {
+    const head = this.#head;
+    const kind = marker.exec(head.slice(0, headLength))?.[1]?.toUpperCase();
+    this.#head = '';
+    this.#line = kind === undefined ? 'text' : 'marker';
+    if (kind === undefined) {
+      if (this.#inside) this.#give(head);
+      return;
+    }
+    if ((kind === 'START') === this.#inside) this.#paired = false;
+    this.#inside = kind === 'START';
+    if (kind === 'END') this.#books++;
+  }
+
+  /** Whether what was given out are books: what stands between each start line and its end line. */
+  end(): boolean {
+    if (this.#line === undefined && this.#head !== '') this.#settle();
+    return this.#paired && !this.#inside && this.#books > 0;
+  }
+}
+
 /** What there is to tell of a text: that the frames were left out, or that they were not. `keep`: how to have them in. */
 export function gutenbergNote(
   name: string,

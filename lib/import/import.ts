@@ -21,7 +21,8 @@ import type { ForeignModel } from './foreign';
 import { type Hdf5Read, isHdf5, readHdf5 } from './hdf5';
 import { kerasModel } from './keras';
 import { PickleReader } from './pickle';
-import { type Proof, type Reading, readingsOfText, readRaw, tryReading } from './prove';
+import { type Proof, type Reading, readingsOfText, tryReading } from './prove';
+import { readMiddle, readRaw } from './raw-text';
 import { isTorchStream, readTorchStream, readTorchZip } from './torch';
 import { torchModel } from './torch-model';
 import { normalizationFor, pythonPrintable, symbolsOf, toVocabulary, vocabulariesIn } from './vocabularies';
@@ -247,8 +248,15 @@ function flatten(found: ForeignModel, layout: readonly NativeParameter[]): Float
   return flat;
 }
 
-/** The ways in which the model may have been taught to read, from what the user named, else from the file. */
-async function readingsFor(found: ForeignModel, options: ImportOptions): Promise<Reading[]> {
+/** The ways in which the model may have been taught to read. */
+interface Readings {
+  readings: Reading[];
+  /** Of the corpus, where it was read for them: another time there may be nothing left to read. */
+  middle?: string;
+}
+
+/** The readings of the vocabulary that the user named, else of those that the file holds. */
+async function readingsFor(found: ForeignModel, options: ImportOptions): Promise<Readings> {
   const size = found.vocabulary;
   const named = (symbols: readonly string[], where: string): Reading => {
     const { vocabulary, notes } = toVocabulary(symbols);
@@ -258,25 +266,22 @@ async function readingsFor(found: ForeignModel, options: ImportOptions): Promise
     if (size !== pythonPrintable.length) {
       throw new DataError(`python-printable has ${pythonPrintable.length} symbols, and the model ${size}`);
     }
-    return [named(pythonPrintable, "Python's string.printable")];
+    return { readings: [named(pythonPrintable, "Python's string.printable")] };
   }
   if (options.vocabulary !== undefined) {
     const all = await readVocabularyFile(options.vocabulary, size);
-    return all.map(({ symbols, where }) => named(symbols, where));
+    return { readings: all.map(({ symbols, where }) => named(symbols, where)) };
   }
   if (found.vocabularies.length > 0)
-    return found.vocabularies.slice(0, 8).map(({ symbols, where }) => named(symbols, where));
+    return { readings: found.vocabularies.slice(0, 8).map(({ symbols, where }) => named(symbols, where)) };
   if (options.corpus === undefined) {
     throw new Refusal(
       `its vocabulary of ${size} symbols is not in it: name the text it was trained on, --corpus FILE, or its symbols in id order, ` +
         `--vocabulary FILE.json${size === pythonPrintable.length ? ' (100 symbols may be --vocabulary python-printable)' : ''}`,
     );
   }
-  const { readings, sizes } = readingsOfText(
-    await readRaw(options.corpus, options.encoding ?? 'utf8', options.signal),
-    options.corpus,
-    size,
-  );
+  const raw = await readRaw(options.corpus, options.encoding ?? 'utf8', options.signal);
+  const { readings, sizes } = readingsOfText(raw, options.corpus, size);
   if (readings.length === 0) {
     const listed = [...sizes].map(([how, count]) => `${count} (${how})`).join(', ');
     throw new DataError(
@@ -284,7 +289,7 @@ async function readingsFor(found: ForeignModel, options: ImportOptions): Promise
         '--encoding? Otherwise name the symbols with --vocabulary FILE.json',
     );
   }
-  return readings;
+  return { readings, middle: raw.middle };
 }
 
 async function readVocabularyFile(path: string, size: number): Promise<{ symbols: string[]; where: string }[]> {
@@ -311,15 +316,13 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, checked: 
   if (found.vocabulary < 2 || found.vocabulary > largestVocabulary) {
     throw new Refusal(`it has ${found.vocabulary} symbols; from 2 to ${largestVocabulary} can be represented`);
   }
-  const readings = await readingsFor(found, checked);
+  const { readings, middle } = await readingsFor(found, checked);
   const layout = canonicalLayout(shapeOf(found, 'sigmoid'));
   const parameters = flatten(found, layout);
   const name = checked.text ?? checked.corpus ?? 'the bundled tale';
-  const text = await readRaw(
-    checked.text ?? checked.corpus ?? bundledCorpusPath,
-    checked.encoding ?? 'utf8',
-    checked.signal,
-  );
+  const read = () =>
+    readMiddle(checked.text ?? checked.corpus ?? bundledCorpusPath, checked.encoding ?? 'utf8', checked.signal);
+  const text = checked.text === undefined && middle !== undefined ? middle : await read();
   const seqLength = checked.window ?? found.seqLength ?? 100;
   const target = checked.window !== undefined ? 'last' : (found.target ?? 'every');
   // Any vocabulary of its size will do: texts are encoded by each reading.

@@ -2,13 +2,10 @@
  * Whether weights and vocabulary belong together: they predict a text better than its letters' frequencies do, or they do not. A
  * wrong gate order, a vocabulary in another order or an activation that is not the model's all show here and nowhere else.
  */
-import { readText } from '../corpus/decode';
-import { stripGutenberg } from '../corpus/gutenberg';
 import { type Normalization, normalizeText } from '../corpus/normalization';
-import { resolveSources } from '../corpus/sources';
-import { Vocabulary } from '../corpus/vocabulary';
+import type { Vocabulary } from '../corpus/vocabulary';
 import type { LanguageModel } from '../model';
-import { Refusal } from './bounds';
+import type { RawText } from './raw-text';
 
 /**
  * How a model did on a piece of text.
@@ -41,34 +38,10 @@ const streams = 8;
 /** Below this many nothing is proved. */
 const fewest = 100;
 const windowsScored = 256;
-const longestText = 1 << 28;
-
-/** A text as it stands in a file: line breaks, byte order mark and frame kept. */
-export async function readRaw(source: string, encoding: string, signal?: AbortSignal): Promise<string> {
-  const parts: string[] = [];
-  let length = 0;
-  for (const file of await resolveSources([source], signal)) {
-    for await (const part of readText(file, encoding, signal)) {
-      parts.push(part);
-      length += part.length;
-      if (length > longestText)
-        throw new Refusal(`${source} is longer than the ${longestText} characters that are read`);
-    }
-  }
-  return parts.join('');
-}
-
-/** A part of the middle of a text, which is neither contents nor appendix. */
-function middle(text: string): string {
-  const span = 2 * scored;
-  const start = Math.max(0, Math.floor((text.length - span) / 2));
-  // A surrogate pair is not cut: half of one is no character of any vocabulary, and is left out.
-  return text.slice(start, start + span);
-}
 
 /** The ids of a piece of text, and what share of it the vocabulary does not hold. */
-export function idsOf(text: string, { vocabulary, normalization }: Reading): { ids: Int32Array; unknown: number } {
-  const piece = normalizeText(middle(text), normalization);
+function idsOf(text: string, { vocabulary, normalization }: Reading): { ids: Int32Array; unknown: number } {
+  const piece = normalizeText(text, normalization);
   const symbols = [...piece].length;
   const ids = vocabulary.encode(piece, { unknown: 'skip' }).slice(0, scored);
   const known = vocabulary.encode(piece, { unknown: 'skip' }).length;
@@ -113,18 +86,15 @@ export async function tryReading(
  * without. `sizes`: how many symbols each way of reading gives.
  */
 export function readingsOfText(
-  text: string,
+  { all, books }: RawText,
   name: string,
   size: number,
 ): { readings: Reading[]; sizes: Map<string, number> } {
   const readings: Reading[] = [];
   const sizes = new Map<string, number>();
   const known = new Set<string>();
-  const book = stripGutenberg(text);
-  for (const [body, of] of [[text, ''], ...(book === undefined ? [] : [[book, ', without its frame']])] as [
-    string,
-    string,
-  ][]) {
+  const bodies = [{ symbols: all, of: '' }, ...(books ? [{ symbols: books, of: ', without its frame' }] : [])];
+  for (const { symbols, of } of bodies) {
     for (const lowercase of [false, true]) {
       for (const lineBreaks of [undefined, 'keep'] as const) {
         for (const byteOrderMark of [undefined, 'keep'] as const) {
@@ -133,7 +103,7 @@ export function readingsOfText(
             ...(lineBreaks ? { lineBreaks } : {}),
             ...(byteOrderMark ? { byteOrderMark } : {}),
           };
-          const vocabulary = Vocabulary.of([normalizeText(body, normalization)]);
+          const vocabulary = symbols.vocabulary(normalization);
           const key = `${lowercase}${vocabulary.symbols.join('')}`;
           const how = [
             lowercase ? 'lower-cased' : 'as it is',

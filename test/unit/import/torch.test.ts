@@ -6,6 +6,7 @@ import { reportError } from '../../../lib/cli/command';
 import { main } from '../../../lib/cli/main';
 import { importModel } from '../../../lib/import/import';
 import { saveImported } from '../../../lib/import/save';
+import { node } from '../../fixtures/child';
 import { itWithPython, largestDifference, learnableText, logitsOf, pythonHas, runPython } from '../../fixtures/interop';
 import { sinks } from '../../fixtures/sink';
 
@@ -163,6 +164,14 @@ itWithTorch('the command: a directory or a file, refusals in one line, and nothi
     kind: 'a PyTorch state dict',
     normalization: { lowercase: false },
   });
+  // What comes through a pipe comes once: the vocabulary and the piece that is scored are of the same reading.
+  const piped = await node(
+    'cli/main.js',
+    ['import', at('dict.pt'), '--corpus', '-', '--out', at('piped.safetensors'), '--json', '--device', 'cpu'],
+    { input: readFileSync(text) },
+  );
+  expect(piped).toMatchObject({ code: 0, stderr: '' });
+  expect(JSON.parse(piped.stdout).proof.loss).toBe(JSON.parse(json.out).proof.loss);
   const sample = await run('sample', at('run'), '--length', '50', '--device', 'cpu');
   expect([sample.code, sample.out.length > 40]).toEqual([0, true]);
 
