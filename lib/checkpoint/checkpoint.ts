@@ -130,6 +130,15 @@ export interface Checkpoint {
   trainingState?: Float32Array;
 }
 
+/** The arrays that a checkpoint may hold. */
+export type CheckpointSlot = 'parameters' | 'firstMoments' | 'secondMoments' | 'trainingState';
+
+const trainingTensors: Readonly<Record<string, CheckpointSlot>> = {
+  'training.first_moments': 'firstMoments',
+  'training.second_moments': 'secondMoments',
+  'training.state': 'trainingState',
+};
+
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const extent = (largest: number) => z.number().int().min(1).max(largest);
 
@@ -226,7 +235,8 @@ function encodeMetadata(metadata: CheckpointMetadata): Record<string, string> {
   return encoded;
 }
 
-async function decodeMetadata(path: string, encoded: Record<string, string>): Promise<CheckpointMetadata> {
+/** What a file says of its model. */
+async function decodeMetadata({ path, metadata: encoded, names }: SafetensorsFile): Promise<CheckpointMetadata> {
   const refuse = (problem: string, cause?: unknown): never => {
     throw unusable(path, problem, cause);
   };
@@ -259,7 +269,10 @@ async function decodeMetadata(path: string, encoded: Record<string, string>): Pr
   } catch (error) {
     refuse((error as Error).message, error);
   }
-  const contradiction = contradictionIn(metadata);
+  const contradiction = contradictionIn(
+    metadata,
+    Object.keys(trainingTensors).filter((name) => names.includes(name)),
+  );
   if (contradiction !== undefined) refuse(contradiction);
   return others.length > 0 ? { ...metadata, others: Object.fromEntries(others) } : metadata;
 }
@@ -355,7 +368,8 @@ export function checkCheckpoint(checkpoint: Checkpoint, layout: readonly NativeP
     secondMoments: floatsOf,
     trainingState: floatsOf,
   });
-  const metadata = checkMetadata(described);
+  const tensors = Object.entries(trainingTensors).flatMap(([name, slot]) => (arrays[slot] === undefined ? [] : [name]));
+  const metadata = checkMetadata(described, tensors);
   const expected = canonicalLayout(shapeOf(metadata));
   const given = listOf('layout', layout, (what, value) => optionsOf<NativeParameter>(what, value, parameterChecks));
   if (
@@ -390,8 +404,8 @@ export function checkResumeState(training: ResumeState): ResumeState {
   throw new UsageError(`training '${issue?.path.join('.')}' is wrong: ${issue?.message}`, { cause: parsed.error });
 }
 
-/** Metadata as a reader would take it. @throws UsageError for what a reader would refuse. */
-function checkMetadata(metadata: CheckpointMetadata): CheckpointMetadata {
+/** Metadata as a reader would take it beside `tensors` of a training. @throws UsageError for what a reader would refuse. */
+function checkMetadata(metadata: CheckpointMetadata, tensors: readonly string[]): CheckpointMetadata {
   return looking('metadata', () => {
     const { others, ...known } = recordOf('metadata', metadata);
     // Without what is undefined: it is not written.
@@ -403,7 +417,7 @@ function checkMetadata(metadata: CheckpointMetadata): CheckpointMetadata {
       throw new UsageError(`metadata '${issue?.path.join('.')}' is wrong: ${issue?.message}`, { cause: parsed.error });
     }
     vocabularyOf(parsed.data as CheckpointMetadata);
-    const contradiction = contradictionIn(parsed.data as CheckpointMetadata);
+    const contradiction = contradictionIn(parsed.data as CheckpointMetadata, tensors);
     if (contradiction !== undefined) throw new UsageError(`metadata contradicts itself: ${contradiction}.`);
     // Of the values that can be anything, those that JSON can hold.
     const { configuration, ...rest } = parsed.data as CheckpointMetadata;
@@ -432,7 +446,7 @@ export async function readCheckpointMetadata(path: string): Promise<CheckpointMe
   pathOf('path', path);
   const file = await SafetensorsFile.open(path);
   try {
-    return await decodeMetadata(path, file.metadata);
+    return await decodeMetadata(file);
   } finally {
     await file.close();
   }
@@ -468,15 +482,6 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
   }
 }
 
-/** The arrays that a checkpoint may hold. */
-export type CheckpointSlot = 'parameters' | 'firstMoments' | 'secondMoments' | 'trainingState';
-
-const trainingTensors: Readonly<Record<string, CheckpointSlot>> = {
-  'training.first_moments': 'firstMoments',
-  'training.second_moments': 'secondMoments',
-  'training.state': 'trainingState',
-};
-
 /** An open checkpoint, whose numbers are read piece by piece: memory for them is the caller's business. */
 export class CheckpointFile {
   readonly #file: SafetensorsFile;
@@ -497,7 +502,7 @@ export class CheckpointFile {
   static async open(path: string): Promise<CheckpointFile> {
     const file = await SafetensorsFile.open(path);
     try {
-      const metadata = await decodeMetadata(path, file.metadata);
+      const metadata = await decodeMetadata(file);
       const layout = canonicalLayout(shapeOf(metadata));
       const known = new Set(Object.keys(trainingTensors));
       for (const parameter of layout) {

@@ -8,9 +8,13 @@ import type { CheckpointMetadata } from './checkpoint';
 type Described = Pick<CheckpointMetadata, 'vocabulary' | 'normalization' | 'model'> &
   Partial<Pick<CheckpointMetadata, 'epoch' | 'step' | 'weights' | 'training'>>;
 
-/** What is contradictory, as a sentence's end: `it is not usable: its input is onehot, with an embedding of 8`; undefined: nothing is. */
-export function contradictionIn(metadata: Described): string | undefined {
-  return ofModel(metadata) ?? ofSymbols(metadata) ?? ofTraining(metadata);
+/**
+ * What is contradictory, as a sentence's end: `it is not usable: its input is onehot, with an embedding of 8`; undefined: nothing is.
+ *
+ * @param tensors Names of those that the checkpoint has of a training, beside its weights.
+ */
+export function contradictionIn(metadata: Described, tensors: readonly string[] = []): string | undefined {
+  return ofModel(metadata) ?? ofSymbols(metadata) ?? ofTraining(metadata, tensors);
 }
 
 function ofModel({ vocabulary, model }: Described): string | undefined {
@@ -41,8 +45,12 @@ function ofSymbols({ vocabulary, normalization, model: { resetId } }: Described)
   return `its vocabulary has ${nameCharacters(never)}, which no text has that is read as its normalization says`;
 }
 
-function ofTraining({ epoch, step, weights, training }: Described): string | undefined {
-  if (training === undefined) return undefined;
+function ofTraining({ epoch, step, weights, training }: Described, tensors: readonly string[]): string | undefined {
+  if (training === undefined) {
+    // Moments mean nothing without the count of their steps: who has lost that may have lost more.
+    if (tensors.length === 0) return undefined;
+    return `it has ${tensors.join(', ')}, and nothing says of which training; save it anew without ${tensors.length > 1 ? 'them' : 'it'}`;
+  }
   if (weights !== undefined) return `its weights are ${weights}, which cannot be trained, and it is in training`;
   for (const [what, here, there] of [
     ['epoch', epoch, training.epoch],

@@ -116,6 +116,12 @@ const load = async () => {
 };
 const failing = (promise: Promise<unknown>) => expect(promise).rejects.toThrow();
 
+/** Where a training stands, of which a checkpoint with moments says it. */
+const resumeState = {
+  ...{ batchInEpoch: 0, batch: 1, seed: 1, corpusSha256: '', corpusLength: 0 },
+  ...{ scheduleSteps: 1, elapsedSeconds: 0, extra: {} },
+};
+
 /** Each gives the work that is measured, after whatever it needs. */
 const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
   'a long prompt': async () => {
@@ -213,7 +219,8 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
   'moments, saved and restored': async () => {
     const loaded = await load();
     const native = nativeOf(loaded);
-    const { metadata } = loaded;
+    const { epoch, step: stepCount } = loaded.metadata;
+    const metadata = { ...loaded.metadata, training: { ...resumeState, epoch, stepCount } };
     const parameters = new Float32Array(native.parameterCount);
     return async () => {
       for (const slot of ['parameters', 'firstMoments', 'secondMoments'] as const)

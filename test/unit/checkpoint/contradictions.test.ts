@@ -33,6 +33,7 @@ const bytes = Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte)
 const swapped = [...bytes.slice(0, 65), 'B', 'A', ...bytes.slice(67)];
 const ofBytes: Normalization = { lowercase: false, lineBreaks: 'keep', byteOrderMark: 'keep', symbols: 'bytes' };
 type Model = CheckpointMetadata['model'];
+const cpu = { device: 'cpu', threads: 1 } as const;
 const plain: Model = { layers: 1, hidden: 2, input: 'onehot', embedding: 0, dropout: 0 };
 
 /** The parts of metadata that say something of one another, the usual value of each more often than others. */
@@ -108,8 +109,26 @@ const described = fc
     );
   });
 
+type Slot = 'firstMoments' | 'secondMoments' | 'trainingState';
+const namesOfSlots: Record<Slot, string> = {
+  firstMoments: 'training.first_moments',
+  secondMoments: 'training.second_moments',
+  trainingState: 'training.state',
+};
+/** What an optimiser and a carried state have left beside the weights. */
+const slots = often<Slot[]>(
+  [],
+  ['firstMoments'],
+  ['firstMoments', 'secondMoments'],
+  ['firstMoments', 'secondMoments', 'trainingState'],
+  ['trainingState'],
+);
+
 /** Whether all parts can be true of one model; each line by itself, as the format's page says it. */
-function isConsistent({ vocabulary, normalization, model, training: state, epoch, step }: CheckpointMetadata): boolean {
+function isConsistent(
+  { vocabulary, normalization, model, training: state, epoch, step }: CheckpointMetadata,
+  kept: readonly Slot[],
+): boolean {
   const { lowercase, form, lineBreaks, byteOrderMark, symbols, unknown } = normalization;
   const { input, embedding, resetId } = model;
   const never = (symbol: string) =>
@@ -126,6 +145,7 @@ function isConsistent({ vocabulary, normalization, model, training: state, epoch
       ? vocabulary.join('') === bytes.join('') && readAsTheyAre && resetId === undefined
       : !vocabulary.some(never) && (resetId === undefined || vocabulary[resetId] !== unknown),
     state === undefined || (state.epoch === epoch && state.stepCount === step),
+    state !== undefined || kept.length === 0,
     state?.corpusParts === undefined || state.corpusParts.reduce((sum, { length }) => sum + length, 0) === 100,
   ];
   return claims.every(Boolean);
@@ -136,8 +156,16 @@ function layoutOf({ model: { resetId: _, ...model }, vocabulary }: CheckpointMet
   return canonicalLayout({ ...model, vocabulary: vocabulary.length });
 }
 
+/** Numbers in an array of a training. */
+function sizeOf(slot: Slot, metadata: CheckpointMetadata): number {
+  const { layers, hidden } = metadata.model;
+  return slot === 'trainingState'
+    ? layers * 2 * hidden * (metadata.training?.batch ?? 3)
+    : layoutSize(layoutOf(metadata));
+}
+
 /** A file of this metadata, with tensors that fit it. */
-function write(metadata: CheckpointMetadata): void {
+function write(metadata: CheckpointMetadata, kept: readonly Slot[] = []): void {
   const header: Record<string, unknown> = {
     __metadata__: Object.fromEntries(
       Object.entries(metadata).map(([key, value]) => [key, typeof value === 'string' ? value : JSON.stringify(value)]),
@@ -148,22 +176,30 @@ function write(metadata: CheckpointMetadata): void {
     header[name] = { dtype: 'F32', shape: extents, data_offsets: [offset, offset + 4 * size] };
     offset += 4 * size;
   }
+  for (const slot of kept) {
+    const size = sizeOf(slot, metadata);
+    const { layers, hidden } = metadata.model;
+    const extents = slot === 'trainingState' ? [layers, 2, size / layers / 2 / hidden, hidden] : [size];
+    header[namesOfSlots[slot]] = { dtype: 'F32', shape: extents, data_offsets: [offset, offset + 4 * size] };
+    offset += 4 * size;
+  }
   writeFileSync(path, fileOf(header, Buffer.alloc(offset)));
 }
 
 test('it loads, and is written, exactly where its parts agree', async () => {
   const tally = { agree: 0, contradict: 0 };
   await fc.assert(
-    fc.asyncProperty(described, async (metadata) => {
-      const consistent = isConsistent(metadata);
+    fc.asyncProperty(described, slots, async (metadata, kept) => {
+      const consistent = isConsistent(metadata, kept);
       tally[consistent ? 'agree' : 'contradict']++;
-      write(metadata);
+      write(metadata, kept);
       const layout = layoutOf(metadata);
+      const arrays = Object.fromEntries(kept.map((slot) => [slot, new Float32Array(sizeOf(slot, metadata))]));
       const saved = join(folder, 'saved.safetensors');
       for (const attempt of [
         () => loadCheckpoint(path),
         () => readCheckpointMetadata(path),
-        () => saveCheckpoint(saved, { metadata, parameters: new Float32Array(layoutSize(layout)) }, layout),
+        () => saveCheckpoint(saved, { metadata, parameters: new Float32Array(layoutSize(layout)), ...arrays }, layout),
       ]) {
         const error: unknown = await attempt().then(
           () => undefined,
@@ -219,6 +255,31 @@ test.each<[string, Partial<CheckpointMetadata>, RegExp]>([
   const made = LanguageModel.create(shape, new Vocabulary(vocabulary), { device: 'cpu', normalization });
   await expect(made).rejects.toThrow(UsageError);
   await expect(made).rejects.toThrow(/^The model would contradict itself: /);
+});
+
+test('moments of no training: what is said, and that the weights can be used without them', async () => {
+  const metadata = { ...tinyMetadata(), model: plain };
+  for (const [kept, message] of [
+    [
+      ['firstMoments'],
+      /: it has training\.first_moments, and nothing says of which training; save it anew without it$/,
+    ],
+    [
+      ['firstMoments', 'secondMoments', 'trainingState'],
+      /: it has training\.first_moments, training\.second_moments, training\.state, and nothing .* anew without them$/,
+    ],
+  ] as [Slot[], RegExp][]) {
+    write(metadata, kept);
+    for (const read of [loadCheckpoint, readCheckpointMetadata, (file: string) => LanguageModel.load(file, cpu)])
+      await expect(read(path)).rejects.toThrow(message);
+    // As another program does it that keeps what it knows.
+    const { header, data } = partsOf(path);
+    const weights = layoutSize(layoutOf(metadata));
+    for (const slot of kept) delete header[namesOfSlots[slot]];
+    writeFileSync(path, fileOf(header, data.subarray(0, 4 * weights)));
+    using model = await LanguageModel.load(path, cpu);
+    expect(model.metadata.vocabulary).toEqual(metadata.vocabulary);
+  }
 });
 
 test('a server refuses a model of bytes before it reads the parameters', async () => {

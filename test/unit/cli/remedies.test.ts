@@ -22,6 +22,7 @@ import { RunDirectory } from '../../../lib/checkpoint/run-directory';
 import { reportError } from '../../../lib/cli/command';
 import { main } from '../../../lib/cli/main';
 import { packageRoot } from '../../../lib/device/native';
+import { fileOf, partsOf } from '../../fixtures/checkpoints';
 import { sinks } from '../../fixtures/sink';
 
 const folder = mkdtempSync(join(tmpdir(), 'remedies, of '));
@@ -31,6 +32,8 @@ const file = (name: string, contents: string | Buffer) => {
   return at(name);
 };
 let made = 0;
+/** What training takes where the model is there already. */
+const trained = ['--epochs', '1', '--batch-size', '2', '--seq-length', '5', '--sample-length', '0'];
 const fresh = () => at(`out-${++made}`);
 
 const text = file('text.txt', 'The sheep and the goats went over the hill.\n'.repeat(30));
@@ -134,6 +137,35 @@ const same =
     prepare();
     return argv;
   };
+/** Writes a run's last checkpoints anew, as another program might, without some metadata and tensors; their names. */
+const rewriteCheckpoints = (directory: string, metadata: RegExp, tensors = /^$/): string[] => {
+  const names = readdirSync(directory).filter((name) => /^checkpoint-\d+\.safetensors$/.test(name));
+  for (const name of names) {
+    const { header, data } = partsOf(join(directory, name));
+    const { __metadata__: said, ...all } = header as Record<string, { data_offsets: [number, number] }>;
+    const left = Object.entries(all).filter(([tensor]) => !tensors.test(tensor));
+    let end = 0;
+    const pieces = left.map(
+      ([
+        ,
+        {
+          data_offsets: [from, to],
+        },
+      ]) => data.subarray(from, to),
+    );
+    const moved = left.map(([tensor, entry], i) => {
+      const from = end;
+      end += (pieces[i] as Buffer).length;
+      return [tensor, { ...entry, data_offsets: [from, end] }];
+    });
+    const kept = Object.entries(said as object).filter(([key]) => !metadata.test(key) && key !== 'dataSha256');
+    writeFileSync(
+      join(directory, name),
+      fileOf({ __metadata__: Object.fromEntries(kept), ...Object.fromEntries(moved) }, Buffer.concat(pieces)),
+    );
+  }
+  return names;
+};
 /** A copy of the run, for what is broken in it. */
 const copied = (from = run) => {
   const to = fresh();
@@ -451,6 +483,27 @@ const cases: Record<string, Case> = {
     },
     says: /begin anew in another (--out)/,
     follow: () => train(text),
+  },
+  'last checkpoints of which a program has kept the weights alone': {
+    argv: () => {
+      place = copied();
+      rewriteCheckpoints(place, /^training/, /^training\./);
+      return ['train', text, '--resume', place, '--epochs', '2', ...cpu];
+    },
+    says: /it holds no training state; begin a new run with its weights: train TEXT --from (.*)$/m,
+    follow: (match) => ['train', text, ...trained, '--from', ...words(match[1] as string), '--out', fresh()],
+  },
+  'moments of no training': {
+    argv: () => {
+      place = copied();
+      const [name] = rewriteCheckpoints(place, /^training/);
+      return ['info', join(place, name as string)];
+    },
+    says: /nothing says of which training; save it anew without them$/m,
+    follow: (_match, argv) => {
+      rewriteCheckpoints(place, /^training/, /^training\./);
+      return argv;
+    },
   },
   'another corpus': {
     argv: () => ['train', other, '--resume', copied(), '--epochs', '2'],
@@ -930,7 +983,6 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
     /: give grid or random, not both|^…: seeds and the option|; give it once$|is not a sweep's report|holds another sweep/,
     'test/unit/sweep',
   ],
-  [/it holds no training state/, 'for the library: a file is refused before'],
   [/^The corpus has no line|so there is nothing to learn; give a text/, 'for texts from memory: test/unit/training'],
   [
     /^of --optimizer sgd|^save this often|^train where the file system|^where --schedule|^what --schedule|^with --schedule|^a step shrinks/,
