@@ -14,7 +14,7 @@ const { parseArgs } = require('node:util');
 const { train } = require('../dist');
 const { KnownLines, openTraining } = require('../dist/advanced');
 const { nativeOf } = require('../dist/model');
-const { trainerOf } = require('../dist/training/preparation');
+const { trainerOf } = require('../dist/training/training');
 const { machine, median } = require('./measured');
 
 const number = (value) => ({ type: 'string', default: String(value) });

@@ -92,6 +92,7 @@ export type {
 } from './training/events';
 export type { OptionName, RecipeOption, TrainingOptions } from './training/options';
 export { planTraining, type RanksPlan, type TrainingPlan } from './training/plan';
-export { openTraining, type TrainingRequest } from './training/preparation';
+export { openTraining } from './training/preparation';
 export { type PresetName, presets } from './training/presets';
+export type { TrainingRequest } from './training/request';
 export { packageVersion } from './version';

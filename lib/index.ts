@@ -22,5 +22,5 @@ export {
 export { LanguageModel, type ModelOptions, type ScoreOptions } from './model';
 export type { GenerateOptions } from './sampling/options';
 export type { TrainingEvent } from './training/events';
-export type { Training } from './training/preparation';
 export { type TrainRequest, train } from './training/train';
+export type { Training } from './training/training';

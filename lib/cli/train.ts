@@ -7,6 +7,7 @@ import { distributedChoices, type JoinOptions } from '../ranks/join';
 import { copyLines, findCopies, mostChecked } from '../sampling/copies';
 import type { ModelServer } from '../serve/server';
 import { describeConfiguration } from '../training/configuration';
+import { configureTraining } from '../training/configuring';
 import { drawSample } from '../training/epoch-sample';
 import type { EndEvent } from '../training/events';
 import {
@@ -18,15 +19,11 @@ import {
   showValue,
 } from '../training/options';
 import { describePlan, planTraining } from '../training/plan';
-import {
-  configureTraining,
-  deviceOf,
-  openTraining,
-  type Training,
-  type TrainingRequest,
-  trainerOf,
-} from '../training/preparation';
+import { openTraining } from '../training/preparation';
 import { presetOptions } from '../training/presets';
+import { deviceOf } from '../training/rank-devices';
+import type { TrainingRequest } from '../training/request';
+import { type Training, trainerOf } from '../training/training';
 import { abortOnSignals, type CommandIo, parseArguments, processIo } from './command';
 import { endWithParent, readDevices, runRanks, withoutDevices } from './devices';
 import { printJson, printLine, say } from './output';

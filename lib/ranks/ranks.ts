@@ -248,3 +248,13 @@ function rethrow(error: unknown): never {
     ? new DeviceError(`${known.message}: another rank has ended, or the network failed.`, { cause: error })
     : known;
 }
+
+/** Does a job, on all ranks where there are several; if it fails on one, it fails on all. */
+export function together<T>(ranks: Ranks | undefined, kind: string, job: () => T | Promise<T>): T | Promise<T> {
+  return ranks ? ranks.together(kind, job) : job();
+}
+
+/** Does a job, on rank 0 alone where there are several; all get what comes of it. */
+export function share<T>(ranks: Ranks | undefined, kind: string, job: () => T | Promise<T>): T | Promise<T> {
+  return ranks ? ranks.share(kind, job) : job();
+}

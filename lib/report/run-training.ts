@@ -8,7 +8,8 @@ import { chooseThreads } from '../device/threads';
 import { UsageError } from '../errors';
 import type { TrainingEvent } from '../training/events';
 import type { TrainingOptions } from '../training/options';
-import { openTraining, type Training, trainerOf } from '../training/preparation';
+import { openTraining } from '../training/preparation';
+import { type Training, trainerOf } from '../training/training';
 import { type RunIdentity, type RunRecord, readEpochs, readRunRecord, writeRunRecord } from './run-record';
 
 /** One run of a reproduction: what is trained, and where. */

@@ -6,8 +6,8 @@ import { nativeOf } from '../model';
 import { fasterRanks, forecastRanks, type RankForecast } from '../ranks/efficiency';
 import type { Ranks } from '../ranks/ranks';
 import { formatDuration } from './duration';
-import { Training, trainerOf } from './preparation';
 import { measureStep } from './step-time';
+import { Training, trainerOf } from './training';
 
 /**
  * What a run would do.

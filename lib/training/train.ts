@@ -2,7 +2,9 @@
 import { recordOf } from '../arguments';
 import { checkKeys } from '../nearest';
 import { type OptionName, optionNames, type TrainingOptions } from './options';
-import { openTraining, type Training, type TrainingRequest } from './preparation';
+import { openTraining } from './preparation';
+import type { TrainingRequest } from './request';
+import type { Training } from './training';
 
 /**
  * What {@link train} takes: every option of {@link TrainingOptions} by its name, the parts of a {@link TrainingRequest}, and where the

@@ -11,7 +11,8 @@ import { takeAll, takeAllQuietly } from '../../lib/endings';
 import { DataError, DeviceError, DiskError } from '../../lib/errors';
 import { LanguageModel } from '../../lib/model';
 import type { Ranks } from '../../lib/ranks/ranks';
-import { configureTraining, openTraining } from '../../lib/training/preparation';
+import { configureTraining } from '../../lib/training/configuring';
+import { openTraining } from '../../lib/training/preparation';
 import { Trainer } from '../../lib/training/trainer';
 import { sinks } from '../fixtures/sink';
 

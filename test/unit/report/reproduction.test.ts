@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Reproduction, type ReproductionOptions, reproduce } from '../../../lib/report/reproduction';
 import { planTraining } from '../../../lib/training/plan';
-import { openTraining, trainerOf } from '../../../lib/training/preparation';
+import { openTraining } from '../../../lib/training/preparation';
+import { trainerOf } from '../../../lib/training/training';
 import { compiled, itWhere, run } from '../../fixtures/child';
 
 let place: string;

@@ -17,7 +17,8 @@ import {
 import { bestTable } from '../../../lib/training/best-table';
 import type { EndEvent, TrainingEvent } from '../../../lib/training/events';
 import { optionDefinitions } from '../../../lib/training/options';
-import { openTraining, type TrainingRequest } from '../../../lib/training/preparation';
+import { openTraining } from '../../../lib/training/preparation';
+import type { TrainingRequest } from '../../../lib/training/request';
 import { divide, leastLength } from '../../../lib/training/sizes';
 
 const recipes = bestRecipes();

@@ -5,8 +5,8 @@ import fc from 'fast-check';
 import { PiecedIds } from '../../../lib/corpus/pieced-ids';
 import { LanguageModel, nativeOf } from '../../../lib/model';
 import { spreadOut } from '../../../lib/training/division';
-import { trainerOf } from '../../../lib/training/preparation';
 import { train } from '../../../lib/training/train';
+import { trainerOf } from '../../../lib/training/training';
 import { arrayIds } from '../../fixtures/array-ids';
 
 test('ranges of ids read as one sequence', () => {

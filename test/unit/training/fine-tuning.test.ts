@@ -15,9 +15,9 @@ import type { BaselineEvent, EndEvent, EpochEvent, StartEvent, TrainingEvent } f
 import { growParameters } from '../../../lib/training/fine-tuning';
 import { keptSequences } from '../../../lib/training/mixed-batches';
 import type { TrainingOptions } from '../../../lib/training/options';
-import { trainerOf } from '../../../lib/training/preparation';
 import { presetOptions } from '../../../lib/training/presets';
 import { type TrainRequest, train } from '../../../lib/training/train';
+import { trainerOf } from '../../../lib/training/training';
 import { expectSame } from '../../fixtures/same';
 import { randomIds } from '../../parity/harness';
 

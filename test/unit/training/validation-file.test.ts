@@ -7,8 +7,9 @@ import { LanguageModel } from '../../../lib/model';
 import { openText } from '../../../lib/scoring/text';
 import type { BaselineEvent, EndEvent, StartEvent, TrainingEvent } from '../../../lib/training/events';
 import { describePlan, planTraining } from '../../../lib/training/plan';
-import { openTraining, trainerOf } from '../../../lib/training/preparation';
+import { openTraining } from '../../../lib/training/preparation';
 import { type TrainRequest, train } from '../../../lib/training/train';
+import { trainerOf } from '../../../lib/training/training';
 
 const text = 'a rose is a rose is a rose\n'.repeat(40);
 const others = 'is a rose a rose? so it is.\n'.repeat(20);

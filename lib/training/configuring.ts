@@ -1,0 +1,127 @@
+/** From a request to a configuration: options of every origin, the run to resume or the model to begin with, and what goes together. */
+import { checkEncoding } from '../corpus/decode';
+import { takeAllQuietly } from '../endings';
+import { UsageError } from '../errors';
+import { share, together } from '../ranks/ranks';
+import { checkPlannable } from './best-measure';
+import { type Configuration, readConfigurationFile, resolveConfiguration } from './configuration';
+import { type Base, checkFrozen, openBase, optionsOfBase } from './fine-tuning';
+import type { TrainingRequest } from './request';
+import { openResumedRun, type ResumedRun } from './resuming';
+
+/** A configuration, and the run to resume. */
+export interface ConfiguredTraining extends AsyncDisposable {
+  readonly configuration: Configuration;
+  readonly resumed: ResumedRun | undefined;
+  /** The model to begin with. */
+  readonly base: Base | undefined;
+}
+
+/** Resolves the configuration; a run to resume is opened, because its checkpoint fixes some of the options. */
+export async function configureTraining(request: TrainingRequest): Promise<ConfiguredTraining> {
+  const { ranks } = request;
+  const { layers, configuration } = await together(ranks, 'options', async () => {
+    const { flags, options, env, configFile, signal } = request;
+    const file = configFile === undefined ? undefined : await readConfigurationFile(configFile, signal);
+    const layers = { flags, options, env, file };
+    const configuration = checkTogether(resolveConfiguration(layers), request);
+    checkEncoding(configuration.options.encoding);
+    return { layers, configuration };
+  });
+  if (request.resume === undefined || request.resume === false) {
+    const none = { resumed: undefined, [Symbol.asyncDispose]: async () => {} };
+    return await together(ranks, 'options', async () => {
+      const from = request.from ?? configuration.from;
+      if (from === undefined) {
+        refuseWithoutBase(request, configuration);
+        checkPlannable(configuration, false, ranks !== undefined);
+        return { configuration, base: undefined, ...none };
+      }
+      const base = await openBase(from);
+      const given = { ...layers, base: { name: base.path, ...optionsOfBase(base.metadata) } };
+      const tuned = checkTogether(resolveConfiguration(given), request);
+      checkPlannable(tuned, true, ranks !== undefined);
+      checkFrozen(tuned.options);
+      return { configuration: tuned, base, ...none };
+    });
+  }
+  if (request.from !== undefined) {
+    throw new UsageError(
+      '--from begins a new run with the weights of a checkpoint, and --resume continues a run: give one of them.',
+    );
+  }
+  const { resume } = request;
+  let own: ResumedRun | undefined;
+  try {
+    const shared = await share(ranks, 'resume', async () => {
+      own = await openResumedRun(resume, configuration);
+      const { run: _, ...read } = own;
+      return read;
+    });
+    const resumed: ResumedRun = own ?? shared;
+    const { path, checkpoint } = resumed;
+    const recorded = { name: path, values: checkpoint.metadata.configuration };
+    return {
+      configuration: await together(ranks, 'options', () =>
+        checkTogether(resolveConfiguration({ ...layers, checkpoint: recorded }), request),
+      ),
+      resumed,
+      base: undefined,
+      [Symbol.asyncDispose]: async () => resumed.run?.close(),
+    };
+  } catch (error) {
+    await takeAllQuietly([() => own?.run?.close()]);
+    throw error;
+  }
+}
+
+/**
+ * The configuration, without a share to hold out where there is a validation text.
+ *
+ * @throws UsageError for options that do not go together.
+ */
+function checkTogether(configuration: Configuration, request: TrainingRequest): Configuration {
+  const { options, sources } = configuration;
+  if (options.bytes) {
+    const changing = [
+      ...(options.lowercase ? (['lowercase'] as const) : []),
+      ...(options.normalize === 'none' ? [] : (['normalize'] as const)),
+      ...(/^utf-?8$/i.test(options.encoding) ? [] : (['encoding'] as const)),
+      ...(options.lines ? (['lines'] as const) : []),
+      ...(options.minCount > 1 ? (['minCount'] as const) : []),
+    ];
+    for (const other of changing) {
+      throw new UsageError(
+        `${sources.bytes}: bytes are taken as they are, and ${sources[other]} asks for something else: leave one of them out.`,
+      );
+    }
+  }
+  if (options.lines && options.target === 'last') {
+    throw new UsageError(
+      `${sources.lines}: single lines are trained on with --target every, and ${sources.target} says last: leave one of them out.`,
+    );
+  }
+  if ((request.validationFile ?? configuration.validationFile) === undefined) return configuration;
+  for (const name of ['validation', 'validationPlaces'] as const) {
+    const given = !/^(?:default|preset \w+(?:-\w+)*|checkpoint)$/.test(sources[name]);
+    if (!given || options[name] === 0) continue;
+    throw new UsageError(
+      `${sources[name]}: it holds a part of the corpus out, and --validation-file names another text to validate on: leave one of them out.`,
+    );
+  }
+  return {
+    ...configuration,
+    options: { ...options, validation: 0 },
+    sources: { ...sources, validation: '--validation-file' },
+  };
+}
+
+function refuseWithoutBase(request: TrainingRequest, { options, sources, keep }: Configuration): void {
+  const problem =
+    options.freeze > 0
+      ? `${sources.freeze}: fresh weights would stay as they are`
+      : (request.keep ?? keep) !== undefined
+        ? '--keep keeps what a model knows already'
+        : undefined;
+  if (problem !== undefined) throw new UsageError(`${problem}; name the model to begin with: --from CHECKPOINT.`);
+}

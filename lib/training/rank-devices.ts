@@ -1,0 +1,53 @@
+/** What each process computes on where several train one model, and how they sum its gradients. */
+import type { DeviceName } from '../device/choose';
+import { loadNative } from '../device/native';
+import { UsageError } from '../errors';
+import type { Ranks } from '../ranks/ranks';
+
+/**
+ * Whether ranks on GPUs sum their gradients by NCCL: where all have it, and the same. They go by way of the host's memory otherwise, which
+ * is said.
+ */
+export async function agreeOnNccl(
+  ranks: Ranks,
+  device: string,
+  onNote: ((line: string) => void) | undefined,
+): Promise<boolean> {
+  if (ranks.gpu !== undefined) return true;
+  if (device === 'auto' || device === 'cpu') return false;
+  const info = await loadNative()
+    .cudaInfo()
+    .catch(() => undefined);
+  const mine = {
+    version: info?.nccl?.version ?? '',
+    why: info?.searched.filter((line) => line.startsWith('NCCL')).join('; ') || 'this build of the addon has no NCCL',
+  };
+  const all = await ranks.gatherJson<typeof mine>('nccl', mine);
+  const without = all.findIndex(({ version }) => version === '');
+  const other = all.findIndex(({ version }) => version !== all[0]?.version);
+  if (without < 0 && other < 0) return true;
+  const reason =
+    without >= 0
+      ? `${ranks.name(without)} cannot use NCCL (${all[without]?.why})`
+      : `${ranks.name(0)} has NCCL ${all[0]?.version}, and ${ranks.name(other)} ${all[other]?.version}`;
+  onNote?.(`ranks: gradients are summed by way of the host's memory: ${reason}`);
+  return false;
+}
+
+/**
+ * What a process computes on. Several ranks take the CPU, or a GPU each: GPUs are not taken unasked, since no job has run on several yet.
+ */
+export function deviceOf(device: string, ranks: Ranks | undefined): DeviceName {
+  if (!ranks) return device as DeviceName;
+  if (ranks.gpu !== undefined) {
+    if (device === 'auto' || device === 'cuda' || device === `cuda:${ranks.gpu}`) return `cuda:${ranks.gpu}`;
+    throw new UsageError(
+      device === 'cpu'
+        ? `NCCL has brought these ranks together, which have a GPU each; on CPUs MPI does: mpirun -n ${ranks.size} node_modules/.bin/cudnn-lstm train … --device cpu.`
+        : `Several ranks take a GPU each, by their number on the machine: --device cuda, not ${device}.`,
+    );
+  }
+  if (device === 'auto' || device === 'cpu') return 'cpu';
+  if (device === 'cuda') return `cuda:${ranks.localRank}`;
+  throw new UsageError(`Several ranks take a GPU each, by their number on the machine: --device cuda, not ${device}.`);
+}

@@ -1,0 +1,186 @@
+/** A run that is continued: which one, its checkpoint, and its text. */
+import { readdir, stat } from 'node:fs/promises';
+import { isAbsolute, join, resolve } from 'node:path';
+import { show } from '../arguments';
+import { type Checkpoint, type CheckpointMetadata, checkTrainable, loadCheckpoint } from '../checkpoint/checkpoint';
+import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
+import { unusable } from '../checkpoint/unusable';
+import type { Corpus } from '../corpus/corpus';
+import { readWeighted } from '../corpus/weighted';
+import { takeAllQuietly } from '../endings';
+import { CheckpointError, DataError, UsageError } from '../errors';
+import { kindOf } from '../files';
+import { pathWord } from '../shell';
+import { type Configuration, readRecordedCorpus, type TextKey } from './configuration';
+import { optionsOfBase } from './fine-tuning';
+import { describeParts } from './same';
+
+/** A run being resumed. The directory is locked until the run is closed. */
+export interface ResumedRun {
+  readonly directory: string;
+  /** Absent where another rank of the job has it. */
+  readonly run?: RunDirectory | undefined;
+  readonly path: string;
+  readonly checkpoint: Checkpoint;
+}
+
+/**
+ * Opens the run's directory and loads the checkpoint that it is continued from.
+ *
+ * @param resume The directory, or `true` for the one that `out` names, else the newest in `runs/`.
+ * @throws UsageError, CheckpointError or DiskError if there is none that can be continued, or another trainer has it.
+ */
+export async function openResumedRun(
+  resume: string | true,
+  { options: { out, lock }, sources }: Configuration,
+): Promise<ResumedRun> {
+  const directory = resume === true ? (out ?? (await newestRun('runs'))) : resume;
+  if (out !== undefined && resolve(out) !== resolve(directory)) {
+    throw new UsageError(
+      `${sources.out}: a resumed run stays in its directory, ${directory}, so ${out} is impossible; leave it out, or resume a copy.`,
+    );
+  }
+  const found = await lookAt(directory);
+  if (!found) throw new CheckpointError(`There is no run to resume at ${directory}.`);
+  if (!found.isDirectory()) {
+    throw new UsageError(
+      `--resume takes a run's directory, and ${directory} is a file (give the CORPUS before --resume).`,
+    );
+  }
+  const run = await RunDirectory.open(directory, { create: false, lock });
+  try {
+    const path = await run.newest();
+    if (path === undefined) {
+      throw new CheckpointError(`${directory} holds no whole checkpoint to resume from; begin anew in another --out.`);
+    }
+    const checkpoint = await loadCheckpoint(path);
+    checkTrainable(path, checkpoint.metadata);
+    checkRecorded(path, checkpoint.metadata);
+    return { directory, run, path, checkpoint };
+  } catch (error) {
+    await takeAllQuietly([() => run.close()]);
+    throw error;
+  }
+}
+
+/**
+ * A resumed run takes its options from what its checkpoint has recorded, so that must be what the model says.
+ *
+ * @throws CheckpointError if it is not.
+ */
+function checkRecorded(path: string, metadata: CheckpointMetadata): void {
+  const { configuration, training } = metadata;
+  const said = {
+    ...optionsOfBase(metadata).values,
+    ...(training ? { batchSize: training.batch, seed: training.seed } : {}),
+  };
+  for (const [name, is] of Object.entries(said)) {
+    const recorded = configuration[name];
+    if (recorded === undefined || recorded === is) continue;
+    throw unusable(path, `its configuration has ${name} ${show(recorded)}, and its model was trained with ${show(is)}`);
+  }
+}
+
+/** The run in `root` that was written to last; other directories, such as a reproduction's, are none. */
+async function newestRun(root: string): Promise<string> {
+  const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
+  let newest: { path: string; time: number } | undefined;
+  for (const entry of entries) {
+    const path = join(root, entry.name);
+    // A run with something wrong is one too: what, is said when it is opened.
+    if (!entry.isDirectory() || !(await holdsRun(path).catch(() => true))) continue;
+    const time = (await stat(path)).mtimeMs;
+    if (!newest || time > newest.time) newest = { path, time };
+  }
+  if (newest) return newest.path;
+  throw new CheckpointError(`There is no run to resume in ${resolve(root)}; say which: --resume DIR.`);
+}
+
+/**
+ * The corpus of a run, where nobody names it anew: what the config.json of its directory says, never its checkpoint. Of the places
+ * named there only files and directories are read: whoever wrote it may not be the one who resumes the run.
+ *
+ * @throws DataError that says how to name the text, if it does not say which it is, or that is not where it was.
+ */
+export async function recordedSources(
+  { directory, checkpoint }: ResumedRun,
+  key: TextKey = 'corpus',
+): Promise<readonly string[]> {
+  const does = { corpus: 'was trained on', keep: 'keeps', validationFile: 'is validated on' }[key];
+  const what = `the run in ${directory} ${does}`;
+  const resume = `--resume ${pathWord(directory)}`;
+  const option = key === 'keep' ? '--keep' : '--validation-file';
+  const command = (file: string) =>
+    key === 'corpus' ? `train ${file} ${resume}` : `train ${resume} ${option} ${file}`;
+  const remedy = (place: string) => `name ${place}: ${command('FILE')}`;
+  const recorded = await readRecordedCorpus(join(directory, 'config.json'), key).catch((error: unknown) => {
+    if (!(error instanceof DataError)) throw error;
+    const { name } = key === 'corpus' ? (checkpoint.metadata.corpus ?? {}) : {};
+    const text = `the text that ${what}${name === undefined ? '' : ` (${name})`}`;
+    throw new DataError(`${error.message}, so where ${text} lies is not known; ${remedy('its place')}`, {
+      cause: error,
+    });
+  });
+  for (const { name: source } of recorded.map(readWeighted)) {
+    if (source === '-') {
+      throw new DataError(
+        `standard input, which ${what}, is another now; give it again, ${command('-')}, or ${remedy('a file')}`,
+      );
+    }
+    const found = await lookAt(source);
+    if (found === undefined && isAbsolute(source)) {
+      throw new DataError(`${source} is not there, which ${what}; ${remedy('its new place')}`);
+    }
+    if (found && !found.isFile() && !found.isDirectory()) {
+      throw new DataError(`${source}, which ${what}, is ${kindOf(found)}, not a file; ${remedy('its place')}`);
+    }
+  }
+  return recorded;
+}
+
+/** The texts of a run. */
+export interface Texts {
+  readonly corpus: Corpus;
+  readonly kept: Corpus | undefined;
+  readonly validation: Corpus | undefined;
+}
+
+/**
+ * The texts of a resumed run must be those that it was trained on, or it would be another run.
+ *
+ * @throws DataError that says which one is not.
+ */
+export function checkTexts(
+  { path, checkpoint }: Pick<ResumedRun, 'path' | 'checkpoint'>,
+  { corpus, kept, validation }: Texts,
+): void {
+  const { training, corpus: recorded } = checkpoint.metadata;
+  if (!training) return;
+  if (training.corpusSha256 !== corpus.sha256 || training.corpusLength !== corpus.length) {
+    throw new DataError(
+      `The corpus is not the one that ${path} was trained on (${recorded ? `${recorded.name}, ` : ''}${training.corpusLength.toLocaleString('en')} characters ` +
+        `then, ${corpus.length.toLocaleString('en')} now, or others): give that corpus, or start a new run without --resume.`,
+    );
+  }
+  if (JSON.stringify(training.corpusParts) !== JSON.stringify(corpus.parts)) {
+    const before = training.corpusParts ?? [{ length: corpus.length, weight: 1 }];
+    throw new DataError(
+      `The texts have other weights than ${path} was trained with (${describeParts(before)}): give those, or start a new run without ` +
+        '--resume.',
+    );
+  }
+  if (training.keptSha256 !== kept?.sha256) {
+    throw new DataError(
+      training.keptSha256 === undefined
+        ? `${path} was trained without a text to keep: leave --keep out, or begin a new run --from it.`
+        : `The text to keep is not the one that ${path} keeps: give that one with --keep, or start a new run.`,
+    );
+  }
+  if (training.validationSha256 !== validation?.sha256) {
+    throw new DataError(
+      training.validationSha256 === undefined
+        ? `${path} was trained without a validation text of its own: leave --validation-file out, or start a new run.`
+        : `The validation text is not the one of ${path}: give that one with --validation-file, or start a new run.`,
+    );
+  }
+}
