@@ -1,4 +1,6 @@
-/** Pages that need nothing beside them, in the look of the page that `serve` shows: texts escaped, scripts inlined and named by a policy. */
+/**
+ * Pages that need nothing beside them, in the look of the page that `serve` shows: texts escaped, scripts inlined and named by a policy.
+ */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -242,7 +242,10 @@ const mostKept = 1 << 22;
 /** A longer one would not fit a string. */
 const mostPromptBytes = 2 ** 28;
 
-/** The model on its device, its calls queued: for this package's own modules, as what a call does to the state between calls is theirs to know. */
+/**
+ * The model on its device, its calls queued: for this package's own modules, as what a call does to the state between calls is theirs to
+ * know.
+ */
 export let nativeOf: (model: LanguageModel) => QueuedModel;
 /** For a trainer. */
 export let setMetadata: (model: LanguageModel, metadata: CheckpointMetadata) => void;

@@ -44,7 +44,8 @@ export function inputSize(shape: ModelShape): number {
 }
 
 /**
- * Where each tensor lies in the flat array of parameters: [embedding.weight [V, E]], for each layer weight_ih [4H, in], weight_hh [4H, H], bias_ih [4H]; output.weight [V, H], output.bias [V].
+ * Where each tensor lies in the flat array of parameters: [embedding.weight [V, E]], for each layer weight_ih [4H, in], weight_hh [4H,
+ * H], bias_ih [4H]; output.weight [V, H], output.bias [V].
  *
  * @category Checkpoints and runs
  */

@@ -166,9 +166,9 @@ export const signalDelay = 20;
 let endsInGoodOrder = false;
 
 /**
- * Turns the first SIGHUP, SIGINT, SIGUSR2 or SIGTERM into an abort with an {@link InterruptedError}, so that a command can end in good order; a
- * second one ends the process at once. Output that cannot be written is an abort too, with an {@link OutputClosedError} where its
- * reader went away, which other programs are told by SIGPIPE. Dispose it to get the default handling of signals back.
+ * Turns the first SIGHUP, SIGINT, SIGUSR2 or SIGTERM into an abort with an {@link InterruptedError}, so that a command can end in good
+ * order; a second one ends the process at once. Output that cannot be written is an abort too, with an {@link OutputClosedError} where
+ * its reader went away, which other programs are told by SIGPIPE. Dispose it to get the default handling of signals back.
  */
 export function abortOnSignals(io: CommandIo): SignalScope {
   endsInGoodOrder = true;

@@ -1,6 +1,7 @@
 /**
- * The worker thread that reads HDF5 files, or writes them, one after another. The HDF5 library is a large parser of untrusted bytes: here it can
- * abort, and be ended when it does not come to an end. Its file system is its own memory, so that a file's links to other files lead nowhere.
+ * The worker thread that reads HDF5 files, or writes them, one after another. The HDF5 library is a large parser of untrusted bytes: here
+ * it can abort, and be ended when it does not come to an end. Its file system is its own memory, so that a file's links to other files
+ * lead nowhere.
  */
 import { parentPort } from 'node:worker_threads';
 import type { Hdf5Contents, Hdf5Failure, Hdf5Request, Hdf5Tensor, Hdf5Writing } from './hdf5';

@@ -48,9 +48,9 @@ export interface Hdf5Failure {
 }
 
 /**
- * The thread of the HDF5 library, which takes half a second to start: with the first request, and anew after one that the library did not live
- * through. Requests come one after another. A file of unknown origin gets a thread of its own, so that what it does to the library's memory does not
- * reach another one; tests read thousands by one.
+ * The thread of the HDF5 library, which takes half a second to start: with the first request, and anew after one that the library did not
+ * live through. Requests come one after another. A file of unknown origin gets a thread of its own, so that what it does to the library's
+ * memory does not reach another one; tests read thousands by one.
  */
 export class Hdf5Thread {
   #worker: Worker | undefined;

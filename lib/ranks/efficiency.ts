@@ -33,8 +33,8 @@ const blocksOf = (batch: number, ranks: number) => Math.ceil(Math.ceil(batch / l
 const worthSaying = 0.97;
 
 /**
- * A step of each number of ranks up to those that measured. Computing is taken to be a straight line over the blocks of the
- * largest share, through the two that were measured; a sum to be a ring's: 2 (n - 1) waits, and 2 (n - 1) / n of the bytes through each link.
+ * A step of each number of ranks up to those that measured. Computing is taken to be a straight line over the blocks of the largest
+ * share, through the two that were measured; a sum to be a ring's: 2 (n - 1) waits, and 2 (n - 1) / n of the bytes through each link.
  */
 export function forecastRanks(m: RankMeasurements): RankForecast[] {
   const [most, least] = [blocksOf(m.batch, 1), blocksOf(m.batch, m.ranks)];

@@ -22,8 +22,8 @@ export interface EvaluationListener {
 }
 
 /**
- * Samples from the best checkpoint in the directory of a run and scores it, and puts the results into the run's record; what the record has already
- * is not done again. An abort leaves the rest for the next time.
+ * Samples from the best checkpoint in the directory of a run and scores it, and puts the results into the run's record; what the record
+ * has already is not done again. An abort leaves the rest for the next time.
  *
  * @param stride The window protocol takes every nth window.
  */

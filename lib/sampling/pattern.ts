@@ -1,6 +1,6 @@
 /**
- * A small regular expression that a text must match from its beginning to its end, read into positions (Thompson 1968): a text is in several
- * of them at once, which say which symbols may come next, and how many characters a match takes at least.
+ * A small regular expression that a text must match from its beginning to its end, read into positions (Thompson 1968): a text is in
+ * several of them at once, which say which symbols may come next, and how many characters a match takes at least.
  *
  * Syntax and meaning are those of JavaScript's RegExp with the flag u: characters, escapes, classes, `.`, groups, `|`, `?`, `*`, `+`,
  * `{m}`, `{m,}`, `{m,n}`; `^` at the beginning and `$` at the end say what holds anyway. What looks around or back is refused.

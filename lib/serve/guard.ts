@@ -7,7 +7,9 @@ import { ApiError } from './errors';
 export interface GuardOptions {
   /** Every request but `/health` and the page's files needs it as `Authorization: Bearer KEY`. */
   key?: string | undefined;
-  /** Names under which the server may be addressed, besides those of the loopback interface; any, where there is a key and none is named. */
+  /**
+   * Names under which the server may be addressed, besides those of the loopback interface; any, where there is a key and none is named.
+   */
   hosts?: readonly string[] | undefined;
   /** Origins whose pages may ask. Default: none but its own. */
   origins?: readonly string[] | undefined;

@@ -69,8 +69,8 @@ export interface ConfigurationRequest {
 /**
  * Puts the layers together.
  *
- * @throws UsageError on an unknown key (the one that was probably meant is named), a wrong type, a value out of range, or a value that a resumed
- * run cannot change. CheckpointError if the checkpoint's own record is at fault.
+ * @throws UsageError on an unknown key (the one that was probably meant is named), a wrong type, a value out of range, or a value that a
+ * resumed run cannot change. CheckpointError if the checkpoint's own record is at fault.
  */
 export function resolveConfiguration(request: ConfigurationRequest): Configuration {
   const given = [

@@ -1,6 +1,6 @@
 /**
- * How the validation text is scored: the tail of the corpus, or a text by itself. The answer depends on the model, the text and T alone, not on the batch size of training,
- * so runs can be compared.
+ * How the validation text is scored: the tail of the corpus, or a text by itself. The answer depends on the model, the text and T alone,
+ * not on the batch size of training, so runs can be compared.
  *
  * Shapes: V characters of the tail, T steps (the sequence length), S streams.
  */

@@ -85,7 +85,9 @@ const lengths: fc.Arbitrary<Mutation> = fc
     if (bytes.length >= 8) bytes.writeBigUInt64LE(length);
     return bytes;
   });
-/** Puts something else for a number or a string of the header, and corrects the header's length, so that the checks behind it are reached. */
+/**
+ * Puts something else for a number or a string of the header, and corrects the header's length, so that the checks behind it are reached.
+ */
 const tokens: fc.Arbitrary<Mutation> = fc
   .array(fc.tuple(fraction, jsonParts), { minLength: 1, maxLength: 3 })
   .map((changes) => (bytes) => {
