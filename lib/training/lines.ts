@@ -10,12 +10,13 @@ import type { CorpusPart } from '../corpus/corpus';
 import type { LineIndex } from '../corpus/lines';
 import type { Target } from '../device/native';
 import { DataError } from '../errors';
+import { evaluateUntil } from '../scoring/score';
 import type { BatchCut, BatchSource } from './batches';
 import { KeyedPermutation } from './keyed-random';
 import type { TrainingOptions } from './options';
 import { shareOf } from './shares';
 import type { Split } from './sizes';
-import { type Evaluator, evaluate, type PartialScore, type Place } from './validation';
+import type { Evaluator, PartialScore, Place } from './validation';
 import { WeightedLines } from './weights';
 
 /** Which lines are trained on and which are held out, in ascending order; the split counts characters, a line's end among them. */
@@ -270,7 +271,7 @@ export async function scoreHeldOutLines(
       if (breather.due()) await breather.rest();
     }
     const call = { ids, steps, batch: S, target: 'every', carryState: true, dropout: false } as const;
-    const losses = await evaluate(native, call, signal);
+    const losses = await evaluateUntil(native, signal, call);
     for (const [s, { length }] of streams.entries()) {
       for (let t = 0; t < Math.min(steps, length - from); t++) nats += losses[t * S + s] as number;
     }

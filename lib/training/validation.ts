@@ -7,9 +7,9 @@
 
 import { Breather } from '../breather';
 import type { IdSource } from '../corpus/ids';
-import type { NativeEvaluateCall } from '../device/native';
 import type { QueuedModel } from '../device/queue';
 import type { Ranks } from '../ranks/ranks';
+import { evaluateUntil } from '../scoring/score';
 import type { TrainingOptions } from './options';
 import { shareOf } from './shares';
 import { divide, type SizeOptions, type Split, tooShort } from './sizes';
@@ -178,11 +178,14 @@ async function scoreStreams(
       for (let i = 0; i < row.length; i++) batch[(low - first + i) * width + s] = row[i] as number;
       if (breather.due()) await breather.rest();
     }
-    const losses = await evaluate(
-      native,
-      { ids: batch, steps, batch: width, target: 'every', carryState: true, dropout: false },
-      signal,
-    );
+    const losses = await evaluateUntil(native, signal, {
+      ids: batch,
+      steps,
+      batch: width,
+      target: 'every',
+      carryState: true,
+      dropout: false,
+    });
     for (const [s, { length, uncounted }] of streams.entries()) {
       const counted = Math.min(steps, length - from);
       for (let t = Math.max(0, uncounted - from); t < counted; t++) nats += losses[t * width + s] as number;
@@ -211,23 +214,15 @@ async function scoreWindows(
       for (let row = 0; row <= T; row++) matrix[row * batch + b] = window[row] as number;
       if (breather.due()) await breather.rest();
     }
-    const losses = await evaluate(
-      native,
-      { ids: matrix, steps: T, batch, target: 'last', carryState: false, dropout: false },
-      signal,
-    );
+    const losses = await evaluateUntil(native, signal, {
+      ids: matrix,
+      steps: T,
+      batch,
+      target: 'last',
+      carryState: false,
+      dropout: false,
+    });
     for (let b = 0; b < batch; b++) nats += losses[b] as number;
   }
   return { nats, characters: total };
-}
-
-export async function evaluate(
-  native: Pick<Evaluator, 'evaluate'>,
-  call: NativeEvaluateCall,
-  signal?: AbortSignal,
-): Promise<Float32Array> {
-  signal?.throwIfAborted();
-  const losses = await native.evaluate(call, signal);
-  signal?.throwIfAborted();
-  return losses;
 }
