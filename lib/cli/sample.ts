@@ -48,34 +48,28 @@ interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop' | 'promp
   json?: boolean;
 }
 
+/** What a way of writing needs. */
+interface Job {
+  model: LanguageModel;
+  checkpoints: readonly string[];
+  options: SampleOptions;
+  /** How it is drawn; the prompt is apart. */
+  drawing: Omit<GenerateOptions, 'prompt' | 'maxCopy' | 'signal'>;
+  /** Of a model of bytes, bytes, where it is not what was typed. */
+  prompt: string | Uint8Array;
+  seed: number;
+  signal: AbortSignal;
+  io: CommandIo;
+}
+
 /** The command; see `sample --help`. */
 export async function sampleCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
   const options = command.opts<SampleOptions>();
   // Before the checkpoint is read, so that a wrong option does not wait for it.
   const { seed } = checkSamplingOptions({ ...options, seed: options.seed ?? randomInt(2 ** 32) });
-  const {
-    promptFile: _,
-    corpus: __,
-    count = 1,
-    lines,
-    novel,
-    notIn,
-    bestOf,
-    maxCopy: mostCopied,
-    corpusCheck,
-    interactive,
-    session,
-    echo,
-    separator = '--------',
-    json,
-    device,
-    threads,
-    check,
-    weights: _weights,
-    ...drawing
-  } = options;
-  checkGeneration(drawing, count, 0);
+  const drawing = drawingOf(options);
+  checkGeneration(drawing, options.count ?? 1, 0);
   checkLines(options);
   checkCopies(options);
   checkInteractive(options);
@@ -90,37 +84,80 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   const checkpoints = command.args;
   using loaded = await loadModels(checkpoints, options, signal, io);
   const { model } = loaded;
-  const { ofBytes } = model;
   let prompt: string | Uint8Array = options.prompt ?? '';
-  if (file !== undefined) prompt = ofBytes ? file : promptText(file, options.promptFile as string);
+  if (file !== undefined) prompt = model.ofBytes ? file : promptText(file, options.promptFile as string);
   say(io.stderr, `seed: ${seed}`);
   if (options.corpus !== undefined) {
     const window = await randomWindow(model, options.corpus, seed, { unknown: options.unknown, signal }, io);
-    prompt = ofBytes ? fromByteString(window) : window;
+    prompt = model.ofBytes ? fromByteString(window) : window;
     say(io.stderr, `prompt: ${JSON.stringify(window)}`);
   }
 
-  if (interactive) {
-    const { unknown, window: _window, prompt: _prompt, length = 60, ...rules } = drawing;
-    await interact(
-      model,
-      {
-        ...{ checkpoints, file: session, unknown, signal, count: options.count ?? 3 },
-        prompt: typeof prompt === 'string' ? prompt : '',
-        drawing: { ...rules, length, seed },
-      },
-      io,
-    );
-    return exitCodes.ok;
-  }
-  if (lines !== undefined) {
-    const known = await knownTo(model, checkpoints, options, signal, io);
-    const { stop: _stop, keepStop: _keep, ...each } = drawing;
-    const begun = typeof prompt === 'string' ? prompt.replace(/\n$/, '') : '';
-    const request = { ...each, prompt: begun, seed, known, signal };
-    await printLines(model.generateLines(lines, request), { seed, prompt: request.prompt }, json === true, io);
-    return exitCodes.ok;
-  }
+  const job: Job = { model, checkpoints, options, drawing, prompt, seed, signal, io };
+  if (options.interactive) await converse(job);
+  else if (options.lines !== undefined) await writeLines(job, options.lines);
+  else await writeTexts(job);
+  return exitCodes.ok;
+}
+
+/** Those of the options that say how each character is drawn, and how a text ends. */
+function drawingOf(options: SampleOptions): Job['drawing'] {
+  const {
+    prompt: _prompt,
+    promptFile: _promptFile,
+    corpus: _corpus,
+    count: _count,
+    lines: _lines,
+    novel: _novel,
+    notIn: _notIn,
+    bestOf: _bestOf,
+    maxCopy: _maxCopy,
+    corpusCheck: _corpusCheck,
+    interactive: _interactive,
+    session: _session,
+    echo: _echo,
+    separator: _separator,
+    json: _json,
+    device: _device,
+    threads: _threads,
+    check: _check,
+    weights: _weights,
+    ...drawing
+  } = options;
+  return drawing;
+}
+
+/** Writes with a person. */
+async function converse({ model, checkpoints, options, drawing, prompt, seed, signal, io }: Job): Promise<void> {
+  const { unknown, window: _window, length = 60, ...rules } = drawing;
+  const { session: file, count = 3 } = options;
+  await interact(
+    model,
+    {
+      ...{ checkpoints, file, unknown, signal, count },
+      prompt: typeof prompt === 'string' ? prompt : '',
+      drawing: { ...rules, length, seed },
+    },
+    io,
+  );
+}
+
+/** Writes whole lines. */
+async function writeLines(
+  { model, checkpoints, options, drawing, prompt, seed, signal, io }: Job,
+  count: number,
+): Promise<void> {
+  const known = await knownTo(model, checkpoints, options, signal, io);
+  const { stop: _stop, keepStop: _keep, ...each } = drawing;
+  const begun = typeof prompt === 'string' ? prompt.replace(/\n$/, '') : '';
+  const request = { ...each, prompt: begun, seed, known, signal };
+  await printLines(model.generateLines(count, request), { seed, prompt: begun }, options.json === true, io);
+}
+
+/** Writes a text or several, and says how much of a corpus they are. */
+async function writeTexts({ model, options, drawing, prompt, seed, signal, io }: Job): Promise<void> {
+  const { count = 1, bestOf, maxCopy: mostCopied, corpusCheck, echo, separator = '--------', json } = options;
+  const { ofBytes } = model;
   if (ofBytes && (bestOf ?? corpusCheck ?? options.only ?? options.pattern) !== undefined)
     throw new UsageError(
       '--best-of, --corpus-check, --max-copy, --only and --pattern are for models of characters, not of bytes.',
@@ -154,7 +191,6 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
     const encoded = texts.map((each) => model.vocabulary.encode(each));
     for (const line of copyLines(await findCopies(encoded, corpus.ids, signal), texts)) say(io.stderr, line);
   }
-  return exitCodes.ok;
 }
 
 /** Pieces of a model of bytes with their bytes as the text, each as the character of that number. */
