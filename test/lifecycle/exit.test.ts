@@ -1,7 +1,7 @@
 /** process.exit() in the middle of a step: the exit code is kept, nothing waits for the step, nothing crashes. */
 import { join } from 'node:path';
 import { packageRoot } from '../../lib/device/native';
-import { long, run } from '../fixtures/child';
+import { long, run, share, whole } from '../fixtures/child';
 
 const program = join(__dirname, 'programs', 'exit.js');
 
@@ -25,7 +25,7 @@ async function repeat(count: number, once: () => Promise<void>): Promise<void> {
   await Promise.all([series(), series()]);
 }
 
-const each = long ? 50 : 10;
+const each = long ? 50 : whole ? 10 : 5;
 it(`${each} times by process.exit(), the end of a worker, and two Ctrl-C, whatever goes on`, async () => {
   const program = join(packageRoot, 'scripts', 'exit-times.js');
   const ended = await run(process.execPath, [program, String(each), long ? '1' : '0.3']);
@@ -39,7 +39,7 @@ it(`${each} times by process.exit(), the end of a worker, and two Ctrl-C, whatev
   expect(ways['two Ctrl-C']?.bySecond).toBeGreaterThan(0);
 });
 
-const short = long ? 170 : 10;
+const short = long ? 170 : share(10);
 it(`${short} times between and in short calls`, () => repeat(short, async () => void (await exit('short'))));
 
 const slow = long ? 30 : 3;

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { commandSynonyms, levenshtein, nearest, optionSynonyms } from '../../lib/nearest';
 import { flagOf, optionNames } from '../../lib/training/options';
+import { share } from '../fixtures/child';
 
 describe('levenshtein', () => {
   it.each([
@@ -110,7 +111,7 @@ describe('nearest', () => {
         if (near === undefined) expect(candidates.filter(likely)).toEqual([]);
         else expect(likely(near)).toBe(true);
       }),
-      { numRuns: 2000 },
+      { numRuns: share(2000) },
     );
   });
 

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
 import { RunDirectory } from '../../../lib/checkpoint/run-directory';
-import { long, node } from '../../fixtures/child';
+import { long, node, whole } from '../../fixtures/child';
 
-const kills = long ? 100 : 10;
+const kills = long ? 100 : whole ? 10 : 6;
 
 let folder: string;
 beforeAll(async () => {
@@ -109,7 +109,7 @@ it('a run that is killed in mid-epoch and resumed ends with the bits of one that
   expect(await node('train.js', [...argv, '--out', whole])).toMatchObject({ code: 0 });
   const cuts = new Set<string>();
   let begun = false;
-  for (let kill = 0; kill < (long ? 20 : 4); kill++) {
+  for (let kill = 0; kill < (long ? 20 : whole ? 4 : 3); kill++) {
     const resumed = begun ? ['--resume', cut] : [...argv, '--save-every', '1ms', '--out', cut];
     const latest = () => readFile(join(cut, 'latest'), 'utf8').catch(() => '');
     const before = await latest();

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { DirectoryLock } from '../../../lib/checkpoint/lock';
 import { packageRoot } from '../../../lib/device/native';
-import { canRun, compiled, itWhere, long, node, run } from '../../fixtures/child';
+import { canRun, compiled, itWhere, long, node, run, share } from '../../fixtures/child';
 
 let folder: string;
 let path: string;
@@ -217,7 +217,7 @@ it('goes to one at a time of those that come while it is given back', async () =
   expect(await readdir(folder)).toEqual([]);
 });
 
-const rounds = long ? 1000 : 40;
+const rounds = long ? 1000 : share(40);
 it(`goes to one of 2 to 8 processes, ${rounds} times, over dead locks of every kind`, async () => {
   const ended = await run(process.execPath, [join(packageRoot, 'scripts', 'race.js'), String(rounds)], {});
   expect({ ...ended, stdout: '' }).toEqual({ code: 0, signal: null, stdout: '', stderr: '' });

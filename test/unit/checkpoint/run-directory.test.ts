@@ -16,7 +16,7 @@ import fc from 'fast-check';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
 import { RunDirectory, resolveCheckpoint } from '../../../lib/checkpoint/run-directory';
 import { tinyCheckpoint, tinyLayout } from '../../fixtures/checkpoints';
-import { canRun, long, node } from '../../fixtures/child';
+import { canRun, long, node, share } from '../../fixtures/child';
 
 let folder: string;
 let out: string;
@@ -160,7 +160,7 @@ it('is whole after any sequence of saves and damages: the newest is the last sav
         expect(await stepOf(await run.newest())).toBe(whole.at(-1));
       }
     }),
-    { numRuns: long ? 1000 : 60 },
+    { numRuns: long ? 1000 : share(60) },
   );
 });
 

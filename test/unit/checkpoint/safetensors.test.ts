@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { readSafetensors, SafetensorsFile, writeSafetensors } from '../../../lib/checkpoint/safetensors';
 import { fileOf, memoryFolder } from '../../fixtures/checkpoints';
-import { canRun, itWhere } from '../../fixtures/child';
+import { canRun, itWhere, share } from '../../fixtures/child';
 import { codePoint } from '../../fixtures/texts';
 
 let folder: string;
@@ -48,7 +48,7 @@ describe('a round trip', () => {
           }
         },
       ),
-      { numRuns: 1000 },
+      { numRuns: share(1000) },
     );
   });
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { parseStrictJson, parseStrictJsonInTurns } from '../../../lib/checkpoint/strict-json';
+import { share } from '../../fixtures/child';
 import { processorTime } from '../../fixtures/turns';
 
 /** Whether two values are the same but for their prototypes. */
@@ -11,7 +12,7 @@ it('reads what JSON.stringify writes', () => {
       fc.pre(!JSON.stringify(value).includes('"__proto__"'));
       expect(same(parseStrictJson(JSON.stringify(value, null, space)), value)).toBe(true);
     }),
-    { numRuns: 2000 },
+    { numRuns: share(2000) },
   );
 });
 
@@ -35,7 +36,7 @@ it('accepts nothing that JSON.parse refuses, and reads what it accepts alike', (
       }
       if (strict) expect(same(strict.value, JSON.parse(text))).toBe(true);
     }),
-    { numRuns: 5000 },
+    { numRuns: share(5000) },
   );
 });
 

@@ -8,7 +8,7 @@ import iconv from 'iconv-lite';
 import { type Corpus, type CorpusOptions, openCorpus } from '../../../lib/corpus/corpus';
 import { normalizeText } from '../../../lib/corpus/normalization';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
-import { canRun, compiled, itWhere, long, run } from '../../fixtures/child';
+import { canRun, compiled, itWhere, long, run, share } from '../../fixtures/child';
 import { codePoint } from '../../fixtures/texts';
 
 let folder: string;
@@ -294,7 +294,7 @@ it('is the same streamed and in memory, whatever the texts', async () => {
         expect(JSON.stringify(results[1])).toBe(JSON.stringify(results[0]));
       },
     ),
-    { numRuns: long ? 3000 : 250 },
+    { numRuns: long ? 3000 : share(250) },
   );
 });
 

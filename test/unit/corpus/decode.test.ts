@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import iconv from 'iconv-lite';
 import { checkEncoding, firstInvalidUtf8, readText } from '../../../lib/corpus/decode';
+import { share } from '../../fixtures/child';
 import { expectSame } from '../../fixtures/same';
 import { codePoint } from '../../fixtures/texts';
 
@@ -94,7 +95,7 @@ describe('UTF-8', () => {
         });
         expectSame((refused as Error).message, ((await problem([bytes])) as Error).message);
       }),
-      { numRuns: 5000 },
+      { numRuns: share(5000) },
     );
   });
 

@@ -9,7 +9,7 @@ import fc from 'fast-check';
 import iconv from 'iconv-lite';
 import { checkEncoding, readText } from '../../../lib/corpus/decode';
 import { guessWide, sampleBytes } from '../../../lib/corpus/guess';
-import { canRun, itWhere } from '../../fixtures/child';
+import { canRun, itWhere, share } from '../../fixtures/child';
 
 let folder: string;
 let path: string;
@@ -97,9 +97,9 @@ it('never advises an encoding in which the text is not valid either', async () =
       checkEncoding(advice);
       expect([message, await errorOf(bytes, advice)]).toEqual([message, undefined]);
     }),
-    { numRuns: 2000 },
+    { numRuns: share(2000) },
   );
-  expect(advised).toBeGreaterThan(200);
+  expect(advised).toBeGreaterThan(share(200));
 });
 
 describe('a text that is cut in the middle of a character', () => {

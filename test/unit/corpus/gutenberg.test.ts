@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { BookFinder, cutBooks, gutenbergNote, stripGutenberg } from '../../../lib/corpus/gutenberg';
+import { share } from '../../fixtures/child';
 
 const start = '*** START OF THE PROJECT GUTENBERG EBOOK ALICE ***';
 const end = '*** END OF THE PROJECT GUTENBERG EBOOK ALICE ***';
@@ -77,7 +78,7 @@ it('finds the same in pieces as in the whole, whatever the text', () => {
         expect(stripGutenberg(text)).toBe(expected);
       },
     ),
-    { numRuns: 5000 },
+    { numRuns: share(5000) },
   );
 });
 

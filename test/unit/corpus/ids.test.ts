@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { bytesPerId, FileIds, MemoryIds } from '../../../lib/corpus/ids';
 import { UsageError } from '../../../lib/errors';
+import { share } from '../../fixtures/child';
 
 let folder: string;
 beforeAll(() => {
@@ -47,7 +48,7 @@ it.each([
       expect(compare(a, b)).toBe(0);
       expect(b).toHaveLength(length);
     }),
-    { numRuns: 3000 },
+    { numRuns: share(3000) },
   );
   expect([memory.length, memory.bytesPerId]).toEqual([file.length, file.bytesPerId]);
   file.close();

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { compareNaturally, nameSome } from '../../../lib/corpus/names';
+import { share } from '../../fixtures/child';
 
 it('three names are shown, and how many more there are', () => {
   expect(nameSome([])).toBe('');
@@ -33,6 +34,6 @@ it('is an order: of two different names one is first, and it is transitive', () 
       const transitive = !(order(a, b) < 0 && order(b, c) < 0) || order(a, c) === -1;
       return turned && same && transitive;
     }),
-    { numRuns: 20_000 },
+    { numRuns: share(20_000) },
   );
 });

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { normalizeText, StreamNormalizer } from '../../../lib/corpus/normalization';
+import { share } from '../../fixtures/child';
 import { expectSame } from '../../fixtures/same';
 import { codePoint } from '../../fixtures/texts';
 
@@ -82,7 +83,7 @@ it('is idempotent', () => {
       const once = normalizeText(text, normalization);
       expectSame(normalizeText(once, normalization), once);
     }),
-    { numRuns: 6000 },
+    { numRuns: share(6000) },
   );
 });
 
@@ -99,6 +100,6 @@ it('is the same in pieces cut anywhere, between surrogates and between CR and LF
         undefined,
       );
     }),
-    { numRuns: 10_000 },
+    { numRuns: share(10_000) },
   );
 });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { largestVocabulary, Vocabulary } from '../../../lib/corpus/vocabulary';
 import { UsageError } from '../../../lib/errors';
+import { share } from '../../fixtures/child';
 import { codePoint } from '../../fixtures/texts';
 
 it('sorts by code point, not by code unit, and never splits a pair', () => {
@@ -23,7 +24,7 @@ it('decodes what it encoded', () => {
       const points = vocabulary.symbols.map((symbol) => symbol.codePointAt(0) as number);
       expect(points).toEqual([...new Set(points)].sort((a, b) => a - b));
     }),
-    { numRuns: 2000 },
+    { numRuns: share(2000) },
   );
 });
 

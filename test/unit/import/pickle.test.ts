@@ -1,6 +1,7 @@
 /** The pickle reader, by streams written by hand: what Python's own pickle writes is tried in torch.test.ts. */
 import fc from 'fast-check';
 import { type Pickled, type PickledCall, PickledGlobal, PickleReader } from '../../../lib/import/pickle';
+import { share } from '../../fixtures/child';
 
 const bytes = (text: string) => Uint8Array.from(Buffer.from(text, 'latin1'));
 const read = (text: string): Pickled => new PickleReader(bytes(text)).read();
@@ -99,6 +100,6 @@ test('any bytes give a value or a refusal', () => {
         expect((error as Error).message).toMatch(/^the pickle at byte 0 is damaged at byte/);
       }
     }),
-    { numRuns: 3000 },
+    { numRuns: share(3000) },
   );
 });

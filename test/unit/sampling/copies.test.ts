@@ -6,6 +6,7 @@ import { type LanguageModel, nativeOf } from '../../../lib/model';
 import { findCopies, windowLength } from '../../../lib/sampling/copies';
 import type { GenerateOptions } from '../../../lib/sampling/options';
 import { train } from '../../../lib/training/train';
+import { share } from '../../fixtures/child';
 
 const idsOf = (text: string) => Uint8Array.from(text, (symbol) => symbol.charCodeAt(0));
 const source = (text: string) => new MemoryIds(idsOf(text));
@@ -36,7 +37,7 @@ describe('suffixArray', () => {
   it('orders any text', () => {
     fc.assert(
       fc.property(repetitive, (text) => expect([...suffixArray(idsOf(text), 128)]).toEqual(expected(text))),
-      { numRuns: 500 },
+      { numRuns: share(500) },
     );
   });
 

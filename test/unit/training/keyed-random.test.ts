@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { KeyedPermutation, keyedInteger } from '../../../lib/training/keyed-random';
+import { share } from '../../fixtures/child';
 
 describe('KeyedPermutation', () => {
   it('is a permutation at every size', () => {
@@ -10,7 +11,7 @@ describe('KeyedPermutation', () => {
         expect(seen.size).toBe(size);
         expect(Math.max(...seen)).toBe(size - 1);
       }),
-      { numRuns: 200 },
+      { numRuns: share(200) },
     );
   });
 

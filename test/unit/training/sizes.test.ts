@@ -3,6 +3,7 @@ import { createBatches } from '../../../lib/training/batches';
 import { divide, leastLength, type SizeOptions } from '../../../lib/training/sizes';
 import { splitCorpus } from '../../../lib/training/validation';
 import { arrayIds } from '../../fixtures/array-ids';
+import { share } from '../../fixtures/child';
 
 /** What a run checks before it begins. */
 function check(length: number, sizes: SizeOptions): void {
@@ -49,9 +50,9 @@ it('a text that is too short is refused once, with sizes that fit', () => {
       expect(advised).not.toEqual(asked);
       expect([message, errorOf(length, advised)]).toEqual([message, undefined]);
     }),
-    { numRuns: 20_000 },
+    { numRuns: share(20_000) },
   );
-  expect(refused).toBeGreaterThan(2000);
+  expect(refused).toBeGreaterThan(share(2000));
 });
 
 it('a text of one character has no size that fits', () => {
