@@ -6,7 +6,10 @@
 #   scripts/sanitize.sh [tests]   these test files instead, as jest takes them, and the leaks
 set -euo pipefail
 cd "$(dirname "$0")/.."
-npx cmake-js compile --out build-sanitize/build --log-level warn --CDCUDNN_LSTM_SANITIZE=address,undefined
+npx cmake-js compile --out build-sanitize --log-level warn --CDCUDNN_LSTM_SANITIZE=address,undefined
+# Where node-gyp-build looks for it; the build itself as far from the sources as other builds, so that ccache takes the same file for the same.
+mkdir -p build-sanitize/package
+ln -sfn .. build-sanitize/package/build
 npm run --silent build
 logs=$PWD/build-sanitize/reports
 rm -rf "$logs" && mkdir "$logs"
@@ -14,7 +17,7 @@ rm -rf "$logs" && mkdir "$logs"
 # A stock node: the sanitizer's runtime is loaded before it, and libstdc++ with it, or exceptions would not be found.
 sanitized() {
   LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so)" \
-    CUDNN_LSTM_PREBUILD=$PWD/build-sanitize UBSAN_OPTIONS=print_stacktrace=1 "$@"
+    CUDNN_LSTM_PREBUILD=$PWD/build-sanitize/package UBSAN_OPTIONS=print_stacktrace=1 "$@"
 }
 # Node itself leaks. Memory in quarantine is memory that the tests would count; reports go to files, from child processes too.
 tested() {

@@ -128,8 +128,9 @@ const endless = (out: string) => [corpus, ...args({ ...small, epochs: 1_000_000,
 /** The run can be continued by the same command: nobody has its lock, and its last checkpoint is whole. */
 async function expectToGoOn(launcher: Launcher, out: string, ranks = 2): Promise<number> {
   const { metadata } = await last(out);
+  const until = ['--epochs', String(metadata.epoch + 2)];
   const resumed = await train(launcher, ranks, [
-    ...['--resume', out, '--max-time', '2s', '--json', '--device', 'cpu', '--threads', '1'],
+    ...['--resume', out, ...until, '--json', '--device', 'cpu', '--threads', '1'],
   ]);
   expect([resumed.code, resumed.code === 0 ? '' : resumed.stderr]).toEqual([0, '']);
   const told = resumed.stdout
