@@ -1,10 +1,13 @@
 /** Atomic writes, with calls that fail in place of the system's, and on disks that are really full, read-only or not there. */
+
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, open, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
 import { type DiskCalls, makeDirectory, realCalls, writeFileAtomically } from '../../../lib/checkpoint/disk';
+import { packageRoot } from '../../../lib/device/native';
 import { canRun, compiled, itWhere, node, run } from '../../fixtures/child';
 
 let folder: string;
@@ -251,36 +254,40 @@ describe('a run', () => {
     },
   );
 
-  // Root may write everywhere: it becomes somebody else for this.
+  // Root may write everywhere: it becomes somebody else for this, who may not be let in where the package or the folder is, as below /root.
   const uid = process.getuid?.() === 0 ? 65_534 : undefined;
-  itWhere(process.platform !== 'win32', 'no permissions')(
-    'in a directory it may not write to ends with exit code 5',
-    async () => {
-      await train();
-      await chmod(folder, 0o755);
-      await chmod(out, 0o555);
-      try {
-        const before = await checkpoints();
-        for (const argv of [
-          ['--resume', out, '--epochs', '3'],
-          [corpus, ...tiny, '--out', join(out, 'sub', 'run')],
-        ]) {
-          const { code, stderr } = await node('train.js', argv, uid === undefined ? {} : { uid });
-          expect([code, stderr]).toEqual([
-            5,
-            expect.stringMatching(
-              /^(device: .*\n)?cannot (lock|make the directory) .*: permission denied; choose a directory you may write to with --out\n$/,
-            ),
-          ]);
-        }
-        expect(await checkpoints()).toEqual(before);
-      } finally {
-        await chmod(out, 0o755);
+  const look = 'for (const path of process.argv.slice(1)) require("node:fs").readdirSync(path)';
+  const letIn =
+    spawnSync(process.execPath, ['-e', look, packageRoot, dirname(compiled('train.js')), tmpdir()], {
+      cwd: '/',
+      ...(uid === undefined ? {} : { uid }),
+    }).status === 0;
+  const why = process.platform === 'win32' ? 'no permissions' : letIn ? undefined : 'nobody but root is let in here';
+  itWhere(why === undefined, why ?? '')('in a directory it may not write to ends with exit code 5', async () => {
+    await train();
+    await chmod(folder, 0o755);
+    await chmod(out, 0o555);
+    try {
+      const before = await checkpoints();
+      for (const argv of [
+        ['--resume', out, '--epochs', '3'],
+        [corpus, ...tiny, '--out', join(out, 'sub', 'run')],
+      ]) {
+        const { code, stderr } = await node('train.js', argv, uid === undefined ? {} : { uid });
+        expect([code, stderr]).toEqual([
+          5,
+          expect.stringMatching(
+            /^(device: .*\n)?cannot (lock|make the directory) .*: permission denied; choose a directory you may write to with --out\n$/,
+          ),
+        ]);
       }
-    },
-  );
+      expect(await checkpoints()).toEqual(before);
+    } finally {
+      await chmod(out, 0o755);
+    }
+  });
 
-  itWhere(process.platform !== 'win32', 'no permissions')(
+  itWhere(why === undefined, why ?? '')(
     'in a directory it may not look into ends with exit code 3 and does not say that nothing is there',
     async () => {
       await train();
