@@ -251,8 +251,11 @@ describe('a language model', () => {
     const large = { ...shape, hidden: 3000 }; // Its weights take minutes.
     const made = LanguageModel.create(large, vocabulary, { device: 'cpu', threads: 1, signal: controller.signal });
     await setTimeout(100);
+    const before = process.cpuUsage();
     controller.abort(reason);
     await expect(made).rejects.toBe(reason);
+    const { user, system } = process.cpuUsage(before);
+    expect(user + system).toBeLessThan(2e6); // Microseconds of the processor: nothing of them was made any more.
   });
 
   async function text(model: LanguageModel, length: number, signal?: AbortSignal): Promise<string> {
