@@ -107,6 +107,11 @@ CUDNN_LSTM_HD Weight weight_of(double x) {
   return to_bits(weight + 4503599627370496.0) & kMantissa;  // + 2^52: rounded to a whole number
 }
 
+// A weight below 2^52 as a double, which is exact: without a conversion of 64-bit integers, that AVX2 has none of.
+CUDNN_LSTM_HD double to_double(Weight weight) {
+  return from_bits(weight | 0x4330000000000000) - 4503599627370496.0;  // 2^52 and the weight, less 2^52
+}
+
 // The smallest weight that is at least `share` of `whole`, and never none.
 CUDNN_LSTM_HD Weight weight_share(double share, Weight whole) {
   const double weight = ceil(share * static_cast<double>(whole));
@@ -136,6 +141,39 @@ CUDNN_LSTM_HD Weight total_weight(const DrawRow& row, const Lanes& lanes) {
   return lanes.sum(total);
 }
 
+// Logarithms of probabilities but for a constant, that of the sum of weights.
+class LogWeights {
+ public:
+  CUDNN_LSTM_HD LogWeights(double largest, double inverse) : largest_(largest), inverse_(inverse) {}
+  // Finite, so that no weight times it is none.
+  CUDNN_LSTM_HD double operator()(float score) const {
+    const double log = (score - largest_) * inverse_;
+    return log > -1e300 ? log : -1e300;
+  }
+
+ private:
+  double largest_, inverse_;
+};
+
+// The mean of the symbols' log weights, each counted by its weight: as many sums at a time as compilers make vectors
+// of.
+template <class Lanes>
+CUDNN_LSTM_HD double mean_log(const DrawRow& row, const LogWeights& log, Weight whole, const Lanes& lanes) {
+  constexpr int kTogether = 16;
+  double sums[kTogether] = {};
+  const int count = lanes.count();
+  int i = lanes.index();
+  for (; i + (kTogether - 1) * count < row.count; i += kTogether * count) {
+    for (int j = 0; j < kTogether; ++j) {
+      sums[j] += to_double(row.weights[i + j * count]) * log(row.scores[i + j * count]);
+    }
+  }
+  for (; i < row.count; i += count) sums[0] += to_double(row.weights[i]) * log(row.scores[i]);
+  double sum = 0;
+  for (const double each : sums) sum += each;
+  return lanes.sum(sum) / static_cast<double>(whole);
+}
+
 // The index in `row` of the symbol that `coin` draws; the row is used up. Every lane gets it.
 //
 // `keep.largest(row)` is the largest score, in every lane. `keep.best(row, k)` leaves the k first by score,
@@ -160,16 +198,13 @@ CUDNN_LSTM_HD int draw_symbol(DrawRow& row, const SamplingOptions& options, doub
     lanes.barrier();
   }
   if (options.typical_p < 1) {
-    // The symbols whose surprise is nearest to the expected one. Logarithms of weights do: the total's cancels.
+    // The symbols whose surprise is nearest to the expected one.
     const Weight whole = total_weight(row, lanes);
-    double sum = 0;
+    const LogWeights log(largest, inverse);
+    const double expected = mean_log(row, log, whole, lanes);
     for (int i = lanes.index(); i < row.count; i += lanes.count()) {
-      if (row.weights[i] != 0) sum += static_cast<double>(row.weights[i]) * ((row.scores[i] - largest) * inverse);
-    }
-    const double expected = lanes.sum(sum) / static_cast<double>(whole);
-    for (int i = lanes.index(); i < row.count; i += lanes.count()) {
-      const double distance = fabs((row.scores[i] - largest) * inverse - expected);
-      row.scores[i] = row.weights[i] != 0 ? -static_cast<float>(distance) : -INFINITY;
+      const float distance = static_cast<float>(fabs(log(row.scores[i]) - expected));
+      row.scores[i] = row.weights[i] != 0 ? -distance : -INFINITY;
     }
     lanes.barrier();
     keep.mass(row, weight_share(options.typical_p, whole));

@@ -1,5 +1,7 @@
 /** Drawing against the rules in float64 (test/oracle/sampling.ts): every id of every draw. */
-import type { NativeModel, NativeSamplingOptions } from '../../lib/device/native';
+import { join } from 'node:path';
+import { type NativeModel, type NativeSamplingOptions, packageRoot } from '../../lib/device/native';
+import { itWhere, long, run } from '../fixtures/child';
 import { sampleCall } from '../fixtures/sample-call';
 import { gatherStates, scatterStates } from '../fixtures/states';
 import { drawCoin, oracleRule, samplingRules as rules } from '../oracle/sampling';
@@ -248,4 +250,14 @@ describe.each(devices)('$name', (device) => {
     }
     model.dispose();
   });
+});
+
+// By processor time, which other processes do not lengthen.
+itWhere(long, 'LONG=1 measures it')('a draw of 6,000 symbols costs less than the model', async () => {
+  const { code, stdout } = await run(process.execPath, [join(packageRoot, 'bench', 'draw.js')]);
+  const alone = Number(/^greedy +([\d.]+) us/m.exec(stdout)?.[1]);
+  const draws = [...stdout.matchAll(/^(\S.*?) +[\d.]+ us a character, of which the draw (-?[\d.]+)$/gm)];
+  expect({ code, rules: draws.length }).toEqual({ code: 0, rules: 5 });
+  const dear = draws.filter(([, , draw]) => !(Number(draw) < alone)).map(([, rule, draw]) => `${rule}: ${draw}`);
+  expect({ alone, dear }).toEqual({ alone, dear: [] });
 });
