@@ -158,6 +158,7 @@ describe('the hints at the end of a run', () => {
       PATH: [bin, process.env.PATH].join(delimiter),
       npm_command: undefined,
       CUDNN_LSTM_DEVICE: 'cpu',
+      CUDNN_LSTM_THREADS: '1',
     };
     const program = how === 'link' ? ['cudnn-lstm', 'train'] : ['node', relative(folder, trainScript)];
     const first = await run(
@@ -170,7 +171,7 @@ describe('the hints at the end of a run', () => {
     const sampled = await run('/bin/sh', ['-c', sample], { cwd: folder, env });
     expect(sampled).toMatchObject({ code: 0 });
     expect(sampled.stdout.length).toBeGreaterThan(100);
-    const further = await run('/bin/sh', ['-c', `${train} --max-time 2s`], { cwd: folder, env });
+    const further = await run('/bin/sh', ['-c', `${train} --max-time 1s`], { cwd: folder, env });
     expect(further).toMatchObject({ code: 0 });
     const [before, after] = await stepsOf(out);
     expect(after).toBeGreaterThan(before as number);
