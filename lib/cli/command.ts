@@ -120,7 +120,15 @@ export function usageErrorOf(error: CommanderError, command?: Command): Error {
   ) {
     return new PrintedError();
   }
-  let message = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');
+  let message = error.message
+    .replace(/^error: /, '')
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/\.$/, '');
+  const [, chosen, choices] = /argument '([^']*)' is invalid\. Allowed choices are (.*)$/.exec(message) ?? [];
+  if (chosen !== undefined && choices !== undefined) {
+    const near = nearest(chosen, choices.split(', '));
+    if (near !== undefined) message += `; did you mean ${near}?`;
+  }
   const unknown = error.code === 'commander.unknownOption' ? /'(--?[^']*)'/.exec(message)?.[1] : undefined;
   if (unknown !== undefined && command) {
     const name = unknown.replace(/=.*$/, '');

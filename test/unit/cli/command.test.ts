@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { PassThrough, Writable } from 'node:stream';
 import { setTimeout } from 'node:timers/promises';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import {
   abortOnSignals,
   InterruptedError,
@@ -26,7 +26,8 @@ describe('parseArguments', () => {
     new Command('demo')
       .argument('[files...]')
       .option('--epochs <n>', 'how many', numberOption('--epochs', { integer: true }))
-      .option('--learning-rate <x>', 'how fast', numberOption('--learning-rate'));
+      .option('--learning-rate <x>', 'how fast', numberOption('--learning-rate'))
+      .addOption(new Option('--optimizer <name>').choices(['adam', 'sgd']));
 
   it('parses', () => {
     const command = parseArguments(syntax(), ['a', '--epochs', '3', 'b', '--learning-rate=1e-3']);
@@ -41,6 +42,8 @@ describe('parseArguments', () => {
     [['--epochs', 'many'], /--epochs takes a whole number, not 'many'/],
     [['--epochs', '1.5'], /whole number/],
     [['--learning-rate', ''], /takes a number/],
+    [['--optimizer', 'adm'], /Allowed choices are adam, sgd; did you mean adam\? \(--help lists what there is\)$/m],
+    [['--optimizer', 'none'], /Allowed choices are adam, sgd \(--help lists what there is\)\.$/m],
   ])('refuses %p with one line', (argv, message) => {
     let thrown: unknown;
     try {
