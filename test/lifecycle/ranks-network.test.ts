@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../../lib/device/native';
-import { compiled, type Ended, itWhere, node, whole } from '../fixtures/child';
+import { compiled, type Ended, itWhere, node } from '../fixtures/child';
 import { type Launcher, type LaunchOptions, mpich, openMpi } from '../fixtures/launchers';
 import {
   args,
@@ -26,13 +26,7 @@ function whyNot(): string | undefined {
   const { status, stderr } = spawnSync(process.execPath, [program, '--check'], { encoding: 'utf8' });
   return status === 0 ? undefined : stderr.trim();
 }
-// Ranks that wait for one another take all cores meanwhile.
-const asked = whole || process.env.MPI === '1';
-const noNetwork = asked
-  ? openMpi.missing && mpich.missing
-    ? undefined
-    : whyNot()
-  : 'it takes half a minute of all cores; WHOLE=1 or scripts/test-mpi.sh runs it';
+const noNetwork = openMpi.missing && mpich.missing ? undefined : whyNot();
 
 /** What the program says at the end. */
 interface Report {
