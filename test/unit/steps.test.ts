@@ -16,7 +16,8 @@ const itRuns = itWhere(canRun('bash', ['-c', 'declare -A map']), 'there is no ba
 /** Runs steps on so many cores; the lines that it prints, but for the seconds. */
 async function steps(cores: number, ...lines: string[]): Promise<{ code: number | null; said: string[] }> {
   const script = ['cd "$1"', '. "$0"', ...lines, `run_steps logs ${cores}`, 'report_steps'].join('\n');
-  const argv = ['-euo', 'pipefail', '-c', script, join(packageRoot, 'scripts', 'steps.sh'), folder];
+  // Without SHLVL, as in an empty environment, bash takes a socket for a remote shell's and reads the machine's bashrc.
+  const argv = ['--norc', '-euo', 'pipefail', '-c', script, join(packageRoot, 'scripts', 'steps.sh'), folder];
   const { code, stdout, stderr } = await run('bash', argv);
   expect(stderr).toBe('');
   const said = stdout
