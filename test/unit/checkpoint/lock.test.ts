@@ -243,7 +243,8 @@ itWhere(process.platform === 'linux' && canRun('cc', ['--version']), 'needs Linu
     const corpus = join(folder, 'corpus.txt');
     await writeFile(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(100));
     const out = join(folder, 'run');
-    const env = { ...process.env, LD_PRELOAD: library };
+    // By its name: a path there ends at a space.
+    const env = { ...process.env, LD_PRELOAD: 'flock.so', LD_LIBRARY_PATH: folder };
     const size = ['--hidden', '8', '--layers', '1', '--epochs', '1', '--sample-length', '0', '--device', 'cpu'];
     const argv = [corpus, '--out', out, ...size];
     const refused = await node('train.js', argv, { env });
