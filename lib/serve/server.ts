@@ -373,7 +373,9 @@ function placeIn(text: string | null): number {
 async function readBody(request: IncomingMessage, limit: number): Promise<unknown> {
   const type = request.headers['content-type'] ?? '';
   if (!/^application\/json\s*(;|$)/i.test(type)) {
-    throw new ApiError(415, 'The Content-Type must be application/json.', { code: 'unsupported_media_type' });
+    throw new ApiError(415, "The Content-Type must be application/json: curl -H 'Content-Type: application/json'.", {
+      code: 'unsupported_media_type',
+    });
   }
   const tooLarge = () => new ApiError(413, `The body may have ${limit} bytes here.`, { code: 'request_too_large' });
   if (Number(request.headers['content-length'] ?? 0) > limit) throw tooLarge();

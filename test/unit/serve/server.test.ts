@@ -84,6 +84,12 @@ test('errors of HTTP have their codes', async () => {
   expect((await fetch(`${url}/v1/completions`)).status).toBe(405);
   expect((await fetch(`${url}/v1/nothing`)).status).toBe(404);
   expect((await post('/v1/completions', {}, { headers: { 'Content-Type': 'text/plain' } })).status).toBe(415);
+  const form = { body: '{"prompt": "a"}', headers: { 'Content-Type': 'application/x-www-form-urlencoded' } };
+  const ofCurl = await fetch(`${url}/v1/completions`, { method: 'POST', ...form });
+  expect([ofCurl.status, await ofCurl.text()]).toEqual([
+    415,
+    expect.stringContaining("curl -H 'Content-Type: application/json'"),
+  ]);
   const long = JSON.stringify({ prompt: 'a'.repeat(2000) });
   expect((await post('/v1/completions', long)).status).toBe(413);
   // Without a length that could be known before.
