@@ -4,11 +4,10 @@
 //
 //   node bench/busy.js                            about seven minutes; --save: bench/results/busy-<machine>.json
 //   node bench/busy.js --busy 0,2 --work train16 --rounds 5 --seconds 2
-const { spawn } = require('node:child_process');
 const os = require('node:os');
 const { parseArgs } = require('node:util');
 const { loadNative } = require('../dist/device/native.js');
-const { machine, median, rounded, writeResult } = require('./measured.js');
+const { machine, median, rounded, startBusy, writeResult } = require('./measured.js');
 
 const vocabulary = 65;
 const shape = { vocabulary, layers: 2, hidden: 256, input: 'onehot', embedding: 0, dropout: 0.2, seed: 1 };
@@ -92,21 +91,6 @@ async function speed(model, run, duration) {
     const elapsed = Number(process.hrtime.bigint() - start) / 1e9;
     if (elapsed >= duration) return characters / elapsed;
   }
-}
-
-/** Starts processes that compute for nothing; returns what ends them. */
-function startBusy(count) {
-  const processes = Array.from({ length: count }, () =>
-    spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' }),
-  );
-  const end = () => {
-    for (const each of processes) each.kill('SIGKILL');
-  };
-  process.on('exit', end);
-  return () => {
-    end();
-    process.off('exit', end);
-  };
 }
 
 async function measure({ run }) {

@@ -1,4 +1,5 @@
-// What the benchmarks do with what they measured: statistics, the machine, the file.
+// What the benchmarks share: a busy machine, and what they do with what they measured: statistics, the machine, the file.
+const { spawn } = require('node:child_process');
 const { mkdirSync, readFileSync, writeFileSync } = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
@@ -39,6 +40,21 @@ const machine = () => ({
   node: process.version,
 });
 
+/** Starts processes that compute for nothing; returns what ends them. */
+function startBusy(count) {
+  const processes = Array.from({ length: count }, () =>
+    spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' }),
+  );
+  const end = () => {
+    for (const each of processes) each.kill('SIGKILL');
+  };
+  process.on('exit', end);
+  return () => {
+    end();
+    process.off('exit', end);
+  };
+}
+
 /** Writes bench/results/<kind>-<cpu>-<threads>.json, or with `save: false` nothing; a line that says so. */
 function writeResult(kind, threads, result, { save = true } = {}) {
   const directory = path.join(__dirname, 'results');
@@ -54,4 +70,4 @@ function writeResult(kind, threads, result, { save = true } = {}) {
   return `written to ${shown}`;
 }
 
-module.exports = { machine, mean, median, rounded, standardDeviation, writeResult };
+module.exports = { machine, mean, median, rounded, standardDeviation, startBusy, writeResult };

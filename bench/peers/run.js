@@ -4,6 +4,7 @@
 //   node bench/peers/run.js --save                          both recipes, all peers; bench/results/peers-<machine>.json
 //   node bench/peers/run.js --peers torch,keras --recipe proj-basic --python ~/venv/bin/python
 //   node bench/peers/run.js --rounds 3 --steps 2
+//   node bench/peers/run.js --busy 0,2                      alone, and then beside two processes that compute for nothing
 //
 // Recipes: `proj-basic` is the reference's (windows, loss at the last position); its characters are sampled as the reference samples
 // them, by sliding the window. `fast` is the default of this package (streams, loss at every position, carried state); its
@@ -15,7 +16,7 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const { parseArgs } = require('node:util');
 const { presets } = require('../../dist/training/presets.js');
 const { jobOf, stepsPerEpoch, syntheticIds } = require('./jobs.js');
-const { machine, median, rounded, writeResult } = require('../measured.js');
+const { machine, median, rounded, startBusy, writeResult } = require('../measured.js');
 const { PeerProcess } = require('./peer-process.js');
 
 const { values: options } = parseArgs({
@@ -27,6 +28,8 @@ const { values: options } = parseArgs({
     steps: { type: 'string' },
     seconds: { type: 'string', default: '3' },
     threads: { type: 'string', default: String(os.availableParallelism()) },
+    /** Other processes, which compute for nothing beside both. */
+    busy: { type: 'string', default: '0' },
     /** Instead of the recipe's. */
     batch: { type: 'string' },
     python: { type: 'string', default: 'python3' },
@@ -153,12 +156,13 @@ function printPair(pair) {
   row('us / sampled character', pair.microsecondsPerCharacter, pair.samplingRatio);
 }
 
-async function compareRecipe(recipe, ids) {
+async function compareRecipe(recipe, busy, ids) {
   const batch = options.batch === undefined ? undefined : Number(options.batch);
   const job = jobOf(recipe, { batch, threads, ids });
   console.log(
     `\n${recipe}: batch ${job.batch}, T ${job.steps}, ${job.input} input, target ${job.target}, ` +
-      `${job.layers} x ${job.hidden}, ${stepsPerEpoch(job)} steps an epoch; ${threads} thread(s)`,
+      `${job.layers} x ${job.hidden}, ${stepsPerEpoch(job)} steps an epoch; ${threads} thread(s)` +
+      (busy > 0 ? `, beside ${busy} busy process(es)` : ''),
   );
   const pairs = [];
   const missing = [];
@@ -173,7 +177,7 @@ async function compareRecipe(recipe, ids) {
     }
   }
   const { ids: _, ...what } = job;
-  return { job: { ...what, stepsPerEpoch: stepsPerEpoch(job) }, pairs, missing };
+  return { job: { ...what, stepsPerEpoch: stepsPerEpoch(job) }, busy, pairs, missing };
 }
 
 async function main() {
@@ -185,7 +189,14 @@ async function main() {
   try {
     writeFileSync(ids, syntheticIds());
     const recipes = [];
-    for (const recipe of recipeNames) recipes.push(await compareRecipe(recipe, ids));
+    for (const busy of options.busy.split(',').map(Number)) {
+      const stop = startBusy(busy);
+      try {
+        for (const recipe of recipeNames) recipes.push(await compareRecipe(recipe, busy, ids));
+      } finally {
+        stop();
+      }
+    }
     const result = {
       date: new Date().toISOString().slice(0, 10),
       machine: machine(),
