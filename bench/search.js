@@ -7,7 +7,8 @@
  *
  *   node bench/search.js --texts a.txt:50000,b.txt --max-time 3600     the first 50,000 characters of a.txt, and all of b.txt
  *   node bench/search.js --texts a.txt,b.txt --part 2/3                every third training from the second on: three side by side
- *   node bench/search.js --texts a.txt --hidden 64,128 --epochs 8      these alone
+ *   node bench/search.js --texts a.txt --hidden 64,128 --epochs 8      these alone; so does --batch 16x20
+ *   node bench/search.js --texts a.txt --weight-decay 0.1              these, to be compared with the same without it; --optimizer adamw, by that
  *   node bench/search.js --table                                       fits the law to the file and writes lib/training/best-table.ts
  */
 const { appendFileSync, existsSync, readFileSync, writeFileSync } = require('node:fs');
@@ -20,7 +21,10 @@ const { values } = parseArgs({
     texts: { type: 'string', default: '' },
     part: { type: 'string', default: '1/1' },
     hidden: { type: 'string', default: '' },
+    batch: { type: 'string' },
     epochs: { type: 'string', default: '1,2,4,8,16,32' },
+    'weight-decay': { type: 'string', default: '0' },
+    optimizer: { type: 'string', default: 'adam' },
     'max-time': { type: 'string', default: '1e9' },
     out: { type: 'string', default: path.join(__dirname, 'results', 'best-search.jsonl') },
     table: { type: 'boolean', default: false },
@@ -32,10 +36,13 @@ const recipes = [
   { layers: 2, hidden: 64, dropout: 0.1, batchSize: 16, seqLength: 32, learningRate: 8e-3 },
   { layers: 2, hidden: 128, dropout: 0.2, batchSize: 16, seqLength: 32, learningRate: 5e-3 },
   { layers: 2, hidden: 256, dropout: 0.3, batchSize: 16, seqLength: 32, learningRate: 5e-3 },
+  { layers: 2, hidden: 256, dropout: 0.2, batchSize: 16, seqLength: 20, learningRate: 5e-3 },
   { layers: 2, hidden: 256, dropout: 0.3, batchSize: 64, seqLength: 64, learningRate: 7e-3 },
   { layers: 2, hidden: 512, dropout: 0.5, batchSize: 16, seqLength: 32, learningRate: 3e-3 },
   { layers: 2, hidden: 512, dropout: 0.5, batchSize: 64, seqLength: 64, learningRate: 4e-3 },
 ];
+const weightDecay = Number(values['weight-decay']);
+const { optimizer } = values;
 const fixed = { schedule: 'wsd', validation: 0.1, patience: 0, sampleLength: 0, seed: 1, threads: 1, device: 'cpu' };
 const numbers = (list) => list.split(',').filter(Boolean).map(Number);
 const epochCounts = numbers(values.epochs);
@@ -45,8 +52,8 @@ function work({ layers, hidden }, symbols) {
   return 3 * (4 * hidden * hidden * (2 * layers - 1) + hidden * symbols);
 }
 
-const keyOf = ({ text, epochs, layers, hidden, dropout, batchSize, seqLength, learningRate }) =>
-  [text, epochs, layers, hidden, dropout, batchSize, seqLength, learningRate].join();
+const keyOf = ({ text, epochs, weightDecay = 0, optimizer = 'adam', ...recipe }) =>
+  [text, epochs, weightDecay, optimizer, ...Object.values(recipeOf(recipe))].join();
 
 function texts() {
   return values.texts
@@ -74,6 +81,7 @@ function jobs() {
   const all = texts().flatMap((text) =>
     recipes
       .filter(({ hidden }) => sizes.length === 0 || sizes.includes(hidden))
+      .filter((recipe) => [undefined, `${recipe.batchSize}x${recipe.seqLength}`].includes(values.batch))
       .flatMap((recipe) =>
         epochCounts.map((epochs) => ({
           text,
@@ -88,7 +96,15 @@ function jobs() {
 
 async function measure({ text, recipe, epochs }) {
   const began = { cpu: process.cpuUsage(), clock: performance.now() };
-  const training = await train({ corpus: { text: text.text }, ...fixed, ...recipe, epochs, out: false });
+  const training = await train({
+    corpus: { text: text.text },
+    ...fixed,
+    ...recipe,
+    optimizer,
+    weightDecay,
+    epochs,
+    out: false,
+  });
   const losses = [];
   let best;
   for await (const event of training) {
@@ -102,6 +118,8 @@ async function measure({ text, recipe, epochs }) {
     characters: text.characters,
     symbols: text.symbols,
     ...recipe,
+    ...(optimizer === 'adam' ? {} : { optimizer }),
+    ...(weightDecay > 0 ? { weightDecay } : {}),
     epochs,
     loss: Number(best.loss.toFixed(4)),
     bestEpoch: best.epoch,
@@ -173,6 +191,45 @@ function fitLaw(rows) {
   return { law: unpack(best), rootMeanSquare: Math.sqrt(meanSquare(best)) };
 }
 
+/**
+ * For each recipe whose runs were tried with weight decay too: after how many steps and passes they end better with it. Decay keeps a model from
+ * learning its text by heart, and shrinks what a step has taught: small models, and short runs, are only worse for it.
+ */
+function findWeightDecay(all) {
+  const plain = new Map(all.filter((row) => !row.weightDecay).map((row) => [keyOf(row), row]));
+  const pairs = all
+    .flatMap((row) => {
+      const without = row.weightDecay > 0 && plain.get(keyOf({ ...row, optimizer: 'adam', weightDecay: 0 }));
+      return without ? [{ ...row, steps: stepsOf(row), gain: without.loss - row.loss }] : [];
+    })
+    .sort((a, b) => a.steps - b.steps);
+  for (const { text, layers, hidden, epochs, steps, gain } of pairs) {
+    console.log(`${text}: ${layers} x ${hidden}, ${epochs} epochs, ${steps} steps: decay gains ${gain.toFixed(4)}`);
+  }
+  const distinct = (list) => [...new Set(list)];
+  return distinct(pairs.map((pair) => JSON.stringify(recipeOf(pair)))).flatMap((recipe) => {
+    const tried = pairs.filter((pair) => JSON.stringify(recipeOf(pair)) === recipe);
+    const values = distinct(tried.map((pair) => pair.weightDecay)).flatMap((value) => {
+      const same = tried.filter((pair) => pair.weightDecay === value);
+      const better = same.slice(same.findLastIndex(({ gain }) => gain <= 0) + 1);
+      return better.length > 0 ? [{ value, gain: better.at(-1).gain, first: better[0] }] : [];
+    });
+    return values
+      .sort((a, b) => b.gain - a.gain)
+      .slice(0, 1)
+      .map(({ value, first: { layers, hidden, steps, epochs } }) => ({
+        layers,
+        hidden,
+        value,
+        leastSteps: steps,
+        leastPasses: epochs,
+      }));
+  });
+}
+
+const stepsOf = ({ characters, epochs, batchSize, seqLength }) =>
+  Math.round((0.9 * characters * epochs) / (batchSize * seqLength));
+
 function reducible(law, row) {
   const parameters = parametersOf(row, row.symbols);
   const text = 0.9 * row.characters;
@@ -217,10 +274,7 @@ function nelderMead(judge, start) {
 
 function writeTable() {
   const all = readRows();
-  const rows = all.filter(
-    ({ characters, epochs, batchSize, seqLength }) =>
-      (0.9 * characters * epochs) / (batchSize * seqLength) >= leastUpdates,
-  );
+  const rows = all.filter((row) => !row.weightDecay && !row.optimizer && stepsOf(row) >= leastUpdates);
   const { law, rootMeanSquare } = fitLaw(rows);
   const recipes = [...new Map(rows.map((row) => [JSON.stringify(recipeOf(row)), recipeOf(row)])).values()].sort(
     (a, b) => parametersOf(a, 64) - parametersOf(b, 64) || a.batchSize - b.batchSize,
@@ -233,6 +287,7 @@ function writeTable() {
     mostCharacters: Math.max(...rows.map(({ characters, epochs }) => Math.round(0.9 * characters * epochs))),
     rootMeanSquare: round(rootMeanSquare),
     law: rounded(law),
+    weightDecay: findWeightDecay(all),
     recipes,
   };
   const file = path.join(__dirname, '..', 'lib', 'training', 'best-table.ts');
@@ -257,7 +312,7 @@ async function main() {
   for (const job of jobs()) {
     if (performance.now() >= end) break;
     const done = new Set(readRows().map(keyOf));
-    if (done.has(keyOf({ ...job.recipe, text: job.text.name, epochs: job.epochs }))) continue;
+    if (done.has(keyOf({ ...job.recipe, optimizer, weightDecay, text: job.text.name, epochs: job.epochs }))) continue;
     const row = await measure(job);
     appendFileSync(values.out, `${JSON.stringify(row)}\n`);
     console.log(

@@ -29,7 +29,7 @@ const memoryShare = 0.8;
 
 /** Whether a new run has something that is to be planned for it. */
 export function isToBePlanned({ options, sources }: Configuration): boolean {
-  return options.preset === 'best' && plannedOptions.some((name) => sources[name] === undecided);
+  return options.preset === 'best' && toBePlanned({ options, sources }).length > 0;
 }
 
 /** @throws UsageError where nothing can be planned. */
@@ -47,6 +47,12 @@ export function checkPlannable(configuration: Configuration, from: boolean, rank
   if (timeOf(options) === undefined) {
     throw new UsageError(`${place}: best plans for the time there is: give it, such as --max-time 10m.`);
   }
+}
+
+/** What the plan decides: all that nobody else has; the decay that it knows is that of Adam. */
+function toBePlanned({ options, sources }: Pick<Configuration, 'options' | 'sources'>) {
+  const adam = options.optimizer === 'adam' || options.optimizer === 'adamw';
+  return plannedOptions.filter((name) => sources[name] === undecided && (adam || name !== 'weightDecay'));
 }
 
 function memory(): number {
@@ -72,8 +78,9 @@ export async function planConfiguration(
   const { options, sources } = configuration;
   const began = performance.now();
   const time = timeOf(options) as number;
+  const planned: readonly OptionName[] = toBePlanned(configuration);
   const given = Object.fromEntries(
-    plannedOptions.flatMap((name) => (sources[name] === undecided ? [] : [[name, options[name]]])),
+    plannedOptions.flatMap((name) => (planned.includes(name) ? [] : [[name, options[name]]])),
   ) as Partial<TrainingOptions>;
   const { layers, hidden, dropout, batchSize, seqLength, learningRate } = given;
   const recipe = { layers, hidden, dropout, batchSize, seqLength, learningRate };
@@ -96,15 +103,10 @@ export async function planConfiguration(
     configuration: {
       ...configuration,
       options: { ...options, ...decided },
-      sources: { ...sources, ...planSources(sources) },
+      sources: { ...sources, ...Object.fromEntries(planned.map((name) => [name, `plan of ${undecided}`])) },
     },
     lines: describeBest({ ...plan, options: decided }, time),
   };
-}
-
-function planSources(sources: Configuration['sources']): Partial<Record<OptionName, string>> {
-  const planned = plannedOptions.filter((name) => sources[name] === undecided);
-  return Object.fromEntries(planned.map((name) => [name, `plan of ${undecided}`]));
 }
 
 async function measureAll(

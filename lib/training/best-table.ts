@@ -1,18 +1,34 @@
 /** Written by `node bench/search.js --table` from bench/results/best-search.jsonl; docs/best.md says what it covers. */
 export const bestTable = {
-  trainings: 25,
+  trainings: 34,
   texts: [50000, 144424, 400000, 1115394],
-  mostCharacters: 2880000,
-  rootMeanSquare: 0.03562,
+  mostCharacters: 16061674,
+  rootMeanSquare: 0.03603,
   law: {
-    capacity: 2.566,
-    capacityPower: 0.2217,
-    data: 1716,
-    dataPower: 0.5323,
-    sizePower: 0.08755,
-    repetitions: 23.53,
+    capacity: 8.174,
+    capacityPower: 0.2968,
+    data: 1564,
+    dataPower: 0.5478,
+    sizePower: 0.06251,
+    repetitions: 25.19,
     batchPower: 0.5,
   },
+  weightDecay: [
+    {
+      layers: 2,
+      hidden: 128,
+      value: 0.1,
+      leastSteps: 8124,
+      leastPasses: 32,
+    },
+    {
+      layers: 2,
+      hidden: 256,
+      value: 0.05,
+      leastSteps: 25096,
+      leastPasses: 8,
+    },
+  ],
   recipes: [
     {
       layers: 2,
@@ -36,6 +52,14 @@ export const bestTable = {
       dropout: 0.3,
       batchSize: 16,
       seqLength: 32,
+      learningRate: 0.005,
+    },
+    {
+      layers: 2,
+      hidden: 256,
+      dropout: 0.2,
+      batchSize: 16,
+      seqLength: 20,
       learningRate: 0.005,
     },
   ],

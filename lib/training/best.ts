@@ -25,6 +25,7 @@ export const plannedOptions = [
   'validationEvery',
   'patience',
   'scheduleTime',
+  'weightDecay',
 ] as const;
 
 /** A recipe, and how fast this machine trains it. */
@@ -47,7 +48,7 @@ export interface BestRequest {
 export interface BestPlan {
   readonly candidate: BestCandidate;
   readonly options: BestRecipe &
-    Pick<TrainingOptions, 'epochs' | 'validation' | 'validationEvery' | 'patience' | 'scheduleTime'>;
+    Pick<TrainingOptions, 'epochs' | 'validation' | 'validationEvery' | 'patience' | 'scheduleTime' | 'weightDecay'>;
   /** Passes over the training text that there is time for, or that are worth it if those are fewer. */
   readonly passes: number;
   /** What the law expects of a model besides the text's own part, nats a character: for comparisons alone. */
@@ -57,6 +58,13 @@ export interface BestPlan {
 }
 
 const { law } = bestTable;
+/** The shortest run of a size that the search found better with decay. */
+interface Decay extends Pick<TrainingOptions, 'layers' | 'hidden'> {
+  readonly value: number;
+  readonly leastSteps: number;
+  readonly leastPasses: number;
+}
+const decays: readonly Decay[] = bestTable.weightDecay;
 
 /** Passes after which the next one hardly teaches anything: what is left to learn by repetition is a twentieth. */
 export const mostPasses = Math.ceil(1 + 3 * law.repetitions);
@@ -145,16 +153,28 @@ function optionsOf(
     passes < fewScores
       ? `${Math.max(1, Math.floor(Math.max(passes / fewScores, every) * stepsPerEpoch))}steps`
       : Math.max(1, Math.ceil(every));
+  const weightDecay = decayOf(recipe, passes * stepsPerEpoch, passes);
   const scored = typeof validationEvery === 'number' ? passes / validationEvery : fewScores;
   return {
     ...recipe,
     epochs,
     validation,
     validationEvery,
+    weightDecay,
     patience: Math.max(5, Math.ceil(scored / 3)),
     // The last score comes when the time for training is over.
     scheduleTime: Math.max(seconds / 2, seconds - (validation * characters) / (validationSpeed * charactersPerSecond)),
   };
+}
+
+/** Decay keeps a large model from learning its text by heart; a small one, or a short run, is only worse for it. */
+export function decayOf(
+  { layers, hidden }: Pick<BestRecipe, 'layers' | 'hidden'>,
+  steps: number,
+  passes: number,
+): number {
+  const longEnough = decays.filter((each) => each.leastSteps <= steps && each.leastPasses <= passes);
+  return longEnough.findLast((each) => each.layers <= layers && each.hidden <= hidden)?.value ?? 0;
 }
 
 /** Trainable numbers of a model with one-hot input. */
@@ -172,12 +192,13 @@ export function estimateBytes(recipe: BestRecipe, symbols: number): number {
 /** The plan in two lines: what, and why. */
 export function describeBest({ candidate, options, passes, others }: BestPlan, time: number): [string, string] {
   const n = (value: number) => value.toLocaleString('en', { maximumFractionDigits: value < 10 ? 1 : 0 });
-  const { layers, hidden, dropout, batchSize, seqLength, learningRate, validation, validationEvery } = options;
+  const { layers, hidden, dropout, batchSize, seqLength, learningRate, weightDecay } = options;
+  const { validation, validationEvery } = options;
   const size = (of: BestRecipe) => `${of.layers} x ${of.hidden} in batches of ${of.batchSize} x ${of.seqLength}`;
   const [next] = others;
   return [
     `planned for ${formatDuration(time)}: ${layers} x ${hidden}, dropout ${dropout}, batches of ${batchSize} x ${seqLength}, ` +
-      `rate ${learningRate}, at most ${n(options.epochs)} ${options.epochs === 1 ? 'epoch' : 'epochs'}; ` +
+      `rate ${learningRate}, ${weightDecay > 0 ? `weight decay ${weightDecay}, ` : ''}at most ${n(options.epochs)} ${options.epochs === 1 ? 'epoch' : 'epochs'}; ` +
       `${n(100 * validation)} % for validation, scored every ${typeof validationEvery === 'number' ? `${n(validationEvery)} epochs` : validationEvery.replace('steps', ' steps')}`,
     `because it trains ${n(candidate.charactersPerSecond)} characters/s here, the text ${n(passes)} times` +
       (next ? `; the next best, ${size(next.candidate.recipe)}, is expected ${next.worse.toFixed(3)} nats worse` : ''),

@@ -52,6 +52,7 @@ export const presets: Record<PresetName, Pick<TrainingOptions, RecipeOption> & P
     learningRate: 5e-3,
     schedule: 'wsd',
     scheduleTime: 0,
+    weightDecay: 0,
     warmup: 50,
     clip: 5,
     validation: 0.1,

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import {
   type BestRequest,
   bestRecipes,
+  decayOf,
   describeBest,
   estimateBytes,
   expectedLoss,
@@ -115,6 +116,25 @@ describe('planBest', () => {
     );
   });
 
+  it('lets weights decay where the search was better for it: in no shorter run of a size', () => {
+    for (const { layers, hidden, value, leastSteps, leastPasses } of bestTable.weightDecay) {
+      expect(value).toBeGreaterThan(0);
+      expect(decayOf({ layers, hidden }, leastSteps, leastPasses)).toBe(value);
+      expect(decayOf({ layers, hidden: hidden - 1 }, leastSteps, leastPasses)).not.toBe(value);
+      expect(decayOf({ layers: layers - 1, hidden }, leastSteps, leastPasses)).toBe(0);
+      expect(decayOf({ layers, hidden }, leastSteps - 1, leastPasses)).not.toBe(value);
+      expect(decayOf({ layers, hidden }, leastSteps, leastPasses - 1)).not.toBe(value);
+    }
+    fc.assert(
+      fc.property(requests, (request) => {
+        const { options, passes } = planBest(request);
+        const { validation, batchSize, seqLength, weightDecay } = options;
+        const steps = Math.max(1, Math.floor(((1 - validation) * request.characters) / (batchSize * seqLength)));
+        expect(weightDecay).toBe(decayOf(options, passes * steps, passes));
+      }),
+    );
+  });
+
   it('divides every text that a size fits', () => {
     fc.assert(
       fc.property(requests, (request) => {
@@ -147,7 +167,7 @@ describe('planBest', () => {
     const plan = planBest({ characters: 1e6, symbols: 65, seconds: 600, memoryBytes: 1e10, candidates });
     const [what, why] = describeBest(plan, 600);
     expect(what).toMatch(
-      /^planned for 10m: 2 x \d+, dropout [\d.]+, batches of \d+ x \d+, rate [\d.]+, at most \d+ epochs?; [\d.]+ % for validation, scored every [\d,]+ (steps|epochs?)$/,
+      /^planned for 10m: 2 x \d+, dropout [\d.]+, batches of \d+ x \d+, rate [\d.]+, (?:weight decay [\d.]+, )?at most \d+ epochs?; [\d.]+ % for validation, scored every [\d,]+ (steps|epochs?)$/,
     );
     expect(why).toMatch(
       /^because it trains [\d,]+ characters\/s here, the text [\d.]+ times; the next best, 2 x \d+ in batches of \d+ x \d+, is expected 0\.\d{3} nats worse$/,
@@ -232,6 +252,17 @@ describe('a training that is planned', () => {
     const rates = events.flatMap((event) => (event.type === 'step' ? [event.learningRate] : []));
     expect(rates.at(-1)).toBeLessThan((options.learningRate as number) / 4);
   });
+
+  it.each(['sgd', 'rmsprop', 'adamw'] as const)(
+    'plans no decay for %s, whose own default stands',
+    async (optimizer) => {
+      await using training = await openTraining(request({ maxTime: 3, optimizer }, { save: false }));
+      const { options, sources } = training.configuration;
+      expect(options.weightDecay).toBe(optimizer === 'adamw' ? 0.01 : 0);
+      expect(sources.weightDecay).not.toBe('plan of preset best');
+      expect(sources.layers).toBe('plan of preset best');
+    },
+  );
 
   it('is resumed by its plan, and plans nothing anew', async () => {
     const out = join(folder, 'run');
