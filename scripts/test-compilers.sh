@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 compilers=("$@")
 [[ $# -gt 0 ]] || compilers=(g++-11 g++ clang++)
 node scripts/prepare.js >/dev/null
-place=$(mktemp -d)
-trap 'rm -rf "$place" build-compiler-*' EXIT
+place=$(mktemp -d) root=$PWD
+trap 'rm -rf "$place" "$root"/build-compiler-*' EXIT
 if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
 
 # Make and Ninja take turns.
