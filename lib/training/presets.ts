@@ -9,9 +9,9 @@ import { defaults, type RecipeOption, type TrainingOptions } from './options';
 export type PresetName = TrainingOptions['preset'];
 
 /**
- * The recipes. fast: the default. Loss at every position, state carried on, small batches, Adam at a high rate that stays for half of the steps
- * and then goes down to zero: the most learned a second, by the search that docs/reproduction.md records. A validation tail with early stopping, so
- * that a small text is not merely memorised.
+ * The recipes. fast: the default. Loss at every position, state carried on, small batches, Adam at a high rate that stays for half of the
+ * steps and then goes down to zero: the most learned a second, by the search that docs/reproduction.md records. A validation tail with
+ * early stopping, so that a small text is not merely memorised.
  *
  * best: what a search found to come furthest in the time that `maxTime` or `scheduleTime` gives; sizes, epochs and validation are planned
  * for the text and the machine when training is opened, and stand here as they are until then (docs/best.md).
