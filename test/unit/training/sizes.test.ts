@@ -46,6 +46,10 @@ it('a text that is too short is refused once, with sizes that fit', () => {
       const message = errorOf(length, asked);
       if (message === undefined) return;
       refused++;
+      // Each thing that the text lacks, and nothing else.
+      const kept = Math.floor(length * asked.validation);
+      expect(/leaves none to validate on/.test(message)).toBe(asked.validation > 0 && kept === 0);
+      expect(/ to train on/.test(message)).toBe(length - kept < leastLength(asked));
       const advised = follow(message, asked);
       expect(advised).not.toEqual(asked);
       expect([message, errorOf(length, advised)]).toEqual([message, undefined]);
