@@ -177,10 +177,11 @@ it('leaves no step half done, wherever a stop comes', async () => {
   for (const ids of steps) await undisturbed.trainSteps(trainCall(ids, 3, 2));
   let given = 0;
   for (const ids of steps) {
-    // Mostly a step is given up, or cut in its update, until a stop comes too late for it.
+    // Mostly a step is given up, or cut in its update, until a stop comes too late for it: every 40th time at the latest.
     for (let completed = 0; completed === 0; ) {
       const running = stopped.trainSteps(trainCall(ids, 3, 2));
       for (let turns = given++ % 40; turns > 0; turns--) await new Promise(setImmediate);
+      if (given % 40 === 0) await running;
       stopped.stop();
       ({ completed } = await running);
       if (given % 3 === 0) stopped.read('secondMoments');
