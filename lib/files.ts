@@ -124,6 +124,8 @@ const pieceBytes = 1 << 16;
 
 /** The pieces of an open file from its beginning to its end, or to the bound. @throws FileProblem */
 async function* piecesOf(path: string, handle: FileHandle, limit: number): AsyncGenerator<Uint8Array> {
+  // What says that it is too large need not be read so far; what says nothing, as in /proc, is.
+  if ((await handle.stat()).size > limit) throw tooLarge(path, limit);
   let done = 0;
   for (;;) {
     const piece = new Uint8Array(Math.min(pieceBytes, limit + 1));

@@ -150,7 +150,18 @@ describe('linesOf', () => {
   });
 
   it('ends at the bound', async () => {
-    await expect(lines('a\n'.repeat(1000), 1000)).rejects.toMatchObject({ kind: 'large' });
+    expect(await lines('a\n'.repeat(500), 1000)).toHaveLength(500);
+    await expect(lines('a\n'.repeat(500), 999)).rejects.toMatchObject({ kind: 'large' });
+  });
+
+  it('reads nothing of a file that says it is larger', async () => {
+    writeFileSync(at('lines'), 'first\n'.repeat(200_000));
+    const read: string[] = [];
+    const reading = async () => {
+      for await (const line of linesOf(at('lines'), 1_000_000)) read.push(line);
+    };
+    await expect(reading()).rejects.toMatchObject({ kind: 'large' });
+    expect(read).toEqual([]);
   });
 });
 
