@@ -196,10 +196,12 @@ export function describeBest({ candidate, options, passes, others }: BestPlan, t
   const { validation, validationEvery } = options;
   const size = (of: BestRecipe) => `${of.layers} x ${of.hidden} in batches of ${of.batchSize} x ${of.seqLength}`;
   const [next] = others;
+  const epochs = validationEvery === 1 ? 'epoch' : `${validationEvery} epochs`;
+  const scored = typeof validationEvery === 'number' ? epochs : validationEvery.replace('steps', ' steps');
   return [
     `planned for ${formatDuration(time)}: ${layers} x ${hidden}, dropout ${dropout}, batches of ${batchSize} x ${seqLength}, ` +
       `rate ${learningRate}, ${weightDecay > 0 ? `weight decay ${weightDecay}, ` : ''}at most ${n(options.epochs)} ${options.epochs === 1 ? 'epoch' : 'epochs'}; ` +
-      `${n(100 * validation)} % for validation, scored every ${typeof validationEvery === 'number' ? `${n(validationEvery)} epochs` : validationEvery.replace('steps', ' steps')}`,
+      `${n(100 * validation)} % for validation, scored every ${scored}`,
     `because it trains ${n(candidate.charactersPerSecond)} characters/s here, the text ${n(passes)} times` +
       (next ? `; the next best, ${size(next.candidate.recipe)}, is expected ${next.worse.toFixed(3)} nats worse` : ''),
   ];
