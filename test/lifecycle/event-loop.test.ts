@@ -98,7 +98,7 @@ beforeAll(async () => {
   model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, target: 'last', seqLength: 10 });
   made.push(model);
   writeSparseCheckpoint(path('large.safetensors'), large, ['a', 'b', 'c'], layouts);
-  writeFileSync(path('text.txt'), text(long ? 60 : 4));
+  writeFileSync(path('text.txt'), text(long ? 60 : 8));
   const json = Buffer.from(JSON.stringify({ __metadata__: { format: 'cudnn-lstm', other: '\n"é'.repeat(2_000_000) } }));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(json.length));
@@ -148,7 +148,7 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
     return () => failing(complete(served, request, limits, new AbortController().signal, output));
   },
   'the echo of such a prompt': async () => {
-    const ids = new Int32Array(long ? 10_000_000 : 4_000_000);
+    const ids = new Int32Array(10_000_000);
     return () => decodeText(ids, model.vocabulary);
   },
   'a long prompt of bytes': async () => {
@@ -164,34 +164,34 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
   },
   'the lines of a corpus, found and divided': async () => {
     const ids = new MemoryIds(
-      Uint8Array.from({ length: long ? 60_000_000 : 1_000_000 }, (_, i) => (i % 3 === 0 ? 0 : 1)),
+      Uint8Array.from({ length: long ? 60_000_000 : 4_000_000 }, (_, i) => (i % 3 === 0 ? 0 : 1)),
     );
     return async () => divideLines(await LineIndex.find(ids, 0), 0.1);
   },
   // Each is in thousands of places of the pattern at once.
   'many texts within a pattern': async () => async () => {
-    for await (const _ of model.generateMany(long ? 1024 : 48, { pattern: '(n?i?){1500}e', length: 3, seed: 1 }));
+    for await (const _ of model.generateMany(long ? 1024 : 128, { pattern: '(n?i?){1500}e', length: 3, seed: 1 }));
   },
   'an index of a text': async () => {
     const ids = new MemoryIds(
-      Uint8Array.from({ length: long ? 20_000_000 : 400_000 }, (_, i) => Math.imul(i, i) >>> 27),
+      Uint8Array.from({ length: long ? 20_000_000 : 1_000_000 }, (_, i) => Math.imul(i, i) >>> 27),
     );
     return () => TextIndex.of(ids);
   },
   'lines of a file, made known': async () => {
     writeFileSync(
       path('lines.txt'),
-      Array.from({ length: long ? 3_000_000 : 40_000 }, (_, i) => `line ${i}\n`).join(''),
+      Array.from({ length: long ? 3_000_000 : 100_000 }, (_, i) => `line ${i}\n`).join(''),
     );
     return async () => KnownLines.of(readLines(model, path('lines.txt'), {}, () => {}));
   },
   'known lines, as bytes and back': async () => {
-    const known = await KnownLines.of(Array.from({ length: long ? 3_000_000 : 80_000 }, (_, i) => `line ${i}`));
+    const known = await KnownLines.of(Array.from({ length: long ? 3_000_000 : 300_000 }, (_, i) => `line ${i}`));
     const sha256 = '0'.repeat(64);
     return async () => KnownLines.fromBytes(await known.toBytes(sha256), sha256);
   },
   'a written text, compared with a corpus': async () => {
-    const ids = Uint8Array.from({ length: long ? 1_000_000 : 50_000 }, (_, i) => Math.imul(i, i) >>> 27);
+    const ids = Uint8Array.from({ length: long ? 1_000_000 : 200_000 }, (_, i) => Math.imul(i, i) >>> 27);
     const corpus = new MemoryIds(Uint8Array.from({ length: 5 * ids.length }, (_, i) => Math.imul(i, 7 * i) >>> 27));
     return () => findCopies([ids], corpus);
   },
