@@ -211,7 +211,7 @@ test('it loads, and is written, exactly where its parts agree', async () => {
         expect((error as Error).message).toMatch(/^[^\p{Cc}]{20,400}$/u);
       }
     }),
-    { numRuns: 400 },
+    { numRuns: 700 },
   );
   expect(tally.agree).toBeGreaterThan(40);
   expect(tally.contradict).toBeGreaterThan(80);
