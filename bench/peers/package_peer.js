@@ -30,7 +30,12 @@ async function main() {
     patience: 0,
     sampleLength: 0,
   };
-  const trainer = new Trainer({ model: trainable(model), corpus, options, division: divideCorpus(corpus, options) });
+  const trainer = new Trainer({
+    model: trainable(model),
+    corpus,
+    options,
+    division: await divideCorpus(corpus, options),
+  });
   const events = trainer[Symbol.asyncIterator]();
   const prompt = model.vocabulary.decode(ids.subarray(0, job.steps));
 
