@@ -96,6 +96,7 @@ export async function planConfiguration(
     symbols: corpus.vocabulary.size,
     seconds: options.scheduleTime > 0 ? time : left,
     memoryBytes: memory(),
+    ...(given.epochs === undefined ? {} : { epochs: given.epochs }),
     candidates,
   });
   const decided = { ...plan.options, ...given };

@@ -40,6 +40,8 @@ export interface BestRequest {
   readonly symbols: number;
   /** What training may take, scores of the validation text among it. */
   readonly seconds: number;
+  /** The most passes over the training text, where somebody has said so. */
+  readonly epochs?: number;
   readonly memoryBytes: number;
   /** At least one. */
   readonly candidates: readonly BestCandidate[];
@@ -91,13 +93,14 @@ export function bestRecipes(given: Partial<BestRecipe> = {}): BestRecipe[] {
 }
 
 /** Chooses for a text, a time and a machine. */
-export function planBest({ characters, symbols, seconds, memoryBytes, candidates }: BestRequest): BestPlan {
+export function planBest(request: BestRequest): BestPlan {
+  const { characters, symbols, seconds, memoryBytes, candidates } = request;
   const fitting = candidates.filter(({ recipe }) => estimateBytes(recipe, symbols) <= memoryBytes);
   const smallest = candidates.reduce((a, b) =>
     estimateBytes(b.recipe, symbols) < estimateBytes(a.recipe, symbols) ? b : a,
   );
   const judged = (fitting.length > 0 ? fitting : [smallest])
-    .map((candidate) => ({ candidate, ...judge(candidate, characters, symbols, seconds) }))
+    .map((candidate) => ({ candidate, ...judge(candidate, request) }))
     .sort((a, b) => a.expected - b.expected);
   const [best, ...others] = judged as [(typeof judged)[number], ...typeof judged];
   return {
@@ -109,9 +112,10 @@ export function planBest({ characters, symbols, seconds, memoryBytes, candidates
   };
 }
 
-function judge({ recipe, charactersPerSecond }: BestCandidate, characters: number, symbols: number, seconds: number) {
+function judge({ recipe, charactersPerSecond }: BestCandidate, request: BestRequest) {
+  const { characters, symbols, seconds, epochs = mostPasses } = request;
   const text = Math.max(1, (1 - validationShare) * characters);
-  const passes = Math.min(mostPasses, ((1 - validationTime) * seconds * charactersPerSecond) / text);
+  const passes = Math.min(mostPasses, epochs, ((1 - validationTime) * seconds * charactersPerSecond) / text);
   return { passes, expected: expectedLoss(recipe, symbols, text, passes) };
 }
 

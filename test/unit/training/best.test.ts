@@ -135,6 +135,17 @@ describe('planBest', () => {
     );
   });
 
+  it('plans for the epochs that are given, where there is time for more', () => {
+    fc.assert(
+      fc.property(requests, fc.integer({ min: 1, max: 100 }), (request, epochs) => {
+        const plan = planBest({ ...request, epochs });
+        expect(plan.passes).toBeLessThanOrEqual(epochs);
+        const { leastPasses } = bestTable.weightDecay.find(({ value }) => value === plan.options.weightDecay) ?? {};
+        expect(leastPasses ?? 0).toBeLessThanOrEqual(epochs);
+      }),
+    );
+  });
+
   it('divides every text that a size fits', () => {
     fc.assert(
       fc.property(requests, (request) => {
