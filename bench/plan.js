@@ -78,7 +78,7 @@ async function main() {
         ? { preset: 'best', maxTime: seconds }
         : { ...options, schedule: 'wsd', scheduleTime: seconds };
       const result = await lossOf(what).catch((error) => ({ loss: Number.POSITIVE_INFINITY, failed: error.message }));
-      results.push({ planned, ...result, options: planned ? pick(result.options) : options });
+      results.push({ planned, ...result, options: planned && result.options ? pick(result.options) : options });
       console.log(
         `${results.length}/${jobs.length}  ${planned ? 'planned' : 'fixed'}  ${result.loss}  ${result.failed ?? JSON.stringify(results.at(-1).options)}`,
       );
@@ -109,15 +109,9 @@ async function main() {
   console.log(writeResult('plan', cores, result, values));
 }
 
-const pick = ({ layers, hidden, dropout, batchSize, seqLength, learningRate, weightDecay }) => ({
-  layers,
-  hidden,
-  dropout,
-  batchSize,
-  seqLength,
-  learningRate,
-  weightDecay,
-});
+/** What configurations differ in. */
+const varied = ['layers', 'hidden', 'dropout', 'batchSize', 'seqLength', 'learningRate', 'weightDecay'];
+const pick = (options) => Object.fromEntries(varied.map((name) => [name, options[name]]));
 
 main().catch((error) => {
   console.error(error);

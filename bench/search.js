@@ -15,6 +15,7 @@ const { appendFileSync, existsSync, readFileSync, writeFileSync } = require('nod
 const path = require('node:path');
 const { parseArgs } = require('node:util');
 const { train } = require('../dist');
+const { parametersOf } = require('../dist/training/best');
 
 const { values } = parseArgs({
   options: {
@@ -129,12 +130,6 @@ async function measure({ text, recipe, epochs }) {
   };
 }
 
-// The law. A text's own part, what a model of P parameters cannot learn, and what it has not learned from D characters, of which the
-// repeated ones are worth less each time (Muennighoff et al. 2023), and those of large batches less than those of small ones, for they
-// make fewer updates: loss = E + A P^-a + B D^-b P^-c, D = N (1 + R (1 - exp(-(e - 1) / R))) (batch size x length / 512)^-k.
-const parametersOf = ({ layers, hidden }, symbols) =>
-  4 * hidden * (symbols + hidden + 1) + (layers - 1) * 4 * hidden * (2 * hidden + 1) + symbols * (hidden + 1);
-
 const recipeOf = ({ layers, hidden, dropout, batchSize, seqLength, learningRate }) => ({
   layers,
   hidden,
@@ -148,6 +143,9 @@ const batchOf = ({ batchSize, seqLength }) => `${batchSize} x ${seqLength}`;
 /** Of so few updates hardly more is learned than which characters are frequent, which is another law. */
 const leastUpdates = 200;
 
+// The law. A text's own part, what a model of P parameters cannot learn, and what it has not learned from D characters, of which the
+// repeated ones are worth less each time (Muennighoff et al. 2023), and those of large batches less than those of small ones, for they
+// make fewer updates: loss = E + A P^-a + B D^-b P^-c, D = N (1 + R (1 - exp(-(e - 1) / R))) (batch size x length / 512)^-k.
 function fitLaw(rows) {
   const texts = [...new Set(rows.map(({ text }) => text))];
   const unpack = (x) => ({
@@ -207,24 +205,26 @@ function findWeightDecay(all) {
     console.log(`${text}: ${layers} x ${hidden}, ${epochs} epochs, ${steps} steps: decay gains ${gain.toFixed(4)}`);
   }
   const distinct = (list) => [...new Set(list)];
-  return distinct(pairs.map((pair) => JSON.stringify(recipeOf(pair)))).flatMap((recipe) => {
-    const tried = pairs.filter((pair) => JSON.stringify(recipeOf(pair)) === recipe);
-    const values = distinct(tried.map((pair) => pair.weightDecay)).flatMap((value) => {
-      const same = tried.filter((pair) => pair.weightDecay === value);
-      const better = same.slice(same.findLastIndex(({ gain }) => gain <= 0) + 1);
-      return better.length > 0 ? [{ value, gain: better.at(-1).gain, first: better[0] }] : [];
-    });
-    return values
-      .sort((a, b) => b.gain - a.gain)
-      .slice(0, 1)
-      .map(({ value, first: { layers, hidden, steps, epochs } }) => ({
-        layers,
-        hidden,
-        value,
-        leastSteps: steps,
-        leastPasses: epochs,
-      }));
-  });
+  return distinct(pairs.map((pair) => JSON.stringify(recipeOf(pair))))
+    .flatMap((recipe) => {
+      const tried = pairs.filter((pair) => JSON.stringify(recipeOf(pair)) === recipe);
+      const values = distinct(tried.map((pair) => pair.weightDecay)).flatMap((value) => {
+        const same = tried.filter((pair) => pair.weightDecay === value);
+        const better = same.slice(same.findLastIndex(({ gain }) => gain <= 0) + 1);
+        return better.length > 0 ? [{ value, gain: better.at(-1).gain, first: better[0] }] : [];
+      });
+      return values
+        .sort((a, b) => b.gain - a.gain)
+        .slice(0, 1)
+        .map(({ value, first: { layers, hidden, steps, epochs } }) => ({
+          layers,
+          hidden,
+          value,
+          leastSteps: steps,
+          leastPasses: epochs,
+        }));
+    })
+    .sort((a, b) => a.layers - b.layers || a.hidden - b.hidden);
 }
 
 const stepsOf = ({ characters, epochs, batchSize, seqLength }) =>
