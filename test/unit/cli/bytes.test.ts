@@ -3,11 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { reportError } from '../../../lib/cli/command';
 import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { LanguageModel } from '../../../lib/model';
 import { compiled, run as runChild } from '../../fixtures/child';
+import { runCommand as run } from '../../fixtures/command';
 import { jsonLines, sinks } from '../../fixtures/sink';
 
 let folder: string;
@@ -15,12 +15,6 @@ const at = (name: string) => join(folder, name);
 const cpu = ['--device', 'cpu', '--threads', '1'];
 /** Two bytes after each other that are no UTF-8, over and over. */
 const data = Buffer.from(Array.from({ length: 4000 }, (_, i) => [0xff, 0x00, 0xc3, 0x0a, 0x80][i % 5] as number));
-
-async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const { stdout, stderr } = sinks();
-  const code = await main(argv, { stdout, stderr }).catch((error: unknown) => reportError(error, stderr));
-  return { code, out: stdout.text, err: stderr.text };
-}
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'bytes-'));

@@ -4,17 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { reportError } from '../../../lib/cli/command';
 import { main } from '../../../lib/cli/main';
+import { runCommand as run } from '../../fixtures/command';
 import { jsonLines, sinks } from '../../fixtures/sink';
 
 let folder: string;
 const at = (name: string) => join(folder, name);
 const names = Array.from({ length: 300 }, (_, i) => `${'bdk'[i % 3]}${'aeiou'[i % 5]}${'lm'[i % 2]}a`);
-
-async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const { stdout, stderr } = sinks();
-  const code = await main(argv, { stdout, stderr }).catch((error: unknown) => reportError(error, stderr));
-  return { code, out: stdout.text, err: stderr.text };
-}
 
 const cpu = ['--device', 'cpu', '--threads', '1'];
 

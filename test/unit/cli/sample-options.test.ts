@@ -2,13 +2,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { reportError } from '../../../lib/cli/command';
-import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { LanguageModel } from '../../../lib/model';
 import { node } from '../../fixtures/child';
+import { runCommand as run } from '../../fixtures/command';
 import { sharpen } from '../../fixtures/sharpen';
-import { sinks } from '../../fixtures/sink';
 
 const folder = mkdtempSync(join(tmpdir(), 'sample-options-'));
 const at = (name: string) => join(folder, name);
@@ -25,12 +23,6 @@ beforeAll(async () => {
   writeFileSync(at('prompt.txt'), 'a cab');
 });
 afterAll(() => rmSync(folder, { recursive: true }));
-
-async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const { stdout, stderr } = sinks();
-  const code = await main(argv, { stdout, stderr }).catch((error: unknown) => reportError(error, stderr));
-  return { code, out: stdout.text, err: stderr.text };
-}
 
 /** The options in a command's help, but those that end it. */
 async function optionsOf(command: string): Promise<string[]> {

@@ -2,12 +2,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { reportError } from '../../../lib/cli/command';
-import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { LanguageModel } from '../../../lib/model';
+import { runCommand } from '../../fixtures/command';
 import { sharpen } from '../../fixtures/sharpen';
-import { jsonLines, sinks } from '../../fixtures/sink';
+import { jsonLines } from '../../fixtures/sink';
 
 let folder: string;
 const at = (name: string) => join(folder, name);
@@ -29,10 +28,8 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 /** What it says of model, device and seed is left out. */
 async function sample(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const { stdout, stderr } = sinks();
-  const words = ['sample', at('model.safetensors'), '--seed', '3', ...argv, ...cpu];
-  const code = await main(words, { stdout, stderr }).catch((error: unknown) => reportError(error, stderr));
-  return { code, out: stdout.text, err: stderr.text.replace(/^(model|device|seed): .*\n/gm, '') };
+  const ran = await runCommand('sample', at('model.safetensors'), '--seed', '3', ...argv, ...cpu);
+  return { ...ran, err: ran.err.replace(/^(model|device|seed): .*\n/gm, '') };
 }
 
 /** The texts of a run that must succeed. */

@@ -4,17 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { halfToFloat } from '../../../lib/checkpoint/safetensors';
-import { reportError } from '../../../lib/cli/command';
-import { main } from '../../../lib/cli/main';
 import { exportModel } from '../../../lib/export/export';
 import { toHalf } from '../../../lib/export/html';
 import { crc32 } from '../../../lib/export/zip-writer';
 import { importModel } from '../../../lib/import/import';
 import { LanguageModel, nativeOf } from '../../../lib/model';
 import { compiled, run } from '../../fixtures/child';
+import { runCommand } from '../../fixtures/command';
 import { cases, ids, plainCases, saveCase, symbols, text } from '../../fixtures/exports';
 import { itWithPython, largestDifference, logitsOf, runPython } from '../../fixtures/interop';
-import { sinks } from '../../fixtures/sink';
 
 let folder: string;
 const paths = new Map<string, string>();
@@ -378,11 +376,7 @@ test('what is exported for PyTorch is imported again, bit for bit', async () => 
 });
 
 test('the command: files on stdout, nothing replaced, what cannot be is said', async () => {
-  const command = async (...argv: string[]) => {
-    const { stdout, stderr } = sinks();
-    const code = await main(['export', ...argv], { stdout, stderr }).catch((error) => reportError(error, stderr));
-    return { code, out: stdout.text, err: stderr.text };
-  };
+  const command = (...argv: string[]) => runCommand('export', ...argv);
   const out = join(folder, 'c.pt');
   expect(await command(pathOf('onehot'), '--to', 'pytorch', '--out', out)).toEqual({
     code: 0,

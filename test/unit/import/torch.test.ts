@@ -2,13 +2,11 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { reportError } from '../../../lib/cli/command';
-import { main } from '../../../lib/cli/main';
 import { importModel } from '../../../lib/import/import';
 import { saveImported } from '../../../lib/import/save';
 import { node } from '../../fixtures/child';
+import { runCommand as run } from '../../fixtures/command';
 import { itWithPython, largestDifference, learnableText, logitsOf, pythonHas, runPython } from '../../fixtures/interop';
-import { sinks } from '../../fixtures/sink';
 
 const itWithTorch = itWithPython('torch');
 const cpu = { device: 'cpu', threads: 1 } as const;
@@ -93,12 +91,6 @@ beforeAll(async () => {
   if (pythonHas('torch')) logits = await runPython(script, [folder]);
 });
 afterAll(() => rmSync(folder, { recursive: true }));
-
-async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const { stdout, stderr } = sinks();
-  const code = await main(argv, { stdout, stderr }).catch((error) => reportError(error, stderr));
-  return { code, out: stdout.text, err: stderr.text };
-}
 
 for (const coding of ['onehot', 'embedding', 'scalar'] as const) {
   itWithTorch(`${coding}: every form that torch.save writes, with its logits`, async () => {

@@ -3,12 +3,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ModelShape } from '../../../lib/checkpoint/checkpoint';
-import { reportError } from '../../../lib/cli/command';
-import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { type CreateOptions, LanguageModel, type MixturePart, nativeOf } from '../../../lib/model';
+import { runCommand } from '../../fixtures/command';
 import { sharpen } from '../../fixtures/sharpen';
-import { jsonLines, sinks } from '../../fixtures/sink';
+import { jsonLines } from '../../fixtures/sink';
 
 const symbols = ['\n', ' ', 'a', 'b', 'c', 'd', '\u{1F407}'];
 const text = 'abba cab\nbad dab add a cad '.repeat(20);
@@ -238,11 +237,7 @@ describe('commands', () => {
   });
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  async function run(...argv: string[]) {
-    const { stdout, stderr } = sinks();
-    const code = await main([...argv, ...cpu], { stdout, stderr }).catch((e: unknown) => reportError(e, stderr));
-    return { code, out: stdout.text, err: stderr.text };
-  }
+  const run = (...argv: string[]) => runCommand(...argv, ...cpu);
 
   it('sample and score take several checkpoints, with weights', async () => {
     const [a, b] = [await LanguageModel.load(at('a.safetensors')), await LanguageModel.load(at('b.safetensors'))];
