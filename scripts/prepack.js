@@ -38,6 +38,10 @@ function check() {
   ]
     .filter((name) => !existsSync(path.join(root, name)))
     .map((name) => `${name} is missing: npm install`);
+  const parts = path.join(root, 'dist', 'zod-parts.js');
+  if (!existsSync(parts) || /require\(.zod.\)/.test(readFileSync(parts, 'utf8'))) {
+    problems.push('dist/zod-parts.js lacks the parts of zod, which no user has: npm run build');
+  }
   if (!existsSync(prebuilds)) problems.push(`prebuilds/${platform} is missing: npm run prebuilds`);
   const { scripts } = JSON.parse(readFileSync(manifest, 'utf8'));
   for (const name of ['preinstall', 'install', 'postinstall']) {

@@ -96,6 +96,26 @@ function copyUplot() {
   }
 }
 
+/**
+ * The parts of zod that lib/zod-parts.ts names, as one file in its place, without the rest: a command starts by as much sooner, and an
+ * installed package needs no zod.
+ */
+async function bundleZod() {
+  const { rollup } = require('rollup');
+  const { ModuleKind, ScriptTarget, transpileModule } = require('typescript');
+  const folder = packageFolder('zod');
+  const input = path.join(root, 'lib', 'zod-parts.ts');
+  const compilerOptions = { module: ModuleKind.ESNext, target: ScriptTarget.ES2022 };
+  const zod = {
+    name: 'zod',
+    resolveId: (name) => (name === 'zod' ? path.join(folder, 'index.js') : null),
+    transform: (code, file) => (file === input ? transpileModule(code, { compilerOptions }).outputText : null),
+  };
+  const bundle = await rollup({ input, plugins: [zod], onLog: withoutKnown });
+  const licence = readFileSync(path.join(folder, 'LICENSE'), 'utf8').trimEnd();
+  await bundle.write({ file: 'dist/zod-parts.js', format: 'cjs', banner: `/*! Parts of zod.\n\n${licence}\n*/` });
+}
+
 /** The files of the page that are no TypeScript, and those of others that it imports: it is served without a bundler. */
 function copyPage() {
   const target = path.join(root, 'dist', 'page');
@@ -114,6 +134,11 @@ function copyPage() {
   cpSync(require.resolve('uplot/dist/uPlot.min.css'), path.join(target, 'vendor', 'uplot.css'));
 }
 
+/** What rollup says of files, but for what is known: circles and comments within zod, and that no public type is one of zod's. */
+function withoutKnown(level, log, say) {
+  if (!['CIRCULAR_DEPENDENCY', 'INVALID_ANNOTATION', 'UNUSED_EXTERNAL_IMPORT'].includes(log.code)) say(level, log);
+}
+
 /** One file of types for each entry of the package, and one for what they share. */
 async function rollTypes() {
   const { rollup } = require('rollup');
@@ -123,7 +148,7 @@ async function rollTypes() {
     .flatMap((entry) => entry.default ?? [])
     .filter((file) => file.endsWith('.js'));
   const input = Object.fromEntries(entries.map((file) => [path.basename(file, '.js'), file.replace(/\.js$/, '.d.ts')]));
-  const bundle = await rollup({ input, plugins: [dts()], external: /^[^./]/ });
+  const bundle = await rollup({ input, plugins: [dts()], external: /^[^./]/, onLog: withoutKnown });
   // Whoever names these types needs Node's too, whatever the compiler's option `types` says.
   await bundle.write({ dir: 'dist/types', format: 'es', banner: '/// <reference types="node" preserve="true" />' });
 }
@@ -150,6 +175,7 @@ async function makeDist() {
   copyUplot();
   run([require.resolve('typescript/bin/tsc'), '-p', path.join(root, 'tsconfig.page.json')]);
   copyPage();
+  await bundleZod();
   await rollTypes();
   writeFileSync(distStamp, `${distHash()}\n`);
 }

@@ -1,5 +1,5 @@
 /** What a checkpoint holds, and how it lies in a safetensors file (docs/checkpoint-format.md). */
-import { z } from 'zod';
+
 import {
   type Checks,
   dataOf,
@@ -28,6 +28,7 @@ import {
 } from '../device/native';
 import { takeAllQuietly } from '../endings';
 import { CheckpointError, UsageError } from '../errors';
+import * as z from '../zod-parts';
 import { contradictionIn } from './contradictions';
 import { canonicalLayout, layoutSize, type ModelShape } from './layout';
 import { allocateFloats, type OutTensor, SafetensorsFile, writeSafetensors } from './safetensors';

@@ -1,5 +1,5 @@
 /**
- * Keeps what V8 compiles, from Node 22.8 on: a command starts a fifth sooner from the second time on. Imported before all other modules,
+ * Keeps what V8 compiles, from Node 22.8 on: a command starts sooner from the second time on. Imported before all other modules,
  * since only what is loaded later is kept. Node's own NODE_COMPILE_CACHE=FOLDER and NODE_DISABLE_COMPILE_CACHE=1 go before it.
  */
 import * as nodeModule from 'node:module';

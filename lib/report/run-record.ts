@@ -3,11 +3,11 @@
  * what training does not write down. Neither is trusted: what does not fit is passed over.
  */
 import { join } from 'node:path';
-import { z } from 'zod';
 import { writeFileAtomically } from '../checkpoint/disk';
 import type { GpuUsage } from '../device/native';
 import { DataError } from '../errors';
 import { FileProblem, linesOf, readSmallFile } from '../files';
+import * as z from '../zod-parts';
 
 /** One epoch of a run. */
 export interface EpochRecord {
@@ -83,8 +83,8 @@ const evaluation = z.object({
   windows: z.object({ stride: number, count: number, lossWithDropout: number, loss: number }).optional(),
 });
 
-export type Evaluation = z.infer<typeof evaluation>;
-export type SampleRecord = z.infer<typeof sample>;
+export type Evaluation = z.output<typeof evaluation>;
+export type SampleRecord = z.output<typeof sample>;
 
 /** Bytes of what is read back: a week of a run's metrics is a hundredth of it. */
 const metricsLimit = 256 << 20;
@@ -99,7 +99,7 @@ const identity = z.object({
   overrides: z.string(),
 });
 
-export type RunIdentity = z.infer<typeof identity>;
+export type RunIdentity = z.output<typeof identity>;
 
 const runRecord = z.object({
   identity,
@@ -116,15 +116,15 @@ const runRecord = z.object({
   evaluation: evaluation.optional(),
 });
 
-export type RunRecord = z.infer<typeof runRecord>;
+export type RunRecord = z.output<typeof runRecord>;
 
 /**
  * The epochs of a run up to the `last`th, in order, and the GPU's use over them: mean percentages, the largest memory. An epoch that was
  * trained again after a crash counts as it was trained last.
  */
 export async function readEpochs(directory: string, last = Number.POSITIVE_INFINITY): Promise<RecordedEpochs> {
-  const found = new Map<number, z.infer<typeof epochLine>>();
-  let step: z.infer<typeof stepLine> | undefined;
+  const found = new Map<number, z.output<typeof epochLine>>();
+  let step: z.output<typeof stepLine> | undefined;
   try {
     for await (const line of linesOf(join(directory, 'metrics.jsonl'), metricsLimit)) {
       const value = parseJson(line);

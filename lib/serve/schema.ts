@@ -2,9 +2,10 @@
  * Requests of the completions API, as a character model understands them: a token is a character. A field that would change what
  * is generated and that this server does not have is refused unless it asks for nothing; it is never ignored.
  */
-import { z } from 'zod';
+
 import { type DrawRuleName, eachDrawRule } from '../device/draw-rules';
 import { nearest } from '../nearest';
+import * as z from '../zod-parts';
 import { ApiError } from './errors';
 
 const whole = (low: number, high: number) => z.number().int().min(low).max(high).nullish();

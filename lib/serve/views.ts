@@ -1,5 +1,5 @@
 /** What the page's views ask of a model: a text's surprise, and its cells. */
-import { z } from 'zod';
+import * as z from '../zod-parts';
 import { ApiError, asApiError } from './errors';
 import type { Limits } from './limits';
 import type { Served } from './models';

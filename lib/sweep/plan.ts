@@ -1,10 +1,11 @@
 /** What a sweep tries: every combination of a grid, or draws at random, each with every seed. */
-import { z } from 'zod';
+
 import { DataError } from '../errors';
 import { nearest } from '../nearest';
 import { resolveConfiguration } from '../training/configuration';
 import { keyedInteger } from '../training/keyed-random';
 import { optionNames, type TrainingOptions } from '../training/options';
+import * as z from '../zod-parts';
 
 /** One training of a sweep. */
 export interface Trial {

@@ -15,6 +15,7 @@ const libLevels = [
     'harmless.ts',
     'shell.ts',
     'arguments.ts',
+    'zod-parts.ts',
   ],
   ['device', 'version.ts', 'html.ts'],
   ['corpus', 'checkpoint', 'ranks'],
