@@ -5,6 +5,7 @@
 //   npm run bench -- --save               and bench/results/<machine>.json
 //   npm run --silent bench -- --json      one JSON object on stdout
 //   npm run bench -- --threads 1 --rounds 20
+//   npm run bench -- --hidden 128            another size than the reference's
 //   CUDNN_LSTM_CPU_ISA=avx2 npm run bench
 const os = require('node:os');
 const { parseArgs } = require('node:util');
@@ -17,6 +18,7 @@ const { values: options } = parseArgs({
     json: { type: 'boolean', default: false },
     threads: { type: 'string', default: String(os.availableParallelism()) },
     rounds: { type: 'string', default: '12' },
+    hidden: { type: 'string', default: '256' },
     save: { type: 'boolean', default: false },
   },
 });
@@ -25,10 +27,10 @@ const native = loadNative();
 const threads = Number(options.threads);
 const rounds = Number(options.rounds);
 
-// The reference's model and corpus (docs/reproduction.md): two layers of 256, 47 symbols, 144,324 windows of 100.
+// The reference's model and corpus (docs/reproduction.md): two layers of 256 (--hidden), 47 symbols, 144,324 windows of 100.
 const vocabulary = 47;
 const layers = 2;
-const hidden = 256;
+const hidden = Number(options.hidden);
 const steps = 100;
 const windows = 144_324;
 
@@ -116,7 +118,7 @@ async function main() {
   const ratioByBatch = {};
   let seed;
   say(
-    'batch  ms/step  GFLOP/s  peak   ratio   (whole train step, T 100, 2 x 256, scalar input, target last, dropout 0.2)',
+    `batch  ms/step  GFLOP/s  peak   ratio   (whole train step, T ${steps}, ${layers} x ${hidden}, scalar input, target last, dropout 0.2)`,
   );
   for (const batch of [16, 32, 64, 128]) {
     const measured = await measureSteps({ input: 'scalar', target: 'last', carryState: false, batch, sequence: steps });

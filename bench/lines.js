@@ -4,7 +4,7 @@
  * characters costs; the novelty filter, in nanoseconds a character; and how well a model that was trained on a list knows how its
  * lines begin: the Kullback-Leibler divergence of the first characters, in bits, of the model's probabilities and of sampled lines.
  *
- *   node bench/lines.js [--corpus names.txt] [--hidden 256] [--layers 2] [--threads 2] [--rounds 9] [--steps 40] [--epochs 8] [--quick]
+ *   node bench/lines.js [--corpus names.txt] [--hidden 256] [--layers 2] [--threads 2] [--rounds 9] [--steps 40] [--epochs 8] [--known 200000] [--quick]
  *
  * Without --corpus the list is one of 6,000 made-up names, sorted. Times are processor time, which other processes do not lengthen,
  * and the clock's beside it. --quick leaves the training out.
@@ -28,6 +28,8 @@ const { values } = parseArgs({
     rounds: number(9),
     steps: number(40),
     epochs: number(8),
+    /** Lines in the novelty filter. */
+    known: number(200_000),
   },
 });
 const [hidden, layers, threads, rounds, steps, epochs] = [
@@ -122,11 +124,13 @@ async function trainingSpeed() {
 }
 
 async function filterSpeed() {
-  const many = madeUp(200_000);
+  const count = Number(values.known);
+  const many = madeUp(count);
   const began = process.cpuUsage();
   const known = await KnownLines.of(many);
   const built = process.cpuUsage(began);
-  const asked = [...many.slice(0, 100_000), ...many.slice(0, 100_000).map((line) => `${line}x`)];
+  const half = many.slice(0, count / 2);
+  const asked = [...half, ...half.map((line) => `${line}x`)];
   const characters = asked.reduce((sum, line) => sum + line.length, 0);
   const times = [];
   let held = 0;
@@ -138,7 +142,7 @@ async function filterSpeed() {
     times.push(((user + system) * 1000) / characters);
   }
   const bytes = await known.toBytes('0'.repeat(64));
-  if (held < 100_000) throw new Error(`only ${held} of 100,000 known lines were found`);
+  if (held < half.length) throw new Error(`only ${held} of ${half.length} known lines were found`);
   console.log(
     `novelty filter of ${known.size.toLocaleString('en')} lines: ${(bytes.length / known.size).toFixed(1)} bytes a line, ` +
       `built in ${((built.user + built.system) / known.size).toFixed(1)} us a line; ${median(times).toFixed(0)} ns a character asked ` +

@@ -4,21 +4,22 @@
 //
 // Under each of mpirun.openmpi, mpirun.mpich and mpirun that is there. The ratio is the process's time for a step over the ranks': 1
 // means that ranks cost nothing. One machine does not need ranks; the figures say what they cost before a network does. What comes first
-// in a round changes from round to round; the first second of each training, in which it finds its pace, is left out. --cpus, one for each
-// rank, keeps both sides on the same ones (taskset): a machine that has more would give them neighbours of different speed.
+// in a round changes from round to round; the first second of each training (--warm-up), in which it finds its pace, is left out. --cpus,
+// one for each rank, keeps both sides on the same ones (taskset): a machine that has more would give them neighbours of different speed.
+// --sizes are of other models: hidden units, batch, length.
 const { spawnSync } = require('node:child_process');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
 const { machine, median, writeResult } = require('./measured.js');
 
 /** With the ratio that two ranks are to reach. */
-const sizes = [
+const ordinary = [
   { hidden: 512, batchSize: 64, seqLength: 20, bar: 0.9 },
   { hidden: 256, batchSize: 32, seqLength: 20, bar: 0.85 },
 ];
 
 /** Trains for some seconds, the first of them left out; prints milliseconds a step and microseconds a sum. */
-async function measure({ seconds, threads, bar: _, ...size }) {
+async function measure({ seconds, warmUp, threads, bar: _, ...size }) {
   const { train } = require('../dist');
   const { joinRanks } = require('../dist/advanced.js');
   const ranks = await joinRanks();
@@ -30,7 +31,7 @@ async function measure({ seconds, threads, bar: _, ...size }) {
     validation: 0,
     sampleLength: 0,
     epochs: 1_000_000,
-    maxTime: 2 + seconds,
+    maxTime: 1 + warmUp + seconds,
     out: false,
     ranks,
   });
@@ -41,7 +42,7 @@ async function measure({ seconds, threads, bar: _, ...size }) {
     if (type !== 'step') continue;
     last = { time: performance.now(), totalSteps };
     began ??= last.time;
-    if (!first && last.time - began > 1000) first = last;
+    if (!first && last.time - began > 1000 * warmUp) first = last;
   }
   if (first === undefined || first === last) throw new Error('too few steps were done: --seconds takes more');
   const microseconds = await ranks?.measureSum(training.model.parameterCount, 50);
@@ -61,11 +62,11 @@ function run(cpus, command, args) {
 
 const isThere = (command) => spawnSync(command, ['--version']).status === 0;
 
-function main({ rounds, seconds, ranks, cpus, save }) {
+function main({ rounds, seconds, warmUp, ranks, cpus, save, launcher: asked, sizes }) {
   const both = ['mpirun.openmpi', 'mpirun.mpich'].filter(isThere);
-  const launchers = both.length > 0 ? both : ['mpirun'].filter(isThere);
+  const launchers = asked ? [asked] : both.length > 0 ? both : ['mpirun'].filter(isThere);
   if (launchers.length === 0) throw new Error('no mpirun here (Debian: apt-get install openmpi-bin mpich)');
-  const program = (size, threads) => [__filename, '--measure', JSON.stringify({ ...size, seconds, threads })];
+  const program = (size, threads) => [__filename, '--measure', JSON.stringify({ ...size, seconds, warmUp, threads })];
   const results = [];
   for (const launcher of launchers) {
     const isOpenMpi = /open/i.test(String(spawnSync(launcher, ['--version']).stdout));
@@ -86,7 +87,7 @@ function main({ rounds, seconds, ranks, cpus, save }) {
       results.push({ launcher, ...size, ratio, ...taken });
       console.log(
         `${launcher}, hidden ${size.hidden}, batch ${size.batchSize}, T ${size.seqLength}: one process of ${ranks} threads ${median(taken.process).toFixed(2)} ms, ` +
-          `${ranks} ranks of one ${median(taken.ranks).toFixed(2)} ms, ratio ${ratio.toFixed(3)}${ranks === 2 ? ` (to reach: ${size.bar})` : ''}; a sum ${median(taken.microseconds).toFixed(0)} µs (best ${Math.min(...taken.microseconds).toFixed(0)})`,
+          `${ranks} ranks of one ${median(taken.ranks).toFixed(2)} ms, ratio ${ratio.toFixed(3)}${ranks === 2 && size.bar ? ` (to reach: ${size.bar})` : ''}; a sum ${median(taken.microseconds).toFixed(0)} µs (best ${Math.min(...taken.microseconds).toFixed(0)})`,
       );
     }
   }
@@ -97,6 +98,9 @@ const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '7' },
     seconds: { type: 'string', default: '4' },
+    'warm-up': { type: 'string', default: '1' },
+    sizes: { type: 'string' },
+    launcher: { type: 'string' },
     ranks: { type: 'string', default: '2' },
     cpus: { type: 'string' },
     save: { type: 'boolean', default: false },
@@ -108,6 +112,13 @@ else
   main({
     rounds: Number(values.rounds),
     seconds: Number(values.seconds),
+    warmUp: Number(values['warm-up']),
+    launcher: values.launcher,
+    sizes:
+      values.sizes?.split(',').map((each) => {
+        const [hidden, batchSize, seqLength] = each.split('x').map(Number);
+        return { hidden, batchSize, seqLength };
+      }) ?? ordinary,
     ranks: Number(values.ranks),
     cpus: values.cpus,
     save: values.save,

@@ -2,7 +2,7 @@
 /**
  * A server under load, over loopback: clients that ask again and again for a while, half of them streaming.
  *
- *   node bench/serve.js [--clients 64] [--seconds 60] [--hidden 256] [--length 200] [--writers 16]
+ *   node bench/serve.js [--clients 64] [--seconds 60] [--hidden 256] [--length 200] [--writers 16] [--rounds 10]
  *
  * It prints, each by itself:
  *   trace   a hundred requests of every kind, alone and at once: the same texts, in how many calls
@@ -23,11 +23,23 @@ const { Vocabulary } = require('../dist/corpus/vocabulary');
 
 const number = (value) => ({ type: 'string', default: String(value) });
 const { values } = parseArgs({
-  options: { clients: number(64), seconds: number(60), hidden: number(256), length: number(200), writers: number(16) },
+  options: {
+    clients: number(64),
+    seconds: number(60),
+    hidden: number(256),
+    length: number(200),
+    writers: number(16),
+    rounds: number(10),
+  },
 });
-const [clients, seconds, hidden, length, writers] = ['clients', 'seconds', 'hidden', 'length', 'writers'].map((name) =>
-  Number(values[name]),
-);
+const [clients, seconds, hidden, length, writers, rounds] = [
+  'clients',
+  'seconds',
+  'hidden',
+  'length',
+  'writers',
+  'rounds',
+].map((name) => Number(values[name]));
 const agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY });
 const quantile = (list, q) => list.sort((a, b) => a - b)[Math.min(list.length - 1, Math.floor(q * list.length))];
 
@@ -169,7 +181,7 @@ async function main() {
     );
     await pause(1000);
     const firsts = [];
-    for (let i = 0; i < 50; i++) {
+    for (let i = 0; i < 5 * rounds; i++) {
       firsts.push((await ask(port, { prompt: 'a short one', max_tokens: 20, seed: i, stream: true })).first);
     }
     for (const leave of leaving) leave();
@@ -183,7 +195,7 @@ async function main() {
       ['64 texts are written', { prompt: 'abc', max_tokens: 100_000, n: 64 }],
     ]) {
       const ends = [];
-      for (let i = 0; i < 10; i++) {
+      for (let i = 0; i < rounds; i++) {
         // Another beginning each time: what is known is not fed again.
         const leave = begin(port, { ...body, prompt: symbols[i] + body.prompt.slice(1), seed: i });
         await pause(150);
@@ -196,7 +208,8 @@ async function main() {
     let [requests, errors, characters] = [0, 0, 0];
     const memory = [];
     const end = performance.now() + 1000 * seconds;
-    const timer = setInterval(() => void measure(port, server.pid).then((point) => memory.push(point)), 200);
+    const every = Math.max(20, (1000 * seconds) / 300);
+    const timer = setInterval(() => void measure(port, server.pid).then((point) => memory.push(point)), every);
     const start = performance.now();
     await Promise.all(
       Array.from({ length: clients }, async (_, client) => {
@@ -217,6 +230,7 @@ async function main() {
       }),
     );
     clearInterval(timer);
+    memory.push(await measure(port, server.pid));
     const elapsed = (performance.now() - start) / 1000;
     const rate = characters / elapsed;
     console.log(
@@ -231,8 +245,9 @@ async function main() {
       ['beside', 2],
     ]) {
       const values = memory.map((point) => point[column]);
-      const some = Array.from({ length: 10 }, (_, i) => values[Math.floor(((i + 1) * values.length) / 10) - 1]);
-      const third = (i) => mean(values.slice((i * values.length) / 3, ((i + 1) * values.length) / 3));
+      const some = Array.from({ length: 10 }, (_, i) => values[Math.ceil(((i + 1) * values.length) / 10) - 1]);
+      const third = (i) =>
+        mean(values.slice(Math.floor((i * values.length) / 3), Math.ceil(((i + 1) * values.length) / 3)));
       const change = `${third(2) >= third(1) ? '+' : ''}${(third(2) - third(1)).toFixed(1)}`;
       console.log(
         `memory  ${name.padEnd(9)}${some.map((each) => each.toFixed(0)).join(' ')} MB; last third ${change} MB over the second`,

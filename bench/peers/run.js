@@ -5,6 +5,7 @@
 //   node bench/peers/run.js --peers torch,keras --recipe proj-basic --python ~/venv/bin/python
 //   node bench/peers/run.js --rounds 3 --steps 2
 //   node bench/peers/run.js --busy 0,2                      alone, and then beside two processes that compute for nothing
+//   node bench/peers/run.js --peers package                 this package beside itself: how sure a ratio is
 //
 // Recipes: `proj-basic` is the reference's (windows, loss at the last position); its characters are sampled as the reference samples
 // them, by sliding the window. `fast` is the default of this package (streams, loss at every position, carried state); its
@@ -38,13 +39,14 @@ const { values: options } = parseArgs({
 });
 
 const script = (name) => path.join(__dirname, name);
+const ours = [process.execPath, script('package_peer.js')];
 const commands = {
+  package: ours,
   torch: [options.python, script('torch_peer.py')],
   keras: [options.python, script('keras_peer.py')],
   'tfjs-node': [process.execPath, script('tfjs_peer.js'), 'node'],
   'tfjs-wasm': [process.execPath, script('tfjs_peer.js'), 'wasm'],
 };
-const ours = [process.execPath, script('package_peer.js')];
 /** Between two turns, for threads that spin before they sleep. */
 const pause = 300;
 
