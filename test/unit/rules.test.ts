@@ -77,6 +77,17 @@ it('says things in plain English', () => {
   expect(lines(mannered, all, ['test/unit/rules.test.ts'])).toEqual([]);
 });
 
+it('a line of prose in a document has at most 140 characters; tables, headings and code may have more', () => {
+  const found = files('**/*.md', '!docs/api/**').flatMap((name) => {
+    const blocks = readFileSync(join(packageRoot, name), 'utf8').split(/^ *```.*$/m);
+    const prose = blocks.filter((_, i) => i % 2 === 0).flatMap((text) => text.split('\n'));
+    return prose
+      .filter((line) => [...line].length > 140 && !/^(\||#|<!--)/.test(line))
+      .map((line) => `${name}: ${line}`);
+  });
+  expect(found).toEqual([]);
+});
+
 it('private members are #names; a constructor alone is private by keyword', () => {
   const keyword = /\bprivate (?:readonly|static|async|get|set)\b|\bprivate \w+[?!]?(?:[(<;]|: [A-Z]| =)/;
   const found = lines(keyword, files('lib/**/*.{ts,mts}'));
