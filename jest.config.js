@@ -15,6 +15,12 @@ module.exports = {
   transform,
   // The library loads the parts of zod that it uses from one file, as its users do: every test file would read the hundred of the whole.
   moduleNameMapper: { '/zod-parts$': ['<rootDir>/dist/zod-parts.js', '<rootDir>/lib/zod-parts.ts'] },
+  // What hot loops look up: as a property of a test's own global object each look costs a tenth of a microsecond.
+  sandboxInjectedGlobals: [
+    ...['Math', 'Number', 'Object', 'Array', 'String', 'Symbol', 'BigInt', 'JSON', 'Map', 'Set', 'WeakMap', 'Promise'],
+    ...['Uint8Array', 'Int8Array', 'Uint16Array', 'Int16Array', 'Uint32Array', 'Int32Array', 'BigUint64Array'],
+    ...['Float32Array', 'Float64Array', 'ArrayBuffer', 'DataView', 'Error', 'RegExp'],
+  ],
   // It ends a test that hangs. How long one takes depends on what else the machine does, and is no reason to fail.
   testTimeout: 900_000,
   reporters: ['default', '<rootDir>/test/fixtures/skip-reporter.js'],
