@@ -180,6 +180,10 @@ async function runJavaScript(block, folder) {
   await run(process.execPath, block.name === undefined ? [file] : ['--check', file], folder);
 }
 
+/** TypeScript 7 where it is, since it takes a quarter of the time: it is a program for one kind of machine. */
+const compilers = ['typescript-7', 'typescript'].map((name) => path.join(root, 'node_modules', name, 'bin', 'tsc'));
+const compiler = compilers.find((file) => existsSync(file));
+
 /** Compiled with all checks, then run. */
 async function runTypeScript(block, folder) {
   const file = block.name ?? `block-${block.line}.mts`;
@@ -193,7 +197,7 @@ async function runTypeScript(block, folder) {
     types: ['node'],
   };
   writeFileSync(path.join(folder, 'tsconfig.block.json'), JSON.stringify({ compilerOptions, files: [file] }));
-  await run(process.execPath, [require.resolve('typescript/bin/tsc'), '-p', 'tsconfig.block.json'], folder);
+  await run(process.execPath, [compiler, '-p', 'tsconfig.block.json'], folder);
   if (block.name === undefined) await run(process.execPath, [file.replace(/ts$/, 'js')], folder);
 }
 
