@@ -3,14 +3,13 @@
  * are taken from the library's exports, so that one without a row here fails the test.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import * as main from '../../lib';
 import * as advanced from '../../lib/advanced';
 import { show } from '../../lib/arguments';
 import { drawRules } from '../../lib/device/draw-rules';
-import { tinyCheckpoint, tinyLayout, tinyShape } from '../fixtures/checkpoints';
+import { memoryFolder, tinyCheckpoint, tinyLayout, tinyShape } from '../fixtures/checkpoints';
 import { long } from '../fixtures/child';
 
 const library = { ...main, ...advanced };
@@ -20,7 +19,7 @@ let folder: string;
 const before = process.cwd();
 beforeAll(async () => {
   // A string may be taken for a path, and something written there.
-  folder = mkdtempSync(join(tmpdir(), 'arguments-'));
+  folder = mkdtempSync(join(memoryFolder, 'arguments-'));
   process.chdir(folder);
   writeFileSync('text.txt', 'a sheep and a goat\n'.repeat(60));
   await library.saveCheckpoint('model.safetensors', tinyCheckpoint(), tinyLayout);
@@ -119,7 +118,8 @@ const odd: readonly unknown[] = [
     { length: 1e15 },
     { length: 1 },
     Object.create(null),
-    new Array(1e7),
+    // More items than the lowest bound of a list, 10,000, and as text not much: some calls write it.
+    new Array(1e6),
   ],
   ...[
     () => 1,
@@ -514,8 +514,8 @@ async function outcome(entry: Entry, given: readonly unknown[], bad?: unknown): 
     return 'done';
   } catch (error) {
     if (error instanceof CudnnLstmError) {
-      expect(typeof error.message).toBe('string');
-      return 'refused';
+      // Not by expect, which takes longer than the call.
+      if (typeof error.message === 'string') return 'refused';
     }
     // What a callback throws is its caller's own.
     if (error instanceof Hostile && bad === fail) return 'refused';

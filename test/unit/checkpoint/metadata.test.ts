@@ -1,15 +1,14 @@
 /** Every key of a checkpoint's metadata, with a value of every JSON type: it loads, or the error is the package's own. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadCheckpoint, readCheckpointMetadata, saveCheckpoint } from '../../../lib/checkpoint/checkpoint';
 import { CheckpointError } from '../../../lib/errors';
-import { fileOf, partsOf, tinyCheckpoint, tinyLayout } from '../../fixtures/checkpoints';
+import { fileOf, memoryFolder, partsOf, tinyCheckpoint, tinyLayout } from '../../fixtures/checkpoints';
 
 let folder: string;
 let path: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'metadata-'));
+  folder = await mkdtemp(join(memoryFolder, 'metadata-'));
   path = join(folder, 'file.safetensors');
 });
 afterAll(() => rm(folder, { recursive: true }));
@@ -67,6 +66,7 @@ it('of any type, at any key, or below one', async () => {
   }
   expect(changes.length).toBeGreaterThan(1000);
   const tally = { loaded: 0, refused: 0 };
+  const wrong: [string, unknown][] = [];
   for (const [what, changed] of changes) {
     await writeFile(path, fileOf({ ...header, __metadata__: changed }, data));
     for (const read of [readCheckpointMetadata, loadCheckpoint]) {
@@ -74,12 +74,13 @@ it('of any type, at any key, or below one', async () => {
         await read(path);
         tally.loaded++;
       } catch (error) {
-        expect([what, error]).toEqual([what, expect.any(CheckpointError)]);
-        expect([what, (error as Error).message]).toEqual([what, expect.stringMatching(/^[^\p{Cc}]{20,900}$/u)]);
+        const { message } = error as Error;
+        if (!(error instanceof CheckpointError && /^[^\p{Cc}]{20,900}$/u.test(message))) wrong.push([what, error]);
         tally.refused++;
       }
     }
   }
+  expect(wrong).toEqual([]);
   expect(tally.refused).toBeGreaterThan(1000);
   expect(tally.loaded).toBeGreaterThan(20);
 });
