@@ -91,7 +91,9 @@ async function steps() {
   };
   const models = [];
   for (const precision of precisions) {
-    models.push(await loadNative().createModel(shape, { device: 'cpu', threads: 1, precision, initialize: true }));
+    const model = await loadNative().createModel(shape, { device: 'cpu', threads: 1, precision });
+    await model.initialize();
+    models.push(model);
   }
   const times = precisions.map(() => []);
   for (let round = -1; round < Number(values.rounds); round++) {

@@ -96,7 +96,9 @@ async function speed(model, run, duration) {
 async function measure({ run }) {
   const models = [];
   for (const { threads, team } of teams) {
-    models.push(await native.createModel(shape, { device: 'cpu', threads, team, initialize: true }));
+    const model = await native.createModel(shape, { device: 'cpu', threads, team });
+    await model.initialize();
+    models.push(model);
   }
   const speeds = teams.map(() => []);
   for (let round = -1; round < rounds; round++) {

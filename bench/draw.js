@@ -41,7 +41,8 @@ const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
 
 async function main() {
   const spec = { vocabulary, layers, hidden, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
-  const model = await loadNative().createModel(spec, { device: 'cpu', threads, initialize: true });
+  const model = await loadNative().createModel(spec, { device: 'cpu', threads });
+  await model.initialize();
   // Weights of the output as large as a trained model's: logits of a spread that the rules have something to cut of.
   const parameters = model.read('parameters');
   const output = model.parameters.find(({ name }) => name === 'output.weight');

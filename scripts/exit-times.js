@@ -22,7 +22,7 @@ const long = { target: 'every', carryState: false, dropout: false };
 
 /** What goes on when the end comes: each takes seconds or minutes. */
 const activities = {
-  create: (addon) => make(addon, 1024, true),
+  create: async (addon) => (await make(addon, 1024)).initialize(),
   train: async (addon) => {
     const rates = { learningRates: new Float64Array(1), beta1: 0.9, beta2: 0.999, epsilon: 1e-7, clip: 1 };
     const model = await make(addon, 512);
@@ -36,9 +36,9 @@ const activities = {
 };
 const names = Object.keys(activities);
 
-function make(addon, hidden, initialize = false) {
+function make(addon, hidden) {
   const spec = { vocabulary, layers: 2, hidden, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
-  return addon.createModel(spec, { device: 'cpu', threads: 2, initialize });
+  return addon.createModel(spec, { device: 'cpu', threads: 2 });
 }
 
 const pauseBefore = () => share * Math.random() * 1500;

@@ -121,8 +121,6 @@ export interface NativeModelOptions {
    * another number at every call, for tests. Results do not depend on it. Absent: what CUDNN_LSTM_TEAM says.
    */
   team?: 'adapt' | 'fixed' | 'random';
-  /** Fresh weights at once, as by {@link NativeModel.initialize}. */
-  initialize?: boolean;
   /** Of a CPU, `bf16` is what its training steps multiply in; all else is in fp32. */
   precision?: Precision;
   /**

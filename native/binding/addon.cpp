@@ -120,14 +120,9 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
       } else {
         throw Error(kInvalidArgument, "device must be cpu or cuda");
       }
-      const bool initialized = options.Get("initialize").ToBoolean().Value();
       auto backend = std::make_shared<std::unique_ptr<Backend>>();
       return tasks_->start(
-          env, std::make_shared<StopFlag>(false),
-          [backend, make, initialized](const StopFlag& stop) {
-            *backend = make();
-            if (initialized) initialize_parameters(**backend, stop);
-          },
+          env, std::make_shared<StopFlag>(false), [backend, make](const StopFlag&) { *backend = make(); },
           [this, backend](Napi::Env inner) -> Napi::Value {
             const Napi::Object model = model_.New({});
             Model::Unwrap(model)->adopt(inner, std::move(*backend));

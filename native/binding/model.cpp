@@ -70,6 +70,19 @@ Napi::Object only_argument(const Napi::CallbackInfo& info) {
   return info[0].As<Napi::Object>();
 }
 
+// Fresh weights, from the seed. Throws Error(kStopped) if stopped, having written some of them or none.
+void initialize_parameters(Backend& backend, const StopFlag& stop) {
+  constexpr std::size_t kPiece = std::size_t{1} << 20;  // written between two looks at the stop flag
+  const std::size_t size = backend.layout().size();
+  const std::unique_ptr<float[]> values(new float[size]);  // not zeroed: that alone takes long
+  bool whole = initialize(backend.spec(), backend.layout(), values.get(), stop);
+  for (std::size_t at = 0; at < size && whole; at += kPiece) {
+    whole = !stop.load(std::memory_order_relaxed);
+    if (whole) backend.write_range(Slot::parameters, at, values.get() + at, std::min(kPiece, size - at));
+  }
+  if (!whole) throw Error(kStopped, "stopped before all weights were made");
+}
+
 }  // namespace
 
 ModelSpec to_spec(const Napi::Object& object) {
@@ -86,18 +99,6 @@ ModelSpec to_spec(const Napi::Object& object) {
   if (!object.Get("gateActivation").IsUndefined()) spec.gates = to_gates(get_string(object, "gateActivation"));
   spec.reset_symbol = get_int(object, "resetId", 0, spec.vocabulary - 1, -1);
   return spec;
-}
-
-void initialize_parameters(Backend& backend, const StopFlag& stop) {
-  constexpr std::size_t kPiece = std::size_t{1} << 20;  // written between two looks at the stop flag
-  const std::size_t size = backend.layout().size();
-  const std::unique_ptr<float[]> values(new float[size]);  // not zeroed: that alone takes long
-  bool whole = initialize(backend.spec(), backend.layout(), values.get(), stop);
-  for (std::size_t at = 0; at < size && whole; at += kPiece) {
-    whole = !stop.load(std::memory_order_relaxed);
-    if (whole) backend.write_range(Slot::parameters, at, values.get() + at, std::min(kPiece, size - at));
-  }
-  if (!whole) throw Error(kStopped, "stopped before all weights were made");
 }
 
 Napi::Function Model::define(Napi::Env env) {

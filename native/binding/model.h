@@ -72,7 +72,4 @@ class Model final : public Napi::ObjectWrap<Model> {
 
 ModelSpec to_spec(const Napi::Object& object);
 
-// Fresh weights, from the seed. Throws Error(kStopped) if stopped, having written some of them or none.
-void initialize_parameters(Backend& backend, const std::atomic<bool>& stop);
-
 }  // namespace cudnn_lstm::binding

@@ -54,7 +54,11 @@ describeCuda('the package on a stand-in for a GPU', () => {
         learningRates: Float64Array.of(0.01), beta1: 0.9, beta2: 0.999, epsilon: 1e-7, clip: 1 };
       const shape = { vocabulary: 3, layers: 1, hidden: 4, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
       const [, addon, how] = process.argv;
-      const make = () => require(addon).createModel(shape, { device: 'cuda', initialize: true });
+      const make = async () => {
+        const model = await require(addon).createModel(shape, { device: 'cuda' });
+        await model.initialize();
+        return model;
+      };
       let freed = 0;
       const registry = new FinalizationRegistry(() => { freed += 1; });
       async function main() {

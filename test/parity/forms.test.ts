@@ -65,13 +65,9 @@ function score(model: NativeModel, spec: NativeModelSpec, batch: number): Promis
 }
 
 async function modelOf(spec: NativeModelSpec, threads: number, parameters?: Float32Array): Promise<NativeModel> {
-  const model = await loadNative().createModel(spec, {
-    device: 'cpu',
-    threads,
-    team: 'fixed',
-    initialize: !parameters,
-  });
+  const model = await loadNative().createModel(spec, { device: 'cpu', threads, team: 'fixed' });
   if (parameters) model.write('parameters', parameters);
+  else await model.initialize();
   return model;
 }
 

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { loadNative, packageRoot } from '../../lib/device/native';
+import { loadNative, type NativeModel, packageRoot } from '../../lib/device/native';
 import { run as runChild } from '../fixtures/child';
 import { layoutOf, run, type Spec, type State, zeroState } from '../oracle/lstm';
 import { generator, randomIds, relativeError, trainCall } from './harness';
@@ -39,11 +39,12 @@ for (const input of ['scalar', 'onehot', 'embedding'] as const) {
   }
 }
 
-const modelOf = (spec: Spec, threads: number, resets = true, dropout = 0) =>
-  loadNative().createModel(
-    { ...spec, dropout, seed: 1, ...(resets ? { resetId } : {}) },
-    { device: 'cpu', threads, team: 'fixed', initialize: true },
-  );
+async function modelOf(spec: Spec, threads: number, resets = true, dropout = 0): Promise<NativeModel> {
+  const shape = { ...spec, dropout, seed: 1, ...(resets ? { resetId } : {}) };
+  const model = await loadNative().createModel(shape, { device: 'cpu', threads, team: 'fixed' });
+  await model.initialize();
+  return model;
+}
 
 /** Stream b of time-major ids. */
 const columnOf = (ids: Int32Array, b: number, batch: number) => ids.filter((_, i) => i % batch === b);

@@ -17,8 +17,9 @@ async function train(model) {
 async function main() {
   const mask = execFileSync('taskset', ['-p', '-c', String(process.pid)], { encoding: 'utf8' }).split(': ')[1].trim();
   const narrowTo = (list) => execFileSync('taskset', ['-a', '-p', '-c', list, String(process.pid)]);
-  const model = await native.createModel(spec, { device: 'cpu', threads: 4, initialize: true });
-  const one = await native.createModel(spec, { device: 'cpu', threads: 1, initialize: true });
+  const model = await native.createModel(spec, { device: 'cpu', threads: 4 });
+  const one = await native.createModel(spec, { device: 'cpu', threads: 1 });
+  for (const each of [model, one]) await each.initialize();
   const before = await train(model);
   narrowTo(mask.split(/[,-]/)[0]);
   const narrow = await train(model);

@@ -12,7 +12,11 @@ const { loadNative } = require('../../../dist/device/native');
 const addon = loadNative();
 const vocabulary = 7;
 const spec = { vocabulary, layers: 2, hidden: 5, input: 'embedding', embedding: 3, dropout: 0.1, seed: 4 };
-const makeModel = () => addon.createModel(spec, { device: 'cpu', threads: 2, initialize: true });
+async function makeModel() {
+  const model = await addon.createModel(spec, { device: 'cpu', threads: 2 });
+  await model.initialize();
+  return model;
+}
 const parameterCount = 2 * 4 * 5 * (5 + 1) + 4 * 5 * (3 + 5) + vocabulary * (3 + 5 + 1);
 
 /** Every array in a buffer of its own that can be shrunk. */
@@ -39,7 +43,7 @@ const entries = {
     valid: () => [
       { ...spec },
       {
-        ...{ device: 'cpu', threads: 1, initialize: true, ordinal: 0, precision: 'fp32', algorithm: 'auto' },
+        ...{ device: 'cpu', threads: 1, ordinal: 0, precision: 'fp32', algorithm: 'auto' },
         libraryPath: '/nonexistent',
       },
     ],

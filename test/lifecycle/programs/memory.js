@@ -15,7 +15,7 @@ const registry = new FinalizationRegistry(() => {
 });
 
 async function useModel(how) {
-  const model = await createModel({ hidden: 128, initialize: false });
+  const model = await createModel({ hidden: 128, weights: false });
   await model.trainSteps(call);
   const held = model.hostBytes;
   if (how === 'dispose') model.dispose();

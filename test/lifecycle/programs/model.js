@@ -4,11 +4,12 @@ const { loadNative } = require('../../../dist/device/native');
 const vocabulary = 31;
 
 /** Two layers on two threads of the CPU. */
-exports.createModel = ({ hidden = 32, initialize = true } = {}) =>
-  loadNative().createModel(
-    { vocabulary, layers: 2, hidden, input: 'onehot', embedding: 0, dropout: 0.2, seed: 3 },
-    { device: 'cpu', threads: 2, initialize },
-  );
+exports.createModel = async ({ hidden = 32, weights = true } = {}) => {
+  const shape = { vocabulary, layers: 2, hidden, input: 'onehot', embedding: 0, dropout: 0.2, seed: 3 };
+  const model = await loadNative().createModel(shape, { device: 'cpu', threads: 2 });
+  if (weights) await model.initialize();
+  return model;
+};
 
 exports.trainCall = ({ count = 1, steps = 8, batch = 6 } = {}) => ({
   ids: Int32Array.from({ length: count * (steps + 1) * batch }, (_, i) => (i * i + (i >> 4)) % vocabulary),
@@ -25,7 +26,7 @@ exports.trainCall = ({ count = 1, steps = 8, batch = 6 } = {}) => ({
 });
 
 /** A model of which one step takes about a second on two cores: 6·200·16·12·1024² is 0.24 TFLOP. */
-exports.createSlowModel = () => exports.createModel({ hidden: 1024, initialize: false });
+exports.createSlowModel = () => exports.createModel({ hidden: 1024, weights: false });
 exports.slowCall = () => exports.trainCall({ steps: 200, batch: 16 });
 
 /** Trains until the process or the thread ends; `begun` is called after the first call was started. */

@@ -13,7 +13,8 @@ const threadsOfProcess = () => readdirSync('/proc/self/task').length;
 
 async function main() {
   writeFileSync(join(process.argv[2], 'cgroup.procs'), String(process.pid));
-  const model = await native.createModel(spec, { device: 'cpu', threads: 4, initialize: true });
+  const model = await native.createModel(spec, { device: 'cpu', threads: 4 });
+  await model.initialize();
   let round = 0;
   for await (const _ of createInterface({ input: process.stdin })) {
     await wait(1200); // The allowance is looked up every second.

@@ -9,7 +9,8 @@ const { Worker, isMainThread, workerData } = require('node:worker_threads');
 const shape = { vocabulary: 31, layers: 2, hidden: 16, input: 'onehot', embedding: 0, dropout: 0.2, seed: 3 };
 
 async function train({ addon, device }) {
-  const model = await require(addon).createModel(shape, { device, initialize: true, ...(device === 'cpu' && { threads: 2 }) });
+  const model = await require(addon).createModel(shape, { device, ...(device === 'cpu' && { threads: 2 }) });
+  await model.initialize();
   const [count, steps, batch] = [4, 6, 5];
   const { completed } = await model.trainSteps({
     ids: Int32Array.from({ length: count * (steps + 1) * batch }, (_, i) => (i * i) % shape.vocabulary),

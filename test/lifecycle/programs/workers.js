@@ -1,6 +1,6 @@
 /**
  * Loads the package in worker threads that train, and terminates them at any moment: `workers.js COUNT`. Then one calls
- * process.exit() in the middle of a long step. Prints what happened as JSON.
+ * process.exit() in the middle of a long step, and one is terminated there. Prints what happened as JSON.
  */
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { setTimeout: pause } = require('node:timers/promises');
@@ -22,11 +22,13 @@ async function terminateOne(index) {
   await Promise.race([worker.terminate(), failed]);
 }
 
-async function exitOfWorker() {
-  const worker = new Worker(__filename, { workerData: 'exit' });
+/** The end of a worker in the middle of a long step: its exit code, and the processor's time until then. */
+async function endInMidStep(how) {
+  const worker = new Worker(__filename, { workerData: how });
   const ended = new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject));
   await new Promise((resolve) => worker.once('message', resolve));
   const before = process.cpuUsage();
+  if (how === 'terminate') await worker.terminate();
   return { code: await ended, microseconds: microsecondsSince(before) };
 }
 
@@ -53,24 +55,24 @@ async function main(count) {
     while (next < count) await terminateOne(next++);
   };
   await Promise.all([series(), series()]);
-  const exit = await exitOfWorker();
+  const ends = { exit: await endInMidStep('exit'), terminate: await endInMidStep('terminate') };
   const step = await wholeStep();
   const { completed } = await model.trainSteps(call); // The other threads' models are none of this one's business.
   model.dispose();
-  console.log(JSON.stringify({ terminated: next, exit, step, completed }));
+  console.log(JSON.stringify({ terminated: next, ends, step, completed }));
 }
 
 async function train() {
   await trainForever(await createModel(), call, () => parentPort.postMessage('training'));
 }
 
-async function exitInMidStep() {
+async function trainUntilEnded(how) {
   await trainForever(await createSlowModel(), slowCall(), () =>
     setTimeout(() => {
-      parentPort.postMessage('exiting');
-      process.exit(3);
+      parentPort.postMessage('in a step');
+      if (how === 'exit') process.exit(3);
     }, 50),
   );
 }
 
-void (isMainThread ? main(Number(process.argv[2])) : workerData === 'train' ? train() : exitInMidStep());
+void (isMainThread ? main(Number(process.argv[2])) : workerData === 'train' ? train() : trainUntilEnded(workerData));

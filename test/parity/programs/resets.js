@@ -19,9 +19,10 @@ async function main() {
     [20, 3],
     [40, 2],
   ]) {
-    const options = { device: 'cpu', threads, team: 'fixed', initialize: true };
+    const options = { device: 'cpu', threads, team: 'fixed' };
     const model = await loadNative().createModel({ ...spec, resetId }, options);
     const plain = await loadNative().createModel(spec, options);
+    for (const each of [model, plain]) await each.initialize();
     /** Every stream the same. */
     const rows = (column) => Int32Array.from({ length: column.length * batch }, (_, i) => column[Math.floor(i / batch)]);
     const scored = (which, column, carryState = false) =>

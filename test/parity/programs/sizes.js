@@ -19,7 +19,8 @@ async function main() {
   for (const vocabulary of vocabularies) {
     for (const { hidden, layers, batch, steps, threads, input, target, resetId } of shapes) {
       const spec = { vocabulary, layers, hidden, input, embedding: input === 'embedding' ? 7 : 0, dropout: 0, seed: 1, resetId };
-      const model = await loadNative().createModel(spec, { device: 'cpu', threads, team: 'fixed', initialize: true });
+      const model = await loadNative().createModel(spec, { device: 'cpu', threads, team: 'fixed' });
+      await model.initialize();
       const ids = Int32Array.from({ length: (steps + 1) * batch }, (_, i) => (i * 31) % vocabulary);
       const batchOf = { ids, count: 1, steps, batch, target, carryState: false };
       const { losses } = await model.trainSteps({

@@ -11,7 +11,8 @@ const shape = { layers: 2, hidden: 12 };
 const spec = { ...shape, vocabulary, input: 'onehot', embedding: 0, dropout: 0, seed: 5 } as const;
 let native: NativeModel;
 beforeAll(async () => {
-  native = queued(await loadNative().createModel(spec, { device: 'cpu', threads: 2, initialize: true }));
+  native = queued(await loadNative().createModel(spec, { device: 'cpu', threads: 2 }));
+  await native.initialize();
   const parameters = native.read('parameters');
   native.write(
     'parameters',
