@@ -68,7 +68,7 @@ export { type ExportFormat, type ExportOptions, exportModel } from './export/exp
 export { type ImportedModel, type ImportOptions, importModel } from './import/import';
 export type { Proof } from './import/prove';
 export { saveImported } from './import/save';
-export type { CreateOptions, Inspection, InspectOptions, MixturePart } from './model';
+export type { CreateOptions, InspectOptions, MixturePart } from './model';
 export type { RankForecast } from './ranks/efficiency';
 export { type JoinOptions, joinRanks } from './ranks/join';
 export type { Ranks } from './ranks/ranks';
@@ -76,6 +76,7 @@ export type { GeneratedPiece } from './sampling/generate';
 export type { GenerateLinesOptions, SamplingOptions } from './sampling/options';
 export type { Proposal, Session, SessionDrawOptions, SessionMark } from './sampling/session';
 export type { InspectionOptions, Rival } from './scoring/inspect';
+export type { Inspection } from './scoring/inspection';
 export type { ReadableIds, Score, ScoringOptions } from './scoring/score';
 export type { WindowProtocolOptions, WindowScore } from './scoring/window-protocol';
 export type { Configuration } from './training/configuration';

@@ -21,7 +21,7 @@ import { type CorpusInput, openCorpus } from './corpus/corpus';
 import { asItIs, encodeText, encodeTexts, pieceUnits, type TextEncoding } from './corpus/encode';
 import { type Normalization, normalizeText } from './corpus/normalization';
 import { TextIndex } from './corpus/text-index';
-import { nameCharacters, Vocabulary } from './corpus/vocabulary';
+import { Vocabulary } from './corpus/vocabulary';
 import { chooseCheckedDevice } from './device/check';
 import type { DeviceRequest } from './device/choose';
 import type { CheckSubject } from './device/comparison';
@@ -51,6 +51,7 @@ import {
 import { allOf, noCopies, onlyCharacters, within } from './sampling/constraints';
 import { fromBeginning, type GeneratedPiece, type Generation, generatePieces } from './sampling/generate';
 import { generateLines } from './sampling/lines';
+import { checkMixable, commonVocabulary, mixtureMetadata } from './sampling/mixable';
 import { Mixture } from './sampling/mixture';
 import {
   checkGeneration,
@@ -63,7 +64,8 @@ import {
 import { matching, Pattern } from './sampling/pattern';
 import { Session, type SessionModel } from './sampling/session';
 import { checkStops } from './sampling/stop';
-import { type InspectedIds, type InspectionOptions, inspectIds, type Rival } from './scoring/inspect';
+import { type InspectionOptions, inspectIds } from './scoring/inspect';
+import { describeInspection, type Inspection } from './scoring/inspection';
 import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany } from './scoring/score';
 import { scoreWindows, type WindowProtocolOptions, type WindowScore } from './scoring/window-protocol';
 import { packageVersion } from './version';
@@ -176,24 +178,6 @@ export interface InspectOptions extends InspectionOptions {
    * @default 'error'
    */
   unknown?: 'error' | 'skip' | undefined;
-}
-
-/**
- * A text as the model sees it.
- *
- * @category Scoring
- */
-export interface Inspection {
-  /** The text's characters, normalised as the corpus was. */
-  characters: string[];
-  /** Bits of surprise at each, given all before it; null for the first, which nothing comes before but in a model of single lines. */
-  bits: (number | null)[];
-  /** The likeliest characters at each place, the likeliest first; none for the first. */
-  rivals: Rival[][];
-  /** Where asked for, [layer][unit]: each cell's value along the text, tanh of its state, -1..1. */
-  cells?: Float32Array[][];
-  /** What {@link LanguageModel.score} says of the text; null if it has fewer than two characters. */
-  bitsPerCharacter: number | null;
 }
 
 /**
@@ -388,7 +372,7 @@ export class LanguageModel implements Disposable {
     const ids = models.map((model) =>
       Int32Array.from(vocabulary.symbols, (symbol) => model.vocabulary.idOf(symbol) as number),
     );
-    checkMixture(models);
+    checkMixable(models);
     const whole = mixed.reduce((sum, { weight }) => sum + weight, 0);
     const native = new Mixture(
       mixed.map(({ model, weight }, i) => ({
@@ -400,34 +384,8 @@ export class LanguageModel implements Disposable {
         hidden: model.shape.hidden,
       })),
     );
-    const { resetId } = first.shape;
-    const reset = resetId === undefined ? undefined : vocabulary.idOf(first.vocabulary.symbols[resetId] as string);
-    const { unknown: _, ...normalization } = first.metadata.normalization;
-    const unknown = vocabulary.unknownId === undefined ? {} : { unknown: vocabulary.symbols[vocabulary.unknownId] };
-    const hidden = models.reduce((sum, { shape }) => sum + shape.layers * shape.hidden, 0);
-    const metadata: CheckpointMetadata = {
-      format: 'cudnn-lstm',
-      formatVersion: 1,
-      vocabulary: [...vocabulary.symbols],
-      normalization: { ...normalization, ...unknown },
-      // As its state is made: see Mixture.
-      model: {
-        layers: 1,
-        hidden,
-        input: 'onehot',
-        embedding: 0,
-        dropout: 0,
-        ...(reset === undefined ? {} : { resetId: reset }),
-      },
-      configuration: {},
-      target: first.metadata.target,
-      seqLength: Math.max(...models.map(({ metadata: { seqLength } }) => seqLength)),
-      epoch: 0,
-      step: 0,
-      version: packageVersion,
-    };
     const reason = [...new Set(models.map(({ deviceReason }) => deviceReason))].join('; ');
-    const mixture = new LanguageModel(native, vocabulary, metadata, {
+    const mixture = new LanguageModel(native, vocabulary, mixtureMetadata(models, vocabulary), {
       device: first.device,
       ordinal: first.ordinal,
       reason,
@@ -877,44 +835,6 @@ export class LanguageModel implements Disposable {
   }
 }
 
-/** @param lead Ids before the text's own, which are not told of. */
-function describeInspection(
-  vocabulary: Vocabulary,
-  { layers, hidden }: ModelShape,
-  all: Int32Array,
-  found: InspectedIds,
-  rivals: number,
-  lead: number,
-): Inspection {
-  const symbol = (id: number) => vocabulary.symbols[id] as string;
-  const counted = found.nats.subarray(1);
-  const ids = all.subarray(lead);
-  const { cells } = found;
-  return {
-    characters: Array.from(ids, symbol),
-    bits: Array.from(found.nats.subarray(lead), (nats) => (Number.isNaN(nats) ? null : nats / Math.LN2)),
-    rivals: Array.from(ids, (_, i) =>
-      i + lead === 0
-        ? []
-        : Array.from(found.rivals.subarray((i + lead) * rivals, (i + lead + 1) * rivals), (id, rank) => ({
-            character: symbol(id),
-            probability: Math.exp(found.rivalLogProbabilities[(i + lead) * rivals + rank] as number),
-          })),
-    ),
-    ...(cells
-      ? {
-          cells: Array.from({ length: layers }, (_, layer) =>
-            Array.from({ length: hidden }, (_, unit) =>
-              Float32Array.from(ids, (_, i) => cells[((i + lead) * layers + layer) * hidden + unit] as number),
-            ),
-          ),
-        }
-      : {}),
-    bitsPerCharacter:
-      counted.length > 0 ? counted.reduce((sum, nats) => sum + nats, 0) / counted.length / Math.LN2 : null,
-  };
-}
-
 /** Plain data, so that nobody changes what a model's next checkpoint says. */
 function deepFreeze<T extends object>(data: T): T {
   if (Object.isFrozen(data)) return data;
@@ -1011,58 +931,6 @@ function readMixture(parts: readonly MixturePart[]): { model: LanguageModel; wei
   );
   if (read.length === 0) throw new UsageError('parts must name at least one model.');
   return read;
-}
-
-/** The characters that all of the models know, in the first one's order. @throws DataError if there are none. */
-function commonVocabulary(models: readonly LanguageModel[]): Vocabulary {
-  const [first] = models as [LanguageModel];
-  // Of a model that has it, it stands for what only that model does not know.
-  const folds = models.map(({ vocabulary: { unknownId, symbols } }) => unknownId !== undefined && symbols[unknownId]);
-  const unknown = folds.every((symbol) => symbol !== false && symbol === folds[0]) ? (folds[0] as string) : undefined;
-  const common = first.vocabulary.symbols.filter(
-    (symbol) =>
-      models.every(({ vocabulary }) => vocabulary.idOf(symbol) !== undefined) &&
-      (symbol === unknown || !folds.includes(symbol)),
-  );
-  // The unknown symbol by itself is nothing that could be written.
-  if (common.some((symbol) => symbol !== unknown)) return new Vocabulary(common, unknown);
-  const some = models.map(({ vocabulary }) => nameCharacters(vocabulary.symbols)).join('; ');
-  throw new DataError(`the models have no character in common, so they cannot be mixed: ${some}`);
-}
-
-/** @throws UsageError if the models cannot read one text together. */
-function checkMixture(models: readonly LanguageModel[]): void {
-  const [first] = models as [LanguageModel];
-  const reading = ({ metadata: { normalization } }: LanguageModel): Record<string, unknown> => ({
-    lowercase: normalization.lowercase,
-    'normal form': normalization.form,
-    'line breaks': normalization.lineBreaks,
-    'byte order mark': normalization.byteOrderMark,
-    symbols: normalization.symbols,
-  });
-  const beginning = ({ vocabulary, shape: { resetId } }: LanguageModel) =>
-    resetId === undefined ? undefined : vocabulary.symbols[resetId];
-  for (const model of models) {
-    for (const [name, value] of Object.entries(reading(model))) {
-      const other = reading(first)[name];
-      if (value === other) continue;
-      throw new UsageError(
-        `The models read texts differently, so they cannot be mixed (${name}: ${show(other)} and ${show(value)}): train them with the same ` +
-          'options of the text.',
-      );
-    }
-    if (beginning(model) !== beginning(first)) {
-      throw new UsageError(
-        'A model of single lines cannot be mixed with one of whole texts: train both with --lines, or none.',
-      );
-    }
-    if (model.defaultWindow !== first.defaultWindow) {
-      throw new UsageError(
-        `Models that are sampled by different windows (${first.defaultWindow} and ${model.defaultWindow} characters, 0: none) cannot be ` +
-          'mixed: train them with the same --target and --seq-length.',
-      );
-    }
-  }
 }
 
 /** A line with what comes before its first character and what ends it. */
