@@ -164,7 +164,9 @@ function syntax(): Command {
     .addOption(limitOption('--max-prompt <n>', 'characters of all prompts of a request', defaultLimits.prompt))
     .addOption(limitOption('--max-tokens <n>', 'characters of a text', defaultLimits.tokens))
     .addOption(limitOption('--max-texts <n>', 'texts of a request', defaultLimits.texts))
-    .addOption(limitOption('--max-queue <n>', 'texts of all requests at once', defaultLimits.queue));
+    .addOption(
+      limitOption('--max-queue <n>', 'texts of all requests at once, written or looked at', defaultLimits.queue),
+    );
   return addModelOptions(command).addHelpText(
     'after',
     `

@@ -8,7 +8,7 @@ export interface Limits {
   tokens: number;
   /** Texts of a request: prompts times `best_of`. */
   texts: number;
-  /** Texts drawn or waiting, of all requests; more is answered 429. */
+  /** Texts drawn, looked at by the page, or waiting for that, of all requests; more is answered 429. */
   queue: number;
 }
 

@@ -16,7 +16,7 @@ import { Models, type ModelsOptions, type Served } from './models';
 import { isPageFile, sendPageFile } from './page';
 import { followRun, hasMetrics } from './runs';
 import { type ChatRequest, type CompletionRequest, readChat, readCompletion } from './schema';
-import { inspectCells, inspectText } from './views';
+import { Cells, inspectCells, inspectText } from './views';
 
 export interface ServeOptions extends ModelsOptions, GuardOptions {
   /** Address to listen at; any but a loopback one needs a `key`. Default 127.0.0.1. */
@@ -124,6 +124,7 @@ class App {
   readonly #running = new Set<AbortController>();
   /** Of all requests that are being answered, those whose model is still being loaded among them. */
   #texts = 0;
+  readonly #cells = new Cells();
   readonly #log: (line: string) => void;
 
   constructor(models: Models, options: ServeOptions) {
@@ -221,8 +222,13 @@ class App {
     if (path === 'inspect' || path === 'cells') {
       allow(request, 'POST');
       const body = await readBody(request, this.#limits.body);
-      const answer = await this.#models.use(nameIn(body), (served) =>
-        path === 'inspect' ? inspectText(served, body, this.#limits, signal) : inspectCells(served, body, signal),
+      const answer = await this.#inQueue(1, () =>
+        this.#models.use(nameIn(body), (served) => {
+          signal.throwIfAborted();
+          return path === 'inspect'
+            ? inspectText(served, body, this.#limits, signal)
+            : inspectCells(served, body, this.#cells, signal);
+        }),
       );
       return sendJson(response, 200, answer);
     }
@@ -264,17 +270,8 @@ class App {
   ): Promise<void> {
     allow(request, 'POST');
     const asked = read(await readBody(request, this.#limits.body));
-    const texts = countTexts(asked, this.#limits);
-    if (this.#texts >= this.#limits.queue) {
-      throw new ApiError(429, 'Too many texts are being written: try again soon.', {
-        code: 'rate_limit_exceeded',
-        type: 'rate_limit_error',
-        retryAfter: 1,
-      });
-    }
-    const began = performance.now();
-    this.#texts += texts;
-    try {
+    await this.#inQueue(countTexts(asked, this.#limits), async () => {
+      const began = performance.now();
       const { answer, usage } = await this.#models.use(asked.model, async (served) => {
         signal.throwIfAborted();
         const stream = new EventStream(response, signal, () =>
@@ -292,6 +289,21 @@ class App {
         response.write('data: [DONE]\n\n');
         response.end();
       }
+    });
+  }
+
+  /** Does what takes so many texts' time of a model, counted for as long. @throws ApiError 429 if there are too many already. */
+  async #inQueue<T>(texts: number, job: () => Promise<T>): Promise<T> {
+    if (this.#texts >= this.#limits.queue) {
+      throw new ApiError(429, 'Too many texts are being written or looked at: try again soon.', {
+        code: 'rate_limit_exceeded',
+        type: 'rate_limit_error',
+        retryAfter: 1,
+      });
+    }
+    this.#texts += texts;
+    try {
+      return await job();
     } finally {
       this.#texts -= texts;
     }

@@ -1,4 +1,5 @@
 /** What the page's views ask of a model: a text's surprise, and its cells. */
+import { SerialQueue } from '../device/queue';
 import * as z from '../zod-parts';
 import { ApiError, asApiError } from './errors';
 import type { Limits } from './limits';
@@ -21,7 +22,7 @@ const cells = z.strictObject({
 });
 
 /** A call to the device for each character: a text for the cells is no longer than this. */
-export const longestForCells = 5000;
+const longestForCells = 5000;
 
 function read<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
   const result = schema.safeParse(body);
@@ -50,33 +51,78 @@ export async function inspectText(served: Served, body: unknown, limits: Limits,
   }
 }
 
-/** The cells of the last texts, [layer][unit] along the text: moving from cell to cell asks the model nothing. */
-const kept = new WeakMap<Served, Map<string, { characters: string[]; cells: Float32Array[][] }>>();
-const keptTexts = 2;
+/** A text's cells, [layer][unit] along it. */
+interface KeptText {
+  readonly characters: string[];
+  readonly cells: Float32Array[][];
+}
+
+/** Bytes of the cells that are kept, and of those of one text: 5,000 characters of 13,000 cells. */
+const mostCellBytes = 1 << 28;
+
+/**
+ * The cells of the last texts of all models: moving from cell to cell asks a model nothing. They are found one text at a time, as while
+ * they are they take as much again.
+ */
+export class Cells {
+  /** By model and text, those used least recently first. */
+  readonly #kept = new Map<string, KeptText>();
+  readonly #queue = new SerialQueue();
+  readonly #most: number;
+
+  /** @param most Bytes, of all that is kept and of each text. */
+  constructor(most = mostCellBytes) {
+    this.#most = most;
+  }
+
+  /** Bytes that are kept. */
+  get bytes(): number {
+    let bytes = 0;
+    for (const { characters, cells } of this.#kept.values()) bytes += characters.length * bytesOfCells(cells);
+    return bytes;
+  }
+
+  /** @throws ApiError 413 for a text that is too long. */
+  of({ model, name, version }: Served, text: string, signal: AbortSignal): Promise<KeptText> {
+    const { layers, hidden } = model.shape;
+    const longest = Math.min(longestForCells, Math.floor(this.#most / (4 * layers * hidden)));
+    if (text.length > longest) {
+      throw new ApiError(413, `A text may have ${longest.toLocaleString('en')} characters for its cells.`, {
+        param: 'text',
+      });
+    }
+    const key = JSON.stringify([name, version, text]);
+    return this.#queue.run(async () => {
+      signal.throwIfAborted();
+      const found = this.#kept.get(key) ?? (await inspected(model, text, signal));
+      this.#kept.delete(key);
+      this.#kept.set(key, found);
+      for (const oldest of this.#kept.keys()) {
+        if (this.bytes <= this.#most) break;
+        this.#kept.delete(oldest);
+      }
+      return found;
+    });
+  }
+}
+
+/** Bytes that the cells take for each character. */
+function bytesOfCells(cells: KeptText['cells']): number {
+  return 4 * cells.length * (cells[0]?.length ?? 0);
+}
+
+async function inspected(model: Served['model'], text: string, signal: AbortSignal): Promise<KeptText> {
+  const { characters, cells } = await model.inspect(text, { unknown: 'skip', rivals: 0, cells: true, signal });
+  return { characters, cells: cells as Float32Array[][] };
+}
 
 /** One cell along a text, and the cells that follow a pattern most closely. */
-export async function inspectCells(served: Served, body: unknown, signal: AbortSignal): Promise<object> {
+export async function inspectCells(served: Served, body: unknown, kept: Cells, signal: AbortSignal): Promise<object> {
   const { text, layer, unit, pattern } = read(cells, body);
-  if (text.length > longestForCells) {
-    throw new ApiError(413, `A text may have ${longestForCells} characters for its cells.`, { param: 'text' });
-  }
   const { layers, hidden } = served.model.shape;
   if (layer >= layers) throw new ApiError(400, `layer must be below ${layers}.`, { param: 'layer' });
   if (unit >= hidden) throw new ApiError(400, `unit must be below ${hidden}.`, { param: 'unit' });
-  const texts = kept.get(served) ?? new Map<string, { characters: string[]; cells: Float32Array[][] }>();
-  kept.set(served, texts);
-  let found = texts.get(text);
-  if (!found) {
-    const { characters, cells: values } = await served.model.inspect(text, {
-      unknown: 'skip',
-      rivals: 0,
-      cells: true,
-      signal,
-    });
-    found = { characters, cells: values as Float32Array[][] };
-    texts.set(text, found);
-    for (const oldest of texts.keys()) if (texts.size > keptTexts) texts.delete(oldest);
-  }
+  const found = await kept.of(served, text, signal);
   if (pattern && pattern.length !== found.characters.length) {
     throw new ApiError(400, `pattern must have a number for each of the ${found.characters.length} characters.`, {
       param: 'pattern',

@@ -135,6 +135,32 @@ test('requests whose model is still being loaded count in the queue', async () =
   await until(() => server.models.active === 0);
 });
 
+test('what the page looks at counts in the queue, as texts that are written do', async () => {
+  const { post, server } = await start({ limits: { queue: 2 } });
+  let release = () => {};
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const use = server.models.use.bind(server.models);
+  const using = jest.spyOn(server.models, 'use').mockImplementation(async (name, job) => {
+    await held;
+    return use(name, job);
+  });
+  const running = (['inspect', 'cells'] as const).map((view) => post(`/page/api/${view}`, { text: 'abc' }));
+  await until(() => using.mock.calls.length === 2);
+  for (const [path, body] of [
+    ['/page/api/inspect', { text: 'abc' }],
+    ['/page/api/cells', { text: 'abc' }],
+    ['/v1/completions', { prompt: 'a' }],
+  ] as const) {
+    const refused = await post(path, body);
+    expect([path, refused.status, refused.headers.get('retry-after')]).toEqual([path, 429, '1']);
+  }
+  release();
+  expect((await Promise.all(running)).map(({ status }) => status)).toEqual([200, 200]);
+  expect((await post('/page/api/inspect', { text: 'abc' })).status).toBe(200);
+});
+
 test('a client that goes away ends its work: while a prompt is fed, while text is drawn, while it is not read', async () => {
   const { post, server, url } = await start();
   const prompt = Array.from({ length: 90_000 }, (_, i) => String.fromCharCode(97 + ((i * i) % 26))).join('');
