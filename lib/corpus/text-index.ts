@@ -1,6 +1,7 @@
 /** What follows any run of characters in a text, exactly: a suffix array. Shapes: N ids, K symbols. */
 import { Breather } from '../breather';
 import { DataError } from '../errors';
+import { orOutOfMemory } from '../memory';
 import type { IdArray, IdSource } from './ids';
 
 /** A place in the array is an int32. */
@@ -25,10 +26,22 @@ export class TextIndex {
   }
 
   /**
-   * @throws DataError if the text is longer than 2^30 characters.
+   * @throws DataError if the text is longer than 2^30 characters; OutOfMemoryError if there is no memory for its index.
    */
   static async of(ids: Pick<IdSource, 'length' | 'bytesPerId' | 'read'>, signal?: AbortSignal): Promise<TextIndex> {
     if (ids.length > mostIds) throw new DataError('a text above 2^30 characters cannot be indexed; give a part of it');
+    try {
+      return await TextIndex.#of(ids, signal);
+    } catch (error) {
+      const purpose = `for an index of ${ids.length.toLocaleString('en')} characters`;
+      throw orOutOfMemory(error, purpose, '; give a part of the text');
+    }
+  }
+
+  static async #of(
+    ids: Pick<IdSource, 'length' | 'bytesPerId' | 'read'>,
+    signal: AbortSignal | undefined,
+  ): Promise<TextIndex> {
     const all = ids.bytesPerId === 1 ? new Uint8Array(ids.length) : new Uint16Array(ids.length);
     const breather = new Breather();
     let largest = 0;

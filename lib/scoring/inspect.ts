@@ -6,6 +6,7 @@
  */
 import { Breather } from '../breather';
 import { type QueuedModel, stoppedError } from '../device/queue';
+import { orOutOfMemory } from '../memory';
 import type { ReadableIds } from './score';
 
 /**
@@ -83,9 +84,15 @@ export async function inspectIds(
 ): Promise<InspectedIds> {
   const total = ids.length;
   const rivals = rivalsOf(shape, options);
-  const result = emptyResult(total, rivals);
   const each = shape.layers * shape.hidden;
-  if (options.cells) result.cells = new Float32Array(total * each);
+  let result: InspectedIds;
+  try {
+    result = emptyResult(total, rivals);
+    if (options.cells) result.cells = new Float32Array(total * each);
+  } catch (error) {
+    const purpose = `for what is said of ${total.toLocaleString('en')} characters`;
+    throw orOutOfMemory(error, purpose, '; give a part of the text');
+  }
   const text = { length: total, read: (start: number, count: number) => ids.subarray(start, start + count) };
   for await (const piece of inspectPieces(native, shape, text, options)) {
     result.nats.set(piece.nats, piece.from);

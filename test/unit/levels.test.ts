@@ -16,6 +16,7 @@ const libLevels = [
     'shell.ts',
     'arguments.ts',
     'zod-parts.ts',
+    'memory.ts',
   ],
   ['device', 'version.ts', 'html.ts'],
   ['corpus', 'checkpoint', 'ranks'],

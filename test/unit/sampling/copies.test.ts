@@ -6,7 +6,7 @@ import { type LanguageModel, nativeOf } from '../../../lib/model';
 import { findCopies, windowLength } from '../../../lib/sampling/copies';
 import type { GenerateOptions } from '../../../lib/sampling/options';
 import { train } from '../../../lib/training/train';
-import { share } from '../../fixtures/child';
+import { canRun, compiled, itWhere, run, share } from '../../fixtures/child';
 
 const idsOf = (text: string) => Uint8Array.from(text, (symbol) => symbol.charCodeAt(0));
 const source = (text: string) => new MemoryIds(idsOf(text));
@@ -119,6 +119,34 @@ describe('TextIndex', () => {
   });
 });
 
+itWhere(canRun('prlimit', ['--version']), 'it needs prlimit')(
+  'an index that there is no memory for is an error of this package',
+  async () => {
+    const script = `
+      const { readFileSync } = require('node:fs');
+      const { execFileSync } = require('node:child_process');
+      const { TextIndex } = require(${JSON.stringify(compiled('corpus/text-index.js'))});
+      const length = 3e7;
+      const read = (from, count) => new Uint8Array(count);
+      const kibibytes = Number(/VmSize:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
+      // Room for the text, and not for the order of its places.
+      execFileSync('prlimit', ['--pid', String(process.pid), '--as=' + (1024 * kibibytes + 2.5 * length)]);
+      TextIndex.of({ length, bytesPerId: 1, read }).then(
+        () => console.log('made'),
+        ({ name, code, message }) => console.log(JSON.stringify({ name, code, message })),
+      );`;
+    const { stdout, stderr } = await run(process.execPath, ['-e', script]);
+    expect(stderr).toBe('');
+    expect(JSON.parse(stdout)).toEqual({
+      name: 'OutOfMemoryError',
+      code: 'ERR_OUT_OF_MEMORY',
+      message: expect.stringMatching(
+        /^there is not enough memory for an index of 30,000,000 characters \(.*allocation failed\); give a part of the text$/,
+      ),
+    });
+  },
+);
+
 describe('findCopies', () => {
   /** The longest common run, and the windows that the corpus holds, by looking. */
   function search(texts: string[], corpus: string) {
@@ -162,8 +190,15 @@ describe('findCopies', () => {
 
   it('ends at an abort, whatever it is at', async () => {
     const text = Uint8Array.from({ length: 300_000 }, (_, i) => (i * i * 7 + i) % 251);
-    const signal = AbortSignal.timeout(20);
-    await expect(findCopies([text], source('abc'), signal)).rejects.toThrow('timeout');
+    const reason = new Error('enough');
+    // In each of the first turns that it leaves to others, of dozens.
+    for (let before = 0; before < 4; before++) {
+      const controller = new AbortController();
+      let left = before;
+      const turn = () => (left-- > 0 ? setImmediate(turn) : controller.abort(reason));
+      setImmediate(turn);
+      await expect(findCopies([text], source('abc'), controller.signal)).rejects.toBe(reason);
+    }
   });
 
   it('takes no run across two texts for a copy', async () => {
