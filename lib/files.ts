@@ -45,8 +45,18 @@ async function problemOf(path: string, cause: unknown, doing: string): Promise<F
     if (link?.isSymbolicLink()) return new FileProblem(path, 'is a link to nothing', 'other', { cause });
     return new FileProblem(path, 'is not there', 'missing', { cause });
   }
-  // As in `EACCES: permission denied, open '/a/b'`: the path has been said.
-  return new FileProblem(path, `cannot be ${doing} (${message.replace(/, \w+( '.*)?$/s, '')})`, 'system', { cause });
+  return new FileProblem(path, `cannot be ${doing} (${withoutPath(message)})`, 'system', { cause });
+}
+
+/** What the system says of a path, as in `EIO: i/o error, open '/a/b'`, where that has been said. */
+function withoutPath(message: string): string {
+  return message.replace(/, \w+( '.*)?$/s, '');
+}
+
+/** Why something cannot be read, and what to do, after its path. */
+export function whyUnreadable({ code, message }: NodeJS.ErrnoException): string {
+  const denied = code === 'EACCES' || code === 'EPERM';
+  return denied ? 'permission denied; its owner can let you read it' : withoutPath(message);
 }
 
 /**

@@ -9,6 +9,7 @@ import {
   optionsOf,
   pathOf,
   recordOf,
+  signalOf,
   textOf,
   wholeOf,
 } from '../arguments';
@@ -339,6 +340,7 @@ async function* toTensors(checkpoint: Checkpoint, layout: readonly NativeParamet
 /**
  * Writes a checkpoint; atomic, so `path` holds either what it held or all of the new one.
  *
+ * @param options `signal` ends the writing, which throws its reason.
  * @throws DiskError without space or permission; TrainingError if a value is not finite.
  * @category Checkpoints and runs
  */
@@ -346,13 +348,16 @@ export async function saveCheckpoint(
   path: string,
   checkpoint: Checkpoint,
   layout: readonly NativeParameter[],
+  options: { signal?: AbortSignal | undefined } = {},
 ): Promise<void> {
   pathOf('path', path);
+  const { signal } = optionsOf<{ signal?: AbortSignal | undefined }>('options', options, { signal: signalOf });
   const checked = checkCheckpoint(checkpoint, layout);
   await writeSafetensors(
     path,
     toTensors(checked, canonicalLayout(shapeOf(checked.metadata))),
     encodeMetadata(checked.metadata),
+    signal,
   );
 }
 

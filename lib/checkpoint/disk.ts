@@ -1,11 +1,12 @@
 /** Files that are either whole or not there: written beside their place, flushed, then renamed into it. */
 import { randomBytes } from 'node:crypto';
-import { fsync } from 'node:fs';
+import { constants, fsync, unlinkSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import * as fs from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { DiskError } from '../errors';
+import { isTaken } from '../files';
 
 /** The calls that can fail; tests put failures in their place. */
 export interface DiskCalls {
@@ -21,14 +22,14 @@ export const realCalls: DiskCalls = { open: fs.open, sync: promisify(fsync), ren
 const remedies: Record<string, string> = {
   ENOSPC: 'no space is left on the disk; free some, or choose another --out',
   EDQUOT: 'the disk quota is used up; free some, or choose another --out',
-  EFBIG: 'the file would be larger than this system allows',
+  EFBIG: 'the file would be larger than this system allows; choose another --out',
   EROFS: 'the file system is read-only; choose another --out',
   EACCES: 'permission denied; choose a directory you may write to with --out',
   EPERM: 'permission denied; choose a directory you may write to with --out',
-  EIO: 'the disk reports an error',
-  ENOTDIR: 'a part of the path is a file, not a directory',
-  ENOENT: 'the directory is not there',
-  ENAMETOOLONG: 'the name is too long',
+  EIO: 'the disk reports an error; choose another --out',
+  ENOTDIR: 'a part of the path is a file, not a directory; choose another --out',
+  ENOENT: 'the directory is not there; make it, or choose another --out',
+  ENAMETOOLONG: 'the name is too long; choose another --out',
 };
 
 /** A failed call of the operating system as a DiskError that names the place and the remedy; anything else as it is. */
@@ -46,20 +47,48 @@ export function toDiskError(error: unknown, doing: string): unknown {
  */
 export async function makeDirectory(path: string): Promise<void> {
   const doing = `make the directory ${path}`;
-  const missing: string[] = [];
-  for (let at = resolve(path); !(await isDirectory(at, doing)); at = dirname(at)) missing.push(at);
-  for (const next of missing.reverse()) {
+  const { missing } = await wayTo(path, doing);
+  for (const next of missing) {
     try {
       await fs.mkdir(next);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'EEXIST' && (await isDirectory(next, doing))) continue; // Made by another process meanwhile.
-      if (code === 'EEXIST') throw new DiskError(`cannot ${doing}: ${next} is a link to nothing`, { cause: error });
+      if (code === 'EEXIST') throw linkToNothing(doing, next, error);
       if (code === 'ENOENT')
-        throw new DiskError(`cannot ${doing}: the file system does not allow it`, { cause: error });
+        throw new DiskError(`cannot ${doing}: the file system does not allow it; choose another --out`, {
+          cause: error,
+        });
       throw toDiskError(error, doing);
     }
   }
+}
+
+/**
+ * Whether {@link makeDirectory} would make a directory, and files could be put into it, as far as that can be told without doing it.
+ *
+ * @throws DiskError if not.
+ */
+export async function checkDirectory(path: string): Promise<void> {
+  const doing = `make the directory ${path}`;
+  const { lowest, missing } = await wayTo(path, doing);
+  const [first] = missing;
+  if (first !== undefined && (await isTaken(first))) throw linkToNothing(doing, first);
+  await fs.access(lowest, constants.W_OK | constants.X_OK).catch((error: unknown) => {
+    throw toDiskError(error, missing.length > 0 ? doing : `write to ${path}`);
+  });
+}
+
+/** The directories that are missing on the way to a path, in the order in which they would be made, and what they would be made in. */
+async function wayTo(path: string, doing: string): Promise<{ lowest: string; missing: string[] }> {
+  const missing: string[] = [];
+  let lowest = resolve(path);
+  for (; !(await isDirectory(lowest, doing)); lowest = dirname(lowest)) missing.unshift(lowest);
+  return { lowest, missing };
+}
+
+function linkToNothing(doing: string, path: string, cause?: unknown): DiskError {
+  return new DiskError(`cannot ${doing}: ${path} is a link to nothing; choose another --out`, { cause });
 }
 
 /** @throws DiskError if it is there and is not a directory. */
@@ -68,7 +97,7 @@ async function isDirectory(path: string, doing: string): Promise<boolean> {
     if (error.code === 'ENOENT') return undefined;
     throw toDiskError(error, doing);
   });
-  if (found && !found.isDirectory()) throw new DiskError(`cannot ${doing}: ${path} is a file`);
+  if (found && !found.isDirectory()) throw new DiskError(`cannot ${doing}: ${path} is a file; choose another --out`);
   return found !== undefined;
 }
 
@@ -97,6 +126,38 @@ async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
+/** Temporaries that are being written. */
+const unfinished = new Set<string>();
+
+/** Removes what is being written, as the process ends: `process.exit()` does it by itself. */
+export function removeUnfinished(): void {
+  for (const temporary of unfinished) {
+    try {
+      unlinkSync(temporary);
+    } catch {
+      // It is in its place, or was never made.
+    }
+  }
+}
+
+function begin(temporary: string): void {
+  // Before what else listens, some of which waits.
+  if (unfinished.size === 0) process.prependListener('exit', removeUnfinished);
+  unfinished.add(temporary);
+}
+
+function end(temporary: string): void {
+  unfinished.delete(temporary);
+  if (unfinished.size === 0) process.off('exit', removeUnfinished);
+}
+
+/** How a file is written. */
+export interface WriteOptions {
+  /** Ends the writing, which throws the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+  readonly calls?: DiskCalls | undefined;
+}
+
 /**
  * Writes the pieces to `path`: temporary file in the same directory, flush, rename, flush of the directory. Whatever fails,
  * what stood at `path` stands there still, and the temporary is gone.
@@ -106,16 +167,19 @@ async function syncDirectory(directory: string): Promise<void> {
 export async function writeFileAtomically(
   path: string,
   pieces: Iterable<Uint8Array>,
-  calls: DiskCalls = realCalls,
+  { signal, calls = realCalls }: WriteOptions = {},
 ): Promise<void> {
   const directory = dirname(path);
   const temporary = join(directory, `.${basename(path)}.tmp-${process.pid}-${randomBytes(4).toString('hex')}`);
+  signal?.throwIfAborted();
+  begin(temporary);
   try {
     const handle = await calls.open(temporary, 'wx');
     try {
       try {
         for (const piece of pieces) {
           for (let done = 0; done < piece.length; ) {
+            signal?.throwIfAborted();
             done += (await handle.write(piece, done, Math.min(piece.length - done, 1 << 22))).bytesWritten;
           }
         }
@@ -123,6 +187,7 @@ export async function writeFileAtomically(
       } finally {
         await handle.close();
       }
+      signal?.throwIfAborted();
       await calls.rename(temporary, path);
     } catch (error) {
       await calls.unlink(temporary).catch(() => {});
@@ -130,6 +195,8 @@ export async function writeFileAtomically(
     }
     await syncDirectory(directory);
   } catch (error) {
-    throw toDiskError(error, `write ${path}`);
+    throw signal?.aborted && error === signal.reason ? error : toDiskError(error, `write ${path}`);
+  } finally {
+    end(temporary);
   }
 }

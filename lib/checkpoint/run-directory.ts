@@ -12,7 +12,7 @@ import { type Checks, flagOf, looking, optionsOf, pathOf, recordOf, show, textOf
 import type { NativeParameter } from '../device/native';
 import { takeAllQuietly } from '../endings';
 import { CheckpointError, DiskError, UsageError } from '../errors';
-import { FileProblem, kindOf, openToAppend, readSmallFile } from '../files';
+import { FileProblem, kindOf, openToAppend, readSmallFile, whyUnreadable } from '../files';
 import { type Checkpoint, checkCheckpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint';
 import { isTemporary, makeDirectory, toDiskError, writeFileAtomically } from './disk';
 import { DirectoryLock } from './lock';
@@ -23,9 +23,12 @@ const lastName = (step: number) => `checkpoint-${String(step).padStart(8, '0')}.
 
 const text = (value: string) => [Buffer.from(value, 'utf8')];
 
-/** Names of the last checkpoints in a run's directory, newest first. */
+/** Names of the last checkpoints in a run's directory, newest first. @throws CheckpointError if it cannot be read. */
 export async function lastCheckpoints(directory: string): Promise<string[]> {
-  const names = (await readdir(directory)).filter((name) => lastPattern.test(name));
+  const all = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    throw unreadable(directory, error);
+  });
+  const names = all.filter((name) => lastPattern.test(name));
   return names.sort((a, b) => Number(lastPattern.exec(b)?.[1]) - Number(lastPattern.exec(a)?.[1]));
 }
 
@@ -33,8 +36,35 @@ export async function lastCheckpoints(directory: string): Promise<string[]> {
 export async function lookAt(path: string): Promise<Stats | undefined> {
   return stat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
-    throw new CheckpointError(`cannot read ${path}: ${error.message}`, { cause: error });
+    throw unreadable(path, error);
   });
+}
+
+function unreadable(path: string, cause: NodeJS.ErrnoException): CheckpointError {
+  return new CheckpointError(`cannot read ${path}: ${whyUnreadable(cause)}`, { cause });
+}
+
+/**
+ * The newest checkpoint of a run that is whole. Nothing in the directory is changed.
+ *
+ * @param passOver Gets the name of each newer one that is not, and what is wrong with it.
+ */
+export async function newestCheckpoint(
+  directory: string,
+  passOver: (name: string, problem: string) => void,
+): Promise<string | undefined> {
+  for (const name of await lastCheckpoints(directory)) {
+    const path = join(directory, name);
+    try {
+      await verifyCheckpoint(path);
+      return path;
+    } catch (error) {
+      // A DiskError: a part of the file that the disk does not give back.
+      if (!(error instanceof CheckpointError || error instanceof DiskError)) throw error;
+      passOver(name, `passed over: ${error.message}`);
+    }
+  }
+  return undefined;
 }
 
 /** Bytes of a pointer: it holds a file name. */
@@ -112,7 +142,7 @@ export class RunDirectory implements AsyncDisposable {
     const checks: Checks<{ create?: boolean; lock?: boolean }> = { create: flagOf, lock: flagOf };
     const { create = false, lock = true } = optionsOf('options', options, checks);
     if (!create && (await lookAt(directory)) === undefined)
-      throw new CheckpointError(`there is no run at ${directory}`);
+      throw new CheckpointError(`there is no run at ${directory}: name the directory of one`);
     await makeDirectory(directory);
     const run = new RunDirectory(directory, lock ? await DirectoryLock.take(directory) : undefined);
     try {
@@ -172,20 +202,11 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /** The newest checkpoint that is whole; a damaged one is passed over, with a note. */
-  async newest(): Promise<string | undefined> {
-    const candidates = (await lastCheckpoints(this.path)).map((name) => join(this.path, name));
-    for (const path of candidates) {
-      try {
-        await verifyCheckpoint(path);
-        return path;
-      } catch (error) {
-        // A DiskError: a part of the file that the disk does not give back.
-        if (!(error instanceof CheckpointError || error instanceof DiskError)) throw error;
-        this.#damaged.add(basename(path));
-        this.notes.push(`passed over: ${error.message}`);
-      }
-    }
-    return undefined;
+  newest(): Promise<string | undefined> {
+    return newestCheckpoint(this.path, (name, problem) => {
+      this.#damaged.add(name);
+      this.notes.push(problem);
+    });
   }
 
   /** Path of the best checkpoint. */
@@ -232,6 +253,8 @@ export function modelName(pathOrDirectory: string): string {
   return basename(resolve(pathOrDirectory)).replace(/\.safetensors$/, '') || 'model';
 }
 
+const whatToName = "name a run's directory or a .safetensors file";
+
 /**
  * A checkpoint's path: a file as it is; of a run's directory the best one, else the last.
  *
@@ -241,16 +264,14 @@ export function modelName(pathOrDirectory: string): string {
 export async function resolveCheckpoint(pathOrDirectory: string): Promise<string> {
   pathOf('path', pathOrDirectory);
   const found = await lookAt(pathOrDirectory);
-  if (found === undefined) throw new CheckpointError(`no checkpoint at ${pathOrDirectory}`);
+  if (found === undefined) throw new CheckpointError(`no checkpoint at ${pathOrDirectory}: ${whatToName}`);
   if (found.isFile()) return pathOrDirectory;
   if (!found.isDirectory()) {
-    throw new CheckpointError(
-      `${pathOrDirectory} is ${kindOf(found)}, not a file: name a run's directory or a .safetensors file`,
-    );
+    throw new CheckpointError(`${pathOrDirectory} is ${kindOf(found)}, not a file: ${whatToName}`);
   }
   const best = await bestCheckpoint(pathOrDirectory);
   if (best !== undefined) return best;
   const [last] = await lastCheckpoints(pathOrDirectory);
   if (last !== undefined) return join(pathOrDirectory, last);
-  throw new CheckpointError(`${pathOrDirectory} holds no checkpoint: name a run's directory or a .safetensors file`);
+  throw new CheckpointError(`${pathOrDirectory} holds no checkpoint: ${whatToName}`);
 }

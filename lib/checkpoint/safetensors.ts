@@ -77,9 +77,10 @@ function byName<T extends { name: string }>(tensors: readonly T[]): T[] {
 }
 
 /** The hash of the pieces, with a turn of the event loop after each. */
-async function sha256(pieces: Iterable<Uint8Array>): Promise<string> {
+async function sha256(pieces: Iterable<Uint8Array>, signal: AbortSignal | undefined): Promise<string> {
   const hash = createHash('sha256');
   for (const piece of pieces) {
+    signal?.throwIfAborted();
     hash.update(piece);
     await setImmediate();
   }
@@ -96,9 +97,13 @@ export async function writeSafetensors(
   path: string,
   tensors: Iterable<OutTensor> | AsyncIterable<OutTensor>,
   metadata: Record<string, string>,
+  signal?: AbortSignal | undefined,
 ): Promise<void> {
   const list: OutTensor[] = [];
-  for await (const tensor of tensors) list.push(tensor);
+  for await (const tensor of tensors) {
+    signal?.throwIfAborted();
+    list.push(tensor);
+  }
   const header = new Map<string, unknown>([['__metadata__', {}]]);
   let offset = 0;
   for (const { name, shape, data } of list) {
@@ -111,7 +116,7 @@ export async function writeSafetensors(
     header.set(name, { dtype, shape, data_offsets: [offset, offset + data.byteLength] });
     offset += data.byteLength;
   }
-  header.set('__metadata__', { ...metadata, [checksumKey]: await sha256(tensorBytes(path, byName(list))) });
+  header.set('__metadata__', { ...metadata, [checksumKey]: await sha256(tensorBytes(path, byName(list)), signal) });
   const json = Buffer.from(JSON.stringify(Object.fromEntries(header)), 'utf8');
   // Padded with spaces so that the data is aligned to 8, as the format asks of writers.
   const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, ' ');
@@ -127,7 +132,7 @@ export async function writeSafetensors(
     yield padded;
     yield* tensorBytes(path, list);
   }
-  await writeFileAtomically(path, pieces());
+  await writeFileAtomically(path, pieces(), { signal });
 }
 
 /** The value of 16 bits in IEEE 754's half precision. */
@@ -216,7 +221,8 @@ export class SafetensorsFile {
       handle = await openFile(path);
     } catch (error) {
       if (!(error instanceof FileProblem)) throw error;
-      if (error.kind === 'missing') throw new CheckpointError(`no checkpoint at ${path}`, { cause: error });
+      if (error.kind === 'missing')
+        throw new CheckpointError(`no checkpoint at ${path}: name a .safetensors file that is there`, { cause: error });
       if (error.kind === 'other') throw unusable(path, `it ${error.problem}`, error);
       throw new CheckpointError(error.message, { cause: error });
     }

@@ -4,10 +4,12 @@
  */
 import { isatty } from 'node:tty';
 import { type Command, CommanderError, Option } from 'commander';
+import { removeUnfinished } from '../checkpoint/disk';
 import type { DeviceName, DeviceRequest } from '../device/choose';
 import { loadNative, type WeightForm, weightForms } from '../device/native';
-import { CudnnLstmError, DataError, DiskError, exitCodes, OptionError, OutOfMemoryError, UsageError } from '../errors';
+import { CudnnLstmError, DataError, DiskError, exitCodes, OptionError, UsageError } from '../errors';
 import { harmless, harmlessText } from '../harmless';
+import { orOutOfMemory } from '../memory';
 import { nearest, optionSynonyms } from '../nearest';
 
 /** Where a command writes; the default is the process's own streams. Data goes to `stdout`, everything else to `stderr`. */
@@ -158,6 +160,7 @@ const exitPatience = 300;
 
 /** Ends the process, and does not wait for a disk that gives no answer, nor for a thread, as `process.exit()` alone would. */
 function exitAtOnce(code: number): never {
+  removeUnfinished();
   try {
     // Node aborts (SIGABRT, a core file) where it cannot give a terminal that is gone its modes back.
     loadNative().exitWithin(code, code === exitCodes.hungUp && hasTerminal ? 0 : exitPatience);
@@ -341,10 +344,8 @@ function asPackageError(error: unknown): CudnnLstmError | undefined {
   const code = (error as NodeJS.ErrnoException | undefined)?.code;
   if (code !== undefined && diskCodes.has(code)) return new DiskError(messageOf(error), { cause: error });
   if (code !== undefined && dataCodes.has(code)) return new DataError(messageOf(error), { cause: error });
-  // What V8 says of an array that it gets no memory for.
-  if (error instanceof Error && error.name === 'RangeError' && /allocation failed/.test(error.message))
-    return new OutOfMemoryError(`there is not enough memory (${error.message})`, { cause: error });
-  return undefined;
+  const other = orOutOfMemory(error);
+  return other instanceof CudnnLstmError ? other : undefined;
 }
 
 /** An option is named as the command line has it. */

@@ -2,14 +2,16 @@
 import { Command, Option } from 'commander';
 import { exitCodes } from '../errors';
 import { type ExportFormat, exportFormats, exportModel } from '../export/export';
-import { type CommandIo, parseArguments, processIo } from './command';
+import { abortOnSignals, type CommandIo, parseArguments, processIo } from './command';
 import { printLine } from './output';
 
 /** The command; see `export --help`. */
 export async function exportCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = parseArguments(syntax(), argv);
   const [checkpoint] = command.args as [string];
-  const files = await exportModel(checkpoint, command.opts<{ to: ExportFormat; out: string }>());
+  using interrupt = abortOnSignals(io);
+  const options = command.opts<{ to: ExportFormat; out: string }>();
+  const files = await exportModel(checkpoint, { ...options, signal: interrupt.signal });
   for (const file of files) await printLine(io.stdout, file);
   return exitCodes.ok;
 }

@@ -41,7 +41,7 @@ export async function importCommand(argv: string[], io: CommandIo = processIo): 
     signal: interrupt.signal,
     onNote: (line) => say(io.stderr, line),
   });
-  const path = await saveImported(imported, out);
+  const path = await saveImported(imported, out, { signal: interrupt.signal });
   if (json) await printJson(io.stdout, fields(imported, path));
   else {
     for (const line of lines(imported)) say(io.stderr, line);

@@ -173,7 +173,8 @@ async function scorePerCharacter(job: Job, name: string): Promise<void> {
     return counted;
   });
   if (html !== undefined) {
-    await writeFileAtomically(html, [Buffer.from(await renderSurprise(name, model.vocabulary.symbols, pages))]);
+    const text = Buffer.from(await renderSurprise(name, model.vocabulary.symbols, pages));
+    await writeFileAtomically(html, [text], { signal });
     say(io.stderr, `page: ${html}`);
   }
   await printSum(job, scores);

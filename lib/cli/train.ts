@@ -215,7 +215,7 @@ async function sampleOfBest(
 }
 
 async function printConfiguration(request: TrainingRequest, json: boolean, io: CommandIo): Promise<number> {
-  await using configured = await configureTraining(request);
+  await using configured = await configureTraining({ ...request, save: false });
   const { configuration } = configured;
   const { options, sources } = configuration;
   if (json) {

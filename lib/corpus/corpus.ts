@@ -6,6 +6,7 @@ import { type Checks, choiceOf, flagOf, instanceOf, optionsOf, signalOf, textOf,
 import { Breather } from '../breather';
 import { takeAllQuietly } from '../endings';
 import { DataError, OptionError, UsageError } from '../errors';
+import { whyUnreadable } from '../files';
 import { byteNormalization, byteVocabulary } from './bytes';
 import { checkEncoding, isLatin1, readHead } from './decode';
 import { Encoder, SymbolCounter } from './encoder';
@@ -155,10 +156,10 @@ export interface CorpusPart {
 export const defaultStreamAbove = 64 << 20;
 
 function checkUsable(length: number, own: Vocabulary | undefined, what: string): void {
-  if (length === 0) throw new DataError(`${what} is empty: a text of at least two characters is needed`);
+  if (length === 0) throw new DataError(`${what} is empty; give a text of at least two characters`);
   if (own?.size === 1) {
     const symbol = JSON.stringify(own.symbols[0]);
-    throw new DataError(`${what} has only one symbol, ${symbol}: there is nothing to learn from it`);
+    throw new DataError(`${what} has only one symbol, ${symbol}: give a text with at least two`);
   }
 }
 
@@ -176,7 +177,7 @@ export async function settle(
       source.path === undefined
         ? undefined
         : await stat(source.path).catch((error: NodeJS.ErrnoException) => {
-            throw new DataError(`cannot read ${source.name}: ${error.message}`, { cause: error });
+            throw new DataError(`cannot read ${source.name}: ${whyUnreadable(error)}`, { cause: error });
           });
     const whole = found?.isFile() ? { source, size: found.size } : await spool(source, folder, limit, signal);
     settled.push(whole.source);
@@ -289,7 +290,8 @@ async function readCorpus(
   const ids = await sink.finish();
   try {
     if (ids.length === 0) {
-      if (encoder.skipped > 0) throw new DataError(`${what} has no character that the model knows`);
+      if (encoder.skipped > 0)
+        throw new DataError(`${what} has no character that the model knows; give a text like those it was trained on`);
       checkUsable(0, undefined, what);
     }
     const parts = partsOf(begun, ids.length);

@@ -1,7 +1,7 @@
 /** Bytes to text, strictly: what is not in the declared encoding is an error with its offset, never a replacement character. */
 import iconv from 'iconv-lite';
 import { DataError, UsageError } from '../errors';
-import { abortable, FileProblem, openInput } from '../files';
+import { abortable, FileProblem, openInput, whyUnreadable } from '../files';
 import { explainUndecodable, sampleBytes } from './guess';
 import type { Source } from './sources';
 
@@ -222,12 +222,9 @@ export async function readHead(source: Source, signal?: AbortSignal): Promise<Ui
 
 /** The error of a text that is not to be had. */
 export function unreadable(name: string, error: FileProblem): DataError {
-  if (error.kind === 'missing') return new DataError(`no such file: ${name}`, { cause: error });
   if (error.kind === 'system') return new DataError(`${name} ${error.problem}`, { cause: error });
-  return new DataError(
-    `cannot read ${name}: it ${error.problem}; name a text file, a directory, a glob, or - for standard input`,
-    { cause: error },
-  );
+  const problem = error.kind === 'missing' ? `no such file: ${name}` : `cannot read ${name}: it ${error.problem}`;
+  return new DataError(`${problem}; name a text file, a directory, a glob, or - for standard input`, { cause: error });
 }
 
 /** The bytes of a source, piece by piece. @throws DataError if it cannot be read. */
@@ -252,9 +249,11 @@ export async function* readBytes(source: Source, signal?: AbortSignal): AsyncGen
   } catch (error) {
     signal?.throwIfAborted();
     if (error instanceof FileProblem) throw unreadable(source.name, error);
-    const { code, message, syscall } = error as NodeJS.ErrnoException;
+    const { code, syscall } = error as NodeJS.ErrnoException;
     if (code !== undefined && syscall !== undefined) {
-      throw new DataError(`cannot read ${source.name}: ${message}`, { cause: error });
+      throw new DataError(`cannot read ${source.name}: ${whyUnreadable(error as NodeJS.ErrnoException)}`, {
+        cause: error,
+      });
     }
     throw error;
   }

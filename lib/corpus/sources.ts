@@ -6,6 +6,7 @@ import type { GlobOptions } from 'tinyglobby';
 import { fieldsOf, listOf, looking, show, textOf } from '../arguments';
 import { packageRoot } from '../device/native';
 import { DataError, UsageError } from '../errors';
+import { whyUnreadable } from '../files';
 import { checkKeys } from '../nearest';
 import { alicePath } from './alice';
 import { compareNaturally, nameSome } from './names';
@@ -111,17 +112,18 @@ export async function resolveSources(
     const { name: corpus, weight } = weighted ? readWeighted(argument) : { name: argument };
     const share = weight === undefined ? {} : { share: { weight: weightOf(argument, weight) } };
     if (corpus === '-') {
-      if (sources.some((source) => source.path === undefined)) throw new DataError('- (standard input) is named twice');
+      if (sources.some((source) => source.path === undefined))
+        throw new DataError('- (standard input) is named twice; name it once');
       sources.push({ name: 'standard input', ...share });
       continue;
     }
     const found = await stat(corpus).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
-      throw new DataError(`cannot read ${corpus}: ${error.message}`, { cause: error });
+      throw new DataError(`cannot read ${corpus}: ${whyUnreadable(error)}`, { cause: error });
     });
     if (found?.isDirectory()) {
       await access(corpus, constants.R_OK | constants.X_OK).catch((error: Error) => {
-        throw new DataError(`cannot read ${corpus}: ${error.message}`, { cause: error });
+        throw new DataError(`cannot read ${corpus}: ${whyUnreadable(error)}`, { cause: error });
       });
       const { texts, others } = await filesOf(corpus);
       if (texts.length === 0) {
@@ -135,7 +137,8 @@ export async function resolveSources(
       sources.push({ name: "Alice's Adventures in Wonderland", path: await alicePath(signal), ...share });
     } else if (/[*?[\]{}]/.test(corpus)) {
       const files = await matches(corpus, { absolute: isAbsolute(corpus), expandDirectories: false });
-      if (files.length === 0) throw new DataError(`no file matches ${corpus}`);
+      if (files.length === 0)
+        throw new DataError(`no file matches ${corpus}; name a text file, a directory, or another glob`);
       for (const file of files) sources.push({ name: file, path: file, ...share });
     } else {
       throw new DataError(`no such file: ${corpus}; name a text file, a directory, a glob, - or alice`);

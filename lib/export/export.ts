@@ -1,5 +1,5 @@
 /** Models for other programs: a PyTorch state dict, a Keras archive, an ONNX graph, a page that opens from a disk. */
-import { flagOf, optionsOf, pathOf, show, textOf } from '../arguments';
+import { flagOf, optionsOf, pathOf, show, signalOf, textOf } from '../arguments';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
 import { writeFileAtomically } from '../checkpoint/disk';
 import { canonicalLayout } from '../checkpoint/layout';
@@ -43,6 +43,8 @@ export interface ExportOptions {
    * @default false
    */
   half?: boolean | undefined;
+  /** Ends the export, which throws the signal's reason and leaves nothing behind. */
+  signal?: AbortSignal | undefined;
 }
 
 /**
@@ -58,7 +60,9 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
     out: pathOf,
     title: textOf,
     half: flagOf,
+    signal: signalOf,
   });
+  const { signal } = checked;
   if (!exportFormats.includes(checked.to)) {
     const found = typeof checked.to === 'string' ? harmless(checked.to) : show(checked.to);
     throw new UsageError(`to must be one of ${exportFormats.join(', ')}, not ${found}.`);
@@ -69,6 +73,7 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   }
   const path = await resolveCheckpoint(pathOrDirectory);
   const checkpoint = await loadCheckpoint(path);
+  signal?.throwIfAborted();
   const beside = `${checked.out.replace(/\.[^./\\]*$/, '')}.vocabulary.json`;
   const files =
     checked.to === 'html' || checked.to === 'int8' || checked.to === 'bf16' ? [checked.out] : [checked.out, beside];
@@ -86,21 +91,22 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
     await writeFileAtomically(
       checked.out,
       await pageOf(checkpoint, { title: checked.title ?? modelName(pathOrDirectory), half: checked.half ?? false }),
+      { signal },
     );
     return files;
   }
   if (checked.to === 'int8' || checked.to === 'bf16') {
-    await saveNarrowed(checked.out, checkpoint, checked.to);
+    await saveNarrowed(checked.out, checkpoint, checked.to, signal);
     return files;
   }
   if (checked.to === 'pytorch') {
     refuseHardGates(checkpoint, 'torch.nn.LSTM');
-    await writeFileAtomically(checked.out, torchFile(stateDictOf(checkpoint)));
+    await writeFileAtomically(checked.out, torchFile(stateDictOf(checkpoint)), { signal });
   } else if (checked.to === 'keras') {
-    await writeFileAtomically(checked.out, await kerasFile(metadata, weightsOf(checkpoint)));
+    await writeFileAtomically(checked.out, await kerasFile(metadata, weightsOf(checkpoint)), { signal });
   } else {
     const weights = weightsOf(checkpoint);
-    await writeFileAtomically(checked.out, onnxFile(metadata, weights));
+    await writeFileAtomically(checked.out, onnxFile(metadata, weights), { signal });
   }
   await writeFileAtomically(beside, [vocabulary]);
   return files;
@@ -112,7 +118,12 @@ async function holds(file: string, bytes: Buffer): Promise<boolean> {
 }
 
 /** A checkpoint of this package's own, without what only training needs. */
-async function saveNarrowed(out: string, checkpoint: Checkpoint, weights: 'int8' | 'bf16'): Promise<void> {
+async function saveNarrowed(
+  out: string,
+  checkpoint: Checkpoint,
+  weights: 'int8' | 'bf16',
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const { training: _, ...metadata } = checkpoint.metadata;
   if (metadata.weights !== undefined && metadata.weights !== weights) {
     throw new UsageError(
@@ -120,7 +131,9 @@ async function saveNarrowed(out: string, checkpoint: Checkpoint, weights: 'int8'
     );
   }
   const layout = canonicalLayout({ ...metadata.model, vocabulary: metadata.vocabulary.length });
-  await saveCheckpoint(out, { metadata: { ...metadata, weights }, parameters: checkpoint.parameters }, layout);
+  await saveCheckpoint(out, { metadata: { ...metadata, weights }, parameters: checkpoint.parameters }, layout, {
+    signal,
+  });
 }
 
 function refuseHardGates({ metadata }: Checkpoint, what: string): void {

@@ -169,6 +169,7 @@ export function onnxFile(metadata: CheckpointMetadata, weights: Weights): readon
   };
   for (const [key, text] of Object.entries(properties)) file.bytes(14, new Message().bytes(1, key).bytes(2, text));
   const size = file.parts.reduce((sum, part) => sum + part.length, 0);
-  if (size > largest) throw new UsageError('the model is larger than the 2 GiB that an ONNX file can hold.');
+  if (size > largest)
+    throw new UsageError('the model is larger than the 2 GiB that an ONNX file can hold: choose another form.');
   return file.parts;
 }

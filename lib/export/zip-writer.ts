@@ -69,7 +69,9 @@ export function* zipOf(entries: readonly Entry[]): Generator<Uint8Array> {
     central.push(record(0x02014b50, entry, crc, 0, offset));
     offset += header + extra + entry.bytes.length;
     if (offset > most)
-      throw new UsageError('the model is larger than the 4 GiB that this form of a zip archive can hold.');
+      throw new UsageError(
+        'the model is larger than the 4 GiB that this form of a zip archive can hold: choose another form.',
+      );
   }
   const directory = Buffer.concat(central);
   const end = Buffer.alloc(22);

@@ -264,7 +264,9 @@ async function readingsFor(found: ForeignModel, options: ImportOptions): Promise
   };
   if (options.vocabulary === 'python-printable') {
     if (size !== pythonPrintable.length) {
-      throw new DataError(`python-printable has ${pythonPrintable.length} symbols, and the model ${size}`);
+      throw new DataError(
+        `python-printable has ${pythonPrintable.length} symbols, and the model ${size}; name a file with those of the model`,
+      );
     }
     return { readings: [named(pythonPrintable, "Python's string.printable")] };
   }

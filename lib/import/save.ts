@@ -1,6 +1,6 @@
 /** Where an imported model goes: a file, or a directory that `sample`, `score` and `info` take as they take a run's. */
 import { stat } from 'node:fs/promises';
-import { fieldsOf, pathOf, show } from '../arguments';
+import { fieldsOf, optionsOf, pathOf, show, signalOf } from '../arguments';
 import { saveCheckpoint } from '../checkpoint/checkpoint';
 import { holdsRun, RunDirectory } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
@@ -19,11 +19,17 @@ export async function checkFree(out: string): Promise<void> {
 /**
  * Writes an imported model to a .safetensors file, or to any other name as a directory with one checkpoint in it.
  *
+ * @param options `signal` ends the writing of a file, which throws its reason.
  * @returns The checkpoint's path.
  * @throws UsageError if something is there already; DiskError without space or permission.
  * @category Models of other programs
  */
-export async function saveImported(imported: ImportedModel, out: string): Promise<string> {
+export async function saveImported(
+  imported: ImportedModel,
+  out: string,
+  options: { signal?: AbortSignal | undefined } = {},
+): Promise<string> {
+  const { signal } = optionsOf<{ signal?: AbortSignal | undefined }>('options', options, { signal: signalOf });
   const { checkpoint, layout, proof } = fieldsOf<ImportedModel>('imported', imported, [
     'checkpoint',
     'layout',
@@ -33,8 +39,9 @@ export async function saveImported(imported: ImportedModel, out: string): Promis
   if (typeof loss !== 'number') throw new UsageError(`loss of proof must be a number, not ${show(loss)}.`);
   pathOf('out', out);
   await checkFree(out);
+  signal?.throwIfAborted();
   if (out.endsWith('.safetensors')) {
-    await saveCheckpoint(out, checkpoint, layout);
+    await saveCheckpoint(out, checkpoint, layout, { signal });
     return out;
   }
   await using run = await RunDirectory.open(out, { create: true });

@@ -54,7 +54,7 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
   let own: ResumedRun | undefined;
   try {
     const shared = await share(ranks, 'resume', async () => {
-      own = await openResumedRun(resume, configuration);
+      own = await openResumedRun(resume, configuration, request);
       const { run: _, ...read } = own;
       return read;
     });

@@ -1,7 +1,7 @@
 /** The directory of a new run: its name, and what is in it beside checkpoints. */
 import { mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { makeDirectory, toDiskError } from '../checkpoint/disk';
+import { checkDirectory, makeDirectory, toDiskError } from '../checkpoint/disk';
 import { hasKnownLines, mostKnownLines, saveKnownLines } from '../checkpoint/known-lines';
 import { holdsRun, RunDirectory } from '../checkpoint/run-directory';
 import type { Corpus } from '../corpus/corpus';
@@ -30,6 +30,22 @@ export async function keepKnownLines(
   await saveKnownLines(directory, await KnownLines.of(texts(), signal), sha256);
 }
 
+/**
+ * Whether a new run can have a directory, as far as that can be told without changing anything, for a dry run.
+ *
+ * @throws UsageError if it holds a run already; DiskError if it cannot be made or written to.
+ */
+export async function checkNewRun(directory: string): Promise<void> {
+  await checkDirectory(directory);
+  if (await holdsRun(directory)) throw holdsAlready(directory);
+}
+
+function holdsAlready(directory: string): UsageError {
+  return new UsageError(
+    `${directory} already holds a run: resume it with --resume ${pathWord(directory)}, or choose another --out.`,
+  );
+}
+
 /** A damaged checkpoint, or a best one alone, is somebody's work too: a new run would soon delete it. */
 export async function createRun(directory: string, lock: boolean): Promise<RunDirectory> {
   const run = await RunDirectory.open(directory, { create: true, lock });
@@ -42,9 +58,7 @@ export async function createRun(directory: string, lock: boolean): Promise<RunDi
   }
   if (!held) return run;
   await takeAllQuietly([() => run.close()]);
-  throw new UsageError(
-    `${directory} already holds a run: resume it with --resume ${pathWord(directory)}, or choose another --out.`,
-  );
+  throw holdsAlready(directory);
 }
 
 /**

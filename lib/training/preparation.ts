@@ -17,7 +17,7 @@ import { type Configuration, recordedOptions } from './configuration';
 import { configureTraining } from './configuring';
 import { divideCorpus } from './division';
 import { type Base, growParameters, scalarCannotGrow } from './fine-tuning';
-import { createRun, keepKnownLines, newDirectory } from './new-run';
+import { checkNewRun, createRun, keepKnownLines, newDirectory } from './new-run';
 import type { TrainingOptions } from './options';
 import { trainable } from './parts';
 import { agreeOnNccl, deviceOf } from './rank-devices';
@@ -46,6 +46,8 @@ export async function openTraining(given: TrainingRequest = {}): Promise<Trainin
   const dry = request.save === false;
   const undo: (() => unknown)[] = [() => configured[Symbol.asyncDispose]()];
   try {
+    const { out } = options;
+    if (dry && !resumed && out !== undefined) await share(ranks, 'directory', () => checkNewRun(out));
     const named = await nameTexts(request, configuration, resumed);
     const nccl = ranks && (await agreeOnNccl(ranks, options.device, request.onNote));
     const { corpus, kept, validation, division, model, newSymbols } = await together(ranks, 'model', async () => {

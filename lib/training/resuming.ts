@@ -3,7 +3,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { isAbsolute, join, resolve } from 'node:path';
 import { show } from '../arguments';
 import { type Checkpoint, type CheckpointMetadata, checkTrainable, loadCheckpoint } from '../checkpoint/checkpoint';
-import { holdsRun, lookAt, RunDirectory } from '../checkpoint/run-directory';
+import { holdsRun, lookAt, newestCheckpoint, RunDirectory } from '../checkpoint/run-directory';
 import { unusable } from '../checkpoint/unusable';
 import type { Corpus } from '../corpus/corpus';
 import { readWeighted } from '../corpus/weighted';
@@ -13,12 +13,13 @@ import { kindOf } from '../files';
 import { pathWord } from '../shell';
 import { type Configuration, readRecordedCorpus, type TextKey } from './configuration';
 import { optionsOfBase } from './fine-tuning';
+import type { TrainingRequest } from './request';
 import { describeParts } from './same';
 
-/** A run being resumed. The directory is locked until the run is closed. */
+/** A run being resumed. */
 export interface ResumedRun {
   readonly directory: string;
-  /** Absent where another rank of the job has it. */
+  /** Locked until it is closed. Absent where another rank of the job has it, and where nothing is saved. */
   readonly run?: RunDirectory | undefined;
   readonly path: string;
   readonly checkpoint: Checkpoint;
@@ -28,11 +29,13 @@ export interface ResumedRun {
  * Opens the run's directory and loads the checkpoint that it is continued from.
  *
  * @param resume The directory, or `true` for the one that `out` names, else the newest in `runs/`.
+ * @param request Without `save` the directory is not taken, and nothing in it changes.
  * @throws UsageError, CheckpointError or DiskError if there is none that can be continued, or another trainer has it.
  */
 export async function openResumedRun(
   resume: string | true,
   { options: { out, lock }, sources }: Configuration,
+  { save = true, onNote }: Pick<TrainingRequest, 'save' | 'onNote'>,
 ): Promise<ResumedRun> {
   const directory = resume === true ? (out ?? (await newestRun('runs'))) : resume;
   if (out !== undefined && resolve(out) !== resolve(directory)) {
@@ -41,15 +44,15 @@ export async function openResumedRun(
     );
   }
   const found = await lookAt(directory);
-  if (!found) throw new CheckpointError(`There is no run to resume at ${directory}.`);
+  if (!found) throw new CheckpointError(`There is no run to resume at ${directory}; say which: --resume DIR.`);
   if (!found.isDirectory()) {
     throw new UsageError(
       `--resume takes a run's directory, and ${directory} is a file (give the CORPUS before --resume).`,
     );
   }
-  const run = await RunDirectory.open(directory, { create: false, lock });
+  const run = save ? await RunDirectory.open(directory, { create: false, lock }) : undefined;
   try {
-    const path = await run.newest();
+    const path = run ? await run.newest() : await newestCheckpoint(directory, (_, problem) => onNote?.(problem));
     if (path === undefined) {
       throw new CheckpointError(`${directory} holds no whole checkpoint to resume from; begin anew in another --out.`);
     }
@@ -58,7 +61,7 @@ export async function openResumedRun(
     checkRecorded(path, checkpoint.metadata);
     return { directory, run, path, checkpoint };
   } catch (error) {
-    await takeAllQuietly([() => run.close()]);
+    await takeAllQuietly([() => run?.close()]);
     throw error;
   }
 }

@@ -62,7 +62,7 @@ describe('an atomic write', () => {
         >;
       },
     };
-    await writeFileAtomically(path, bytes('all of it'), stingy);
+    await writeFileAtomically(path, bytes('all of it'), { calls: stingy });
     expect(await readFile(path, 'utf8')).toBe('all of it');
     expect(await readdir(folder)).toEqual(['file']);
   });
@@ -75,7 +75,9 @@ describe('an atomic write', () => {
   )('whose %s fails with %s leaves the old file, no temporary, and says what to do', async (call, code) => {
     const path = join(folder, 'file');
     await writeFile(path, 'old');
-    const error = await writeFileAtomically(path, bytes('brand-new'), failing(call, code)).catch((e: unknown) => e);
+    const error = await writeFileAtomically(path, bytes('brand-new'), { calls: failing(call, code) }).catch(
+      (e: unknown) => e,
+    );
     expect(error).toMatchObject({
       code: 'ERR_DISK',
       exitCode: 5,
@@ -89,9 +91,9 @@ describe('an atomic write', () => {
   it('that fails half-way leaves the old file', async () => {
     const path = join(folder, 'file');
     await writeFile(path, 'old');
-    await expect(writeFileAtomically(path, bytes('brand-new'), failing('write', 'ENOSPC', 1))).rejects.toThrow(
-      /no space is left/,
-    );
+    await expect(
+      writeFileAtomically(path, bytes('brand-new'), { calls: failing('write', 'ENOSPC', 1) }),
+    ).rejects.toThrow(/no space is left/);
     expect(await readFile(path, 'utf8')).toBe('old');
     expect(await readdir(folder)).toEqual(['file']);
   });
@@ -117,6 +119,54 @@ describe('an atomic write', () => {
     await expect(writeFileAtomically(join(folder, 'n'.repeat(300)), bytes('abcdef'))).rejects.toMatchObject({
       code: 'ERR_DISK',
     });
+  });
+
+  it.each(['open', 'write', 'sync'] as const)(
+    'ends at an abort that comes with its %s, and leaves the old file',
+    async (when) => {
+      const path = join(folder, 'file');
+      await writeFile(path, 'old');
+      const controller = new AbortController();
+      const reason = new Error('enough');
+      const calls: DiskCalls = {
+        ...realCalls,
+        open: async (at, flags) => {
+          const handle = await open(at, flags);
+          if (when === 'open') controller.abort(reason);
+          const write = (...args: unknown[]) => {
+            if (when === 'write') controller.abort(reason);
+            return (handle.write as (...a: unknown[]) => Promise<never>)(...args);
+          };
+          return { write, fd: handle.fd, close: () => handle.close() } as unknown as Awaited<
+            ReturnType<DiskCalls['open']>
+          >;
+        },
+        sync: async (fd) => {
+          if (when === 'sync') controller.abort(reason);
+          await realCalls.sync(fd);
+        },
+      };
+      const { signal } = controller;
+      await expect(writeFileAtomically(path, bytes('brand-new'), { signal, calls })).rejects.toBe(reason);
+      expect(await readFile(path, 'utf8')).toBe('old');
+      expect(await readdir(folder)).toEqual(['file']);
+      await expect(writeFileAtomically(path, bytes('brand-new'), { signal })).rejects.toBe(reason);
+      expect(await readdir(folder)).toEqual(['file']);
+    },
+  );
+
+  it('is undone by process.exit(), and by nothing once it is done', async () => {
+    const script = `
+      const { writeFileAtomically, realCalls } = require(${JSON.stringify(compiled('checkpoint/disk.js'))});
+      const path = require('node:path').join(process.argv[1], 'whole');
+      const pieces = [Buffer.from('all of it')];
+      const calls = { ...realCalls, sync: async () => process.exit(7) };
+      writeFileAtomically(path, pieces).then(() => {
+        if (process.listenerCount('exit') !== 0) throw new Error('somebody still listens');
+        return writeFileAtomically(path.replace('whole', 'half'), pieces, { calls });
+      });`;
+    const { code, stderr } = await run(process.execPath, ['-e', script, folder]);
+    expect({ code, stderr, names: await readdir(folder) }).toEqual({ code: 7, stderr: '', names: ['whole'] });
   });
 });
 
@@ -299,7 +349,7 @@ describe('a run', () => {
           ['train.js', folder],
         ] as const) {
           const { code, stderr } = await node(name, argv, uid === undefined ? {} : { uid });
-          const message = /^cannot read .*: EACCES: permission denied, .*\n$/;
+          const message = /^cannot read .*: permission denied; its owner can let you read it\n$/;
           expect([code, stderr]).toEqual([3, expect.stringMatching(message)]);
         }
       } finally {
@@ -307,6 +357,25 @@ describe('a run', () => {
       }
     },
   );
+
+  itWhere(why === undefined, why ?? '')('whose names it may not read ends with exit code 3 too', async () => {
+    await train();
+    await chmod(folder, 0o755);
+    await rm(join(out, 'best'));
+    await chmod(out, 0o311);
+    try {
+      for (const [name, ...argv] of [
+        ['cli/main.js', 'sample', out],
+        ['cli/main.js', 'info', out],
+        ['train.js', '--resume', out, '--dry-run'],
+      ] as const) {
+        const { code, stderr } = await node(name, argv, uid === undefined ? {} : { uid });
+        expect([code, stderr]).toEqual([3, `cannot read ${out}: permission denied; its owner can let you read it\n`]);
+      }
+    } finally {
+      await chmod(out, 0o755);
+    }
+  });
 
   it('makes its directory and those above it; none is made to resume', async () => {
     const deep = join(folder, 'a', 'b', 'run');

@@ -229,7 +229,7 @@ it(`goes to one of 2 to 8 processes, ${rounds} times, over dead locks of every k
 it('names the directory and the remedy where it cannot be written', async () => {
   await expect(DirectoryLock.take(join(folder, 'none'))).rejects.toMatchObject({
     code: 'ERR_DISK',
-    message: `cannot lock ${join(folder, 'none')}: the directory is not there`,
+    message: `cannot lock ${join(folder, 'none')}: the directory is not there; make it, or choose another --out`,
   });
 });
 

@@ -180,7 +180,7 @@ it('is not there: made only if asked; a file is none', async () => {
   for (const create of [true, false])
     await expect(RunDirectory.open(out, { create })).rejects.toMatchObject({
       code: 'ERR_DISK',
-      message: `cannot make the directory ${out}: ${out} is a file`,
+      message: `cannot make the directory ${out}: ${out} is a file; choose another --out`,
     });
 });
 
@@ -238,7 +238,7 @@ describe('resolveCheckpoint', () => {
   it('says that there is none', async () => {
     await expect(resolveCheckpoint(out)).rejects.toMatchObject({
       code: 'ERR_CHECKPOINT',
-      message: `no checkpoint at ${out}`,
+      message: `no checkpoint at ${out}: name a run's directory or a .safetensors file`,
     });
     await mkdir(out);
     await expect(resolveCheckpoint(out)).rejects.toMatchObject({

@@ -386,7 +386,56 @@ const cases: Record<string, Case> = {
   },
   'sorted texts': { argv: () => ['score', run, text, '--sort', 'odd', ...cpu], says: /--sort goes with (--lines)/ },
   'an unknown command': { argv: () => ['trian'], says: /\(--help lists the commands\)/, follow: () => ['--help'] },
+  'a text that is empty': {
+    argv: () => train(file('empty.txt', '')),
+    says: /is empty; give a text of at least two characters/,
+    follow: instead(at('empty.txt'), text),
+  },
+  'a text of one symbol': {
+    argv: () => train(file('same.txt', 'a'.repeat(500))),
+    says: /has only one symbol, "a": give a text with at least two/,
+    follow: instead(at('same.txt'), text),
+  },
+  'a text in other letters': {
+    argv: () => train(text, '--validation-file', file('letters.txt', 'Жили')),
+    says: /no character that the model knows; give a text like those it was trained on/,
+    follow: instead(at('letters.txt'), other),
+  },
+  'a pattern of names that none has': {
+    argv: () => train(at('*.none')),
+    says: /no file matches .*; name a text file, a directory, or another glob/,
+    follow: instead(at('*.none'), at('te*.txt')),
+  },
+  'no checkpoint at all': {
+    argv: () => ['sample', at('none'), '--length', '3', ...cpu],
+    says: /no checkpoint at .*: name a run's directory or a \.safetensors file/,
+    follow: instead(at('none'), run),
+  },
+  'a checkpoint file that is not there': {
+    argv: () => ['score', at('none.safetensors'), text, ...cpu],
+    says: /no checkpoint at .*: name (?:a run's directory or )?a \.safetensors file/,
+    follow: instead(at('none.safetensors'), run),
+  },
+  'no run to resume where one is named': {
+    argv: () => ['train', '--resume', at('none'), '--epochs', '2', ...cpu],
+    says: /There is no run to resume at .*; say which: (--resume) DIR/,
+    follow: instead(at('none'), () => copied()),
+  },
   // ---- Where a run is kept.
+  'a place that is a file': {
+    argv: () => ['train', text, ...tiny, '--out', text],
+    says: /is a file; choose another (--out)/,
+    follow: anotherOut,
+  },
+  'a place below a link to nothing': {
+    argv: () => {
+      place = fresh();
+      symlinkSync(at('nothing'), place);
+      return ['train', text, ...tiny, '--out', place];
+    },
+    says: /is a link to nothing; choose another (--out)/,
+    follow: anotherOut,
+  },
   'a place that cannot be written to': {
     argv: () => ['train', text, ...tiny, '--out', '/sys/run'],
     says: /choose (?:a directory you may write to with|another) (--out)/,
@@ -936,7 +985,7 @@ test.each(Object.entries(cases))('%s', async (_name, { argv: make, says, note, f
 /** Messages with a remedy that no case here causes, and why. */
 const elsewhere: readonly (readonly [RegExp, string])[] = [
   [
-    /^no space is left on the disk|^the disk quota|^the file system is read-only/,
+    /^no space is left on the disk|^the disk quota|^the file system is read-only|^the file would be larger|^the disk reports an error|^a part of the path is a file|^the directory is not there|^the name is too long|the file system does not allow it/,
     'as EACCES, with another cause: the same --out',
   ],
   [/is on a file system that cannot lock/, 'takes such a file system: test/unit/checkpoint/lock.test.ts'],
@@ -970,7 +1019,7 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
   [/in a bundle: leave cudnn-lstm external/, 'scripts/test-consumers.sh'],
   [/--to onnx and --to html have them/, 'test/unit/export'],
   [
-    /GraphModel of TensorFlow|it is a pickle, but not|its vocabulary of …|^--vocabulary FILE|100 symbols may be|^--encoding\? Otherwise|leave --gates out|--text FILE|^its gates were chosen|symbols may have another order|^learned from zero state|^… holds a run already/,
+    /^python-printable has|GraphModel of TensorFlow|it is a pickle, but not|its vocabulary of …|^--vocabulary FILE|100 symbols may be|^--encoding\? Otherwise|leave --gates out|--text FILE|^its gates were chosen|symbols may have another order|^learned from zero state|^… holds a run already/,
     "takes other programs' models: test/unit/import",
   ],
   [
@@ -1018,7 +1067,10 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
     /^There is no \/|^Name the file: \/save|is not offered: give|^A session continues its own|^mark asks|wait for its other calls|it is of another model, or of the same|^--interactive goes without|it has another format version than 1, which/,
     'a conversation, or a session of the library: test/unit/cli/interactive.test.ts, test/unit/model/session.test.ts',
   ],
-  [/above 2\^30 characters cannot be indexed/, 'takes a text of a gigabyte'],
+  [/above 2\^30 characters cannot be indexed|^; give a part of the text$/, 'takes a text of a gigabyte'],
+  [/can hold: choose another form/, 'takes a model of gigabytes'],
+  [/^- \(standard input\) is named twice/, 'takes standard input: test/unit/corpus'],
+  [/^there is no run at …: name|^no checkpoint at …: name a \.safetensors/, 'for the library'],
   [/lines to compare with, the most there may be/, 'too many known lines: test/unit/bounds.test.ts'],
   [/^a window of --seq-length/, 'part of the message about short texts, for windows'],
 ];

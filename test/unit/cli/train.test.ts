@@ -1,10 +1,11 @@
 /** The command, in this process, with the real addon and real directories. */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
+import { lastCheckpoints, RunDirectory } from '../../../lib/checkpoint/run-directory';
 import { infoCommand } from '../../../lib/cli/info';
 import { trainCommand } from '../../../lib/cli/train';
 import { shellQuote } from '../../../lib/shell';
@@ -225,6 +226,53 @@ it('plans without writing anything', async () => {
   expect(plan.memory.hostBytes).toBeGreaterThan(0);
   expect((await train(corpus, ...tiny, '--dry-run')).stdout).toMatch(/^parameters +[\d,]+$/m);
   expect(await readdir(folder)).toEqual(before);
+});
+
+/** All that is in a directory: names, times and contents. */
+async function contentsOf(directory: string): Promise<unknown> {
+  const names = (await readdir(directory)).sort();
+  const each = async (name: string) => {
+    const path = join(directory, name);
+    return [name, (await stat(path)).mtimeMs, await readFile(path, 'base64')];
+  };
+  return [(await stat(directory)).mtimeMs, await Promise.all(names.map(each))];
+}
+
+it('changes nothing of a run that a plan would resume, nor takes it from who trains it', async () => {
+  const out = join(folder, 'run');
+  await train(corpus, ...tiny, '--epochs', '2', '--out', out);
+  await using held = await RunDirectory.open(out, { create: false });
+  // As its trainer has them.
+  await writeFile(join(out, '.config.json.tmp-1-0123abcd'), 'half');
+  const [newest] = await lastCheckpoints(out);
+  await writeFile(join(out, newest as string), 'not whole');
+  const before = await contentsOf(out);
+  const { stdout, stderr } = await train('--resume', out, '--epochs', '4', '--dry-run');
+  expect(stdout).toMatch(/^parameters +[\d,]+$/m);
+  expect(stderr).toMatch(/^passed over: .*checkpoint-\d+\.safetensors is not a usable checkpoint/m);
+  expect((await train('--resume', out, '--epochs', '4', '--print-config')).stdout).toMatch(/^epochs +4 /m);
+  expect(await contentsOf(out)).toEqual(before);
+  await expect(train('--resume', out, '--epochs', '4')).rejects.toMatchObject({ exitCode: 5 });
+  expect(held.path).toBe(out);
+});
+
+it('refuses in a plan what the run would refuse of its directory', async () => {
+  const out = join(folder, 'run');
+  await train(corpus, ...tiny, '--epochs', '1', '--out', out);
+  const before = await contentsOf(out);
+  const refusals: [string, number, string][] = [
+    [out, 2, `${out} already holds a run: resume it with --resume ${shellQuote(out, false)}, or choose another --out.`],
+    [corpus, 5, `cannot make the directory ${corpus}: ${corpus} is a file; choose another --out`],
+    [join(corpus, 'run'), 5, `cannot make the directory ${join(corpus, 'run')}: `],
+  ];
+  for (const how of [['--dry-run'], []]) {
+    for (const [place, exitCode, message] of refusals) {
+      const expected = { exitCode, message: expect.stringContaining(message) };
+      await expect(train(corpus, ...tiny, '--out', place, ...how)).rejects.toMatchObject(expected);
+    }
+    // The run itself takes the lock, and gives it back.
+    if (how.length > 0) expect(await contentsOf(out)).toEqual(before);
+  }
 });
 
 it('names three of many files, and how many more there are', async () => {

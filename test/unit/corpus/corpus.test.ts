@@ -150,16 +150,14 @@ describe.each(ways)('%s', (way, how) => {
         const what = paths.length > 1 ? 'the corpus (2 files)' : paths[0];
         await expect(open(paths, options)).rejects.toMatchObject({
           code: 'ERR_DATA',
-          message: `${what} is empty: a text of at least two characters is needed`,
+          message: `${what} is empty; give a text of at least two characters`,
         });
       }
     }
     await expect(open(await write('xyz'), { vocabulary, unknown: 'skip' })).rejects.toThrow(
-      /has no character that the model knows$/,
+      /has no character that the model knows; give a text like those it was trained on$/,
     );
-    await expect(open(await write('aaaa'))).rejects.toThrow(
-      /has only one symbol, "a": there is nothing to learn from it$/,
-    );
+    await expect(open(await write('aaaa'))).rejects.toThrow(/has only one symbol, "a": give a text with at least two$/);
   });
 
   it('is refused where it is not in its encoding, with the offset and the remedy', async () => {

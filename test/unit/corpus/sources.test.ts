@@ -105,7 +105,7 @@ it('take standard input once', async () => {
 it.each([
   ['none.txt', /^no such file: .*none\.txt; name a text file, a directory, a glob, - or alice$/],
   ['a.txt/x', /^no such file/],
-  ['*.none', /^no file matches .*\*\.none$/],
+  ['*.none', /^no file matches .*\*\.none; name a text file, a directory, or another glob$/],
   ['empty', /holds no text: no \*\.txt, \*\.text or \*\.md in it; name the files, or use a glob$/],
   ['n'.repeat(300), /^cannot read .*ENAMETOOLONG/],
   ['a\0b', /^cannot read /],
