@@ -2,12 +2,13 @@
 // codes, milliseconds of processor time and megabytes; ends with 1 where a command hung, took too much memory, ended with a code that is not documented for
 // this, said more than it should, or sent a control character to the terminal.
 //
-//   node scripts/hostile-files.js [--every 3]     a third of the pairs, each kind and each place among them
+//   node scripts/hostile-files.js [--every 3 [--from 1]]   a third of the pairs, each kind and each place among them; from 1, another third
 const { spawn, execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const net = require('node:net');
 const os = require('node:os');
 const path = require('node:path');
+const { parseArgs } = require('node:util');
 
 const cli = path.join(__dirname, '..', 'dist', 'cli', 'main.js');
 
@@ -373,19 +374,20 @@ class Stage {
   }
 }
 
-/** The pairs, or every nth of them, so laid out that each kind and each place is among them. */
-function pairs(every = 1) {
+/** The pairs, or every nth of them from one on, so laid out that each kind and each place is among them. */
+function pairs(every = 1, from = 0) {
   const all = [];
   for (const [i, kind] of Object.keys(kinds).entries())
-    for (const [j, place] of Object.keys(places).entries()) if ((i + j) % every === 0) all.push([kind, place]);
+    for (const [j, place] of Object.keys(places).entries())
+      if ((i + j) % every === from % every) all.push([kind, place]);
   return all;
 }
 
 /** Tries the pairs, two at a time. */
-async function tryAll(every, onResult) {
+async function tryAll(every, from, onResult) {
   const stage = await Stage.make();
   try {
-    const left = pairs(every);
+    const left = pairs(every, from);
     const results = [];
     const worker = async () => {
       for (let pair = left.shift(); pair; pair = left.shift()) {
@@ -402,8 +404,9 @@ async function tryAll(every, onResult) {
 }
 
 async function main() {
-  const at = process.argv.indexOf('--every');
-  const { usual, results } = await tryAll(at < 0 ? 1 : Number(process.argv[at + 1]));
+  const options = { every: { type: 'string', default: '1' }, from: { type: 'string', default: '0' } };
+  const { every, from } = parseArgs({ options }).values;
+  const { usual, results } = await tryAll(Number(every), Number(from));
   const columns = Object.keys(places);
   console.log(`exit/ms/MB of each; a usual run takes ${usual.toFixed(0)} MB\n`);
   for (const [i, name] of columns.entries()) console.log(`${String(i + 1).padStart(3)}  ${name}`);

@@ -6,7 +6,8 @@
 #   scripts/sanitize.sh [tests]   these test files instead, as jest takes them, and the leaks
 set -euo pipefail
 cd "$(dirname "$0")/.."
-npx cmake-js compile --out build-sanitize --log-level warn --CDCUDNN_LSTM_SANITIZE=address,undefined
+npx cmake-js compile --out build-sanitize --log-level warn --CDCUDNN_LSTM_SANITIZE=address,undefined \
+  --CDCUDNN_LSTM_THIS_CPU=ON
 # Where node-gyp-build looks for it; the build itself as far from the sources as other builds, so that ccache takes the same file for the same.
 mkdir -p build-sanitize/package
 ln -sfn .. build-sanitize/package/build
