@@ -8,4 +8,8 @@ import { cacheDirectory } from '../cache';
 
 const { enableCompileCache } = nodeModule as { enableCompileCache?: (folder: string) => unknown };
 // Of a process of this package's own: in another program's it is that program's affair. Where nothing can be kept, nothing is said.
-if (require.main?.filename.startsWith(join(__dirname, '..'))) enableCompileCache?.(join(cacheDirectory(), 'compiled'));
+if (require.main?.filename.startsWith(join(__dirname, '..'))) {
+  try {
+    enableCompileCache?.(join(cacheDirectory(), 'compiled'));
+  } catch {}
+}

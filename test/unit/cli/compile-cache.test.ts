@@ -30,6 +30,36 @@ it('is kept in the cache folder, by the commands alone', async () => {
   expect(kept() > 0).toBe(can);
 });
 
+describe('a user without a home, as in a container under a number that is no user’s', () => {
+  const { XDG_CACHE_HOME: _, ...without } = env();
+  /** As `os.homedir()` fails then. */
+  const homeless = () => {
+    const program = join(folder, 'homeless.js');
+    writeFileSync(
+      program,
+      "require('node:os').homedir = () => { throw new Error('uv_os_homedir returned ENOENT (no such file or directory)'); };",
+    );
+    return (...args: string[]) =>
+      run(process.execPath, ['--require', program, compiled('cli/main.js'), ...args], { env: without, cwd: folder });
+  };
+
+  it('has commands that keep nothing', async () => {
+    const command = homeless();
+    expect(await command('--version')).toMatchObject({ code: 0, stdout: `${packageVersion}\n`, stderr: '' });
+    expect(await command('info')).toMatchObject({ code: 0, stderr: '' });
+    const sizes = ['--hidden', '4', '--layers', '1', '--epochs', '1', '--sample-length', '0', '--device', 'cpu'];
+    writeFileSync(join(folder, 'text.txt'), 'a sheep and a goat\n'.repeat(100));
+    expect(await command('train', 'text.txt', ...sizes)).toMatchObject({ code: 0 });
+  });
+
+  it('is told in one line where something must be kept', async () => {
+    expect(await homeless()('train', 'alice', '--dry-run')).toMatchObject({
+      code: 5,
+      stderr: 'this user has no home directory to keep files in: set XDG_CACHE_HOME to a folder you may write to\n',
+    });
+  });
+});
+
 it('a cache folder that is a file, or that another version has filled with something else, harms nothing', async () => {
   mkdirSync(join(folder, 'cudnn-lstm'));
   writeFileSync(join(folder, 'cudnn-lstm', 'compiled'), 'a file');
