@@ -1008,6 +1008,7 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
     'a server, which does not end by itself: test/unit/serve',
   ],
   [/^stopped early, no new best|^stopped, the time is up/, 'names why a run ended'],
+  [/^this user has no home directory/, 'takes a user without one: compile-cache.test.ts'],
   [/corpus 'alice'|not as it was fetched|^check the network/, 'takes the network: test/unit/corpus/alice.test.ts'],
   [/^… is not valid …, near offset/, 'as the wrong UTF-16, of other encodings'],
   [
