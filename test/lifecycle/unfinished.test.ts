@@ -1,0 +1,73 @@
+/** Ctrl-C while a command writes a file: nothing of it is left, whether the command ends in good order or at once. */
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { compiled, type Ended, node, run } from '../fixtures/child';
+
+let folder: string;
+const at = (...names: string[]) => join(folder, ...names);
+const cpu = ['--device', 'cpu', '--threads', '1'];
+const tiny = ['--hidden', '8', '--layers', '1', '--epochs', '1', '--batch-size', '2', '--seq-length', '5', ...cpu];
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'unfinished-'));
+  writeFileSync(at('text.txt'), 'a sheep and a goat went over the hill\n'.repeat(40));
+  expect(await node('cli/main.js', ['train', at('text.txt'), ...tiny, '--out', at('run')])).toMatchObject({ code: 0 });
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Each writes into a folder of its own. */
+const commands: Record<string, (out: string) => string[]> = {
+  'export --to pytorch': (out) => ['export', at('run'), '--to', 'pytorch', '--out', join(out, 'model.pt')],
+  'export --to keras': (out) => ['export', at('run'), '--to', 'keras', '--out', join(out, 'model.keras')],
+  'export --to onnx': (out) => ['export', at('run'), '--to', 'onnx', '--out', join(out, 'model.onnx')],
+  'export --to html': (out) => ['export', at('run'), '--to', 'html', '--out', join(out, 'page.html')],
+  'export --to int8': (out) => ['export', at('run'), '--to', 'int8', '--out', join(out, 'small.safetensors')],
+  'score --html': (out) => [
+    'score',
+    at('run'),
+    at('text.txt'),
+    '--per-character',
+    '--html',
+    join(out, 'x.html'),
+    ...cpu,
+  ],
+  train: (out) => ['train', at('text.txt'), ...tiny, '--out', join(out, 'run')],
+  'train --resume': (out) => {
+    cpSync(at('run'), join(out, 'run'), { recursive: true });
+    return ['train', '--resume', join(out, 'run'), '--epochs', '2', ...cpu];
+  },
+};
+
+/** Runs a command whose file stays at its beginning, with so many Ctrl-C. */
+function interrupted(argv: string[], times: number): Promise<Ended> {
+  const held = join(__dirname, 'programs', 'held-write.js');
+  return run(process.execPath, ['--require', held, compiled('cli/main.js'), ...argv], {
+    env: { ...process.env, ...(times > 1 ? { HOLD: 'ever' } : {}) },
+    onStart: (child) => {
+      let begun = false;
+      child.stderr?.on('data', (text: string) => {
+        if (begun || !text.includes('held\n')) return;
+        begun = true;
+        for (let i = 0; i < times; i++) setTimeout(() => child.kill('SIGINT'), 300 * i);
+      });
+    },
+  });
+}
+
+const files = (out: string) => readdirSync(out, { recursive: true, encoding: 'utf8' });
+
+describe.each(Object.entries(commands))('%s', (name, argv) => {
+  const isExport = /^export|^score/.test(name);
+  it.each([
+    ['ends in good order', 1],
+    ['ends at once', 2],
+  ])('%s', async (_, times) => {
+    const out = at(`${name} ${times}`.replaceAll('/', ' '));
+    mkdirSync(out);
+    const ended = await interrupted(argv(out), times);
+    expect(ended).toMatchObject({ code: 130, signal: null });
+    expect(files(out).filter((file) => /\.tmp-/.test(file))).toEqual([]);
+    if (isExport) expect(files(out)).toEqual([]);
+  });
+});
