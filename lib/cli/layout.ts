@@ -1,4 +1,5 @@
 /** Lines that fit a terminal. */
+import { grouped } from '../numbers';
 
 /** Columns of a stream that is a terminal; undefined for a file or a pipe, where lines may be as long as they are. */
 export function columnsOf(stream: NodeJS.WritableStream): number | undefined {
@@ -55,5 +56,5 @@ export function plural(count: number, noun: string): string {
 }
 
 export function wholeNumber(value: number): string {
-  return Number.isFinite(value) ? Math.round(value).toLocaleString('en') : '?';
+  return Number.isFinite(value) ? grouped(Math.round(value)) : '?';
 }

@@ -156,6 +156,8 @@ function makeDecoder(name: string, encoding: string): PieceDecoder {
 /** @throws UsageError for a name that is not a known encoding of text. */
 export function checkEncoding(encoding: string): void {
   const canonical = canonicalName(encoding);
+  // Without asking iconv-lite, which reads all of its encodings first.
+  if (canonical === 'utf8') return;
   // Two ways to write bytes as text, which iconv-lite has among its encodings.
   const isText = canonical !== 'base64' && canonical !== 'hex';
   if (canonical === 'utf8sig' || (isText && iconv.encodingExists(encoding))) return;

@@ -4,6 +4,7 @@
  */
 
 import { algorithms } from '../device/native';
+import { grouped } from '../numbers';
 import * as z from '../zod-parts';
 import { formatDuration, parseDuration } from './duration';
 import type { TrainingOptions } from './option-types';
@@ -34,7 +35,7 @@ type Resume = OptionDefinition['resume'];
 function whole(low: number, high: number, placeholder: string, help: string, resume: Resume) {
   return {
     schema: z.number().int().min(low).max(high),
-    expects: `a whole number from ${count(low)} to ${high === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : count(high)}`,
+    expects: `a whole number from ${grouped(low)} to ${high === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : grouped(high)}`,
     placeholder,
     help,
     fromText: number,
@@ -366,9 +367,4 @@ function boolean(text: string): boolean | undefined {
 
 function text(value: string): string {
   return value;
-}
-
-/** With a comma before every three digits. Not by toLocaleString, whose first call reads what it knows of languages: 15 ms of each start. */
-function count(value: number): string {
-  return String(value).replace(/\B(?=(\d{3})+$)/g, ',');
 }

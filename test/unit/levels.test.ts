@@ -15,6 +15,7 @@ const libLevels = [
     'harmless.ts',
     'shell.ts',
     'arguments.ts',
+    'numbers.ts',
     'zod-parts.ts',
     'memory.ts',
   ],
