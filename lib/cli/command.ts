@@ -341,7 +341,11 @@ function firstOf(error: unknown): unknown {
 
 function asPackageError(error: unknown): CudnnLstmError | undefined {
   if (error instanceof CudnnLstmError) return error;
-  const code = (error as NodeJS.ErrnoException | undefined)?.code;
+  const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  if (syscall === 'uv_cwd')
+    return new DataError(`the current directory cannot be read (${code}), as one that was removed: change to another`, {
+      cause: error,
+    });
   if (code !== undefined && diskCodes.has(code)) return new DiskError(messageOf(error), { cause: error });
   if (code !== undefined && dataCodes.has(code)) return new DataError(messageOf(error), { cause: error });
   const other = orOutOfMemory(error);

@@ -12,7 +12,7 @@ import {
   writeAndDrain,
 } from '../../../lib/cli/command';
 import { DataError, TrainingError, UsageError } from '../../../lib/errors';
-import { compiled, run } from '../../fixtures/child';
+import { compiled, itWhere, run } from '../../fixtures/child';
 import { Sink } from '../../fixtures/sink';
 
 function report(error: unknown): { code: number; text: string } {
@@ -71,6 +71,22 @@ describe('parseArguments', () => {
 });
 
 describe('reportError', () => {
+  itWhere(process.platform === 'linux', 'a directory in use cannot be removed there')(
+    'says of a directory that was removed what to do',
+    async () => {
+      const script = 'cd "$(mktemp -d)" && rmdir "$PWD" && exec "$@"';
+      const { code, stdout, stderr } = await run('sh', [
+        ...['-c', script, 'sh', process.execPath, '-e'],
+        'try { process.cwd() } catch (error) { console.log(JSON.stringify(error)) }',
+      ]);
+      expect([code, stderr]).toEqual([0, '']);
+      expect(report(Object.assign(new Error('uv_cwd'), JSON.parse(stdout)))).toEqual({
+        code: 3,
+        text: 'the current directory cannot be read (ENOENT), as one that was removed: change to another\n',
+      });
+    },
+  );
+
   const debug = process.env.DEBUG;
   afterEach(() => {
     if (debug === undefined) delete process.env.DEBUG;
