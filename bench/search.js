@@ -7,15 +7,13 @@
  *
  *   node bench/search.js --texts a.txt:50000,b.txt --max-time 3600     the first 50,000 characters of a.txt, and all of b.txt
  *   node bench/search.js --texts a.txt,b.txt --part 2/3                every third training from the second on: three side by side
- *   node bench/search.js --texts a.txt --hidden 64,128 --epochs 8      these alone; so does --batch 16x20
- *   node bench/search.js --texts a.txt --weight-decay 0.1              these, to be compared with the same without it; --optimizer adamw, by that
+ *   node bench/search.js --texts a.txt --hidden 64,128 --epochs 8      these alone; so do --batch 16x20 and --rate 0.02
  *   node bench/search.js --table                                       fits the law to the file and writes lib/training/best-table.ts
  */
 const { appendFileSync, existsSync, readFileSync, writeFileSync } = require('node:fs');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
 const { train } = require('../dist');
-const { parametersOf } = require('../dist/training/best');
 
 const { values } = parseArgs({
   options: {
@@ -23,27 +21,28 @@ const { values } = parseArgs({
     part: { type: 'string', default: '1/1' },
     hidden: { type: 'string', default: '' },
     batch: { type: 'string' },
+    rate: { type: 'string' },
     epochs: { type: 'string', default: '1,2,4,8,16,32' },
-    'weight-decay': { type: 'string', default: '0' },
-    optimizer: { type: 'string', default: 'adam' },
     'max-time': { type: 'string', default: '1e9' },
     out: { type: 'string', default: path.join(__dirname, 'results', 'best-search.jsonl') },
     table: { type: 'boolean', default: false },
   },
 });
 
-/** What may be chosen. Each is trained for each number of epochs on each text; `most` bounds the cost, in multiply-adds. */
+/** What may be chosen. Each is trained for each number of epochs on each text; --hidden, --batch and --rate take some of them. */
 const recipes = [
-  { layers: 2, hidden: 64, dropout: 0.1, batchSize: 16, seqLength: 32, learningRate: 8e-3 },
-  { layers: 2, hidden: 128, dropout: 0.2, batchSize: 16, seqLength: 32, learningRate: 5e-3 },
-  { layers: 2, hidden: 256, dropout: 0.3, batchSize: 16, seqLength: 32, learningRate: 5e-3 },
-  { layers: 2, hidden: 256, dropout: 0.2, batchSize: 16, seqLength: 20, learningRate: 5e-3 },
-  { layers: 2, hidden: 256, dropout: 0.3, batchSize: 64, seqLength: 64, learningRate: 7e-3 },
-  { layers: 2, hidden: 512, dropout: 0.5, batchSize: 16, seqLength: 32, learningRate: 3e-3 },
-  { layers: 2, hidden: 512, dropout: 0.5, batchSize: 64, seqLength: 64, learningRate: 4e-3 },
+  { layers: 1, hidden: 64, dropout: 0.1, batchSize: 16, seqLength: 16, learningRate: 0.04, weightDecay: 0 },
+  { layers: 1, hidden: 128, dropout: 0.1, batchSize: 16, seqLength: 16, learningRate: 0.03, weightDecay: 0 },
+  { layers: 1, hidden: 256, dropout: 0.1, batchSize: 16, seqLength: 16, learningRate: 0.02, weightDecay: 0 },
+  { layers: 1, hidden: 256, dropout: 0.25, batchSize: 16, seqLength: 16, learningRate: 0.02, weightDecay: 0 },
+  { layers: 1, hidden: 256, dropout: 0.4, batchSize: 16, seqLength: 16, learningRate: 0.015, weightDecay: 0 },
+  { layers: 1, hidden: 384, dropout: 0.2, batchSize: 16, seqLength: 16, learningRate: 0.02, weightDecay: 0 },
+  { layers: 1, hidden: 512, dropout: 0.2, batchSize: 16, seqLength: 16, learningRate: 0.02, weightDecay: 0 },
+  { layers: 2, hidden: 128, dropout: 0.1, batchSize: 16, seqLength: 16, learningRate: 0.02, weightDecay: 0 },
+  { layers: 2, hidden: 128, dropout: 0.3, batchSize: 16, seqLength: 16, learningRate: 0.012, weightDecay: 0 },
+  { layers: 2, hidden: 256, dropout: 0.2, batchSize: 16, seqLength: 16, learningRate: 0.012, weightDecay: 0 },
+  { layers: 2, hidden: 256, dropout: 0.2, batchSize: 16, seqLength: 20, learningRate: 0.005, weightDecay: 0.05 },
 ];
-const weightDecay = Number(values['weight-decay']);
-const { optimizer } = values;
 const fixed = { schedule: 'wsd', validation: 0.1, patience: 0, sampleLength: 0, seed: 1, threads: 1, device: 'cpu' };
 const numbers = (list) => list.split(',').filter(Boolean).map(Number);
 const epochCounts = numbers(values.epochs);
@@ -53,8 +52,7 @@ function work({ layers, hidden }, symbols) {
   return 3 * (4 * hidden * hidden * (2 * layers - 1) + hidden * symbols);
 }
 
-const keyOf = ({ text, epochs, weightDecay = 0, optimizer = 'adam', ...recipe }) =>
-  [text, epochs, weightDecay, optimizer, ...Object.values(recipeOf(recipe))].join();
+const keyOf = (row) => [row.text, row.epochs, ...Object.values(recipeOf(row))].join();
 
 function texts() {
   return values.texts
@@ -83,6 +81,7 @@ function jobs() {
     recipes
       .filter(({ hidden }) => sizes.length === 0 || sizes.includes(hidden))
       .filter((recipe) => [undefined, `${recipe.batchSize}x${recipe.seqLength}`].includes(values.batch))
+      .filter((recipe) => [undefined, String(recipe.learningRate)].includes(values.rate))
       .flatMap((recipe) =>
         epochCounts.map((epochs) => ({
           text,
@@ -101,8 +100,6 @@ async function measure({ text, recipe, epochs }) {
     corpus: { text: text.text },
     ...fixed,
     ...recipe,
-    optimizer,
-    weightDecay,
     epochs,
     out: false,
   });
@@ -119,8 +116,6 @@ async function measure({ text, recipe, epochs }) {
     characters: text.characters,
     symbols: text.symbols,
     ...recipe,
-    ...(optimizer === 'adam' ? {} : { optimizer }),
-    ...(weightDecay > 0 ? { weightDecay } : {}),
     epochs,
     loss: Number(best.loss.toFixed(4)),
     bestEpoch: best.epoch,
@@ -130,178 +125,137 @@ async function measure({ text, recipe, epochs }) {
   };
 }
 
-const recipeOf = ({ layers, hidden, dropout, batchSize, seqLength, learningRate }) => ({
+const recipeOf = ({ layers, hidden, dropout, batchSize, seqLength, learningRate, weightDecay = 0 }) => ({
   layers,
   hidden,
   dropout,
   batchSize,
   seqLength,
   learningRate,
+  weightDecay,
 });
-const batchOf = ({ batchSize, seqLength }) => `${batchSize} x ${seqLength}`;
+const nameOf = ({ layers, hidden, dropout, batchSize, seqLength, learningRate, weightDecay = 0 }) =>
+  `${layers} x ${hidden}, dropout ${dropout}, ${batchSize} x ${seqLength}, rate ${learningRate}, decay ${weightDecay}`;
+const distinct = (list) => [...new Set(list)];
 
-/** Of so few updates hardly more is learned than which characters are frequent, which is another law. */
-const leastUpdates = 200;
-
-// The law. A text's own part, what a model of P parameters cannot learn, and what it has not learned from D characters, of which the
-// repeated ones are worth less each time (Muennighoff et al. 2023), and those of large batches less than those of small ones, for they
-// make fewer updates: loss = E + A P^-a + B D^-b P^-c, D = N (1 + R (1 - exp(-(e - 1) / R))) (batch size x length / 512)^-k.
-function fitLaw(rows) {
-  const texts = [...new Set(rows.map(({ text }) => text))];
-  const unpack = (x) => ({
-    capacity: Math.exp(x[0]),
-    capacityPower: Math.exp(x[1]),
-    data: Math.exp(x[2]),
-    dataPower: Math.exp(x[3]),
-    sizePower: Math.exp(x[4]),
-    repetitions: Math.exp(x[5]),
-    batchPower: Math.exp(x[6]),
-  });
-  // A text's own part has a best value for any law: the mean of what is left. It counts as no less than a nat.
-  const meanSquare = (x) => {
-    const law = unpack(x);
-    const left = texts.map(() => []);
-    for (const row of rows) left[texts.indexOf(row.text)].push(row.loss - reducible(law, row));
-    let sum = 0;
-    for (const each of left) {
-      const own = Math.max(1, each.reduce((a, b) => a + b, 0) / each.length);
-      for (const value of each) sum += (value - own) ** 2;
-    }
-    return sum / rows.length;
-  };
-  // Powers that so few trainings do not decide stay near those of other language models.
-  const judge = (x) => {
-    const { capacityPower, repetitions, batchPower } = unpack(x);
-    const far = [capacityPower / 0.35, repetitions / 15, batchPower / 0.5].map((ratio) => Math.log(ratio) ** 2);
-    return meanSquare(x) + 1e-4 * (far[0] + far[1] + far[2]);
-  };
-  const start = [
-    Math.log(20),
-    Math.log(0.35),
-    Math.log(300),
-    Math.log(0.4),
-    Math.log(0.1),
-    Math.log(15),
-    Math.log(0.5),
-  ];
-  let best = start;
-  for (let round = 0; round < 20; round++) best = nelderMead(judge, best);
-  return { law: unpack(best), rootMeanSquare: Math.sqrt(meanSquare(best)) };
-}
+/** Of so few updates hardly more is learned than which characters are frequent; so it is where the loss is so far above the text's least. */
+const [leastUpdates, mostLoss] = [200, 0.4];
+/** Characters for which a recipe's part of the law is stated. */
+const stated = 1e5;
 
 /**
- * For each recipe whose runs were tried with weight decay too: after how many steps and passes they end better with it. Decay keeps a model from
- * learning its text by heart, and shrinks what a step has taught: small models, and short runs, are only worse for it.
+ * The law: loss = E + C + A (D / 100,000)^-a + O e (100,000 / N), D = N (1 + R (1 - exp(-(e - 1) / R))) for e epochs of N characters of
+ * training text. E is the text's; C, A and O are the recipe's: what it never learns, what it has yet to learn, and how soon it learns a text by
+ * heart. Characters that are seen again are worth less each time (Muennighoff et al. 2023). For each a and R the others are the least
+ * squares' solution, in which a row counts the more the better its loss is: it is for the choice among good ones.
  */
-function findWeightDecay(all) {
-  const plain = new Map(all.filter((row) => !row.weightDecay).map((row) => [keyOf(row), row]));
-  const pairs = all
-    .flatMap((row) => {
-      const without = row.weightDecay > 0 && plain.get(keyOf({ ...row, optimizer: 'adam', weightDecay: 0 }));
-      return without ? [{ ...row, steps: stepsOf(row), gain: without.loss - row.loss }] : [];
-    })
-    .sort((a, b) => a.steps - b.steps);
-  for (const { text, layers, hidden, epochs, steps, gain } of pairs) {
-    console.log(`${text}: ${layers} x ${hidden}, ${epochs} epochs, ${steps} steps: decay gains ${gain.toFixed(4)}`);
+function fitLaw(rows) {
+  const texts = distinct(rows.map(({ text }) => text));
+  const tried = distinct(rows.map(nameOf));
+  const least = new Map(texts.map((text) => [text, leastLoss(rows, text)]));
+  const weigh = (row) => 1 / (0.02 + row.loss - least.get(row.text));
+  const total = rows.reduce((sum, row) => sum + weigh(row), 0);
+  const [capacity, data, overfit] = [0, 1, 2].map((i) => texts.length + i * tried.length);
+  const solve = (law, harmless = new Set()) => {
+    const terms = rows.map((row) => {
+      const recipe = tried.indexOf(nameOf(row));
+      return [
+        [texts.indexOf(row.text), 1],
+        [capacity + recipe, 1],
+        [data + recipe, (seen(row, law.repetitions) / stated) ** -law.dataPower],
+        [overfit + recipe, harmless.has(recipe) ? 0 : (row.epochs * stated) / trainingText(row)],
+      ];
+    });
+    const solution = leastSquares(
+      terms,
+      rows.map(({ loss }) => loss),
+      rows.map(weigh),
+      overfit + tried.length,
+    );
+    // No recipe gains by passes as such: where so few rows say so, that is noise.
+    const gaining = [...tried.keys()].filter((i) => solution[overfit + i] < 0);
+    if (gaining.length > 0) return solve(law, new Set([...harmless, ...gaining]));
+    const fitted = terms.map((of) => of.reduce((sum, [i, value]) => sum + solution[i] * value, 0));
+    const meanSquare = rows.reduce((sum, row, i) => sum + (weigh(row) * (row.loss - fitted[i]) ** 2) / total, 0);
+    return { law, fitted, rootMeanSquare: Math.sqrt(meanSquare), solution };
+  };
+  let best;
+  for (let dataPower = 0.3; dataPower <= 1.2; dataPower += 0.025) {
+    for (let repetitions = 2; repetitions <= 64; repetitions *= 1.1) {
+      const one = solve({ dataPower, repetitions });
+      if (!best || one.rootMeanSquare < best.rootMeanSquare) best = one;
+    }
   }
-  const distinct = (list) => [...new Set(list)];
-  return distinct(pairs.map((pair) => JSON.stringify(recipeOf(pair))))
-    .flatMap((recipe) => {
-      const tried = pairs.filter((pair) => JSON.stringify(recipeOf(pair)) === recipe);
-      const values = distinct(tried.map((pair) => pair.weightDecay)).flatMap((value) => {
-        const same = tried.filter((pair) => pair.weightDecay === value);
-        const better = same.slice(same.findLastIndex(({ gain }) => gain <= 0) + 1);
-        return better.length > 0 ? [{ value, gain: better.at(-1).gain, first: better[0] }] : [];
-      });
-      return values
-        .sort((a, b) => b.gain - a.gain)
-        .slice(0, 1)
-        .map(({ value, first: { layers, hidden, steps, epochs } }) => ({
-          layers,
-          hidden,
-          value,
-          leastSteps: steps,
-          leastPasses: epochs,
-        }));
-    })
-    .sort((a, b) => a.layers - b.layers || a.hidden - b.hidden);
+  const { solution } = best;
+  const first = Math.min(...solution.slice(capacity, data));
+  const curves = tried.map((name, i) => [
+    name,
+    { capacity: solution[capacity + i] - first, data: solution[data + i], overfit: solution[overfit + i] },
+  ]);
+  return { ...best, curves: new Map(curves) };
+}
+
+const trainingText = ({ characters }) => 0.9 * characters;
+const seen = (row, repetitions) =>
+  trainingText(row) * (1 + repetitions * (1 - Math.exp(-(row.epochs - 1) / repetitions)));
+const leastLoss = (rows, text) => Math.min(...rows.filter((row) => row.text === text).map(({ loss }) => loss));
+
+/**
+ * Minimises the weighted squares of values less sums of terms, each an index of an unknown and its factor. A text's own part and the recipes'
+ * are only determined up to a number, which is why unknowns are kept small, a little.
+ */
+function leastSquares(terms, values, weights, unknowns) {
+  const rows = Array.from({ length: unknowns }, (_, i) =>
+    Array.from({ length: unknowns + 1 }, (_, j) => (i === j ? 1e-6 : 0)),
+  );
+  for (const [row, of] of terms.entries()) {
+    for (const [i, a] of of) {
+      rows[i][unknowns] += weights[row] * a * values[row];
+      for (const [j, b] of of) rows[i][j] += weights[row] * a * b;
+    }
+  }
+  for (let i = 0; i < unknowns; i++) {
+    for (let below = i + 1; below < unknowns; below++) {
+      const factor = rows[below][i] / rows[i][i];
+      for (let j = i; j <= unknowns; j++) rows[below][j] -= factor * rows[i][j];
+    }
+  }
+  const solution = new Array(unknowns).fill(0);
+  for (let i = unknowns - 1; i >= 0; i--) {
+    const known = solution.reduce((sum, value, j) => sum + (j > i ? rows[i][j] * value : 0), 0);
+    solution[i] = (rows[i][unknowns] - known) / rows[i][i];
+  }
+  return solution;
 }
 
 const stepsOf = ({ characters, epochs, batchSize, seqLength }) =>
   Math.round((0.9 * characters * epochs) / (batchSize * seqLength));
 
-function reducible(law, row) {
-  const parameters = parametersOf(row, row.symbols);
-  const text = 0.9 * row.characters;
-  const worth =
-    text *
-    (1 + law.repetitions * (1 - Math.exp(-(row.epochs - 1) / law.repetitions))) *
-    ((row.batchSize * row.seqLength) / 512) ** -law.batchPower;
-  return (
-    law.capacity * parameters ** -law.capacityPower + law.data * worth ** -law.dataPower * parameters ** -law.sizePower
-  );
-}
-
-function nelderMead(judge, start) {
-  let simplex = [start, ...start.map((_, i) => start.map((x, j) => (i === j ? x + 0.3 : x)))].map((x) => ({
-    x,
-    y: judge(x),
-  }));
-  for (let step = 0; step < 2000; step++) {
-    simplex.sort((a, b) => a.y - b.y);
-    const worst = simplex.at(-1);
-    const centre = start.map((_, j) => simplex.slice(0, -1).reduce((sum, { x }) => sum + x[j], 0) / start.length);
-    const at = (share) => {
-      const x = centre.map((c, j) => c + share * (c - worst.x[j]));
-      return { x, y: judge(x) };
-    };
-    const reflected = at(1);
-    if (reflected.y < simplex[0].y) {
-      const further = at(2);
-      simplex[simplex.length - 1] = further.y < reflected.y ? further : reflected;
-    } else if (reflected.y < simplex.at(-2).y) simplex[simplex.length - 1] = reflected;
-    else {
-      const nearer = at(reflected.y < worst.y ? 0.5 : -0.5);
-      if (nearer.y < Math.min(worst.y, reflected.y)) simplex[simplex.length - 1] = nearer;
-      else
-        simplex = simplex
-          .map(({ x }) => x.map((value, j) => (value + simplex[0].x[j]) / 2))
-          .map((x) => ({ x, y: judge(x) }));
-    }
-  }
-  return simplex.sort((a, b) => a.y - b.y)[0].x;
-}
-
 function writeTable() {
   const all = readRows();
-  const rows = all.filter((row) => !row.weightDecay && !row.optimizer && stepsOf(row) >= leastUpdates);
-  const { law, rootMeanSquare } = fitLaw(rows);
-  const recipes = [...new Map(rows.map((row) => [JSON.stringify(recipeOf(row)), recipeOf(row)])).values()].sort(
-    (a, b) => parametersOf(a, 64) - parametersOf(b, 64) || a.batchSize - b.batchSize,
-  );
+  const good = all.filter((row) => stepsOf(row) >= leastUpdates && row.loss < leastLoss(all, row.text) + mostLoss);
+  // Three unknowns a recipe: of fewer than four rows they are no fit.
+  const rows = good.filter((row) => good.filter((other) => nameOf(other) === nameOf(row)).length >= 4);
+  const { law, rootMeanSquare, curves, fitted } = fitLaw(rows);
   const round = (value) => (typeof value === 'number' ? Number(value.toPrecision(4)) : value);
   const rounded = (object) => Object.fromEntries(Object.entries(object).map(([name, value]) => [name, round(value)]));
   const table = {
     trainings: rows.length,
-    texts: [...new Set(rows.map(({ characters }) => characters))].sort((a, b) => a - b),
+    texts: distinct(rows.map(({ characters }) => characters)).sort((a, b) => a - b),
     mostCharacters: Math.max(...rows.map(({ characters, epochs }) => Math.round(0.9 * characters * epochs))),
     rootMeanSquare: round(rootMeanSquare),
     law: rounded(law),
-    weightDecay: findWeightDecay(all),
-    recipes,
+    recipes: recipes
+      .filter((recipe) => curves.has(nameOf(recipe)))
+      .map((recipe) => ({ recipe, curve: rounded(curves.get(nameOf(recipe))) })),
   };
   const file = path.join(__dirname, '..', 'lib', 'training', 'best-table.ts');
   writeFileSync(
     file,
     `/** Written by \`node bench/search.js --table\` from bench/results/best-search.jsonl; docs/best.md says what it covers. */\nexport const bestTable = ${JSON.stringify(table, null, 2)};\n`,
   );
-  for (const row of rows) {
-    const own = rows.filter(({ text }) => text === row.text);
-    const offset = own.reduce((sum, each) => sum + each.loss - reducible(law, each), 0) / own.length;
-    const fitted = offset + reducible(law, row);
-    console.log(
-      `${row.text}: ${row.layers} x ${row.hidden}, ${batchOf(row)}, ${row.epochs} epochs: ${row.loss}, by the law ${fitted.toFixed(3)}`,
-    );
+  for (const [i, row] of rows.entries()) {
+    console.log(`${row.text}: ${nameOf(row)}, ${row.epochs} epochs: ${row.loss}, by the law ${fitted[i].toFixed(3)}`);
   }
   console.log(JSON.stringify(table));
 }
@@ -312,7 +266,7 @@ async function main() {
   for (const job of jobs()) {
     if (performance.now() >= end) break;
     const done = new Set(readRows().map(keyOf));
-    if (done.has(keyOf({ ...job.recipe, optimizer, weightDecay, text: job.text.name, epochs: job.epochs }))) continue;
+    if (done.has(keyOf({ ...job.recipe, text: job.text.name, epochs: job.epochs }))) continue;
     const row = await measure(job);
     appendFileSync(values.out, `${JSON.stringify(row)}\n`);
     console.log(

@@ -4,12 +4,12 @@ import { OutOfMemoryError, UsageError } from '../errors';
 import { type LanguageModel, nativeOf } from '../model';
 import {
   type BestCandidate,
-  type BestRecipe,
   bestRecipes,
   describeBest,
   estimateBytes,
   planBest,
   plannedOptions,
+  type SearchedRecipe,
 } from './best';
 import type { Configuration } from './configuration';
 import { divideCorpus } from './division';
@@ -82,8 +82,8 @@ export async function planConfiguration(
   const given = Object.fromEntries(
     plannedOptions.flatMap((name) => (planned.includes(name) ? [] : [[name, options[name]]])),
   ) as Partial<TrainingOptions>;
-  const { layers, hidden, dropout, batchSize, seqLength, learningRate } = given;
-  const recipe = { layers, hidden, dropout, batchSize, seqLength, learningRate };
+  const { layers, hidden, dropout, batchSize, seqLength, learningRate, weightDecay } = given;
+  const recipe = { layers, hidden, dropout, batchSize, seqLength, learningRate, weightDecay };
   const candidates = await measureAll(bestRecipes(defined(recipe)), options, corpus, time, create, signal);
   const left = time - (performance.now() - began) / 1000;
   if (left <= 0) {
@@ -111,30 +111,38 @@ export async function planConfiguration(
 }
 
 async function measureAll(
-  recipes: readonly BestRecipe[],
+  recipes: readonly SearchedRecipe[],
   options: TrainingOptions,
   corpus: Corpus,
   time: number,
   create: (options: TrainingOptions) => Promise<LanguageModel>,
   signal: AbortSignal | undefined,
 ): Promise<BestCandidate[]> {
-  const [first] = recipes as [BestRecipe];
+  const [first] = recipes as [SearchedRecipe];
   const { size: symbols } = corpus.vocabulary;
   const fitting = recipes.filter(
-    (recipe) => divide(corpus.length, { ...options, ...recipe }) && estimateBytes(recipe, symbols) <= memory(),
+    ({ recipe }) => divide(corpus.length, { ...options, ...recipe }) && estimateBytes(recipe, symbols) <= memory(),
   );
-  const milliseconds = Math.min(mostMilliseconds, (1000 * measuringShare * time) / Math.max(1, fitting.length));
+  // A rate costs no time: each size is measured once.
+  const sizes = new Map<string, SearchedRecipe[]>();
+  for (const each of fitting.length > 0 ? fitting : [first]) {
+    const { layers, hidden, batchSize, seqLength } = each.recipe;
+    const size = [layers, hidden, batchSize, seqLength].join();
+    sizes.set(size, [...(sizes.get(size) ?? []), each]);
+  }
+  const milliseconds = Math.min(mostMilliseconds, (1000 * measuringShare * time) / sizes.size);
   const candidates: BestCandidate[] = [];
-  for (const recipe of fitting.length > 0 ? fitting : [first]) {
+  for (const same of sizes.values()) {
+    const [{ recipe }] = same as [SearchedRecipe];
     signal?.throwIfAborted();
     const sized = { ...options, ...recipe };
     const { batches } = await divideCorpus(corpus, sized);
     try {
       using model = await create(sized);
       const charactersPerSecond = await measureSpeed(nativeOf(model), sized, batches, milliseconds, signal);
-      candidates.push({ recipe, charactersPerSecond });
+      candidates.push(...same.map((each) => ({ ...each, charactersPerSecond })));
     } catch (error) {
-      if (!(error instanceof OutOfMemoryError) || recipe === first) throw error;
+      if (!(error instanceof OutOfMemoryError) || recipe === first.recipe) throw error;
     }
   }
   return candidates;

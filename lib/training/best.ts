@@ -9,7 +9,7 @@ import type { TrainingOptions } from './options';
 /** What the search varied. */
 export type BestRecipe = Pick<
   TrainingOptions,
-  'layers' | 'hidden' | 'dropout' | 'batchSize' | 'seqLength' | 'learningRate'
+  'layers' | 'hidden' | 'dropout' | 'batchSize' | 'seqLength' | 'learningRate' | 'weightDecay'
 >;
 
 /** What the plan decides, where nobody else has. */
@@ -20,17 +20,32 @@ export const plannedOptions = [
   'batchSize',
   'seqLength',
   'learningRate',
+  'weightDecay',
   'epochs',
   'validation',
   'validationEvery',
   'patience',
   'scheduleTime',
-  'weightDecay',
 ] as const;
 
-/** A recipe, and how fast this machine trains it. */
-export interface BestCandidate {
+/** A recipe, and how it learns: the fit of the search's rows of it. */
+export interface SearchedRecipe {
   readonly recipe: BestRecipe;
+  readonly curve: LearningCurve;
+}
+
+/** How a recipe learns, in nats a character besides the text's own. For comparisons alone. */
+export interface LearningCurve {
+  /** What it never learns. */
+  readonly capacity: number;
+  /** What it has yet to learn after 100,000 characters. */
+  readonly data: number;
+  /** What each pass over a training text of 100,000 characters makes it lose, since it learns that by heart. */
+  readonly overfit: number;
+}
+
+/** And how fast this machine trains it. */
+export interface BestCandidate extends SearchedRecipe {
   readonly charactersPerSecond: number;
 }
 
@@ -50,7 +65,7 @@ export interface BestRequest {
 export interface BestPlan {
   readonly candidate: BestCandidate;
   readonly options: BestRecipe &
-    Pick<TrainingOptions, 'epochs' | 'validation' | 'validationEvery' | 'patience' | 'scheduleTime' | 'weightDecay'>;
+    Pick<TrainingOptions, 'epochs' | 'validation' | 'validationEvery' | 'patience' | 'scheduleTime'>;
   /** Passes over the training text that there is time for, or that are worth it if those are fewer. */
   readonly passes: number;
   /** What the law expects of a model besides the text's own part, nats a character: for comparisons alone. */
@@ -60,14 +75,6 @@ export interface BestPlan {
 }
 
 const { law } = bestTable;
-/** The shortest run of a size that the search found better with decay. */
-interface Decay extends Pick<TrainingOptions, 'layers' | 'hidden'> {
-  readonly value: number;
-  readonly leastSteps: number;
-  readonly leastPasses: number;
-}
-const decays: readonly Decay[] = bestTable.weightDecay;
-
 /** Passes after which the next one hardly teaches anything: what is left to learn by repetition is a twentieth. */
 export const mostPasses = Math.ceil(1 + 3 * law.repetitions);
 
@@ -75,18 +82,32 @@ export const mostPasses = Math.ceil(1 + 3 * law.repetitions);
 const [validationShare, validationTime, validationSpeed] = [0.1, 0.1, 3];
 /** Fewer scores than this in a run would choose the best model from too few. */
 const fewScores = 8;
-/** Characters of a step, for which the law is stated. */
-const searchedBatch = 512;
+/** Characters for which the curves are stated. */
+const stated = 1e5;
 /** How much faster than measured a machine may turn out, whose run then still ends with its time and not with its epochs. */
 const slack = 1.25;
 
-/** The recipes of the table with what is given in place of theirs, each size and batch once. */
-export function bestRecipes(given: Partial<BestRecipe> = {}): BestRecipe[] {
-  const found = new Map<string, BestRecipe>();
-  for (const recipe of bestTable.recipes) {
-    const chosen = { ...recipe, ...given };
-    const { layers, hidden, batchSize, seqLength } = chosen;
-    const key = [layers, hidden, batchSize, seqLength].join();
+/**
+ * The recipes of the table with what is given in place of theirs. A size that is given is trained as the nearest of the table is, and taken to
+ * learn as that does.
+ */
+export function bestRecipes(given: Partial<BestRecipe> = {}): SearchedRecipe[] {
+  const sizeOf = ({ layers, hidden }: Pick<BestRecipe, 'layers' | 'hidden'>) => `${layers} ${hidden}`;
+  const found = new Map<string, SearchedRecipe>();
+  const distances = new Map<string, number>();
+  const nearestFirst = bestTable.recipes
+    .map(({ recipe, curve }) => {
+      const chosen = { ...recipe, ...given };
+      const distance =
+        Math.abs(Math.log(chosen.hidden / recipe.hidden)) + Math.abs(Math.log(chosen.layers / recipe.layers));
+      return { chosen: { recipe: chosen, curve }, distance };
+    })
+    .sort((a, b) => a.distance - b.distance);
+  for (const { chosen, distance } of nearestFirst) {
+    const size = sizeOf(chosen.recipe);
+    if (distance > (distances.get(size) ?? distance)) continue;
+    distances.set(size, distance);
+    const key = Object.values(chosen.recipe).join();
     if (!found.has(key)) found.set(key, chosen);
   }
   return [...found.values()];
@@ -105,44 +126,53 @@ export function planBest(request: BestRequest): BestPlan {
   const [best, ...others] = judged as [(typeof judged)[number], ...typeof judged];
   return {
     candidate: best.candidate,
-    options: optionsOf(best.candidate, best.passes, characters, seconds),
+    options: optionsOf(best, characters, seconds),
     passes: best.passes,
     expected: best.expected,
     others: others.map(({ candidate, expected }) => ({ candidate, worse: expected - best.expected })),
   };
 }
 
-function judge({ recipe, charactersPerSecond }: BestCandidate, request: BestRequest) {
-  const { characters, symbols, seconds, epochs = mostPasses } = request;
+function judge({ curve, charactersPerSecond }: BestCandidate, request: BestRequest) {
+  const { characters, seconds, epochs = mostPasses } = request;
   const text = Math.max(1, (1 - validationShare) * characters);
-  const passes = Math.min(mostPasses, epochs, ((1 - validationTime) * seconds * charactersPerSecond) / text);
-  return { passes, expected: expectedLoss(recipe, symbols, text, passes) };
+  const affordable = ((1 - validationTime) * seconds * charactersPerSecond) / text;
+  // As many as teach it more than its text by heart.
+  let worth = 1;
+  while (
+    worth < Math.min(mostPasses, epochs) &&
+    expectedLoss(curve, text, worth + 1) < expectedLoss(curve, text, worth)
+  ) {
+    worth += 1;
+  }
+  const passes = Math.min(worth, affordable);
+  return { passes, enough: worth <= affordable, expected: expectedLoss(curve, text, passes) };
 }
 
 /**
- * The part of the loss that depends on the model and its training: what its size keeps it from learning, and what it has not seen often
- * enough. A character that is seen again is worth less each time (Muennighoff et al. 2023), and one of a larger batch less than one of a
- * smaller, which makes more updates.
+ * The part of the loss that depends on the recipe: what it never learns, what it has not seen often enough, and what it has seen too often. A
+ * character that is seen again is worth less each time (Muennighoff et al. 2023).
+ *
+ * @param text Characters of the training text.
+ * @param passes Over that text.
  */
-export function expectedLoss(recipe: BestRecipe, symbols: number, text: number, passes: number): number {
-  const { repetitions } = law;
-  const parameters = parametersOf(recipe, symbols);
-  const worth = ((recipe.batchSize * recipe.seqLength) / searchedBatch) ** -law.batchPower;
+export function expectedLoss({ capacity, data, overfit }: LearningCurve, text: number, passes: number): number {
+  const { repetitions, dataPower } = law;
   const repeated = Math.min(1, passes) + repetitions * (1 - Math.exp(-Math.max(0, passes - 1) / repetitions));
-  const seen = Math.max(1, text * repeated * worth);
-  return (
-    law.capacity * parameters ** -law.capacityPower + law.data * seen ** -law.dataPower * parameters ** -law.sizePower
-  );
+  return capacity + data * (Math.max(1, text * repeated) / stated) ** -dataPower + overfit * passes * (stated / text);
 }
 
 function optionsOf(
-  { recipe, charactersPerSecond }: BestCandidate,
-  passes: number,
+  {
+    candidate: { recipe, charactersPerSecond },
+    passes,
+    enough,
+  }: { candidate: BestCandidate } & ReturnType<typeof judge>,
   characters: number,
   seconds: number,
 ): BestPlan['options'] {
   const { batchSize, seqLength } = recipe;
-  const epochs = Math.min(mostPasses, Math.max(1, Math.ceil(slack * passes)));
+  const epochs = Math.min(mostPasses, Math.max(1, Math.ceil((enough ? 1 : slack) * passes)));
   // What one score takes of the time, and a tail that is worth no more than that.
   const trained = Math.max(1, charactersPerSecond * seconds);
   const affordable = Math.max(4 * seqLength, (validationTime / fewScores) * validationSpeed * trained);
@@ -157,28 +187,16 @@ function optionsOf(
     passes < fewScores
       ? `${Math.max(1, Math.floor(Math.max(passes / fewScores, every) * stepsPerEpoch))}steps`
       : Math.max(1, Math.ceil(every));
-  const weightDecay = decayOf(recipe, passes * stepsPerEpoch, passes);
   const scored = typeof validationEvery === 'number' ? passes / validationEvery : fewScores;
   return {
     ...recipe,
     epochs,
     validation,
     validationEvery,
-    weightDecay,
     patience: Math.max(5, Math.ceil(scored / 3)),
     // The last score comes when the time for training is over.
     scheduleTime: Math.max(seconds / 2, seconds - (validation * characters) / (validationSpeed * charactersPerSecond)),
   };
-}
-
-/** Decay keeps a large model from learning its text by heart; a small one, or a short run, is only worse for it. */
-export function decayOf(
-  { layers, hidden }: Pick<BestRecipe, 'layers' | 'hidden'>,
-  steps: number,
-  passes: number,
-): number {
-  const longEnough = decays.filter((each) => each.leastSteps <= steps && each.leastPasses <= passes);
-  return longEnough.findLast((each) => each.layers <= layers && each.hidden <= hidden)?.value ?? 0;
 }
 
 /** Trainable numbers of a model with one-hot input. */
@@ -198,7 +216,8 @@ export function describeBest({ candidate, options, passes, others }: BestPlan, t
   const n = (value: number) => value.toLocaleString('en', { maximumFractionDigits: value < 10 ? 1 : 0 });
   const { layers, hidden, dropout, batchSize, seqLength, learningRate, weightDecay } = options;
   const { validation, validationEvery } = options;
-  const size = (of: BestRecipe) => `${of.layers} x ${of.hidden} in batches of ${of.batchSize} x ${of.seqLength}`;
+  const size = (of: BestRecipe) =>
+    `${of.layers} x ${of.hidden} in batches of ${of.batchSize} x ${of.seqLength} at rate ${of.learningRate}`;
   const [next] = others;
   const epochs = validationEvery === 1 ? 'epoch' : `${validationEvery} epochs`;
   const scored = typeof validationEvery === 'number' ? epochs : validationEvery.replace('steps', ' steps');
