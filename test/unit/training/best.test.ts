@@ -354,7 +354,7 @@ describe('a training that is planned', () => {
       request({ maxTime: 1e-9 }, { save: false }),
       /^1ms is over before the sizes are measured: give more, such as --max-time 1m, or leave --preset best out\.$/,
     ],
-    ['for a text of one symbol', request({ maxTime: 9 }, { corpus: { text: 'a'.repeat(2000) } }), /nothing to learn/],
+    ['for a text of one symbol', request({ maxTime: 9 }, { corpus: { text: 'a'.repeat(2000) } }), /only one symbol/],
     ['for a text that is too short', request({ maxTime: 9 }, { corpus: { text: 'ab' } }), /too short/],
   ])('refuses %s', async (_, refused, message) => {
     await expect(openTraining(refused)).rejects.toThrow(message);
