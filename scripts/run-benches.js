@@ -86,7 +86,7 @@ const programs = {
   'search.js': [
     {
       args: `--texts ${text} --hidden 64 --epochs 1 --out rows.jsonl`,
-      prints: `${text}: 2 x 64, 1 epochs: # after 1, # s of a processor`,
+      prints: `${text}: 1 x 64, 1 epochs: # after 1, # s of a processor`,
     },
     {
       args: '--table',

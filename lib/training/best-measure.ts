@@ -7,6 +7,7 @@ import {
   bestRecipes,
   describeBest,
   estimateBytes,
+  parametersOf,
   planBest,
   plannedOptions,
   type SearchedRecipe,
@@ -21,8 +22,11 @@ import { measureSpeed } from './step-time';
 /** Where the value of an option is from that the plan has yet to decide. */
 const undecided = 'preset best';
 
-/** Of the time that there is, what measuring may take in all; and of one size at most, in milliseconds. */
+/** Of the time that there is, what the steps of all sizes may take that are measured; and those of one size at most, in milliseconds. */
 const [measuringShare, mostMilliseconds] = [0.05, 2000];
+
+/** Of the time that there is, after which no further size is measured: to make a model takes its time as well. */
+const mostShare = 0.15;
 
 /** Of the memory that is free, what training may take. */
 const memoryShare = 0.8;
@@ -118,22 +122,26 @@ async function measureAll(
   create: (options: TrainingOptions) => Promise<LanguageModel>,
   signal: AbortSignal | undefined,
 ): Promise<BestCandidate[]> {
-  const [first] = recipes as [SearchedRecipe];
+  const began = performance.now();
   const { size: symbols } = corpus.vocabulary;
   const fitting = recipes.filter(
     ({ recipe }) => divide(corpus.length, { ...options, ...recipe }) && estimateBytes(recipe, symbols) <= memory(),
   );
-  // A rate costs no time: each size is measured once.
-  const sizes = new Map<string, SearchedRecipe[]>();
-  for (const each of fitting.length > 0 ? fitting : [first]) {
+  // A rate costs no time: each size is measured once. The smallest come first, which are for those who have little time.
+  const sizes = new Map<string, [SearchedRecipe, ...SearchedRecipe[]]>();
+  for (const each of fitting.length > 0 ? fitting : recipes.slice(0, 1)) {
     const { layers, hidden, batchSize, seqLength } = each.recipe;
     const size = [layers, hidden, batchSize, seqLength].join();
-    sizes.set(size, [...(sizes.get(size) ?? []), each]);
+    sizes.set(size, [...(sizes.get(size) ?? []), each] as [SearchedRecipe]);
   }
+  const smallestFirst = [...sizes.values()].sort(
+    ([a], [b]) => parametersOf(a.recipe, symbols) - parametersOf(b.recipe, symbols),
+  );
   const milliseconds = Math.min(mostMilliseconds, (1000 * measuringShare * time) / sizes.size);
   const candidates: BestCandidate[] = [];
-  for (const same of sizes.values()) {
-    const [{ recipe }] = same as [SearchedRecipe];
+  for (const same of smallestFirst) {
+    if (candidates.length > 0 && performance.now() - began > 1000 * mostShare * time) break;
+    const [{ recipe }] = same;
     signal?.throwIfAborted();
     const sized = { ...options, ...recipe };
     const { batches } = await divideCorpus(corpus, sized);
@@ -142,7 +150,7 @@ async function measureAll(
       const charactersPerSecond = await measureSpeed(nativeOf(model), sized, batches, milliseconds, signal);
       candidates.push(...same.map((each) => ({ ...each, charactersPerSecond })));
     } catch (error) {
-      if (!(error instanceof OutOfMemoryError) || recipe === first.recipe) throw error;
+      if (!(error instanceof OutOfMemoryError) || same === smallestFirst[0]) throw error;
     }
   }
   return candidates;

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
+import { LanguageModel } from '../../../lib/model';
 import {
   type BestRequest,
   bestRecipes,
@@ -257,8 +258,9 @@ describe('a training that is planned', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'best-'));
   });
+  let now: number; // The time passes with the work, however fast the machine is.
   beforeEach(() => {
-    let now = 0; // The time passes with the work, however fast the machine is.
+    now = 0;
     jest.spyOn(performance, 'now').mockImplementation(() => {
       now += 1;
       return now;
@@ -302,6 +304,22 @@ describe('a training that is planned', () => {
     expect(end.best?.loss).toBeGreaterThan(0);
     const rates = events.flatMap((event) => (event.type === 'step' ? [event.learningRate] : []));
     expect(rates.at(-1)).toBeLessThan((options.learningRate as number) / 4);
+  });
+
+  it('leaves out the largest sizes where to measure them would take the time', async () => {
+    // A machine on which each model takes a tenth of the time to make.
+    const create = LanguageModel.create.bind(LanguageModel);
+    const made: number[] = [];
+    jest.spyOn(LanguageModel, 'create').mockImplementation((shape, ...rest) => {
+      made.push(shape.layers * shape.hidden);
+      now += 6000;
+      return create(shape, ...rest);
+    });
+    const options = { preset: 'best', device: 'cpu', threads: 1, sampleLength: 0, maxTime: 60 } as const;
+    await using training = await openTraining({ corpus: { text }, env: {}, options, save: false });
+    expect(made.slice(0, -1)).toEqual([64, 128]);
+    expect([64, 128]).toContain(made.at(-1)); // What was planned.
+    expect(training.configuration.sources.layers).toBe('plan of preset best');
   });
 
   it.each(['sgd', 'rmsprop', 'adamw'] as const)(
