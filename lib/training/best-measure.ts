@@ -4,12 +4,14 @@ import { OutOfMemoryError, UsageError } from '../errors';
 import { type LanguageModel, nativeOf } from '../model';
 import {
   type BestCandidate,
+  type BestRecipe,
   bestRecipes,
   describeBest,
   estimateBytes,
   parametersOf,
   planBest,
   plannedOptions,
+  recipeOptions,
   type SearchedRecipe,
 } from './best';
 import type { Configuration } from './configuration';
@@ -86,9 +88,10 @@ export async function planConfiguration(
   const given = Object.fromEntries(
     plannedOptions.flatMap((name) => (planned.includes(name) ? [] : [[name, options[name]]])),
   ) as Partial<TrainingOptions>;
-  const { layers, hidden, dropout, batchSize, seqLength, learningRate, weightDecay } = given;
-  const recipe = { layers, hidden, dropout, batchSize, seqLength, learningRate, weightDecay };
-  const candidates = await measureAll(bestRecipes(defined(recipe)), options, corpus, time, create, signal);
+  const recipe: Partial<BestRecipe> = Object.fromEntries(
+    recipeOptions.flatMap((name) => (given[name] === undefined ? [] : [[name, given[name]]])),
+  );
+  const candidates = await measureAll(bestRecipes(recipe), options, corpus, time, create, signal);
   const left = time - (performance.now() - began) / 1000;
   if (left <= 0) {
     throw new UsageError(
@@ -154,8 +157,4 @@ async function measureAll(
     }
   }
   return candidates;
-}
-
-function defined<T extends object>(values: T): Partial<T> {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
 }

@@ -7,13 +7,7 @@ import { formatDuration } from './duration';
 import type { TrainingOptions } from './options';
 
 /** What the search varied. */
-export type BestRecipe = Pick<
-  TrainingOptions,
-  'layers' | 'hidden' | 'dropout' | 'batchSize' | 'seqLength' | 'learningRate' | 'weightDecay'
->;
-
-/** What the plan decides, where nobody else has. */
-export const plannedOptions = [
+export const recipeOptions = [
   'layers',
   'hidden',
   'dropout',
@@ -21,6 +15,13 @@ export const plannedOptions = [
   'seqLength',
   'learningRate',
   'weightDecay',
+] as const;
+
+export type BestRecipe = Pick<TrainingOptions, (typeof recipeOptions)[number]>;
+
+/** What the plan decides, where nobody else has. */
+export const plannedOptions = [
+  ...recipeOptions,
   'epochs',
   'validation',
   'validationEvery',

@@ -14,6 +14,7 @@ import {
   parametersOf,
   planBest,
   plannedOptions,
+  recipeOptions,
 } from '../../../lib/training/best';
 import { bestTable } from '../../../lib/training/best-table';
 import type { EndEvent, TrainingEvent } from '../../../lib/training/events';
@@ -201,10 +202,7 @@ describe('the table', () => {
       .filter(Boolean)
       .map((line) => JSON.parse(line) as Record<string, number>);
     expect(bestTable.trainings).toBeLessThanOrEqual(rows.length);
-    const nameOf = (of: Record<string, number>) =>
-      ['layers', 'hidden', 'dropout', 'batchSize', 'seqLength', 'learningRate', 'weightDecay']
-        .map((name) => of[name] ?? 0)
-        .join(' ');
+    const nameOf = (of: Record<string, number>) => recipeOptions.map((name) => of[name] ?? 0).join(' ');
     const measured = rows.map(nameOf);
     for (const { recipe } of bestTable.recipes) {
       expect(measured.filter((name) => name === nameOf(recipe)).length).toBeGreaterThanOrEqual(4);
@@ -236,15 +234,7 @@ describe('the table', () => {
     expect(bestRecipes({ layers, hidden, learningRate }).map(({ recipe }) => recipe)).toEqual(
       bestRecipes({ layers, hidden, learningRate }).map(({ recipe }) => ({ ...recipe, layers, hidden, learningRate })),
     );
-    for (const name of [
-      'layers',
-      'hidden',
-      'dropout',
-      'batchSize',
-      'seqLength',
-      'learningRate',
-      'weightDecay',
-    ] as const) {
+    for (const name of recipeOptions) {
       const given = bestRecipes({ [name]: 1 });
       expect(given.length).toBeGreaterThan(0);
       expect(new Set(given.map(({ recipe }) => Object.values(recipe).join())).size).toBe(given.length);
