@@ -7,6 +7,7 @@ import { types } from 'node:util';
 import { CudnnLstmError, UsageError } from './errors';
 import { harmless } from './harmless';
 import { checkKeys } from './nearest';
+import { subject } from './wording';
 
 /** A value as an error shows it; no value makes this fail. */
 export function show(value: unknown): string {
@@ -205,7 +206,7 @@ export function optionsOf<T extends object>(what: string, value: unknown, checks
   const names = Object.keys(checks) as (keyof T & string)[];
   const fields = fieldsOf<T>(what, value, names);
   for (const name of names) {
-    if (fields[name] !== undefined) fields[name] = checks[name](name, fields[name]);
+    if (fields[name] !== undefined) fields[name] = checks[name](subject(name), fields[name]);
   }
   return fields;
 }

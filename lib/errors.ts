@@ -1,3 +1,5 @@
+import { subject } from './wording';
+
 /**
  * Exit codes of every command; README.md lists them.
  *
@@ -46,7 +48,7 @@ export class UsageError extends CudnnLstmError {
 }
 
 /**
- * An option out of its range. The message names it as the library's caller does: `topK must be …`.
+ * An option out of its range. The message names it as its caller does: `topK must be …`, and a command's `--top-k must be …`.
  *
  * @category Errors
  */
@@ -59,7 +61,9 @@ export class OptionError extends UsageError {
     readonly option: string,
     readonly problem: string,
   ) {
-    super((typeof option === 'string' && typeof problem === 'string' ? `${option} ${problem}` : option) as string);
+    super(
+      (typeof option === 'string' && typeof problem === 'string' ? `${subject(option)} ${problem}` : option) as string,
+    );
   }
 }
 

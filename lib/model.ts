@@ -69,6 +69,7 @@ import { describeInspection, type Inspection } from './scoring/inspection';
 import { type ReadableIds, type Score, type ScoringOptions, scoreIds, scoreMany } from './scoring/score';
 import { scoreWindows, type WindowProtocolOptions, type WindowScore } from './scoring/window-protocol';
 import { packageVersion } from './version';
+import { option } from './wording';
 
 /**
  * Where and how a model runs.
@@ -861,7 +862,7 @@ function weightsOf(options: ModelOptions, { weights }: CheckpointMetadata): Weig
   const form = options.weights ?? weights ?? 'fp32';
   if (weights === undefined || form === 'fp32' || form === weights) return form;
   throw new UsageError(
-    `the checkpoint holds ${weights} weights, of which no ${form} can be made: leave out --weights.`,
+    `the checkpoint holds ${weights} weights, of which no ${form} can be made: leave out ${option('weights')}.`,
   );
 }
 

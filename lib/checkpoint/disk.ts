@@ -7,6 +7,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { DiskError } from '../errors';
 import { isTaken } from '../files';
+import { told } from '../wording';
 
 /** The calls that can fail; tests put failures in their place. */
 export interface DiskCalls {
@@ -19,24 +20,33 @@ export interface DiskCalls {
 
 export const realCalls: DiskCalls = { open: fs.open, sync: promisify(fsync), rename: fs.rename, unlink: fs.unlink };
 
-const remedies: Record<string, string> = {
-  ENOSPC: 'no space is left on the disk; free some, or choose another --out',
-  EDQUOT: 'the disk quota is used up; free some, or choose another --out',
-  EFBIG: 'the file would be larger than this system allows; choose another --out',
-  EROFS: 'the file system is read-only; choose another --out',
-  EACCES: 'permission denied; choose a directory you may write to with --out',
-  EPERM: 'permission denied; choose a directory you may write to with --out',
-  EIO: 'the disk reports an error; choose another --out',
-  ENOTDIR: 'a part of the path is a file, not a directory; choose another --out',
-  ENOENT: 'the directory is not there; make it, or choose another --out',
-  ENAMETOOLONG: 'the name is too long; choose another --out',
-};
+/** What to do where writing fails by a place's own fault: a command has named it by --out, a program in one way or another. */
+const anotherPlace = () => `choose another ${told('--out', 'place')}`;
+
+function remedyOf(code: string): string | undefined {
+  const another = anotherPlace();
+  const allowed = told('a directory you may write to with --out', 'a place you may write to');
+  const remedies: Record<string, string> = {
+    ENOSPC: `no space is left on the disk; free some, or ${another}`,
+    EDQUOT: `the disk quota is used up; free some, or ${another}`,
+    EFBIG: `the file would be larger than this system allows; ${another}`,
+    EROFS: `the file system is read-only; ${another}`,
+    EACCES: `permission denied; choose ${allowed}`,
+    EPERM: `permission denied; choose ${allowed}`,
+    EIO: `the disk reports an error; ${another}`,
+    ENOTDIR: `a part of the path is a file, not a directory; ${another}`,
+    ENOENT: `the directory is not there; make it, or ${another}`,
+    ENAMETOOLONG: `the name is too long; ${another}`,
+  };
+  return remedies[code];
+}
 
 /** A failed call of the operating system as a DiskError that names the place and the remedy; anything else as it is. */
 export function toDiskError(error: unknown, doing: string): unknown {
   const { code, syscall, message } = error as NodeJS.ErrnoException;
-  if (code === undefined || (remedies[code] === undefined && syscall === undefined)) return error;
-  return new DiskError(`cannot ${doing}: ${remedies[code] ?? message}`, { cause: error });
+  const remedy = code === undefined ? undefined : remedyOf(code);
+  if (code === undefined || (remedy === undefined && syscall === undefined)) return error;
+  return new DiskError(`cannot ${doing}: ${remedy ?? message}`, { cause: error });
 }
 
 /**
@@ -56,7 +66,7 @@ export async function makeDirectory(path: string): Promise<void> {
       if (code === 'EEXIST' && (await isDirectory(next, doing))) continue; // Made by another process meanwhile.
       if (code === 'EEXIST') throw linkToNothing(doing, next, error);
       if (code === 'ENOENT')
-        throw new DiskError(`cannot ${doing}: the file system does not allow it; choose another --out`, {
+        throw new DiskError(`cannot ${doing}: the file system does not allow it; ${anotherPlace()}`, {
           cause: error,
         });
       throw toDiskError(error, doing);
@@ -88,7 +98,7 @@ async function wayTo(path: string, doing: string): Promise<{ lowest: string; mis
 }
 
 function linkToNothing(doing: string, path: string, cause?: unknown): DiskError {
-  return new DiskError(`cannot ${doing}: ${path} is a link to nothing; choose another --out`, { cause });
+  return new DiskError(`cannot ${doing}: ${path} is a link to nothing; ${anotherPlace()}`, { cause });
 }
 
 /** @throws DiskError if it is there and is not a directory. */
@@ -97,7 +107,7 @@ async function isDirectory(path: string, doing: string): Promise<boolean> {
     if (error.code === 'ENOENT') return undefined;
     throw toDiskError(error, doing);
   });
-  if (found && !found.isDirectory()) throw new DiskError(`cannot ${doing}: ${path} is a file; choose another --out`);
+  if (found && !found.isDirectory()) throw new DiskError(`cannot ${doing}: ${path} is a file; ${anotherPlace()}`);
   return found !== undefined;
 }
 

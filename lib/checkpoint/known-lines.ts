@@ -4,6 +4,7 @@ import { fieldsOf } from '../arguments';
 import { KnownLines, knownLinesBytes } from '../corpus/known-lines';
 import { DataError } from '../errors';
 import { FileProblem, readSmallFile } from '../files';
+import { told } from '../wording';
 import type { CheckpointMetadata, CorpusRecord } from './checkpoint';
 import { writeFileAtomically } from './disk';
 import { lookAt, resolveCheckpoint } from './run-directory';
@@ -39,7 +40,11 @@ export async function loadKnownLines(
   const { sha256 = '' } = fieldsOf<CorpusRecord>('corpus of metadata', corpus, ['sha256']);
   const path = join(dirname(await resolveCheckpoint(pathOrDirectory)), fileName);
   const refuse = (problem: string, cause?: unknown): never => {
-    throw new DataError(`${problem}; name the text that the model was trained on: --not-in FILE`, { cause });
+    const remedy = told(
+      'name the text that the model was trained on: --not-in FILE',
+      'give the lines of the text that the model was trained on: `known: await KnownLines.of(lines)`',
+    );
+    throw new DataError(`${problem}; ${remedy}`, { cause });
   };
   let bytes: Buffer;
   try {

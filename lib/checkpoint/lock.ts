@@ -9,6 +9,7 @@ import { loadNative } from '../device/native';
 import { takeAll, takeAllQuietly } from '../endings';
 import { DiskError } from '../errors';
 import { FileProblem, openToLock } from '../files';
+import { option } from '../wording';
 import { toDiskError } from './disk';
 
 /** Bytes of a lock's text, far more than one takes. */
@@ -97,7 +98,7 @@ async function lockFile(file: FileHandle, path: string, directory: string): Prom
     if (code !== 'ERR_CANNOT_LOCK') throw error;
     await unlink(path).catch(() => {}); // Nobody has it: nobody can.
     throw new DiskError(
-      `${directory} is on a file system that cannot lock (${message}); choose another --out, or add --no-lock and let no other trainer into it`,
+      `${directory} is on a file system that cannot lock (${message}); choose another ${option('out')}, or add ${option({ lock: false })} and let no other trainer into it`,
       { cause: error },
     );
   }
@@ -126,5 +127,5 @@ function inUse(directory: string, text: string): DiskError {
   } catch {
     // Its owner has not come to write it, or somebody else has.
   }
-  return new DiskError(`${directory} is in use by ${owner}; wait for it, or choose another --out`);
+  return new DiskError(`${directory} is in use by ${owner}; wait for it, or choose another ${option('out')}`);
 }

@@ -13,6 +13,7 @@ import type { NativeParameter } from '../device/native';
 import { takeAllQuietly } from '../endings';
 import { CheckpointError, DiskError, UsageError } from '../errors';
 import { FileProblem, kindOf, openToAppend, readSmallFile, whyUnreadable } from '../files';
+import { option } from '../wording';
 import { type Checkpoint, checkCheckpoint, saveCheckpoint, verifyCheckpoint } from './checkpoint';
 import { isTemporary, makeDirectory, toDiskError, writeFileAtomically } from './disk';
 import { DirectoryLock } from './lock';
@@ -187,7 +188,9 @@ export class RunDirectory implements AsyncDisposable {
     if (!fileNamePattern.test(fileName))
       throw new UsageError(`the best checkpoint cannot be named ${show(fileName)}: give a file name, not a path`);
     if (lastPattern.test(fileName))
-      throw new UsageError(`the best checkpoint cannot be named ${fileName}: choose another --checkpoint-name`);
+      throw new UsageError(
+        `the best checkpoint cannot be named ${fileName}: choose another ${option('checkpointName')}`,
+      );
     const before = await bestCheckpoint(this.path);
     const path = join(this.path, fileName);
     await saveCheckpoint(path, checkpoint, layout);

@@ -9,6 +9,7 @@ import { setImmediate } from 'node:timers/promises';
 import { takeAllQuietly } from '../endings';
 import { CheckpointError, OutOfMemoryError, TrainingError } from '../errors';
 import { FileProblem, openFile } from '../files';
+import { option } from '../wording';
 import { toDiskError, writeFileAtomically } from './disk';
 import { parseStrictJsonInTurns } from './strict-json';
 import { unusable } from './unusable';
@@ -64,7 +65,7 @@ function* tensorBytes(path: string, tensors: readonly OutTensor[]): Generator<Ui
           (i) =>
             new TrainingError(
               `${path} is not written: '${name}' holds ${piece[i]} at index ${begin + i}, so the numbers have exploded; ` +
-                'continue from the checkpoint before, with a lower --learning-rate or a --clip',
+                `continue from the checkpoint before, with a lower ${option('learningRate')} or a ${option('clip')}`,
             ),
         );
       yield new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);

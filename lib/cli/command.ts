@@ -7,10 +7,11 @@ import { type Command, CommanderError, Option } from 'commander';
 import { removeUnfinished } from '../checkpoint/disk';
 import type { DeviceName, DeviceRequest } from '../device/choose';
 import { loadNative, type WeightForm, weightForms } from '../device/native';
-import { CudnnLstmError, DataError, DiskError, exitCodes, OptionError, UsageError } from '../errors';
+import { CudnnLstmError, DataError, DiskError, exitCodes, UsageError } from '../errors';
 import { harmless, harmlessText } from '../harmless';
 import { orOutOfMemory } from '../memory';
 import { nearest, optionSynonyms } from '../nearest';
+import { asCommand } from '../wording';
 
 /** Where a command writes; the default is the process's own streams. Data goes to `stdout`, everything else to `stderr`. */
 export interface CommandIo {
@@ -63,7 +64,7 @@ export async function runCommand(main: (argv: string[]) => Promise<number>): Pro
   }
   process.on('uncaughtException', (error) => process.exit(reportError(error)));
   try {
-    process.exitCode = await main(process.argv.slice(2));
+    process.exitCode = await asCommand(() => main(process.argv.slice(2)));
   } catch (error) {
     const code = reportError(error);
     if (code === exitCodes.hungUp && hasTerminal) exitAtOnce(code);
@@ -81,8 +82,7 @@ export function reportError(given: unknown, stderr: NodeJS.WritableStream = proc
   if (error instanceof PrintedError) return exitCodes.ok;
   const known = asPackageError(error);
   if (known instanceof InterruptedError || known instanceof OutputClosedError) return known.exitCode;
-  const message =
-    (known && inWordsOfCommand(known)) ?? `Unexpected error: ${messageOf(error)} (set DEBUG=1 to see where)`;
+  const message = known?.message ?? `Unexpected error: ${messageOf(error)} (set DEBUG=1 to see where)`;
   // What to do about a missing addon is a list, and of this package's own making.
   stderr.write(`${known?.code === 'ERR_NATIVE_MISSING' ? harmlessText(message) : harmless(message)}\n`);
   if (process.env.DEBUG) {
@@ -350,17 +350,6 @@ function asPackageError(error: unknown): CudnnLstmError | undefined {
   if (code !== undefined && dataCodes.has(code)) return new DataError(messageOf(error), { cause: error });
   const other = orOutOfMemory(error);
   return other instanceof CudnnLstmError ? other : undefined;
-}
-
-/** An option is named as the command line has it. */
-function inWordsOfCommand(error: CudnnLstmError): string {
-  if (!(error instanceof OptionError)) return error.message;
-  return `${flagOf(error.option)} ${error.problem}`;
-}
-
-/** How the command line has an option. @param name In camelCase. */
-export function flagOf(name: string): string {
-  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 function messageOf(error: unknown): string {

@@ -4,6 +4,7 @@ import './compile-cache';
 import { exitCodes, UsageError } from '../errors';
 import { commandSynonyms, nearest } from '../nearest';
 import { packageVersion } from '../version';
+import { asCommand } from '../wording';
 import { type CommandIo, processIo, runCommand } from './command';
 import { pass, say } from './output';
 
@@ -74,7 +75,7 @@ export async function main(argv: string[], io: CommandIo = processIo): Promise<n
     const meant = near === undefined ? '' : `; did you mean ${near}?`;
     throw new UsageError(`Unknown command '${name}'${meant} (--help lists the commands)`);
   }
-  return subcommand.load()(rest, io);
+  return asCommand(() => subcommand.load()(rest, io));
 }
 
 function help(): string {

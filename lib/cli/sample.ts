@@ -12,11 +12,11 @@ import { copyLines, findCopies, mostChecked } from '../sampling/copies';
 import type { GeneratedPiece } from '../sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from '../sampling/options';
 import { type OpenTextOptions, openText, readLines } from '../scoring/text';
+import { flagOf } from '../wording';
 import {
   abortOnSignals,
   addModelOptions,
   type CommandIo,
-  flagOf,
   type ModelCommandOptions,
   numberOption,
   parseArguments,

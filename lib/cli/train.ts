@@ -10,20 +10,14 @@ import { describeConfiguration } from '../training/configuration';
 import { configureTraining } from '../training/configuring';
 import { drawSample } from '../training/epoch-sample';
 import type { EndEvent } from '../training/events';
-import {
-  flagOf,
-  type OptionDefinition,
-  type OptionName,
-  optionDefinitions,
-  optionNames,
-  showValue,
-} from '../training/options';
+import { type OptionDefinition, type OptionName, optionDefinitions, optionNames, showValue } from '../training/options';
 import { describePlan, planTraining } from '../training/plan';
 import { openTraining } from '../training/preparation';
 import { presetOptions } from '../training/presets';
 import { deviceOf } from '../training/rank-devices';
 import type { TrainingRequest } from '../training/request';
 import { type Training, trainerOf } from '../training/training';
+import { flagOf } from '../wording';
 import { abortOnSignals, type CommandIo, parseArguments, processIo } from './command';
 import { endWithParent, readDevices, runRanks, withoutDevices } from './devices';
 import { printJson, printLine, say } from './output';

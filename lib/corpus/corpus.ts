@@ -24,6 +24,8 @@ import { grownVocabulary, nameCharacters, unknownSymbol, Vocabulary } from './vo
 
 export { bundledCorpusPath, type CorpusInput, type CorpusText, isList } from './sources';
 
+import { option } from '../wording';
+
 /**
  * How a text is read.
  *
@@ -427,7 +429,7 @@ async function oddities(
   const controls = vocabulary.symbols.filter((symbol) => /[\x80-\x84\x86-\x9f]/.test(symbol));
   if (controls.length > 0) {
     const cause = isLatin1(encoding)
-      ? 'it may be in Windows-1252: --encoding windows-1252'
+      ? `it may be in Windows-1252: ${option({ encoding: 'windows-1252' })}`
       : 'which stand where Windows-1252 was taken for latin1 when the text was made';
     notes.push(`${what} has control characters of C1, ${nameCharacters(controls)}: ${cause}`);
   }
@@ -435,7 +437,7 @@ async function oddities(
   if (both.length > 0) {
     notes.push(
       `${what} has ${nameCharacters(both)} both as one character and as a letter with a mark, which are different symbols: ` +
-        '--normalize nfc makes them the same',
+        `${option({ normalize: 'nfc' })} makes them the same`,
     );
   }
   return notes;
@@ -446,7 +448,7 @@ async function nulNote(what: string, sources: readonly Source[], signal: AbortSi
   for (const source of sources) {
     const head = await readHead(source, signal);
     const wide = head.includes(0) ? guessWide(head) : undefined;
-    if (wide !== undefined) return `${what} has NUL characters: it looks like ${wide} (--encoding ${wide})`;
+    if (wide !== undefined) return `${what} has NUL characters: it looks like ${wide} (${option({ encoding: wide })})`;
   }
   return `${what} has NUL characters: it may not be a text`;
 }

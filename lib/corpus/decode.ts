@@ -2,6 +2,7 @@
 import iconv from 'iconv-lite';
 import { DataError, UsageError } from '../errors';
 import { abortable, FileProblem, openInput, whyUnreadable } from '../files';
+import { option } from '../wording';
 import { explainUndecodable, sampleBytes } from './guess';
 import type { Source } from './sources';
 
@@ -92,7 +93,9 @@ function utf16Decoder(name: string, order?: 'le' | 'be'): PieceDecoder {
   let held: Buffer = Buffer.alloc(0);
   let offset = 0;
   const refuse = (at: number, problem: string): never => {
-    throw new DataError(`${name} is not valid UTF-16: ${problem} at offset ${at}; name its encoding with --encoding`);
+    throw new DataError(
+      `${name} is not valid UTF-16: ${problem} at offset ${at}; name its encoding with ${option('encoding')}`,
+    );
   };
   return {
     push(bytes) {
@@ -121,7 +124,9 @@ function iconvDecoder(name: string, encoding: string): PieceDecoder {
     const at = text.indexOf('\uFFFD');
     if (at < 0) return text;
     const near = offset + iconv.encode(text.slice(0, at), encoding).length;
-    throw new DataError(`${name} is not valid ${encoding}, near offset ${near}; name its encoding with --encoding`);
+    throw new DataError(
+      `${name} is not valid ${encoding}, near offset ${near}; name its encoding with ${option('encoding')}`,
+    );
   };
   return {
     push(bytes) {

@@ -1,5 +1,6 @@
 /** What bytes that are not UTF-8 look like, and what to do about it. */
 import iconv from 'iconv-lite';
+import { option } from '../wording';
 
 /** Bytes of a text that are looked at. */
 export const sampleBytes = 1 << 16;
@@ -130,22 +131,24 @@ export function explainUndecodable({ offset, before, after }: Undecodable): stri
     [0xff, 0xfe, 0, 0],
     [0, 0, 0xfe, 0xff],
   ])
-    if (beginsWith(sample, mark)) return 'it begins as UTF-32 does: --encoding utf-32';
+    if (beginsWith(sample, mark)) return `it begins as UTF-32 does: ${option({ encoding: 'utf-32' })}`;
   for (const mark of [
     [0xff, 0xfe],
     [0xfe, 0xff],
   ])
-    if (beginsWith(sample, mark)) return 'it begins as UTF-16 does: --encoding utf-16';
+    if (beginsWith(sample, mark)) return `it begins as UTF-16 does: ${option({ encoding: 'utf-16' })}`;
   const wide = sample.includes(0) ? guessWide(sample) : undefined;
-  if (wide) return `it looks like ${wide}: --encoding ${wide}`;
+  if (wide) return `it looks like ${wide}: ${option({ encoding: wide })}`;
   if (controlShare(sample) > 0.01) return 'it has control characters and looks like no text: name a text file';
   if (isCesu8Pair(after)) {
-    return 'it looks like CESU-8, as some databases write it: --encoding cesu8';
+    return `it looks like CESU-8, as some databases write it: ${option({ encoding: 'cesu8' })}`;
   }
   const known = !isUtf8(before) || before.some((byte) => byte >= 0x80);
   if (isUnfinished(after)) {
     const cut = `it ends in the middle of a character: cut it there, e.g. head -c ${offset} FILE > whole.txt`;
-    return known ? cut : `${cut}; or, if it is no UTF-8, name its encoding, e.g. --encoding windows-1252`;
+    return known
+      ? cut
+      : `${cut}; or, if it is no UTF-8, name its encoding, e.g. ${option({ encoding: 'windows-1252' })}`;
   }
   if (isMostlyUtf8(sample)) {
     return (
@@ -154,6 +157,6 @@ export function explainUndecodable({ offset, before, after }: Undecodable): stri
     );
   }
   const [best] = guessEncodings(sample, after.length === sampleBytes);
-  if (!best) return 'name its encoding with --encoding, if it is a text';
-  return `it ${best.confidence >= 20 ? 'looks like' : 'may be'} ${best.name}: --encoding ${best.name}`;
+  if (!best) return `name its encoding with ${option('encoding')}, if it is a text`;
+  return `it ${best.confidence >= 20 ? 'looks like' : 'may be'} ${best.name}: ${option({ encoding: best.name })}`;
 }

@@ -1,3 +1,5 @@
+import { option } from '../wording';
+
 /** Project Gutenberg's licence text around a book is not the book. */
 
 const marker = /^\*\*\* ?(START|END) OF (?:THE|THIS) PROJECT GUTENBERG EBOOK/i;
@@ -137,7 +139,7 @@ export class BookSplitter {
 export function gutenbergNote(
   name: string,
   { books, starts, ends }: FoundBooks,
-  keep = '--gutenberg keep to have them in',
+  keep = `${option({ gutenberg: 'keep' })} to have them in`,
 ): string | undefined {
   if (books.length === 1) return `${name}: Project Gutenberg's header and footer left out (${keep})`;
   if (books.length > 1) {

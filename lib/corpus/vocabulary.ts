@@ -1,5 +1,6 @@
 import { choiceOf, listOf, looking, optionsOf, show, textOf } from '../arguments';
 import { DataError, UsageError } from '../errors';
+import { option } from '../wording';
 
 /** Ids are 16 bits wide at most. */
 export const largestVocabulary = 65_536;
@@ -51,7 +52,7 @@ function formHint(unknown: Iterable<string>, vocabulary: Pick<Vocabulary, 'idOf'
     if (other !== undefined && [...other].every((part) => vocabulary.idOf(part) !== undefined)) {
       return (
         `the model knows ${describe(symbol)} as ${[...other].map(describe).join(' and ')}: write it so, ` +
-        'or train with --normalize nfc, after which either form will do'
+        `or train with ${option({ normalize: 'nfc' })}, after which either form will do`
       );
     }
     // A mark by itself: the text may have the letter and the mark in one.
@@ -60,7 +61,7 @@ function formHint(unknown: Iterable<string>, vocabulary: Pick<Vocabulary, 'idOf'
       if (composed !== undefined) {
         return (
           `the model knows letters with that mark as one character, like ${describe(composed)}: write them so (NFC), ` +
-          'or train with --normalize nfc, after which either form will do'
+          `or train with ${option({ normalize: 'nfc' })}, after which either form will do`
         );
       }
     }
@@ -83,7 +84,7 @@ export function unknownCharacters(
   return new DataError(
     `${what} has characters the model does not know: ${nameCharacters(unknown.keys())} ` +
       `(the first at character ${first?.toLocaleString('en')}); ${hint ? `${hint}; otherwise ` : ''}remove them, or leave them out with ` +
-      '--unknown skip',
+      option({ unknown: 'skip' }),
   );
 }
 

@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { show } from '../arguments';
 import { DeviceError, UsageError } from '../errors';
+import { option } from '../wording';
 import type { CheckMessage, CheckRequest } from './check-child';
 import {
   type CheckKey,
@@ -45,12 +46,14 @@ export async function chooseCheckedDevice(request: DeviceRequest, subject?: Chec
   const advice = report.passing ? send : `${send}; cudnn-lstm info --check makes the check again`;
   if (!choice.automatic) {
     throw new DeviceError(
-      `the GPU failed its self-check: ${report.summary}; ${advice}; --no-check (check: false) uses it all the same, --device cpu does without.`,
+      `the GPU failed its self-check: ${report.summary}; ${advice}; ${option({ check: false })} uses it all the same, ${option({ device: 'cpu' })} does without.`,
       { code: 'ERR_DEVICE_CHECK' },
     );
   }
   request.onNote?.(`self-check: the GPU failed, so the CPU is used: ${report.summary}`);
-  request.onNote?.(`self-check: ${advice}; --no-check uses the GPU all the same, --device cpu ends this message`);
+  request.onNote?.(
+    `self-check: ${advice}; ${option({ check: false })} uses the GPU all the same, ${option({ device: 'cpu' })} ends this message`,
+  );
   return chosenCpu(request, `the GPU failed its self-check: ${report.summary}`);
 }
 

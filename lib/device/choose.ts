@@ -6,6 +6,8 @@ import { chooseThreads } from './threads';
 
 export { chooseThreads, type ThreadChoice } from './threads';
 
+import { option } from '../wording';
+
 /**
  * What a user may ask for: `'auto'` takes a GPU if one can be used, else the CPU; `'cuda:1'` is the second GPU.
  *
@@ -116,7 +118,7 @@ export async function chooseDeviceFor(
   if (name.kind === 'cpu') return cpu(asked);
   if (cpuOnly !== undefined) {
     if (name.kind === 'auto') return cpu(cpuOnly);
-    throw new DeviceError(`device '${name.text}' cannot be used: ${cpuOnly}; --device cpu works.`);
+    throw new DeviceError(`device '${name.text}' cannot be used: ${cpuOnly}; ${option({ device: 'cpu' })} works.`);
   }
 
   const info = await addon()
@@ -129,7 +131,7 @@ export async function chooseDeviceFor(
   if (!info.available) {
     const looked = info.searched.length > 0 ? ` Looked for: ${info.searched.join('; ')}.` : '';
     throw new DeviceError(
-      `device '${name.text}' cannot be used: ${info.reason}.${looked} It takes NVIDIA's driver, cuDNN 9 and cuBLAS (docs/gpu.md); --device cpu works.`,
+      `device '${name.text}' cannot be used: ${info.reason}.${looked} It takes NVIDIA's driver, cuDNN 9 and cuBLAS (docs/gpu.md); ${option({ device: 'cpu' })} works.`,
     );
   }
   // Without a number, the first that can be used: older ones that this build has no kernels for are not listed.

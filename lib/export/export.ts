@@ -7,6 +7,7 @@ import { modelName, resolveCheckpoint } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
 import { isTaken, readSmallFile } from '../files';
 import { harmless } from '../harmless';
+import { option } from '../wording';
 import { pageOf } from './html';
 import { kerasFile } from './keras';
 import { onnxFile, type Weights } from './onnx';
@@ -69,7 +70,8 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   }
   pathOf('out', checked.out);
   for (const [name, value] of Object.entries({ title: checked.title, half: checked.half })) {
-    if (value !== undefined && checked.to !== 'html') throw new UsageError(`--${name} goes with --to html.`);
+    if (value !== undefined && checked.to !== 'html')
+      throw new UsageError(`${option(name)} goes with ${option({ to: 'html' })}.`);
   }
   const path = await resolveCheckpoint(pathOrDirectory);
   const checkpoint = await loadCheckpoint(path);
@@ -82,10 +84,12 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   for (const file of files) {
     // Another form of the same model has the same vocabulary beside it.
     if ((await isTaken(file)) && !(file === beside && (await holds(file, vocabulary))))
-      throw new UsageError(`${file} is there already: name another --out.`);
+      throw new UsageError(`${file} is there already: name another ${option('out')}.`);
   }
   if (checked.to === 'html' && metadata.normalization.symbols === 'bytes') {
-    throw new UsageError('--to html makes a page that writes characters, and the symbols of the model are bytes.');
+    throw new UsageError(
+      `${option({ to: 'html' })} makes a page that writes characters, and the symbols of the model are bytes.`,
+    );
   }
   if (checked.to === 'html') {
     await writeFileAtomically(
@@ -140,7 +144,7 @@ function refuseHardGates({ metadata }: Checkpoint, what: string): void {
   const { gateActivation = 'sigmoid' } = metadata.model;
   if (gateActivation !== 'sigmoid') {
     throw new UsageError(
-      `${what} has sigmoid gates only, and the model's are ${gateActivation}; --to onnx and --to html have them.`,
+      `${what} has sigmoid gates only, and the model's are ${gateActivation}; ${option({ to: 'onnx' })} and ${option({ to: 'html' })} have them.`,
     );
   }
 }

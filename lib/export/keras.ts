@@ -9,6 +9,7 @@ import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import { UsageError } from '../errors';
 import { transpose } from '../import/foreign';
 import { writeHdf5 } from '../import/hdf5';
+import { option } from '../wording';
 import type { Weights } from './onnx';
 import { zipOf } from './zip-writer';
 
@@ -52,7 +53,7 @@ export async function kerasFile(metadata: CheckpointMetadata, weights: Weights):
   const { hidden: H, layers: L } = model;
   if (model.gateActivation === 'hard_sigmoid') {
     throw new UsageError(
-      "Keras 3 has no gates of the older hard_sigmoid, which are this model's; --to onnx and --to html have them.",
+      `Keras 3 has no gates of the older hard_sigmoid, which are this model's; ${option({ to: 'onnx' })} and ${option({ to: 'html' })} have them.`,
     );
   }
   const V = vocabulary.length;

@@ -15,6 +15,7 @@ import { type GateActivation, gateActivations, type NativeParameter } from '../d
 import { type CheckpointError, CudnnLstmError, DataError, UsageError } from '../errors';
 import { LanguageModel, type ModelOptions, nativeOf } from '../model';
 import { packageVersion } from '../version';
+import { option } from '../wording';
 import { foreign, Refusal, readWhole } from './bounds';
 import { jsonModel } from './dumps';
 import type { ForeignModel } from './foreign';
@@ -278,8 +279,8 @@ async function readingsFor(found: ForeignModel, options: ImportOptions): Promise
     return { readings: found.vocabularies.slice(0, 8).map(({ symbols, where }) => named(symbols, where)) };
   if (options.corpus === undefined) {
     throw new Refusal(
-      `its vocabulary of ${size} symbols is not in it: name the text it was trained on, --corpus FILE, or its symbols in id order, ` +
-        `--vocabulary FILE.json${size === pythonPrintable.length ? ' (100 symbols may be --vocabulary python-printable)' : ''}`,
+      `its vocabulary of ${size} symbols is not in it: name the text it was trained on, ${option({ corpus: 'FILE' })}, or its symbols in id order, ` +
+        `${option({ vocabulary: 'FILE.json' })}${size === pythonPrintable.length ? ` (100 symbols may be ${option({ vocabulary: 'python-printable' })})` : ''}`,
     );
   }
   const raw = await readRaw(options.corpus, options.encoding ?? 'utf8', options.signal);
@@ -288,7 +289,7 @@ async function readingsFor(found: ForeignModel, options: ImportOptions): Promise
     const listed = [...sizes].map(([how, count]) => `${count} (${how})`).join(', ');
     throw new DataError(
       `${options.corpus} does not have the model's ${size} symbols, but ${listed}: is it the text the model was trained on, in the right ` +
-        '--encoding? Otherwise name the symbols with --vocabulary FILE.json',
+        `${option('encoding')}? Otherwise name the symbols with ${option({ vocabulary: 'FILE.json' })}`,
     );
   }
   return { readings, middle: raw.middle };
@@ -332,7 +333,7 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, checked: 
   const { device, threads, nativeBinding, check, onNote, env, signal } = checked;
   const options = { device, threads, nativeBinding, check, onNote, env, signal, target, seqLength };
   if (checked.gates !== undefined && found.gateActivations.length === 1 && checked.gates !== found.gateActivations[0]) {
-    throw new UsageError(`its gates are ${found.gateActivations[0]}, as the file says; leave --gates out.`);
+    throw new UsageError(`its gates are ${found.gateActivations[0]}, as the file says; leave ${option('gates')} out.`);
   }
   const tried = new Map<GateActivation, number>();
   let best: { reading: Reading; proof: Proof; shape: ModelShape } | undefined;
@@ -352,7 +353,7 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, checked: 
   }
   if (best === undefined) {
     throw new Refusal(
-      `${name} has too few of its characters to prove the model on; name a text like those it was trained on: --text FILE`,
+      `${name} has too few of its characters to prove the model on; name a text like those it was trained on: ${option({ text: 'FILE' })}`,
     );
   }
   const { reading, proof, shape } = best;
@@ -393,7 +394,7 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, checked: 
 
 function gatesNote(tried: ReadonlyMap<GateActivation, number>): string {
   const scores = [...tried].map(([gates, loss]) => `${gates} ${loss.toFixed(4)}`);
-  return `its gates were chosen by their score (${scores.join(', ')} nats a character); where two are close, name them: --gates NAME`;
+  return `its gates were chosen by their score (${scores.join(', ')} nats a character); where two are close, name them: ${option({ gates: 'NAME' })}`;
 }
 
 function unproved(
@@ -404,9 +405,9 @@ function unproved(
 ): CheckpointError | Refusal {
   const own = options.text === undefined && options.corpus === undefined;
   const remedy = own
-    ? 'if its language is not English, name a text like those it was trained on: --text FILE'
-    : 'the symbols may have another order (--vocabulary FILE.json), the text another encoding (--encoding), or windows may have been ' +
-      'learned from zero state (--window N)';
+    ? `if its language is not English, name a text like those it was trained on: ${option({ text: 'FILE' })}`
+    : `the symbols may have another order (${option({ vocabulary: 'FILE.json' })}), the text another encoding (${option('encoding')}), or windows may have been ` +
+      `learned from zero state (${option('window')})`;
   return new Refusal(
     `with the vocabulary of ${reading.where} it predicts ${proof.text} at ${proof.loss.toFixed(3)} nats a character, no better than the ` +
       `${proof.letterLoss.toFixed(3)} of counting letters, so ${found.kind} and vocabulary do not belong together; ${remedy}`,

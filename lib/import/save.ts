@@ -5,6 +5,7 @@ import { saveCheckpoint } from '../checkpoint/checkpoint';
 import { holdsRun, RunDirectory } from '../checkpoint/run-directory';
 import { UsageError } from '../errors';
 import { isTaken } from '../files';
+import { option } from '../wording';
 import type { ImportedModel } from './import';
 
 /** @throws UsageError if something is there already: an import replaces nothing. */
@@ -12,8 +13,8 @@ export async function checkFree(out: string): Promise<void> {
   if (!(await isTaken(out))) return;
   const found = await stat(out).catch(() => undefined);
   if (out.endsWith('.safetensors') || !found?.isDirectory())
-    throw new UsageError(`${out} is there already: name another --out.`);
-  if (await holdsRun(out)) throw new UsageError(`${out} holds a run already: name another --out.`);
+    throw new UsageError(`${out} is there already: name another ${option('out')}.`);
+  if (await holdsRun(out)) throw new UsageError(`${out} holds a run already: name another ${option('out')}.`);
 }
 
 /**

@@ -3,6 +3,7 @@ import { fstatSync } from 'node:fs';
 import { fieldsOf, optionsOf, pathOf, show } from '../arguments';
 import { fromNative, loadNative, type NativeAddon } from '../device/native';
 import { DeviceError, UsageError } from '../errors';
+import { option, subject } from '../wording';
 import { type Launch, launcherVariables, launchOf } from './launcher';
 import { Ranks } from './ranks';
 
@@ -56,7 +57,7 @@ export function launchToJoin(options: JoinOptions, env: NodeJS.ProcessEnv): Laun
   const asked = options.distributed ?? env.CUDNN_LSTM_DISTRIBUTED;
   const mode = asked || 'auto';
   if (!(distributedChoices as readonly string[]).includes(mode)) {
-    const what = options.distributed === undefined ? 'CUDNN_LSTM_DISTRIBUTED' : 'distributed';
+    const what = options.distributed === undefined ? 'CUDNN_LSTM_DISTRIBUTED' : subject('distributed');
     throw new UsageError(`${what} must be auto, mpi, nccl or off, not ${show(mode)}.`);
   }
   if (mode === 'off') return undefined;
@@ -71,7 +72,7 @@ export function launchToJoin(options: JoinOptions, env: NodeJS.ProcessEnv): Laun
     );
   if (launch && mode === 'nccl' && launch.libraries.length > 0)
     throw new UsageError(
-      `${launch.launcher} has started these ranks, which MPI brings together: leave out --distributed nccl (with --device cuda their gradients are summed by NCCL all the same).`,
+      `${launch.launcher} has started these ranks, which MPI brings together: leave out ${option({ distributed: 'nccl' })} (with ${option({ device: 'cuda' })} their gradients are summed by NCCL all the same).`,
     );
   if (launch && mode === 'mpi' && launch.libraries.length === 0)
     throw new UsageError(
@@ -113,7 +114,7 @@ export async function joinRanks(
       const known = fromNative(error);
       throw known instanceof DeviceError
         ? new DeviceError(
-            `${launcher} has started ${size} processes, and they cannot be brought together: ${known.message} (CUDNN_LSTM_MPI_LIBRARY names MPI's library; --distributed off: each trains by itself).`,
+            `${launcher} has started ${size} processes, and they cannot be brought together: ${known.message} (CUDNN_LSTM_MPI_LIBRARY names MPI's library; ${option({ distributed: 'off' })}: each trains by itself).`,
             { cause: error },
           )
         : known;
@@ -139,7 +140,7 @@ function isConnected(descriptor: string | undefined): boolean {
 /** Ranks that MPI does not bring together have a GPU each. */
 async function joinByNccl(addon: NativeAddon, launch: Launch, env: NodeJS.ProcessEnv, timeout: number): Promise<Ranks> {
   const { launcher, rank, size } = launch;
-  const onCpus = `ranks on CPUs: mpirun -n ${size} node_modules/.bin/cudnn-lstm train …; --distributed off: each trains by itself`;
+  const onCpus = `ranks on CPUs: mpirun -n ${size} node_modules/.bin/cudnn-lstm train …; ${option({ distributed: 'off' })}: each trains by itself`;
   if (launch.meeting === undefined)
     throw new DeviceError(
       `${launcher} has started ${size} processes, and MASTER_ADDR and MASTER_PORT do not say where they meet (${onCpus}).`,

@@ -1,5 +1,6 @@
 /** The figures of a reproduction as rows of text, the same for every form of the report. */
 import { formatDuration } from '../training/duration';
+import { option } from '../wording';
 import {
   type ReferenceRun,
   referenceCorpus,
@@ -79,7 +80,7 @@ export function introduction(report: Reproduction): string[] {
   }
   if (shared) {
     lines.push(
-      'One training served every row (--shared): the rate is constant and the number of epochs is no part of the recipe, so a row is ' +
+      `One training served every row (${option('shared')}): the rate is constant and the number of epochs is no part of the recipe, so a row is ` +
         "the training's beginning. The reference's three runs were three trainings.",
     );
   }

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { type Corpus, openCorpus } from '../corpus/corpus';
 import type { DeviceName, DeviceRequest } from '../device/choose';
 import type { GpuUsage } from '../device/native';
-import { UsageError } from '../errors';
+import { OptionError, UsageError } from '../errors';
 import type { TrainingEvent } from '../training/events';
 import type { TrainingOptions } from '../training/options';
 import { packageVersion } from '../version';
@@ -137,17 +137,17 @@ export async function reproduce(options: ReproductionOptions): Promise<Reproduct
 function checkOptions({ runs = defaultRuns, seed = 0, scoreEvery = 1 }: ReproductionOptions): void {
   for (const epochs of runs) {
     if (!Number.isSafeInteger(epochs) || epochs < 1 || epochs > mostEpochs) {
-      throw new UsageError(`--runs takes numbers of epochs, such as 50,100,200, not ${epochs}.`);
+      throw new OptionError('runs', `takes numbers of epochs, such as 50,100,200, not ${epochs}.`);
     }
   }
   if (runs.length === 0 || new Set(runs).size !== runs.length) {
-    throw new UsageError('--runs takes at least one number of epochs, each once.');
+    throw new OptionError('runs', 'takes at least one number of epochs, each once.');
   }
   if (!Number.isSafeInteger(seed + mostEpochs) || seed < 0) {
-    throw new UsageError(`--seed must be a whole number from 0 to 2^52, not ${seed}.`);
+    throw new OptionError('seed', `must be a whole number from 0 to 2^52, not ${seed}.`);
   }
   if (!Number.isSafeInteger(scoreEvery) || scoreEvery < 1) {
-    throw new UsageError(`--score-every must be a whole number from 1, not ${scoreEvery}.`);
+    throw new OptionError('scoreEvery', `must be a whole number from 1, not ${scoreEvery}.`);
   }
 }
 

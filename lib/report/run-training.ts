@@ -10,6 +10,7 @@ import type { TrainingEvent } from '../training/events';
 import type { TrainingOptions } from '../training/options';
 import { openTraining } from '../training/preparation';
 import { type Training, trainerOf } from '../training/training';
+import { option } from '../wording';
 import { type RunIdentity, type RunRecord, readEpochs, readRunRecord, writeRunRecord } from './run-record';
 
 /** One run of a reproduction: what is trained, and where. */
@@ -50,7 +51,7 @@ export async function checkIdentity({ directory, identity }: PlannedRun): Promis
   ];
   if (differences.length === 0) return;
   throw new UsageError(
-    `${directory} holds a run with ${differences.join(' and ')}; give what it was begun with, or choose another --out.`,
+    `${directory} holds a run with ${differences.join(' and ')}; give what it was begun with, or choose another ${option('out')}.`,
   );
 }
 

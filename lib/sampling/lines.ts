@@ -2,6 +2,7 @@
 import type { Vocabulary } from '../corpus/vocabulary';
 import type { QueuedModel } from '../device/queue';
 import { DataError } from '../errors';
+import { option } from '../wording';
 import { type Generation, generatePieces } from './generate';
 
 /** What lines are drawn. */
@@ -71,8 +72,8 @@ function hardlyAny(
     refused.empty > 0 ? `${n(refused.empty)} empty` : '',
   ].filter((reason) => reason !== '');
   const remedies = [
-    refused.known > 0 ? 'a higher --temperature' : '',
-    refused.long > 0 ? 'a larger --length' : '',
+    refused.known > 0 ? `a higher ${option('temperature')}` : '',
+    refused.long > 0 ? `a larger ${option('length')}` : '',
   ].filter((remedy) => remedy !== '');
   return new DataError(
     `the model writes hardly a line that is wanted: ${n(given)} of ${n(count)}, and ${reasons.join(', ')}` +

@@ -5,6 +5,7 @@ import { nameCharacters, Vocabulary } from '../corpus/vocabulary';
 import type { ModelShape } from '../device/native';
 import { DataError, UsageError } from '../errors';
 import { packageVersion } from '../version';
+import { option } from '../wording';
 
 /** A model, as far as it matters to those that it is mixed with. */
 export interface Mixable {
@@ -54,13 +55,13 @@ export function checkMixable(models: readonly Mixable[]): void {
     }
     if (beginning(model) !== beginning(first)) {
       throw new UsageError(
-        'A model of single lines cannot be mixed with one of whole texts: train both with --lines, or none.',
+        `A model of single lines cannot be mixed with one of whole texts: train both with ${option({ lines: true })}, or none.`,
       );
     }
     if (model.defaultWindow !== first.defaultWindow) {
       throw new UsageError(
         `Models that are sampled by different windows (${first.defaultWindow} and ${model.defaultWindow} characters, 0: none) cannot be ` +
-          'mixed: train them with the same --target and --seq-length.',
+          `mixed: train them with the same ${option('target')} and ${option('seqLength')}.`,
       );
     }
   }

@@ -9,6 +9,7 @@ import { resolveSources } from '../corpus/sources';
 import { TemporaryFolder } from '../corpus/temporary';
 import type { Vocabulary } from '../corpus/vocabulary';
 import { DataError } from '../errors';
+import { option } from '../wording';
 
 /** What of a model decides how a text is read; a `LanguageModel` is one. */
 export interface Reader {
@@ -86,7 +87,7 @@ export async function* readLines(
     gutenberg: options.gutenberg ?? 'auto',
     signal: options.signal,
     onFound: ({ name }, books) => {
-      const note = gutenbergNote(name, books, '--gutenberg keep to score them');
+      const note = gutenbergNote(name, books, `${option({ gutenberg: 'keep' })} to score them`);
       if (note !== undefined) onNote(note);
     },
   };

@@ -6,6 +6,7 @@ import { fromBeginning, writable } from '../sampling/generate';
 import { checkSamplingOptions } from '../sampling/options';
 import { checkStops } from '../sampling/stop';
 import { inspectIds } from '../scoring/inspect';
+import { option } from '../wording';
 import { ApiError, asApiError } from './errors';
 import type { Limits } from './limits';
 import type { Served } from './models';
@@ -240,7 +241,9 @@ async function planCompletion(
     } catch (error) {
       signal.throwIfAborted();
       const { status, message, param } = asApiError(error, 'prompt');
-      throw new ApiError(status, message.replace('--unknown skip', '"unknown": "skip"'), { param: param ?? 'prompt' });
+      throw new ApiError(status, message.replace(option({ unknown: 'skip' }), '"unknown": "skip"'), {
+        param: param ?? 'prompt',
+      });
     }
   }
   const stop = request.stop.map((text) => model.normalize(text));

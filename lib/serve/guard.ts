@@ -2,6 +2,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
+import { option } from '../wording';
 import { ApiError } from './errors';
 
 export interface GuardOptions {
@@ -36,7 +37,7 @@ export class Guard {
   checkHost(request: IncomingMessage): void {
     const name = hostName(request.headers.host ?? '');
     if (this.#hosts === undefined || isLoopback(name) || this.#hosts.has(name)) return;
-    throw new ApiError(403, 'This server is not known by that name; --allow-host adds one.', {
+    throw new ApiError(403, `This server is not known by that name; ${option('allowHost')} adds one.`, {
       code: 'host_not_allowed',
     });
   }

@@ -7,6 +7,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { takeAll } from '../endings';
 import { CudnnLstmError, exitCodes, UsageError } from '../errors';
+import { option } from '../wording';
 import { chat, complete, countTexts, type Output, type Usage } from './completions';
 import { ApiError, asApiError } from './errors';
 import { Guard, type GuardOptions, isLoopback } from './guard';
@@ -48,7 +49,7 @@ export async function serveModels(paths: readonly string[], options: ServeOption
   const { host = '127.0.0.1', port = 8080, key, hosts: _, origins: __, limits: ___, grace, ...ofModels } = options;
   if (!isLoopback(host) && !options.key) {
     throw new UsageError(
-      `At ${host} others can reach the server: a key is needed (--key-file FILE, or CUDNN_LSTM_KEY).`,
+      `At ${host} others can reach the server: a key is needed (${option({ keyFile: 'FILE' })}, or CUDNN_LSTM_KEY).`,
     );
   }
   const models = new Models(paths, ofModels);
@@ -81,10 +82,10 @@ export async function serveModels(paths: readonly string[], options: ServeOption
 
 function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
   const remedies: Record<string, string> = {
-    EADDRINUSE: 'another program listens there; --port takes another port, and 0 any that is free',
-    EACCES: 'that port is for the administrator; --port takes another port, such as 8080',
-    EADDRNOTAVAIL: 'this machine has no such address; --host takes 127.0.0.1 or one of its own',
-    ENOTFOUND: 'there is no such host; --host takes an address of this machine',
+    EADDRINUSE: `another program listens there; ${option('port')} takes another port, and 0 any that is free`,
+    EACCES: `that port is for the administrator; ${option('port')} takes another port, such as 8080`,
+    EADDRNOTAVAIL: `this machine has no such address; ${option('host')} takes 127.0.0.1 or one of its own`,
+    ENOTFOUND: `there is no such host; ${option('host')} takes an address of this machine`,
   };
   const remedy = remedies[error.code ?? ''];
   if (remedy === undefined) return error;

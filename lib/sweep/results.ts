@@ -4,6 +4,7 @@ import { writeFileAtomically } from '../checkpoint/disk';
 import { DataError } from '../errors';
 import { FileProblem, linesOf, readSmallFile } from '../files';
 import { eventOf, type TrainingEvent } from '../training/events';
+import { option } from '../wording';
 import type { SweepPlan, Trial } from './plan';
 
 /** How a trial stands. `pruned`: stopped early, as others did better. */
@@ -141,5 +142,5 @@ export async function checkEarlier(directory: string, plan: SweepPlan): Promise<
   }
   const same =
     JSON.stringify(earlier.trials.map(({ name }) => name)) === JSON.stringify(plan.trials.map(({ name }) => name));
-  if (!same) throw new DataError(`${directory} holds another sweep; take another --out`);
+  if (!same) throw new DataError(`${directory} holds another sweep; take another ${option('out')}`);
 }

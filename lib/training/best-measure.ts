@@ -2,6 +2,7 @@
 import type { Corpus } from '../corpus/corpus';
 import { OutOfMemoryError, UsageError } from '../errors';
 import { type LanguageModel, nativeOf } from '../model';
+import { option } from '../wording';
 import {
   type BestCandidate,
   type BestRecipe,
@@ -14,10 +15,11 @@ import {
   recipeOptions,
   type SearchedRecipe,
 } from './best';
-import type { Configuration } from './configuration';
+import { type Configuration, placeOf } from './configuration';
 import { divideCorpus } from './division';
 import { formatDuration } from './duration';
 import type { OptionName, TrainingOptions } from './options';
+import type { TrainingRequest } from './request';
 import { divide } from './sizes';
 import { measureSpeed } from './step-time';
 
@@ -38,20 +40,22 @@ export function isToBePlanned({ options, sources }: Configuration): boolean {
   return options.preset === 'best' && toBePlanned({ options, sources }).length > 0;
 }
 
-/** @throws UsageError where nothing can be planned. */
-export function checkPlannable(configuration: Configuration, from: boolean, ranks: boolean): void {
-  const { options, sources } = configuration;
+/** @throws UsageError where nothing can be planned. `from`: it begins with a model. */
+export function checkPlannable(configuration: Configuration, request: TrainingRequest, from: boolean): void {
+  const { options } = configuration;
   if (!isToBePlanned(configuration)) return;
-  const place = sources.preset;
-  if (from) throw new UsageError(`${place}: best plans a new model, and --from has one: leave --preset best out.`);
-  if (ranks) throw new UsageError(`${place}: best plans for one process: leave --preset best out under a launcher.`);
+  const place = (name: 'preset' | 'from' | 'target') => placeOf(name, configuration, request);
+  const refuse = (problem: string): never => {
+    throw new UsageError(`${place('preset')}: best ${problem}.`);
+  };
+  if (from) refuse(`plans a new model, and ${place('from')} has one: leave one of them out`);
+  if (request.ranks) refuse('plans for one process: leave it out under a launcher');
   if (options.target === 'last') {
-    throw new UsageError(
-      `${place}: best is planned for --target every, and ${sources.target} says last: leave one of them out.`,
-    );
+    const every = option({ target: 'every' });
+    refuse(`is planned for ${every}, and ${place('target')} says last: leave one of them out`);
   }
   if (timeOf(options) === undefined) {
-    throw new UsageError(`${place}: best plans for the time there is: give it, such as --max-time 10m.`);
+    refuse(`plans for the time there is: give it, such as ${option({ maxTime: '10m' })}`);
   }
 }
 
@@ -95,7 +99,7 @@ export async function planConfiguration(
   const left = time - (performance.now() - began) / 1000;
   if (left <= 0) {
     throw new UsageError(
-      `${formatDuration(time)} is over before the sizes are measured: give more, such as --max-time 1m, or leave --preset best out.`,
+      `${formatDuration(time)} is over before the sizes are measured: give more, such as ${option({ maxTime: '1m' })}, or have nothing planned: ${option({ preset: 'fast' })}.`,
     );
   }
   const plan = planBest({

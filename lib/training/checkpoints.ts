@@ -6,7 +6,7 @@ import { readSlot, writeSlot } from '../device/pieces';
 import type { QueuedModel } from '../device/queue';
 import { CheckpointError } from '../errors';
 import type { Ranks } from '../ranks/ranks';
-import { pathWord } from '../shell';
+import { trainCall } from '../wording';
 import type { CheckpointEvent } from './events';
 import { type MomentSlot, optimizers } from './optimizers';
 import type { TrainingOptions } from './options';
@@ -131,7 +131,7 @@ export function restorer(
   const midEpoch = options.target === 'every' && (training?.batchInEpoch ?? 0) > 0;
   if (!training || slots.some((slot) => !checkpoint[slot]) || (midEpoch && !trainingState)) {
     throw new CheckpointError(
-      `${path} cannot be resumed: it holds no training state; begin a new run with its weights: train TEXT --from ${pathWord(path)}`,
+      `${path} cannot be resumed: it holds no training state; begin a new run with its weights: ${trainCall({ corpus: ['TEXT'], from: path })}`,
     );
   }
   return async () => {

@@ -7,9 +7,9 @@ import { looking, show, textOf } from '../arguments';
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { FileProblem, readSmallFile, readSmallInput } from '../files';
 import { levenshtein, nearest, optionSynonyms } from '../nearest';
+import { flagOf, option } from '../wording';
 import { optimizers } from './optimizers';
 import {
-  flagOf,
   type OptionDefinition,
   type OptionName,
   optionDefinitions,
@@ -19,6 +19,7 @@ import {
   variableOf,
 } from './options';
 import { presetOptions, presets } from './presets';
+import type { TrainingRequest } from './request';
 
 /**
  * A complete configuration.
@@ -43,8 +44,10 @@ export type TextKey = 'corpus' | 'keep' | 'validationFile';
 /** Values of one origin, checked. */
 interface Layer {
   readonly values: Partial<Record<OptionName, unknown>>;
-  /** How an error and `--print-config` call the place of an option. */
+  /** How an error calls the place of an option. */
   readonly place: (name: OptionName) => string;
+  /** And `--print-config`, where that is shorter. */
+  readonly source?: string | undefined;
 }
 
 /** A configuration file's or a checkpoint's content. */
@@ -62,8 +65,8 @@ export interface ConfigurationRequest {
   readonly file?: NamedValues | undefined;
   /** The configuration that the checkpoint being resumed has recorded. */
   readonly checkpoint?: NamedValues | undefined;
-  /** What the model that the run begins with says, and which of that can be no other. */
-  readonly base?: (NamedValues & { readonly fixed: readonly OptionName[] }) | undefined;
+  /** What the model that the run begins with says, which of that can be no other, and where the model was named. */
+  readonly base?: (NamedValues & { readonly fixed: readonly OptionName[]; readonly place: string }) | undefined;
 }
 
 /**
@@ -83,7 +86,7 @@ export function resolveConfiguration(request: ConfigurationRequest): Configurati
   if (checkpoint) for (const layer of given) refuseFixed(layer, checkpoint);
 
   const base = request.base && baseLayer(request.base);
-  if (base) for (const layer of given) refuseOtherModel(layer, base, request.base?.fixed ?? []);
+  if (request.base) for (const layer of given) refuseOtherModel(layer, request.base);
 
   const layers = [...given, ...(checkpoint ? [checkpoint] : []), ...(base ? [base] : [])];
   const preset = layers.find((layer) => layer.values.preset !== undefined)?.values.preset as
@@ -103,7 +106,7 @@ export function resolveConfiguration(request: ConfigurationRequest): Configurati
     for (const name of optionNames) {
       if (layer.values[name] === undefined) continue;
       options[name] = layer.values[name];
-      sources[name] = layer.place(name);
+      sources[name] = layer.source ?? layer.place(name);
     }
   }
   const corpus = listIn(request.file, 'corpus');
@@ -121,6 +124,24 @@ export function resolveConfiguration(request: ConfigurationRequest): Configurati
     ...(validationFile ? { validationFile } : {}),
     ...(from === undefined ? {} : { from }),
   };
+}
+
+/** What a request says of where options and texts were given. */
+type Given = Pick<TrainingRequest, 'configFile' | 'from' | 'keep' | 'validationFile'>;
+
+/**
+ * How an error calls the place where an option, a text or a model was given: by its flag or the name that a program has for it, its
+ * variable, or its key in the configuration file.
+ */
+export function placeOf(
+  name: OptionName | Exclude<keyof Given, 'configFile'>,
+  { sources }: Pick<Configuration, 'sources'>,
+  given: Given,
+): string {
+  const inFile = `${name} in ${given.configFile}`;
+  if (name === 'from' || name === 'keep' || name === 'validationFile')
+    return given[name] === undefined && given.configFile !== undefined ? inFile : option(name);
+  return sources[name] === given.configFile ? inFile : sources[name];
 }
 
 /** The options that config.json and checkpoints record; they can be read back as a configuration file. */
@@ -272,7 +293,7 @@ function typedLayer(
     const name = knownName(key, `Unknown key '${key}' in ${where}`, (near) => `'${near}'`);
     if (value !== undefined) values[name] = check(name, value, what(name));
   }
-  return { values, place: source === undefined ? what : () => source };
+  return { values, place: what, source };
 }
 
 function knownName(key: string, problem: string, spelled: (name: OptionName) => string): OptionName {
@@ -301,19 +322,19 @@ function refuseFixed(layer: Layer, checkpoint: Layer): void {
     const [asked, recorded] = [layer.values[name], checkpoint.values[name]];
     if (definition.resume !== 'fixed' || asked === undefined || recorded === undefined || asked === recorded) continue;
     throw new UsageError(
-      `${layer.place(name)}: a resumed run keeps its ${name} of ${showValue(name, recorded)}, so ${showValue(name, asked)} is ` +
+      `${layer.place(name)}: a resumed run stays as it was begun, with ${showValue(name, recorded)}, so ${showValue(name, asked)} is ` +
         'impossible; leave it out, or start a new run.',
     );
   }
 }
 
-function refuseOtherModel(layer: Layer, base: Layer, fixed: readonly OptionName[]): void {
-  for (const name of fixed) {
+function refuseOtherModel(layer: Layer, base: NonNullable<ConfigurationRequest['base']>): void {
+  for (const name of base.fixed) {
     const [asked, given] = [layer.values[name], base.values[name]];
     if (asked === undefined || asked === given) continue;
     throw new UsageError(
-      `${layer.place(name)}: the model of ${base.place(name)} has ${name} ${showValue(name, given)}, so ` +
-        `${showValue(name, asked)} is impossible; leave it out, or begin a new model without --from.`,
+      `${layer.place(name)}: the model of ${base.name} was begun with ${showValue(name, given)}, so ${showValue(name, asked)} is ` +
+        `impossible; leave it out, or begin a new model without ${base.place}.`,
     );
   }
 }

@@ -3,9 +3,11 @@ import { checkEncoding } from '../corpus/decode';
 import { takeAllQuietly } from '../endings';
 import { UsageError } from '../errors';
 import { share, together } from '../ranks/ranks';
+import { option, subject } from '../wording';
 import { checkPlannable } from './best-measure';
-import { type Configuration, readConfigurationFile, resolveConfiguration } from './configuration';
+import { type Configuration, placeOf, readConfigurationFile, resolveConfiguration } from './configuration';
 import { type Base, checkFrozen, openBase, optionsOfBase } from './fine-tuning';
+import type { OptionName } from './options';
 import type { TrainingRequest } from './request';
 import { openResumedRun, type ResumedRun } from './resuming';
 
@@ -34,20 +36,21 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
       const from = request.from ?? configuration.from;
       if (from === undefined) {
         refuseWithoutBase(request, configuration);
-        checkPlannable(configuration, false, ranks !== undefined);
+        checkPlannable(configuration, request, false);
         return { configuration, base: undefined, ...none };
       }
       const base = await openBase(from);
-      const given = { ...layers, base: { name: base.path, ...optionsOfBase(base.metadata) } };
+      const place = placeOf('from', configuration, request);
+      const given = { ...layers, base: { name: base.path, place, ...optionsOfBase(base.metadata) } };
       const tuned = checkTogether(resolveConfiguration(given), request);
-      checkPlannable(tuned, true, ranks !== undefined);
-      checkFrozen(tuned.options);
+      checkPlannable(tuned, request, true);
+      checkFrozen(tuned.options, placeOf('freeze', tuned, request));
       return { configuration: tuned, base, ...none };
     });
   }
   if (request.from !== undefined) {
     throw new UsageError(
-      '--from begins a new run with the weights of a checkpoint, and --resume continues a run: give one of them.',
+      `${option('from')} begins a new run with the weights of a checkpoint, and ${option('resume')} continues a run: give one of them.`,
     );
   }
   const { resume } = request;
@@ -82,6 +85,7 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
  */
 function checkTogether(configuration: Configuration, request: TrainingRequest): Configuration {
   const { options, sources } = configuration;
+  const place = (name: OptionName | 'validationFile') => placeOf(name, configuration, request);
   if (options.bytes) {
     const changing = [
       ...(options.lowercase ? (['lowercase'] as const) : []),
@@ -92,36 +96,40 @@ function checkTogether(configuration: Configuration, request: TrainingRequest): 
     ];
     for (const other of changing) {
       throw new UsageError(
-        `${sources.bytes}: bytes are taken as they are, and ${sources[other]} asks for something else: leave one of them out.`,
+        `${place('bytes')}: bytes are taken as they are, and ${place(other)} asks for something else: leave one of them out.`,
       );
     }
   }
   if (options.lines && options.target === 'last') {
     throw new UsageError(
-      `${sources.lines}: single lines are trained on with --target every, and ${sources.target} says last: leave one of them out.`,
+      `${place('lines')}: single lines are trained on with ${option({ target: 'every' })}, and ${place('target')} says last: leave one of them out.`,
     );
   }
   if ((request.validationFile ?? configuration.validationFile) === undefined) return configuration;
+  const inFile = request.validationFile === undefined ? request.configFile : undefined;
   for (const name of ['validation', 'validationPlaces'] as const) {
     const given = !/^(?:default|preset \w+(?:-\w+)*|checkpoint)$/.test(sources[name]);
     if (!given || options[name] === 0) continue;
     throw new UsageError(
-      `${sources[name]}: it holds a part of the corpus out, and --validation-file names another text to validate on: leave one of them out.`,
+      `${place(name)}: it holds a part of the corpus out, and ${place('validationFile')} names another text to validate on: leave one of them out.`,
     );
   }
   return {
     ...configuration,
     options: { ...options, validation: 0 },
-    sources: { ...sources, validation: '--validation-file' },
+    sources: { ...sources, validation: inFile ?? subject('validationFile') },
   };
 }
 
-function refuseWithoutBase(request: TrainingRequest, { options, sources, keep }: Configuration): void {
+function refuseWithoutBase(request: TrainingRequest, configuration: Configuration): void {
+  const { options, keep } = configuration;
+  const place = (name: 'freeze' | 'keep') => placeOf(name, configuration, request);
   const problem =
     options.freeze > 0
-      ? `${sources.freeze}: fresh weights would stay as they are`
+      ? `${place('freeze')}: fresh weights would stay as they are`
       : (request.keep ?? keep) !== undefined
-        ? '--keep keeps what a model knows already'
+        ? `${place('keep')} keeps what a model knows already`
         : undefined;
-  if (problem !== undefined) throw new UsageError(`${problem}; name the model to begin with: --from CHECKPOINT.`);
+  if (problem === undefined) return;
+  throw new UsageError(`${problem}; name the model to begin with: ${option({ from: 'CHECKPOINT' })}.`);
 }

@@ -5,6 +5,7 @@ import { type IdRange, PiecedIds } from '../corpus/pieced-ids';
 import type { QueuedModel } from '../device/queue';
 import { DataError } from '../errors';
 import type { Ranks } from '../ranks/ranks';
+import { option } from '../wording';
 import { type BatchSource, createBatches } from './batches';
 import { divideLines, LineBatches, scoreHeldOutLines } from './lines';
 import { keptSequences, MixedBatches } from './mixed-batches';
@@ -79,7 +80,7 @@ async function divideKept(kept: DividedCorpus, options: TrainingOptions): Promis
     return await divideOne(kept, options);
   } catch (error) {
     if (!(error instanceof DataError)) throw error;
-    throw new DataError(`the text of --keep cannot be used: ${error.message}`, { cause: error });
+    throw new DataError(`the text of ${option('keep')} cannot be used: ${error.message}`, { cause: error });
   }
 }
 

@@ -17,6 +17,7 @@ import { allocateFloats } from '../checkpoint/safetensors';
 import { nameCharacters, type Vocabulary } from '../corpus/vocabulary';
 import type { NativeParameter } from '../device/native';
 import { DataError, UsageError } from '../errors';
+import { option } from '../wording';
 import type { OptionName, TrainingOptions } from './options';
 
 /** The model that a run begins with. */
@@ -130,19 +131,19 @@ function appendMeans(values: Float32Array, width: number, place: Float32Array): 
   }
 }
 
-/** The error about a text with characters that a model of scalar input has no place for. */
-export function scalarCannotGrow(path: string, added: readonly string[]): DataError {
+/** The error about a text with characters that a model of scalar input has no place for. `from`: where the model was named. */
+export function scalarCannotGrow(path: string, added: readonly string[], from: string): DataError {
   return new DataError(
     `The text has ${nameCharacters(added)}, which ${path} does not know; a model with scalar input cannot learn new symbols: ` +
-      'take them out of the text, or begin a new model without --from.',
+      `take them out of the text, or begin a new model without ${from}.`,
   );
 }
 
-/** @throws UsageError if the model has fewer layers than are to be frozen. */
-export function checkFrozen({ freeze, layers }: Pick<TrainingOptions, 'freeze' | 'layers'>): void {
+/** @throws UsageError if the model has fewer layers than are to be frozen. `place`: where that was asked for. */
+export function checkFrozen({ freeze, layers }: Pick<TrainingOptions, 'freeze' | 'layers'>, place: string): void {
   if (freeze <= layers) return;
   throw new UsageError(
-    `--freeze ${freeze} is impossible: the model has ${layers === 1 ? '1 layer' : `${layers} layers`}.`,
+    `${place}: the model has ${layers === 1 ? '1 layer' : `${layers} layers`}, so ${freeze} cannot be frozen; give at most ${layers}.`,
   );
 }
 
@@ -151,6 +152,6 @@ export function frozenParameters(parameters: readonly NativeParameter[], layers:
   if (layers === 0) return 0;
   const found = parameters.filter(({ name }) => name.startsWith('lstm.bias_ih_l'));
   const last = found[layers - 1];
-  if (last === undefined) throw new UsageError(`--freeze ${layers}: the model has ${found.length} layers.`);
+  if (last === undefined) throw new UsageError(`${option({ freeze: layers })}: the model has ${found.length} layers.`);
   return last.offset + last.size;
 }

@@ -11,6 +11,7 @@ import type { LineIndex } from '../corpus/lines';
 import type { Target } from '../device/native';
 import { DataError } from '../errors';
 import { evaluateUntil } from '../scoring/score';
+import { option } from '../wording';
 import type { BatchCut, BatchSource } from './batches';
 import { KeyedPermutation } from './keyed-random';
 import type { TrainingOptions } from './options';
@@ -41,8 +42,8 @@ export async function divideLines(lines: LineIndex, share: number): Promise<Divi
   if (count === 0) throw new DataError('The corpus has no line that is not empty: give lines to train on.');
   if (share > 0 && held === 0) {
     throw new DataError(
-      `The corpus has ${count.toLocaleString('en')} ${count === 1 ? 'line' : 'lines'}, of which --validation ${share} leaves none to ` +
-        'validate on; give more lines, or --validation 0.',
+      `The corpus has ${count.toLocaleString('en')} ${count === 1 ? 'line' : 'lines'}, of which ${option({ validation: share })} leaves none to ` +
+        `validate on; give more lines, or ${option({ validation: 0 })}.`,
     );
   }
   const breather = new Breather();
@@ -220,9 +221,9 @@ function tooFew(characters: number, batchSize: number, seqLength: number): DataE
   while (batch > 1 && 8 * batch * seqLength > characters) batch = Math.floor(batch / 2);
   const steps = batch > 1 ? seqLength : Math.max(1, Math.min(seqLength, Math.floor(characters / 8)));
   return new DataError(
-    `The lines are too few: ${characters.toLocaleString('en')} characters to train on, with an end for each line, and --batch-size ` +
-      `${batchSize} times --seq-length ${seqLength} takes ${(batchSize * seqLength).toLocaleString('en')}; give more lines, or ` +
-      `--batch-size ${batch} --seq-length ${steps}.`,
+    `The lines are too few: ${characters.toLocaleString('en')} characters to train on, with an end for each line, and ` +
+      `${option({ batchSize })} times ${option({ seqLength })} takes ${(batchSize * seqLength).toLocaleString('en')}; give more lines, or ` +
+      `${option({ batchSize: batch, seqLength: steps })}.`,
   );
 }
 

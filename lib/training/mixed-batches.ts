@@ -1,6 +1,7 @@
 /** Batches of two texts: of the sequences of every step, some are from a second one. */
 
 import { DataError, UsageError } from '../errors';
+import { option } from '../wording';
 import type { BatchCut, BatchSource } from './batches';
 
 /**
@@ -10,7 +11,9 @@ import type { BatchCut, BatchSource } from './batches';
  */
 export function keptSequences(batchSize: number, share: number): number {
   if (batchSize < 2)
-    throw new UsageError('--keep takes some of the sequences of every step: give --batch-size 2 or more.');
+    throw new UsageError(
+      `${option('keep')} takes some of the sequences of every step: give ${option({ batchSize: 2 })} or more.`,
+    );
   return Math.min(batchSize - 1, Math.max(1, Math.round(batchSize * share)));
 }
 

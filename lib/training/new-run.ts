@@ -9,7 +9,7 @@ import { KnownLines } from '../corpus/known-lines';
 import { readWeighted } from '../corpus/weighted';
 import { takeAllQuietly } from '../endings';
 import { UsageError } from '../errors';
-import { pathWord } from '../shell';
+import { option, told } from '../wording';
 
 /** So that the model, wherever it goes with its directory, can write lines that its corpus does not hold. */
 export async function keepKnownLines(
@@ -20,7 +20,7 @@ export async function keepKnownLines(
   if (lines === undefined || (await hasKnownLines(directory))) return;
   if (lines.count > mostKnownLines) {
     notes.push(
-      `more than ${mostKnownLines.toLocaleString('en')} lines: none are kept for sample --novel, which takes --not-in FILE then`,
+      `more than ${mostKnownLines.toLocaleString('en')} lines: none are kept for ${told('sample --novel, which takes --not-in FILE then', '`loadKnownLines` to find')}`,
     );
     return;
   }
@@ -42,7 +42,7 @@ export async function checkNewRun(directory: string): Promise<void> {
 
 function holdsAlready(directory: string): UsageError {
   return new UsageError(
-    `${directory} already holds a run: resume it with --resume ${pathWord(directory)}, or choose another --out.`,
+    `${directory} already holds a run: resume it with ${option({ resume: directory })}, or choose another ${option('out')}.`,
   );
 }
 

@@ -11,6 +11,8 @@ import type { TrainingOptions } from './option-types';
 
 export type { TrainingOptions } from './option-types';
 
+import { flagOf } from '../wording';
+
 /** One option. */
 export interface OptionDefinition<S extends z.ZodType = z.ZodType> {
   readonly schema: S;
@@ -337,11 +339,6 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   checkpointName: 'weights-improvement-{epoch}-{loss}',
   lock: true,
 };
-
-/** `batchSize` as a flag: `--batch-size`. */
-export function flagOf(name: OptionName): string {
-  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-}
 
 /** `batchSize` as a variable: CUDNN_LSTM_BATCH_SIZE. */
 export function variableOf(name: OptionName): string {

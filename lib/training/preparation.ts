@@ -8,12 +8,12 @@ import { corpusName } from '../corpus/names';
 import { readWeighted } from '../corpus/weighted';
 import { loadNative } from '../device/native';
 import { takeAllQuietly } from '../endings';
-import { DataError, UsageError } from '../errors';
+import { UsageError } from '../errors';
 import { LanguageModel, nativeOf } from '../model';
 import { share, together } from '../ranks/ranks';
 import { packageVersion } from '../version';
 import { isToBePlanned, planConfiguration } from './best-measure';
-import { type Configuration, recordedOptions } from './configuration';
+import { type Configuration, placeOf, recordedOptions } from './configuration';
 import { configureTraining } from './configuring';
 import { divideCorpus } from './division';
 import { type Base, growParameters, scalarCannotGrow } from './fine-tuning';
@@ -72,7 +72,6 @@ export async function openTraining(given: TrainingRequest = {}): Promise<Trainin
       if (validation === undefined)
         options = { ...options, validationPlaces: placesOf(options, corpus, resumed !== undefined) };
       if (!resumed && isToBePlanned(configuration)) {
-        checkVocabulary(corpus);
         const create = (sized: TrainingOptions) => createModel(corpus, sized, request, undefined, undefined, undefined);
         const planned = await planConfiguration({ ...configuration, options }, corpus, create, request.signal);
         configuration = planned.configuration;
@@ -80,12 +79,11 @@ export async function openTraining(given: TrainingRequest = {}): Promise<Trainin
         for (const line of planned.lines) request.onNote?.(line);
       }
       // Whatever can be wrong with the texts is looked at before a device is asked for memory.
-      if (resumed) checkTexts(resumed, { corpus, kept, validation });
-      checkVocabulary(corpus);
+      if (resumed) checkTexts(resumed, { corpus, kept, validation }, (name) => placeOf(name, configuration, request));
       const division = await divideCorpus(corpus, options, { kept, validation });
       const newSymbols = base ? corpus.vocabulary.symbols.slice(base.vocabulary.size) : [];
       if (base?.metadata.model.input === 'scalar' && newSymbols.length > 0)
-        throw scalarCannotGrow(base.path, newSymbols);
+        throw scalarCannotGrow(base.path, newSymbols, placeOf('from', configuration, request));
       const model = await createModel(corpus, options, request, base, resumed?.checkpoint.metadata, nccl);
       undo.push(() => model.dispose());
       return { corpus, kept, validation, division, model, newSymbols };
@@ -203,13 +201,6 @@ function readingOptions(
     ...(resumed ? { vocabulary: vocabularyOf(resumed.checkpoint.metadata), unknown: 'skip' } : {}),
     ...(signal ? { signal } : {}),
   };
-}
-
-function checkVocabulary({ vocabulary }: Corpus): void {
-  if (vocabulary.size >= 2) return;
-  throw new DataError(
-    `The corpus has ${vocabulary.size} distinct symbol(s), so there is nothing to learn; give a text with at least two.`,
-  );
 }
 
 /** What must be the same on all ranks. */

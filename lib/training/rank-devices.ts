@@ -3,6 +3,7 @@ import type { DeviceName } from '../device/choose';
 import { loadNative } from '../device/native';
 import { UsageError } from '../errors';
 import type { Ranks } from '../ranks/ranks';
+import { option } from '../wording';
 
 /**
  * Whether ranks on GPUs sum their gradients by NCCL: where all have it, and the same. They go by way of the host's memory otherwise, which
@@ -41,13 +42,18 @@ export function deviceOf(device: string, ranks: Ranks | undefined): DeviceName {
   if (!ranks) return device as DeviceName;
   if (ranks.gpu !== undefined) {
     if (device === 'auto' || device === 'cuda' || device === `cuda:${ranks.gpu}`) return `cuda:${ranks.gpu}`;
+    if (device !== 'cpu') throw byNumber(device);
     throw new UsageError(
-      device === 'cpu'
-        ? `NCCL has brought these ranks together, which have a GPU each; on CPUs MPI does: mpirun -n ${ranks.size} node_modules/.bin/cudnn-lstm train … --device cpu.`
-        : `Several ranks take a GPU each, by their number on the machine: --device cuda, not ${device}.`,
+      `NCCL has brought these ranks together, which have a GPU each; on CPUs MPI does: mpirun -n ${ranks.size} node_modules/.bin/cudnn-lstm train … --device cpu.`,
     );
   }
   if (device === 'auto' || device === 'cpu') return 'cpu';
   if (device === 'cuda') return `cuda:${ranks.localRank}`;
-  throw new UsageError(`Several ranks take a GPU each, by their number on the machine: --device cuda, not ${device}.`);
+  throw byNumber(device);
+}
+
+function byNumber(device: string): UsageError {
+  return new UsageError(
+    `Several ranks take a GPU each, by their number on the machine: ${option({ device: 'cuda' })}, not ${device}.`,
+  );
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { GpuUsage, NativeTrainResult } from '../device/native';
 import { TrainingError } from '../errors';
 import { packageVersion } from '../version';
+import { option } from '../wording';
 import type { BatchCut, BatchSource } from './batches';
 import type { BaselineEvent, EndEvent, EndReason, EpochEvent, StartEvent, StepEvent, ValidationEvent } from './events';
 import { keptSequences } from './mixed-batches';
@@ -241,10 +242,10 @@ export function divergence(
   { learningRate, clip }: TrainingOptions,
   directory: string | undefined,
 ): TrainingError {
-  const remedy = clip === 0 ? 'set --clip 5 or lower' : 'lower';
+  const remedy = clip === 0 ? `set ${option({ clip: 5 })} or lower` : 'lower';
   const kept = directory === undefined ? '' : `; the checkpoints in ${directory} are as they were`;
   return new TrainingError(
-    `Training stopped at ${place}: ${what} (loss ${show(loss)}, gradient norm ${show(norm)}); ${remedy} --learning-rate ` +
+    `Training stopped at ${place}: ${what} (loss ${show(loss)}, gradient norm ${show(norm)}); ${remedy} ${option('learningRate')} ` +
       `(${learningRate})${kept}.`,
   );
 }

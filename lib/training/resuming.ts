@@ -10,8 +10,8 @@ import { readWeighted } from '../corpus/weighted';
 import { takeAllQuietly } from '../endings';
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { kindOf } from '../files';
-import { pathWord } from '../shell';
-import { type Configuration, readRecordedCorpus, type TextKey } from './configuration';
+import { option, told, trainCall } from '../wording';
+import { type Configuration, placeOf, readRecordedCorpus, type TextKey } from './configuration';
 import { optionsOfBase } from './fine-tuning';
 import type { TrainingRequest } from './request';
 import { describeParts } from './same';
@@ -34,27 +34,31 @@ export interface ResumedRun {
  */
 export async function openResumedRun(
   resume: string | true,
-  { options: { out, lock }, sources }: Configuration,
-  { save = true, onNote }: Pick<TrainingRequest, 'save' | 'onNote'>,
+  configuration: Configuration,
+  request: TrainingRequest,
 ): Promise<ResumedRun> {
+  const { out, lock } = configuration.options;
+  const { save = true, onNote } = request;
   const directory = resume === true ? (out ?? (await newestRun('runs'))) : resume;
   if (out !== undefined && resolve(out) !== resolve(directory)) {
     throw new UsageError(
-      `${sources.out}: a resumed run stays in its directory, ${directory}, so ${out} is impossible; leave it out, or resume a copy.`,
+      `${placeOf('out', configuration, request)}: a resumed run stays in its directory, ${directory}, so ${out} is impossible; leave it out, or resume a copy.`,
     );
   }
   const found = await lookAt(directory);
-  if (!found) throw new CheckpointError(`There is no run to resume at ${directory}; say which: --resume DIR.`);
+  if (!found)
+    throw new CheckpointError(`There is no run to resume at ${directory}; say which: ${option({ resume: 'DIR' })}.`);
   if (!found.isDirectory()) {
-    throw new UsageError(
-      `--resume takes a run's directory, and ${directory} is a file (give the CORPUS before --resume).`,
-    );
+    const order = told(' (give the CORPUS before --resume)', '');
+    throw new UsageError(`${option('resume')} takes a run's directory, and ${directory} is a file${order}.`);
   }
   const run = save ? await RunDirectory.open(directory, { create: false, lock }) : undefined;
   try {
     const path = run ? await run.newest() : await newestCheckpoint(directory, (_, problem) => onNote?.(problem));
     if (path === undefined) {
-      throw new CheckpointError(`${directory} holds no whole checkpoint to resume from; begin anew in another --out.`);
+      throw new CheckpointError(
+        `${directory} holds no whole checkpoint to resume from; begin anew in another ${option('out')}.`,
+      );
     }
     const checkpoint = await loadCheckpoint(path);
     checkTrainable(path, checkpoint.metadata);
@@ -96,7 +100,7 @@ async function newestRun(root: string): Promise<string> {
     if (!newest || time > newest.time) newest = { path, time };
   }
   if (newest) return newest.path;
-  throw new CheckpointError(`There is no run to resume in ${resolve(root)}; say which: --resume DIR.`);
+  throw new CheckpointError(`There is no run to resume in ${resolve(root)}; say which: ${option({ resume: 'DIR' })}.`);
 }
 
 /**
@@ -111,10 +115,12 @@ export async function recordedSources(
 ): Promise<readonly string[]> {
   const does = { corpus: 'was trained on', keep: 'keeps', validationFile: 'is validated on' }[key];
   const what = `the run in ${directory} ${does}`;
-  const resume = `--resume ${pathWord(directory)}`;
-  const option = key === 'keep' ? '--keep' : '--validation-file';
   const command = (file: string) =>
-    key === 'corpus' ? `train ${file} ${resume}` : `train ${resume} ${option} ${file}`;
+    trainCall({
+      ...(key === 'corpus' ? { corpus: [file] } : {}),
+      resume: directory,
+      ...(key === 'corpus' ? {} : { [key]: [file] }),
+    });
   const remedy = (place: string) => `name ${place}: ${command('FILE')}`;
   const recorded = await readRecordedCorpus(join(directory, 'config.json'), key).catch((error: unknown) => {
     if (!(error instanceof DataError)) throw error;
@@ -151,39 +157,41 @@ export interface Texts {
 /**
  * The texts of a resumed run must be those that it was trained on, or it would be another run.
  *
+ * @param place Where such a text was named.
  * @throws DataError that says which one is not.
  */
 export function checkTexts(
   { path, checkpoint }: Pick<ResumedRun, 'path' | 'checkpoint'>,
   { corpus, kept, validation }: Texts,
+  place: (name: 'keep' | 'validationFile') => string,
 ): void {
   const { training, corpus: recorded } = checkpoint.metadata;
   if (!training) return;
   if (training.corpusSha256 !== corpus.sha256 || training.corpusLength !== corpus.length) {
     throw new DataError(
       `The corpus is not the one that ${path} was trained on (${recorded ? `${recorded.name}, ` : ''}${training.corpusLength.toLocaleString('en')} characters ` +
-        `then, ${corpus.length.toLocaleString('en')} now, or others): give that corpus, or start a new run without --resume.`,
+        `then, ${corpus.length.toLocaleString('en')} now, or others): give that corpus, or start a new run without ${option('resume')}.`,
     );
   }
   if (JSON.stringify(training.corpusParts) !== JSON.stringify(corpus.parts)) {
     const before = training.corpusParts ?? [{ length: corpus.length, weight: 1 }];
     throw new DataError(
       `The texts have other weights than ${path} was trained with (${describeParts(before)}): give those, or start a new run without ` +
-        '--resume.',
+        `${option('resume')}.`,
     );
   }
   if (training.keptSha256 !== kept?.sha256) {
     throw new DataError(
       training.keptSha256 === undefined
-        ? `${path} was trained without a text to keep: leave --keep out, or begin a new run --from it.`
-        : `The text to keep is not the one that ${path} keeps: give that one with --keep, or start a new run.`,
+        ? `${path} was trained without a text to keep: leave ${place('keep')} out, or begin a new run with ${option({ from: path })}.`
+        : `The text to keep is not the one that ${path} keeps: give that one with ${option('keep')}, or start a new run.`,
     );
   }
   if (training.validationSha256 !== validation?.sha256) {
     throw new DataError(
       training.validationSha256 === undefined
-        ? `${path} was trained without a validation text of its own: leave --validation-file out, or start a new run.`
-        : `The validation text is not the one of ${path}: give that one with --validation-file, or start a new run.`,
+        ? `${path} was trained without a validation text of its own: leave ${place('validationFile')} out, or start a new run.`
+        : `The validation text is not the one of ${path}: give that one with ${option('validationFile')}, or start a new run.`,
     );
   }
 }

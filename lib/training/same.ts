@@ -5,7 +5,8 @@ import type { NativeModel } from '../device/native';
 import { hashSlot } from '../device/pieces';
 import { DataError, TrainingError, UsageError } from '../errors';
 import type { Ranks } from '../ranks/ranks';
-import { flagOf, type OptionName, optionDefinitions, optionNames, showValue, type TrainingOptions } from './options';
+import { option } from '../wording';
+import { type OptionName, optionDefinitions, optionNames, showValue, type TrainingOptions } from './options';
 
 type TextIdentity = Readonly<Pick<Corpus, 'sha256' | 'length' | 'parts'>>;
 
@@ -65,14 +66,14 @@ export async function compareRanks(ranks: Ranks, identity: Identity, native: Nat
       const values = [first, each].map(({ options }) => showValue(name, options[name]));
       fail(
         new UsageError(
-          `The ranks have different options: ${flagOf(name)} is ${values[0]} for ${here}, ${values[1]} for ${there}; give all of them the same.`,
+          `The ranks have different options: ${option(name)} is ${values[0]} for ${here}, ${values[1]} for ${there}; give all of them the same.`,
         ),
       );
     }
     if (each.device !== first.device)
       fail(
         new UsageError(
-          `The ranks have different devices: ${first.device} for ${here}, ${each.device} for ${there}; give all of them the same --device.`,
+          `The ranks have different devices: ${first.device} for ${here}, ${each.device} for ${there}; give all of them the same ${option('device')}.`,
         ),
       );
     if (each.instructionSet !== first.instructionSet)

@@ -6,6 +6,7 @@ import type { NativeTrainCall } from '../device/native';
 import { UsageError } from '../errors';
 import { laneBlock } from '../ranks/lane-block';
 import type { Ranks } from '../ranks/ranks';
+import { option } from '../wording';
 
 /** The sequences first..last-1 of a batch. */
 export interface Share {
@@ -26,8 +27,8 @@ export function checkShares(batch: number, size: number): void {
   if (size <= blocks) return;
   const needed = (size - 1) * laneBlock + 1;
   throw new UsageError(
-    `--batch-size ${batch} is too small for ${size} ranks, each of which takes whole blocks of ${laneBlock} sequences: --batch-size ${needed} ` +
-      `or more${blocks > 1 ? `, or ${blocks} ranks` : ', or one process'}.`,
+    `${option({ batchSize: batch })} is too small for ${size} ranks, each of which takes whole blocks of ${laneBlock} sequences: ` +
+      `${option({ batchSize: needed })} or more${blocks > 1 ? `, or ${blocks} ranks` : ', or one process'}.`,
   );
 }
 

@@ -1,5 +1,6 @@
 /** How a text is divided, whether it is long enough for that, and what fits where it is not. */
 import { DataError } from '../errors';
+import { option } from '../wording';
 import type { TrainingOptions } from './options';
 
 /** What decides how many characters a run needs. */
@@ -51,30 +52,27 @@ export function fittingSizes(length: number, asked: SizeOptions): SizeOptions | 
 export function tooShort(length: number, asked: SizeOptions): DataError {
   const { target, batchSize, seqLength, validation } = asked;
   const kept = Math.floor(length * validation);
-  const share = kept === 0 && validation > 0 ? `--validation ${validation} leaves none to validate on` : undefined;
+  const share = kept === 0 && validation > 0 ? `${option({ validation })} leaves none to validate on` : undefined;
   const least = leastLength(asked);
   const need =
     length - kept >= least
       ? undefined
       : target === 'every'
-        ? `--batch-size ${batchSize} times --seq-length ${seqLength} takes ${count(least)} to train on`
-        : `a window of --seq-length ${seqLength} and the character after it take ${count(least)} to train on`;
+        ? `${option({ batchSize })} times ${option({ seqLength })} takes ${count(least)} to train on`
+        : `a window of ${option({ seqLength })} and the character after it take ${count(least)} to train on`;
   const fitting = fittingSizes(length, asked);
   const reasons = [share, need].filter((reason) => reason !== undefined).join(', and ');
   const kinder = kept > 0 ? ` (${count(kept)} of them to validate on)` : '';
   return new DataError(
     `The corpus is too short: ${count(length)} character${length === 1 ? '' : 's'}${kinder}, and ${reasons}; give a longer ` +
-      `text${fitting ? `, or ${flags(fitting, asked)}` : ''}.`,
+      `text${fitting ? `, or ${option(changes(fitting, asked))}` : ''}.`,
   );
 }
 
-function flags(fitting: SizeOptions, asked: SizeOptions): string {
-  const changed = [
-    fitting.batchSize === asked.batchSize ? '' : ` --batch-size ${fitting.batchSize}`,
-    fitting.seqLength === asked.seqLength ? '' : ` --seq-length ${fitting.seqLength}`,
-    fitting.validation === asked.validation ? '' : ` --validation ${fitting.validation}`,
-  ];
-  return changed.join('').trim();
+/** What of the fitting options is not as asked. */
+function changes(fitting: SizeOptions, asked: SizeOptions): Partial<Record<keyof SizeOptions, number>> {
+  const names = ['batchSize', 'seqLength', 'validation'] as const;
+  return Object.fromEntries(names.flatMap((name) => (fitting[name] === asked[name] ? [] : [[name, fitting[name]]])));
 }
 
 function count(value: number): string {

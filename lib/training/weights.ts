@@ -6,6 +6,7 @@ import type { CorpusPart } from '../corpus/corpus';
 import type { LineIndex } from '../corpus/lines';
 import type { IdRange } from '../corpus/pieced-ids';
 import { DataError } from '../errors';
+import { option } from '../wording';
 import { KeyedPermutation } from './keyed-random';
 
 /** The ranges of one part that are trained on, and of how many characters the epoch's last, partial pass is. */
@@ -132,6 +133,6 @@ export class WeightedLines {
 function nothingOf(weight: number, characters: number): DataError {
   return new DataError(
     `Of the ${characters.toLocaleString('en')} characters of weight ${weight}, all are held out to validate on, so that an epoch has none ` +
-      'of them; choose a lower --validation, 0 for none.',
+      `of them; choose a lower ${option('validation')}, 0 for none.`,
   );
 }

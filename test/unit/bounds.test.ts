@@ -112,7 +112,7 @@ describe('lines that are known', () => {
     const { notes } = training.corpus;
     await training.dispose();
     expect(existsSync(join(out, 'known-lines.bin'))).toBe(kept);
-    const note = 'more than 3 lines: none are kept for sample --novel, which takes --not-in FILE then';
+    const note = 'more than 3 lines: none are kept for `loadKnownLines` to find';
     expect(notes.includes(note)).toBe(!kept);
   });
 });
@@ -206,7 +206,7 @@ describe('lines that are drawn in vain', () => {
 
   it.each([
     ['\n', /^the model writes hardly a line that is wanted: 0 of 1, and [\d,]+ empty$/],
-    ['a', /: 0 of 1, and [\d,]+ longer than 50 characters; give a larger --length$/],
+    ['a', /: 0 of 1, and [\d,]+ longer than 50 characters; give a larger `length`$/],
   ])('as %j alone is drawn', async (symbol, message) => {
     using model = await makeDrawerOf(symbol);
     await expect(first(model, {})).rejects.toThrow(DataError);

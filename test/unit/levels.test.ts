@@ -18,6 +18,7 @@ const libLevels = [
     'numbers.ts',
     'zod-parts.ts',
     'memory.ts',
+    'wording.ts',
   ],
   ['device', 'version.ts', 'html.ts'],
   ['corpus', 'checkpoint', 'ranks'],

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { commandSynonyms, levenshtein, nearest, optionSynonyms } from '../../lib/nearest';
-import { flagOf, optionNames } from '../../lib/training/options';
+import { optionNames } from '../../lib/training/options';
+import { flagOf } from '../../lib/wording';
 import { share } from '../fixtures/child';
 
 describe('levenshtein', () => {

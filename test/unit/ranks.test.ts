@@ -185,7 +185,7 @@ test('what differs between ranks is named with both of them, and nothing else is
     [{ kept: text('c') }, 'texts to keep: 100 characters (SHA-256 b) for rank 0'],
     [{ kept: undefined }, 'texts to keep: 100 characters (SHA-256 b) for rank 0'],
     [{ validation: text('c') }, 'validation texts: none for rank 0'],
-    [{ options: { ...same.options, seed: 9 } }, 'options: --seed is 1 for rank 0'],
+    [{ options: { ...same.options, seed: 9 } }, 'options: `seed` is 1 for rank 0'],
     [{ device: 'cuda' }, 'devices: cpu for rank 0'],
     [{ version: '0.2.0' }, 'versions of cudnn-lstm: 0.1.0 for rank 0'],
     [{ instructionSet: 'baseline' }, 'instruction sets, which round differently: avx2 for rank 0'],
@@ -246,7 +246,7 @@ test('the batch that an error names gives every rank a share', () => {
       } catch (error) {
         message = (error as Error).message;
       }
-      const needed = Number(/--batch-size (\d+) or more/.exec(message)?.[1]);
+      const needed = Number(/`batchSize: (\d+)` or more/.exec(message)?.[1]);
       checkShares(needed, size);
       expect(() => checkShares(needed - 1, size)).toThrow(UsageError);
     }),

@@ -41,7 +41,7 @@ it('is taken once, and anew when it was given back', async () => {
   expect(JSON.parse(await readFile(path, 'utf8'))).toMatchObject({ pid: process.pid, host: hostname() });
   await expect(DirectoryLock.take(folder)).rejects.toMatchObject({
     ...inUse,
-    message: `${folder} is in use by process ${process.pid}; wait for it, or choose another --out`,
+    message: `${folder} is in use by process ${process.pid}; wait for it, or choose another \`out\``,
   });
   await lock.release();
   expect(await readdir(folder)).toEqual([]);
@@ -113,7 +113,7 @@ it.each(['', 'null', '{"pid":"1"}', '{"host":3}', '\u001b]0;x\u0007'])(
     const lock = await DirectoryLock.take(folder);
     await writeFile(path, text);
     await expect(DirectoryLock.take(folder)).rejects.toMatchObject({
-      message: `${folder} is in use by another trainer; wait for it, or choose another --out`,
+      message: `${folder} is in use by another trainer; wait for it, or choose another \`out\``,
     });
     await lock.release();
   },
@@ -229,7 +229,7 @@ it(`goes to one of 2 to 8 processes, ${rounds} times, over dead locks of every k
 it('names the directory and the remedy where it cannot be written', async () => {
   await expect(DirectoryLock.take(join(folder, 'none'))).rejects.toMatchObject({
     code: 'ERR_DISK',
-    message: `cannot lock ${join(folder, 'none')}: the directory is not there; make it, or choose another --out`,
+    message: `cannot lock ${join(folder, 'none')}: the directory is not there; make it, or choose another place`,
   });
 });
 

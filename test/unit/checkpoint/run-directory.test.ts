@@ -71,7 +71,7 @@ it('never takes a best checkpoint for a last one, nor the other way round', asyn
   expect(await names()).toEqual(['best', 'checkpoint-1.safetensors', nameOf(10), nameOf(15), 'latest', 'lock'].sort());
   await expect(saveBest(run, nameOf(7))).rejects.toMatchObject({
     code: 'ERR_USAGE',
-    message: expect.stringContaining('--checkpoint-name'),
+    message: expect.stringContaining('`checkpointName`'),
   });
   // A pointer that names what saveBest never wrote does not make it go.
   await writeFile(join(out, 'best'), `${nameOf(10)}\n`);
@@ -180,7 +180,7 @@ it('is not there: made only if asked; a file is none', async () => {
   for (const create of [true, false])
     await expect(RunDirectory.open(out, { create })).rejects.toMatchObject({
       code: 'ERR_DISK',
-      message: `cannot make the directory ${out}: ${out} is a file; choose another --out`,
+      message: `cannot make the directory ${out}: ${out} is a file; choose another place`,
     });
 });
 

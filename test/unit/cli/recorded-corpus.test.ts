@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } f
 import { homedir, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { readCheckpointMetadata } from '../../../lib/checkpoint/checkpoint';
-import { trainCommand } from '../../../lib/cli/train';
+import { main } from '../../../lib/cli/main';
 import { LanguageModel } from '../../../lib/model';
 import { fileOf, partsOf } from '../../fixtures/checkpoints';
 import { sinks } from '../../fixtures/sink';
@@ -22,7 +22,7 @@ afterEach(() => rm(folder, { recursive: true }));
 
 async function train(...argv: string[]) {
   const io = sinks();
-  const code = await trainCommand([...argv, '--device', 'cpu'], io);
+  const code = await main(['train', ...argv, '--device', 'cpu'], io);
   return { code, stderr: io.stderr.text };
 }
 

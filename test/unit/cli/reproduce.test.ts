@@ -7,6 +7,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { reproduceCommand } from '../../../lib/cli/reproduce';
+import { asCommand } from '../../../lib/wording';
 import { node } from '../../fixtures/child';
 import { sinks } from '../../fixtures/sink';
 
@@ -24,7 +25,7 @@ const small = { hidden: 8 };
 
 async function reproduce(...argv: string[]) {
   const io = sinks();
-  const code = await reproduceCommand(argv, io, small);
+  const code = await asCommand(() => reproduceCommand(argv, io, small));
   return { code, stdout: io.stdout.text, stderr: io.stderr.text };
 }
 

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
 import { lastCheckpoints, RunDirectory } from '../../../lib/checkpoint/run-directory';
 import { infoCommand } from '../../../lib/cli/info';
-import { trainCommand } from '../../../lib/cli/train';
+import { main } from '../../../lib/cli/main';
 import { shellQuote } from '../../../lib/shell';
 import type { TrainingEvent } from '../../../lib/training/events';
 import type { TrainingPlan } from '../../../lib/training/plan';
@@ -28,7 +28,7 @@ afterEach(() => rm(folder, { recursive: true }));
 
 async function train(...argv: string[]) {
   const io = sinks();
-  const code = await trainCommand(argv, io);
+  const code = await main(['train', ...argv], io);
   const lines = io.stdout.text.trimEnd().split('\n');
   return { code, stdout: io.stdout.text, stderr: io.stderr.text, lines };
 }
@@ -191,7 +191,7 @@ it('says in one line what is wrong', async () => {
     [[strange, '--resume', out, '--epochs', '2'], 3, /not the one that .* was trained on/],
     [['--print-config', '--encoding', 'foo'], 2, /foo/],
     [[corpus, '--validation-every', '5 steps'], 2, /of epochs from 1 to 1,000,000, or of steps like 500steps/],
-    [['--resume', out, '--hidden', '3'], 2, /keeps its hidden of 16/],
+    [['--resume', out, '--hidden', '3'], 2, /--hidden: a resumed run stays as it was begun, with 16/],
     [
       ['--resume', out, '--out', join(folder, 'elsewhere')],
       2,

@@ -94,9 +94,9 @@ describe.each(ways)('%s', (way, how) => {
     const { text, notes, sources } = await read(texts);
     expect(text).toBe(`a!\nplain\nb!\nc!\nc!\n${normalizeText(open, { lowercase: false })}`);
     expect(notes).toEqual([
-      `${sources[0]}: Project Gutenberg's header and footer left out (--gutenberg keep to have them in)`,
-      `${sources[2]}: Project Gutenberg's header and footer left out (--gutenberg keep to have them in)`,
-      `${sources[3]}: Project Gutenberg's headers and footers of 2 books left out (--gutenberg keep to have them in)`,
+      `${sources[0]}: Project Gutenberg's header and footer left out (\`gutenberg: 'keep'\` to have them in)`,
+      `${sources[2]}: Project Gutenberg's header and footer left out (\`gutenberg: 'keep'\` to have them in)`,
+      `${sources[3]}: Project Gutenberg's headers and footers of 2 books left out (\`gutenberg: 'keep'\` to have them in)`,
       `${sources[4]}: Project Gutenberg's text left in, as it has 2 start lines and 1 end line, not one of each for every book`,
     ]);
     const kept = await read(texts, { gutenberg: 'keep' });
@@ -110,7 +110,7 @@ describe.each(ways)('%s', (way, how) => {
     const [first, second] = await write('ab🦊', 'abé🦊é');
     await expect(open([first as string], { vocabulary })).rejects.toMatchObject({
       code: 'ERR_DATA',
-      message: `${first} has characters the model does not know: '🦊' (U+1F98A) (the first at character 2); remove them, or leave them out with --unknown skip`,
+      message: `${first} has characters the model does not know: '🦊' (U+1F98A) (the first at character 2); remove them, or leave them out with \`unknown: 'skip'\``,
     });
     const [good] = await write('abab');
     await expect(open([good as string, second as string], { vocabulary })).rejects.toThrow(
@@ -164,13 +164,13 @@ describe.each(ways)('%s', (way, how) => {
     await expect(read([Buffer.from('caf\xe9 au lait', 'latin1')])).rejects.toMatchObject({
       code: 'ERR_DATA',
       message: expect.stringMatching(
-        /text-\d+\.txt is not valid UTF-8: byte 0xE9 at offset 3; .*--encoding windows-1252$/,
+        /text-\d+\.txt is not valid UTF-8: byte 0xE9 at offset 3; .*`encoding: 'windows-1252'`$/,
       ),
     });
     await expect(read(['good', Buffer.from([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0, 0x80, 0xff])])).rejects.toThrow(
       'at offset 8',
     );
-    await expect(read([Buffer.from('\uFEFFab', 'utf16le')])).rejects.toThrow('--encoding utf-16');
+    await expect(read([Buffer.from('\uFEFFab', 'utf16le')])).rejects.toThrow("`encoding: 'utf-16'`");
     await expect(read(['ab'], { encoding: 'klingon' })).rejects.toMatchObject({ code: 'ERR_USAGE' });
   });
 
@@ -185,7 +185,7 @@ describe.each(ways)('%s', (way, how) => {
     for (const encoding of ['utf-16le', 'utf-16be', 'utf-32le', 'utf-32be']) {
       const bytes = iconv.encode(text, encoding, { addBOM: false });
       expect((await read([bytes])).notes).toEqual([
-        expect.stringMatching(`has NUL characters: it looks like ${encoding} \\(--encoding ${encoding}\\)$`),
+        expect.stringMatching(`has NUL characters: it looks like ${encoding} \\(\`encoding: '${encoding}'\`\\)$`),
       ]);
       expect(await read([bytes], { encoding })).toMatchObject({ text, notes: [] });
     }
@@ -197,7 +197,7 @@ describe.each(ways)('%s', (way, how) => {
   it('says that it has control characters of C1, with a remedy that ends them', async () => {
     const bytes = Buffer.from('It\x92s \x93late\x94.\n', 'latin1');
     const { notes } = await read([bytes], { encoding: 'latin1' });
-    expect(notes).toEqual([expect.stringMatching(/C1, U\+0092, U\+0093, U\+0094: .*--encoding windows-1252$/)]);
+    expect(notes).toEqual([expect.stringMatching(/C1, U\+0092, U\+0093, U\+0094: .*`encoding: 'windows-1252'`$/)]);
     expect(await read([bytes], { encoding: 'windows-1252' })).toMatchObject({ text: 'It’s “late”.\n', notes: [] });
     expect((await read(['It\x92s'])).notes).toEqual([expect.stringMatching(/C1, U\+0092: which stand where/)]);
     expect((await read(['a\x85b'])).notes).toEqual([]); // NEL is a line end of its own.
@@ -206,7 +206,7 @@ describe.each(ways)('%s', (way, how) => {
   it('says that it mixes normal forms, with a remedy that ends that', async () => {
     const text = 'café cafe\u0301 а\u0301 ガ カ\u3099\n';
     const { notes, vocabulary } = await read([text]);
-    expect(notes).toEqual([expect.stringMatching(/has 'é' \(U\+00E9\), 'ガ' \(U\+30AC\) both .*--normalize nfc/)]);
+    expect(notes).toEqual([expect.stringMatching(/has 'é' \(U\+00E9\), 'ガ' \(U\+30AC\) both .*`normalize: 'nfc'`/)]);
     const nfc = await read([text], { normalize: 'nfc' });
     expect(nfc).toMatchObject({
       text: text.normalize('NFC'),

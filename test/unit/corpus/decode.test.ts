@@ -90,7 +90,7 @@ describe('UTF-8', () => {
           code: 'ERR_DATA',
           exitCode: 3,
           message: expect.stringMatching(
-            `^a.txt is not valid UTF-8: byte 0x${byte} at offset ${at}; .*(--encoding|name a text|head -c|iconv -c)`,
+            `^a.txt is not valid UTF-8: byte 0x${byte} at offset ${at}; .*(\`encoding|name a text|head -c|iconv -c)`,
           ),
         });
         expectSame((refused as Error).message, ((await problem([bytes])) as Error).message);
@@ -104,7 +104,7 @@ describe('UTF-8', () => {
       [0xff, 0xfe],
       [0xfe, 0xff],
     ])
-      await expect(decode(bytesOf(...mark, 0x41, 0))).rejects.toThrow('it begins as UTF-16 does: --encoding utf-16');
+      await expect(decode(bytesOf(...mark, 0x41, 0))).rejects.toThrow("it begins as UTF-16 does: `encoding: 'utf-16'`");
   });
 
   it('is known by each of its names, and always strictly', async () => {
@@ -186,7 +186,7 @@ describe('other encodings', () => {
     await expect(decode(bytesOf(0x41, 0x42, 0x81), 'windows-1252')).rejects.toThrow('near offset 2'); // Unassigned.
     await expect(decode(bytesOf(0x41, 0xff, 0xff), 'shift_jis')).rejects.toMatchObject({
       code: 'ERR_DATA',
-      message: 'a.txt is not valid shift_jis, near offset 1; name its encoding with --encoding',
+      message: 'a.txt is not valid shift_jis, near offset 1; name its encoding with `encoding`',
     });
     await expect(decode([...bytesOf(0x41, 0x42), ...bytesOf(0x43, 0x80)], 'ascii')).rejects.toThrow('near offset 3');
     await expect(decode(bytesOf(0x41, 0xff, 0x20), 'gbk')).rejects.toThrow('near offset 1');

@@ -30,7 +30,7 @@ const errorOf = (bytes: Uint8Array, encoding?: string) =>
     () => undefined,
     (error: Error) => error.message,
   );
-const adviceOf = (message: string | undefined) => / --encoding ([\w-]+)$/.exec(message ?? '')?.[1];
+const adviceOf = (message: string | undefined) => / `encoding: '([\w-]+)'`$/.exec(message ?? '')?.[1];
 const withoutMark = (text: string) => text.replace(/^\uFEFF/, '');
 
 const chinese = '这是一个中文文本。今天天气很好，我们去公园吧。\n'.repeat(20);
@@ -121,7 +121,7 @@ describe('a text that is cut in the middle of a character', () => {
 
   it('may be in another encoding where it has no other character that is not ASCII', async () => {
     expect(await errorOf(Buffer.from('caf\xe9', 'latin1'))).toMatch(
-      /head -c 3 FILE .*; or, if it is no UTF-8, .*--encoding windows-1252$/,
+      /head -c 3 FILE .*; or, if it is no UTF-8, .*`encoding: 'windows-1252'`$/,
     );
     expect(await decode(Buffer.from('caf\xe9', 'latin1'), 'windows-1252')).toBe('café');
   });
@@ -182,7 +182,7 @@ describe('what is no text', () => {
   ])('%s gets no advice about an encoding', async (_, bytes, what) => {
     const message = await errorOf(bytes);
     expect(message).toContain(what);
-    expect(message).not.toContain('--encoding');
+    expect(message).not.toContain('`encoding');
   });
 });
 
@@ -190,15 +190,15 @@ describe.each<[string, Buffer, string, string | undefined]>([
   [
     'Windows-1252',
     iconv.encode(english, 'win1252'),
-    'it looks like windows-1252: --encoding windows-1252',
+    "it looks like windows-1252: `encoding: 'windows-1252'`",
     'windows-1252',
   ],
-  ['UTF-16 with its mark', iconv.encode(english, 'utf-16le', { addBOM: true }), '--encoding utf-16', 'utf-16'],
-  ['UTF-32 with its mark', iconv.encode(english, 'utf-32le', { addBOM: true }), '--encoding utf-32', 'utf-32'],
+  ['UTF-16 with its mark', iconv.encode(english, 'utf-16le', { addBOM: true }), "`encoding: 'utf-16'`", 'utf-16'],
+  ['UTF-32 with its mark', iconv.encode(english, 'utf-32le', { addBOM: true }), "`encoding: 'utf-32'`", 'utf-32'],
   [
     'UTF-8 with one character of CESU-8 at its end',
     Buffer.concat([Buffer.from('abc def\n'.repeat(60)), Buffer.from([0xed, 0xa0, 0xbd, 0xed, 0xb8, 0x80, 0x0a])]),
-    '--encoding cesu8',
+    "`encoding: 'cesu8'`",
     'cesu8',
   ],
   [

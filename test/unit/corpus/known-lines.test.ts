@@ -48,12 +48,12 @@ describe('the file', () => {
 
   it('is read as it was written, beside the checkpoint', async () => {
     await expect(load()).rejects.toThrow(
-      /^which lines the corpus holds is not known: .*known-lines.bin is not there.*; name the text .*: --not-in FILE$/,
+      /^which lines the corpus holds is not known: .*known-lines.bin is not there.*; give the lines of the text .*: `known: await KnownLines\.of\(lines\)`$/,
     );
     const known = await KnownLines.of(['Anna', 'Bob']);
     await saveKnownLines(folder, known, corpus);
     expect((await load()).has('Bob')).toBe(true);
-    await expect(load('0'.repeat(64))).rejects.toThrow('is of another corpus; name the text');
+    await expect(load('0'.repeat(64))).rejects.toThrow('is of another corpus; give the lines of the text');
     await expect(load('')).rejects.toThrow('is of another corpus');
   });
 

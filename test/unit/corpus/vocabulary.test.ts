@@ -32,7 +32,7 @@ it('names unknown characters, each with its code, the first with its place', () 
   const vocabulary = new Vocabulary(['a', 'b']);
   expect(() => vocabulary.encode('ab🦊aéb\u0007é', { what: 'the prompt' })).toThrow(
     "the prompt has characters the model does not know: '🦊' (U+1F98A), 'é' (U+00E9), U+0007 " +
-      '(the first at character 2); remove them, or leave them out with --unknown skip',
+      "(the first at character 2); remove them, or leave them out with `unknown: 'skip'`",
   );
   expect(() => vocabulary.encode('1234567')).toThrow("'5' (U+0035) and 2 more (the first at character 0)");
   expect([...vocabulary.encode('ab🦊aéb', { unknown: 'skip' })]).toEqual([0, 1, 0, 1]);
@@ -73,11 +73,11 @@ describe('a character that is known in its other form', () => {
 
   it('is said to be known so', () => {
     expect(error('cafe\u0301', 'café')).toContain(
-      "'é' (U+00E9) (the first at character 3); the model knows 'é' (U+00E9) as 'e' (U+0065) and U+0301: write it so, or train with --normalize nfc",
+      "'é' (U+00E9) (the first at character 3); the model knows 'é' (U+00E9) as 'e' (U+0065) and U+0301: write it so, or train with `normalize: 'nfc'`",
     );
     expect(error('café', 'cafe\u0301')).toContain("like 'é' (U+00E9): write them so (NFC)");
-    expect(error('abc', 'é')).not.toContain('--normalize');
-    expect(error('abc', 'b\u0301')).not.toContain('--normalize');
+    expect(error('abc', 'é')).not.toContain('`normalize');
+    expect(error('abc', 'b\u0301')).not.toContain('`normalize');
   });
 
   it('is taken when it is written so, as the message says', () => {

@@ -57,7 +57,7 @@ describe('chooseDevice', () => {
     ] as const) {
       await expect(chooseDeviceFor({ ...request, env }, why, addon(twoGpus))).rejects.toMatchObject({
         exitCode: 4,
-        message: `device 'cuda:1' cannot be used: ${why}; --device cpu works.`,
+        message: `device 'cuda:1' cannot be used: ${why}; \`device: 'cpu'\` works.`,
       });
     }
   });
@@ -88,7 +88,7 @@ describe('chooseDevice', () => {
       exitCode: 4,
       message:
         "device 'cuda' cannot be used: libcuda.so.1 was not found. Looked for: GPU: libcuda.so.1 was not found; " +
-        "cuDNN: found in /lib (LD_LIBRARY_PATH). It takes NVIDIA's driver, cuDNN 9 and cuBLAS (docs/gpu.md); --device cpu works.",
+        "cuDNN: found in /lib (LD_LIBRARY_PATH). It takes NVIDIA's driver, cuDNN 9 and cuBLAS (docs/gpu.md); `device: 'cpu'` works.",
     });
     await expect(chooseDeviceFor({ device: 'cuda:7' }, undefined, addon(twoGpus))).rejects.toThrow(
       "device 'cuda:7' is not there: found cuda:0, cuda:1.",

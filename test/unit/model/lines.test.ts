@@ -149,13 +149,15 @@ test('a resumed run ends with the weights of one that was never interrupted', as
   const resumed = await finish({ ...cpu, resume: parts });
   expect(resumed.parameters).toEqual(unbroken.parameters);
   expect(resumed.metadata.validationLoss).toBe(unbroken.metadata.validationLoss);
-  await expect(train({ ...cpu, resume: parts, lines: false })).rejects.toThrow('a resumed run keeps its lines of true');
+  await expect(train({ ...cpu, resume: parts, lines: false })).rejects.toThrow(
+    'option lines: a resumed run stays as it was begun, with true, so false is impossible',
+  );
 });
 
 test('what does not go together is said', async () => {
   const request = { corpus: { text }, ...cpu, out: false, lines: true } as const;
   await expect(train({ ...request, target: 'last' })).rejects.toThrow(
-    'option lines: single lines are trained on with --target every, and option target says last: leave one of them out.',
+    "option lines: single lines are trained on with `target: 'every'`, and option target says last: leave one of them out.",
   );
   await expect(train({ ...request, corpus: { text: '\n\n' } })).rejects.toThrow('only one symbol');
   await expect(train({ ...request, corpus: { text: 'ab' }, validation: 0 })).rejects.toThrow('The lines are too few');
@@ -210,10 +212,10 @@ test('the known lines of the run are kept beside its checkpoints', async () => {
 
 test('what cannot be written is said', async () => {
   await expect(linesOf(5, { known: { has: () => true } })).rejects.toThrow(
-    /^the model writes hardly a line that is wanted: 0 of 5, and [\d,]+ that are known.*; give a higher --temperature/,
+    /^the model writes hardly a line that is wanted: 0 of 5, and [\d,]+ that are known.*; give a higher `temperature`/,
   );
   await expect(linesOf(5, { length: 1 })).rejects.toThrow(
-    /longer than 1 character, [\d,]+ empty; give a larger --length$/,
+    /longer than 1 character, [\d,]+ empty; give a larger `length`$/,
   );
   expect(() => model.generateLines(1, { prompt: 'a\nb' })).toThrow('prompt must be the beginning of one line');
   expect(() => model.generateLines(1, { prompt: 'X' })).toThrow("'X' (U+0058)");

@@ -117,7 +117,7 @@ describe('REPORT.md', () => {
     const rows = [run({ epochs: 2, state: 'finished' }), run({ epochs: 50, state: 'passed' }), run({ epochs: 100 })];
     const shared = renderMarkdown(report(rows, { shared: true }));
     expect(shared).toContain('So far 2 of 100 epochs are trained.');
-    expect(shared).toContain('One training served every row (--shared): ');
+    expect(shared).toContain('One training served every row (`shared`): ');
     expect(shared).toContain('## epochs = 50 (its checkpoint was not kept)');
     expect(shared).toContain('The same command continues it: 98 epochs are left, about ');
     expect(text).not.toContain('One training');

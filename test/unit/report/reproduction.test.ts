@@ -278,8 +278,8 @@ describe('reproduce', () => {
     ['no runs', { runs: [] }, /at least one/],
     ['a run twice', { runs: [3, 3] }, /each once/],
     ['half an epoch', { runs: [0.5] }, /not 0.5/],
-    ['half a stride', { scoreEvery: 0.5 }, /--score-every must be/],
-    ['a negative seed', { seed: -1 }, /--seed must be/],
+    ['half a stride', { scoreEvery: 0.5 }, /^scoreEvery must be/],
+    ['a negative seed', { seed: -1 }, /^seed must be/],
     ['standard input', { corpus: ['-'] }, /more than once/],
   ])('refuses %s', async (_, changed, message) => {
     await expect(reproduce(options('refused', changed))).rejects.toThrow(message);

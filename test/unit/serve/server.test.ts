@@ -288,7 +288,7 @@ test('a port that is taken is said, with what to do', async () => {
   const port = Number(new URL(url).port);
   await expect(serveModels(['x'], { port })).rejects.toMatchObject({
     code: 'ERR_LISTEN',
-    message: expect.stringMatching(/another program listens there; --port/),
+    message: expect.stringMatching(/another program listens there; `port`/),
   });
 });
 

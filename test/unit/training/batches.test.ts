@@ -70,8 +70,8 @@ describe('streams (target every)', () => {
   it('says what would fit a text that is too short', () => {
     const make = () => createBatches(() => arrayIds(text), 200, { ...options, batchSize: 16, seqLength: 50 });
     expect(make).toThrow(
-      'The corpus is too short: 200 characters, and --batch-size 16 times --seq-length 50 takes 800 to train on; ' +
-        'give a longer text, or --batch-size 1 --seq-length 25.',
+      'The corpus is too short: 200 characters, and `batchSize: 16` times `seqLength: 50` takes 800 to train on; ' +
+        'give a longer text, or `batchSize: 1, seqLength: 25`.',
     );
     const fits = createBatches(() => arrayIds(text), 200, { ...options, batchSize: 1, seqLength: 25 });
     expect(fits.stepsPerEpoch).toBe(8);
@@ -110,8 +110,8 @@ describe('windows (target last)', () => {
 
   it('refuses a text that has no window', () => {
     expect(() => createBatches(() => arrayIds(text), 10, options)).toThrow(
-      'The corpus is too short: 10 characters, and a window of --seq-length 10 and the character after it take 11 to train on; ' +
-        'give a longer text, or --seq-length 5.',
+      'The corpus is too short: 10 characters, and a window of `seqLength: 10` and the character after it take 11 to train on; ' +
+        'give a longer text, or `seqLength: 5`.',
     );
   });
 });

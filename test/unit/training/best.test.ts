@@ -350,17 +350,17 @@ describe('a training that is planned', () => {
     [
       'without a time',
       request({}),
-      /^option preset: best plans for the time there is: give it, such as --max-time 10m\.$/,
+      /^option preset: best plans for the time there is: give it, such as `maxTime: '10m'`\.$/,
     ],
     [
       'for windows',
       request({ maxTime: 9, target: 'last' }),
-      /^option preset: best is planned for --target every, and option target says last: leave one of them out\.$/,
+      /^option preset: best is planned for `target: 'every'`, and option target says last: leave one of them out\.$/,
     ],
     [
       'for less time than measuring takes',
       request({ maxTime: 1e-9 }, { save: false }),
-      /^1ms is over before the sizes are measured: give more, such as --max-time 1m, or leave --preset best out\.$/,
+      /^1ms is over before the sizes are measured: give more, such as `maxTime: '1m'`, or have nothing planned: `preset: 'fast'`\.$/,
     ],
     ['for a text of one symbol', request({ maxTime: 9 }, { corpus: { text: 'a'.repeat(2000) } }), /only one symbol/],
     ['for a text that is too short', request({ maxTime: 9 }, { corpus: { text: 'ab' } }), /too short/],

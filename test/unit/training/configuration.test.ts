@@ -8,8 +8,9 @@ import {
   resolveConfiguration,
 } from '../../../lib/training/configuration';
 import { formatDuration, parseDuration } from '../../../lib/training/duration';
-import { flagOf, optionDefinitions, optionNames, variableOf } from '../../../lib/training/options';
+import { optionDefinitions, optionNames, variableOf } from '../../../lib/training/options';
 import { presetOptions, presets } from '../../../lib/training/presets';
+import { flagOf } from '../../../lib/wording';
 
 describe('resolveConfiguration', () => {
   it('takes the first of flag, environment, file, preset and default, and says which', () => {
@@ -86,7 +87,7 @@ describe('resolveConfiguration', () => {
 
     it('refuses to change what the model and the order of the data depend on', () => {
       expect(() => resolveConfiguration({ checkpoint, flags: { hidden: '64' } })).toThrow(
-        'flag --hidden: a resumed run keeps its hidden of 48, so 64 is impossible; leave it out, or start a new run.',
+        'flag --hidden: a resumed run stays as it was begun, with 48, so 64 is impossible; leave it out, or start a new run.',
       );
       expect(() => resolveConfiguration({ checkpoint, flags: { hidden: '48' } })).not.toThrow();
     });

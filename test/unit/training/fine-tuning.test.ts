@@ -246,7 +246,7 @@ describe('a run with --from', () => {
       })(),
     ).rejects.toThrow('cut');
     await first.dispose();
-    await expect(run({ corpus: { text: newText }, resume: out })).rejects.toThrow('--keep FILE');
+    await expect(run({ corpus: { text: newText }, resume: out })).rejects.toThrow("keep: ['FILE']`");
     await expect(run({ corpus: { text: newText }, keep: { text: newText }, resume: out })).rejects.toThrow(
       'The text to keep is not the one',
     );
@@ -299,13 +299,13 @@ describe('a run with --from', () => {
   });
 
   it.each<[TrainRequest, string]>([
-    [{ hidden: 9 }, 'option hidden: the model of BASE has hidden 8, so 9 is impossible'],
-    [{ layers: 3 }, 'option layers: the model of BASE has layers 2, so 3 is impossible'],
-    [{ input: 'embedding' }, 'option input: the model of BASE has input onehot, so embedding is impossible'],
-    [{ lowercase: true }, 'option lowercase: the model of BASE has lowercase false, so true is impossible'],
-    [{ normalize: 'nfc' }, 'option normalize: the model of BASE has normalize none, so nfc is impossible'],
-    [{ freeze: 3 }, '--freeze 3 is impossible: the model has 2 layers'],
-    [{ keep: { text: oldText }, batchSize: 1 }, 'give --batch-size 2 or more'],
+    [{ hidden: 9 }, 'option hidden: the model of BASE was begun with 8, so 9 is impossible'],
+    [{ layers: 3 }, 'option layers: the model of BASE was begun with 2, so 3 is impossible'],
+    [{ input: 'embedding' }, 'option input: the model of BASE was begun with onehot, so embedding is impossible'],
+    [{ lowercase: true }, 'option lowercase: the model of BASE was begun with false, so true is impossible'],
+    [{ normalize: 'nfc' }, 'option normalize: the model of BASE was begun with none, so nfc is impossible'],
+    [{ freeze: 3 }, 'option freeze: the model has 2 layers, so 3 cannot be frozen; give at most 2.'],
+    [{ keep: { text: oldText }, batchSize: 1 }, 'give `batchSize: 2` or more'],
     [{ keep: { text: 'aa' } }, 'too short'],
     [{ keep: { text: 'XYZ' } }, 'no character that the model knows'],
     [{ resume: true }, 'give one of them'],
@@ -352,19 +352,19 @@ describe('a run with --from', () => {
     const { metadata } = await loadCheckpoint(end.best?.path as string);
     expect(metadata.model.resetId).toBe(metadata.vocabulary.indexOf('\n'));
     await expect(run({ ...request, corpus: { text: newText }, lines: false, out: false })).rejects.toThrow(
-      'has lines true',
+      'was begun with true, so false is impossible',
     );
   });
 
   it('needs a model for what is frozen or kept', async () => {
-    await expect(run({ corpus: { text: newText }, freeze: 1, out: false })).rejects.toThrow('--from CHECKPOINT');
+    await expect(run({ corpus: { text: newText }, freeze: 1, out: false })).rejects.toThrow("`from: 'CHECKPOINT'`");
     await expect(run({ corpus: { text: newText }, keep: { text: oldText }, out: false })).rejects.toThrow(
-      '--from CHECKPOINT',
+      "`from: 'CHECKPOINT'`",
     );
     const [configFile, keep] = [join(folder, 'keep.json'), join(folder, 'old.txt')];
     await writeFile(keep, oldText);
     await writeFile(configFile, JSON.stringify({ keep: [keep] }));
-    await expect(run({ corpus: { text: newText }, configFile, out: false })).rejects.toThrow('--from CHECKPOINT');
+    await expect(run({ corpus: { text: newText }, configFile, out: false })).rejects.toThrow("`from: 'CHECKPOINT'`");
   });
 });
 
@@ -428,6 +428,6 @@ describe('batches of two texts', () => {
 
   it('takes at least one sequence from each', () => {
     expect([keptSequences(16, 0.001), keptSequences(16, 0.2), keptSequences(16, 0.999)]).toEqual([1, 3, 15]);
-    expect(() => keptSequences(1, 0.5)).toThrow('--batch-size 2');
+    expect(() => keptSequences(1, 0.5)).toThrow('`batchSize: 2`');
   });
 });

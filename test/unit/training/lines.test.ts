@@ -152,14 +152,14 @@ describe('LineBatches', () => {
   it('says what is wrong with too few lines, with a remedy that works', async () => {
     const few = await indexOf('ab.c');
     await expect(divideLines(few, 0.1)).rejects.toThrow(
-      'The corpus has 2 lines, of which --validation 0.1 leaves none to validate on; give more lines, or --validation 0.',
+      'The corpus has 2 lines, of which `validation: 0.1` leaves none to validate on; give more lines, or `validation: 0`.',
     );
     const divided = await divideLines(few, 0);
     const make = (batchSize: number, seqLength: number) =>
       new LineBatches(few, divided, { batchSize, seqLength, seed: 1 });
     expect(() => make(16, 20)).toThrow(
-      'The lines are too few: 5 characters to train on, with an end for each line, and --batch-size 16 times --seq-length 20 ' +
-        'takes 320; give more lines, or --batch-size 1 --seq-length 1.',
+      'The lines are too few: 5 characters to train on, with an end for each line, and `batchSize: 16` times `seqLength: 20` ' +
+        'takes 320; give more lines, or `batchSize: 1, seqLength: 1`.',
     );
     expect(make(1, 1).stepsPerEpoch).toBe(5);
   });

@@ -22,14 +22,9 @@ function errorOf(length: number, sizes: SizeOptions): string | undefined {
 
 /** The options that a message names as a way out, put over those that it is about. */
 function follow(message: string, sizes: SizeOptions): SizeOptions {
-  const out = { ...sizes };
   const [, advice] = message.split('give a longer text');
-  for (const [, flag, value] of (advice ?? '').matchAll(/--(batch-size|seq-length|validation) ([\d.]+?)(?=[ .]|$)/g)) {
-    if (flag === 'batch-size') out.batchSize = Number(value);
-    else if (flag === 'seq-length') out.seqLength = Number(value);
-    else out.validation = Number(value);
-  }
-  return out;
+  const named = /`([^`]+)`/.exec(advice ?? '')?.[1] ?? '';
+  return { ...sizes, ...new Function(`return { ${named} }`)() };
 }
 
 const sizes = fc.record({
@@ -65,13 +60,13 @@ it('a text of one character has no size that fits', () => {
 });
 
 it.each([
-  [12, '--batch-size 1 --seq-length 5'],
-  [2, '--batch-size 1 --seq-length 1 --validation 0'],
-  [9, '--batch-size 1 --seq-length 4 --validation 0'],
-  [300, '--batch-size 1'],
+  [12, 'batchSize: 1, seqLength: 5'],
+  [2, 'batchSize: 1, seqLength: 1, validation: 0'],
+  [9, 'batchSize: 1, seqLength: 4, validation: 0'],
+  [300, 'batchSize: 1'],
 ])('of %i characters, the most useful sizes are %s', (length, expected) => {
   const message = errorOf(length, { target: 'every', batchSize: 16, seqLength: 20, validation: 0.1 });
-  expect(message).toContain(`give a longer text, or ${expected}.`);
+  expect(message).toContain(`give a longer text, or \`${expected}\`.`);
 });
 
 it('what is divided is all there is, and enough', () => {

@@ -543,7 +543,7 @@ describe('divergence', () => {
     [{ loss: 2, norm: Number.POSITIVE_INFINITY }, /step 31 \(epoch 2\).*loss 2\.000, gradient norm Infinity/],
     [
       { loss: 1e5, norm: 7 },
-      /step 31 \(epoch 2\): the loss exploded \(loss 1\.000e\+5, gradient norm 7\.000\); lower --learning-rate \(0\.003\); the checkpoints in memory are as they were\.$/,
+      /step 31 \(epoch 2\): the loss exploded \(loss 1\.000e\+5, gradient norm 7\.000\); lower `learningRate` \(0\.003\); the checkpoints in memory are as they were\.$/,
     ],
   ])('%p stops with the step and the norm, and saves nothing', async (bad, message) => {
     const { trainer, native, run } = await make(small);
@@ -559,8 +559,6 @@ describe('divergence', () => {
   it('promises no checkpoints in the first epoch, which has saved none', async () => {
     const { trainer, native } = await make(small);
     native.lossAt = (step) => ({ loss: step === 3 ? Number.NaN : 2, norm: 1 });
-    await expect(collect(trainer)).rejects.toThrow(
-      /^Training stopped at step 4 .* lower --learning-rate \(0\.003\)\.$/,
-    );
+    await expect(collect(trainer)).rejects.toThrow(/^Training stopped at step 4 .* lower `learningRate` \(0\.003\)\.$/);
   });
 });

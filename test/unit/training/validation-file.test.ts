@@ -155,11 +155,11 @@ describe('a run with a validation text', () => {
     // Where it is gone: how to name it.
     rmSync(at('others.txt'));
     await expect(run({ ...resume, epochs: 4 })).rejects.toThrow(
-      /others\.txt is not there, which the run in .*cut is validated on; name its new place: train --resume .*cut --validation-file FILE/,
+      /others\.txt is not there, which the run in .*cut is validated on; name its new place: `resume: '.*cut', validationFile: \['FILE'\]`/,
     );
     await run({ epochs: 1, out: at('plain') });
     await expect(run({ corpus: undefined, resume: at('plain'), validationFile: { text: others } })).rejects.toThrow(
-      'trained without a validation text of its own: leave --validation-file out',
+      'trained without a validation text of its own: leave `validationFile` out',
     );
   });
 
@@ -177,7 +177,7 @@ describe('a run with a validation text', () => {
     [
       'a share besides',
       { validation: 0.2 },
-      'option validation: it holds a part of the corpus out, and --validation-file',
+      'option validation: it holds a part of the corpus out, and `validationFile`',
     ],
     ['places besides', { validationPlaces: 3 }, 'option validationPlaces: it holds a part of the corpus out'],
     ['nothing in it', { validationFile: { text: '' } }, 'the text is empty'],
