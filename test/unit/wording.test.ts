@@ -105,7 +105,7 @@ describe('in the library', () => {
       // Words of a command that is run, not shown.
       ts.isArrayLiteralExpression(node.parent) ||
       // Custom properties of a style sheet.
-      /var\(--|--[a-z-]+:|css\('--/.test(text) ||
+      /var\(--|--[a-z-]+:|color\([^)]*'--[a-z]/.test(text) ||
       // What the command alone is told.
       parents.some((each, i) => calls(each, 'told') && each.arguments[0] === parents[i - 1]) ||
       // The help of an option.

@@ -3,6 +3,7 @@ import { runInNewContext } from 'node:vm';
 import { renderHtml } from '../../../lib/report/html';
 import { renderMarkdown } from '../../../lib/report/markdown';
 import type { Reproduction, RunReport } from '../../../lib/report/reproduction';
+import { asCommand } from '../../../lib/wording';
 
 const hostile = '</script><img src=x onerror=alert(1)> ```` | # [a](b)\n```\n*not* markup \u001b[31mred\r';
 
@@ -113,11 +114,11 @@ describe('REPORT.md', () => {
     );
   });
 
-  it('says that one training served every row, and counts its epochs once', () => {
+  it('says that one training served every row, and counts its epochs once', async () => {
     const rows = [run({ epochs: 2, state: 'finished' }), run({ epochs: 50, state: 'passed' }), run({ epochs: 100 })];
-    const shared = renderMarkdown(report(rows, { shared: true }));
+    const shared = await asCommand(() => renderMarkdown(report(rows, { shared: true })));
     expect(shared).toContain('So far 2 of 100 epochs are trained.');
-    expect(shared).toContain('One training served every row (`shared`): ');
+    expect(shared).toContain('One training served every row (--shared): ');
     expect(shared).toContain('## epochs = 50 (its checkpoint was not kept)');
     expect(shared).toContain('The same command continues it: 98 epochs are left, about ');
     expect(text).not.toContain('One training');
