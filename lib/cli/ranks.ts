@@ -36,11 +36,11 @@ export async function amongRanks(
   const others = { stdout: nowhere, stderr: nowhere };
   try {
     const code = await work(ranks.first ? io : others, ranks);
-    await ranks.leave();
+    await leave(ranks, io);
     return ranks.first ? code : exitCodes.ok;
   } catch (error) {
     if (ranks.agreedOn(error)) {
-      await ranks.leave();
+      await leave(ranks, io);
       if (ranks.first) throw error;
       return exitCodes.ok;
     }
@@ -48,6 +48,11 @@ export async function amongRanks(
     ranks.abort(exitCodeOf(error));
     throw error;
   }
+}
+
+async function leave(ranks: Ranks, { stderr }: CommandIo): Promise<void> {
+  if (await ranks.leave()) return;
+  stderr.write(`${ranks.name()}: all is done, but MPI does not end; its launcher may report a failure.\n`);
 }
 
 /** An error that says on which rank it happened. */

@@ -442,8 +442,8 @@ export interface NativeAddon {
   sum(values: Float32Array): Promise<Float32Array>;
   /** Microseconds of each of so many sums of `count` floats, the first left out. */
   measureSum(count: number, rounds: number): Promise<Float64Array>;
-  /** Leaves, when all ranks do. */
-  leave(): Promise<void>;
+  /** Leaves, when all ranks do. False if MPI does not end although their work is over. */
+  leave(): Promise<boolean>;
   /** Ends all ranks, this one at once; the launcher ends with that code. */
   abort(code: number): void;
 }

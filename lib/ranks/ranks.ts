@@ -201,9 +201,9 @@ export class Ranks {
     return Math.max(...(await this.gatherNumbers('measured', [median])).flat());
   }
 
-  /** Leaves in good order, when all ranks do. No call may follow. */
-  async leave(): Promise<void> {
-    await this.#queue.run(() => this.#transport.leave().catch(rethrow));
+  /** Leaves, when all ranks do. No call may follow. False if MPI does not end although their work is over. */
+  async leave(): Promise<boolean> {
+    return this.#queue.run(() => this.#transport.leave().catch(rethrow));
   }
 
   /** Ends all ranks at once; the launcher ends with that exit code. */

@@ -224,15 +224,16 @@ Napi::Value measure_sum(const Napi::CallbackInfo& info) {
 Napi::Value leave(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto ranks = joined_ranks();
+    auto finished = std::make_shared<bool>();
     return start(
         info.Env(),
-        [ranks] {
-          ranks->finish();
+        [=] {
+          *finished = ranks->finish();
           Joined& held = joined();
           const std::lock_guard<std::mutex> lock(held.mutex);
           held.ranks.reset();
         },
-        [](Napi::Env env) -> Napi::Value { return env.Undefined(); });
+        [finished](Napi::Env env) -> Napi::Value { return Napi::Boolean::New(env, *finished); });
   });
 }
 

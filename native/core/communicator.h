@@ -36,9 +36,9 @@ class Communicator {
   virtual void broadcast(void* data, std::size_t bytes) = 0;  // rank 0's
   virtual void barrier() = 0;
 
-  // Leaves in good order, when all ranks do; no other call may follow. A launcher may take a process that ends without
-  // it for one that failed.
-  virtual void finish() = 0;
+  // Leaves when all ranks do; no other call may follow. A launcher may take a process that ends without it for one that
+  // failed. False if the ranks' work is over and yet what joins them does not let go: the process may end all the same.
+  [[nodiscard]] virtual bool finish() = 0;
   // Ends all ranks at once, this one too; the launcher ends with `code`.
   [[noreturn]] virtual void abort(int code) = 0;
 

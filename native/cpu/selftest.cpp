@@ -751,7 +751,7 @@ class ThreadRanks final : public Communicator {
     }
     shared_.met.wait(lock, [&] { return shared_.phase != phase; });
   }
-  void finish() override {}
+  bool finish() override { return true; }
   [[noreturn]] void abort(int) override { std::abort(); }
 
  private:

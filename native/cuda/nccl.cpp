@@ -268,7 +268,10 @@ class NcclCommunicator final : public Communicator {
     std::vector<char> all(job_.size);
     gather(all.data(), 1, all.data());
   }
-  void finish() override { barrier(); }
+  bool finish() override {
+    barrier();
+    return true;
+  }
   // Whoever has started the ranks ends the others: NCCL does not.
   [[noreturn]] void abort(int code) override { std::_Exit(code); }
 

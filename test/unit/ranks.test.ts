@@ -33,7 +33,7 @@ async function ranksOf(size: number): Promise<Ranks[]> {
     },
     broadcast: async (bytes) => (await meet(rank, bytes))[0]?.slice() as Uint8Array,
     measureSum: async (count, rounds) => new Float64Array(rounds).fill(count),
-    leave: async () => {},
+    leave: async () => true,
     abort: () => {},
   });
   const native = { library: 'lib', abi: 'ABI', version: 'Test 1', size, localSize: size };
