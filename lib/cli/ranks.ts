@@ -4,6 +4,7 @@ import { CudnnLstmError, exitCodes } from '../errors';
 import { type JoinOptions, joinRanks, launchToJoin } from '../ranks/join';
 import type { Ranks } from '../ranks/ranks';
 import { type CommandIo, exitCodeOf, reportError } from './command';
+import { say } from './output';
 
 /** Milliseconds that rank 0 has to say what all of them find, before another rank ends. */
 const patience = 3000;
@@ -52,7 +53,7 @@ export async function amongRanks(
 
 async function leave(ranks: Ranks, { stderr }: CommandIo): Promise<void> {
   if (await ranks.leave()) return;
-  stderr.write(`${ranks.name()}: all is done, but MPI does not end; its launcher may report a failure.\n`);
+  say(stderr, `${ranks.name()}: all is done, but MPI does not end; its launcher may report a failure.`);
 }
 
 /** An error that says on which rank it happened. */
