@@ -2,7 +2,7 @@
 import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { SweepReport } from '../../lib/sweep/results';
+import type { SweepReport, TrialResult } from '../../lib/sweep/results';
 import { node, whole } from '../fixtures/child';
 
 let folder: string;
@@ -84,20 +84,33 @@ describe('halving', () => {
       options: { ...fixed, epochs: 9 },
       grid: { learningRate: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 2e-2, 3e-2, 4e-2, 5e-2] },
     });
-  /** States of the trials; eight of nine stop at an epoch or a little later, two of them at three. */
+  /**
+   * Eight of nine stop at an epoch or a little later, two of them at three: which, the curves of all of them tell, whether the sweep was
+   * stopped on the way or not. Gives the states.
+   */
   function expectHalved(): Record<string, string> {
     const { trials, best } = report();
     const of = (state: string) => trials.filter((trial) => trial.state === state);
     expect([of('finished').length, of('pruned').length]).toEqual([1, 8]);
     expect(of('finished')[0]?.name).toBe(best);
     expect(of('pruned').filter(({ epoch }) => epoch >= 3)).toHaveLength(2);
+    const standing = (racing: typeof trials, epochs: number) => {
+      const lowest = ({ curve }: TrialResult) => Math.min(...curve.map(([at, loss]) => (at <= epochs ? loss : 99)));
+      return [...racing].sort((a, b) => lowest(a) - lowest(b));
+    };
+    const third = standing(trials, 1).slice(0, 3);
+    expect(third.filter(({ epoch }) => epoch >= 3)).toHaveLength(3);
+    expect(standing(third, 3)[0]?.name).toBe(best);
     return Object.fromEntries(trials.map(({ name, state }) => [name, state]));
   }
 
   test('takes only the best third on, wherever it was stopped, and left out later, all', async () => {
-    expect((await sweep([path(), '--halving', '--jobs', '2'])).code).toBe(0);
-    const unbroken = expectHalved();
-    rmSync(join(folder, 'out'), { recursive: true });
+    let unbroken: Record<string, string> | undefined;
+    if (whole) {
+      expect((await sweep([path(), '--halving', '--jobs', '2'])).code).toBe(0);
+      unbroken = expectHalved();
+      rmSync(join(folder, 'out'), { recursive: true });
+    }
     const pruned = () => report().trials.filter(({ state }) => state === 'pruned').length;
     /** Stops it at the beginning of a training, so many of which have begun in this invocation. */
     const stopAt = async (wanted: (begun: number) => boolean) => {
@@ -113,7 +126,8 @@ describe('halving', () => {
     };
     const finish = async () => {
       expect((await sweep([path(), '--halving', '--jobs', '2'])).code).toBe(0);
-      expect(expectHalved()).toEqual(unbroken);
+      const states = expectHalved();
+      if (unbroken) expect(states).toEqual(unbroken);
     };
     // In the second heat; from there, in the last.
     await stopAt((begun) => begun >= 11);
@@ -159,14 +173,14 @@ test('a trial that is killed within a line of what it tells is one that failed, 
 });
 
 test('several processes share the trials, as a launcher says', async () => {
-  const path = write({ options: { ...fixed, epochs: 1 }, seeds: [1, 2, 3, 4, 5] });
+  const path = write({ options: { ...fixed, epochs: 1 }, seeds: [1, 2, 3] });
   const env = (rank: number) => ({ ...process.env, OMPI_COMM_WORLD_RANK: String(rank), OMPI_COMM_WORLD_SIZE: '2' });
   const both = await Promise.all([0, 1].map((rank) => sweep([path], { env: env(rank) })));
   expect(both.map(({ code }) => code)).toEqual([0, 0]);
-  expect(both.map(({ stderr }) => stderr.match(/begins/g)?.length)).toEqual([3, 2]);
+  expect(both.map(({ stderr }) => stderr.match(/begins/g)?.length)).toEqual([2, 1]);
   expect((await sweep([path, '--json'])).code).toBe(0);
-  expect(report().trials.map(({ state }) => state)).toEqual(Array(5).fill('finished'));
-  expect(readdirSync(join(folder, 'out')).filter((name) => /^\d/.test(name))).toHaveLength(5);
+  expect(report().trials.map(({ state }) => state)).toEqual(Array(3).fill('finished'));
+  expect(readdirSync(join(folder, 'out')).filter((name) => /^\d/.test(name))).toHaveLength(3);
   const halved = await sweep([path, '--halving'], { env: env(0) });
   expect([halved.code, halved.stderr]).toEqual([2, expect.stringContaining('run it in one process')]);
 });
