@@ -24,6 +24,7 @@ module.exports = {
   // It ends a test that hangs. How long one takes depends on what else the machine does, and is no reason to fail.
   testTimeout: 900_000,
   reporters: ['default', '<rootDir>/test/fixtures/skip-reporter.js'],
+  runtime: '<rootDir>/test/fixtures/runtime.js',
   testSequencer: '<rootDir>/test/fixtures/sequencer.js',
   // Two more than there are cores: tests wait for disks and for programs that they start.
   maxWorkers: availableParallelism() + 2,
