@@ -112,7 +112,7 @@ async function interrupt(index, corpus, folder) {
   // Every other time as soon as it trains, so that there is something to save; else whenever it is, making the model too.
   const begun = new Promise((resolve) => child.stdout.once('data', resolve));
   await Promise.race([
-    index % 2 === 0 ? begun.then(() => pause(Math.random() * 1500)) : pause(share * Math.random() * 4000),
+    index % 2 === 0 ? begun.then(() => pause(pauseBefore())) : pause(share * Math.random() * 4000),
     ended,
   ]);
   let asked = Date.now();

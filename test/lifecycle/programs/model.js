@@ -25,9 +25,9 @@ exports.trainCall = ({ count = 1, steps = 8, batch = 6 } = {}) => ({
   clip: 1,
 });
 
-/** A model of which one step takes about a second on two cores: 6·200·16·12·1024² is 0.24 TFLOP. */
+/** A model of which one step takes about half a second on two cores: 6·100·16·12·1024² is 0.12 TFLOP. */
 exports.createSlowModel = () => exports.createModel({ hidden: 1024, weights: false });
-exports.slowCall = () => exports.trainCall({ steps: 200, batch: 16 });
+exports.slowCall = () => exports.trainCall({ steps: 100, batch: 16 });
 
 /** Trains until the process or the thread ends; `begun` is called after the first call was started. */
 exports.trainForever = async (model, call, begun = () => {}) => {
