@@ -178,17 +178,18 @@ it('what a block printed is compared with what the document shows, line by line'
 });
 
 it('a block that needs what a skipped one would have made is skipped, too', async () => {
-  const needs = ['<!-- needs: made -->', '```sh', 'cat made', '```'];
-  const python = ['```python', "open('made', 'w')", '```'];
-  const results = async (...lines: string[]) => {
-    const program = join(packageRoot, 'scripts', 'run-docs.js');
-    const env = { ...process.env, CUDNN_LSTM_PYTHON: undefined };
-    const { stdout } = await run(process.execPath, [program, '--in', 'clone', await document(...lines)], { env });
-    return stdout.split('\n').flatMap((line) => /^(ok|skipped|FAILED) /.exec(line)?.[1] ?? []);
-  };
-  expect(await results(...python, ...needs)).toEqual(['skipped', 'skipped']);
-  expect(await results(...needs)).toEqual(['FAILED']);
-  expect(await results('```sh', 'touch made', '```', ...needs)).toEqual(['ok', 'ok']);
+  const needs = (name: string) => [`<!-- needs: ${name} -->`, '```sh', `cat ${name}`, '```'];
+  const file = await document(
+    // Before anything is skipped.
+    ...needs('by-nobody'),
+    ...['```python', "open('by-python', 'w')", '```', ...needs('by-python')],
+    ...['```sh', 'touch made', '```', ...needs('made')],
+  );
+  const program = join(packageRoot, 'scripts', 'run-docs.js');
+  const env = { ...process.env, CUDNN_LSTM_PYTHON: undefined };
+  const { stdout } = await run(process.execPath, [program, '--in', 'clone', file], { env });
+  const results = stdout.split('\n').flatMap((line) => /^(ok|skipped|FAILED) /.exec(line)?.[1] ?? []);
+  expect(results).toEqual(['FAILED', 'skipped', 'skipped', 'ok', 'ok']);
 });
 
 it('blocks run in order in one folder; each that fails is named', async () => {
