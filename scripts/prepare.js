@@ -180,11 +180,25 @@ async function makeDist() {
   writeFileSync(distStamp, `${distHash()}\n`);
 }
 
+/** Ends where npm was told to leave out what compiles. */
+function needDevelopment() {
+  if (['typescript', 'cmake-js'].every(packageFolder)) return;
+  console.error(
+    'cannot build cudnn-lstm: its packages of development are not installed, which --omit=dev and NODE_ENV=production leave out; ' +
+      'in a checkout, run: npm install --include=dev',
+  );
+  process.exit(1);
+}
+
 async function main() {
   process.chdir(root);
-  if (!says(distStamp, distHash)) await makeDist();
+  if (!says(distStamp, distHash)) {
+    needDevelopment();
+    await makeDist();
+  }
   const wanted = sourcesHash();
   if (!(says(stamp, () => wanted) && existsSync(binary) && loads())) {
+    needDevelopment();
     await buildWithTools(existsSync(stamp));
     mkdirSync(path.dirname(stamp), { recursive: true });
     writeFileSync(stamp, `${wanted}\n`);
