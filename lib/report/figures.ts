@@ -85,7 +85,7 @@ export function introduction(report: Reproduction): string[] {
     );
   }
   if (partial) {
-    const states = runs.map((run) => `${run.epochs} epochs: ${stateOf(run)}`);
+    const states = runs.map((run) => `${epochsText(run.epochs)}: ${stateOf(run)}`);
     lines.push(`This report is partial (${states.join('; ')}). The same command continues it${timeLeft(report)}.`);
   }
   return lines;
@@ -101,12 +101,17 @@ function timeLeft({ runs, shared }: Reproduction): string {
   return `: ${count(epochs)} ${epochs === 1 ? 'epoch is' : 'epochs are'} left, about ${formatDuration(epochs * median)} at the pace so far`;
 }
 
+/** How long a run is: `1 epoch`, `50 epochs`. */
+export function epochsText(epochs: number): string {
+  return `${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}`;
+}
+
 /** One line a run. */
 export function overview(report: Reproduction): FigureRow[] {
   return report.runs.map((run) => {
     const reference = referenceRunOf(run);
     return [
-      `${run.epochs} epochs${remark(run)}`,
+      `${epochsText(run.epochs)}${remark(run)}`,
       reference ? `epoch ${reference.bestEpoch}, loss ${reference.bestLoss}, ${reference.runTime}` : absent,
       run.best ? `epoch ${run.best.epoch}, loss ${run.best.loss.toFixed(4)}, ${runTime(run)}` : absent,
     ] as const;

@@ -3,6 +3,7 @@
 import { escapeHtml, inlineJson, renderPage } from '../html';
 import {
   absent,
+  epochsText,
   type FigureRow,
   introduction,
   nothingYet,
@@ -108,7 +109,7 @@ function card(run: RunReport): string {
     `<div><dt>${name === 'ours' ? 'ours' : 'the reference'}</dt><dd><strong class="${name}">${escapeHtml(loss)}</strong>` +
     `<small>${escapeHtml(more)}</small></dd></div>`;
   return [
-    `<div class="card"><h3>${run.epochs} epochs${escapeHtml(remark(run))}</h3><dl>`,
+    `<div class="card"><h3>${epochsText(run.epochs)}${escapeHtml(remark(run))}</h3><dl>`,
     reference
       ? figure('reference', String(reference.bestLoss), `epoch ${reference.bestEpoch}, ${reference.runTime}`)
       : '',
@@ -118,7 +119,7 @@ function card(run: RunReport): string {
 }
 
 function section(run: RunReport): string {
-  const heading = `<h2>${run.epochs} epochs${escapeHtml(remark(run))}</h2>`;
+  const heading = `<h2>${epochsText(run.epochs)}${escapeHtml(remark(run))}</h2>`;
   if (run.records.length === 0) return `${heading}\n<p>${nothingYet(run)}</p>`;
   const evaluation = run.record?.evaluation;
   const rows = runFigures(run);

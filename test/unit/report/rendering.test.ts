@@ -92,6 +92,17 @@ describe('REPORT.md', () => {
     expect(renderMarkdown(report([done], { partial: false, corpus }))).toContain('not to be compared.');
   });
 
+  it('counts a single epoch in the singular', async () => {
+    const runs = [
+      run({ epochs: 1, state: 'not begun', records: [] }),
+      run({ epochs: 2, state: 'not begun', records: [] }),
+    ];
+    for (const page of [renderMarkdown(report(runs)), await renderHtml(report(runs))]) {
+      expect(page).toContain('1 epoch: not begun; 2 epochs: not begun');
+      expect(page).not.toMatch(/\b1 epochs/);
+    }
+  });
+
   it('has a figure to reach where no epoch is complete', () => {
     expect(renderMarkdown(report([notBegun]))).toContain(
       'No epoch is complete yet. The figure to reach is a training loss of 1.2341.',
