@@ -1,5 +1,5 @@
 // Before a tarball is made: what it must hold is there, and nothing in it runs at install. package.json goes into it without scripts,
-// which npm would warn of, and without the packages of development; `--restore` brings it back afterwards.
+// which npm would warn of, and without what is for development alone; `--restore` brings it back afterwards.
 //
 //   ALLOW_CPU_ONLY=1 npm pack   for a package of one's own: a binary without the CUDA backend will do
 const { spawnSync } = require('node:child_process');
@@ -63,7 +63,7 @@ if (existsSync(saved) && !('scripts' in JSON.parse(readFileSync(manifest, 'utf8'
 if (!process.argv.includes('--restore')) {
   check();
   const text = readFileSync(manifest, 'utf8');
-  const { scripts, devDependencies, ...published } = JSON.parse(text);
+  const { scripts, devDependencies, allowScripts, ...published } = JSON.parse(text);
   writeFileSync(saved, text);
   writeFileSync(manifest, `${JSON.stringify(published, null, 2)}\n`);
 }

@@ -1,5 +1,5 @@
-/** scripts/prepare.js, which `npm install` runs in a checkout. */
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+/** `npm install` in a checkout, and scripts/prepare.js, which it runs. */
+import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../../lib/device/native';
@@ -15,4 +15,13 @@ it('says in a line what to do where npm left out the packages of development', a
   } finally {
     await rm(folder, { recursive: true });
   }
+});
+
+it('runs no script of another package, and npm does not ask about any', async () => {
+  const read = async (name: string) => JSON.parse(await readFile(join(packageRoot, name), 'utf8'));
+  const { packages }: { packages: Record<string, { hasInstallScript?: boolean }> } = await read('package-lock.json');
+  const names = Object.keys(packages).filter((path) => path !== '' && packages[path]?.hasInstallScript);
+  expect(names.length).toBeGreaterThan(0);
+  const denied = names.map((path) => [path.replace(/^.*node_modules\//, ''), false]);
+  expect((await read('package.json')).allowScripts).toEqual(Object.fromEntries(denied));
 });
