@@ -30,7 +30,7 @@ double seconds_of(cudaStream_t stream, const std::function<void()>& work, int co
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / count;
 }
 
-// The median of seven, each of as many as take 20 ms: the machine may be lent by the minute.
+// The median of seven, each of as many as take 20 ms: the machine may be rented by the minute.
 double seconds_each(cudaStream_t stream, const std::function<void()>& work) {
   seconds_of(stream, work, 3);
   const int count = std::clamp(static_cast<int>(0.02 / seconds_of(stream, work, 1)), 1, 20);

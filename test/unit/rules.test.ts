@@ -130,3 +130,20 @@ it('holds no mark of a conflict that a merge left', () => {
   const all = files('**/*.{ts,mts,js,cjs,mjs,json,md,cpp,h,cu,inl,sh,py,txt,html,css}', '.ci/run');
   expect(lines(/^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)( |$)/, all)).toEqual([]);
 });
+
+it('names no place outside the repository, and nothing of where it was made', () => {
+  const all = files(
+    '**/*.{ts,mts,js,cjs,mjs,json,jsonl,md,cpp,h,cu,inl,sh,py,txt,html,css}',
+    'scripts/*',
+    '.ci/run',
+    'cmake/*',
+  );
+  expect(all.length).toBeGreaterThan(450);
+  const traces = /\.\.\/shared\b|(?<![\w.)])\/(?:work|root|home)\/|\blent\b|\bthe workplace\b/;
+  const except = [
+    'test/unit/rules.test.ts',
+    // A tale may use such a word.
+    ...files('corpora/*.txt'),
+  ];
+  expect(lines(traces, all, except)).toEqual([]);
+});
