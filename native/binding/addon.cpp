@@ -115,7 +115,7 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
 #else
         throw Error(kDeviceUnavailable,
                     "this build of the addon has no CUDA support: install the CUDA toolkit and cuDNN and build it again "
-                    "(npx cudnn-lstm build), or use --device cpu");
+                    "(npx cudnn-lstm build), or use device cpu");
 #endif
       } else {
         throw Error(kInvalidArgument, "device must be cpu or cuda");

@@ -7,12 +7,11 @@ namespace cudnn_lstm::cuda {
 std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOptions& options) {
   if (spec.gates != GateActivation::sigmoid) {
     throw Error(kDeviceUnavailable,
-                "cuDNN's LSTM has sigmoid gates only, and this model's are hard_sigmoid: use --device cpu");
+                "cuDNN's LSTM has sigmoid gates only, and this model's are hard_sigmoid: use device cpu");
   }
   if (spec.reset_symbol >= 0) {
-    throw Error(
-        kDeviceUnavailable,
-        "cuDNN's LSTM cannot begin anew within a sequence, as this model of single lines does: use --device cpu");
+    throw Error(kDeviceUnavailable,
+                "cuDNN's LSTM cannot begin anew within a sequence, as this model of single lines does: use device cpu");
   }
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
@@ -23,7 +22,7 @@ std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOp
     for (const std::string& line : info.searched) searched += (searched.empty() ? "" : "; ") + line;
     const std::string reason = info.available ? cudaGetErrorString(status) : info.reason;
     throw Error(kDeviceUnavailable, "no usable GPU: " + reason + ". Looked for: " + searched +
-                                        ". Install NVIDIA's driver, or use --device cpu");
+                                        ". Install NVIDIA's driver, or use device cpu");
   }
   if (options.ordinal < 0 || options.ordinal >= count) {
     throw Error(kDeviceUnavailable, "there is no GPU " + std::to_string(options.ordinal) + ": this machine has " +
@@ -37,7 +36,7 @@ std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOp
   cudaDeviceProp properties{};
   CHECK_CUDA(cudaGetDeviceProperties(&properties, options.ordinal));
   const std::string fault = fault_of_device(properties);
-  if (!fault.empty()) throw Error(kDeviceUnavailable, fault + ": use --device cpu");
+  if (!fault.empty()) throw Error(kDeviceUnavailable, fault + ": use device cpu");
   if (options.precision == Precision::bf16 && properties.major < 8) {
     throw Error(kInvalidArgument, std::string(properties.name) +
                                       " has no bf16 (compute capability 8.0 is needed): use fp16, "

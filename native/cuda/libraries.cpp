@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 constexpr const char* kRemedy =
     "install cuDNN 9 and cuBLAS (pip install nvidia-cudnn-cu13 nvidia-cublas, or NVIDIA's packages for your system), "
     "or name "
-    "their folder with CUDNN_LSTM_LIBRARY_PATH, or use --device cpu";
+    "their folder with CUDNN_LSTM_LIBRARY_PATH, or use device cpu";
 
 // cublasGemmEx_64 came with CUDA 12.
 constexpr int kOldestRelease = 12;

@@ -8,8 +8,7 @@ namespace cudnn_lstm::cuda {
 
 struct SearchFolder {
   std::string path;
-  std::string
-      source;  // why it is looked in: "--library-path", "CUDNN_LSTM_LIBRARY_PATH", "python3's site-packages" ...
+  std::string source;  // why it is looked in: "CUDNN_LSTM_LIBRARY_PATH", "python3's site-packages" ...
 };
 
 // In order: `library_path`, CUDNN_LSTM_LIBRARY_PATH, the folder of a library of this name that the process has already

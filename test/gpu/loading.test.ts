@@ -206,7 +206,7 @@ describeCuda('the addon with CUDA compiled in', () => {
       "require(process.argv[1]).createModel({ vocabulary: 5, layers: 1, hidden: 4, input: 'onehot', embedding: 0, dropout: 0, seed: 1 }, { device: 'cuda' }).catch((error) => console.log(error.code, error.message))";
     const text = execFileSync(process.execPath, ['-e', script, addonPath], { encoding: 'utf8' });
     expect(text).toMatch(/^ERR_DEVICE_UNAVAILABLE no usable GPU: /);
-    expect(text).toContain('--device cpu');
+    expect(text).toContain('use device cpu');
   });
 
   describeLibraries('with NVIDIA’s own libraries', () => {
