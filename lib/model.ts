@@ -619,11 +619,12 @@ export class LanguageModel implements Disposable {
     }
     const { prompt: begun = '' } = checked;
     if (begun.length > pieceUnits)
-      throw new UsageError(
-        `prompt must be the beginning of one line, at most ${pieceUnits.toLocaleString('en')} characters.`,
+      throw new OptionError(
+        'prompt',
+        `must be the beginning of one line, at most ${pieceUnits.toLocaleString('en')} characters.`,
       );
     const before = this.#known(this.normalize(begun), checked.unknown);
-    if (before.includes('\n')) throw new UsageError('prompt must be the beginning of one line.');
+    if (before.includes('\n')) throw new OptionError('prompt', 'must be the beginning of one line.');
     // Where the state is carried over lines, what a line follows is a line break.
     const prompt = this.#promptIds({ ...checked, prompt: this.shape.resetId === undefined ? `\n${before}` : before });
     const sampling = checkSamplingOptions(checked);
@@ -785,11 +786,11 @@ export class LanguageModel implements Disposable {
     const { prompt = '' } = options;
     const orStart = (ids: Int32Array) => fromBeginning(ids, this.vocabulary, this.shape.resetId);
     if (typeof prompt !== 'string') {
-      if (!this.ofBytes) throw new UsageError('prompt must be a string: the symbols of this model are characters.');
+      if (!this.ofBytes) throw new OptionError('prompt', 'must be a string: the symbols of this model are characters.');
       const { vocabulary } = this;
       const { unknown = 'error', signal } = options;
       if (prompt.length > mostPromptBytes)
-        throw new UsageError(`prompt must be at most ${mostPromptBytes.toLocaleString('en')} bytes.`);
+        throw new OptionError('prompt', `must be at most ${mostPromptBytes.toLocaleString('en')} bytes.`);
       const bytes = toByteString(prompt);
       if (bytes.length > pieceUnits) {
         return async () =>

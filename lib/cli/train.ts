@@ -15,7 +15,7 @@ import { describePlan, planTraining } from '../training/plan';
 import { openTraining } from '../training/preparation';
 import { presetOptions } from '../training/presets';
 import { deviceOf } from '../training/rank-devices';
-import type { TrainingRequest } from '../training/request';
+import { readRequest, type TrainingRequest } from '../training/request';
 import { type Training, trainerOf } from '../training/training';
 import { flagOf } from '../wording';
 import { abortOnSignals, type CommandIo, parseArguments, processIo } from './command';
@@ -209,7 +209,7 @@ async function sampleOfBest(
 }
 
 async function printConfiguration(request: TrainingRequest, json: boolean, io: CommandIo): Promise<number> {
-  await using configured = await configureTraining({ ...request, save: false });
+  await using configured = await configureTraining(readRequest({ ...request, save: false }));
   const { configuration } = configured;
   const { options, sources } = configuration;
   if (json) {

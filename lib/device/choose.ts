@@ -6,7 +6,7 @@ import { chooseThreads } from './threads';
 
 export { chooseThreads, type ThreadChoice } from './threads';
 
-import { option } from '../wording';
+import { option, subject } from '../wording';
 
 /**
  * What a user may ask for: `'auto'` takes a GPU if one can be used, else the CPU; `'cuda:1'` is the second GPU.
@@ -109,7 +109,10 @@ export async function chooseDeviceFor(
   const { env = {} } = request;
   const addon = load ?? (() => loadNative(request.nativeBinding));
   const fromEnv = request.device === undefined && env.CUDNN_LSTM_DEVICE ? env.CUDNN_LSTM_DEVICE : undefined;
-  const name = parseDevice(request.device ?? fromEnv ?? 'auto', fromEnv === undefined ? 'device' : 'CUDNN_LSTM_DEVICE');
+  const name = parseDevice(
+    request.device ?? fromEnv ?? 'auto',
+    fromEnv === undefined ? subject('device') : 'CUDNN_LSTM_DEVICE',
+  );
   const asked = fromEnv === undefined ? 'asked for' : 'CUDNN_LSTM_DEVICE asks for it';
   const threads = chooseThreads(request.threads, env);
   const library = request.libraryPath ? { libraryPath: request.libraryPath } : {};

@@ -4,6 +4,7 @@ import { availableParallelism, cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fieldsOf, show } from '../arguments';
 import { UsageError } from '../errors';
+import { subject } from '../wording';
 
 /** The most threads that may be asked for; more has no use and would only cost memory. */
 export const maxThreads = 1024;
@@ -27,7 +28,7 @@ export interface ThreadChoice {
  * @category Devices and this machine
  */
 export function chooseThreads(requested?: number, env: NodeJS.ProcessEnv = {}): ThreadChoice {
-  if (requested !== undefined) return { threads: checkThreads(requested, 'threads'), reason: 'asked for' };
+  if (requested !== undefined) return { threads: checkThreads(requested, subject('threads')), reason: 'asked for' };
   const { CUDNN_LSTM_THREADS: variable } = fieldsOf<NodeJS.ProcessEnv>('env', env, ['CUDNN_LSTM_THREADS']);
   if (variable)
     return {

@@ -4,7 +4,7 @@ import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/c
 import { writeFileAtomically } from '../checkpoint/disk';
 import { canonicalLayout } from '../checkpoint/layout';
 import { modelName, resolveCheckpoint } from '../checkpoint/run-directory';
-import { UsageError } from '../errors';
+import { OptionError, UsageError } from '../errors';
 import { isTaken, readSmallFile } from '../files';
 import { harmless } from '../harmless';
 import { option } from '../wording';
@@ -66,7 +66,7 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   const { signal } = checked;
   if (!exportFormats.includes(checked.to)) {
     const found = typeof checked.to === 'string' ? harmless(checked.to) : show(checked.to);
-    throw new UsageError(`to must be one of ${exportFormats.join(', ')}, not ${found}.`);
+    throw new OptionError('to', `must be one of ${exportFormats.join(', ')}, not ${found}.`);
   }
   pathOf('out', checked.out);
   for (const [name, value] of Object.entries({ title: checked.title, half: checked.half })) {

@@ -285,12 +285,13 @@ export function checkGeneration(options: GenerateOptions, streams: number, defau
   if ((typeof prompt !== 'string' && !isUint8Array(prompt)) || stop.some((text) => typeof text !== 'string')) {
     throw new UsageError('prompt and stop must be strings.');
   }
-  if (stop.includes('')) throw new UsageError('stop must not be an empty string: the text would end before it began.');
+  if (stop.includes(''))
+    throw new OptionError('stop', 'must not be an empty string: the text would end before it began.');
   if (stop.some((text) => Buffer.from(text).toString() !== text)) {
-    throw new UsageError('stop must be well-formed text: one of its surrogates stands alone.');
+    throw new OptionError('stop', 'must be well-formed text: one of its surrogates stands alone.');
   }
   if (options.unknown !== undefined && options.unknown !== 'error' && options.unknown !== 'skip') {
-    throw new UsageError(`unknown must be 'error' or 'skip', not '${String(options.unknown)}'.`);
+    throw new OptionError('unknown', `must be 'error' or 'skip', not '${String(options.unknown)}'.`);
   }
   if (options.pattern !== undefined) readPattern(options.pattern);
   return {

@@ -1,5 +1,5 @@
 /** Errors in the form that the API's clients read. */
-import { CudnnLstmError, OutOfMemoryError } from '../errors';
+import { CudnnLstmError, OptionError, OutOfMemoryError } from '../errors';
 
 /** A request that is refused; `status` is HTTP's, the rest is the body's. */
 export class ApiError extends Error {
@@ -28,6 +28,11 @@ export class ApiError extends Error {
   }
 }
 
+/** `topK` as a request has it: top_k. */
+function inRequest(option: string): string {
+  return option.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
 /**
  * What a client is told of something that was thrown. What is wrong with its request it is told as the library words it; anything
  * else may name files of this machine, and stays here.
@@ -37,7 +42,8 @@ export function asApiError(thrown: unknown, param?: string): ApiError {
   if (thrown instanceof OutOfMemoryError)
     return new ApiError(503, 'Out of memory.', { code: 'out_of_memory', retryAfter: 5 });
   if (thrown instanceof CudnnLstmError && (thrown.code === 'ERR_USAGE' || thrown.code === 'ERR_DATA')) {
-    return new ApiError(400, thrown.message, param === undefined ? {} : { param });
+    const message = thrown instanceof OptionError ? `${inRequest(thrown.option)} ${thrown.problem}` : thrown.message;
+    return new ApiError(400, message, param === undefined ? {} : { param });
   }
   return new ApiError(500, 'The server failed; its log says more.');
 }

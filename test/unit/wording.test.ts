@@ -1,10 +1,16 @@
 /** Messages name an option as whoever reads them has written it: a program as `batchSize: 8`, a command's user as `--batch-size 8`. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import ts from 'typescript';
 import { packageRoot } from '../../lib/device/native';
-import { OptionError } from '../../lib/errors';
+import { CudnnLstmError, OptionError } from '../../lib/errors';
+import { type OptionName, optionNames, variableOf } from '../../lib/training/options';
+import { openTraining } from '../../lib/training/preparation';
+import type { TrainingRequest } from '../../lib/training/request';
 import { asCommand, option, subject, told, trainCall } from '../../lib/wording';
+import { share } from '../fixtures/child';
 
 describe('option', () => {
   const named = () => [
@@ -139,5 +145,137 @@ describe('in the library', () => {
     expect(words.length).toBeGreaterThan(100);
     const early = words.filter((node) => ![...above(node)].some(ts.isFunctionLike));
     expect(early.map(placeOf)).toEqual([]);
+  });
+});
+
+describe('of the same request', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'wording-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const file = (name: string, content: string | Buffer) => {
+    writeFileSync(join(folder, name), content);
+    return join(folder, name);
+  };
+  const text = file('text.txt', 'The sheep and the goats went over the hill.\n'.repeat(30));
+  const other = file('other.txt', 'Another text, of other sheep.\n'.repeat(30));
+  const base = join(folder, 'base');
+  const run = join(folder, 'run');
+  const tiny = { hidden: 8, layers: 1, epochs: 1, batchSize: 2, seqLength: 5, sampleLength: 0, device: 'cpu' as const };
+  beforeAll(async () => {
+    for (const out of [base, run]) {
+      await using training = await openTraining({ corpus: [text], options: { ...tiny, threads: 1, out } });
+      for await (const _ of training);
+    }
+  });
+
+  /** What may be asked of an option, possible or not; the rest of the options decide nothing in common with others. */
+  const asked: Partial<Record<OptionName, readonly unknown[]>> = {
+    preset: ['fast', 'best', 'none'],
+    maxTime: ['1ms', 'soon'],
+    batchSize: [1, 2, 1000, 65_537],
+    seqLength: [1, 5, 4000],
+    hidden: [8, 9, 0],
+    layers: [1, 2, 65],
+    target: ['every', 'last'],
+    validation: [0, 0.1, 0.0001, 1],
+    validationPlaces: [1, 4],
+    freeze: [0, 1, 9],
+    keepShare: [0.5, 2],
+    seed: [1, 2, -1],
+    lines: [true, false],
+    bytes: [true, false],
+    lowercase: [true, false],
+    normalize: ['none', 'nfc', 'up'],
+    encoding: ['utf-8', 'utf-16', 'latin1', 'runes'],
+    minCount: [1, 3, 5000],
+    gutenberg: ['auto', 'keep'],
+    threads: [1, 0],
+    device: ['cpu', 'cuda', 'abacus'],
+    learningRate: [0.001, 11],
+    out: [run, text, join(folder, 'new')],
+    checkpointName: ['best', 'a/b'],
+  };
+  const texts = [
+    text,
+    other,
+    file('short.txt', 'ab'),
+    file('one.txt', 'aaaa'),
+    file('few.txt', 'ab\nba\n'),
+    file('latin.txt', Buffer.from('Ein Caf\xe9 f\xfcr Zo\xeb, na\xefve.\n'.repeat(30), 'latin1')),
+    file('wide.txt', Buffer.from('\uFEFFWide text, of wide sheep.\n'.repeat(30), 'utf16le')),
+    join(folder, 'none.txt'),
+  ];
+  const maybe = <T>(...values: T[]) =>
+    fc.oneof({ weight: 4, arbitrary: fc.constant(undefined) }, fc.constantFrom(...values));
+  const requests = fc.record({
+    corpus: fc.oneof({ weight: 3, arbitrary: fc.constant([text]) }, fc.constantFrom(...texts.map((name) => [name]))),
+    keep: maybe(...texts.map((name) => [name])),
+    validationFile: maybe(...texts.map((name) => [name])),
+    from: maybe(base, join(base, 'none.safetensors'), text),
+    resume: maybe<string | true>(run, text, join(folder, 'no run')),
+    options: fc
+      .uniqueArray(fc.constantFrom(...(Object.keys(asked) as OptionName[])), { maxLength: 4 })
+      .chain((names) =>
+        fc.record(Object.fromEntries(names.map((name) => [name, fc.constantFrom(...(asked[name] ?? []))]))),
+      ),
+  });
+
+  type Requested = typeof requests extends fc.Arbitrary<infer R> ? R : never;
+  type Origin = 'options' | 'flags' | 'env' | 'configFile';
+  let files = 0;
+  /** Opens the training, with the options from one origin or another; what is said, in the error and in notes. */
+  async function saidOf({ options, ...given }: Requested, origin: Origin): Promise<string[]> {
+    const asText = Object.entries(options).map(([name, value]) => [
+      name,
+      typeof value === 'boolean' ? value : String(value),
+    ]);
+    const sizes = given.resume === undefined ? tiny : {};
+    const { hidden: _, layers: __, ...ofBase } = tiny;
+    const rest = Object.entries(given.from === undefined ? sizes : ofBase).filter(([name]) => !(name in options));
+    const notes: string[] = [];
+    const request: TrainingRequest = {
+      ...given,
+      save: false,
+      onNote: (note) => notes.push(note),
+      // What was not drawn is no matter of where it is from.
+      options: { ...Object.fromEntries(rest), ...(origin === 'options' ? options : {}) },
+      ...(origin === 'flags' ? { flags: Object.fromEntries(asText) } : {}),
+      ...(origin === 'env'
+        ? { env: Object.fromEntries(asText.map(([name, value]) => [variableOf(name as OptionName), String(value)])) }
+        : {}),
+    };
+    if (origin === 'configFile') {
+      const { keep, from, validationFile } = given;
+      const configFile = file(`config-${++files}.json`, JSON.stringify({ ...options, keep, from, validationFile }));
+      Object.assign(request, { configFile, keep: undefined, from: undefined, validationFile: undefined });
+    }
+    try {
+      await using training = await openTraining(request);
+      return [...notes, ...training.corpus.notes];
+    } catch (error) {
+      if (!(error instanceof CudnnLstmError)) throw error;
+      return [...notes, error.message];
+    }
+  }
+
+  const camelCase = [...optionNames, 'validationFile', 'configFile'].filter((name) => /[A-Z]/.test(name));
+  const inCode = new RegExp(`\\b(?:${camelCase.join('|')})\\b|\`\\w+(?:: [^\`]*)?\``);
+
+  it('a program is told of no flag, and a command of nothing that only a program writes', async () => {
+    const messages = new Set<string>();
+    await fc.assert(
+      fc.asyncProperty(requests, async (request) => {
+        for (const origin of ['options', 'env', 'configFile'] as const) {
+          for (const message of await saidOf(request, origin)) {
+            messages.add(message.replaceAll(/[\d.,]+/g, '0'));
+            expect(message).not.toMatch(/(?<![\w-])--[a-z]/);
+          }
+        }
+        for (const origin of ['flags', 'env'] as const) {
+          for (const message of await asCommand(() => saidOf(request, origin))) expect(message).not.toMatch(inCode);
+        }
+      }),
+      { numRuns: share(400) },
+    );
+    expect(messages.size).toBeGreaterThan(30);
   });
 });
