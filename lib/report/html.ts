@@ -31,10 +31,12 @@ export async function renderHtml(report: Reproduction): Promise<string> {
 <h1>${escapeHtml(title(report))}</h1>
 <p class="summary">${escapeHtml(summary(report))}</p>
 </header>
+<main>
 <div class="cards">
 ${report.runs.map(card).join('\n')}
 </div>
 ${report.runs.map(section).join('\n')}
+</main>
 <footer>
 <h2>How this was made</h2>
 ${[about, ...remarks].map((line) => `<p>${escapeHtml(line)}</p>`).join('\n')}
@@ -54,7 +56,7 @@ body { max-width: 52rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 .summary { font-size: 1.125rem; margin: 0 0 1.75rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem; }
 .card { background: var(--card); border-radius: .6rem; padding: 1rem 1.1rem; }
-.card h3 { margin: 0 0 .6rem; } .card dl { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem; margin: 0; }
+.card .name { margin: 0 0 .6rem; font-size: 1.05rem; font-weight: 600; } .card dl { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem; margin: 0; }
 .card strong { display: block; font-size: 1.5rem; line-height: 1.3; } .card small { color: var(--soft); }
 td:first-child { overflow-wrap: break-word; color: var(--soft); }
 td:not(:first-child), thead th { white-space: nowrap; overflow-wrap: normal; }
@@ -109,7 +111,7 @@ function card(run: RunReport): string {
     `<div><dt>${name === 'ours' ? 'ours' : 'the reference'}</dt><dd><strong class="${name}">${escapeHtml(loss)}</strong>` +
     `<small>${escapeHtml(more)}</small></dd></div>`;
   return [
-    `<div class="card"><h3>${epochsText(run.epochs)}${escapeHtml(remark(run))}</h3><dl>`,
+    `<div class="card"><p class="name">${epochsText(run.epochs)}${escapeHtml(remark(run))}</p><dl>`,
     reference
       ? figure('reference', String(reference.bestLoss), `epoch ${reference.bestEpoch}, ${reference.runTime}`)
       : '',
@@ -174,7 +176,8 @@ function curveId(run: RunReport): string {
 }
 
 function table(head: readonly string[], rows: readonly FigureRow[]): string {
-  const line = (cells: readonly string[], tag: string) =>
-    `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`;
+  // A heading of nothing is none.
+  const cellOf = (tag: string, cell: string) => (cell === '' ? '<td></td>' : `<${tag}>${escapeHtml(cell)}</${tag}>`);
+  const line = (cells: readonly string[], tag: string) => `<tr>${cells.map((cell) => cellOf(tag, cell)).join('')}</tr>`;
   return `<table>\n<thead>${line(head, 'th')}</thead>\n${rows.map((row) => line(row, 'td')).join('\n')}\n</table>`;
 }
