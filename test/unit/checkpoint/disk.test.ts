@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmod, mkdir, mkdtemp, open, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, open, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
@@ -230,8 +230,20 @@ describe('a run', () => {
     out = join(folder, 'run');
     await writeFile(corpus, text);
   });
-  const train = async () =>
-    expect(await node('train.js', [corpus, ...tiny, '--epochs', '1', '--out', out])).toMatchObject({ code: 0 });
+  /** A trained run and its text, which tests take copies of. */
+  let trained: string | undefined;
+  afterAll(() => trained && rm(trained, { recursive: true }));
+  const train = async () => {
+    if (trained === undefined) {
+      trained = await mkdtemp(join(tmpdir(), 'trained-'));
+      await chmod(trained, 0o755);
+      const given = join(trained, 'corpus.txt');
+      await writeFile(given, text);
+      const argv = [given, ...tiny, '--epochs', '1', '--out', join(trained, 'run')];
+      expect(await node('train.js', argv)).toMatchObject({ code: 0 });
+    }
+    await cp(join(trained, 'run'), out, { recursive: true });
+  };
 
   /** The last checkpoints' hashes; all are whole, the best too, and nothing lies about. */
   async function checkpoints(): Promise<string[]> {

@@ -113,8 +113,8 @@ it('a run that is killed in mid-epoch and resumed ends with the bits of one that
   await writeFile(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(100));
   const options = ['--hidden', '8', '--layers', '2', '--batch-size', '4', '--seq-length', '10', '--sample-length', '0'];
   const argv = [corpus, ...options, '--patience', '0', '--epochs', '12', '--device', 'cpu', '--threads', '1'];
-  const [whole, cut] = [join(folder, 'whole'), join(folder, 'cut')];
-  expect(await node('train.js', [...argv, '--out', whole])).toMatchObject({ code: 0 });
+  const [unbroken, cut] = [join(folder, 'unbroken'), join(folder, 'cut')];
+  expect(await node('train.js', [...argv, '--out', unbroken])).toMatchObject({ code: 0 });
   const cuts = new Set<string>();
   let begun = false;
   for (let kill = 0; kill < (long ? 20 : whole ? 4 : 3); kill++) {
@@ -134,7 +134,7 @@ it('a run that is killed in mid-epoch and resumed ends with the bits of one that
   expect(cuts.size).toBeGreaterThan(1);
   expect(await node('train.js', ['--resume', cut])).toMatchObject({ code: 0 });
   const load = async (out: string) => loadCheckpoint(join(out, (await readFile(join(out, 'latest'), 'utf8')).trim()));
-  const [a, b] = [await load(whole), await load(cut)];
+  const [a, b] = [await load(unbroken), await load(cut)];
   expect(b.parameters).toEqual(a.parameters);
   expect(b.firstMoments).toEqual(a.firstMoments);
   expect(b.secondMoments).toEqual(a.secondMoments);
