@@ -16,14 +16,14 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'signals-'));
   out = join(folder, 'run');
   corpus = join(folder, 'corpus.txt');
-  await writeFile(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(3000));
+  await writeFile(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(1500));
 });
 afterEach(() => rm(folder, { recursive: true }));
 
 /** What is written besides that a text is read, which is said where it takes its time, as on a busy machine. */
 const said = (stderr: string) => stderr.replace(/^reading the text \.\.\.\n/, '');
 
-/** A run without end, of small steps, and epochs of a fifth of a second with a millisecond or two between them. */
+/** A run without end, of small steps, and epochs of a tenth of a second with a millisecond or two between them. */
 const endless = () => [
   ...[corpus, '--out', out, '--hidden', '16', '--layers', '1', '--batch-size', '4', '--seq-length', '20'],
   ...['--sample-length', '0', '--patience', '0', '--epochs', '1000000', '--device', 'cpu', '--threads', '1'],
@@ -39,7 +39,7 @@ function inTraining(child: ChildProcess, callback: () => void): void {
     seen += text;
     if (!/"type":"checkpoint","kind":"last"/.test(seen)) return;
     child.stdout?.off('data', onData);
-    setTimeout(callback, 40);
+    setTimeout(callback, 20);
   };
   child.stdout?.setEncoding('utf8').on('data', onData);
 }
