@@ -135,6 +135,41 @@ test('the plan of docs/best.md is that of bench/plan.js, and its table has as ma
   expect(text('docs/best.md')).toContain(`${trainings} trainings of one and two layers`);
 });
 
+test('what weight decay does in docs/best.md is what bench/search.js has recorded', () => {
+  interface Row {
+    characters: number;
+    layers: number;
+    hidden: number;
+    epochs: number;
+    weightDecay?: number;
+    loss: number;
+  }
+  const recorded: Row[] = text('bench/results/best-search.jsonl')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  const characters = { 'tiny-shakespeare': 1_115_394, 'Alice in Wonderland': 144_424 };
+  const shown = table('docs/best.md', '| text, model |').flatMap(([model, passes, ...losses]) => {
+    const [, name, layers, hidden] = /^(.+), (\d+) x (\d+)$/.exec(model as string) as unknown as string[];
+    return [0, 0.05, 0.1].flatMap((weightDecay, i) =>
+      losses[i] === ''
+        ? []
+        : [
+            {
+              characters: characters[name as keyof typeof characters],
+              ...{ layers: Number(layers), hidden: Number(hidden) },
+              ...{ epochs: Number.parseInt(passes as string, 10), weightDecay, loss: Number(losses[i]) },
+            },
+          ],
+    );
+  });
+  expect(shown.length).toBe(9);
+  const key = ({ weightDecay = 0, ...row }: Row) =>
+    [row.characters, row.layers, row.hidden, row.epochs, weightDecay, row.loss].join(' ');
+  const known = new Set(recorded.map(key));
+  expect(shown.map(key).filter((each) => !known.has(each))).toEqual([]);
+});
+
 test('two ranks beside two threads are as bench/scale.js has measured them', () => {
   const results: { launcher: string; hidden: number; ratio: number }[] = result(
     'scale-amd-epyc-family-25-model-1-2.json',
