@@ -77,6 +77,13 @@ it('says things in plain English', () => {
   expect(lines(mannered, all, ['test/unit/rules.test.ts'])).toEqual([]);
 });
 
+it('does not call the Keras script the seed, which is a number here: it is the reference', () => {
+  const script =
+    /\bthe seed(?:'s)? (?:scripts?|recipes?|runs?|figures?|notes|losses|text|books?|model|GPU|windows?)\b/i;
+  const all = files('*.md', '{lib,native,test,scripts,bench,docs}/**/*.{ts,mts,js,md,cpp,h}');
+  expect(lines(script, all, ['test/unit/rules.test.ts'])).toEqual([]);
+});
+
 it('a line of prose in a document has at most 140 characters; tables, headings and code may have more', () => {
   const found = files('**/*.md', '!docs/api/**').flatMap((name) => {
     const blocks = readFileSync(join(packageRoot, name), 'utf8').split(/^ *```.*$/m);
