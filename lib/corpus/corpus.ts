@@ -7,6 +7,7 @@ import { Breather } from '../breather';
 import { takeAllQuietly } from '../endings';
 import { DataError, OptionError, UsageError } from '../errors';
 import { whyUnreadable } from '../files';
+import { option } from '../wording';
 import { byteNormalization, byteVocabulary } from './bytes';
 import { checkEncoding, isLatin1, readHead } from './decode';
 import { Encoder, SymbolCounter } from './encoder';
@@ -23,8 +24,6 @@ import { spool, TemporaryFolder } from './temporary';
 import { grownVocabulary, nameCharacters, unknownSymbol, Vocabulary } from './vocabulary';
 
 export { bundledCorpusPath, type CorpusInput, type CorpusText, isList } from './sources';
-
-import { option } from '../wording';
 
 /**
  * How a text is read.

@@ -5,13 +5,12 @@
 
 import { algorithms } from '../device/native';
 import { grouped } from '../numbers';
+import { flagOf } from '../wording';
 import * as z from '../zod-parts';
 import { formatDuration, parseDuration } from './duration';
 import type { TrainingOptions } from './option-types';
 
 export type { TrainingOptions } from './option-types';
-
-import { flagOf } from '../wording';
 
 /** One option. */
 export interface OptionDefinition<S extends z.ZodType = z.ZodType> {
