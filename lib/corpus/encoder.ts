@@ -87,6 +87,8 @@ export function leftOut(count: number, symbols: Iterable<string>): string {
 /** Which symbols there are, and how many characters. */
 export class SymbolCounter {
   readonly #seen = new Float64Array(65_536);
+  /** No unit above it was seen: of most texts, that leaves a hundred of them to look at. */
+  #highest = -1;
   readonly #above = new Map<string, number>();
   /** What was written as a letter and a mark and is one character in NFC. */
   readonly #composable = new Set<string>();
@@ -95,6 +97,7 @@ export class SymbolCounter {
   length = 0;
 
   count(text: string): void {
+    let highest = this.#highest;
     for (let i = 0; i < text.length; i++) {
       const unit = text.charCodeAt(i);
       if (isHighSurrogate(unit)) {
@@ -103,10 +106,12 @@ export class SymbolCounter {
         i++;
       } else {
         this.#seen[unit] = (this.#seen[unit] as number) + 1;
+        if (unit > highest) highest = unit;
         if (isMark(unit)) this.#compose(i > 0 ? (text[i - 1] as string) : this.#last, text[i] as string);
       }
       this.length++;
     }
+    this.#highest = highest;
     if (text !== '') this.#last = text.slice(-1);
   }
 
@@ -128,7 +133,7 @@ export class SymbolCounter {
   vocabulary(least = 1, always: readonly string[] = []): Vocabulary {
     const symbols = new Set(always);
     for (const [symbol, count] of this.#above) if (count >= least) symbols.add(symbol);
-    for (let unit = 0; unit < this.#seen.length; unit++) {
+    for (let unit = 0; unit <= this.#highest; unit++) {
       if ((this.#seen[unit] as number) >= least) symbols.add(String.fromCharCode(unit));
     }
     if (least === 1) return Vocabulary.sorted(symbols);
@@ -143,7 +148,7 @@ export class SymbolCounter {
       if (count > most && !others.includes(symbol)) most = count;
     };
     for (const [symbol, count] of this.#above) look(symbol, count);
-    for (let unit = 0; unit < this.#seen.length; unit++) look(String.fromCharCode(unit), this.#seen[unit] as number);
+    for (let unit = 0; unit <= this.#highest; unit++) look(String.fromCharCode(unit), this.#seen[unit] as number);
     return most;
   }
 
@@ -156,7 +161,7 @@ export class SymbolCounter {
       rare.characters += count;
     };
     for (const count of this.#above.values()) look(count);
-    for (let unit = 0; unit < this.#seen.length; unit++) look(this.#seen[unit] as number);
+    for (let unit = 0; unit <= this.#highest; unit++) look(this.#seen[unit] as number);
     return rare;
   }
 }

@@ -73,17 +73,20 @@ test('a model never writes it, and takes prompts and texts of any characters', a
 
 test('counts are exact, in pieces too', () => {
   fc.assert(
-    fc.property(fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'é', '🦊', '漢'), maxLength: 8 })), (pieces) => {
-      const counter = new SymbolCounter();
-      for (const piece of pieces) counter.count(piece);
-      const all = [...pieces.join('')];
-      const counts = new Map<string, number>();
-      for (const symbol of all) counts.set(symbol, (counts.get(symbol) ?? 0) + 1);
-      const rare = [...counts.values()].filter((count) => count < 3);
-      expect(counter.rarer(3)).toEqual({ symbols: rare.length, characters: rare.reduce((a, b) => a + b, 0) });
-      const frequent = [...counts].filter(([, count]) => count >= 3).map(([symbol]) => symbol);
-      expect(counter.vocabulary(3).symbols).toEqual(Vocabulary.sorted([...frequent, '\uFFFD']).symbols);
-    }),
+    fc.property(
+      fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'é', '🦊', '漢', '\0', '\uffff'), maxLength: 8 })),
+      (pieces) => {
+        const counter = new SymbolCounter();
+        for (const piece of pieces) counter.count(piece);
+        const all = [...pieces.join('')];
+        const counts = new Map<string, number>();
+        for (const symbol of all) counts.set(symbol, (counts.get(symbol) ?? 0) + 1);
+        const rare = [...counts.values()].filter((count) => count < 3);
+        expect(counter.rarer(3)).toEqual({ symbols: rare.length, characters: rare.reduce((a, b) => a + b, 0) });
+        const frequent = [...counts].filter(([, count]) => count >= 3).map(([symbol]) => symbol);
+        expect(counter.vocabulary(3).symbols).toEqual(Vocabulary.sorted([...frequent, '\uFFFD']).symbols);
+      },
+    ),
   );
 });
 
