@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path';
 import { pathOf } from '../arguments';
 import { CudnnLstmError, DeviceError, exitCodes, OutOfMemoryError } from '../errors';
 import { harmless } from '../harmless';
+import { option } from '../wording';
 import type { DrawRuleName } from './draw-rules';
 
 /**
@@ -519,7 +520,8 @@ export function fromNative(error: unknown): unknown {
       return new OutOfMemoryError(message, { cause: error });
     case 'ERR_DEVICE_UNAVAILABLE':
     case 'ERR_DEVICE_FAILED':
-      return new DeviceError(message, { cause: error, code });
+      // The addon does not know who reads it.
+      return new DeviceError(message.replace(/\bdevice cpu\b/, option({ device: 'cpu' })), { cause: error, code });
     case 'ERR_INVALID_ARGUMENT':
     case 'ERR_BUSY':
     case 'ERR_STOPPED':

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import ts from 'typescript';
-import { packageRoot } from '../../lib/device/native';
+import { fromNative, packageRoot } from '../../lib/device/native';
 import { CudnnLstmError, OptionError } from '../../lib/errors';
 import { type OptionName, optionNames, variableOf } from '../../lib/training/options';
 import { openTraining } from '../../lib/training/preparation';
@@ -68,6 +68,16 @@ describe('option', () => {
     ).rejects.toThrow('--top-k must be more');
     expect(option('topK')).toBe('`topK`');
   });
+});
+
+it('is put into what the addon says', async () => {
+  const given = {
+    code: 'ERR_DEVICE_UNAVAILABLE',
+    message: "no usable GPU. Install NVIDIA's driver, or use device cpu",
+  };
+  const said = () => (fromNative(given) as Error).message;
+  expect(said()).toBe("no usable GPU. Install NVIDIA's driver, or use `device: 'cpu'`");
+  await asCommand(() => expect(said()).toBe("no usable GPU. Install NVIDIA's driver, or use --device cpu"));
 });
 
 /** The library's sources, without what commands alone load: the commands, and pages for a browser. */
