@@ -29,7 +29,7 @@ export class ApiError extends Error {
 }
 
 /** `topK` as a request has it: top_k. */
-function inRequest(option: string): string {
+export function fieldOf(option: string): string {
   return option.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
@@ -42,7 +42,7 @@ export function asApiError(thrown: unknown, param?: string): ApiError {
   if (thrown instanceof OutOfMemoryError)
     return new ApiError(503, 'Out of memory.', { code: 'out_of_memory', retryAfter: 5 });
   if (thrown instanceof CudnnLstmError && (thrown.code === 'ERR_USAGE' || thrown.code === 'ERR_DATA')) {
-    const message = thrown instanceof OptionError ? `${inRequest(thrown.option)} ${thrown.problem}` : thrown.message;
+    const message = thrown instanceof OptionError ? `${fieldOf(thrown.option)} ${thrown.problem}` : thrown.message;
     return new ApiError(400, message, param === undefined ? {} : { param });
   }
   return new ApiError(500, 'The server failed; its log says more.');

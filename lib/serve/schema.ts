@@ -6,7 +6,7 @@
 import { type DrawRuleName, eachDrawRule } from '../device/draw-rules';
 import { nearest } from '../nearest';
 import * as z from '../zod-parts';
-import { ApiError } from './errors';
+import { ApiError, fieldOf } from './errors';
 
 const whole = (low: number, high: number) => z.number().int().min(low).max(high).nullish();
 
@@ -26,7 +26,6 @@ const rules = eachDrawRule((_, { low, high, above, whole: integer }) => {
   const real = integer ? z.number().int() : z.number();
   return (above ? real.gt(low) : real.min(low)).max(high).nullish();
 });
-const fieldOf = (name: DrawRuleName) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 type Field<Name extends string> = Name extends `${infer First}${infer Rest}`
   ? `${First extends Lowercase<First> ? First : `_${Lowercase<First>}`}${Field<Rest>}`
   : Name;
