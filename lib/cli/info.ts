@@ -6,6 +6,7 @@ import { lookAt } from '../checkpoint/run-directory';
 import { inspectMachine, type MachineInfo } from '../device/machine';
 import type { NativeMpiLibrary } from '../device/native';
 import { exitCodes } from '../errors';
+import { plural } from '../numbers';
 import { findMpi } from '../ranks/found';
 import {
   abortOnSignals,
@@ -16,7 +17,6 @@ import {
   parseArguments,
   processIo,
 } from './command';
-import { plural } from './layout';
 import { printJson, say } from './output';
 
 /** The command; see `info --help`. */

@@ -50,11 +50,6 @@ export function wrap(line: string, width = Number.POSITIVE_INFINITY): string[] {
   return [...lines, current];
 }
 
-/** `1 epoch`, `1,000 epochs`. */
-export function plural(count: number, noun: string): string {
-  return `${wholeNumber(count)} ${noun}${count === 1 ? '' : 's'}`;
-}
-
 export function wholeNumber(value: number): string {
   return Number.isFinite(value) ? grouped(Math.round(value)) : '?';
 }

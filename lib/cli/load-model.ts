@@ -5,8 +5,8 @@ import { resolveCheckpoint } from '../checkpoint/run-directory';
 import { readWeighted } from '../corpus/weighted';
 import { UsageError } from '../errors';
 import { LanguageModel } from '../model';
+import { plural } from '../numbers';
 import { type CommandIo, deviceRequest, type ModelCommandOptions } from './command';
-import { plural } from './layout';
 import { say } from './output';
 
 /** Loads a checkpoint, or a run's best one, and says which it is and what computes. */

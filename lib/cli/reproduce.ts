@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { makeDirectory, writeFileAtomically } from '../checkpoint/disk';
 import { exitCodes, UsageError } from '../errors';
-import { epochsText } from '../report/figures';
+import { plural } from '../numbers';
 import { renderHtml } from '../report/html';
 import { renderMarkdown } from '../report/markdown';
 import { defaultRuns, type Reproduction, reproduce } from '../report/reproduction';
@@ -61,7 +61,7 @@ export async function reproduceCommand(
         scoring.update(done, total);
       },
       onEvent: async (epochs, event) => {
-        if (event.type === 'start') note(`--- ${epochsText(epochs)} ---`);
+        if (event.type === 'start') note(`--- ${plural(epochs, 'epoch')} ---`);
         await printer.print(event);
       },
       onReport: async (report) => {

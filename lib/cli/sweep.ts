@@ -4,6 +4,7 @@ import { Command, Option } from 'commander';
 import { writeFileAtomically } from '../checkpoint/disk';
 import { chooseDevice, chooseThreads } from '../device/choose';
 import { exitCodes, TrainingError, UsageError } from '../errors';
+import { plural } from '../numbers';
 import { launchOf } from '../ranks/launcher';
 import { planSweep } from '../sweep/plan';
 import type { SweepReport } from '../sweep/results';
@@ -21,7 +22,7 @@ import {
   processIo,
 } from './command';
 import { commandLine } from './invocation';
-import { columnsOf, plural } from './layout';
+import { columnsOf } from './layout';
 import { printJson, printLine, say, sayCommand } from './output';
 
 interface SweepCommandOptions extends DeviceOptions {

@@ -5,6 +5,7 @@
 import { nameSome } from '../corpus/names';
 import { nameCharacters } from '../corpus/vocabulary';
 import type { GpuUsage } from '../device/native';
+import { plural } from '../numbers';
 import { pathArgument } from '../shell';
 import { formatDuration } from '../training/duration';
 import type {
@@ -19,7 +20,7 @@ import type {
 } from '../training/events';
 import type { CommandIo } from './command';
 import { commandLine } from './invocation';
-import { columnsOf, fitParts, type Part, plural, wholeNumber } from './layout';
+import { columnsOf, fitParts, type Part, wholeNumber } from './layout';
 import { type LossPoint, lossChart } from './loss-chart';
 import { pass, printJson, printText, say, sayCommand } from './output';
 

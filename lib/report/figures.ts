@@ -1,4 +1,5 @@
 /** The figures of a reproduction as rows of text, the same for every form of the report. */
+import { plural } from '../numbers';
 import { formatDuration } from '../training/duration';
 import { option } from '../wording';
 import {
@@ -85,7 +86,7 @@ export function introduction(report: Reproduction): string[] {
     );
   }
   if (partial) {
-    const states = runs.map((run) => `${epochsText(run.epochs)}: ${stateOf(run)}`);
+    const states = runs.map((run) => `${plural(run.epochs, 'epoch')}: ${stateOf(run)}`);
     lines.push(`This report is partial (${states.join('; ')}). The same command continues it${timeLeft(report)}.`);
   }
   return lines;
@@ -101,17 +102,12 @@ function timeLeft({ runs, shared }: Reproduction): string {
   return `: ${count(epochs)} ${epochs === 1 ? 'epoch is' : 'epochs are'} left, about ${formatDuration(epochs * median)} at the pace so far`;
 }
 
-/** How long a run is: `1 epoch`, `50 epochs`. */
-export function epochsText(epochs: number): string {
-  return `${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}`;
-}
-
 /** One line a run. */
 export function overview(report: Reproduction): FigureRow[] {
   return report.runs.map((run) => {
     const reference = referenceRunOf(run);
     return [
-      `${epochsText(run.epochs)}${remark(run)}`,
+      `${plural(run.epochs, 'epoch')}${remark(run)}`,
       reference ? `epoch ${reference.bestEpoch}, loss ${reference.bestLoss}, ${reference.runTime}` : absent,
       run.best ? `epoch ${run.best.epoch}, loss ${run.best.loss.toFixed(4)}, ${runTime(run)}` : absent,
     ] as const;
@@ -206,7 +202,7 @@ function utilisation({ record, gpu }: RunReport): string {
     return `GPU ${gpu.gpuPercent.toFixed(0)} %, its memory interface ${gpu.memoryPercent.toFixed(0)} % of the time`;
   if (!record || record.wallSeconds === 0) return absent;
   const share = record.cpuSeconds / record.wallSeconds / record.threads;
-  return `CPU ${(100 * share).toFixed(0)} % of ${record.threads} thread${record.threads === 1 ? '' : 's'}`;
+  return `CPU ${(100 * share).toFixed(0)} % of ${plural(record.threads, 'thread')}`;
 }
 
 function epochSeconds({ records }: RunReport): string {

@@ -1,9 +1,9 @@
 /** A reproduction as one HTML page that needs nothing beside it: uPlot is inlined. */
 
 import { escapeHtml, inlineJson, renderPage } from '../html';
+import { plural } from '../numbers';
 import {
   absent,
-  epochsText,
   type FigureRow,
   introduction,
   nothingYet,
@@ -111,7 +111,7 @@ function card(run: RunReport): string {
     `<div><dt>${name === 'ours' ? 'ours' : 'the reference'}</dt><dd><strong class="${name}">${escapeHtml(loss)}</strong>` +
     `<small>${escapeHtml(more)}</small></dd></div>`;
   return [
-    `<div class="card"><p class="name">${epochsText(run.epochs)}${escapeHtml(remark(run))}</p><dl>`,
+    `<div class="card"><p class="name">${plural(run.epochs, 'epoch')}${escapeHtml(remark(run))}</p><dl>`,
     reference
       ? figure('reference', String(reference.bestLoss), `epoch ${reference.bestEpoch}, ${reference.runTime}`)
       : '',
@@ -121,7 +121,7 @@ function card(run: RunReport): string {
 }
 
 function section(run: RunReport): string {
-  const heading = `<h2>${epochsText(run.epochs)}${escapeHtml(remark(run))}</h2>`;
+  const heading = `<h2>${plural(run.epochs, 'epoch')}${escapeHtml(remark(run))}</h2>`;
   if (run.records.length === 0) return `${heading}\n<p>${nothingYet(run)}</p>`;
   const evaluation = run.record?.evaluation;
   const rows = runFigures(run);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
-import { fitParts, type Part, plural, wrap } from '../../../lib/cli/layout';
+import { fitParts, type Part, wrap } from '../../../lib/cli/layout';
 import { lossChart } from '../../../lib/cli/loss-chart';
+import { plural } from '../../../lib/numbers';
 
 const word = fc.stringMatching(/^[a-z]{1,12}$/);
 

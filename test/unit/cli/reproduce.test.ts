@@ -39,7 +39,7 @@ it('writes the three forms of a partial report when the time is up', async () =>
   clock.mockRestore();
   expect(code).toBe(0);
   expect(stdout.trim().split('\n')).toEqual(['REPORT.md', 'report.html', 'report.json'].map((name) => join(out, name)));
-  expect(stderr).toMatch(/^--- 1000000 epochs ---\n/);
+  expect(stderr).toMatch(/^--- 1,000,000 epochs ---\n/);
   expect(await reportOf(out)).toMatchObject({
     partial: true,
     overrides: small,
