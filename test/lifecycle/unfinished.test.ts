@@ -39,7 +39,7 @@ const commands: Record<string, (out: string) => string[]> = {
   },
 };
 
-/** Runs a command whose file stays at its beginning, with so many Ctrl-C. */
+/** Runs a command whose file stays at its beginning, with one Ctrl-C, or with another until it ends. */
 function interrupted(argv: string[], times: number): Promise<Ended> {
   const held = join(__dirname, 'programs', 'held-write.js');
   return run(process.execPath, ['--require', held, compiled('cli/main.js'), ...argv], {
@@ -49,7 +49,10 @@ function interrupted(argv: string[], times: number): Promise<Ended> {
       child.stderr?.on('data', (text: string) => {
         if (begun || !text.includes('held\n')) return;
         begun = true;
-        for (let i = 0; i < times; i++) setTimeout(() => child.kill('SIGINT'), 300 * i);
+        child.kill('SIGINT');
+        if (times === 1) return;
+        // Two that come before the process has run once are one to it; one that comes while it ends would find no handler.
+        for (const delay of [300, 10_000, 20_000]) setTimeout(() => child.kill('SIGINT'), delay).unref();
       });
     },
   });
