@@ -7,6 +7,7 @@ import { types } from 'node:util';
 import { CudnnLstmError, UsageError } from './errors';
 import { harmless } from './harmless';
 import { checkKeys } from './nearest';
+import { grouped } from './numbers';
 import { subject } from './wording';
 
 /** A value as an error shows it; no value makes this fail. */
@@ -98,7 +99,7 @@ export function listOf<T>(
   if (!isList(value)) throw wrong(what, 'a list', value);
   return looking(what, () => {
     const { length } = value;
-    if (!(length <= most)) throw new UsageError(`${what} must have at most ${most.toLocaleString('en')} items.`);
+    if (!(length <= most)) throw new UsageError(`${what} must have at most ${grouped(most)} items.`);
     const items: T[] = [];
     for (let i = 0; i < length; i++) items.push(item(`${what}[${i}]`, value[i]));
     return items;
@@ -118,7 +119,7 @@ export function pathOf(what: string, value: unknown): string {
 
 export function wholeOf(what: string, value: unknown, low: number, high = Number.MAX_SAFE_INTEGER): number {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= low && value <= high) return value;
-  const most = high === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : high.toLocaleString('en');
+  const most = high === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : grouped(high);
   throw wrong(what, `a whole number from ${low} to ${most}`, value);
 }
 

@@ -7,6 +7,7 @@ import { type FileHandle, lstat, open, stat } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { takeAllQuietly } from './endings';
+import { grouped } from './numbers';
 
 /** Absent on Windows, which has neither such pipes nor such links. */
 const { O_NONBLOCK = 0, O_NOFOLLOW = 0 } = constants as Partial<typeof constants>;
@@ -150,7 +151,7 @@ async function* piecesOf(path: string, handle: FileHandle, limit: number): Async
 }
 
 function tooLarge(path: string, limit: number): FileProblem {
-  const most = limit < 1 << 20 ? `${limit.toLocaleString('en')} bytes` : `${limit >> 20} MiB`;
+  const most = limit < 1 << 20 ? `${grouped(limit)} bytes` : `${limit >> 20} MiB`;
   return new FileProblem(path, `is larger than ${most}`, 'large');
 }
 

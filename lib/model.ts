@@ -48,6 +48,7 @@ import {
   readScoreOptions,
   readWindowOptions,
 } from './model-options';
+import { grouped } from './numbers';
 import { allOf, noCopies, onlyCharacters, within } from './sampling/constraints';
 import { fromBeginning, type GeneratedPiece, type Generation, generatePieces } from './sampling/generate';
 import { generateLines } from './sampling/lines';
@@ -517,7 +518,7 @@ export class LanguageModel implements Disposable {
     wholeOf('count', count, 1, 4096);
     const { length } = checkGeneration(checked, count, this.defaultWindow);
     if (length > mostKept)
-      throw new OptionError('length', `must be at most ${mostKept.toLocaleString('en')} of the best of several texts.`);
+      throw new OptionError('length', `must be at most ${grouped(mostKept)} of the best of several texts.`);
     const given = await encodeText(prompt, 'the prompt', this.#encoding(checked));
     // All at once, or so many at a time as memory for their characters is meant for.
     const atOnce = Math.max(1, Math.floor(mostKept / Math.max(1, length)));
@@ -619,10 +620,7 @@ export class LanguageModel implements Disposable {
     }
     const { prompt: begun = '' } = checked;
     if (begun.length > pieceUnits)
-      throw new OptionError(
-        'prompt',
-        `must be the beginning of one line, at most ${pieceUnits.toLocaleString('en')} characters.`,
-      );
+      throw new OptionError('prompt', `must be the beginning of one line, at most ${grouped(pieceUnits)} characters.`);
     const before = this.#known(this.normalize(begun), checked.unknown);
     if (before.includes('\n')) throw new OptionError('prompt', 'must be the beginning of one line.');
     // Where the state is carried over lines, what a line follows is a line break.
@@ -790,7 +788,7 @@ export class LanguageModel implements Disposable {
       const { vocabulary } = this;
       const { unknown = 'error', signal } = options;
       if (prompt.length > mostPromptBytes)
-        throw new OptionError('prompt', `must be at most ${mostPromptBytes.toLocaleString('en')} bytes.`);
+        throw new OptionError('prompt', `must be at most ${grouped(mostPromptBytes)} bytes.`);
       const bytes = toByteString(prompt);
       if (bytes.length > pieceUnits) {
         return async () =>

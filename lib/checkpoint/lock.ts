@@ -9,6 +9,7 @@ import { loadNative } from '../device/native';
 import { takeAll, takeAllQuietly } from '../endings';
 import { DiskError } from '../errors';
 import { FileProblem, openToLock } from '../files';
+import { grouped } from '../numbers';
 import { option } from '../wording';
 import { toDiskError } from './disk';
 
@@ -37,7 +38,7 @@ export class DirectoryLock {
       try {
         if (!(await lockFile(file, path, directory))) throw inUse(directory, await textOf(file));
         const { size } = await file.stat();
-        if (size > longestText) throw noLock(`${path} holds ${size.toLocaleString('en')} bytes`); // Somebody's text, maybe.
+        if (size > longestText) throw noLock(`${path} holds ${grouped(size)} bytes`); // Somebody's text, maybe.
         // The owner before removes the file while it still has the lock: what was locked now may be a file that is gone.
         if (!(await stands(file, path))) {
           await file.close();

@@ -4,6 +4,7 @@ import { type GateActivation, gateActivations } from '../device/native';
 import { exitCodes } from '../errors';
 import { type ImportedModel, importModel } from '../import/import';
 import { checkFree, saveImported } from '../import/save';
+import { grouped } from '../numbers';
 import { pathArgument } from '../shell';
 import {
   abortOnSignals,
@@ -63,7 +64,7 @@ function lines({ kind, vocabularySource, proof, notes, checkpoint }: ImportedMod
     `model: ${kind}, LSTM, ${model.layers} × ${model.hidden}, input ${model.input}${gates}`,
     `vocabulary: ${vocabulary.length} symbols, from ${vocabularySource}`,
     ...notes,
-    `proof: ${proof.loss.toFixed(4)} nats a character on ${proof.characters.toLocaleString('en')} characters of ${proof.text}; ` +
+    `proof: ${proof.loss.toFixed(4)} nats a character on ${grouped(proof.characters)} characters of ${proof.text}; ` +
       `counting letters: ${proof.letterLoss.toFixed(4)}`,
   ];
 }

@@ -6,7 +6,7 @@ import { lookAt } from '../checkpoint/run-directory';
 import { inspectMachine, type MachineInfo } from '../device/machine';
 import type { NativeMpiLibrary } from '../device/native';
 import { exitCodes } from '../errors';
-import { plural } from '../numbers';
+import { grouped, plural } from '../numbers';
 import { findMpi } from '../ranks/found';
 import {
   abortOnSignals,
@@ -133,10 +133,11 @@ function runLines({ directory, last }: Run, best: CheckpointInfo): string[] {
   if (!last)
     return [`run:            ${directory}`, 'resumable:      no: it holds no last checkpoint that can be read'];
   const { epochs } = last.configuration;
-  const of = typeof epochs === 'number' ? ` of ${epochs.toLocaleString('en')}` : '';
+  const done =
+    typeof epochs === 'number' ? `${grouped(last.epoch)} of ${plural(epochs, 'epoch')}` : plural(last.epoch, 'epoch');
   return [
     `run:            ${directory}`,
-    `resumable:      yes, after ${last.epoch.toLocaleString('en')}${of} epochs, ${plural(last.step, 'step')}`,
+    `resumable:      yes, after ${done}, ${plural(last.step, 'step')}`,
     ...(last.loss === undefined ? [] : [`loss so far:    ${lossText(last.loss)}`]),
     ...(last.validationLoss === undefined ? [] : [`validation:     ${lossText(last.validationLoss)}`]),
     `${last.path === best.path ? 'last' : 'best'} checkpoint:`,
@@ -150,9 +151,9 @@ function checkpointLines(info: CheckpointInfo, run: Run | undefined): string[] {
   const anew = model.resetId === undefined ? '' : ', single lines';
   const lines = [
     ...(run ? runLines(run, info) : []),
-    `${info.path} (${info.bytes.toLocaleString('en')} bytes, written by cudnn-lstm ${info.version})`,
+    `${info.path} (${grouped(info.bytes)} bytes, written by cudnn-lstm ${info.version})`,
     `model:          LSTM, ${model.layers} × ${model.hidden}, input ${coding}, dropout ${model.dropout}${gates}${anew}`,
-    `parameters:     ${info.parameters.toLocaleString('en')}${info.weights ? `, ${info.weights}` : ''}`,
+    `parameters:     ${grouped(info.parameters)}${info.weights ? `, ${info.weights}` : ''}`,
     info.normalization.symbols === 'bytes'
       ? 'vocabulary:     256 bytes'
       : `vocabulary:     ${info.vocabulary.length} symbols: ${JSON.stringify(info.vocabulary.slice(0, 200).join(''))}${info.vocabulary.length > 200 ? ' …' : ''}`,

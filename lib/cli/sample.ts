@@ -8,6 +8,7 @@ import { TextIndex } from '../corpus/text-index';
 import { eachDrawRule } from '../device/draw-rules';
 import { DataError, exitCodes, UsageError } from '../errors';
 import type { LanguageModel } from '../model';
+import { grouped } from '../numbers';
 import { copyLines, findCopies, mostChecked } from '../sampling/copies';
 import type { GeneratedPiece } from '../sampling/generate';
 import { checkGeneration, checkSamplingOptions, type GenerateOptions } from '../sampling/options';
@@ -214,7 +215,7 @@ function checkCopies(options: SampleOptions): void {
     throw new UsageError('--lines goes without --best-of, --corpus-check, --max-copy, --only and --pattern.');
   if (corpusCheck !== undefined && length * (count ?? 1) > mostChecked)
     throw new UsageError(
-      `--corpus-check looks at ${mostChecked.toLocaleString('en')} characters at most: lower --length or --count.`,
+      `--corpus-check looks at ${grouped(mostChecked)} characters at most: lower --length or --count.`,
     );
 }
 

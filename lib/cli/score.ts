@@ -7,6 +7,7 @@ import { readWeighted } from '../corpus/weighted';
 import { DataError, exitCodes, UsageError } from '../errors';
 import { isTaken } from '../files';
 import type { LanguageModel } from '../model';
+import { grouped, plural } from '../numbers';
 import { mostPageCharacters, renderSurprise, SurpriseText } from '../report/surprise';
 import { type Score, scoreOf } from '../scoring/score';
 import { type OpenText, openText, readLines } from '../scoring/text';
@@ -231,7 +232,7 @@ function windowLines(
   ofBytes: boolean,
 ): string[] {
   return [
-    `${text}: the ${ofBytes ? 'byte' : 'character'} after each of ${windows.toLocaleString('en')} windows of ${window}`,
+    `${text}: the ${ofBytes ? 'byte' : 'character'} after each of ${grouped(windows)} windows of ${window}`,
     `dropout off: ${scoreText(dropoutOff, ofBytes)}`,
     `dropout on:  ${scoreText(dropoutOn, ofBytes)}`,
   ];
@@ -327,7 +328,7 @@ async function eachText<T>(
 
 function scoreText({ bitsPerCharacter, loss, characters }: Score, ofBytes = false): string {
   const unit = ofBytes ? 'byte' : 'character';
-  return `${bitsPerCharacter.toFixed(4)} bits, ${loss.toFixed(4)} nats a ${unit} (${characters.toLocaleString('en')} ${unit}s)`;
+  return `${bitsPerCharacter.toFixed(4)} bits, ${loss.toFixed(4)} nats a ${unit} (${plural(characters, unit)})`;
 }
 
 function syntax(): Command {

@@ -7,6 +7,7 @@ import { Breather } from '../breather';
 import { takeAllQuietly } from '../endings';
 import { DataError, OptionError, UsageError } from '../errors';
 import { whyUnreadable } from '../files';
+import { grouped, plural } from '../numbers';
 import { option } from '../wording';
 import { byteNormalization, byteVocabulary } from './bytes';
 import { checkEncoding, isLatin1, readHead } from './decode';
@@ -237,8 +238,7 @@ async function readCorpus(
   options: CorpusOptions,
   notes: string[],
 ): Promise<Corpus> {
-  const what =
-    sources.length === 1 ? (sources[0] as Source).name : `the corpus (${sources.length.toLocaleString('en')} files)`;
+  const what = sources.length === 1 ? (sources[0] as Source).name : `the corpus (${grouped(sources.length)} files)`;
   const normalization = normalizationOf(options);
   const { bytes: ofBytes = false, minCount = 1 } = options;
   const limit = options.streamAbove ?? defaultStreamAbove;
@@ -305,13 +305,10 @@ async function readCorpus(
     const breakId = vocabulary.idOf('\n');
     const lines = options.lines && breakId !== undefined ? await LineIndex.find(ids, breakId) : undefined;
     if (lines && lines.emptyLines > 0) {
-      const empty = lines.emptyLines.toLocaleString('en');
-      notes.push(`${empty} empty ${lines.emptyLines === 1 ? 'line' : 'lines'} left out`);
+      notes.push(`${plural(lines.emptyLines, 'empty line')} left out`);
     }
     if (streamed)
-      notes.push(
-        `${ids.length.toLocaleString('en')} characters are read from a temporary id file in ${tmpdir()}, not from memory`,
-      );
+      notes.push(`${grouped(ids.length)} characters are read from a temporary id file in ${tmpdir()}, not from memory`);
     return {
       vocabulary,
       normalization,
@@ -385,7 +382,7 @@ function checkFolding(minCount: number, most: number): void {
   if (most === 0 || most >= minCount) return;
   throw new OptionError(
     'minCount',
-    `must be at most ${most.toLocaleString('en')}, which is how often the most frequent character comes, not ${minCount.toLocaleString('en')}.`,
+    `must be at most ${grouped(most)}, which is how often the most frequent character comes, not ${grouped(minCount)}.`,
   );
 }
 
@@ -396,10 +393,9 @@ function unknownOf({ vocabulary, minCount = 1 }: CorpusOptions): Pick<Normalizat
 
 /** @param symbols How many different ones; undefined: they were not counted. */
 function foldedNote(characters: number, symbols: number | undefined): string {
-  const n = (count: number, what: string) => `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;
   return symbols === undefined
-    ? `${n(characters, 'character')} that the model does not know read as its unknown symbol`
-    : `${n(symbols, 'rare symbol')} (${n(characters, 'character')}) folded into one unknown symbol`;
+    ? `${plural(characters, 'character')} that the model does not know read as its unknown symbol`
+    : `${plural(symbols, 'rare symbol')} (${plural(characters, 'character')}) folded into one unknown symbol`;
 }
 
 /** Pieces, between which the event loop has its turn and an abort is heard. */

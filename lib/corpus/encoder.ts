@@ -1,4 +1,5 @@
 /** Turns pieces of text into symbols and ids. A piece never splits a surrogate pair. */
+import { plural } from '../numbers';
 import type { IdArray } from './ids';
 import { nameCharacters, unknownCharacters, unknownSymbol, Vocabulary } from './vocabulary';
 
@@ -80,8 +81,7 @@ export class Encoder {
 
 /** The note about characters that a vocabulary does not hold; `symbols`: which. */
 export function leftOut(count: number, symbols: Iterable<string>): string {
-  const what = count === 1 ? '1 character' : `${count.toLocaleString('en')} characters`;
-  return `${what} that the model does not know left out: ${nameCharacters(symbols)}`;
+  return `${plural(count, 'character')} that the model does not know left out: ${nameCharacters(symbols)}`;
 }
 
 /** Which symbols there are, and how many characters. */

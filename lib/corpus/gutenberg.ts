@@ -1,3 +1,4 @@
+import { grouped, plural } from '../numbers';
 import { option } from '../wording';
 
 /** Project Gutenberg's licence text around a book is not the book. */
@@ -143,12 +144,11 @@ export function gutenbergNote(
 ): string | undefined {
   if (books.length === 1) return `${name}: Project Gutenberg's header and footer left out (${keep})`;
   if (books.length > 1) {
-    return `${name}: Project Gutenberg's headers and footers of ${books.length.toLocaleString('en')} books left out (${keep})`;
+    return `${name}: Project Gutenberg's headers and footers of ${grouped(books.length)} books left out (${keep})`;
   }
   if (starts + ends === 0) return undefined;
-  const lines = (count: number, kind: string) => `${count.toLocaleString('en')} ${kind} line${count === 1 ? '' : 's'}`;
   return (
-    `${name}: Project Gutenberg's text left in, as it has ${lines(starts, 'start')} and ${lines(ends, 'end')}, ` +
+    `${name}: Project Gutenberg's text left in, as it has ${plural(starts, 'start')} and ${plural(ends, 'end')}, ` +
     'not one of each for every book'
   );
 }

@@ -3,6 +3,7 @@ import { createHash, hash } from 'node:crypto';
 import { instanceOf, looking, signalOf, textOf, wholeOf } from '../arguments';
 import { Breather } from '../breather';
 import { DataError, UsageError } from '../errors';
+import { grouped } from '../numbers';
 
 /** 32-bit words of a key. */
 const words = 4;
@@ -59,7 +60,7 @@ export class KnownLines {
     for await (const line of eachOf(lines)) {
       if (count === most) {
         throw new DataError(
-          `more than ${most.toLocaleString('en')} lines to compare with, the most there may be: give fewer of them`,
+          `more than ${grouped(most)} lines to compare with, the most there may be: give fewer of them`,
         );
       }
       const at = (count++ * words) % pieceWords;

@@ -1,9 +1,10 @@
 /** Lists of files, however long, as a line shows them. */
+import { grouped } from '../numbers';
 
 /** The first three of a list, and how many more there are. */
 export function nameSome(names: readonly string[]): string {
   const more = names.length - 3;
-  return names.slice(0, 3).join(', ') + (more > 0 ? ` and ${more.toLocaleString('en')} more` : '');
+  return names.slice(0, 3).join(', ') + (more > 0 ? ` and ${grouped(more)} more` : '');
 }
 
 /** A corpus as a file that is given away may call it: the names of its files, without the folders that they are in. */

@@ -8,6 +8,7 @@ import { packageRoot } from '../device/native';
 import { DataError, UsageError } from '../errors';
 import { whyUnreadable } from '../files';
 import { checkKeys } from '../nearest';
+import { grouped, plural } from '../numbers';
 import { alicePath } from './alice';
 import { compareNaturally, nameSome } from './names';
 import { largestWeight, readWeighted } from './weighted';
@@ -151,15 +152,14 @@ export async function resolveSources(
 function weightOf(argument: string, weight: number): number {
   if (weight > 0 && weight <= largestWeight) return weight;
   throw new UsageError(
-    `${argument}: a weight is a number above 0 and at most ${largestWeight.toLocaleString('en')}, the times that an epoch has the text; ` +
+    `${argument}: a weight is a number above 0 and at most ${grouped(largestWeight)}, the times that an epoch has the text; ` +
       `give it another one, or leave the text out.`,
   );
 }
 
 function leftOut(directory: string, others: readonly string[]): string {
-  const files = others.length === 1 ? '1 file' : `${others.length.toLocaleString('en')} files`;
   return (
-    `${directory}: ${files} left out, as a directory means its ${directoryRule} that are not hidden: ${nameSome(others)} ` +
+    `${directory}: ${plural(others.length, 'file')} left out, as a directory means its ${directoryRule} that are not hidden: ${nameSome(others)} ` +
     '(name the files, or use a glob, to have them in)'
   );
 }

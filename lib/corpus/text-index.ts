@@ -2,6 +2,7 @@
 import { Breather } from '../breather';
 import { DataError } from '../errors';
 import { orOutOfMemory } from '../memory';
+import { grouped } from '../numbers';
 import type { IdArray, IdSource } from './ids';
 
 /** A place in the array is an int32. */
@@ -33,7 +34,7 @@ export class TextIndex {
     try {
       return await TextIndex.#of(ids, signal);
     } catch (error) {
-      const purpose = `for an index of ${ids.length.toLocaleString('en')} characters`;
+      const purpose = `for an index of ${grouped(ids.length)} characters`;
       throw orOutOfMemory(error, purpose, '; give a part of the text');
     }
   }

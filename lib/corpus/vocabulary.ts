@@ -1,5 +1,6 @@
 import { choiceOf, listOf, looking, optionsOf, show, textOf } from '../arguments';
 import { DataError, UsageError } from '../errors';
+import { grouped } from '../numbers';
 import { option } from '../wording';
 
 /** Ids are 16 bits wide at most. */
@@ -79,11 +80,11 @@ export function unknownCharacters(
   what: string,
   vocabulary: Pick<Vocabulary, 'idOf' | 'symbols'>,
 ): DataError {
-  const [first] = unknown.values();
+  const [first = 0] = unknown.values();
   const hint = formHint(unknown.keys(), vocabulary);
   return new DataError(
     `${what} has characters the model does not know: ${nameCharacters(unknown.keys())} ` +
-      `(the first at character ${first?.toLocaleString('en')}); ${hint ? `${hint}; otherwise ` : ''}remove them, or leave them out with ` +
+      `(the first at character ${grouped(first)}); ${hint ? `${hint}; otherwise ` : ''}remove them, or leave them out with ` +
       option({ unknown: 'skip' }),
   );
 }
@@ -112,7 +113,7 @@ export class Vocabulary {
     if (symbols.length === 0) throw new DataError('the vocabulary is empty');
     if (symbols.length > largestVocabulary) {
       throw new DataError(
-        `the text has ${symbols.length.toLocaleString('en')} different characters, more than ${largestVocabulary.toLocaleString('en')}: ` +
+        `the text has ${grouped(symbols.length)} different characters, more than ${grouped(largestVocabulary)}: ` +
           'is it a text file?',
       );
     }

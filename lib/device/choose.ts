@@ -6,6 +6,7 @@ import { chooseThreads } from './threads';
 
 export { chooseThreads, type ThreadChoice } from './threads';
 
+import { plural } from '../numbers';
 import { option, subject } from '../wording';
 
 /**
@@ -167,7 +168,7 @@ export function chosenCpu(
     ordinal: 0,
     threads,
     automatic: true,
-    reason: `CPU, ${isaNames[isa] ?? isa}, ${threads} thread${threads === 1 ? '' : 's'} (${why})`,
+    reason: `CPU, ${isaNames[isa] ?? isa}, ${plural(threads, 'thread')} (${why})`,
   };
 }
 

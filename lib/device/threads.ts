@@ -4,6 +4,7 @@ import { availableParallelism, cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fieldsOf, show } from '../arguments';
 import { UsageError } from '../errors';
+import { plural } from '../numbers';
 import { subject } from '../wording';
 
 /** The most threads that may be asked for; more has no use and would only cost memory. */
@@ -44,7 +45,7 @@ export function chooseThreads(requested?: number, env: NodeJS.ProcessEnv = {}): 
   if (quota !== undefined && Math.ceil(quota) < available) {
     return { threads: Math.max(1, Math.ceil(quota)), reason: `cgroup quota of ${Number(quota.toFixed(2))} CPUs` };
   }
-  return { threads: available, reason: `${available} CPU${available === 1 ? '' : 's'} available` };
+  return { threads: available, reason: `${plural(available, 'CPU')} available` };
 }
 
 /**

@@ -3,6 +3,7 @@ import { fstatSync } from 'node:fs';
 import { fieldsOf, optionsOf, pathOf, show } from '../arguments';
 import { fromNative, loadNative, type NativeAddon } from '../device/native';
 import { DeviceError, UsageError } from '../errors';
+import { grouped } from '../numbers';
 import { option, subject } from '../wording';
 import { type Launch, launcherVariables, launchOf } from './launcher';
 import { Ranks } from './ranks';
@@ -166,6 +167,6 @@ function timeoutOf(env: NodeJS.ProcessEnv): number {
   const seconds = Number(text);
   if (text.trim() !== '' && seconds >= 0 && seconds <= longestTimeout) return seconds;
   throw new UsageError(
-    `CUDNN_LSTM_TIMEOUT must be a number of seconds from 0 (for ever) to ${longestTimeout.toLocaleString('en')}, not ${show(text)}.`,
+    `CUDNN_LSTM_TIMEOUT must be a number of seconds from 0 (for ever) to ${grouped(longestTimeout)}, not ${show(text)}.`,
   );
 }

@@ -1,5 +1,5 @@
 /** The figures of a reproduction as rows of text, the same for every form of the report. */
-import { plural } from '../numbers';
+import { grouped, plural } from '../numbers';
 import { formatDuration } from '../training/duration';
 import { option } from '../wording';
 import {
@@ -224,7 +224,7 @@ function gigabytes(bytes: number): string {
 }
 
 function count(value: number): string {
-  return Math.round(value).toLocaleString('en');
+  return grouped(Math.round(value));
 }
 
 /** A generated text as it is shown: one of spaces alone would look like none. */

@@ -4,6 +4,7 @@
  */
 import { Breather } from '../breather';
 import { UsageError } from '../errors';
+import { grouped } from '../numbers';
 import type { ReadableIds } from '../scoring/score';
 
 /** What of the texts stands in the corpus. */
@@ -256,7 +257,7 @@ export function copyLines({ longest, windows, copiedWindows }: Copies, texts: re
   const shown = length > 80 ? `${codePoints(copy, 0, 77)}...` : copy;
   const share = windows === 0 ? 'no' : `${((100 * copiedWindows) / windows).toFixed(1)} % of the`;
   return [
-    `longest copy: ${length.toLocaleString('en')} characters${length > 0 ? `, ${JSON.stringify(shown)}` : ''}`,
+    `longest copy: ${grouped(length)} characters${length > 0 ? `, ${JSON.stringify(shown)}` : ''}`,
     `copied: ${share} runs of ${windowLength} characters${windows === 0 ? ': the text is shorter' : ' stand in the corpus'}`,
   ];
 }

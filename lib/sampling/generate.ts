@@ -9,6 +9,7 @@ import type { Vocabulary } from '../corpus/vocabulary';
 import type { NativeSamplingOptions } from '../device/native';
 import { type QueuedModel, stoppedError } from '../device/queue';
 import { DataError } from '../errors';
+import { grouped } from '../numbers';
 import { type Constraint, type ConstraintMaker, inBoth } from './constraints';
 import type { GenerationPlan, ResolvedSampling } from './options';
 import { column, concatenate, repeatColumns } from './rows';
@@ -267,7 +268,7 @@ class Drawer {
     const allowed = asked && written ? inBoth(asked, written) : asked;
     if (allowed?.length === 0) {
       throw new DataError(
-        `after ${this.#position.toLocaleString('en')} characters nothing is left that may be written; allow more`,
+        `after ${grouped(this.#position)} characters nothing is left that may be written; allow more`,
       );
     }
     return allowed ? { allowed } : {};

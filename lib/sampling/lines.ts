@@ -2,6 +2,7 @@
 import type { Vocabulary } from '../corpus/vocabulary';
 import type { QueuedModel } from '../device/queue';
 import { DataError } from '../errors';
+import { grouped, plural } from '../numbers';
 import { option } from '../wording';
 import { type Generation, generatePieces } from './generate';
 
@@ -65,18 +66,17 @@ function hardlyAny(
   refused: { empty: number; known: number; long: number },
   length: number,
 ): DataError {
-  const n = (value: number) => value.toLocaleString('en');
   const reasons = [
-    refused.known > 0 ? `${n(refused.known)} that are known` : '',
-    refused.long > 0 ? `${n(refused.long)} longer than ${n(length)} ${length === 1 ? 'character' : 'characters'}` : '',
-    refused.empty > 0 ? `${n(refused.empty)} empty` : '',
+    refused.known > 0 ? `${grouped(refused.known)} that are known` : '',
+    refused.long > 0 ? `${grouped(refused.long)} longer than ${plural(length, 'character')}` : '',
+    refused.empty > 0 ? `${grouped(refused.empty)} empty` : '',
   ].filter((reason) => reason !== '');
   const remedies = [
     refused.known > 0 ? `a higher ${option('temperature')}` : '',
     refused.long > 0 ? `a larger ${option('length')}` : '',
   ].filter((remedy) => remedy !== '');
   return new DataError(
-    `the model writes hardly a line that is wanted: ${n(given)} of ${n(count)}, and ${reasons.join(', ')}` +
+    `the model writes hardly a line that is wanted: ${grouped(given)} of ${grouped(count)}, and ${reasons.join(', ')}` +
       (remedies.length > 0 ? `; give ${remedies.join(', or ')}` : ''),
   );
 }

@@ -24,6 +24,7 @@ import {
 } from '../arguments';
 import { TextIndex } from '../corpus/text-index';
 import { OptionError, UsageError } from '../errors';
+import { grouped } from '../numbers';
 import { readPattern } from './pattern';
 import type { TextEnds } from './stop';
 
@@ -321,8 +322,5 @@ function above(name: string, value: number, low: number, high: number): number {
 
 function whole(name: string, value: number, low: number, high: number): number {
   if (Number.isSafeInteger(value) && value >= low && value <= high) return value;
-  throw new OptionError(
-    name,
-    `must be a whole number from ${low} to ${high.toLocaleString('en')}, not ${show(value)}.`,
-  );
+  throw new OptionError(name, `must be a whole number from ${low} to ${grouped(high)}, not ${show(value)}.`);
 }

@@ -7,6 +7,7 @@
  */
 import { nameCharacters, type Vocabulary } from '../corpus/vocabulary';
 import { DataError, OptionError, UsageError } from '../errors';
+import { grouped } from '../numbers';
 import type { ConstraintMaker } from './constraints';
 
 /** Positions that a pattern may come to when its counts are written out, and symbols that are tried on its classes: 20 milliseconds. */
@@ -67,7 +68,7 @@ class Reader {
     if (this.positions.length === mostPositions)
       throw refused(
         this.#pattern,
-        `is too large: with its counts written out it has more than ${mostPositions.toLocaleString('en')} places.`,
+        `is too large: with its counts written out it has more than ${grouped(mostPositions)} places.`,
       );
     return this.positions.push(position) - 1;
   }
@@ -226,7 +227,7 @@ const oneCharacter =
 export function readPattern(pattern: string): Part & Pick<Reader, 'positions' | 'classes'> {
   if (pattern.length > longestPattern)
     throw new UsageError(
-      `A pattern has ${longestPattern.toLocaleString('en')} characters at most, not ${pattern.length.toLocaleString('en')}.`,
+      `A pattern has ${grouped(longestPattern)} characters at most, not ${grouped(pattern.length)}.`,
     );
   try {
     new RegExp(pattern, 'u');
@@ -367,7 +368,7 @@ function idsOf(
     if (tests > mostTests)
       throw refused(
         pattern,
-        `is too large: it has too many different classes for a model of ${symbols.length.toLocaleString('en')} symbols.`,
+        `is too large: it has too many different classes for a model of ${grouped(symbols.length)} symbols.`,
       );
     const one = new RegExp(`^(?:${source})$`, 'u');
     const ids: number[] = [];
@@ -407,7 +408,7 @@ function distances(positions: readonly Position[], classes: readonly Int32Array[
  */
 export function matching(pattern: Pattern, length: number): ConstraintMaker {
   if (pattern.least > length) {
-    const least = pattern.least.toLocaleString('en');
+    const least = grouped(pattern.least);
     throw new OptionError(
       'length',
       `must be no less than ${least}: what matches the pattern has at least ${least} characters.`,

@@ -7,6 +7,7 @@
 import { Breather } from '../breather';
 import { type QueuedModel, stoppedError } from '../device/queue';
 import { orOutOfMemory } from '../memory';
+import { grouped } from '../numbers';
 import type { ReadableIds } from './score';
 
 /**
@@ -90,7 +91,7 @@ export async function inspectIds(
     result = emptyResult(total, rivals);
     if (options.cells) result.cells = new Float32Array(total * each);
   } catch (error) {
-    const purpose = `for what is said of ${total.toLocaleString('en')} characters`;
+    const purpose = `for what is said of ${grouped(total)} characters`;
     throw orOutOfMemory(error, purpose, '; give a part of the text');
   }
   const text = { length: total, read: (start: number, count: number) => ids.subarray(start, start + count) };

@@ -9,6 +9,7 @@ import { resolveSources } from '../corpus/sources';
 import { TemporaryFolder } from '../corpus/temporary';
 import type { Vocabulary } from '../corpus/vocabulary';
 import { DataError } from '../errors';
+import { grouped } from '../numbers';
 import { option } from '../wording';
 
 /** What of a model decides how a text is read; a `LanguageModel` is one. */
@@ -100,7 +101,7 @@ export async function* readLines(
         const line = begun + part;
         if (line.length <= longestLine) return line;
         throw new DataError(
-          `${file.name} has a line of more than ${longestLine.toLocaleString('en')} characters, so it is no list of lines`,
+          `${file.name} has a line of more than ${grouped(longestLine)} characters, so it is no list of lines`,
         );
       };
       for await (const piece of (bytes > defaultStreamAbove ? streamedText : heldText)(file, reading)) {

@@ -1,5 +1,6 @@
 /** What the page's views ask of a model: a text's surprise, and its cells. */
 import { SerialQueue } from '../device/queue';
+import { grouped } from '../numbers';
 import * as z from '../zod-parts';
 import { ApiError, asApiError } from './errors';
 import type { Limits } from './limits';
@@ -87,7 +88,7 @@ export class Cells {
     const { layers, hidden } = model.shape;
     const longest = Math.min(longestForCells, Math.floor(this.#most / (4 * layers * hidden)));
     if (text.length > longest) {
-      throw new ApiError(413, `A text may have ${longest.toLocaleString('en')} characters for its cells.`, {
+      throw new ApiError(413, `A text may have ${grouped(longest)} characters for its cells.`, {
         param: 'text',
       });
     }

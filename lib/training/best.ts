@@ -2,6 +2,7 @@
  * The plan behind `--preset best`: which model, trained for how long, comes furthest in the time there is. A law that was fitted to a
  * search (best-table.ts, docs/best.md) says what a model learns from so many characters; how many there are time for is measured.
  */
+import { plural } from '../numbers';
 import { bestTable } from './best-table';
 import { formatDuration } from './duration';
 import type { TrainingOptions } from './options';
@@ -224,7 +225,7 @@ export function describeBest({ candidate, options, passes, others }: BestPlan, t
   const scored = typeof validationEvery === 'number' ? epochs : validationEvery.replace('steps', ' steps');
   return [
     `planned for ${formatDuration(time)}: ${layers} x ${hidden}, dropout ${dropout}, batches of ${batchSize} x ${seqLength}, ` +
-      `rate ${learningRate}, ${weightDecay > 0 ? `weight decay ${weightDecay}, ` : ''}at most ${n(options.epochs)} ${options.epochs === 1 ? 'epoch' : 'epochs'}; ` +
+      `rate ${learningRate}, ${weightDecay > 0 ? `weight decay ${weightDecay}, ` : ''}at most ${plural(options.epochs, 'epoch')}; ` +
       `${n(100 * validation)} % for validation, scored every ${scored}`,
     `because it trains ${n(candidate.charactersPerSecond)} characters/s here, the text ${n(passes)} times` +
       (next ? `; the next best, ${size(next.candidate.recipe)}, is expected ${next.worse.toFixed(3)} nats worse` : ''),

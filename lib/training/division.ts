@@ -4,6 +4,7 @@ import type { IdSource } from '../corpus/ids';
 import { type IdRange, PiecedIds } from '../corpus/pieced-ids';
 import type { QueuedModel } from '../device/queue';
 import { DataError } from '../errors';
+import { grouped, plural } from '../numbers';
 import type { Ranks } from '../ranks/ranks';
 import { option } from '../wording';
 import { type BatchSource, createBatches } from './batches';
@@ -105,8 +106,8 @@ async function divideValidation(
   const before = target === 'every' ? 1 : seqLength;
   if (length <= before) {
     throw new DataError(
-      `The validation text is too short: ${length.toLocaleString('en')} character${length === 1 ? '' : 's'}, of which the first ` +
-        `${before === 1 ? 'has nothing' : `${before.toLocaleString('en')} have no window`} before it; give a longer one.`,
+      `The validation text is too short: ${plural(length, 'character')}, of which the first ` +
+        `${before === 1 ? 'has nothing' : `${grouped(before)} have no window`} before it; give a longer one.`,
     );
   }
   return {

@@ -10,6 +10,7 @@ import type { CorpusPart } from '../corpus/corpus';
 import type { LineIndex } from '../corpus/lines';
 import type { Target } from '../device/native';
 import { DataError } from '../errors';
+import { grouped, plural } from '../numbers';
 import { evaluateUntil } from '../scoring/score';
 import { option } from '../wording';
 import type { BatchCut, BatchSource } from './batches';
@@ -42,7 +43,7 @@ export async function divideLines(lines: LineIndex, share: number): Promise<Divi
   if (count === 0) throw new DataError('The corpus has no line that is not empty: give lines to train on.');
   if (share > 0 && held === 0) {
     throw new DataError(
-      `The corpus has ${count.toLocaleString('en')} ${count === 1 ? 'line' : 'lines'}, of which ${option({ validation: share })} leaves none to ` +
+      `The corpus has ${plural(count, 'line')}, of which ${option({ validation: share })} leaves none to ` +
         `validate on; give more lines, or ${option({ validation: 0 })}.`,
     );
   }
@@ -221,8 +222,8 @@ function tooFew(characters: number, batchSize: number, seqLength: number): DataE
   while (batch > 1 && 8 * batch * seqLength > characters) batch = Math.floor(batch / 2);
   const steps = batch > 1 ? seqLength : Math.max(1, Math.min(seqLength, Math.floor(characters / 8)));
   return new DataError(
-    `The lines are too few: ${characters.toLocaleString('en')} characters to train on, with an end for each line, and ` +
-      `${option({ batchSize })} times ${option({ seqLength })} takes ${(batchSize * seqLength).toLocaleString('en')}; give more lines, or ` +
+    `The lines are too few: ${grouped(characters)} characters to train on, with an end for each line, and ` +
+      `${option({ batchSize })} times ${option({ seqLength })} takes ${grouped(batchSize * seqLength)}; give more lines, or ` +
       `${option({ batchSize: batch, seqLength: steps })}.`,
   );
 }

@@ -9,6 +9,7 @@ import { KnownLines } from '../corpus/known-lines';
 import { readWeighted } from '../corpus/weighted';
 import { takeAllQuietly } from '../endings';
 import { UsageError } from '../errors';
+import { grouped } from '../numbers';
 import { option, told } from '../wording';
 
 /** So that the model, wherever it goes with its directory, can write lines that its corpus does not hold. */
@@ -20,7 +21,7 @@ export async function keepKnownLines(
   if (lines === undefined || (await hasKnownLines(directory))) return;
   if (lines.count > mostKnownLines) {
     notes.push(
-      `more than ${mostKnownLines.toLocaleString('en')} lines: none are kept for ${told('sample --novel, which takes --not-in FILE then', '`loadKnownLines` to find')}`,
+      `more than ${grouped(mostKnownLines)} lines: none are kept for ${told('sample --novel, which takes --not-in FILE then', '`loadKnownLines` to find')}`,
     );
     return;
   }

@@ -3,6 +3,7 @@ import { instanceOf, signalOf } from '../arguments';
 import { nameSome } from '../corpus/names';
 import type { InputCoding, Target } from '../device/native';
 import { nativeOf } from '../model';
+import { grouped, plural } from '../numbers';
 import { fasterRanks, forecastRanks, type RankForecast } from '../ranks/efficiency';
 import type { Ranks } from '../ranks/ranks';
 import { formatDuration } from './duration';
@@ -119,7 +120,7 @@ export async function planTraining(training: Training, signal?: AbortSignal): Pr
 
 /** The plan as lines of text. */
 export function describePlan(plan: TrainingPlan): string[] {
-  const n = (value: number) => Math.round(value).toLocaleString('en');
+  const n = (value: number) => grouped(Math.round(value));
   const { model, corpus, validation, memory } = plan;
   const order =
     plan.target === 'every' ? 'loss at every position, state carried' : 'shuffled windows, loss at the last position';
@@ -138,10 +139,7 @@ export function describePlan(plan: TrainingPlan): string[] {
     ...(validation?.notes ?? []).map((note): [string, string] => ['', note]),
     ['split', `${n(corpus.training)} to train on, ${n(corpus.validation)} to validate on`],
     ['batches', `${plan.batchSize} x ${plan.seqLength} characters a step, ${order}`],
-    [
-      'steps',
-      `${n(plan.totalSteps)}: ${n(plan.epochs)} ${plan.epochs === 1 ? 'epoch' : 'epochs'} of ${n(plan.stepsPerEpoch)}`,
-    ],
+    ['steps', `${n(plan.totalSteps)}: ${plural(Math.round(plan.epochs), 'epoch')} of ${n(plan.stepsPerEpoch)}`],
     ['memory', `${megabytes(memory.hostBytes)} on the host, ${megabytes(memory.deviceBytes)} on a GPU`],
     ['step', `${plan.millisecondsPerStep.toFixed(2)} ms measured, ${n(plan.charactersPerSecond)} characters/s`],
     ...(plan.ranks ? rankRows(plan.ranks, plan.millisecondsPerStep) : []),
@@ -195,7 +193,7 @@ function rankRows(
   const rows: [string, string][] = [
     [
       'ranks',
-      `${count} on ${machines} ${machines === 1 ? 'machine' : 'machines'} by ${library}: a sum takes ${ms(millisecondsPerSum)} of a step's ${ms(step)}, and one rank alone ` +
+      `${count} on ${plural(machines, 'machine')} by ${library}: a sum takes ${ms(millisecondsPerSum)} of a step's ${ms(step)}, and one rank alone ` +
         `${ms(millisecondsAlone)} for a step: efficiency ${(100 * efficiency).toFixed(0)} %`,
     ],
   ];

@@ -10,6 +10,7 @@ import { readWeighted } from '../corpus/weighted';
 import { takeAllQuietly } from '../endings';
 import { CheckpointError, DataError, UsageError } from '../errors';
 import { kindOf } from '../files';
+import { grouped } from '../numbers';
 import { option, told, trainCall } from '../wording';
 import { type Configuration, placeOf, readRecordedCorpus, type TextKey } from './configuration';
 import { optionsOfBase } from './fine-tuning';
@@ -169,8 +170,8 @@ export function checkTexts(
   if (!training) return;
   if (training.corpusSha256 !== corpus.sha256 || training.corpusLength !== corpus.length) {
     throw new DataError(
-      `The corpus is not the one that ${path} was trained on (${recorded ? `${recorded.name}, ` : ''}${training.corpusLength.toLocaleString('en')} characters ` +
-        `then, ${corpus.length.toLocaleString('en')} now, or others): give that corpus, or start a new run without ${option('resume')}.`,
+      `The corpus is not the one that ${path} was trained on (${recorded ? `${recorded.name}, ` : ''}${grouped(training.corpusLength)} characters ` +
+        `then, ${grouped(corpus.length)} now, or others): give that corpus, or start a new run without ${option('resume')}.`,
     );
   }
   if (JSON.stringify(training.corpusParts) !== JSON.stringify(corpus.parts)) {

@@ -4,6 +4,7 @@ import type { Corpus, CorpusPart } from '../corpus/corpus';
 import type { NativeModel } from '../device/native';
 import { hashSlot } from '../device/pieces';
 import { DataError, TrainingError, UsageError } from '../errors';
+import { grouped } from '../numbers';
 import type { Ranks } from '../ranks/ranks';
 import { option } from '../wording';
 import { type OptionName, optionDefinitions, optionNames, showValue, type TrainingOptions } from './options';
@@ -106,12 +107,12 @@ export async function compareParameters(ranks: Ranks, native: NativeModel): Prom
 
 /** `2 for 400 characters, 1 for 1,200 characters` */
 export function describeParts(parts: readonly CorpusPart[]): string {
-  return parts.map(({ length, weight }) => `${weight} for ${length.toLocaleString('en')} characters`).join(', ');
+  return parts.map(({ length, weight }) => `${weight} for ${grouped(length)} characters`).join(', ');
 }
 
 function describe(text: TextIdentity | undefined): string {
   if (text === undefined) return 'none';
   const { sha256, length, parts } = text;
   const weights = parts ? `, weights ${describeParts(parts)}` : '';
-  return `${length.toLocaleString('en')} characters (SHA-256 ${sha256.slice(0, 16)}${weights})`;
+  return `${grouped(length)} characters (SHA-256 ${sha256.slice(0, 16)}${weights})`;
 }

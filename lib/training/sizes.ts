@@ -1,5 +1,6 @@
 /** How a text is divided, whether it is long enough for that, and what fits where it is not. */
 import { DataError } from '../errors';
+import { grouped, plural } from '../numbers';
 import { option } from '../wording';
 import type { TrainingOptions } from './options';
 
@@ -58,13 +59,13 @@ export function tooShort(length: number, asked: SizeOptions): DataError {
     length - kept >= least
       ? undefined
       : target === 'every'
-        ? `${option({ batchSize })} times ${option({ seqLength })} takes ${count(least)} to train on`
-        : `a window of ${option({ seqLength })} and the character after it take ${count(least)} to train on`;
+        ? `${option({ batchSize })} times ${option({ seqLength })} takes ${grouped(least)} to train on`
+        : `a window of ${option({ seqLength })} and the character after it take ${grouped(least)} to train on`;
   const fitting = fittingSizes(length, asked);
   const reasons = [share, need].filter((reason) => reason !== undefined).join(', and ');
-  const kinder = kept > 0 ? ` (${count(kept)} of them to validate on)` : '';
+  const kinder = kept > 0 ? ` (${grouped(kept)} of them to validate on)` : '';
   return new DataError(
-    `The corpus is too short: ${count(length)} character${length === 1 ? '' : 's'}${kinder}, and ${reasons}; give a longer ` +
+    `The corpus is too short: ${plural(length, 'character')}${kinder}, and ${reasons}; give a longer ` +
       `text${fitting ? `, or ${option(changes(fitting, asked))}` : ''}.`,
   );
 }
@@ -73,8 +74,4 @@ export function tooShort(length: number, asked: SizeOptions): DataError {
 function changes(fitting: SizeOptions, asked: SizeOptions): Partial<Record<keyof SizeOptions, number>> {
   const names = ['batchSize', 'seqLength', 'validation'] as const;
   return Object.fromEntries(names.flatMap((name) => (fitting[name] === asked[name] ? [] : [[name, fitting[name]]])));
-}
-
-function count(value: number): string {
-  return value.toLocaleString('en');
 }

@@ -6,6 +6,7 @@ import type { CorpusPart } from '../corpus/corpus';
 import type { LineIndex } from '../corpus/lines';
 import type { IdRange } from '../corpus/pieced-ids';
 import { DataError } from '../errors';
+import { grouped } from '../numbers';
 import { option } from '../wording';
 import { KeyedPermutation } from './keyed-random';
 
@@ -132,7 +133,7 @@ export class WeightedLines {
 /** The error about a part of which nothing would be trained on. */
 function nothingOf(weight: number, characters: number): DataError {
   return new DataError(
-    `Of the ${characters.toLocaleString('en')} characters of weight ${weight}, all are held out to validate on, so that an epoch has none ` +
+    `Of the ${grouped(characters)} characters of weight ${weight}, all are held out to validate on, so that an epoch has none ` +
       `of them; choose a lower ${option('validation')}, 0 for none.`,
   );
 }

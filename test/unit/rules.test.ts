@@ -77,6 +77,11 @@ it('says things in plain English', () => {
   expect(lines(mannered, all, ['test/unit/rules.test.ts'])).toEqual([]);
 });
 
+it('groups digits and counts nouns by the functions of lib/numbers.ts; pages do it by what the browser has', () => {
+  const byHand = /toLocaleString\('en'\)|=== 1 \? (''|'(\w+)') : ('s'|'\2s')/;
+  expect(lines(byHand, files('lib/**/*.ts', '!lib/page/**'), ['lib/numbers.ts'])).toEqual([]);
+});
+
 it('does not call the Keras script the seed, which is a number here: it is the reference', () => {
   const script =
     /\bthe seed(?:'s)? (?:scripts?|recipes?|runs?|figures?|notes|losses|text|books?|model|GPU|windows?)\b/i;

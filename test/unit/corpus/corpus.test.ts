@@ -97,7 +97,7 @@ describe.each(ways)('%s', (way, how) => {
       `${sources[0]}: Project Gutenberg's header and footer left out (\`gutenberg: 'keep'\` to have them in)`,
       `${sources[2]}: Project Gutenberg's header and footer left out (\`gutenberg: 'keep'\` to have them in)`,
       `${sources[3]}: Project Gutenberg's headers and footers of 2 books left out (\`gutenberg: 'keep'\` to have them in)`,
-      `${sources[4]}: Project Gutenberg's text left in, as it has 2 start lines and 1 end line, not one of each for every book`,
+      `${sources[4]}: Project Gutenberg's text left in, as it has 2 starts and 1 end, not one of each for every book`,
     ]);
     const kept = await read(texts, { gutenberg: 'keep' });
     expect(kept.text).toBe(texts.join('\n').replaceAll('\r\n', '\n'));

@@ -91,9 +91,9 @@ it('strips each of several books, and says how many', () => {
 });
 
 it.each([
-  ['no end line', book({ last: 'The end' }), '1 start line and 0 end lines'],
-  ['the start of a second book', book() + start, '2 start lines and 1 end line'],
-  ['a book within a book', book({ text: book() }), '2 start lines and 2 end lines'],
+  ['no end line', book({ last: 'The end' }), '1 start and 0 ends'],
+  ['the start of a second book', book() + start, '2 starts and 1 end'],
+  ['a book within a book', book({ text: book() }), '2 starts and 2 ends'],
 ])('says that a text with %s is left as it is', (_, text, counts) => {
   const finder = new BookFinder();
   finder.push(text);
