@@ -177,12 +177,14 @@ function replace(args, path, property) {
   Object.defineProperty(at(args, path.slice(0, -1)), path.at(-1), { configurable: true, enumerable: true, ...property });
 }
 
+/** Made once: eight megabytes of holes. */
+const holes = new Array(1e6);
 const junk = () => [
   ...[undefined, null, true, -1, -0, 0.5, 1e9, 2 ** 31, 2 ** 32, 2 ** 53, 1e300, Infinity, Number.NaN, 1n, 2n ** 70n],
   ...['', 'x', '\ud800', 'a'.repeat(100_000), Symbol('s'), Symbol.iterator, [], [[]], {}, Object.create(null), () => {}],
   ...[new Date(), new Map(), new Proxy({}, {}), new Proxy(() => {}, {}), Promise.resolve(1), new ArrayBuffer(8), addon],
   ...[new DataView(new ArrayBuffer(8)), new Uint8Array(3), new BigInt64Array(2), new Float32Array(3), new Int32Array(3)],
-  ...[new Float64Array(1), new Proxy(new Int32Array(4), {}), new Array(1e6), /x/],
+  ...[new Float64Array(1), new Proxy(new Int32Array(4), {}), holes, /x/],
 ];
 
 /** The same values, in an array that is not what it seems. */
