@@ -449,7 +449,11 @@ export class LanguageModel implements Disposable {
    * @throws UsageError on an option out of range; DataError if the prompt or a stop string has characters that the model does not know.
    */
   generate(options: GenerateOptions = {}): AsyncIterable<string> {
-    const pieces = this.generateMany(1, options);
+    return this.#generateOne(options, 'generate');
+  }
+
+  #generateOne(options: GenerateOptions, call: string): AsyncIterable<string> {
+    const pieces = this.#generateMany(1, options, call);
     return (async function* () {
       for await (const piece of pieces) if (piece.text !== '') yield piece.text;
     })();
@@ -462,13 +466,17 @@ export class LanguageModel implements Disposable {
    */
   async generateText(options: GenerateOptions = {}): Promise<string> {
     let text = '';
-    for await (const piece of this.generate(options)) text += piece;
+    for await (const piece of this.#generateOne(options, 'generateText')) text += piece;
     return text;
   }
 
   /** Draws `count` texts at once, which is far cheaper than one after another; text k is the same whatever `count` is. */
   generateMany(count: number, options: GenerateOptions = {}): AsyncGenerator<GeneratedPiece, void, undefined> {
-    const checked = readGenerateOptions(options);
+    return this.#generateMany(count, options, 'generateMany');
+  }
+
+  #generateMany(count: number, options: GenerateOptions, call: string) {
+    const checked = readGenerateOptions(options, call);
     return this.#generate(checked, count, () => ({ prompt: this.#promptIds(checked) }));
   }
 
@@ -511,7 +519,7 @@ export class LanguageModel implements Disposable {
     count: number,
     options: GenerateOptions = {},
   ): Promise<{ text: string; bitsPerCharacter: number; finished: 'length' | 'stop' }> {
-    const checked = readGenerateOptions(options);
+    const checked = readGenerateOptions(options, 'generateBest');
     const { prompt = '' } = checked;
     if (this.ofBytes || typeof prompt !== 'string')
       throw new UsageError('generateBest is for models of characters, not of bytes.');
@@ -660,8 +668,8 @@ export class LanguageModel implements Disposable {
       vocabulary: this.vocabulary,
       ...{ layers, hidden, resetId, window: this.defaultWindow },
       encode: (text, unknown, signal) => encodeText(text, 'the text', this.#encoding({ unknown, signal })),
-      generate: (count, options, begin) => {
-        const checked = readGenerateOptions(options);
+      generate: (count, options, begin, call) => {
+        const checked = readGenerateOptions(options, call);
         const { prompt, unknown, window } = checked;
         if ([prompt, unknown, window].some((given) => given !== undefined))
           throw new UsageError('A session continues its own text: leave prompt, unknown and window out.');

@@ -228,9 +228,14 @@ const generateChecks: Checks<GenerateOptions> = {
   signal: signalOf,
 };
 
-/** {@link GenerateOptions} as plain values. @throws UsageError for a property of the wrong type. */
-export function readGenerateOptions(options: GenerateOptions): GenerateOptions {
-  return optionsOf<GenerateOptions>('options', options, generateChecks, 'generate');
+/**
+ * {@link GenerateOptions} as plain values.
+ *
+ * @param call The method that was given them.
+ * @throws UsageError for a property of the wrong type.
+ */
+export function readGenerateOptions(options: GenerateOptions, call: string): GenerateOptions {
+  return optionsOf<GenerateOptions>('options', options, generateChecks, call);
 }
 
 /** {@link GenerateLinesOptions} as plain values. @throws UsageError for a property of the wrong type. */

@@ -43,7 +43,13 @@ export interface SessionModel {
   /** Ids that each draw looks back on; 0: the state is carried. */
   readonly window: number;
   encode(text: string, unknown: 'error' | 'skip', signal: AbortSignal | undefined): Promise<Int32Array>;
-  generate(count: number, options: SessionDrawOptions, from: DrawingStart): AsyncIterable<GeneratedPiece>;
+  /** @param call The method that was given the options. */
+  generate(
+    count: number,
+    options: SessionDrawOptions,
+    from: DrawingStart,
+    call: 'draw' | 'propose',
+  ): AsyncIterable<GeneratedPiece>;
   /** A hash of weights and vocabulary. */
   identify(): Promise<string>;
 }
@@ -191,7 +197,7 @@ export class Session implements Disposable {
    */
   draw(options: SessionDrawOptions = {}): Promise<string> {
     return this.#inTurn(async () => {
-      const [proposal] = await this.#propose(1, options);
+      const [proposal] = await this.#propose(1, options, 'draw');
       const { text } = proposal as Proposal;
       const ids = this.#model.vocabulary.encode(text);
       await this.#read(ids, ids.length, options.signal);
@@ -205,7 +211,7 @@ export class Session implements Disposable {
    * @param count 1 to 4,096.
    */
   propose(count: number, options: SessionDrawOptions = {}): Promise<Proposal[]> {
-    return this.#inTurn(() => this.#propose(wholeOf('count', count, 1, 4096), options));
+    return this.#inTurn(() => this.#propose(wholeOf('count', count, 1, 4096), options, 'propose'));
   }
 
   /** This place, to {@link Session.rewind} to. It takes as much memory as a session. */
@@ -311,9 +317,9 @@ export class Session implements Disposable {
     };
   }
 
-  async #propose(count: number, options: SessionDrawOptions): Promise<Proposal[]> {
+  async #propose(count: number, options: SessionDrawOptions, call: 'draw' | 'propose'): Promise<Proposal[]> {
     const proposals = Array.from({ length: count }, (): Proposal => ({ text: '', finished: 'length' }));
-    for await (const { stream, text, finished } of this.#model.generate(count, options, this.#start())) {
+    for await (const { stream, text, finished } of this.#model.generate(count, options, this.#start(), call)) {
       const proposal = proposals[stream] as Proposal;
       proposal.text += text;
       if (finished) proposal.finished = finished;

@@ -106,7 +106,11 @@ it('knows every option of every call, and no other', async () => {
   const wrong = { topk: 3, unknwon: 'skip' } as object;
   expect(() => model.generate(wrong)).toThrow("Unknown option 'topk' of generate; did you mean 'topK'?");
   expect(() => model.generate({ topK: 1.5 })).toThrow('topK must be a whole number');
-  await expect(model.generateText({ unknwon: 'skip' } as object)).rejects.toThrow("did you mean 'unknown'?");
+  await expect(model.generateText({ unknwon: 'skip' } as object)).rejects.toThrow(
+    "Unknown option 'unknwon' of generateText; did you mean 'unknown'?",
+  );
+  expect(() => model.generateMany(1, wrong)).toThrow("Unknown option 'topk' of generateMany;");
+  await expect(model.generateBest(1, wrong)).rejects.toThrow("Unknown option 'topk' of generateBest;");
   await expect(model.score(text, { stream: 2 } as object)).rejects.toThrow("did you mean 'streams'?");
   await expect(model.scoreLines([text], { unknwon: 'skip' } as object)).rejects.toThrow("did you mean 'unknown'?");
   await expect(model.scoreWindows(text, { windows: 2 } as object)).rejects.toThrow("did you mean 'window'?");
