@@ -51,6 +51,18 @@ test("README's table of a busy machine is that of bench/busy.js", () => {
   }
 });
 
+test("README's shares on another busy machine are those of bench/busy.js", () => {
+  const measured: { busy: number; shares: [number, number] }[] = result('busy-amd-epyc-family-26-model-2-2.json').table;
+  const shares = (beside: boolean) => measured.flatMap((row) => (row.busy > 0 === beside ? [row.shares[0]] : []));
+  const range = (values: number[]) => `${Math.min(...values).toFixed(2)} to ${Math.max(...values).toFixed(2)}`;
+  const [idle, busy] = [shares(false), shares(true)];
+  expect(busy.length).toBe(15);
+  expect(busy.filter((share) => share < 0.9).length).toBe(3);
+  expect(text('README.md').replaceAll('\n', ' ')).toContain(
+    `${range(idle)} on the idle machine and ${range(busy)} beside others, three of fifteen below 0.9.`,
+  );
+});
+
 interface Pair {
   peer: { name: string; versions: Record<string, string> };
   secondsPerEpoch: { ours: number; peer: number };
