@@ -138,7 +138,7 @@ INLINE vu pair_of(vf first, vf second) {
   return (vu)_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
 }
 
-// The pairs of two rows of eight that lie behind one another.
+// The pairs of two rows of half a vector each, one behind the other: tiles of eight rows are packed of those.
 INLINE void round_two_rows(const float* rows, Bf16Pair* out) {
   const __m256i order = _mm256_set_epi16(15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
@@ -159,7 +159,11 @@ INLINE vu upper_halves(vf x) {
 
 INLINE vh round_to_bf16(vf x) { return __builtin_convertvector(upper_halves(x) >> 16, vh); }
 INLINE vu pair_of(vf first, vf second) { return (upper_halves(first) >> 16) | upper_halves(second); }
-INLINE void round_two_rows(const float*, Bf16Pair*) {}
+INLINE void round_two_rows(const float* rows, Bf16Pair* out) {
+  Bf16Pair halves[VW];
+  store(halves, upper_halves(load(rows)));
+  for (int i = 0; i < VW / 2; ++i) out[i] = (halves[i] >> 16) | halves[VW / 2 + i];
+}
 #endif
 
 INLINE vf first_of(vu pairs) { return (vf)(pairs << 16); }
@@ -170,7 +174,7 @@ void round_rows(const float* x, int depth, int width, Bf16Pair* out) {
     const float* const first = x + static_cast<std::size_t>(k) * width;
     const bool whole = k + 1 < depth;
     int i = 0;
-    if (kHasBf16 && 2 * width == VW && whole) {
+    if (2 * width == VW && whole) {
       round_two_rows(first, out);
       i = width;
     }
