@@ -681,7 +681,7 @@ INLINE vf widen(const std::uint16_t* p) {
 #elif VW == 4 && defined(__SSE2__)
   return (vf)_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 #else
-  return (vf)(__builtin_convertvector(*reinterpret_cast<const narrow_halves*>(p), vu) << 16);
+  return (vf)(__builtin_convertvector(*reinterpret_cast<const vh_unaligned*>(p), vu) << 16);
 #endif
 }
 
