@@ -199,7 +199,7 @@ test('two ranks beside two threads are as bench/scale.js has measured them', () 
 
 test('what bfloat16 gives a training is what bench/bf16.js has measured', () => {
   interface Bf16 {
-    steps: { recipe: string; ratio: number }[];
+    steps: { recipe: string; timesAsFast: number }[];
     losses: { seed: number; precision: string; trainingLoss: number; loss: number; lossWithDropout: number }[];
   }
   const { steps, losses }: Bf16 = result('bf16-amd-epyc-family-26-model-2-2.json');
@@ -214,7 +214,7 @@ test('what bfloat16 gives a training is what bench/bf16.js has measured', () => 
     ),
   );
   const [fast, reference] = ['fast', 'proj-basic'].map((recipe) =>
-    steps.find((each) => each.recipe === recipe)?.ratio.toFixed(2),
+    steps.find((each) => each.recipe === recipe)?.timesAsFast.toFixed(2),
   );
   expect(text('docs/cpu-kernels.md')).toContain(
     `${fast} times as long at the default recipe and ${reference} times at the reference's`,

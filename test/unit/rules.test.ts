@@ -90,6 +90,7 @@ it('does not call the Keras script the seed, which is a number here: it is the r
 });
 
 it('a line of prose in a document has at most 140 characters; tables, headings and code may have more', () => {
+  // A report in bench/results is what a command has printed.
   const found = files('**/*.md', '!docs/api/**', '!bench/results/**').flatMap((name) => {
     const blocks = readFileSync(join(packageRoot, name), 'utf8').split(/^ *```.*$/m);
     const prose = blocks.filter((_, i) => i % 2 === 0).flatMap((text) => text.split('\n'));
