@@ -7,7 +7,7 @@ import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
 import { RunDirectory } from '../../../lib/checkpoint/run-directory';
 import { long, node, whole } from '../../fixtures/child';
 
-const kills = long ? 100 : whole ? 10 : 6;
+const kills = long ? 100 : whole ? 10 : 4;
 
 let folder: string;
 beforeAll(async () => {
@@ -117,7 +117,7 @@ it('a run that is killed in mid-epoch and resumed ends with the bits of one that
   expect(await node('train.js', [...argv, '--out', unbroken])).toMatchObject({ code: 0 });
   const cuts = new Set<string>();
   let begun = false;
-  for (let kill = 0; kill < (long ? 20 : whole ? 4 : 3); kill++) {
+  for (let kill = 0; kill < (long ? 20 : whole ? 4 : 2); kill++) {
     const resumed = begun ? ['--resume', cut] : [...argv, '--save-every', '1ms', '--out', cut];
     const latest = () => readFile(join(cut, 'latest'), 'utf8').catch(() => '');
     const before = await latest();

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { loadCheckpoint, readCheckpointMetadata, saveCheckpoint } from '../../../lib/checkpoint/checkpoint';
 import { CheckpointError } from '../../../lib/errors';
 import { fileOf, memoryFolder, partsOf, tinyCheckpoint, tinyLayout } from '../../fixtures/checkpoints';
+import { whole } from '../../fixtures/child';
 
 let folder: string;
 let path: string;
@@ -50,14 +51,14 @@ it('of any type, at any key, or below one', async () => {
   await saveCheckpoint(path, tinyCheckpoint(), tinyLayout);
   const { header, data } = partsOf(path);
   const metadata = header.__metadata__ as Record<string, string>;
-  const changes: [string, Record<string, string | undefined>][] = [];
+  let changes: [string, Record<string, string | undefined>][] = [];
   for (const key of [...Object.keys(metadata), 'unheard of']) {
     for (const value of values) changes.push([`${key} = ${value}`, { ...metadata, [key]: value }]);
     changes.push([`no ${key}`, { ...metadata, [key]: undefined }]);
-    const whole: unknown = metadata[key]?.startsWith('{') ? JSON.parse(metadata[key]) : undefined;
-    for (const below of Object.keys(whole ?? {})) {
+    const object: unknown = metadata[key]?.startsWith('{') ? JSON.parse(metadata[key]) : undefined;
+    for (const below of Object.keys(object ?? {})) {
       for (const value of [...values, undefined]) {
-        const others = Object.entries(whole as object).filter(([name]) => name !== below);
+        const others = Object.entries(object as object).filter(([name]) => name !== below);
         const parts = others.map(([name, other]) => `${JSON.stringify(name)}:${JSON.stringify(other)}`);
         if (value !== undefined) parts.push(`${JSON.stringify(below)}:${value}`);
         changes.push([`${key}.${below} = ${value}`, { ...metadata, [key]: `{${parts.join()}}` }]);
@@ -65,6 +66,8 @@ it('of any type, at any key, or below one', async () => {
     }
   }
   expect(changes.length).toBeGreaterThan(1000);
+  // There are 32 a key: each fifth is another value at each of them.
+  if (!whole) changes = changes.filter((_, i) => i % 5 === 0);
   const tally = { loaded: 0, refused: 0 };
   const wrong: [string, unknown][] = [];
   for (const [what, changed] of changes) {
@@ -81,6 +84,6 @@ it('of any type, at any key, or below one', async () => {
     }
   }
   expect(wrong).toEqual([]);
-  expect(tally.refused).toBeGreaterThan(1000);
-  expect(tally.loaded).toBeGreaterThan(20);
+  expect(tally.refused).toBeGreaterThan(whole ? 1000 : 200);
+  expect(tally.loaded).toBeGreaterThan(whole ? 20 : 2);
 });

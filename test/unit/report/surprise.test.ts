@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import type { Browser, BrowserContextOptions } from 'playwright-core';
 import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { packageRoot } from '../../../lib/device/native';
@@ -19,12 +20,21 @@ const itInBrowser = itWhere(executablePath !== undefined, 'no Chromium: apt-get 
 
 let folder: string;
 let checkpoint: string;
+let browser: Browser | undefined;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'surprise-'));
   checkpoint = join(folder, 'model.safetensors');
   await saveModel(checkpoint);
+  if (executablePath === undefined) return;
+  const { chromium } = await import('playwright-core');
+  browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] });
 });
-afterAll(() => rmSync(folder, { recursive: true }));
+afterAll(async () => {
+  await browser?.close();
+  rmSync(folder, { recursive: true });
+});
+
+const newContext = (options?: BrowserContextOptions) => (browser as Browser).newContext(options);
 
 async function pageOf(name: string, ...texts: string[]): Promise<string> {
   const files = texts.map((text, i) => {
@@ -40,66 +50,52 @@ async function pageOf(name: string, ...texts: string[]): Promise<string> {
 }
 
 itInBrowser('shows each text, its bits and rivals under each character, and its costliest places', async () => {
-  const { chromium } = await import('playwright-core');
-  const browser = await chromium.launch({
-    executablePath: executablePath as string,
-    args: ['--no-sandbox', '--disable-gpu'],
-  });
-  try {
-    const texts = ['the fox 🦊 ran.\nand ran', `${letters.join('')}\n`];
-    const file = await pageOf('two', ...texts);
-    using model = await LanguageModel.load(checkpoint, { device: 'cpu' });
-    for (const [width, colorScheme] of [
-      [1440, 'light'],
-      [390, 'dark'],
-    ] as const) {
-      const page = await (await browser.newContext({ viewport: { width, height: 900 }, colorScheme })).newPage();
-      const faults: string[] = [];
-      page.on('pageerror', (error) => faults.push(error.message));
-      page.on('console', (message) => faults.push(message.text()));
-      page.on('request', (request) => request.url() !== pathToFileURL(file).href && faults.push(request.url()));
-      await page.goto(pathToFileURL(file).href);
-      for (const [i, text] of texts.entries()) {
-        const { bits, rivals, bitsPerCharacter } = await model.inspect(text);
-        const section = page.locator('section').nth(i);
-        expect(await section.locator('h2').textContent()).toContain(
-          `: ${bitsPerCharacter?.toFixed(3)} bits a character`,
+  const texts = ['the fox 🦊 ran.\nand ran', `${letters.join('')}\n`];
+  const file = await pageOf('two', ...texts);
+  using model = await LanguageModel.load(checkpoint, { device: 'cpu' });
+  for (const [width, colorScheme] of [
+    [1440, 'light'],
+    [390, 'dark'],
+  ] as const) {
+    const page = await (await newContext({ viewport: { width, height: 900 }, colorScheme })).newPage();
+    const faults: string[] = [];
+    page.on('pageerror', (error) => faults.push(error.message));
+    page.on('console', (message) => faults.push(message.text()));
+    page.on('request', (request) => request.url() !== pathToFileURL(file).href && faults.push(request.url()));
+    await page.goto(pathToFileURL(file).href);
+    for (const [i, text] of texts.entries()) {
+      const { bits, rivals, bitsPerCharacter } = await model.inspect(text);
+      const section = page.locator('section').nth(i);
+      expect(await section.locator('h2').textContent()).toContain(`: ${bitsPerCharacter?.toFixed(3)} bits a character`);
+      const characters = section.locator('.text span[data-i]');
+      expect((await characters.allTextContents()).join('').replaceAll('↵\n', '\n')).toBe(text);
+      for (const at of [0, 1, text.length > 20 ? 9 : 3]) {
+        await characters.nth(at).click();
+        const said = await section.locator('.pop p').textContent();
+        expect(said).toBe(
+          at === 0 ? 'Nothing comes before the first character, so it is not counted.' : `${bits[at]?.toFixed(2)} bits`,
         );
-        const characters = section.locator('.text span[data-i]');
-        expect((await characters.allTextContents()).join('').replaceAll('↵\n', '\n')).toBe(text);
-        for (const at of [0, 1, text.length > 20 ? 9 : 3]) {
-          await characters.nth(at).click();
-          const said = await section.locator('.pop p').textContent();
-          expect(said).toBe(
-            at === 0
-              ? 'Nothing comes before the first character, so it is not counted.'
-              : `${bits[at]?.toFixed(2)} bits`,
-          );
-          const shown = await section.locator('.pop .spoken').allTextContents();
-          expect(shown).toEqual(
-            rivals[at]?.map(({ character }) => ({ ' ': 'space', '\n': 'line break' })[character] ?? character),
-          );
-        }
-        await page.keyboard.press('Escape');
-        expect(await section.locator('.pop').isHidden()).toBe(true);
-        const most = bits.reduce<number>((best, each, at) => ((each ?? 0) > (bits[best] ?? 0) ? at : best), 0);
-        await section.locator('.places button').first().click();
-        expect(await section.locator('.chosen').getAttribute('data-i')).toBe(String(most));
+        const shown = await section.locator('.pop .spoken').allTextContents();
+        expect(shown).toEqual(
+          rivals[at]?.map(({ character }) => ({ ' ': 'space', '\n': 'line break' })[character] ?? character),
+        );
       }
-      expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0);
-      expect(faults).toEqual([]);
-      await page.evaluate(readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8'));
-      const { violations } = (await page.evaluate('axe.run()')) as { violations: { id: string }[] };
-      expect(violations.map(({ id }) => id)).toEqual([]);
-      await page.context().close();
+      await page.keyboard.press('Escape');
+      expect(await section.locator('.pop').isHidden()).toBe(true);
+      const most = bits.reduce<number>((best, each, at) => ((each ?? 0) > (bits[best] ?? 0) ? at : best), 0);
+      await section.locator('.places button').first().click();
+      expect(await section.locator('.chosen').getAttribute('data-i')).toBe(String(most));
     }
-  } finally {
-    await browser.close();
+    expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0);
+    expect(faults).toEqual([]);
+    await page.evaluate(readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8'));
+    const { violations } = (await page.evaluate('axe.run()')) as { violations: { id: string }[] };
+    expect(violations.map(({ id }) => id)).toEqual([]);
+    await page.context().close();
   }
 });
 
 itInBrowser('a text that is markup stays a text', async () => {
-  const { chromium } = await import('playwright-core');
   const hostile = '</script><img src=x onerror=alert(1)>\u001b]"\'';
   const symbols = [...new Set(hostile)].sort();
   const path = join(folder, '<b>model.safetensors');
@@ -113,21 +109,13 @@ itInBrowser('a text that is markup stays a text', async () => {
   const out = join(folder, 'hostile.html');
   writeFileSync(text, hostile);
   expect(await main(['score', path, text, '--per-character', '--html', out, '--device', 'cpu'], sinks())).toBe(0);
-  const browser = await chromium.launch({
-    executablePath: executablePath as string,
-    args: ['--no-sandbox', '--disable-gpu'],
-  });
-  try {
-    const page = await browser.newPage();
-    await page.goto(pathToFileURL(out).href);
-    await page.waitForSelector('.text span[data-i]');
-    const shown = (await page.locator('.text span[data-i]').allTextContents()).join('');
-    expect(shown).toBe(hostile.replace('\u001b', 'U+001B'));
-    expect(await page.locator('img, section b, section i').count()).toBe(0);
-    expect(await page.locator('h1').textContent()).toBe('Surprise of <b>model');
-  } finally {
-    await browser.close();
-  }
+  const page = await (await newContext()).newPage();
+  await page.goto(pathToFileURL(out).href);
+  await page.waitForSelector('.text span[data-i]');
+  const shown = (await page.locator('.text span[data-i]').allTextContents()).join('');
+  expect(shown).toBe(hostile.replace('\u001b', 'U+001B'));
+  expect(await page.locator('img, section b, section i').count()).toBe(0);
+  expect(await page.locator('h1').textContent()).toBe('Surprise of <b>model');
 });
 
 test('every page has the rules and the parts of one look', async () => {
