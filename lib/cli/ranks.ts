@@ -1,7 +1,8 @@
 /** A command's work by all ranks of the job that a launcher has started it in. */
 import { setTimeout } from 'node:timers/promises';
-import { CudnnLstmError, exitCodes } from '../errors';
+import { CudnnLstmError, exitCodes, UsageError } from '../errors';
 import { type JoinOptions, joinRanks, launchToJoin } from '../ranks/join';
+import { launchOf } from '../ranks/launcher';
 import type { Ranks } from '../ranks/ranks';
 import { type CommandIo, exitCodeOf, reportError } from './command';
 import { say } from './output';
@@ -49,6 +50,25 @@ export async function amongRanks(
     ranks.abort(exitCodeOf(error));
     throw error;
   }
+}
+
+/**
+ * Ends a command whose arguments are wrong. All ranks have been given the same ones, as a rule: where a launcher of MPI's has started them,
+ * they join to let the first say it.
+ */
+export async function refuse(error: unknown, io: CommandIo): Promise<number> {
+  const { libraries = [] } = launchOf(process.env) ?? {};
+  if (libraries.length === 0 || !(error instanceof UsageError)) throw error;
+  return await amongRanks({}, io, async (_, ranks) => {
+    try {
+      await ranks?.together('arguments', () => {
+        throw error;
+      });
+    } catch (thrown) {
+      if (ranks?.agreedOn(thrown)) throw thrown;
+    }
+    throw error; // Of this one alone.
+  });
 }
 
 async function leave(ranks: Ranks, { stderr }: CommandIo): Promise<void> {

@@ -21,7 +21,7 @@ import { flagOf } from '../wording';
 import { abortOnSignals, type CommandIo, parseArguments, processIo } from './command';
 import { endWithParent, readDevices, runRanks, withoutDevices } from './devices';
 import { printJson, printLine, say } from './output';
-import { amongRanks } from './ranks';
+import { amongRanks, refuse } from './ranks';
 import { createPrinter } from './training-printer';
 
 /** Options of the command alone. */
@@ -39,36 +39,39 @@ interface CommandOptions {
   devices?: string;
 }
 
+/** What the command is given, as far as it can be told without reading a file. */
+function read(argv: string[]) {
+  const command = parseArguments(syntax(), argv);
+  const { keep, page, devices, ...rest } = command.opts<CommandOptions & Record<string, string | boolean>>();
+  const { resume, from, validationFile, config, json, dryRun, printConfig, distributed, ...flags } = rest;
+  if (devices !== undefined && flags.device !== undefined)
+    throw new UsageError('--devices and --device both say what computes; give one of them.');
+  return {
+    ...{ corpus: command.args, resume, from, validationFile, config, json, dryRun, printConfig, distributed, flags },
+    kept: keep === undefined ? undefined : readKept(keep, flags),
+    port: page === undefined ? undefined : readPort(page),
+    gpus: devices === undefined ? undefined : readDevices(devices),
+  };
+}
+
 /** The command; see `train --help`. */
 export async function trainCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
-  const command = parseArguments(syntax(), argv);
-  const {
-    resume,
-    from,
-    keep,
-    validationFile,
-    config,
-    json,
-    dryRun,
-    printConfig,
-    page,
-    distributed,
-    devices,
-    ...flags
-  } = command.opts<CommandOptions & Record<string, string | boolean>>();
-  if (devices !== undefined) {
-    if (flags.device !== undefined)
-      throw new UsageError('--devices and --device both say what computes; give one of them.');
-    const gpus = readDevices(devices);
+  let given: ReturnType<typeof read>;
+  try {
+    given = read(argv);
+  } catch (error) {
+    return await refuse(error, io);
+  }
+  const { corpus, flags, resume, from, kept, validationFile, config, json, dryRun, printConfig, port, gpus } = given;
+  if (gpus !== undefined) {
     const same = [require.resolve('./main'), 'train', ...withoutDevices(argv)];
     if (gpus.length > 1) return await runRanks(gpus, [...same, '--device', 'cuda']);
     flags.device = `cuda:${gpus[0]}`;
   }
   endWithParent();
-  const kept = keep === undefined ? undefined : readKept(keep, flags);
   using interrupt = abortOnSignals(io);
   const request: Omit<TrainingRequest, 'ranks' | 'onNote'> = {
-    corpus: command.args,
+    corpus,
     flags: { ...flags, ...kept?.flags },
     env: process.env,
     configFile: config,
@@ -78,11 +81,10 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
     validationFile: validationFile === undefined ? undefined : [validationFile],
     signal: interrupt.signal,
   };
-  const port = page === undefined ? undefined : readPort(page);
   const trainWithPage: typeof printPlan = (...args) => train(...args, port);
   const run = printConfig ? printConfiguration : dryRun ? printPlan : trainWithPage;
   // Awaited, or the signals would have their default handling back.
-  return await amongRanks({ distributed }, io, (own, ranks) => {
+  return await amongRanks({ distributed: given.distributed }, io, (own, ranks) => {
     const onNote = (line: string) => say(own.stderr, line);
     return run({ ...request, onNote, ranks }, json === true, own);
   });

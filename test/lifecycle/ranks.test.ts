@@ -301,6 +301,12 @@ describe('what cannot be is one line', () => {
     ).toBe(0);
   });
 
+  underEach('an unknown option', async (launcher) => {
+    const { code, stderr } = await train(launcher, 3, [corpus, '--hiden', '8']);
+    const said = "Unknown option '--hiden'; did you mean --hidden? (--help lists what there is)";
+    expect([code, ours(stderr, /hiden/)]).toEqual([2, [said]]);
+  });
+
   underEach('standard input as a corpus', async (launcher) => {
     const { code, stderr } = await train(launcher, 2, ['-', ...args(small)]);
     expect([code, ours(stderr, /input/)]).toEqual([2, [expect.stringMatching(/^Standard input reaches rank 0 alone/)]]);
