@@ -2,7 +2,7 @@
 // by the window protocol (dropout off and on), and the processor time of a step of both recipes, the two in turns: how many times as long
 // a step in float32 takes.
 //
-//   node bench/bf16.js [--corpus FILE, default: alice] [--seeds 1,2,3] [--epochs 4] [--stride 10] [--rounds 7] [--no-losses]
+//   node bench/bf16.js [--corpus FILE, default: alice] [--seeds 1,2,3] [--epochs 4] [--stride 10] [--rounds 7] [--no-losses] [--save]
 //
 // Where the processor has no AVX512-BF16 the products are emulated, and bfloat16 is slower than floats.
 const { spawnSync } = require('node:child_process');
@@ -22,7 +22,7 @@ const { values } = parseArgs({
     stride: { type: 'string', default: '10' },
     rounds: { type: 'string', default: '7' },
     losses: { type: 'boolean', default: true },
-    write: { type: 'boolean', default: true },
+    save: { type: 'boolean', default: false },
   },
   allowNegative: true,
 });
@@ -136,7 +136,7 @@ async function main() {
     steps: await stepsOfAll(),
     ...(values.losses ? { epochs: Number(values.epochs), stride: Number(values.stride), losses: losses() } : {}),
   };
-  if (values.write) console.log(writeResult('bf16', os.availableParallelism(), result));
+  console.log(writeResult('bf16', os.availableParallelism(), result, values));
 }
 
 main().catch((error) => {

@@ -102,4 +102,4 @@ console.log(
       ? `${projBasic.heldOutLoss} after ${projBasic.epochs} of ${options.epochs} epochs, best at ${projBasic.bestEpoch}`
       : 'no epoch yet'),
 );
-console.log(writeResult('held-out', os.availableParallelism(), result));
+console.log(writeResult('held-out', os.availableParallelism(), result, { save: true }));

@@ -55,8 +55,8 @@ function startBusy(count) {
   };
 }
 
-/** Writes bench/results/<kind>-<cpu>-<threads>.json, or with `save: false` nothing; a line that says so. */
-function writeResult(kind, threads, result, { save = true } = {}) {
+/** Writes bench/results/<kind>-<cpu>-<threads>.json, if it is told to; a line that says so. */
+function writeResult(kind, threads, result, { save = false } = {}) {
   const directory = path.join(__dirname, 'results');
   const cpu = result.machine.cpu
     .replace(/[^A-Za-z0-9]+/g, '-')
