@@ -10,7 +10,7 @@ import * as advanced from '../../lib/advanced';
 import { show } from '../../lib/arguments';
 import { drawRules } from '../../lib/device/draw-rules';
 import { memoryFolder, tinyCheckpoint, tinyLayout, tinyShape } from '../fixtures/checkpoints';
-import { long } from '../fixtures/child';
+import { long, share } from '../fixtures/child';
 
 const library = { ...main, ...advanced };
 const { CudnnLstmError, LanguageModel, RunDirectory, Vocabulary } = library;
@@ -564,7 +564,7 @@ describe.each(Object.keys(entries))('%s', (name) => {
       fc.asyncProperty(fc.nat({ max: spoilers.length - 1 }), generated, async (at, bad) => {
         if ((await outcome(entry, (spoilers[at] as (bad: unknown) => unknown[])(bad))) === 'refused') refused++;
       }),
-      { numRuns: long ? 500 : 30 },
+      { numRuns: long ? 500 : share(30) },
     );
     if (!/Error$|idOf/.test(name)) expect(refused).toBeGreaterThan(0);
   });

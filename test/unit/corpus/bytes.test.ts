@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { byteVocabulary, fromByteString, toByteString, Utf8Reader } from '../../../lib/corpus/bytes';
 import { openCorpus } from '../../../lib/corpus/corpus';
 import { normalizeText, StreamNormalizer } from '../../../lib/corpus/normalization';
+import { share } from '../../fixtures/child';
 import { codePoint } from '../../fixtures/texts';
 
 const bytes = fc.uint8Array({ maxLength: 200 });
@@ -51,7 +52,7 @@ it('is read as UTF-8 whatever the pieces are: all that is valid as it is, each o
       const valid = whole.equals(Buffer.from(whole.toString('utf8'), 'utf8'));
       expect(text.includes('<')).toBe(!valid);
     }),
-    { numRuns: 500 },
+    { numRuns: share(500) },
   );
 });
 

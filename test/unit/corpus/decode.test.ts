@@ -34,7 +34,7 @@ describe('UTF-8', () => {
       fc.asyncProperty(text, cuts, async (expected, places) => {
         expectSame(await decode(cut(Buffer.from(expected), places)), expected);
       }),
-      { numRuns: 2000 },
+      { numRuns: share(2000) },
     );
   });
 
@@ -132,7 +132,7 @@ describe('UTF-16', () => {
         for (const bytes of [marked, big(marked)])
           expectSame(await decode(cut(bytes, places), 'utf-16'), `\uFEFF${expected}`);
       }),
-      { numRuns: 1000 },
+      { numRuns: share(1000) },
     );
   });
 

@@ -12,6 +12,7 @@ import { stateDictPickle } from '../../../lib/export/torch';
 import { Hdf5Thread, writeHdf5 } from '../../../lib/import/hdf5';
 import { importBy } from '../../../lib/import/import';
 import { LanguageModel } from '../../../lib/model';
+import { share } from '../../fixtures/child';
 import {
   biasOf,
   headOf,
@@ -23,7 +24,7 @@ import {
   writeTorchModule,
 } from '../../fixtures/foreign-files';
 
-const count = Number(process.env.FUZZ_IMPORT ?? 100);
+const count = Number(process.env.FUZZ_IMPORT ?? share(100));
 const symbols = [...'\n abcdefghij'];
 const cpu = { device: 'cpu', threads: 1 } as const;
 
