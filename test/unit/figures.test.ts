@@ -34,7 +34,7 @@ test("README's table of a busy machine is that of bench/busy.js", () => {
       .sort((a, b) => a.busy - b.busy)
       .map(({ charactersPerSecond, shares }) => [charactersPerSecond[2], shares[0]] as [number, number]),
   );
-  const shown = table('README.md', '| beside so many other busy processes').map(([, ...cells]) =>
+  const shown = table('README.md', '| other busy processes').map(([, ...cells]) =>
     cells.map((cell) =>
       /^([\d,]+) \(([\d.]+)\)$/
         .exec(cell)
@@ -59,7 +59,7 @@ test("README's shares on another busy machine are those of bench/busy.js", () =>
   expect(busy.length).toBe(15);
   expect(busy.filter((share) => share < 0.9).length).toBe(3);
   expect(text('README.md').replaceAll('\n', ' ')).toContain(
-    `${range(idle)} on the idle machine and ${range(busy)} beside others, three of fifteen below 0.9.`,
+    `${range(idle)} on the idle machine and ${range(busy)} on the busy one, three of fifteen below 0.9.`,
   );
 });
 
