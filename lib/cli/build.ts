@@ -16,8 +16,8 @@ const release = join(build, 'Release');
 /** The command; see `build --help`. */
 export async function buildCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = new Command('build').description(
-    'Build the native addon from source: needs a C++ compiler, GCC 11 or Clang 14 or newer. CMake and Ninja are taken from npm ' +
-      'where they are not installed. What the compiler says goes to stderr.',
+    'Build the native addon from source, with a C++ compiler: GCC 11, Clang 14, or newer. CMake and Ninja are fetched from npm ' +
+      "if they are not installed. The compiler's output goes to stderr.",
   );
   parseArguments(command, argv);
   if (process.platform === 'win32') {

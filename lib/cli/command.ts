@@ -102,7 +102,7 @@ export function parseArguments<T extends Command>(command: T, argv: readonly str
   command
     .name(`cudnn-lstm ${command.name()}`)
     .configureHelp({ helpWidth: Math.min(process.stdout.columns || 80, 100), minWidthToWrap: 12 })
-    .helpOption('-h, --help', 'print this')
+    .helpOption('-h, --help', 'print this help')
     .exitOverride()
     .showSuggestionAfterError(false)
     .configureOutput({ writeErr: () => {} });
@@ -269,16 +269,16 @@ export function addDeviceOptions(
   return command
     .addOption(
       new Option('--device <name>', 'auto, cpu, cuda or cuda:N (default: $CUDNN_LSTM_DEVICE, else auto)').helpGroup(
-        'The machine:',
+        'Machine:',
       ),
     )
     .addOption(
-      new Option('--threads <n>', 'CPU threads (default: $CUDNN_LSTM_THREADS, else one a core)')
+      new Option('--threads <n>', 'CPU threads (default: $CUDNN_LSTM_THREADS, else one per core)')
         .argParser(numberOption('--threads', { integer: true }))
-        .helpGroup('The machine:'),
+        .helpGroup('Machine:'),
     )
     .addOption(checkOption)
-    .addOption(new Option('--no-check', 'use a GPU without comparing it with the CPU first').helpGroup('The machine:'));
+    .addOption(new Option('--no-check', 'use a GPU without first comparing it with the CPU').helpGroup('Machine:'));
 }
 
 /** The same with how the weights are kept, for commands that do not train. */
@@ -287,10 +287,10 @@ export function addModelOptions(command: Command): Command {
     command.addOption(
       new Option(
         '--weights <form>',
-        'keep the matrices in 16 or 8 bits a weight: faster for one text or two on a CPU, a little less exact (default: as the checkpoint has them)',
+        'hold the matrices in 16 or 8 bits per weight: faster for one or two texts on a CPU, slightly less exact (default: as in the checkpoint)',
       )
         .choices(weightForms)
-        .helpGroup('The machine:'),
+        .helpGroup('Machine:'),
     ),
   );
 }

@@ -19,21 +19,21 @@ export async function exportCommand(argv: string[], io: CommandIo = processIo): 
 function syntax(): Command {
   return new Command('export')
     .description(
-      'Write a model for other programs. The files written go to stdout; beside a pytorch, keras or onnx file the ' +
-        'vocabulary is put, a JSON list in id order.',
+      'Write a model for other programs, and print the names of the files. Next to a pytorch, keras or onnx file is the ' +
+        'vocabulary, a JSON list in the order of ids.',
     )
     .argument('<checkpoint>', "a checkpoint, or a run's directory (its best checkpoint)")
     .addOption(
       new Option(
         '--to <format>',
-        'pytorch: a state dict for torch.load; keras: a .keras archive for Keras 3; onnx: a graph, opset 17; html: a page that opens from a disk; int8, bf16: a checkpoint for sampling and scoring alone, with 8 or 16 bits a weight',
+        'pytorch: a state dict for torch.load; keras: a .keras archive for Keras 3; onnx: a graph, opset 17; html: a self-contained web page; int8, bf16: a checkpoint for sampling and scoring only, with 8 or 16 bits per weight',
       )
         .choices(exportFormats)
         .makeOptionMandatory(),
     )
     .requiredOption('--out <file>', 'the file to write')
-    .option('--title <text>', "of a page: its heading (default: the run's name)")
-    .option('--half', 'of a page: 16-bit weights, half the size')
+    .option('--title <text>', "heading of the page (default: the run's name)")
+    .option('--half', '16-bit weights in the page, half the size')
     .addHelpText(
       'after',
       `

@@ -72,33 +72,33 @@ function lines({ kind, vocabularySource, proof, notes, checkpoint }: ImportedMod
 function syntax(): Command {
   const command = new Command('import')
     .description(
-      'Import a character model that another program trained: PyTorch (a state dict or a whole module), Keras (.keras, .h5, or weights alone), TensorFlow.js (model.json), ml5 (manifest.json). The file is read as data, ' +
-        'nothing in it is run. The model is proved by scoring a piece of text, and refused if it does no better than counting ' +
+      'Import a character model trained by another program: PyTorch (a state dict or a whole module), Keras (.keras, .h5, or only the weights), TensorFlow.js (model.json) or ml5 (manifest.json). The file is read as data: ' +
+        'nothing in it is run. The model is tested by scoring a piece of text, and refused if it does no better than counting ' +
         'letters. The path of the checkpoint goes to stdout, everything else to stderr.',
     )
-    .argument('<file>', 'the file; what it is is seen by its content')
-    .requiredOption('--out <path>', 'FILE.safetensors, or a directory to make')
+    .argument('<file>', 'the file; its format is recognised by its content')
+    .requiredOption('--out <path>', 'FILE.safetensors, or a new directory')
     .option('--json', 'one JSON object')
-    .optionsGroup('The vocabulary, if the file does not hold it:')
+    .optionsGroup('Vocabulary, if it is not in the file:')
     .addOption(
       new Option(
         '--vocabulary <file>',
-        'a JSON file or a pickle: a list in id order, {"symbol": id} or {"id": "symbol"}; or python-printable',
+        'a JSON file or a pickle: a list in the order of ids, {"symbol": id} or {"id": "symbol"}; or python-printable',
       ),
     )
     .option('--corpus <file>', 'the text it was trained on, whose sorted characters are the vocabulary')
-    .optionsGroup('The proof:')
-    .option('--text <file>', 'a text to score (default: the corpus, else the bundled tale, which is English)')
-    .option('--encoding <name>', 'of corpus and text (default: utf-8)')
+    .optionsGroup('Test:')
+    .option('--text <file>', 'the text to score (default: the corpus, else the bundled tale, which is in English)')
+    .option('--encoding <name>', 'encoding of the corpus and the text (default: utf-8)')
     .addOption(
       new Option(
         '--gates <name>',
-        'of weights whose file does not say it: what the gates are made by (default: what scores best)',
+        'the activation of the gates, if the file does not say it (default: what scores best)',
       ).choices(gateActivations),
     )
     .option(
       '--window <n>',
-      'it was trained on windows of n characters, each from zero state (default: what the file says)',
+      'the model was trained on windows of n characters, each from zero state (default: what the file says)',
       numberOption('--window', { integer: true }),
     );
   return addDeviceOptions(command).addHelpText(

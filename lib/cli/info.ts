@@ -22,7 +22,7 @@ import { printJson, say } from './output';
 /** The command; see `info --help`. */
 export async function infoCommand(argv: string[], io: CommandIo = processIo): Promise<number> {
   const command = new Command('info')
-    .description('Show this machine, what would compute on it and why; or what a run or a checkpoint holds.')
+    .description('Show this machine and which device would be used, and why; or show a run or a checkpoint.')
     .argument('[checkpoint]', "a checkpoint, or a run's directory")
     .option('--json', 'one JSON object');
   const check = new Option('--check', 'compare the GPU with the CPU now; exit code 4 if it fails or there is none');

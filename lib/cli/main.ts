@@ -19,35 +19,35 @@ const subcommands: Record<string, Subcommand> = {
     load: () => (require('./train') as typeof import('./train')).trainCommand,
   },
   sample: {
-    summary: 'print text that a model writes',
+    summary: 'write text with a model',
     load: () => (require('./sample') as typeof import('./sample')).sampleCommand,
   },
   score: {
-    summary: 'bits per character of a text',
+    summary: 'measure how well a model predicts a text',
     load: () => (require('./score') as typeof import('./score')).scoreCommand,
   },
   import: {
-    summary: 'a model that PyTorch or Keras trained, as a checkpoint',
+    summary: 'turn a model of PyTorch, Keras or TensorFlow.js into a checkpoint',
     load: () => (require('./import') as typeof import('./import')).importCommand,
   },
   serve: {
-    summary: "models over HTTP, in the form of OpenAI's API",
+    summary: "serve models over HTTP, with an API like OpenAI's",
     load: () => (require('./serve') as typeof import('./serve')).serveCommand,
   },
   export: {
-    summary: 'a model for PyTorch, Keras, ONNX or a browser',
+    summary: 'export a model to PyTorch, Keras, ONNX or a web page',
     load: () => (require('./export') as typeof import('./export')).exportCommand,
   },
   sweep: {
-    summary: 'many trainings over a grid of options, and which was best',
+    summary: 'train over a grid of options and find the best',
     load: () => (require('./sweep') as typeof import('./sweep')).sweepCommand,
   },
   reproduce: {
-    summary: "the reference's three runs, done again, with a report",
+    summary: "repeat the reference's three runs, with a report",
     load: () => (require('./reproduce') as typeof import('./reproduce')).reproduceCommand,
   },
   info: {
-    summary: 'this machine and its backend, or what a checkpoint holds',
+    summary: 'show this machine and its backend, or a checkpoint',
     load: () => (require('./info') as typeof import('./info')).infoCommand,
   },
   build: {
@@ -90,9 +90,9 @@ Examples:
   cudnn-lstm train book.txt --out runs/book
   cudnn-lstm sample runs/book --prompt "It was"
 
-cudnn-lstm <command> --help describes a command. Exit codes: 0 ok, 1 run-time,
+cudnn-lstm <command> --help says more. Exit codes: 0 success, 1 failed,
 2 usage, 3 bad data or checkpoint, 4 no device or out of memory, 5 disk,
-129, 130, 140 and 143 on signals.
+129, 130, 140 and 143 signals.
 `;
 }
 

@@ -99,25 +99,25 @@ function syntax(): Command {
   const whole = (name: string) => numberOption(name, { integer: true });
   const command = new Command('reproduce')
     .description(
-      "Train preset proj-basic, the reference's recipe to the letter, once for each of its three runs, and write REPORT.md, " +
-        'report.html and report.json: its notes with our figures beside them. The same command again continues it.',
+      "Train with the preset proj-basic, exactly the reference's recipe, once for each of its three runs, and write REPORT.md, " +
+        'report.html and report.json: its figures beside ours. The same command continues it.',
     )
     .argument('[corpus...]', "files, directories, globs or 'alice' (default: alice)")
-    .option('--runs <epochs>', 'which runs, by their number of epochs', runsOption, defaultRuns)
+    .option('--runs <epochs>', 'which of the runs, by their numbers of epochs', runsOption, defaultRuns)
     .option(
       '--shared',
-      'train once, as long as the longest run: the rate is constant, so the others are its beginnings',
+      'train only the longest run: the learning rate is constant, so the shorter ones are its beginning',
     )
-    .option('--out <directory>', 'where runs and report go', join('runs', 'reproduction'))
+    .option('--out <directory>', 'directory of the runs and the report', join('runs', 'reproduction'))
     .option(
       '--max-time <time>',
-      'stop training after this long in all and report what there is; 0: only report',
+      'stop training after this long in total and report what has been reached; 0: only report',
       durationOption,
     )
     .option('--seed <n>', 'a run of E epochs trains with seed n + E; with --shared, with n', whole('--seed'), 0)
     .option(
       '--score-every <n>',
-      'the window protocol takes every nth window (default: every one for a finished run, every 50th for another)',
+      'score every nth window (default: each for a finished run, every 50th for another)',
       whole('--score-every'),
     )
     .option('--json', 'the report as one JSON object on stdout');

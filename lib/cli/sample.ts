@@ -384,40 +384,43 @@ async function randomWindow(
 function syntax(): Command {
   const whole = (name: string) => numberOption(name, { integer: true });
   const command = new Command('sample')
-    .description('Print text that a model writes. The text goes to stdout, everything else to stderr.')
+    .description('Write text with a model. The text goes to stdout, everything else to stderr.')
     .argument(
       '<checkpoint...>',
-      "a checkpoint, or a run's directory (its best checkpoint); of several the probabilities are mixed, weighted as in a b:0.3 (default: 1)",
+      "a checkpoint, or a run's directory (its best checkpoint); with several, their probabilities are mixed, with weights as in a b:0.3 (default: 1)",
     )
     .optionsGroup('What to write:')
-    .option('--prompt <text>', 'text to continue; without one the text starts after a line break')
-    .option('--prompt-file <file>', 'the same from a file, or from standard input with -')
+    .option('--prompt <text>', 'text to continue; without it the text starts after a line break')
+    .option('--prompt-file <file>', 'the same from a file, or - for standard input')
     .option('--corpus <file>', 'continue a random window of this text instead (the seed decides which)')
     .addOption(
-      new Option('--unknown <what>', 'characters of the prompt, or of --corpus, that the model does not know').choices([
-        'error',
-        'skip',
-      ]),
+      new Option(
+        '--unknown <what>',
+        'what to do with characters of the prompt, or of --corpus, that the model does not know',
+      ).choices(['error', 'skip']),
     )
     .option('--length <n>', 'characters to write (default: 500)', whole('--length'))
     .option('--count <n>', 'texts to write at once (default: 1)', whole('--count'))
-    .option('--lines <n>', 'write whole lines instead, each of --length characters at most', whole('--lines'))
-    .option('--novel', "with --lines: none that the model's corpus holds")
-    .option('--not-in <file>', 'with --lines: none that this text holds')
-    .option('--stop <text>', 'end before this text; may be repeated', repeatable)
-    .option('--keep-stop', 'end after that text, not before it')
-    .option('--until-lines <n>', 'end after n lines, if --length has not ended it before', whole('--until-lines'))
-    .option('--until-sentences <n>', 'end after n sentences', whole('--until-sentences'))
-    .option('--best-of <n>', 'write n texts, print the likeliest', whole('--best-of'))
-    .option('--only <characters>', 'write nothing but these characters')
+    .option('--lines <n>', 'write whole lines instead, each of at most --length characters', whole('--lines'))
+    .option('--novel', "with --lines: only lines that are not in the model's corpus")
+    .option('--not-in <file>', 'with --lines: only lines that are not in this text')
+    .option('--stop <text>', 'stop before this text; may be repeated', repeatable)
+    .option('--keep-stop', 'stop after that text, not before it')
+    .option('--until-lines <n>', 'stop after n lines, or at --length', whole('--until-lines'))
+    .option('--until-sentences <n>', 'stop after n sentences', whole('--until-sentences'))
+    .option('--best-of <n>', 'write n texts and print the likeliest', whole('--best-of'))
+    .option('--only <characters>', 'write only these characters')
     .option(
       '--interactive',
-      'offer continuations (--count, default 3, of --length, default 60): take one by its number, or type; /help says more',
+      'offer continuations (--count, default 3, of --length, default 60): choose one by its number, or type; /help says more',
     )
     .option('--session <file>', 'with --interactive: continue what /save wrote there')
-    .option('--pattern <regex>', 'write what this regular expression matches as a whole, such as "[A-Z][a-z]+"')
-    .option('--corpus-check <file>', 'say how much of the text this corpus holds, to the letter')
-    .option('--max-copy <n>', 'with --corpus-check: never copy more than n characters of it', whole('--max-copy'))
+    .option(
+      '--pattern <regex>',
+      'write only text that this regular expression matches as a whole, such as "[A-Z][a-z]+"',
+    )
+    .option('--corpus-check <file>', 'say how much of the text is copied verbatim from this corpus')
+    .option('--max-copy <n>', 'with --corpus-check: never copy more than n characters in a row', whole('--max-copy'))
     .option('--seed <n>', 'the same seed writes the same text (default: a random one, printed)', whole('--seed'))
     .optionsGroup('How to draw each character:')
     .option('--greedy', 'always the likeliest character');
@@ -427,16 +430,16 @@ function syntax(): Command {
   command
     .option(
       '--window <n>',
-      'draw each character from the n before it alone, as a model trained with --target last has learned; 0: carry the state ' +
+      'draw each character from only the n before it, as a model trained with --target last has learned to; 0: carry the state ' +
         "(default: the checkpoint's sequence length for such a model, else 0)",
       whole('--window'),
     )
     .optionsGroup('How to print it:')
     .option('--echo', 'print the prompt before the text')
-    .option('--separator <line>', "what stands between several texts; '' for nothing (default: --------)")
+    .option('--separator <line>', "line between several texts; '' for none (default: --------)")
     .option(
       '--json',
-      'one JSON object a text: {"sample", "seed", "prompt", "text", "finished"}; a line: {"line", "seed", "prompt", "text"}',
+      'one JSON object per text: {"sample", "seed", "prompt", "text", "finished"}, or per line: {"line", "seed", "prompt", "text"}',
     );
   return addModelOptions(command).addHelpText(
     'after',

@@ -335,62 +335,70 @@ function syntax(): Command {
   const whole = (name: string) => numberOption(name, { integer: true });
   const command = new Command('score')
     .description(
-      'How well a model predicts texts: mean cross-entropy of each character given all before it, from zero state, the first ' +
-        'character not counted. Scores go to stdout, everything else to stderr.',
+      'Measure how well a model predicts texts: the mean cross-entropy of each character given all before it, from zero state, ' +
+        'without the first character. Scores go to stdout, everything else to stderr.',
     )
     .usage('[options] <checkpoint...> <text...>')
     .argument(
       '<checkpoint>',
-      "a checkpoint, or a run's directory (its best checkpoint); of several behind one another the probabilities are mixed, weighted as in a b:0.3",
+      "a checkpoint, or a run's directory (its best checkpoint); with several, one after another, their probabilities are mixed, with weights as in a b:0.3",
     )
-    .argument('<text...>', 'files, folders, globs, the name of a corpus, or - for stdin; each is scored by itself')
+    .argument(
+      '<text...>',
+      'files, directories, globs, the name of a corpus, or - for stdin; each text is scored by itself',
+    )
     .option(
       '--lines',
-      'score each line by itself, from zero state: bits a character, bits of the line, of several texts the name, the line; of a model of single lines with its first character and its end',
+      'score each line by itself, from zero state: bits per character, bits of the line, the name of the text if there are several, the line; a model trained with --lines counts the first character and the end, too',
     )
     .addOption(
       new Option(
         '--sort <how>',
-        'with --lines: the likeliest line first, such as a weak password; or the oddest, of most bits a character, before it those with characters that the model does not know',
+        'with --lines: the likeliest line first, such as a weak password; or the oddest, with the most bits per character, after those with characters that the model does not know',
       ).choices(['likely', 'odd']),
     )
     .option(
       '--json',
-      'one JSON object a text (or line): {"bitsPerCharacter", "loss", "characters", "skipped"}; of a line "bits" too',
+      'one JSON object per text or line: {"bitsPerCharacter", "loss", "characters", "skipped"}; of a line "bits", too',
     )
     .option(
       '--streams <n>',
-      'score this many parts of a text side by side: faster, but each begins without context',
+      'score a text in this many parts at once: faster, but each part begins without context',
       whole('--streams'),
     )
     .optionsGroup('Each character:')
     .option(
       '--per-character',
-      'a line for each character: its bits and its likeliest rivals; with --json an object {"position", "line", "column", ' +
+      'one line per character: its bits and its likeliest rivals; with --json an object {"position", "line", "column", ' +
         '"character", "bits", "rivals"}. The score comes last',
     )
     .option('--rivals <n>', 'how many rivals (default: 5)', whole('--rivals'))
-    .option('--html <file>', 'a page instead of the lines: the text colored by its bits, its costliest places')
-    .optionsGroup('The protocol:')
+    .option('--html <file>', 'write a page instead of lines: the text coloured by its bits, and its costliest places')
+    .optionsGroup('Protocol:')
     .addOption(
       new Option(
         '--protocol <name>',
-        'stream, or window: the character after each window of the text given that window alone, with dropout on and off',
+        'stream, or window: score the character after each window of the text given only that window, with dropout on and off',
       )
         .choices(['stream', 'window'])
         .default('stream'),
     )
-    .option('--window <n>', 'with --protocol window: its length (default: 100)', whole('--window'))
+    .option('--window <n>', 'with --protocol window: the length of a window (default: 100)', whole('--window'))
     .option(
       '--stride <n>',
-      'with --protocol window: take every nth window only, a faster estimate (default: 1)',
+      'with --protocol window: only every nth window, a faster estimate (default: 1)',
       whole('--stride'),
     )
-    .optionsGroup('The text:')
-    .addOption(new Option('--unknown <what>', 'characters that the model does not know').choices(['error', 'skip']))
-    .option('--encoding <name>', 'of the texts (default: utf-8)')
+    .optionsGroup('Text:')
     .addOption(
-      new Option('--gutenberg <what>', "Project Gutenberg's header and footer: left out, or kept").choices([
+      new Option('--unknown <what>', 'what to do with characters that the model does not know').choices([
+        'error',
+        'skip',
+      ]),
+    )
+    .option('--encoding <name>', 'encoding of the texts (default: utf-8)')
+    .addOption(
+      new Option('--gutenberg <what>', "strip Project Gutenberg's header and footer, or keep them").choices([
         'auto',
         'keep',
       ]),

@@ -136,37 +136,42 @@ function limitOption(flag: string, help: string, value: number): Option {
 
 function syntax(): Command {
   const command = new Command('serve')
-    .description("Serve models over HTTP: OpenAI's completions API, where a token is a character.")
-    .argument('<run...>', "checkpoints, or runs' directories; NAME=RUN gives a model another name")
+    .description("Serve models over HTTP with OpenAI's completions API, in which a token is a character.")
+    .argument('<run...>', 'checkpoints, or directories of runs; NAME=RUN gives a model another name')
     .addOption(
-      new Option('--host <address>', 'where to listen; any but this machine itself needs a key').default('127.0.0.1'),
-    )
-    .addOption(
-      new Option('--port <n>', '0: any that is free')
-        .default(8080)
-        .argParser(numberOption('--port', { integer: true })),
-    )
-    .option('--key-file <file>', 'holds the key that every request must bring (default: $CUDNN_LSTM_KEY)')
-    .option('--allow-host <name>', 'a name that the server is reached by, besides localhost; repeatable', repeatable)
-    .option('--cors <origin>', 'a web origin whose pages may ask; repeatable', repeatable)
-    .option('--watch', 'serve a newer checkpoint of a run as soon as there is one')
-    .addOption(
-      new Option('--memory <size>', 'of all models together, such as 2G; idle ones make room').argParser(
-        sizeOption('--memory'),
+      new Option('--host <address>', 'address to listen on; any but this machine itself needs a key').default(
+        '127.0.0.1',
       ),
     )
     .addOption(
-      new Option('--grace <seconds>', 'that running answers get when the server is ended')
+      new Option('--port <n>', 'port to listen on; 0: any free one')
+        .default(8080)
+        .argParser(numberOption('--port', { integer: true })),
+    )
+    .option('--key-file <file>', 'file with the key that every request must bring (default: $CUDNN_LSTM_KEY)')
+    .option(
+      '--allow-host <name>',
+      'another name, besides localhost, under which the server is reached; repeatable',
+      repeatable,
+    )
+    .option('--cors <origin>', 'a web origin whose pages may send requests; repeatable', repeatable)
+    .option('--watch', 'serve a newer checkpoint of a run as soon as it is written')
+    .addOption(
+      new Option(
+        '--memory <size>',
+        'memory for all models together, such as 2G; idle ones are unloaded to make room',
+      ).argParser(sizeOption('--memory')),
+    )
+    .addOption(
+      new Option('--grace <seconds>', 'time that running answers get when the server is stopped')
         .default(10)
         .argParser(numberOption('--grace')),
     )
-    .addOption(limitOption('--max-body <bytes>', 'of a request', defaultLimits.body))
-    .addOption(limitOption('--max-prompt <n>', 'characters of all prompts of a request', defaultLimits.prompt))
-    .addOption(limitOption('--max-tokens <n>', 'characters of a text', defaultLimits.tokens))
-    .addOption(limitOption('--max-texts <n>', 'texts of a request', defaultLimits.texts))
-    .addOption(
-      limitOption('--max-queue <n>', 'texts of all requests at once, written or looked at', defaultLimits.queue),
-    );
+    .addOption(limitOption('--max-body <bytes>', 'size of a request', defaultLimits.body))
+    .addOption(limitOption('--max-prompt <n>', 'characters in all prompts of a request', defaultLimits.prompt))
+    .addOption(limitOption('--max-tokens <n>', 'characters per text', defaultLimits.tokens))
+    .addOption(limitOption('--max-texts <n>', 'texts per request', defaultLimits.texts))
+    .addOption(limitOption('--max-queue <n>', 'texts at once, in all requests', defaultLimits.queue));
   return addModelOptions(command).addHelpText(
     'after',
     `

@@ -103,17 +103,17 @@ async function share(
 function syntax(): Command {
   const command = new Command('sweep')
     .description(
-      'Train over a grid, or random draws, of any options and seeds. What was stopped goes on by the same command.',
+      'Train over a grid, or random draws, of any options and seeds. The same command continues a sweep that was stopped.',
     )
     .argument('<config>', 'a JSON file with corpus, options, grid or random, and seeds; see docs/sweep.md')
-    .option('--out <dir>', "where the trials are (default: runs/ and the file's name)")
+    .option('--out <dir>', "directory of the trials (default: runs/ and the file's name)")
     .addOption(
-      new Option('--jobs <n>', 'trainings at once (default: one a core; on a GPU 1)').argParser(
+      new Option('--jobs <n>', 'trials at a time (default: one per core; on a GPU 1)').argParser(
         numberOption('--jobs', { integer: true }),
       ),
     )
-    .option('--halving', 'after a ninth and a third of the epochs, only the best third goes on')
-    .option('--dry-run', 'print the trials and end')
+    .option('--halving', 'after a ninth and after a third of the epochs, continue only the best third')
+    .option('--dry-run', 'print the trials and exit')
     .option('--json', 'one JSON object on stdout');
   return addDeviceOptions(command).addHelpText(
     'after',

@@ -233,9 +233,9 @@ async function printPlan(request: TrainingRequest, json: boolean, io: CommandIo)
 
 /** The options in the order in which one thinks of them. */
 const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
-  'The model:': ['preset', 'layers', 'hidden', 'input', 'embeddingSize', 'dropout', 'freeze', 'seed'],
-  'How it learns:': ['epochs', 'batchSize', 'seqLength', 'target', 'optimizer', 'learningRate', 'schedule', 'warmup'],
-  'How it learns, in detail:': [
+  'Model:': ['preset', 'layers', 'hidden', 'input', 'embeddingSize', 'dropout', 'freeze', 'seed'],
+  'Training:': ['epochs', 'batchSize', 'seqLength', 'target', 'optimizer', 'learningRate', 'schedule', 'warmup'],
+  'Training, in detail:': [
     'finalLearningRate',
     'decayEvery',
     'decayFactor',
@@ -248,10 +248,10 @@ const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
     'weightDecay',
     'clip',
   ],
-  'Validation, and when to stop:': ['validation', 'validationPlaces', 'validationEvery', 'patience', 'maxTime'],
-  'The text:': ['lines', 'bytes', 'minCount', 'lowercase', 'normalize', 'encoding', 'gutenberg', 'keepShare'],
-  'What is kept and shown:': ['out', 'lock', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
-  'The machine:': ['device', 'threads', 'precision', 'algorithm', 'check'],
+  'Validation and stopping:': ['validation', 'validationPlaces', 'validationEvery', 'patience', 'maxTime'],
+  'Text:': ['lines', 'bytes', 'minCount', 'lowercase', 'normalize', 'encoding', 'gutenberg', 'keepShare'],
+  'Output:': ['out', 'lock', 'saveEvery', 'checkpointName', 'sampleLength', 'sampleTemperature'],
+  'Machine:': ['device', 'threads', 'precision', 'algorithm', 'check'],
 };
 
 function helpGroupOf(name: OptionName): string {
@@ -263,36 +263,39 @@ function syntax(): Command {
     .description('Train a character-level LSTM on a text. Progress goes to stderr, samples to stdout.')
     .argument(
       '[corpus...]',
-      "files, directories, globs, '-' or 'alice'; a.txt:2: twice an epoch; none: the text that the package brings",
+      "files, directories, globs, '-' for stdin, or 'alice'; a.txt:2 counts twice; without any, the tale that comes with the package",
     )
-    .option('--resume [dir]', 'continue a run: its directory, or that of --out, or the newest one in runs/')
-    .option('--from <checkpoint>', "fine-tuning: begin with its weights, or those of a run's best checkpoint")
-    .option('--keep <file[:share]>', 'with --from: mix this text in, so that it is not forgotten (default share: 0.2)')
+    .option('--resume [dir]', 'continue the run in this directory, else in that of --out, else the newest in runs/')
+    .option('--from <checkpoint>', "fine-tune: start from the weights of a checkpoint, or of a run's best one")
+    .option(
+      '--keep <file[:share]>',
+      'with --from: mix in this text so that the model does not forget it (default share: 0.2)',
+    )
     .addOption(
       new Option(
         '--validation-file <file>',
-        'validate on this text, not on a share of the corpus; a directory or a glob may stand there too',
-      ).helpGroup('Validation, and when to stop:'),
+        'validate on this text (or directory, or glob) instead of a share of the corpus',
+      ).helpGroup('Validation and stopping:'),
     )
-    .option('--config <file>', 'options from a JSON file, such as the config.json of a run')
-    .option('--page [port]', 'show the run in a browser while it is trained (default port: 8080)')
-    .option('--json', 'one JSON object a line on stdout instead of progress and samples')
-    .option('--dry-run', 'print what would be done, with a measured step, and end')
+    .option('--config <file>', "read options from a JSON file, such as a run's config.json")
+    .option('--page [port]', 'show the run in a browser while it trains (default port: 8080)')
+    .option('--json', 'print one JSON object per line on stdout instead of progress and samples')
+    .option('--dry-run', 'print the plan, with the time of a measured step, and exit')
     .addOption(
       new Option(
         '--distributed <how>',
-        'the processes that mpirun, srun or torchrun has started train one model together: auto, mpi, nccl or off (default: $CUDNN_LSTM_DISTRIBUTED, else auto)',
+        'how processes started by mpirun, srun or torchrun train one model together (default: $CUDNN_LSTM_DISTRIBUTED, else auto)',
       )
         .choices(distributedChoices)
-        .helpGroup('The machine:'),
+        .helpGroup('Machine:'),
     )
     .addOption(
       new Option(
         '--devices <list>',
-        'train on several GPUs of this machine, a process each: cuda:0,1 (--batch-size is that of all)',
-      ).helpGroup('The machine:'),
+        'train on several GPUs of this machine, one process each: cuda:0,1 (--batch-size is the total)',
+      ).helpGroup('Machine:'),
     )
-    .option('--print-config', 'print every option with its value and where that comes from, and end');
+    .option('--print-config', 'print every option, its value and where it comes from, and exit');
   const initialOptions = presetOptions('fast');
   const names = [...optionNames].sort((a, b) => groupOrder(a) - groupOrder(b));
   for (const name of names) {

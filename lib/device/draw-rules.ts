@@ -55,7 +55,7 @@ export const drawRules = {
     high: 1,
     above: true,
     argument: 'p',
-    help: 'only those about as surprising as is usual there, that reach p; 1: all',
+    help: 'only those about as surprising as expected there, until they reach p; 1: all',
   },
   repetitionPenalty: {
     plain: 1,
@@ -63,7 +63,7 @@ export const drawRules = {
     high: 100,
     above: true,
     argument: 'r',
-    help: 'above 1: weaken what was written lately',
+    help: 'above 1: make recently written characters less likely',
   },
   penaltyWindow: {
     plain: 64,
@@ -71,7 +71,7 @@ export const drawRules = {
     high: 65_536,
     whole: true,
     argument: 'n',
-    help: 'what "lately" means, in characters (default: 64)',
+    help: 'what counts as recent, in characters (default: 64)',
   },
 } as const satisfies Record<string, DrawRule>;
 
