@@ -1,15 +1,14 @@
-/** The training options as types: what hovering over one shows. The table in options.ts is checked against them. */
+/** The training options as types: what an editor shows on hover. The table in options.ts is checked against them. */
 
 /**
- * Every training option, with what it is where nothing is said (the recipe `fast`). A request takes any of them
- * (`Partial<TrainingOptions>`); a {@link Configuration} has them all. The flag of `batchSize` is `--batch-size`, its variable
- * `CUDNN_LSTM_BATCH_SIZE`.
+ * Every training option, with its default (that of the recipe `fast`). A request takes any of them (`Partial<TrainingOptions>`); a
+ * {@link Configuration} has them all. `batchSize` is the flag `--batch-size` and the environment variable `CUDNN_LSTM_BATCH_SIZE`.
  *
  * @category Training
  */
 export interface TrainingOptions {
   /**
-   * The recipe that supplies what is not given: `fast`, found by search for the most learned a second; `best`, planned for the
+   * The recipe for all options that are not given: `fast`, which a search found to learn most per second; `best`, planned for the
    * text, the machine and `maxTime`; or `proj-basic`, the reference's.
    *
    * @default 'fast'
@@ -22,13 +21,13 @@ export interface TrainingOptions {
    */
   epochs: number;
   /**
-   * Sequences that a step trains on, 1 to 65,536.
+   * Sequences per step, 1 to 65,536.
    *
    * @default 16
    */
   batchSize: number;
   /**
-   * Characters of a sequence, 1 to 65,536: as far as a step's gradient reaches back, or the length of a window (`target: 'last'`).
+   * Characters per sequence, 1 to 65,536: how far back a step's gradient reaches, or the length of a window (`target: 'last'`).
    *
    * @default 20
    */
@@ -40,71 +39,71 @@ export interface TrainingOptions {
    */
   layers: number;
   /**
-   * Units of a layer, 1 to 16,384.
+   * Units per layer, 1 to 16,384.
    *
    * @default 256
    */
   hidden: number;
   /**
-   * Share of the units dropped after every layer in training, 0 to below 1.
+   * Share of the units dropped after each layer in training, 0 to below 1.
    *
    * @default 0.2
    */
   dropout: number;
   /**
-   * Where the loss is taken: `every` position, the state carried from sequence to sequence, or the `last` one of shuffled windows
-   * that begin from zero state.
+   * Where the loss is taken: at `every` position, with the state carried from one sequence to the next, or at the `last` position of
+   * shuffled windows that begin from zero state.
    *
    * @default 'every'
    */
   target: 'every' | 'last';
   /**
-   * How a character enters the network: one feature, its number over the vocabulary's size (`scalar`), a feature a symbol (`onehot`),
-   * or a learned vector (`embedding`).
+   * How a character is encoded: as one feature, its number divided by the vocabulary's size (`scalar`), as one feature per symbol
+   * (`onehot`), or as a learned vector (`embedding`).
    *
    * @default 'onehot'
    */
   input: 'scalar' | 'onehot' | 'embedding';
   /**
-   * Features of a character with `input: 'embedding'`, 1 to 16,384.
+   * Features per character with `input: 'embedding'`, 1 to 16,384.
    *
    * @default 64
    */
   embeddingSize: number;
   /**
-   * The rule by which gradients change the weights. `adamw`, `sgd` and `rmsprop` have defaults of their own: see
-   * `learningRate`, `beta2`, `momentum` and `weightDecay`.
+   * The rule that updates the weights. `adamw`, `sgd` and `rmsprop` have their own defaults: see `learningRate`, `beta2`, `momentum`
+   * and `weightDecay`.
    *
    * @default 'adam'
    */
   optimizer: 'adam' | 'adamw' | 'sgd' | 'rmsprop';
   /**
-   * The optimiser's step size, at its highest, above 0 and at most 10. With `sgd` it is 1 where nothing is said, with `rmsprop` 0.003.
+   * The optimiser's step size at its peak, above 0 and at most 10. The default with `sgd` is 1, with `rmsprop` 0.003.
    *
    * @default 0.005
    */
   learningRate: number;
   /**
-   * How the learning rate changes after the warm-up: not at all (`constant`), down a cosine, down in steps, or stable and then down in a
-   * straight line (`wsd`).
+   * How the learning rate changes after the warm-up: not at all (`constant`), along a cosine, in steps, or first not at all and then
+   * linearly down (`wsd`).
    *
    * @default 'wsd'
    */
   schedule: 'constant' | 'cosine' | 'step' | 'wsd';
   /**
-   * Steps over which the learning rate rises from zero, 0 to 1,000,000,000.
+   * Steps in which the learning rate rises from zero, 0 to 1,000,000,000.
    *
    * @default 50
    */
   warmup: number;
   /**
-   * Where the schedules `cosine` and `wsd` end, 0 to 10.
+   * The rate at which the schedules `cosine` and `wsd` end, 0 to 10.
    *
    * @default 0
    */
   finalLearningRate: number;
   /**
-   * After how many epochs the schedule `step` lowers the learning rate each time, 1 to 1,000,000.
+   * The schedule `step` lowers the learning rate each time after so many epochs, 1 to 1,000,000.
    *
    * @default 10
    */
@@ -116,14 +115,14 @@ export interface TrainingOptions {
    */
   decayFactor: number;
   /**
-   * The last share of all steps, in which the schedule `wsd` lowers the learning rate, above 0 and at most 1.
+   * The share of all steps, at the end, in which the schedule `wsd` lowers the learning rate, above 0 and at most 1.
    *
    * @default 0.5
    */
   decayShare: number;
   /**
-   * Seconds of training over which the schedule passes, in place of its steps, 0 (by steps) to 1e9. Training ends with it, after a
-   * resumption too. Runs of the same seed then differ, as the clock decides the rate.
+   * Run the schedule by the clock, over so many seconds of training, instead of by steps; 0 (by steps) to 1e9. Training ends with it,
+   * also if it is resumed. Runs with the same seed then differ, since the clock decides the rate.
    *
    * @default 0
    */
@@ -135,7 +134,7 @@ export interface TrainingOptions {
    */
   beta1: number;
   /**
-   * Adam's, AdamW's and RMSprop's decay of the second moment, 0 to below 1. With `rmsprop` it is 0.99 where nothing is said.
+   * Adam's, AdamW's and RMSprop's decay of the second moment, 0 to below 1. The default with `rmsprop` is 0.99.
    *
    * @default 0.999
    */
@@ -147,39 +146,39 @@ export interface TrainingOptions {
    */
   epsilon: number;
   /**
-   * What a step of `sgd` or `rmsprop` keeps of the one before, 0 to below 1. With `sgd` it is 0.9 where nothing is said.
+   * The share of the previous step that `sgd` or `rmsprop` keeps, 0 to below 1. The default with `sgd` is 0.9.
    *
    * @default 0
    */
   momentum: number;
   /**
-   * A step shrinks the weights, not the biases, by this times the learning rate, apart from the optimiser's rule; 0 (none) to 100. With
-   * `adamw` it is 0.01 where nothing is said.
+   * Decoupled weight decay: each step shrinks the weights, not the biases, by this times the learning rate; 0 (none) to 100. The default
+   * with `adamw` is 0.01.
    *
    * @default 0
    */
   weightDecay: number;
   /**
-   * Limit of the gradient's global L2 norm, 0 (none) to 1e9.
+   * Limit on the gradient's global L2 norm, 0 (none) to 1e9.
    *
    * @default 5
    */
   clip: number;
   /**
-   * Share of the text, its tail, kept for validation, 0 (none) to below 0.9.
+   * Share of the text, at its end, held out for validation, 0 (none) to below 0.9.
    *
    * @default 0.1
    */
   validation: number;
   /**
-   * From how many places of the text the validation text is taken, at the end of as many parts of equal length, 1 to 1,000; fewer where the
-   * parts would be too short. By default 10 of several files, and 1, the end of the text, of one.
+   * Take the validation text from so many places, the ends of as many parts of equal length, 1 to 1,000; fewer if the parts would be too
+   * short. By default 10 for several files, and 1, the end of the text, for one.
    *
    * @default automatic
    */
   validationPlaces?: number | undefined;
   /**
-   * How often the validation text is scored: a number of epochs, 1 to 1,000,000, or of steps, such as `'500steps'`.
+   * How often the validation text is scored: in epochs, 1 to 1,000,000, or in steps, such as `'500steps'`.
    *
    * @default 1
    */
@@ -191,45 +190,45 @@ export interface TrainingOptions {
    */
   patience: number;
   /**
-   * With `from`: the lowest layers, and the coding of the input with them, that stay as they are; 0 to 64.
+   * With `from`: how many of the lowest layers stay unchanged, with the encoding of the input; 0 to 64.
    *
    * @default 0
    */
   freeze: number;
   /**
-   * With `keep`: that text's share of the sequences of a step, 0.001 to 0.999; at least one sequence is from each text.
+   * With `keep`: that text's share of the sequences in a step, 0.001 to 0.999; each text gets at least one sequence.
    *
    * @default 0.2
    */
   keepShare: number;
   /**
-   * Decides initial weights, dropout, the order of the data and samples; 0 to 2^53 - 1.
+   * Decides the initial weights, dropout, the order of the data and the samples; 0 to 2^53 - 1.
    *
    * @default 1
    */
   seed: number;
   /**
-   * The arithmetic of a GPU. A CPU has two: `bf16` rounds the weights and activations that a training step multiplies, and all else, and
-   * what is asked for by the other names, is in fp32.
+   * The arithmetic on a GPU. A CPU knows two: with `bf16`, the weights and activations that a training step multiplies are rounded to
+   * bfloat16, and everything else is in fp32; the other names all mean fp32.
    *
    * @default 'tf32'
    */
   precision: 'fp32' | 'tf32' | 'bf16' | 'fp16';
   /**
-   * cuDNN's algorithm for training on a GPU. `auto`: the fastest that computes what `standard` does, kept for a resumed run. Where one
-   * does not apply, `standard` runs.
+   * cuDNN's algorithm for training on a GPU. `auto` takes the fastest whose results are those of `standard`, and a resumed run keeps it.
+   * Where an algorithm does not apply, `standard` runs.
    *
    * @default 'standard'
    */
   algorithm: 'standard' | 'auto' | 'persist-static' | 'persist-dynamic';
   /**
-   * What computes: `auto`, `cpu`, `cuda` or a certain GPU, such as `cuda:1`.
+   * The device: `auto`, `cpu`, `cuda` or one GPU, such as `cuda:1`.
    *
    * @default 'auto'
    */
   device: string;
   /**
-   * CPU threads, 1 to 1,024; the result does not depend on it. By default as many as the process has CPUs for.
+   * CPU threads, 1 to 1,024; the results do not depend on it. By default as many as the process has CPUs.
    *
    * @default automatic
    */
@@ -241,22 +240,22 @@ export interface TrainingOptions {
    */
   check: boolean;
   /**
-   * One text a line, such as names or log lines: each line is learned by itself, with its beginning and its end, and the model writes
-   * and scores single lines. The lines are shuffled anew every epoch; empty ones are left out. Takes `target: 'every'` and the CPU.
+   * One text per line, such as names or log lines: each line is learned by itself, with its beginning and its end, and the model writes
+   * and scores single lines. The lines are shuffled again every epoch; empty ones are left out. Needs `target: 'every'` and the CPU.
    *
    * @default false
    */
   lines: boolean;
   /**
-   * Read the files byte by byte, whatever they are: 256 symbols, no encoding, nothing left out. Losses are then of a byte, and what the
-   * model writes need be no text.
+   * Read the files byte by byte, whatever they are: 256 symbols, no encoding, nothing left out. Losses are then per byte, and what the
+   * model writes need not be text.
    *
    * @default false
    */
   bytes: boolean;
   /**
-   * Fold the characters that the text has less often than this into one unknown symbol, which the model never writes and which stands
-   * for every other character too: no prompt has one that it does not know. 1 (none) to 1,000,000,000.
+   * Fold characters that occur less often than this into one unknown symbol, which the model never writes. It also stands for all
+   * characters that are not in the text, so every prompt is accepted. 1 (none) to 1,000,000,000.
    *
    * @default 1
    */
@@ -268,37 +267,37 @@ export interface TrainingOptions {
    */
   lowercase: boolean;
   /**
-   * The Unicode normal form of the text and of prompts: é as one symbol however it is written.
+   * The Unicode normal form of the text and of prompts, so that é is one symbol however it is written.
    *
    * @default 'none'
    */
   normalize: 'none' | 'nfc' | 'nfkc';
   /**
-   * The encoding of the corpus' files, by any of its usual names.
+   * The encoding of the corpus files, by any of its usual names.
    *
    * @default 'utf-8'
    */
   encoding: string;
   /**
-   * Take Project Gutenberg's header and footer out of the text (`auto`), or `keep` them.
+   * Strip Project Gutenberg's header and footer from the text (`auto`), or `keep` them.
    *
    * @default 'auto'
    */
   gutenberg: 'auto' | 'keep';
   /**
-   * End, with a checkpoint, after this many seconds, 0 to 1e9. A string such as `'1h30m'` is read too.
+   * Stop after this many seconds, with a checkpoint; 0 to 1e9. A string such as `'1h30m'` works, too.
    *
    * @default none
    */
   maxTime?: number | undefined;
   /**
-   * Seconds between checkpoints within an epoch, 0 (at the end of epochs only) to 1e9.
+   * Seconds between checkpoints during an epoch, 0 (only at the end of epochs) to 1e9.
    *
    * @default 60
    */
   saveEvery: number;
   /**
-   * Characters of the sample after every epoch, 0 (none) to 1,000,000.
+   * Length of the sample after each epoch, in characters; 0 (none) to 1,000,000.
    *
    * @default 200
    */
@@ -316,13 +315,13 @@ export interface TrainingOptions {
    */
   checkpointName: string;
   /**
-   * Let one trainer at a time into the run's directory. `false` is for file systems that cannot lock.
+   * Lock the run's directory, so that only one trainer uses it at a time. `false` is for file systems that cannot lock.
    *
    * @default true
    */
   lock: boolean;
   /**
-   * The run's directory; by default `runs/` with the corpus' name and the date.
+   * The run's directory; by default `runs/`, named after the corpus and the date.
    *
    * @default none
    */
