@@ -205,7 +205,7 @@ test('what bfloat16 gives a training is what bench/bf16.js has measured', () => 
   const { steps, losses }: Bf16 = result('bf16-amd-epyc-family-26-model-2-2.json');
   // By the instruction and emulated alike.
   expect(losses).toEqual(result('bf16-amd-epyc-family-25-model-1-2.json').losses);
-  const shown = table('docs/cpu-kernels.md', '| nats a character | floats | bfloat16 |').map((row) => row.slice(1));
+  const shown = table('docs/cpu-kernels.md', '| nats per character | floats | bfloat16 |').map((row) => row.slice(1));
   expect(shown).toEqual(
     (['lossWithDropout', 'loss', 'trainingLoss'] as const).map((which) =>
       ['fp32', 'bf16'].map((precision) =>
