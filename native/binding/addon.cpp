@@ -1,4 +1,4 @@
-// The addon's module object: one a JavaScript environment, no globals, so every worker thread can load it.
+// The addon's module object: one per JavaScript environment, with no globals, so that every worker thread can load it.
 #include <napi.h>
 
 #include <chrono>
@@ -51,7 +51,7 @@ WeightForm weight_form(const Napi::Object& options) {
   throw Error(kInvalidArgument, "weights must be fp32, bf16 or int8");
 }
 
-// What a CPU trains in: in bfloat16 where that is asked for, in floats instead of all else that a GPU has.
+// The arithmetic a CPU trains in: bfloat16 if asked for, fp32 in place of the GPU's other precisions.
 Arithmetic arithmetic_of(const Napi::Object& options) {
   if (options.Get("precision").IsUndefined()) return Arithmetic::fp32;
   const std::string name = get_string(options, "precision");
@@ -85,8 +85,8 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
   Tasks& tasks() { return *tasks_; }
 
  private:
-  // process.exit() of the main thread ends the process without the clean-up hooks of its environment: calls are ended
-  // before. (Those of a worker, also one that is terminated, end by a hook.)
+  // process.exit() on the main thread ends the process without running its environment's clean-up hooks, so calls are
+  // stopped here first. (A worker's calls are stopped by a hook, even if the worker is terminated.)
   void stop_at_exit(Napi::Env env) {
     const Napi::Object process = env.Global().Get("process").As<Napi::Object>();
     const Napi::Function stop = Napi::Function::New(env, [this](const Napi::CallbackInfo&) { tasks_->stop(); });
@@ -174,7 +174,7 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
 #endif
   }
 
-  // What the driver's management library reports of a GPU now: a promise, of null where there is none.
+  // What the driver's management library currently reports for a GPU: a promise, of null if there is none.
   Napi::Value gpu_usage(const Napi::CallbackInfo& info) {
 #ifdef CUDNN_LSTM_CUDA
     return guarded(info.Env(), [&] { return read_gpu_usage(info); });
@@ -226,7 +226,7 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
           std::_Exit(code);
         }).detach();
       } catch (const std::system_error&) {
-        std::_Exit(code);  // no thread to wait in
+        std::_Exit(code);  // no thread could be started
       }
       return info.Env().Undefined();
     });

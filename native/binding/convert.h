@@ -1,9 +1,9 @@
-// JavaScript values to C++ and back. The library has validated them: what is wrong here is a bug, named by
-// ERR_INVALID_ARGUMENT.
+// Converts JavaScript values to C++ and back. The library has validated them: an invalid value here is a bug, reported
+// as ERR_INVALID_ARGUMENT.
 //
-// To read an argument can run JavaScript, which may do anything: a getter, a proxy or a toString may dispose of the
-// model, start another call on it, or detach a buffer that was read before. So an entry point turns all its arguments
-// into plain values first, then looks at its state, and takes pointers into JavaScript's memory last.
+// Reading an argument can run JavaScript, which may do anything: a getter, a proxy or a toString may dispose of the
+// model, start another call on it, or detach a buffer that was already read. So an entry point converts all its
+// arguments to plain values first, then looks at its state, and takes pointers into JavaScript's memory last.
 #pragma once
 
 #include <napi.h>
@@ -52,7 +52,7 @@ inline int get_int(const Napi::Object& object, const char* name, int low, int hi
   return object.Get(name).IsUndefined() ? otherwise : get_int(object, name, low, high);
 }
 
-// A safe integer, not negative: 0 to 2^53 - 1.
+// A non-negative safe integer: 0 to 2^53 - 1.
 inline std::uint64_t to_uint64(double value, const char* name) {
   if (!(value >= 0 && value <= 9007199254740991.0) || value != std::floor(value)) {
     throw Error(kInvalidArgument, std::string(name) + " must be a non-negative safe integer");
@@ -80,9 +80,9 @@ inline bool is_typed(const Napi::Value& value, napi_typedarray_type type) {
   return value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type;
 }
 
-// Copies of typed arrays: JavaScript may change, shrink or detach the memory as soon as it runs again, and another
-// thread may write to shared memory at any time, so values are copied at once and checked in the copy. `values` gives
-// its memory to the copy, which saves a large one the page faults of fresh memory, most of its time.
+// Copies typed arrays: JavaScript may change, shrink or detach the memory as soon as it runs again, and another thread
+// may write to shared memory at any time, so values are copied at once and checked in the copy. The copy takes over the
+// memory of `values`, which saves the page faults of fresh memory, most of a large copy's time.
 template <typename Array, typename T>
 std::vector<T> copy_values(const Napi::Value& value, napi_typedarray_type type, const std::string& problem,
                            std::vector<T> values = {}) {

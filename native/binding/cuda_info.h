@@ -1,4 +1,4 @@
-// The CUDA backend's part of the addon; compiled where there is CUDA alone.
+// The CUDA backend's part of the addon; compiled only with CUDA.
 #pragma once
 
 #include <napi.h>
@@ -10,11 +10,11 @@
 
 namespace cudnn_lstm::binding {
 
-// What makes the backend on a thread of the executor, from createModel's options: ordinal, precision, algorithm,
-// libraryPath.
+// Returns the function that creates the backend, on an executor thread, from createModel's options: ordinal, precision,
+// algorithm, chosenAlgorithm, nccl, libraryPath.
 std::function<std::unique_ptr<Backend>()> cuda_factory(const ModelSpec& spec, const Napi::Object& options);
 
-// cudaInfo({ libraryPath, openLibraries }?): a promise of NativeCudaInfo (lib/native.ts).
+// cudaInfo({ libraryPath, openLibraries }?): a promise of NativeCudaInfo (lib/device/native.ts).
 Napi::Value start_cuda_info(const Napi::CallbackInfo& info);
 
 // gpuUsage(ordinal?): a promise of { name, gpuPercent, memoryPercent, memoryUsedBytes, memoryTotalBytes }, or of null.

@@ -10,7 +10,7 @@
 namespace cudnn_lstm::binding {
 namespace {
 
-// Of the process: its memory is what they give back.
+// One per process, since destructions give back the process's memory.
 struct Pending {
   std::mutex mutex;
   std::condition_variable ended;
@@ -19,11 +19,11 @@ struct Pending {
 };
 
 Pending& pending() {
-  static Pending& kept = *new Pending;  // never destroyed: threads outlive the end of the process's own code
+  static Pending& kept = *new Pending;  // never destroyed: threads may still run during process exit
   return kept;
 }
 
-// Ends with its job, however that ends: run, dropped when its thread of JavaScript ends, or never taken.
+// Destroyed with its job, however that ends: run, dropped when its JavaScript thread ends, or never taken.
 class Destruction {
  public:
   explicit Destruction(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {
@@ -55,9 +55,9 @@ void destroy_elsewhere(Executor& executor, std::unique_ptr<Backend> backend) {
   if (!backend) return;
   auto destruction = std::make_shared<Destruction>(std::move(backend));
   try {
-    executor.run([held = std::move(destruction)] {});  // a job's captures go with it, on its thread
+    executor.run([held = std::move(destruction)] {});  // a job's captures are destroyed with it, on its thread
   } catch (const Error&) {
-    // No thread: it is gone with the job that was not taken.
+    // No thread: the backend went with the job that was not taken.
   }
 }
 
@@ -70,7 +70,7 @@ std::uint64_t latest_destruction() {
 void await_destructions(std::uint64_t latest, std::chrono::milliseconds patience) {
   Pending& all = pending();
   std::unique_lock<std::mutex> lock(all.mutex);
-  // Only those asked for before: jobs are begun in their order, so that these run, or have run, when this is waited
+  // Only those requested earlier: jobs start in order, so these are running, or have run, by the time this is waited
   // for.
   all.ended.wait_for(lock, patience, [&] { return all.numbers.empty() || *all.numbers.begin() > latest; });
 }

@@ -10,11 +10,11 @@
 
 namespace cudnn_lstm::binding {
 
-// What a thread needs, also when the Executor is gone.
+// What a thread needs, even after the Executor is gone.
 struct Executor::Shared {
   const int most;
   std::mutex mutex;
-  std::condition_variable changed;  // a job came, one ended, or closing
+  std::condition_variable changed;  // a job was added, one ended, or closing
   std::deque<Job> jobs;
   int threads = 0;
   int working = 0;
@@ -30,7 +30,7 @@ struct Executor::Shared {
       ++working;
       lock.unlock();
       job();
-      job = nullptr;  // what it holds goes here, not under the lock
+      job = nullptr;  // destroys what it holds, outside the lock
       lock.lock();
       --working;
       changed.notify_all();

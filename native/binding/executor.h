@@ -1,5 +1,5 @@
-// Threads for calls that take long. Not libuv's pool, which the process's own reading and writing needs, and which Node
-// waits for when it ends, however long that takes (docs/adr/0011-own-threads.md).
+// Threads for long calls. libuv's pool is not used: the process needs it for its own I/O, and Node waits for it on
+// exit, however long that takes (docs/adr/0011-own-threads.md).
 #pragma once
 
 #include <chrono>
@@ -12,22 +12,22 @@ namespace cudnn_lstm::binding {
 
 class Executor {
  public:
-  using Job = std::function<void()>;  // throws nothing
+  using Job = std::function<void()>;  // must not throw
 
-  // At most `most` threads, each made when all others are at work.
+  // At most `most` threads, each created when all others are busy.
   explicit Executor(int most);
-  ~Executor();  // as close, waiting for nothing
+  ~Executor();  // as close, without waiting
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  // Runs the job on a thread, at once or when one is free. Throws Error(kOutOfMemory) if the system gives none.
+  // Runs the job on a thread, at once or when one is free. Throws Error(kOutOfMemory) if the system provides none.
   void run(Job job);
 
-  // Waits until no job runs or waits, but no longer than that.
+  // Waits until no job is running or queued, but no longer than `patience`.
   void settle(std::chrono::milliseconds patience);
 
-  // Drops the jobs that wait, and waits for those that run, but no longer than that: a thread that is still at work
-  // then ends by itself, after its job. Nothing is run from here on.
+  // Drops queued jobs and waits for running ones, but no longer than `patience`: a thread still busy then ends by
+  // itself after its job. Nothing is run from here on.
   void close(std::chrono::milliseconds patience);
 
  private:

@@ -6,7 +6,7 @@
 
 #ifdef _WIN32
 #include <windows.h>
-// Of libuv, which Node exports: its descriptors are those of its own C library.
+// From libuv, exported by Node, whose descriptors are those of its own C library.
 extern "C" __declspec(dllimport) void* uv_get_osfhandle(int descriptor);
 #else
 #include <sys/file.h>

@@ -1,13 +1,13 @@
-// A lock on an open file, which the kernel holds for whoever has it open, and drops when they close it or die.
+// A lock on an open file. The kernel drops it when the holder closes the file or dies.
 #pragma once
 
 namespace cudnn_lstm::binding {
 
 inline constexpr const char* kCannotLock = "ERR_CANNOT_LOCK";
 
-// Takes the lock, without waiting, for this opening of the file (flock; on Windows LockFileEx on a byte far behind the
-// text, which others may go on reading). False: another opening has it. `descriptor` is Node's. Throws
-// Error(kCannotLock) where the file system cannot lock.
+// Takes the lock for this opening of the file, without waiting (flock; on Windows LockFileEx on a byte far beyond the
+// text, which others can go on reading). False: another opening has it. `descriptor` is Node's. Throws
+// Error(kCannotLock) if the file system cannot lock.
 bool lock_file(int descriptor);
 
 }  // namespace cudnn_lstm::binding

@@ -14,9 +14,9 @@
 namespace cudnn_lstm::binding {
 namespace {
 
-constexpr int kMost = 1 << 28;  // no single extent is larger: products of two stay far inside 64 bits
+constexpr int kMost = 1 << 28;  // limit of any one extent: products of two stay far within 64 bits
 
-// Marks the objects that this class made. A method may be called on any object, another addon's included.
+// Marks the objects that this class made: a method may be called on any object, another addon's included.
 constexpr napi_type_tag kModelTag = {0x3f0c9d1e6b7a4c58, 0x9a41e27d5f8b0c63};
 
 InputCoding to_coding(const std::string& name) {
@@ -60,7 +60,7 @@ Slot to_slot(const Napi::Value& value) {
   throw Error(kInvalidArgument, "no slot named " + name);
 }
 
-// A place in a slot, or a number of its values.
+// An offset in a slot, or a number of its values.
 std::size_t to_size(const Napi::Value& value, const char* name, std::size_t otherwise) {
   return value.IsUndefined() ? otherwise : static_cast<std::size_t>(to_uint64(to_number(value, name), name));
 }
@@ -70,11 +70,11 @@ Napi::Object only_argument(const Napi::CallbackInfo& info) {
   return info[0].As<Napi::Object>();
 }
 
-// Fresh weights, from the seed. Throws Error(kStopped) if stopped, having written some of them or none.
+// Writes fresh weights from the seed. Throws Error(kStopped) if stopped, having written some of them or none.
 void initialize_parameters(Backend& backend, const StopFlag& stop) {
-  constexpr std::size_t kPiece = std::size_t{1} << 20;  // written between two looks at the stop flag
+  constexpr std::size_t kPiece = std::size_t{1} << 20;  // written between checks of the stop flag
   const std::size_t size = backend.layout().size();
-  const std::unique_ptr<float[]> values(new float[size]);  // not zeroed: that alone takes long
+  const std::unique_ptr<float[]> values(new float[size]);  // not zeroed, which alone takes long
   bool whole = initialize(backend.spec(), backend.layout(), values.get(), stop);
   for (std::size_t at = 0; at < size && whole; at += kPiece) {
     whole = !stop.load(std::memory_order_relaxed);
@@ -175,7 +175,7 @@ Napi::Promise Model::start(Napi::Env env, std::function<void(Backend&, const std
   idle_backend();
   state_->stop.store(false);
   state_->busy = true;
-  Ref();  // the object lives while its call does
+  Ref();  // keeps the object alive during its call
   const auto end = [this](Napi::Env inner) {
     state_->busy = false;
     if (state_->disposed) give_up_backend();
@@ -186,7 +186,7 @@ Napi::Promise Model::start(Napi::Env env, std::function<void(Backend&, const std
     execution(*state->backend, stop);
   };
   try {
-    // To make a promise runs the hooks of async_hooks: the model is busy already.
+    // Creating a promise runs the hooks of async_hooks: the model is already marked busy.
     return Tasks::of(env).start(env, std::shared_ptr<StopFlag>(state_, &state_->stop), std::move(execute),
                                 std::move(completion), end);
   } catch (...) {
@@ -275,7 +275,7 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
     bool stopped = false;
   };
   return enter(info, [&]() -> Napi::Value {
-    idle_backend();  // first, since this is what matters most of two errors; start() looks again
+    idle_backend();  // first, as the more important of two errors; start() checks again
     const Napi::Object options = only_argument(info);
     auto call = std::make_shared<Call>();
     const int count = get_int(options, "count", 1, kMost);
@@ -315,7 +315,7 @@ Napi::Value Model::train_steps(const Napi::CallbackInfo& info) {
                                                 static_cast<int>(call->optimizers.size()), call->results.data(), stop);
           const auto& results = call->results;
           const bool whole = call->completed == static_cast<int>(results.size());
-          // Of ranks all say the same: a flag that was set too late to be agreed upon is not what ended the call.
+          // All ranks report the same: a flag set too late to be agreed on is not what ended the call.
           call->stopped = (!whole && results[call->completed].stopped) || (!call->ranks && stop.load());
         },
         [call, state](Napi::Env env) -> Napi::Value {

@@ -1,4 +1,4 @@
-// The JavaScript object that owns a backend. lib/native.ts declares its methods and says what they do.
+// The JavaScript object that owns a backend. lib/device/native.ts declares and documents its methods.
 #pragma once
 
 #include <napi.h>
@@ -18,14 +18,14 @@ struct ModelState {
   std::unique_ptr<Backend> backend;
   std::atomic<bool> stop{false};
   bool busy = false;              // JavaScript thread only
-  bool disposed = false;          // the same; the backend goes when the call in flight has ended
-  std::vector<std::int32_t> ids;  // the same: memory of the last training call's, for the next one's (get_ids)
+  bool disposed = false;          // likewise; the backend goes when the call in flight has ended
+  std::vector<std::int32_t> ids;  // likewise; the last training call's, whose memory the next reuses (get_ids)
 };
 
 class Model final : public Napi::ObjectWrap<Model> {
  public:
   static Napi::Function define(Napi::Env env);
-  // JavaScript can only make one that is as if disposed of; createModel lets it adopt a backend.
+  // One made by JavaScript behaves as if disposed of; createModel lets it adopt a backend.
   explicit Model(const Napi::CallbackInfo& info);
   ~Model() override;
   void adopt(Napi::Env env, std::unique_ptr<Backend> backend);
@@ -51,14 +51,14 @@ class Model final : public Napi::ObjectWrap<Model> {
   Napi::Value stop(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
-  // Runs an entry point's body where it was called on a model, and throws its errors to JavaScript.
+  // Runs an entry point's body if it was called on a model, and throws its errors to JavaScript.
   template <typename Body>
   Napi::Value enter(const Napi::CallbackInfo& info, Body body);
-  // The backend, of a model that no call is at work on, or that was not disposed of. Any JavaScript may change either:
-  // none may run between this and the backend's use, so arguments are read before.
+  // The backend of a model that has no call in flight, or that has not been disposed of. Any JavaScript may change
+  // either, so none may run between this and the backend's use: read arguments first.
   Backend& idle_backend();
   Backend& living_backend();
-  // Starts the call in flight: `execution` gets the backend, and the flag that asks it to end.
+  // Starts the call in flight: `execution` gets the backend and the flag that asks it to end.
   Napi::Promise start(Napi::Env env, std::function<void(Backend&, const std::atomic<bool>& stop)> execution,
                       std::function<Napi::Value(Napi::Env)> completion);
   void report_memory(Napi::Env env);

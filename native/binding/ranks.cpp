@@ -22,12 +22,12 @@ namespace {
 
 using mpi::MpiCommunicator;
 
-// What brings the ranks together, for JavaScript.
+// The library that joins the ranks, as JavaScript sees it.
 struct Means {
   std::string library, abi, version;
 };
 
-// Of the process: MPI can be started once in it, whichever thread of JavaScript does.
+// One per process: MPI can be started only once in it, whichever JavaScript thread does so.
 struct Joined {
   std::mutex mutex;
   bool tried = false;
@@ -80,7 +80,7 @@ Napi::Value find_mpi(const Napi::CallbackInfo& info) {
   });
 }
 
-// Joins the ranks: `open` gives what it takes, and `join` waits for all ranks of the job.
+// Joins the ranks: `open` returns what `join` takes, and `join` waits for all ranks of the job.
 template <typename Open, typename Join>
 Napi::Value start_joining(Napi::Env env, Open open, Join join) {
   return start(
@@ -95,7 +95,7 @@ Napi::Value start_joining(Napi::Env env, Open open, Join join) {
         }
         auto opened = open();
         held.tried = true;
-        // Without the lock, which threads of JavaScript take.
+        // Without the lock, which JavaScript threads take.
         lock.unlock();
         auto [ranks, means] = join(std::move(opened));
         lock.lock();
@@ -212,7 +212,7 @@ Napi::Value measure_sum(const Napi::CallbackInfo& info) {
             const auto began = std::chrono::steady_clock::now();
             ranks->sum(values.data(), values.size());
             const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - began;
-            if (round > 0) microseconds->push_back(took.count());  // the first makes connections
+            if (round > 0) microseconds->push_back(took.count());  // the first sets up connections
           }
         },
         [microseconds](Napi::Env env) -> Napi::Value {

@@ -1,4 +1,4 @@
-// The ranks that this process has joined, for JavaScript: lib/device/native.ts says what each function does.
+// The ranks this process has joined, for JavaScript; lib/device/native.ts documents the functions.
 #pragma once
 
 #include <napi.h>
@@ -9,7 +9,7 @@
 
 namespace cudnn_lstm::binding {
 
-// Puts openMpi, findMpi, and the calls between ranks on the addon.
+// Adds openMpi, openNccl, findMpi and the calls between ranks to the addon.
 void define_ranks(Napi::Env env, Napi::Object exports);
 
 // Throws Error(kInvalidArgument) if the process has joined none.

@@ -40,7 +40,7 @@ SampleStream read_stream(const Napi::Object& object, int vocabulary) {
   return stream;
 }
 
-// One object for all streams, which then have the coins of its stream and those that follow, or an array of one a
+// One object for all streams, which then take the coins of its `stream` and the following ones, or an array of one per
 // stream.
 std::vector<SampleStream> read_streams(const Napi::Value& value, int count, int vocabulary) {
   std::vector<SampleStream> streams;

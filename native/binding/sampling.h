@@ -23,7 +23,7 @@ struct SampleArguments {
 // Throws Error(kInvalidArgument).
 SampleArguments read_sample_arguments(const Napi::Object& object, const ModelSpec& spec);
 
-// Draws an id a stream from logits that the caller has: the addon's `draw`. Throws Error(kInvalidArgument).
+// Draws one id per stream from logits that the caller has: the addon's `draw`. Throws Error(kInvalidArgument).
 Napi::Value draw_from_logits(Napi::Env env, const Napi::Object& object);
 
 }  // namespace cudnn_lstm::binding

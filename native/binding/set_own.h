@@ -1,5 +1,5 @@
-// The properties of results and errors. They are defined, not set: to set one runs the setter that the program has put
-// into Object.prototype, which may throw, or use the model whose result is being made.
+// The properties of results and errors. They are defined, not set: setting one would run any setter that the program
+// has put on Object.prototype, which may throw, or use the model whose result is being made.
 #pragma once
 
 #include <napi.h>

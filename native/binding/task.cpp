@@ -11,11 +11,11 @@
 namespace cudnn_lstm::binding {
 namespace {
 
-// What a call that cannot be stopped may still take when the process, or its thread of JavaScript, ends: making a
+// How long a call that cannot be stopped may still take when the process or its JavaScript thread ends: creating a
 // model on a GPU is in the hands of NVIDIA's libraries.
 constexpr std::chrono::milliseconds kPatience{1000};
 
-// As many calls at once as libuv's pool would run, or more where there are the cores.
+// As many concurrent calls as libuv's pool would run, or more if there are enough cores.
 int most_threads() { return std::max(4, static_cast<int>(std::thread::hardware_concurrency())); }
 
 }  // namespace
@@ -31,7 +31,7 @@ struct Tasks::Task {
 
   void execute() {
     try {
-      // What models have held that were disposed of before this was called.
+      // Wait for the memory of models disposed of before this call was made.
       await_destructions(destructions, kPatience);
       execution(*stop);
     } catch (const std::exception&) {
@@ -65,7 +65,7 @@ Tasks::Tasks(Napi::Env env) : executor_(std::make_shared<Executor>(most_threads(
       napi_unref_threadsafe_function(env, return_->function) != napi_ok) {
     throw Napi::Error::New(env);
   }
-  // After that of the function, so before it when the environment ends, which is in the opposite order.
+  // Added after the function's own hook, so run before it when the environment ends: hooks run in reverse order.
   napi_add_env_cleanup_hook(
       env, [](void* tasks) { static_cast<Tasks*>(tasks)->close(); }, this);
 }
@@ -91,7 +91,7 @@ Napi::Promise Tasks::start(Napi::Env env, std::shared_ptr<StopFlag> stop, Execut
       static_cast<void>(held->release());  // settle has it
     }
   });
-  // The event loop goes on while there is a call.
+  // A call in progress keeps the event loop alive.
   if (running_.empty()) napi_ref_threadsafe_function(env, return_->function);
   running_.insert(running);
   return promise;
@@ -99,14 +99,14 @@ Napi::Promise Tasks::start(Napi::Env env, std::shared_ptr<StopFlag> stop, Execut
 
 void Tasks::settle(napi_env env, napi_value /*callback*/, void* context, void* data) {
   const std::unique_ptr<Task> task(static_cast<Task*>(data));
-  if (env == nullptr) return;  // the environment ends, and nobody waits for the promise
+  if (env == nullptr) return;  // the environment is ending: nobody waits for the promise
   auto& tasks = *static_cast<Tasks*>(context);
   tasks.running_.erase(task.get());
   if (tasks.running_.empty()) napi_unref_threadsafe_function(env, tasks.return_->function);
   try {
     task->settle(env);
   } catch (const Napi::Error&) {
-    // A worker that is being terminated runs no JavaScript: nobody waits for the promise there either.
+    // A worker being terminated runs no JavaScript: nobody waits for the promise there either.
   }
 }
 

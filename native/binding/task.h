@@ -1,4 +1,4 @@
-// Asynchronous calls: each runs on a thread of the executor and settles a promise. Errors carry their code across.
+// Asynchronous calls: each runs on an executor thread and settles a promise. Errors keep their code.
 #pragma once
 
 #include <napi.h>
@@ -31,7 +31,7 @@ struct Failure {
   std::string message;
 };
 
-// Of the exception that is being handled; it is not one of JavaScript's.
+// Describes the exception being handled, which is not a JavaScript one.
 inline Failure current_failure() {
   try {
     throw;
@@ -46,7 +46,7 @@ inline Failure current_failure() {
   }
 }
 
-// Runs a synchronous entry point's body; the one place where C++ exceptions become JavaScript's.
+// Runs a synchronous entry point's body; the one place where C++ exceptions become JavaScript errors.
 template <typename Body>
 auto guarded(Napi::Env env, Body body) -> decltype(body()) {
   try {
@@ -59,7 +59,7 @@ auto guarded(Napi::Env env, Body body) -> decltype(body()) {
   }
 }
 
-// Asks a call to end early; who runs it looks at it often.
+// Asks a call to end early; the call checks it often.
 using StopFlag = std::atomic<bool>;
 
 // The calls of one JavaScript environment.
@@ -69,7 +69,7 @@ class Tasks {
   using Completion = std::function<Napi::Value(Napi::Env)>;  // on the JavaScript thread: makes the result
   using Always = std::function<void(Napi::Env)>;             // on the JavaScript thread, however it ended
 
-  // Those of the addon that `env` has loaded.
+  // The calls of the addon instance that `env` has loaded.
   static Tasks& of(Napi::Env env);
 
   explicit Tasks(Napi::Env env);
@@ -79,13 +79,13 @@ class Tasks {
   Napi::Promise start(Napi::Env env, std::shared_ptr<StopFlag> stop, Execution execution, Completion completion,
                       Always always = {});
 
-  // Stops all calls, and waits until they have ended, but not for one that cannot be stopped. For process.exit(), which
+  // Stops all calls and waits until they have ended, except for any that cannot be stopped. For process.exit(), which
   // would otherwise end the process under them.
   void stop();
-  // The same for good: no JavaScript is run from here on.
+  // The same, for good: no JavaScript runs from here on.
   void close();
 
-  // What runs them. It may be held longer than they last: closed, it runs nothing.
+  // The threads that run the calls. May outlive this object: once closed, it runs nothing.
   const std::shared_ptr<Executor>& executor() const { return executor_; }
 
  private:
@@ -100,7 +100,7 @@ class Tasks {
   void ask_to_stop();
 
   std::shared_ptr<Return> return_ = std::make_shared<Return>();
-  std::map<const Task*, std::shared_ptr<StopFlag>> running_;  // or waiting to
+  std::map<const Task*, std::shared_ptr<StopFlag>> running_;  // running or queued
   const std::shared_ptr<Executor> executor_;
 };
 

@@ -1,10 +1,10 @@
-// The rules of drawing, from logits to a symbol, once for host and device: core/sampler.cpp compiles them for the host,
-// cuda/draw.h for the GPU. Adding a rule means a field of SamplingOptions, its name in each_rule, its lines in
-// draw_symbol, and a row of lib/device/draw-rules.ts.
+// The rules for drawing a symbol from logits, shared by host and device: core/sampler.cpp compiles them for the host,
+// cuda/draw.h for the GPU. Adding a rule takes a field in SamplingOptions, its name in each_rule, its code in
+// draw_symbol, and a row in lib/device/draw-rules.ts.
 //
-// Probabilities are *weights*: whole numbers of 2^-46 of the largest. Sums of whole numbers are exact in any order, so
-// what is kept and what a coin picks does not depend on how many lanes share the work, nor on how a rule is computed
-// (by counting on the GPU, by selection on the host). 65,536 weights sum to at most 2^62.
+// Probabilities are *weights*: integer multiples of 2^-46 of the largest. Integer sums are exact in any order, so what
+// is kept and what a coin picks depend neither on how many lanes share the work nor on how a rule is computed (by
+// counting on the GPU, by selection on the host). 65,536 weights sum to at most 2^62.
 #pragma once
 
 #include <cfloat>
@@ -18,10 +18,10 @@
 namespace cudnn_lstm {
 
 // Applied in this order: temperature, top-k (Fan et al. 2018), top-p (Holtzman et al. 2020), min-p (Nguyen et al.
-// 2024), typical-p (Meister et al. 2023), each on what the one before left; what is left is renormalised. The
-// repetition penalty (Keskar et al. 2019) comes before them all, on the host.
+// 2024), typical-p (Meister et al. 2023), each to what the previous one left; the rest is renormalised. The repetition
+// penalty (Keskar et al. 2019) comes before all of them, on the host.
 struct SamplingOptions {
-  // In an order that leaves no gap of four bytes: a GPU gets all of it.
+  // Ordered to leave no four-byte gap: a GPU gets the whole struct.
   bool greedy = false;     // the largest logit after the penalty, the lowest id on a tie
   int top_k = 0;           // 0: off
   double temperature = 1;  // above 0
@@ -30,13 +30,14 @@ struct SamplingOptions {
   double typical_p = 1;    // 1: off
   double repetition_penalty = 1;
   int penalty_window = 64;
-  // Draw n of a call takes the coin Philox(seed; stream, position + n): a stream's own, whoever shares the call.
+  // Draw n of a call takes the coin Philox(seed; stream, position + n), so a stream's coins do not depend on the other
+  // streams.
   std::uint32_t stream = 0;
   std::uint64_t seed = 0;
   std::uint64_t position = 0;
 };
 
-// The rules' numbers, by the names that lib/device/draw-rules.ts gives them.
+// Visits the rules' parameters under their names in lib/device/draw-rules.ts.
 template <class Visit>
 void each_rule(SamplingOptions& options, Visit visit) {
   visit("temperature", options.temperature);
@@ -60,9 +61,9 @@ CUDNN_LSTM_HD double draw_coin(const SamplingOptions& options, std::uint64_t dra
 }
 
 using Weight = std::uint64_t;
-constexpr Weight kFullWeight = Weight{1} << 46;  // of the largest score
+constexpr Weight kFullWeight = Weight{1} << 46;  // the largest score's
 
-// A logit as a score: finite, so that differences are numbers. A NaN is the least likely.
+// Turns a logit into a score: finite, so that differences are numbers. NaN becomes the least likely.
 CUDNN_LSTM_HD float to_score(float logit) {
   const float score = logit < FLT_MAX ? logit : FLT_MAX;
   return logit > -FLT_MAX ? score : -FLT_MAX;
@@ -84,10 +85,10 @@ CUDNN_LSTM_HD std::uint64_t to_bits(double value) {
   return bits;
 }
 
-// exp(x) in weights, x <= 0. Arithmetic alone, no library call: compilers make vectors of a loop of it. x = n ln 2 + r,
-// the exponential series of r to degree 11 (|r| <= ln 2 / 2: 7e-15), n added to the exponent.
+// exp(x) as a weight, x <= 0. Plain arithmetic, no library call, so that compilers vectorise loops over it.
+// x = n ln 2 + r, the exponential series of r to degree 11 (|r| <= ln 2 / 2: 7e-15), n added to the exponent.
 CUDNN_LSTM_HD Weight weight_of(double x) {
-  x = x > -40 ? x : -40;                                               // there it is no weight
+  x = x > -40 ? x : -40;                                               // below this the weight is 0
   const double shifted = x * 1.4426950408889634 + 6755399441055744.0;  // 1.5 * 2^52: the low bits are n
   const double r = x - (shifted - 6755399441055744.0) * 0.6931471805599453;
   double sum = 1.0 / 39916800;
@@ -104,21 +105,21 @@ CUDNN_LSTM_HD Weight weight_of(double x) {
   sum = sum * r + 1;
   const double weight = from_bits(to_bits(sum) + (to_bits(shifted) << 52)) * static_cast<double>(kFullWeight);
   constexpr std::uint64_t kMantissa = (std::uint64_t{1} << 52) - 1;
-  return to_bits(weight + 4503599627370496.0) & kMantissa;  // + 2^52: rounded to a whole number
+  return to_bits(weight + 4503599627370496.0) & kMantissa;  // + 2^52 rounds to an integer
 }
 
-// A weight below 2^52 as a double, which is exact: without a conversion of 64-bit integers, that AVX2 has none of.
+// Converts a weight below 2^52 to a double, exactly and without a 64-bit integer conversion, which AVX2 lacks.
 CUDNN_LSTM_HD double to_double(Weight weight) {
-  return from_bits(weight | 0x4330000000000000) - 4503599627370496.0;  // 2^52 and the weight, less 2^52
+  return from_bits(weight | 0x4330000000000000) - 4503599627370496.0;  // 2^52 + weight, minus 2^52
 }
 
-// The smallest weight that is at least `share` of `whole`, and never none.
+// The smallest weight that is at least `share` of `whole`, and never zero.
 CUDNN_LSTM_HD Weight weight_share(double share, Weight whole) {
   const double weight = ceil(share * static_cast<double>(whole));
   return weight < 1 ? 1 : weight < static_cast<double>(whole) ? static_cast<Weight>(weight) : whole;
 }
 
-// What there is to draw from, in the order of the ids.
+// The symbols to draw from, in order of id.
 struct DrawRow {
   int count;
   float* scores;    // [count], none NaN; -infinity: left out
@@ -141,11 +142,11 @@ CUDNN_LSTM_HD Weight total_weight(const DrawRow& row, const Lanes& lanes) {
   return lanes.sum(total);
 }
 
-// Logarithms of probabilities but for a constant, that of the sum of weights.
+// Log probabilities up to a constant, the log of the sum of weights.
 class LogWeights {
  public:
   CUDNN_LSTM_HD LogWeights(double largest, double inverse) : largest_(largest), inverse_(inverse) {}
-  // Finite, so that no weight times it is none.
+  // Finite, so that a weight of zero times it is zero.
   CUDNN_LSTM_HD double operator()(float score) const {
     const double log = (score - largest_) * inverse_;
     return log > -1e300 ? log : -1e300;
@@ -155,8 +156,7 @@ class LogWeights {
   double largest_, inverse_;
 };
 
-// The mean of the symbols' log weights, each counted by its weight: as many sums at a time as compilers make vectors
-// of.
+// The mean of the symbols' log weights, weighted by those weights, in as many sums at once as compilers vectorise.
 template <class Lanes>
 CUDNN_LSTM_HD double mean_log(const DrawRow& row, const LogWeights& log, Weight whole, const Lanes& lanes) {
   constexpr int kTogether = 16;
@@ -174,11 +174,11 @@ CUDNN_LSTM_HD double mean_log(const DrawRow& row, const LogWeights& log, Weight 
   return lanes.sum(sum) / static_cast<double>(whole);
 }
 
-// The index in `row` of the symbol that `coin` draws; the row is used up. Every lane gets it.
+// The index in `row` of the symbol that `coin` draws, in every lane. Consumes the row.
 //
-// `keep.largest(row)` is the largest score, in every lane. `keep.best(row, k)` leaves the k first by score,
-// `keep.mass(row, limit)` the shortest run by score whose weights reach `limit`: descending, of equal scores the lower
-// id first. They drop symbols from the row, or their score and weight.
+// `keep.largest(row)` is the largest score, in every lane. `keep.best(row, k)` keeps the first k by score,
+// `keep.mass(row, limit)` the shortest prefix by score whose weights reach `limit`: in descending order, ties by lower
+// id. They drop symbols from the row, or only clear their score and weight.
 template <class Lanes, class Keep>
 CUDNN_LSTM_HD int draw_symbol(DrawRow& row, const SamplingOptions& options, double coin, const Lanes& lanes,
                               const Keep& keep) {
@@ -198,7 +198,7 @@ CUDNN_LSTM_HD int draw_symbol(DrawRow& row, const SamplingOptions& options, doub
     lanes.barrier();
   }
   if (options.typical_p < 1) {
-    // The symbols whose surprise is nearest to the expected one.
+    // Keep the symbols whose surprisal is closest to its expected value.
     const Weight whole = total_weight(row, lanes);
     const LogWeights log(largest, inverse);
     const double expected = mean_log(row, log, whole, lanes);
@@ -209,13 +209,13 @@ CUDNN_LSTM_HD int draw_symbol(DrawRow& row, const SamplingOptions& options, doub
     lanes.barrier();
     keep.mass(row, weight_share(options.typical_p, whole));
   }
-  // The first symbol, in the order of the ids, at which the weights so far pass the coin's share of them all.
+  // The first symbol, in order of id, at which the running sum of weights passes the coin's share of the total.
   const Weight total = total_weight(row, lanes);
   const auto share = static_cast<Weight>(coin * static_cast<double>(total));
   const Weight passed = share < total ? share : total - 1;
   Weight sum = 0;
   int i = 0;
-  constexpr int kTogether = 16;  // first as many at a time, whose sum compilers make vectors of
+  constexpr int kTogether = 16;  // first in blocks, whose sums compilers vectorise
   for (; i + kTogether <= row.count; i += kTogether) {
     Weight together = 0;
     for (int j = 0; j < kTogether; ++j) together += row.weights[i + j];

@@ -18,8 +18,8 @@ class Error : public std::runtime_error {
 };
 
 // Codes in use. INVALID_ARGUMENT: the library passed something it should have checked. DEVICE_UNAVAILABLE: no usable
-// GPU or library. OUT_OF_MEMORY: host or device memory. DEVICE_FAILED: a CUDA, cuDNN or cuBLAS call failed. STOPPED:
-// the call was asked to end, and has no result.
+// GPU or library. OUT_OF_MEMORY: host or device memory. DEVICE_FAILED: a call to CUDA, cuDNN, cuBLAS or MPI failed.
+// STOPPED: the call was asked to end, and has no result.
 inline constexpr const char* kInvalidArgument = "ERR_INVALID_ARGUMENT";
 inline constexpr const char* kDeviceUnavailable = "ERR_DEVICE_UNAVAILABLE";
 inline constexpr const char* kDeviceFailed = "ERR_DEVICE_FAILED";

@@ -1,5 +1,5 @@
-// Marks a function that is compiled for the host and, where nvcc reads the file, for the GPU too. Always inline: of a
-// function that kernels.inl compiles for several instruction sets the linker would keep one, which may not run here.
+// Marks a function compiled for the host and, where nvcc reads the file, for the GPU too. Always inline: kernels.inl
+// compiles such functions for several instruction sets, and the linker would keep one copy, which may not run here.
 #pragma once
 
 #if defined(__CUDACC__)

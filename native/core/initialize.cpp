@@ -14,7 +14,7 @@ class Stream {
  public:
   Stream(std::uint64_t seed, std::uint32_t parameter) : key_(philox_key(seed)), parameter_(parameter) {}
 
-  // In (0, 1), never an end point, so that its logarithm is finite.
+  // In (0, 1), excluding both ends, so that its logarithm is finite.
   double uniform() {
     if (used_ == 4) {
       words_ = philox4x32({index_++, 0, parameter_, static_cast<std::uint32_t>(RandomSite::initialization)}, key_);
@@ -41,7 +41,7 @@ using StopFlag = std::atomic<bool>;
 
 bool stopped(const StopFlag& stop) { return stop.load(std::memory_order_relaxed); }
 
-constexpr std::size_t kPiece = std::size_t{1} << 16;  // values written between two looks at the stop flag
+constexpr std::size_t kPiece = std::size_t{1} << 16;  // values written between checks of the stop flag
 
 void fill(float value, float* out, std::size_t count, const StopFlag& stop) {
   for (std::size_t i = 0; i < count && !stopped(stop); i += kPiece)
@@ -55,8 +55,8 @@ void fill_uniform(Stream stream, double limit, float* out, std::size_t count, co
   }
 }
 
-// weight [rows, columns] with orthonormal columns, rows >= columns: Gram-Schmidt, twice for accuracy to rounding, over
-// normal columns; its positive diagonal of R makes the result Haar-distributed, as Keras' sign correction does.
+// Fills weight [rows, columns], rows >= columns, with orthonormal columns: Gram-Schmidt over normal columns, twice for
+// accuracy to rounding; the positive diagonal of R makes the result Haar-distributed, as Keras' sign correction does.
 void fill_orthogonal(Stream stream, float* weight, int rows, int columns, const StopFlag& stop) {
   std::vector<std::vector<double>> basis;
   basis.reserve(columns);

@@ -1,7 +1,7 @@
 // The canonical layout: name, shape and offset of every parameter in one flat float32 array. Checkpoints, the gradients
-// that tests compare and every backend's read/write use it, so a model moves between devices.
+// that tests compare and every backend's read/write use it, so models can move between devices.
 //
-// Names and gate order are PyTorch's: lstm.weight_ih_l0 [4H, in], gates i, f, g, o stacked; one bias vector a layer
+// Names and gate order are PyTorch's: lstm.weight_ih_l0 [4H, in], gates i, f, g, o stacked; one bias vector per layer
 // (bias_ih).
 #pragma once
 
@@ -12,12 +12,12 @@
 
 namespace cudnn_lstm {
 
-// scalar: one feature, id / V (the reference's). onehot: V features. embedding: a learned [V, E] table.
+// scalar: one feature, id / V (as in the reference). onehot: V features. embedding: a learned [V, E] table.
 enum class InputCoding { scalar, onehot, embedding };
 
-// What opens and closes the gates i, f and o: the logistic function, or a straight line between 0 and 1 of slope 0.2
-// (Keras before 3, TensorFlow.js) or 1/6 (Keras 3: relu6(x + 3) / 6). Models trained elsewhere have them; cuDNN has
-// not.
+// The activation of the gates i, f and o: the logistic function, or a straight line clipped to [0, 1] with slope 0.2
+// (Keras before 3, TensorFlow.js) or 1/6 (Keras 3: relu6(x + 3) / 6). The straight lines are for models trained
+// elsewhere; cuDNN has neither.
 enum class GateActivation { sigmoid, hard_sigmoid, hard_sigmoid_relu6 };
 
 struct ModelSpec {
@@ -27,15 +27,15 @@ struct ModelSpec {
   InputCoding coding;
   int embedding;       // E, 0 unless coding is embedding
   float dropout;       // after every layer: between layers and above the top one; 0 <= dropout < 1
-  std::uint64_t seed;  // of initialisation and dropout masks
+  std::uint64_t seed;  // for initialisation and dropout masks
   GateActivation gates = GateActivation::sigmoid;
-  // Before this symbol is read, h and c of every layer are set to zero, in training too: what follows it knows nothing
-  // of what came before. -1: none. Of models of single lines, the line break; cuDNN cannot do it.
+  // h and c of every layer are set to zero before this symbol is read, in training too, so that what follows is
+  // independent of what came before. -1: none. In models of single lines it is the line break; cuDNN cannot do it.
   int reset_symbol = -1;
   int input_size() const {  // features into layer 0
     return coding == InputCoding::scalar ? 1 : coding == InputCoding::onehot ? vocabulary : embedding;
   }
-  // Of the straight line through (0, 0.5); 0 where there is none.
+  // Slope of the straight line through (0, 0.5); 0 if there is none.
   float gate_slope() const {
     return gates == GateActivation::sigmoid ? 0.0f : gates == GateActivation::hard_sigmoid ? 0.2f : 1.0f / 6.0f;
   }
@@ -46,7 +46,7 @@ struct Parameter {
   std::vector<int> shape;                           // row-major
   std::size_t offset;                               // in floats
   std::size_t size;                                 // in floats
-  bool decays() const { return shape.size() > 1; }  // weights do under weight decay, biases do not
+  bool decays() const { return shape.size() > 1; }  // weight decay applies to weights, not to biases
 };
 
 // Order: [embedding.weight [V, E]], then for each layer weight_ih [4H, in], weight_hh [4H, H], bias_ih [4H], then

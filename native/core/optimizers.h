@@ -1,9 +1,9 @@
-// The optimisers, once for host and device: kernels.inl compiles their rules for each instruction set,
-// cuda/arithmetic.h for the GPU. Adding one means an enumerator, a rule, and its line in with_rule; backends know none
-// of them by name.
+// The optimisers, shared by host and device: kernels.inl compiles their rules for each instruction set,
+// cuda/arithmetic.h for the GPU. Adding one takes an enumerator, a rule, and its lines in with_rule and kOptimizers;
+// backends know none of them by name.
 //
-// A rule says what an optimiser is called, which of the two slots (arrays of a value a parameter, zero before the first
-// step) it keeps, how the numbers of a step follow from the caller's, and how one parameter changes.
+// A rule gives an optimiser's name, which of the two slots (arrays of one value per parameter, zero before the first
+// step) it uses, how the constants of a step follow from the caller's options, and how one parameter is updated.
 #pragma once
 
 #include <cmath>
@@ -16,11 +16,10 @@ namespace cudnn_lstm {
 enum class Optimizer : int { adam, adamw, sgd, rmsprop };
 inline constexpr Optimizer kOptimizers[] = {Optimizer::adam, Optimizer::adamw, Optimizer::sgd, Optimizer::rmsprop};
 
-// What the caller says of one step. Before the rule, with every optimiser: the gradient g is scaled by clip / norm
-// where its global L2 norm is above clip (0: never), and every parameter but the biases is scaled by 1 - learning_rate
-// * weight_decay (Loshchilov & Hutter 2019: the decay does not pass through the rule). Of the canonical layout the
-// first `frozen` parameters stay as they are, whatever the rule and the decay, and their gradients are not part of the
-// norm.
+// The caller's options for one step. Before the rule, with every optimiser, the gradient g is scaled by clip / norm if
+// its global L2 norm exceeds clip (0: never), and every parameter except the biases is scaled by 1 - learning_rate *
+// weight_decay (Loshchilov & Hutter 2019: the decay does not pass through the rule). The first `frozen` parameters of
+// the canonical layout never change, whatever the rule and the decay, and their gradients are left out of the norm.
 struct OptimizerStep {
   double learning_rate;
   double beta1 = 0.9;
@@ -33,10 +32,10 @@ struct OptimizerStep {
   std::size_t frozen = 0;
 };
 
-// The numbers of one step as rules read them.
+// The constants of one step, as the rules read them.
 struct UpdateConstants {
   Optimizer optimizer;
-  float keep;  // the factor of the weight decay, of parameters that decay
+  float keep;  // weight decay factor, for parameters that decay
   float rate;
   float beta1;
   float beta2;
@@ -44,7 +43,7 @@ struct UpdateConstants {
   float momentum;
 };
 
-// Adam (Kingma & Ba 2015, the form at the end of its section 2, which is Keras'): with step t counted from 1,
+// Adam (Kingma & Ba 2015, in the form at the end of section 2, which Keras uses): with step t counted from 1,
 //   m += (1 - beta1) (g - m),  v += (1 - beta2) (g^2 - v),
 //   p -= learning_rate * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon).
 struct Adam {
@@ -64,8 +63,8 @@ struct Adam {
   }
 };
 
-// AdamW (Loshchilov & Hutter 2019), with the epsilon of PyTorch's: Adam whose root is corrected before epsilon is
-// added. That is Adam with epsilon * sqrt(1 - beta2^t).
+// AdamW (Loshchilov & Hutter 2019) with PyTorch's epsilon, which is added after the root is bias-corrected. That is
+// Adam with epsilon * sqrt(1 - beta2^t).
 struct AdamW : Adam {
   static constexpr const char* kName = "adamw";
 
@@ -75,7 +74,8 @@ struct AdamW : Adam {
   }
 };
 
-// Gradient descent with a heavy ball (Polyak 1964), as PyTorch has it: m = momentum * m + g,  p -= learning_rate * m.
+// Gradient descent with heavy-ball momentum (Polyak 1964), as in PyTorch:
+//   m = momentum * m + g,  p -= learning_rate * m.
 struct Sgd {
   static constexpr const char* kName = "sgd";
   static constexpr bool kFirst = true, kSecond = false;
@@ -90,7 +90,7 @@ struct Sgd {
   }
 };
 
-// RMSprop (Tieleman & Hinton 2012), as PyTorch has it:
+// RMSprop (Tieleman & Hinton 2012), as in PyTorch:
 //   v += (1 - beta2) (g^2 - v),  m = momentum * m + g / (sqrt(v) + epsilon),  p -= learning_rate * m.
 struct RmsProp {
   static constexpr const char* kName = "rmsprop";
@@ -108,7 +108,7 @@ struct RmsProp {
   }
 };
 
-// work(rule) with the rule of `optimizer`.
+// Calls work(rule) with the rule of `optimizer`.
 template <class Work>
 CUDNN_LSTM_HD void with_rule(Optimizer optimizer, const Work& work) {
   switch (optimizer) {
@@ -123,10 +123,10 @@ CUDNN_LSTM_HD void with_rule(Optimizer optimizer, const Work& work) {
   }
 }
 
-// t: the step's number, from 1.
+// t: the step number, from 1.
 UpdateConstants update_constants(const OptimizerStep& step, double t);
 
-// Changes one parameter and its place in the slots. A slot that the rule does not keep is not touched.
+// Updates one parameter and its values in the slots. Slots that the rule does not use are not touched.
 template <class Rule>
 CUDNN_LSTM_HD void update_parameter(const UpdateConstants& constants, float gradient, float* first, float* second,
                                     float* parameter) {

@@ -7,9 +7,9 @@
 namespace cudnn_lstm {
 namespace {
 
-constexpr int kFedAtOnce = 256;  // rows between two looks at `stop`
+constexpr int kFedAtOnce = 256;  // rows between checks of `stop`
 
-// Below this many logits a thread, waking the others costs more than they help.
+// Below this many logits per thread, waking the others costs more than it saves.
 constexpr std::size_t kWorthSharing = 4096;
 
 struct SingleLane {
@@ -25,7 +25,7 @@ struct SingleLane {
 
 }  // namespace
 
-// Drops symbols from the row, in time proportional to their number: nothing is sorted but a few at the boundary.
+// Drops symbols from the row, in time linear in its length: only a few at the boundary are sorted.
 class Sampler::Selection {
  public:
   explicit Selection(Sampler& sampler) : sampler_(sampler) {}
@@ -36,7 +36,7 @@ class Sampler::Selection {
 
   void best(DrawRow& row, int k) const {
     const float least = kth_largest(row, k);
-    int equal = k;  // how many of those at the boundary are kept: what is left by those above it
+    int equal = k;  // how many ties at the boundary are kept: k minus the number above it
     for (int i = 0; i < row.count; ++i) equal -= row.scores[i] > least ? 1 : 0;
     compact(row, [&](int i) {
       const bool tied = row.scores[i] == least && equal > 0;
@@ -66,7 +66,7 @@ class Sampler::Selection {
   }
 
  private:
-  // In sixteen columns, which compilers make vectors of.
+  // In sixteen columns, which compilers vectorise.
   template <class Choose>
   static float extreme(const DrawRow& row, float start, const Choose& choose) {
     constexpr int kColumns = 16;
@@ -81,7 +81,7 @@ class Sampler::Selection {
     return best[0];
   }
 
-  // The first `k` make a bound that few of the rest pass; those that do are collected until there are four times as
+  // The k best so far set a bound that few of the rest pass; those that do are collected until there are four times as
   // many.
   float kth_largest(const DrawRow& row, int k) const {
     std::vector<Candidate>& best = sampler_.candidates_;
@@ -104,12 +104,12 @@ class Sampler::Selection {
     return best[k - 1].score;
   }
 
-  // Puts the symbols of one bin of scores into the boundary: of that in which the weights in descending order of scores
-  // reach `limit`. Gives how many they are, and the weight of those in the bins above.
+  // Collects into the boundary the symbols of the bin of scores in which the weights, in descending order of score,
+  // reach `limit`. Returns how many there are; `above` becomes the weight of the bins above.
   int collect(const DrawRow& row, Weight limit, Weight& above) const {
     constexpr int kBins = 256, kSample = 64;
     const float top = largest(row);
-    // The bins divide the scores of a sample; what lies below them is in the last.
+    // The bins divide the score range of a sample; anything below it falls into the last bin.
     float bottom = top;
     for (int i = 0; i < kSample; ++i) {
       const float score = row.scores[static_cast<long long>(row.count) * i / kSample];
@@ -117,16 +117,16 @@ class Sampler::Selection {
     }
     constexpr float kLast = kBins - 1;
     const float scale = bottom < top ? kLast / (top - bottom) : 0.0f;
-    // Known to be none of the bytes that are written, or compilers make no vectors of it.
+    // Locals, which the bytes written cannot alias; otherwise compilers do not vectorise the loop.
     const int size = row.count;
     const float* const scores = row.scores;
     std::uint8_t* const bins = sampler_.bins_.data();
     for (int i = 0; i < size; ++i) {
       const float bin = (top - scores[i]) * scale;
-      const float within = bin < kLast ? bin : kLast;  // also what is no number
+      const float within = bin < kLast ? bin : kLast;  // NaN too
       bins[i] = static_cast<std::uint8_t>(static_cast<int>(within));
     }
-    // Four of each, by turns: neighbours in one bin would wait for one another.
+    // Four tables in turn: neighbours in one bin would otherwise wait for each other.
     constexpr int kTables = 4;
     Weight weights[kTables][kBins] = {};
     int filled = 0;
@@ -149,7 +149,7 @@ class Sampler::Selection {
         if (bins[i] == reached) boundary[count++] = {row.scores[i], row.weights[i]};
       }
     };
-    // Eight at a time, of which mostly none is in it: then no byte of their difference is zero.
+    // Eight at a time, mostly with none in the bin: then no byte of their difference is zero.
     constexpr std::uint64_t kOnes = 0x0101010101010101, kHighest = 0x8080808080808080;
     const std::uint64_t searched = kOnes * static_cast<std::uint64_t>(reached);
     int i = 0;
@@ -163,8 +163,8 @@ class Sampler::Selection {
     return count;
   }
 
-  // The score in the boundary at which the weights in descending order of scores, `above` before them, reach `limit`:
-  // halves the run in which that happens until one symbol is left.
+  // The score in the boundary at which the weights, in descending order of score and starting from `above`, reach
+  // `limit`: halves the range in which that happens until one symbol is left.
   float boundary_score(int count, Weight limit, Weight above) const {
     const auto at = [&](int index) { return sampler_.boundary_.begin() + index; };
     int first = 0, last = count;
@@ -189,7 +189,7 @@ class Sampler::Selection {
     const bool whole = row.count == static_cast<int>(sampler_.ids_.size());
     int count = 0;
     for (int i = 0; i < row.count; ++i) {
-      // Written in any case, and overwritten where it is not kept: a branch would be guessed wrong half of the time.
+      // Always written, and overwritten if not kept: a branch would be mispredicted half the time.
       row.scores[count] = row.scores[i];
       row.weights[count] = row.weights[i];
       sampler_.ids_[count] = whole ? i : sampler_.ids_[i];
@@ -201,8 +201,8 @@ class Sampler::Selection {
   Sampler& sampler_;
 };
 
-// draw_symbol, with everything in it, in vectors of 32 bytes where the processor has them and compilers can be told so:
-// half of the time. There are no fused multiply-adds among them, so the results are the same.
+// draw_symbol with everything inlined, in 32-byte vectors where the processor has them and the compiler can be told to
+// use them: this takes half the time. No fused multiply-adds are involved, so the results are the same.
 #if defined(__x86_64__) && !defined(_WIN32)
 #define CUDNN_LSTM_WIDE __attribute__((target("avx2"), flatten))
 #endif
@@ -309,7 +309,7 @@ int sample(Backend& backend, const SampleCall& call, std::int32_t* out, const st
     on_device = false;
     for (auto& ids : recent) ids.reserve(options.penalty_window);
   }
-  // The call's ids so far, time-major: what a window is cut from and the penalty looks back on.
+  // The call's ids so far, time-major, from which windows are cut and the penalty is computed.
   std::vector<std::int32_t> seen(call.ids, call.ids + static_cast<std::size_t>(call.rows) * streams);
   for (int draw = 0; draw < call.count; ++draw) {
     const int rows = static_cast<int>(seen.size() / streams);
@@ -318,8 +318,7 @@ int sample(Backend& backend, const SampleCall& call, std::int32_t* out, const st
       backend.reset_stream_state(streams);
       row = std::max(0, rows - call.window);
     }
-    // All that is to be fed, but in pieces, so that a stop is prompt; and where the device may draw, all but the last
-    // row.
+    // Feed everything, in pieces so that a stop is prompt; if the device may draw, keep the last row back for it.
     const bool ask_device = draw == 0 && on_device;
     while (row < rows) {
       if (stop.load(std::memory_order_relaxed)) return draw;

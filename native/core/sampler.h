@@ -21,15 +21,15 @@ struct LogitBias {
 // is never drawn, whatever its logit.
 struct Constraints {
   std::vector<LogitBias> biases;
-  std::vector<std::int32_t> allowed;  // ascending, each once; empty: all
+  std::vector<std::int32_t> allowed;  // ascending, no duplicates; empty: all
   bool none() const { return biases.empty() && allowed.empty(); }
 };
 
-// What one stream is drawn by. Neither its options nor its text depend on the streams that share a call with it.
+// How one stream is sampled. Neither its options nor its text depend on the other streams in the call.
 struct SampleStream {
   SamplingOptions options;
   Constraints constraints;
-  std::vector<std::int32_t> history;  // ids before the call's, which the repetition penalty looks back on
+  std::vector<std::int32_t> history;  // ids before the call's, for the repetition penalty
 };
 
 class Sampler {
@@ -37,12 +37,12 @@ class Sampler {
   // Throws std::bad_alloc; drawing allocates nothing.
   explicit Sampler(int vocabulary);
 
-  // logits [V], left as they are; recent: the ids that the penalty looks at; coin in [0, 1).
+  // logits [V], not modified; recent: the ids that the penalty looks at; coin in [0, 1).
   std::int32_t draw(const float* logits, const SamplingOptions& options, const std::int32_t* recent, int recent_count,
                     double coin, const Constraints& constraints = {});
 
-  // Natural logarithms of the model's own probabilities, no rule applied: of `id`, and of the likeliest `rivals`
-  // symbols, in descending order, of equal ones the lower id first.
+  // Natural logarithms of the model's own probabilities, with no rule applied: of `id`, and of the `rivals` likeliest
+  // symbols, in descending order, ties by lower id.
   float log_probability(const float* logits, std::int32_t id, int rivals, std::int32_t* rival_ids,
                         float* rival_log_probabilities);
 
@@ -52,17 +52,17 @@ class Sampler {
   static int draw_from(DrawRow& row, const SamplingOptions& options, double coin, const Selection& selection);
   struct Candidate {
     float score;
-    Weight weight;  // or, where symbols are put in order, the id
+    Weight weight;  // or the id, when symbols are sorted
   };
   void penalize(double penalty, const std::int32_t* recent, int recent_count);
 
   std::vector<float> scores_;          // [V]
   std::vector<Weight> weights_;        // [V]
-  std::vector<std::int32_t> ids_;      // [V]: of the symbols left, once some are dropped
+  std::vector<std::int32_t> ids_;      // [V]: the remaining symbols, once some are dropped
   std::vector<Candidate> candidates_;  // [V]
-  std::vector<Candidate> boundary_;    // [V]: the symbols among which a boundary is looked for
-  std::vector<std::uint8_t> bins_;     // [V]: of scores, in which it is looked for first
-  std::vector<std::uint32_t> seen_;    // [V]: the draw in which the penalty saw an id
+  std::vector<Candidate> boundary_;    // [V]: the symbols among which a boundary is sought
+  std::vector<std::uint8_t> bins_;     // [V]: each score's bin, to narrow that search
+  std::vector<std::uint32_t> seen_;    // [V]: the draw in which the penalty last saw each id
   std::uint32_t draws_ = 0;
 };
 
@@ -70,17 +70,17 @@ struct SampleCall {
   const std::int32_t* ids;  // [rows, S]
   int rows;
   int streams;                  // S
-  int count;                    // draws a stream
+  int count;                    // draws per stream
   int window;                   // 0: carry the state; else run the last `window` ids from zero state for every draw
   const SampleStream* options;  // [S]
   float* log_probabilities = nullptr;        // [count, S], see Sampler::log_probability; nullptr: not wanted
-  int rivals = 0;                            // with them
+  int rivals = 0;                            // how many to report with each
   std::int32_t* rival_ids = nullptr;         // [count, S, rivals]
   float* rival_log_probabilities = nullptr;  // [count, S, rivals]
 };
 
-// Draws call.count ids for each stream into out [count, S]. With window 0 it starts from the backend's stream state,
-// which it leaves as it is before the last id drawn is fed. Returns draws done (fewer if `stop` was set).
+// Draws call.count ids for each stream into out [count, S]. With window 0 it continues from the backend's stream state,
+// into which the last ids drawn are not fed. Returns the number of draws (fewer if `stop` was set).
 int sample(Backend& backend, const SampleCall& call, std::int32_t* out, const std::atomic<bool>& stop);
 
 }  // namespace cudnn_lstm

@@ -1,5 +1,5 @@
-// Notices a call that waits for another process and does not come back: the other may hang, or its machine be gone,
-// which neither MPI nor NCCL tells.
+// Detects a call that waits for another process and does not return: the other process may hang or its machine may be
+// gone, which neither MPI nor NCCL reports.
 #pragma once
 
 #include <atomic>
@@ -14,13 +14,13 @@ namespace cudnn_lstm {
 
 class Watchdog {
  public:
-  // `bark` is called once, on a thread of the watchdog's, when a call has taken longer than `limit`. 0: never.
+  // Calls `bark` once, on the watchdog's own thread, when a call has taken longer than `limit`. 0: never.
   Watchdog(std::chrono::milliseconds limit, std::function<void()> bark);
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
-  // A call, while it lives. One at a time.
+  // Marks a call in progress while it lives. One at a time.
   class Call {
    public:
     explicit Call(Watchdog& watchdog) : watchdog_(watchdog) { watchdog_.began_.store(now()); }

@@ -11,8 +11,8 @@ namespace cudnn_lstm::cuda {
 namespace {
 
 constexpr int kTimedPasses = 5;
-// A candidate must beat the standard algorithm by this much: noise must not change the choice, and with it the bits,
-// from one run to the next.
+// A candidate must beat the standard algorithm by this factor, so that noise does not change the choice, and with it
+// the bits, from run to run.
 constexpr double kClearlyFaster = 0.85;
 
 // float32 products in fp32 are fused multiply-adds: an algorithm that rounds to TF32 inside differs by more.
@@ -24,8 +24,8 @@ double tolerance(const Numerics& numerics) {
 template <class T>
 using Tensors = std::vector<std::vector<T>>;
 
-// The largest difference in any tensor, relative to its largest value; infinite where a value is not finite or the
-// tensors are not alike.
+// The largest difference in any tensor, relative to that tensor's largest value; infinite if a value is not finite or
+// the tensors do not match.
 template <class T>
 double relative_difference(const Tensors<T>& a, const Tensors<T>& b) {
   if (a.size() != b.size()) return INFINITY;
@@ -43,7 +43,7 @@ double relative_difference(const Tensors<T>& a, const Tensors<T>& b) {
   return most;
 }
 
-// Forward, gradient and weights of one shape, on inputs of its own.
+// Runs forward, gradient and weight passes of one shape on synthetic inputs.
 template <class T>
 class Trial {
  public:
@@ -69,12 +69,12 @@ class Trial {
   }
 
   struct Outcome {
-    std::unique_ptr<Layers<T>> layers;  // empty where cuDNN does not have the algorithm
+    std::unique_ptr<Layers<T>> layers;  // empty if cuDNN lacks the algorithm
     Tensors<T> eager, replayed;         // y, the state, dx and the weights' gradients; `replayed` empty without a graph
-    double milliseconds = INFINITY;     // of a replay
+    double milliseconds = INFINITY;     // of the fastest replay
   };
 
-  // passes: replays, of which the fastest counts. Throws Error where cuDNN refuses a call.
+  // passes: number of replays, of which the fastest counts. Throws Error if cuDNN refuses a call.
   Outcome run(cudnnRNNAlgo_t algorithm, int passes) {
     Outcome outcome;
     outcome.layers = make_layers(context_, shape_, view_, algorithm);
@@ -83,8 +83,8 @@ class Trial {
     CHECK_CUDA(cudaMemcpyAsync(layers.dy().data(), dy_.data(), dy_.bytes(), cudaMemcpyDeviceToDevice, context_.stream));
     once(layers);
     outcome.eager = results(layers);
-    // What will run is the graph: queued one by one, the many small kernels of the standard algorithm would cost the
-    // host's launches, and a persistent one would seem faster than it is.
+    // Time the graph, since that is what training runs. Queued one by one, the standard algorithm's many small kernels
+    // would pay for their launches, and a persistent algorithm would seem faster than it is.
     const GraphExec graph = capture_graph(context_.stream, [&] { once(layers); });
     if (graph) {
       const Event before = make_event(true), after = make_event(true);
@@ -99,18 +99,18 @@ class Trial {
       }
       outcome.replayed = results(layers);
     }
-    // As the plan expects it.
+    // The plan expects dy to be zero.
     CHECK_CUDA(cudaMemsetAsync(layers.dy().data(), 0, layers.dy().bytes(), context_.stream));
     CHECK_CUDA(cudaStreamSynchronize(context_.stream));
     return outcome;
   }
 
  private:
-  // Every byte 0x3c is about 0.0115 in float32 and bfloat16 and 1.06 in half precision. There the weights' gradients,
-  // sums over all positions, would leave its range in a large batch, and no algorithm would pass: 0x1c is 0.004.
+  // Bytes of 0x3c make about 0.0115 in float32 and bfloat16 and 1.06 in half precision, where the weights' gradients,
+  // sums over all positions, would overflow in a large batch and no algorithm would pass. 0x1c makes 0.004.
   static constexpr int kValueByte = 0x3c, kGradientByte = std::is_same_v<T, Half> ? 0x1c : kValueByte;
 
-  // Small harmless numbers, half of them zero by a mask, so that no two places hold the same by design.
+  // Small harmless numbers, half of them zeroed by a mask, so that no two places hold the same by design.
   void fill(const DeviceBuffer& buffer, int ticks, int batch, int width, int byte = kValueByte) {
     CHECK_CUDA(cudaMemsetAsync(buffer.data(), byte, buffer.bytes(), context_.stream));
     for_each_element(context_.stream, static_cast<std::size_t>(ticks) * ((batch + 7) / 8) * width,
@@ -140,16 +140,16 @@ class Trial {
   const Context<T>& context_;
   const LayersShape shape_;
   const StepView view_;
-  MemoryAccount account_;  // of the trial alone: freed before the run begins
+  MemoryAccount account_;  // the trial's only: freed before the run begins
   DeviceBuffer x_, dx_, dy_, gradients_, state_, next_;
   std::uint32_t filled_ = 0;
 };
 
-// In the order in which they are tried.
+// In the order they are tried.
 std::vector<cudnnRNNAlgo_t> candidates_for(const Rnn& rnn, const AlgorithmChoice& choice) {
   std::vector<cudnnRNNAlgo_t> candidates;
   const auto add = [&](cudnnRNNAlgo_t algorithm) {
-    // Without NVRTC it is not even asked for: cuDNN ends the process where it does not find a part that it needs.
+    // Not even requested without NVRTC: cuDNN ends the process if it cannot find a part that it needs.
     if (algorithm == CUDNN_RNN_ALGO_PERSIST_DYNAMIC && !rnn.libraries().nvrtc) return;
     if (algorithm != CUDNN_RNN_ALGO_STANDARD) candidates.push_back(algorithm);
   };
@@ -165,7 +165,7 @@ std::vector<cudnnRNNAlgo_t> candidates_for(const Rnn& rnn, const AlgorithmChoice
   return candidates;
 }
 
-// The candidate to take, empty for the standard algorithm.
+// The chosen candidate's layers; empty for the standard algorithm.
 template <class T>
 std::unique_ptr<Layers<T>> best_of(const std::vector<cudnnRNNAlgo_t>& candidates, const Context<T>& context,
                                    const LayersShape& shape, const StepView& view, bool carry, bool timed,
@@ -183,7 +183,7 @@ std::unique_ptr<Layers<T>> best_of(const std::vector<cudnnRNNAlgo_t>& candidates
     try {
       auto outcome = trial.run(candidate, passes);
       if (!outcome.layers) continue;
-      // What cannot be recorded would make the whole plan run call by call.
+      // A candidate that cannot be recorded would make the whole plan run call by call.
       if (graphs && outcome.replayed.empty()) continue;
       if (relative_difference(expected, outcome.eager) > limit) continue;
       if (graphs && relative_difference(expected, outcome.replayed) > limit) continue;
@@ -192,8 +192,8 @@ std::unique_ptr<Layers<T>> best_of(const std::vector<cudnnRNNAlgo_t>& candidates
       best = std::move(outcome.layers);
       algorithm = candidate;
     } catch (const Error& error) {
-      // Not for this shape or GPU, or no memory for it beside the best so far. An error that broke the context shows
-      // here and is the caller's to see.
+      // Unsupported for this shape or GPU, or no memory for it next to the best so far. If the error broke the context,
+      // this fails too, and the caller sees it.
       CHECK_CUDA(cudaStreamSynchronize(context.stream));
     }
   }
@@ -214,7 +214,7 @@ std::unique_ptr<Layers<T>> choose_layers(const Context<T>& context, const Layers
     try {
       layers = best_of(candidates, context, shape, view, carry, timed, algorithm);
     } catch (const Error& error) {
-      // No memory for a trial beside the model: the standard algorithm needs none.
+      // No memory for a trial next to the model: the standard algorithm needs none.
       if (error.code() != kOutOfMemory) throw;
     }
   }

@@ -1,11 +1,11 @@
-// What the project's own CUDA kernels compute, as plain functions for host and device alike: kernels.cu wraps them for
-// the GPU, the tests run the very same code on the host.
+// The arithmetic of the project's own CUDA kernels, as plain functions for both host and device: kernels.cu wraps them
+// for the GPU, and the tests run the same code on the host.
 //
-// Two forms. An element body is called once for each index. A row body is called once a row by a group of lanes that
-// share its work: a warp on the GPU, a single lane on the host.
+// There are two forms. An element body is called once per index. A row body is called once per row by a group of lanes
+// that share its work: a warp on the GPU, a single lane on the host.
 //
 // Shapes: B batch, T steps, N = T x B positions (time-major), H hidden, V vocabulary, E embedding, F input features;
-// M = the positions that have a target: N for Target::every, B for Target::last.
+// M positions with a target: N for Target::every, B for Target::last.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -51,12 +51,12 @@ struct SingleLane {
   CUDNN_LSTM_HD std::uint64_t sum(std::uint64_t value) const { return value; }
   CUDNN_LSTM_HD float max(float value) const { return value; }
   CUDNN_LSTM_HD std::uint32_t ballot(bool flag) const { return flag ? 1u : 0u; }
-  // Lanes see one another's memory accesses from before it.
+  // After it, lanes see one another's earlier memory accesses.
   CUDNN_LSTM_HD void barrier() const {}
 };
 
-// i = row x width + column. Integer division is a long sequence of instructions on a GPU, of 64 bits several times as
-// long as of 32, which nearly every index fits.
+// i = row x width + column. Integer division is a long sequence of instructions on a GPU, several times as long for 64
+// bits as for 32, which nearly every index fits.
 struct Place {
   std::size_t row;
   int column;
@@ -77,26 +77,26 @@ struct StepInput {
   std::uint64_t mask_step;  // of the dropout key (seed, step, site)
   UpdateConstants update;
   float clip;         // global-norm limit, 0 for none
-  float loss_scale;   // of the gradients between the loss and the norm; 1 but for fp16
-  std::int32_t held;  // how many runs of the arena do not change
+  float loss_scale;   // of the gradients between the loss and the norm; 1 except in fp16
+  std::int32_t held;  // number of arena runs that do not change
 };
 
 struct StepOutput {
-  double loss;  // mean nats a target
+  double loss;  // mean nats per target
   double norm;  // of the unscaled gradient, before clipping
   std::int32_t applied;
   std::int32_t reserved;
 };
 
 struct Cursor {
-  std::uint32_t slot;    // of the step in the ring of uploads
-  std::uint32_t step;    // of the call, from 0
-  std::int32_t halted;   // a step was not applied: none of the call's later steps is
-  std::int32_t apply;    // decided for the step at work
-  float gradient_scale;  // the factor of clipping
+  std::uint32_t slot;    // the step's, in the ring of uploads
+  std::uint32_t step;    // within the call, from 0
+  std::int32_t halted;   // a step was not applied, so none of the call's later steps is
+  std::int32_t apply;    // the current step's decision
+  float gradient_scale;  // the clipping factor
 };
 
-// Where a kernel finds its step: ids [ring][T + 1, B], inputs [ring].
+// How a kernel finds its step: ids [ring][T + 1, B], inputs [ring].
 struct StepView {
   Cursor* cursor;
   const StepInput* inputs;
@@ -134,14 +134,14 @@ struct EncodeInput {  // elements: N x F
   }
 };
 
-// Gradient of the table: partials [chunks][V, E], each the sum of dx over the positions of one chunk whose id is v, in
+// Gradient of the table: partials [chunks][V, E], each the sum of dx over one chunk's positions whose id is v, in
 // ascending order, so that the result does not depend on scheduling (no atomics).
 template <class T>
 struct ScatterEmbedding {  // rows: chunks x V
   StepView step;
   const T* dx;  // [N, E]
   std::size_t positions;
-  std::size_t chunk;  // positions a chunk
+  std::size_t chunk;  // positions per chunk
   int vocabulary;
   int embedding;
   float* partials;
@@ -170,8 +170,8 @@ struct ScatterEmbedding {  // rows: chunks x V
 
 // ---- Dropout above the top layer, with the masks of the CPU backend (kernels.inl, dropout_mask).
 
-// y = x where kept, scaled by 65536 / threshold; forward and backward are the same product. One element is a unit of
-// eight neighbouring sequences, which share a counter; x may be y. Positions start at tick first_tick.
+// y = x scaled by 65536 / threshold where kept, else 0; forward and backward are the same product. One element is one
+// unit of eight neighbouring sequences, which share a counter. x may be y. Positions start at tick first_tick.
 template <class T>
 struct Dropout {  // elements: ticks x ceil(B / 8) x H
   StepView step;
@@ -183,7 +183,7 @@ struct Dropout {  // elements: ticks x ceil(B / 8) x H
   std::uint32_t layer;
   std::uint32_t threshold;
   std::uint64_t seed;
-  std::uint32_t first_block = 0;  // of 16 sequences: where this rank's begin in the global batch
+  std::uint32_t first_block = 0;  // of 16 sequences: where this rank begins in the global batch
 
   CUDNN_LSTM_HD void operator()(std::size_t i) const {
     const int groups = (batch + 7) / 8;
@@ -213,8 +213,8 @@ struct Dropout {  // elements: ticks x ceil(B / 8) x H
 
 // ---- Output: softmax and cross-entropy
 
-// losses [M] in nats; gradient [M, V] = (softmax - one-hot) x loss_scale / M, nullptr for none; may be `logits` itself.
-// logits [M, V] come without the bias [V].
+// losses [M] in nats; gradient [M, V] = (softmax - one-hot) x loss_scale / M, nullptr for none; it may be `logits`
+// itself. logits [M, V] exclude the bias [V].
 template <class T>
 struct SoftmaxLoss {  // rows: M
   StepView step;
@@ -238,7 +238,7 @@ struct SoftmaxLoss {  // rows: M
     total = lanes.sum(total);
     if (lanes.index() == 0) losses[row] = highest + logf(total) - (z[target] + to_float(bias[target]));
     if (gradient == nullptr) return;
-    lanes.barrier();  // z[target] is read before the lane it belongs to overwrites it
+    lanes.barrier();  // z[target] is read before its lane overwrites it
     const float scale = step.input().loss_scale / positions;
     T* dz = gradient + row * vocabulary;
     for (int v = lanes.index(); v < vocabulary; v += lanes.count()) {
@@ -248,7 +248,7 @@ struct SoftmaxLoss {  // rows: M
   }
 };
 
-// out [M, V] = logits + bias: what a sampler gets.
+// logits [M, V] += bias, for the sampler.
 template <class T>
 struct AddBias {  // elements: M x V
   float* logits;
@@ -293,7 +293,7 @@ struct SumPartials {  // elements: count
   }
 };
 
-// out[row] = sum over chunks of partials [chunks][count]: where the chunks are many and the rows few.
+// out[row] = sum over chunks of partials [chunks][count], for many chunks and few rows.
 struct SumPartialsOfRow {  // rows: count
   const float* partials;
   std::size_t count;
@@ -310,7 +310,7 @@ struct SumPartialsOfRow {  // rows: count
   }
 };
 
-// partials[row] = sum of a chunk of `values`, in double.
+// partials[row] = sum of one chunk of `values`, in double.
 struct SumChunks {  // rows: chunks
   const float* values;
   std::size_t count;
@@ -346,15 +346,15 @@ struct Spans {
   }
 };
 
-// gradients[i] = scaled[i] / loss_scale as float32, of cuDNN's `lstm` values from `scaled`, which may be `gradients`,
-// and of the rest in place; partials[row] = the sum of the squares over a chunk, of what is not held.
+// gradients[i] = scaled[i] / loss_scale in float32: cuDNN's `lstm` values come from `scaled`, which may be `gradients`;
+// the rest are scaled in place. partials[row] = the sum of squares over one chunk, without held values.
 template <class T>
 struct UnscaleAndSquare {  // rows: chunks
   StepView step;
   const T* scaled;
   float* gradients;
   std::size_t lstm;
-  std::size_t count;  // with the rest
+  std::size_t count;  // including the rest
   std::size_t chunk;
   double* partials;
   const Span* held;  // runs that do not change
@@ -376,7 +376,7 @@ struct UnscaleAndSquare {  // rows: chunks
   }
 };
 
-// partials[row] = the sum of the squares of a chunk of `values`: of gradients that were summed over ranks.
+// partials[row] = the sum of squares over one chunk of `values`, the gradients summed over ranks.
 struct SquareChunks {  // rows: chunks
   StepView step;
   const float* values;
@@ -414,7 +414,7 @@ struct SumTotals {
   }
 };
 
-// Loss, norm, whether the step is applied, the factor of clipping: the step's one decision. rows: 1
+// Decides the step: loss, norm, whether it is applied, the clipping factor. rows: 1
 struct DecideStep {
   StepView step;
   const double* loss_partials;
@@ -444,17 +444,17 @@ struct DecideStep {
   }
 };
 
-// The step's optimiser on every parameter, and behind them the state that the next step continues from: nothing where
-// the step is not applied. `copy` is the 16-bit copy of the parameters that the products read, nullptr in fp32.
+// Runs the optimiser on every parameter, then copies the state that the next step continues from; does nothing if the
+// step is not applied. `copy` is the 16-bit copy of the parameters that the matrix products read, nullptr in fp32.
 template <class T>
-struct Update {  // elements: parameters, then those of the state's buffer
+struct Update {  // elements: the parameters, then the state's buffer
   StepView step;
   const float* gradients;
   float* parameters;
   float* first_moments;
   float* second_moments;
   T* copy;
-  Spans biases;       // a few: one a layer or so
+  Spans biases;       // few: about one per layer
   std::size_t count;  // of parameters
   const T* next;
   T* state;
@@ -478,7 +478,7 @@ struct Update {  // elements: parameters, then those of the state's buffer
   }
 };
 
-// On to the next step of the call. elements: 1
+// Advances to the call's next step. elements: 1
 struct AdvanceCursor {
   Cursor* cursor;
   std::uint32_t ring;

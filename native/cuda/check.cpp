@@ -6,7 +6,7 @@
 namespace cudnn_lstm::cuda {
 namespace {
 
-// "cudaMalloc in device_memory.cpp:31" out of the call's text and its place.
+// "cudaMalloc in device_memory.cpp:31" from a call's text and place.
 std::string place(const char* call, const char* file, int line) {
   const std::string text(call);
   std::string name = text.substr(0, text.find('('));
@@ -32,7 +32,7 @@ std::string free_memory() {
 }
 
 void fail_cuda(cudaError_t status, const char* call, const char* file, int line) {
-  cudaGetLastError();  // a failed call's status must not be found again by the next one that looks
+  cudaGetLastError();  // clear the status, so that the next call that checks does not find it again
   const bool memory = status == cudaErrorMemoryAllocation;
   throw Error(memory ? kOutOfMemory : kDeviceFailed, std::string(memory ? "out of GPU memory" : "a CUDA call failed") +
                                                          ": " + place(call, file, line) + " gave " +
@@ -42,7 +42,7 @@ void fail_cuda(cudaError_t status, const char* call, const char* file, int line)
 
 void fail_library(const char* library, int status, const char* name, bool out_of_memory, const char* call,
                   const char* file, int line) {
-  cudaGetLastError();  // of a launch that failed inside the library: the next kernel's launch must not find it
+  cudaGetLastError();  // clear a launch failure inside the library, so that the next kernel's launch does not find it
   throw Error(out_of_memory ? kOutOfMemory : kDeviceFailed,
               std::string(out_of_memory ? "out of memory in " : "a call failed in ") + library + ": " +
                   place(call, file, line) + " gave " + name + " (" + std::to_string(status) + ")" +

@@ -1,5 +1,5 @@
-// Every status of CUDA, cuDNN and cuBLAS goes through one of these macros: success passes, anything else throws Error
-// with the call, its place and the library's own words. Exhausted memory is kOutOfMemory, the rest kDeviceFailed.
+// Every CUDA, cuDNN and cuBLAS status goes through one of these macros: success passes, anything else throws Error with
+// the call, its place and the library's own message. Exhausted memory is kOutOfMemory, the rest kDeviceFailed.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,7 +11,7 @@
 
 namespace cudnn_lstm::cuda {
 
-// "1.5 MB of 80000.0 MB free": what an error about memory ends with.
+// "1.5 MB of 80000.0 MB free", the end of an out-of-memory error.
 std::string free_memory();
 std::string megabytes(std::size_t bytes);
 

@@ -1,4 +1,4 @@
-// A backend for a GPU that is there, or an error that says what is missing.
+// Creates a backend for an available GPU, or throws an error that says what is missing.
 #include "cuda/cuda_backend.h"
 #include "cuda/devices.h"
 

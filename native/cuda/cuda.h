@@ -17,21 +17,20 @@ namespace cudnn_lstm::cuda {
 // and above; fp32 elsewhere). bf16, fp16: 16-bit storage with float32 master weights and moments; fp16 scales the loss.
 enum class Precision { fp32, tf32, bf16, fp16 };
 
-// automatic: the fast algorithms are timed against the standard one when the first training shape is used.
+// automatic: times the fast algorithms against the standard one when the first training shape is used.
 enum class Algorithm { automatic, standard, persist_static, persist_dynamic, persist_static_small_h };
 
 struct CudaOptions {
   int ordinal = 0;
   Precision precision = Precision::tf32;
   Algorithm algorithm = Algorithm::standard;
-  // What Algorithm::automatic came to in the run that this one continues: it is not tried again. Not automatic itself.
+  // The outcome of Algorithm::automatic in the run that this one continues, to skip the trial. Not automatic itself.
   std::optional<Algorithm> chosen;
-  // Into how many pieces T is cut where masks between the layers make training a call a layer: a layer's piece then
-  // runs beside the next piece of the layer below. 1: one after the other, until a GPU has shown which number is
-  // better.
+  // How many pieces T is cut into where masks between the layers make training one call per layer: a layer's piece then
+  // runs concurrently with the next piece of the layer below. 1: one after the other, until a GPU has shown which
+  // number is better.
   int pieces = 1;
-  // Whether the gradients of ranks are summed by NCCL, between their GPUs, and not by way of the host's memory: the
-  // same on all ranks.
+  // Whether NCCL sums the ranks' gradients between their GPUs, instead of through host memory. The same on all ranks.
   bool nccl = false;
   std::string library_path;  // folder searched first for NVIDIA's libraries; may be empty
 };
@@ -58,10 +57,10 @@ struct CudaInfo {
   std::optional<CudaLibrary> cublas;
   std::optional<CudaLibrary> nccl;
   std::vector<CudaDevice> devices;
-  std::vector<std::string> searched;  // everything looked for, where, and what came of it
+  std::vector<std::string> searched;  // everything looked for, where, and the result
 };
 
-// What the management library reports of one GPU now.
+// The management library's current readings for one GPU.
 struct GpuUsage {
   std::string name;
   int gpu_percent;     // of the last sample period with a kernel running
@@ -71,38 +70,38 @@ struct GpuUsage {
 };
 
 // Throws Error: kDeviceUnavailable (no driver, GPU or library; lists what was looked for), kOutOfMemory, kDeviceFailed,
-// kInvalidArgument (a precision or algorithm that this GPU or cuDNN does not have).
+// kInvalidArgument (a precision or algorithm that this GPU or cuDNN lacks).
 std::unique_ptr<Backend> create_cuda_backend(const ModelSpec& spec, const CudaOptions& options);
 
-// Sets CUBLAS_WORKSPACE_CONFIG, unless it is set, to what makes cuBLAS's results, those inside cuDNN included, the same
-// in every run on one architecture; and NCCL_ALGO, unless it is set, so that the one algorithm is not taken whose sums
-// differ from call to call. To be called when the addon is loaded: no thread may read the environment
-// meanwhile.
+// Sets CUBLAS_WORKSPACE_CONFIG, unless already set, so that cuBLAS's results, including those inside cuDNN, are the
+// same in every run on one architecture; and NCCL_ALGO, unless already set, to exclude the one algorithm whose sums
+// differ from call to call. Call when the addon is loaded: no thread may read the environment meanwhile.
 void prepare_process();
 
-// Never throws for a missing or broken part of the system; says so in `reason` and `searched`. Without a GPU the
-// libraries are opened, which takes a second, only if their folder was named or `open_always`.
+// Never throws for a missing or broken part of the system; says so in `reason` and `searched`. Without a GPU, opens the
+// libraries, which takes a second, only if their folder was named or `open_always` is set.
 CudaInfo cuda_info(const std::string& library_path, bool open_always = false);
 
-// A rank of a job that nothing but NCCL brings together.
+// A rank of a job joined by NCCL alone.
 struct NcclJob {
   int rank, size;
   int local_rank, local_size;
   int ordinal;                         // of its GPU
-  std::chrono::milliseconds patience;  // with a call that waits for the others; 0: for ever
+  std::chrono::milliseconds patience;  // how long a call waits for the others; 0: for ever
 };
 struct JoinedByNccl {
   std::shared_ptr<Communicator> ranks;
   CudaLibrary library;
 };
 
-// Sets NCCL_COMM_ID, unless it is set: where rank 0 listens, "host:port". No thread may read the environment meanwhile.
+// Sets NCCL_COMM_ID, unless already set, to where rank 0 listens, "host:port". No thread may read the environment
+// meanwhile.
 void prepare_nccl(const std::string& address);
 
 // Waits for all ranks. Throws Error: kDeviceUnavailable (no GPU of that number, no NCCL), kDeviceFailed.
 JoinedByNccl join_by_nccl(const NcclJob& job, const std::string& library_path);
 
-// Empty where the management library or the GPU is missing.
+// Empty if the management library or the GPU is missing.
 std::optional<GpuUsage> gpu_usage(int ordinal);
 
 }  // namespace cudnn_lstm::cuda

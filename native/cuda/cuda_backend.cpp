@@ -10,21 +10,21 @@
 namespace cudnn_lstm::cuda {
 namespace {
 
-// Plans kept at a time: training's full and last batch, validation's, and sampling's, with room.
+// Plans kept at a time: training's full and last batch, validation's and sampling's, with room to spare.
 constexpr std::size_t kPlans = 12;
-// Hopper's products want 32 MiB of cuBLAS workspace, others less (NVIDIA's recommendation).
+// NVIDIA recommends 32 MiB of cuBLAS workspace on Hopper, less on other GPUs.
 constexpr std::size_t kBlasWorkspace = std::size_t{32} << 20;
-// A step in fp16 whose gradients overflow is run again with its loss scaled down by this factor.
+// An fp16 step whose gradients overflow is run again with its loss scaled down by this factor.
 constexpr float kScaleBackoff = 1.0f / 16;
 constexpr int kScaleRetries = 6;
 
-// The host draws for so many streams that the scratch memory would matter.
+// Above this many logits the scratch memory would matter, so the host draws.
 constexpr std::size_t kDrawLogits = std::size_t{1} << 24;
 
 constexpr const char* kDead =
     "no model of this process can use the GPU any more: restart the process and resume from the last checkpoint";
 
-// Runs in ascending order, merged where they adjoin.
+// Runs in ascending order, adjacent ones merged.
 std::vector<Span> merged_spans(std::vector<Span> spans) {
   std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return a.begin < b.begin; });
   std::vector<Span> merged;
@@ -38,7 +38,7 @@ std::vector<Span> merged_spans(std::vector<Span> spans) {
   return merged;
 }
 
-// Where `segments` put the parameters that do not decay.
+// The arena's runs of parameters that do not decay.
 std::vector<Span> bias_spans(const Layout& layout, const std::vector<Segment>& segments) {
   std::vector<Span> spans;
   for (const Segment& segment : segments) {
@@ -51,7 +51,7 @@ std::vector<Span> bias_spans(const Layout& layout, const std::vector<Segment>& s
   return merged_spans(std::move(spans));
 }
 
-// Where `segments` put the first `frozen` parameters.
+// The arena's runs of the first `frozen` parameters.
 std::vector<Span> frozen_spans(std::size_t frozen, const std::vector<Segment>& segments) {
   std::vector<Span> spans;
   for (const Segment& segment : segments) {
@@ -81,7 +81,7 @@ CudaBackend<T>::CudaBackend(const ModelSpec& spec, const CudaOptions& options,
   CHECK_CUBLAS(*libraries_, cublasCreate_v2(&handle));
   blas_ = CublasHandle(handle, libraries_->cublas.cublasDestroy_v2);
   CHECK_CUBLAS(*libraries_, cublasSetStream_v2(handle, stream_.get()));
-  // A workspace of our own: cuBLAS allocates none inside a capture, and its results do not depend on what ran before.
+  // With our own workspace, cuBLAS allocates none inside a capture, and its results do not depend on what ran before.
   blas_workspace_ = DeviceBuffer(account_, kBlasWorkspace, "cuBLAS's workspace");
   CHECK_CUBLAS(*libraries_, cublasSetWorkspace_v2(handle, blas_workspace_.data(), blas_workspace_.bytes()));
   if (options.algorithm == Algorithm::automatic && options.chosen) choose(cudnn_algorithm(*options.chosen));
@@ -90,7 +90,7 @@ CudaBackend<T>::CudaBackend(const ModelSpec& spec, const CudaOptions& options,
 
 template <class T>
 CudaBackend<T>::~CudaBackend() {
-  // The buffers, handles and graphs go on the model's own device, with nothing queued that still uses them.
+  // Buffers, handles and graphs are freed on the model's own device, once nothing queued still uses them.
   cudaSetDevice(options_.ordinal);
   cudaStreamSynchronize(upload_stream_.get());
   cudaStreamSynchronize(stream_.get());
@@ -98,7 +98,7 @@ CudaBackend<T>::~CudaBackend() {
 
 template <class T>
 void CudaBackend<T>::make_arena() {
-  // One weight space, or one a layer where training runs layer by layer.
+  // One weight space, or one per layer where training runs layer by layer.
   std::vector<LayerRange> ranges;
   if (masked_layers()) {
     for (int layer = 0; layer < spec_.layers; ++layer) ranges.push_back({layer, 1});
@@ -138,7 +138,7 @@ void CudaBackend<T>::make_arena() {
     const RnnDescriptor all = rnn_.make_descriptor(CUDNN_RNN_ALGO_STANDARD, rnn_.all_layers());
     arena_.joined = zeroed(rnn_.weight_elements(all.get()) * sizeof(T), "the layers' weights side by side");
     const WeightMap map = rnn_.weight_map(all.get(), rnn_.all_layers(), layout_, arena_.joined.data());
-    // Both maps go through the layers in one order.
+    // Both maps list the layers in the same order.
     for (std::size_t i = 0; i < map.parameters.size(); ++i)
       arena_.joined_segments.push_back({arena_.segments[i].arena, map.parameters[i].arena, map.parameters[i].size});
   }
@@ -151,7 +151,7 @@ void CudaBackend<T>::make_arena() {
   arena_.bias_spans = DeviceBuffer(account_, biases.size() * sizeof(Span), "the places of the biases");
   CHECK_CUDA(cudaMemcpyAsync(arena_.bias_spans.data(), biases.data(), biases.size() * sizeof(Span),
                              cudaMemcpyHostToDevice, stream_.get()));
-  // A segment is one run at most.
+  // A segment makes at most one run.
   arena_.held = zeroed(arena_.segments.size() * sizeof(Span), "the places of what is frozen");
   CHECK_CUDA(cudaStreamSynchronize(stream_.get()));
 }
@@ -202,7 +202,7 @@ auto CudaBackend<T>::settled(const Work& work) -> decltype(work()) {
     const cudaError_t pieces = side == nullptr ? cudaSuccess : cudaStreamSynchronize(side);
     cudaGetLastError();
     if (uploads == cudaSuccess && steps == cudaSuccess && pieces == cudaSuccess) throw;
-    // The streams do not work any more either. A fault of a kernel stays in the context until the process ends.
+    // The streams no longer work either. A kernel fault stays in the context until the process ends.
     dead_ = true;
     lost_ = error.what();
     throw Error(kDeviceFailed, lost_ + "; " + kDead);
@@ -233,7 +233,7 @@ Plan<T>& CudaBackend<T>::plan_for(const PlanKey& key) {
       plan = std::make_unique<Plan<T>>(context, key);
     } catch (const Error& error) {
       if (error.code() != kOutOfMemory || plans_.empty()) throw;
-      evict_plans(0);  // the other shapes' buffers are what is in the way
+      evict_plans(0);  // the other shapes' buffers take up the memory
       plan = std::make_unique<Plan<T>>(context, key);
     }
     found = plans_.emplace(key, std::move(plan)).first;
@@ -247,7 +247,7 @@ void CudaBackend<T>::evict_plans(std::size_t keep) {
   while (plans_.size() > keep) {
     auto oldest = plans_.end();
     for (auto it = plans_.begin(); it != plans_.end(); ++it) {
-      // One that ranks share has a graph that all of them must have.
+      // A plan that ranks share has a graph that all of them must have.
       if (keep > 0 && it->first.all_sequences > 0) continue;
       if (oldest == plans_.end() || it->second->last_used < oldest->second->last_used) oldest = it;
     }
@@ -323,8 +323,8 @@ int CudaBackend<T>::train_steps(const Batch& first, const OptimizerStep* optimiz
                {PlanKind::train, first.steps, first.batch, first.target, first.carry_state, spec_.dropout > 0});
 }
 
-// Whether the steps of all ranks are replayed as graphs: NCCL needs a sum to be recorded on all of them, or on none,
-// and a rank may have lost its graph with its plan, or have failed to record one.
+// Agrees on whether all ranks replay their steps as graphs. NCCL needs a sum recorded on all ranks or on none, and a
+// rank may have lost its graph with its plan or failed to record one.
 template <class T>
 void CudaBackend<T>::agree_on_graph(Communicator& ranks, Plan<T>& plan) {
   if (ranks.all(plan.recorded())) return;
@@ -334,11 +334,11 @@ void CudaBackend<T>::agree_on_graph(Communicator& ranks, Plan<T>& plan) {
   if (!ranks.all(plan.recorded())) plan.forget_graph(false);
 }
 
-// All ranks queue the same steps: whether to stop is agreed on before.
+// All ranks queue the same steps, so they first agree on whether to stop.
 template <class T>
 int CudaBackend<T>::train_shared(const Batch& first, const OptimizerStep* optimizers, int count, StepResult* results,
                                  const std::atomic<bool>& stop) {
-  require_whole();  // before the others are waited for
+  require_whole();  // before waiting for the others
   if (!first.ranks->all(!stop.load(std::memory_order_relaxed))) {
     results[0] = {std::nan(""), std::nan(""), false, true};
     return 0;
@@ -396,7 +396,7 @@ int CudaBackend<T>::run_steps(Plan<T>& plan, const Batch& first, const Optimizer
                               StepResult* results, const std::atomic<bool>& stop) {
   const std::size_t stride = static_cast<std::size_t>(first.steps + 1) * first.batch;
   // fp16: the mean over the targets makes gradients too small for 5 bits of exponent, so the loss is scaled up to their
-  // sum. The scale is a function of the shape alone, so that a resumed run repeats the bits of an unbroken one.
+  // sum. The scale depends on the shape alone, so that a resumed run repeats the bits of an uninterrupted one.
   const double targets = static_cast<double>(first.all_sequences()) * (first.target == Target::last ? 1 : first.steps);
   const float base_scale =
       options_.precision == Precision::fp16 ? static_cast<float>(std::exp2(std::floor(std::log2(targets)))) : 1.0f;

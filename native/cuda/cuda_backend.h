@@ -1,4 +1,4 @@
-// The cuDNN backend: one model on one GPU. It owns the parameters and the states; plan.h holds what runs on them.
+// The cuDNN backend: one model on one GPU. It owns the parameters and states; plan.h holds the passes that run on them.
 #pragma once
 
 #include <map>
@@ -10,11 +10,11 @@
 
 namespace cudnn_lstm::cuda {
 
-// T: storage of weights and activations (arithmetic.h).
+// T: storage type of weights and activations (arithmetic.h).
 template <class T>
 class CudaBackend final : public Backend {
  public:
-  // Throws Error, as create_cuda_backend.
+  // Throws Error, as create_cuda_backend does.
   CudaBackend(const ModelSpec& spec, const CudaOptions& options, std::shared_ptr<const Libraries> libraries,
               const std::string& device_name, const Numerics& numerics);
   ~CudaBackend() override;
@@ -45,7 +45,7 @@ class CudaBackend final : public Backend {
   std::string chosen_algorithm() const override;
 
  private:
-  // A carried state, as StateLayout says. It lies in the plan that last worked on it, or in `stored`; batch 0 is none.
+  // A carried state, laid out by StateLayout. It lives in the plan that last used it or in `stored`; batch 0: none.
   struct State {
     int batch = 0;
     Plan<T>* resident = nullptr;
@@ -59,11 +59,11 @@ class CudaBackend final : public Backend {
     const StateLayout& layout() const { return resident != nullptr ? resident->state_layout() : stored_layout; }
   };
 
-  // Throws Error(kDeviceFailed) if a GPU call has failed in the middle of training steps: the parameters may then be
-  // those of any of them, so the model is of no more use; or if the GPU takes no more calls of this process.
+  // Throws Error(kDeviceFailed) if a GPU call has failed in the middle of training steps, since the parameters may then
+  // be those of any step and the model is useless, or if the GPU accepts no more calls from this process.
   void require_whole() const;
-  // Runs `work` on the model's device; on an Error, waits for what is queued, so that no buffer is used when the next
-  // call starts. Where that fails too, the fault is in the device's context, which every model of the process shares,
+  // Runs `work` on the model's device. On an Error, waits for queued work, so that no buffer is in use when the next
+  // call starts. If the wait fails too, the fault is in the device's context, which all models of the process share,
   // and the error says so.
   template <class Work>
   auto settled(const Work& work) -> decltype(work());
@@ -77,27 +77,27 @@ class CudaBackend final : public Backend {
                 const std::atomic<bool>& stop);
   void make_arena();
   void choose(cudnnRNNAlgo_t algorithm);
-  // Makes the copy that passes without masks read what the parameters are now.
+  // Brings the copy that passes without masks read up to date with the parameters.
   void join_layers(const Plan<T>& plan);
-  // Leaves the first `frozen` parameters of the canonical layout as they are from the next step on.
+  // From the next step on, leaves the first `frozen` parameters of the canonical layout unchanged.
   void freeze(std::size_t frozen);
   Plan<T>& plan_for(const PlanKey& key);
   void evict_plans(std::size_t keep);
-  // Makes `plan` hold the state: a copy of it, or zero where there is none or B changed.
+  // Makes `plan` hold the state: a copy, or zero if there is none or B changed.
   void take_state(State& state, Plan<T>& plan);
   void store_state(State& state);
   void read_state(const State& state, float* out) const;
   void write_state(State& state, const float* values, std::size_t count);
   const DeviceBuffer& arena_slot(Slot slot) const;
-  // visit(place in the arena, place behind `offset`, size) for every run of the values [offset, offset + count).
+  // visit(index in the arena, index relative to `offset`, size) for each run of the values [offset, offset + count).
   template <class Visit>
   void for_each_overlap(std::size_t offset, std::size_t count, const Visit& visit) const;
   StepInput step_input(const OptimizerStep& optimizer, std::uint64_t done, float loss_scale) const;
-  // Values of a state outside, [L, 2, B, H].
+  // Number of values of a state outside the backend, [L, 2, B, H].
   std::size_t state_values(int batch) const {
     return static_cast<std::size_t>(2) * spec_.layers * batch * spec_.hidden;
   }
-  // Masks between the layers in training, which is then a call a layer.
+  // Training has masks between the layers, and so makes one call per layer.
   bool masked_layers() const { return spec_.dropout > 0 && spec_.layers > 1; }
 
   const ModelSpec spec_;
@@ -111,8 +111,8 @@ class CudaBackend final : public Backend {
   CublasHandle blas_;
   DeviceBuffer blas_workspace_;
   Arena<T> arena_;
-  bool joined_stale_ = true;  // arena_.joined is not of these parameters
-  std::size_t frozen_ = 0;    // what arena_.held is of
+  bool joined_stale_ = true;  // arena_.joined lags behind the parameters
+  std::size_t frozen_ = 0;    // the count that arena_.held is for
   std::int32_t held_ = 0;     // runs in it
   AlgorithmChoice choice_;
   std::unique_ptr<RankSum> ranks_;  // outlives the plans
@@ -120,13 +120,13 @@ class CudaBackend final : public Backend {
   std::map<PlanKey, std::unique_ptr<Plan<T>>> plans_;
   std::uint64_t plan_uses_ = 0;
   std::uint64_t step_count_ = 0;
-  // For `description`, which may be asked for while a call runs on another thread.
-  std::atomic<const char*> last_algorithm_{nullptr};    // of training; a string for good
-  std::atomic<const char*> chosen_algorithm_{nullptr};  // what Algorithm::automatic came to; the same
+  // For `description`, which may be read while a call runs on another thread.
+  std::atomic<const char*> last_algorithm_{nullptr};    // training's; a static string
+  std::atomic<const char*> chosen_algorithm_{nullptr};  // the outcome of Algorithm::automatic; likewise
   std::atomic<bool> without_graphs_{false};             // a pass could not be captured
-  std::atomic<int> ranks_size_{0};                      // of the job; 0 without ranks
-  std::string lost_;                                    // the error that lost the model; empty while it is whole
-  bool dead_ = false;                                   // with it the device's context, for good
+  std::atomic<int> ranks_size_{0};                      // the job's; 0 without ranks
+  std::string lost_;                                    // the error that lost the model; empty while it is intact
+  bool dead_ = false;                                   // the device's context is lost too, for good
 };
 
 }  // namespace cudnn_lstm::cuda

@@ -25,7 +25,7 @@ void wait_without_spinning() {
   unsigned flags = 0;
   if (cudaGetDeviceFlags(&flags) == cudaSuccess)
     cudaSetDeviceFlags((flags & ~static_cast<unsigned>(cudaDeviceScheduleMask)) | cudaDeviceScheduleBlockingSync);
-  cudaGetLastError();  // where it is refused, waiting costs a core and nothing else
+  cudaGetLastError();  // if refused, waiting costs a core and nothing else
 }
 
 template <MemoryKind kind>

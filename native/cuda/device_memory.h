@@ -1,4 +1,4 @@
-// Device and pinned memory, streams, events and graphs of the CUDA runtime, owned.
+// RAII owners of the CUDA runtime's device and pinned memory, streams, events and graphs.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -17,20 +17,20 @@ using Event = Owned<cudaEvent_t, cudaError_t>;
 using Graph = Owned<cudaGraph_t, cudaError_t>;
 using GraphExec = Owned<cudaGraphExec_t, cudaError_t>;
 
-// urgent: where several streams have work, the GPU's free multiprocessors are this one's first.
+// urgent: if several streams have work, this one gets the GPU's free multiprocessors first.
 Stream make_stream(bool urgent = false);
 Event make_event(bool timing = false);
 
-// Makes `ordinal` the thread's device: every call of a model starts with it, since a thread of the executor serves all
-// models. It stays so. Putting back what was there before, the default GPU 0 mostly, would make a context on a GPU that
-// nobody asked for: half a gigabyte there, and an error where another process has it for itself.
+// Makes `ordinal` the thread's device. Every call of a model starts with this, since an executor thread serves all
+// models. The previous device is not restored: it is usually the default, GPU 0, where that would create a context that
+// nobody asked for, of half a gigabyte, or fail if another process uses the GPU exclusively.
 void use_device(int ordinal);
 
-// From now on a thread that waits for the current device sleeps: by default it spins, and one core is busy all through
+// From now on, threads that wait for the current device sleep. By default they spin, keeping a core busy throughout
 // training.
 void wait_without_spinning();
 
-// Bytes on the device and pinned on the host, counted by the buffers below; may be read from any thread.
+// Bytes on the device and pinned on the host, as counted by the buffers below; may be read from any thread.
 struct MemoryAccount {
   std::atomic<std::size_t> device{0};
   std::atomic<std::size_t> host{0};
@@ -42,7 +42,7 @@ template <MemoryKind kind>
 class Memory {
  public:
   Memory() = default;
-  // `what` names the buffer in the error. Throws Error(kOutOfMemory) with what was asked for and what is free.
+  // `what` names the buffer in the error. Throws Error(kOutOfMemory) with the size requested and the memory free.
   Memory(MemoryAccount& account, std::size_t bytes, const char* what);
   Memory(Memory&& other) noexcept
       : account_(other.account_), data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}

@@ -6,7 +6,7 @@
 namespace cudnn_lstm::cuda {
 namespace {
 
-// Turing: the oldest that the kernels are compiled for (cmake/cuda.cmake) and that CUDA 13 knows.
+// Turing: the oldest that the kernels are compiled for (cmake/cuda.cmake) and that CUDA 13 supports.
 constexpr int kOldestMajor = 7, kOldestMinor = 5;
 
 std::string capability(const cudaDeviceProp& properties) {
@@ -14,9 +14,9 @@ std::string capability(const cudaDeviceProp& properties) {
 }
 
 std::size_t free_bytes(int ordinal, const cudaDeviceProp& properties) {
-  // Asking the runtime makes a context on the GPU: hundreds of megabytes on each GPU of the machine, only to look.
+  // Asking the runtime would create a context of hundreds of megabytes on each GPU of the machine, just to look.
   if (const auto usage = gpu_usage(ordinal)) {
-    // A slice of a GPU has its parent's figures there.
+    // For a slice of a GPU, NVML reports its parent's figures.
     if (usage->memory_total_bytes < properties.totalGlobalMem + properties.totalGlobalMem / 8)
       return usage->memory_total_bytes - usage->memory_used_bytes;
   }

@@ -1,5 +1,5 @@
-// Drawing on the device, by the rules of core/draw_rules.h: a row body as in arithmetic.h. Shapes: S streams,
-// V vocabulary.
+// Drawing on the device by the rules of core/draw_rules.h, as a row body like those in arithmetic.h.
+// Shapes: S streams, V vocabulary.
 #pragma once
 
 #include "core/draw_rules.h"
@@ -7,10 +7,10 @@
 
 namespace cudnn_lstm::cuda {
 
-// The most symbols that are drawn from on the device: selection by counting takes V^2 comparisons.
+// The largest vocabulary drawn from on the device: selection by counting takes V^2 comparisons.
 constexpr int kMostDrawn = 256;
 
-// What core/draw_rules.h asks of a selection, by counting what comes before each symbol. Lanes: a warp's, or one.
+// The selection that core/draw_rules.h needs, by counting what precedes each symbol. Lanes: a warp's, or a single one.
 template <class Lanes>
 class Counting {
  public:
@@ -29,7 +29,7 @@ class Counting {
       for (int other = 0; other < row.count; ++other) before += precedes(row, other, i) ? 1 : 0;
       if (before >= k) dropped.set(i);
     }
-    lanes_.barrier();  // every lane has looked at all scores
+    lanes_.barrier();  // every lane has read all scores
     for (int i = lanes_.index(); i < row.count; i += lanes_.count()) {
       if (dropped.get(i)) row.scores[i] = -INFINITY;
     }
@@ -51,7 +51,7 @@ class Counting {
   }
 
  private:
-  // A flag for each of the symbols that a lane looks at.
+  // One flag per symbol that a lane looks at.
   class Flags {
    public:
     CUDNN_LSTM_HD void set(int i) { words_[i / 32] |= std::uint32_t{1} << (i % 32); }
@@ -69,7 +69,7 @@ class Counting {
   const Lanes& lanes_;
 };
 
-// drawn [ring][S] and the next ids [S] from logits [S, V], which come without the bias [V] and are overwritten.
+// drawn [ring][S] and the next ids [S] from logits [S, V], which exclude the bias [V] and are overwritten.
 // Scratch: weights [S, V].
 template <class T>
 struct Draw {  // rows: S

@@ -5,7 +5,7 @@
 namespace cudnn_lstm::cuda {
 
 GraphExec capture_graph(cudaStream_t stream, const std::function<void()>& work) {
-  // A failure here is no error yet: if the device itself is lost, the calls that are queued instead will say so.
+  // A failure here is not an error yet: if the device itself is lost, the calls queued instead will say so.
   if (cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
     cudaGetLastError();
     return {};
@@ -25,7 +25,7 @@ GraphExec capture_graph(cudaStream_t stream, const std::function<void()>& work) 
     return {};
   }
   GraphExec replayed(executable, cudaGraphExecDestroy);
-  // Now, and not in the first replay, whose time may be taken.
+  // Upload now rather than in the first replay, which may be timed.
   if (cudaGraphUpload(executable, stream) != cudaSuccess) {
     cudaGetLastError();
     return {};

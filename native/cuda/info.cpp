@@ -1,4 +1,4 @@
-// What there is on this machine: driver, GPUs, libraries.
+// Reports this machine's driver, GPUs and libraries.
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
@@ -18,7 +18,7 @@ std::string cuda_version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-// Why there is no GPU to use, in words that name the next step.
+// Why no GPU can be used, in words that name the next step.
 std::string no_device_reason(cudaError_t status) {
   if (dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) == nullptr) {
     return "no NVIDIA driver on this machine (libcuda.so.1 was not found)";
@@ -26,7 +26,7 @@ std::string no_device_reason(cudaError_t status) {
   int driver = 0;
   cudaDriverGetVersion(&driver);
   if (status == cudaErrorInsufficientDriver) {
-    // The runtime of a release runs on the drivers of its first minor version.
+    // A release's runtime works with the drivers of its first minor version.
     const int needed = CUDART_VERSION / 1000;
     return "the NVIDIA driver supports CUDA " + cuda_version_text(driver) + ", this build needs " +
            std::to_string(needed) + ".0: update the driver" + (needed >= 13 ? " to 580 or later" : " to 525 or later") +
@@ -82,7 +82,7 @@ CudaInfo cuda_info(const std::string& library_path, bool open_always) {
   info.available = device_fault.empty() && library_fault.empty();
   if (!device_fault.empty()) {
     info.reason = device_fault;
-    // A folder that was named and is broken is worth the same line even where there is no GPU to use it with.
+    // A named folder that is broken is reported on the same line, even without a GPU to use it with.
     if (!library_fault.empty() && !library_path.empty()) info.reason += "; " + library_fault;
   } else if (!library_fault.empty()) {
     info.reason = library_fault;

@@ -1,4 +1,4 @@
-// The bodies of arithmetic.h on the GPU: a thread an element, a warp a row.
+// The bodies of arithmetic.h on the GPU: one thread per element, one warp per row.
 #include "cuda/arithmetic.h"
 #include "cuda/check.h"
 #include "cuda/draw.h"
@@ -11,7 +11,7 @@ constexpr unsigned kThreads = 256;
 constexpr unsigned kWarp = 32;
 constexpr std::size_t kMaxBlocks = 65'536;
 
-// XOR shuffles leave the same bits in every lane: both partners add the same two numbers.
+// XOR shuffles leave the same bits in every lane, since both partners add the same two numbers.
 struct WarpLanes {
   __device__ __forceinline__ int index() const { return static_cast<int>(threadIdx.x % kWarp); }
   __device__ __forceinline__ int count() const { return kWarp; }
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads) element_kernel(std::size_t count, Bo
 template <class Body>
 __global__ void __launch_bounds__(kThreads) row_kernel(std::size_t rows, Body body) {
   const std::size_t stride = static_cast<std::size_t>(gridDim.x) * (kThreads / kWarp);
-  // A row is the same for all lanes of a warp, so no warp diverges around its shuffles.
+  // All lanes of a warp have the same row, so no warp diverges around its shuffles.
   for (std::size_t row = static_cast<std::size_t>(blockIdx.x) * (kThreads / kWarp) + threadIdx.x / kWarp; row < rows;
        row += stride) {
     body(row, WarpLanes{});

@@ -1,5 +1,5 @@
-// Launches of arithmetic.h's bodies on a stream. kernels.cu defines them for the GPU; the tests' stand-in defines them
-// for host memory, which is the seam that lets the whole backend run without a GPU.
+// Launches arithmetic.h's bodies on a stream. kernels.cu defines the launches for the GPU; the tests' stand-in defines
+// them for host memory, the seam that lets the whole backend run without a GPU.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -12,11 +12,11 @@ namespace cudnn_lstm::cuda {
 template <class Body>
 void for_each_element(cudaStream_t stream, std::size_t count, const Body& body);
 
-// body(row, lanes) for each row, by a warp. Throws Error(kDeviceFailed).
+// body(row, lanes) for each row, one warp per row. Throws Error(kDeviceFailed).
 template <class Body>
 void for_each_row(cudaStream_t stream, std::size_t rows, const Body& body);
 
-// Every body that is launched, for the explicit instantiations of both definitions.
+// All bodies that are launched, for the explicit instantiations of both definitions.
 #define CUDNN_LSTM_ELEMENT_BODIES_OF(X, T) \
   X(EncodeInput<T>) X(Dropout<T>) X(AddBias<T>) X(SumColumns<T>) X(Update<T>) X(Round<T>)
 #define CUDNN_LSTM_ELEMENT_BODIES(X)        \

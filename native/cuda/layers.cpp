@@ -7,7 +7,7 @@
 namespace cudnn_lstm::cuda {
 namespace {
 
-// Pieces begin at multiples of this many ticks: at aligned places of every tensor in every type, whatever B and F are.
+// Pieces begin at multiples of this many ticks, which are aligned in every tensor and type, whatever B and F are.
 constexpr int kPieceTicks = 8;
 
 template <class Tensor>
@@ -23,7 +23,7 @@ bool same_segments(const std::vector<Segment>& a, const std::vector<Segment>& b)
   });
 }
 
-// Empty where cuDNN does not have it, or has it with weights in other places: all plans share one weight space.
+// Empty if cuDNN lacks the algorithm or lays out its weights differently: all plans share one weight space.
 template <class T>
 RnnDescriptor descriptor_for(const Context<T>& context, cudnnRNNAlgo_t algorithm, const LayerRange& range) {
   const Rnn& rnn = context.rnn;
@@ -47,8 +47,8 @@ class JoinedLayers final : public Layers<T> {
         state_layout_(state_layout_of(context.spec, shape.batch, false)),
         workspace_(context.account) {
     const std::size_t values = static_cast<std::size_t>(shape.steps) * shape.batch * context.spec.hidden;
-    // First: a shape whose output alone is too large for the GPU then runs out of memory here, and cuDNN is not asked
-    // about sizes that it may not count.
+    // Allocated first: if the output alone is too large for the GPU, memory runs out here, and cuDNN is not asked about
+    // sizes that may overflow its counts.
     y_ = DeviceBuffer(context.account, values * sizeof(T), "the LSTM's output");
     if (shape.training) dy_ = zeroed(context, values, "the gradient of the LSTM's output");
     pass_ = std::make_unique<RnnPass>(context.rnn, algorithm, std::move(descriptor), context.rnn.all_layers(),
@@ -77,9 +77,9 @@ class JoinedLayers final : public Layers<T> {
   std::unique_ptr<RnnPass> pass_;
 };
 
-// A call for each layer and piece of T. What a layer hands on is masked in a buffer of its own in training, where its
-// backward pass reads y itself, and in place otherwise. With more than one piece, odd layers run on the second stream:
-// a layer's piece beside the next piece of the layer below.
+// One call per layer and piece of T. A layer's output is masked into a separate buffer in training, where its backward
+// pass reads y itself, and in place otherwise. With more than one piece, odd layers run on the second stream, so that a
+// layer's piece overlaps the next piece of the layer below.
 template <class T>
 class MaskedLayers final : public Layers<T> {
  public:
@@ -152,7 +152,7 @@ class MaskedLayers final : public Layers<T> {
         if (piece < 0 || piece >= pieces_) continue;
         Layer& layer = layers_[static_cast<std::size_t>(l)];
         if (l + 1 < count()) wait(l, layers_[static_cast<std::size_t>(l + 1)].done[static_cast<std::size_t>(piece)]);
-        // The gradient of the state comes in from the next piece and goes out to the one before: two places in turn.
+        // The state's gradient comes from the next piece and goes to the previous one, through two alternating slots.
         T* between = layer.end_gradients.template as<T>();
         RnnPass::From from;
         RnnPass::Into into;
@@ -166,7 +166,7 @@ class MaskedLayers final : public Layers<T> {
         record(l, layer.done[static_cast<std::size_t>(piece)]);
       }
     }
-    // Last: no other layer waits for these.
+    // Weight gradients come last: no other layer waits for them.
     for (int l = count() - 1; l >= 0; --l) {
       const Layer& layer = layers_[static_cast<std::size_t>(l)];
       for (int piece = pieces_ - 1; piece >= 0; --piece) {
@@ -185,9 +185,9 @@ class MaskedLayers final : public Layers<T> {
   struct Layer {
     DeviceBuffer y, masked, dy;                    // [T, B, H]
     DeviceBuffer ends;                             // [pieces - 1][2] rows: h and c at the end of a piece
-    DeviceBuffer end_gradients;                    // [2][2] rows: theirs, of the pieces in turn
+    DeviceBuffer end_gradients;                    // [2][2] rows: their gradients, alternating between pieces
     std::vector<std::unique_ptr<RnnPass>> passes;  // [pieces]
-    std::vector<Event> done;                       // [pieces]: the layer's piece, forward and then backward
+    std::vector<Event> done;                       // [pieces]: the layer's piece is done, forward and then backward
   };
 
   int count() const { return context_.spec.layers; }
@@ -198,13 +198,13 @@ class MaskedLayers final : public Layers<T> {
   const T* weights(int layer) const {
     return context_.arena.weights() + context_.arena.layers[static_cast<std::size_t>(layer)];
   }
-  // Of a piece's first value in a tensor [T, B, H].
+  // Index of a piece's first value in a tensor [T, B, H].
   std::size_t at(int piece) const { return begins_[piece] * state_layout_.rows; }
-  // Values of a tick of a layer's input.
+  // Values per tick of a layer's input.
   std::size_t input_row(int layer) const {
     return static_cast<std::size_t>(shape_.batch) * context_.rnn.features(LayerRange{layer, 1});
   }
-  // What a layer hands on to the next.
+  // The output that a layer passes to the next.
   T* output(int layer) const {
     const Layer& from = layers_[static_cast<std::size_t>(layer)];
     return (from.masked.data() != nullptr ? from.masked : from.y).template as<T>();
@@ -221,7 +221,7 @@ class MaskedLayers final : public Layers<T> {
             state + state_layout_.offset(1, static_cast<std::size_t>(layer))};
   }
 
-  // The mask of what `layer` hands on, over a piece.
+  // Applies the mask of `layer`'s output to a piece.
   void mask(int layer, int piece, const T* from, T* to) const { mask(layer, piece, from, to, lane(layer)); }
   void mask(int layer, int piece, const T* from, T* to, int on_lane) const {
     const ModelSpec& spec = context_.spec;
@@ -238,7 +238,7 @@ class MaskedLayers final : public Layers<T> {
   void wait(int layer, const Event& event) const {
     if (event) CHECK_CUDA(cudaStreamWaitEvent(context_.rnn.stream(lane(layer)), event.get(), 0));
   }
-  // The second stream starts after what is queued on the first, and the first goes on after both.
+  // The second stream starts after the work queued on the first, and the first continues after both.
   void fork() const {
     if (!forked_) return;
     CHECK_CUDA(cudaEventRecord(forked_.get(), context_.rnn.stream(0)));
@@ -256,12 +256,12 @@ class MaskedLayers final : public Layers<T> {
   const StateLayout state_layout_;
   const std::vector<int> begins_;  // [pieces + 1]: the ticks at which pieces begin, and T
   const int pieces_;
-  Workspace workspaces_[2];  // of the two streams
+  Workspace workspaces_[2];  // one per stream
   std::vector<Layer> layers_;
   Event forked_, joined_;
 };
 
-// As equal as multiples of kPieceTicks allow.
+// Pieces as equal as multiples of kPieceTicks allow.
 std::vector<int> piece_begins(int steps, int pieces) {
   const int blocks = (steps + kPieceTicks - 1) / kPieceTicks;
   const int count = std::max(1, std::min(pieces, blocks));
@@ -282,7 +282,7 @@ std::unique_ptr<Layers<T>> make_layers(const Context<T>& context, const LayersSh
     return std::make_unique<JoinedLayers<T>>(context, shape, algorithm, std::move(descriptor));
   }
   std::vector<int> begins = piece_begins(shape.steps, context.pieces);
-  // One for each piece: persist-dynamic's is built for a batch, and a pass owns its descriptor.
+  // One per piece: persist-dynamic's is built for a batch size, and a pass owns its descriptor.
   std::vector<std::vector<RnnDescriptor>> descriptors(static_cast<std::size_t>(context.spec.layers));
   for (int layer = 0; layer < context.spec.layers; ++layer) {
     for (std::size_t piece = 0; piece + 1 < begins.size(); ++piece) {

@@ -1,6 +1,6 @@
-// The LSTM layers of one plan, forward and backward. Two forms: all layers in one call of cuDNN's, which may then
-// overlap them; and, where there are dropout masks between them, a call a layer with the project's own masks, which are
-// the CPU's on every GPU.
+// The LSTM layers of one plan, forward and backward. There are two forms: all layers in one cuDNN call, which may then
+// overlap them; and, with dropout masks between them, one call per layer with the project's own masks, which equal the
+// CPU's on every GPU.
 //
 // T here is the storage type of weights and activations: float, Half or BFloat16.
 #pragma once
@@ -18,15 +18,15 @@ namespace cudnn_lstm::cuda {
 
 using CublasHandle = Owned<cublasHandle_t, cublasStatus_t>;
 
-// The first value at or after `values` whose address suits every kernel of cuDNN and cuBLAS, which want up to 128 bits;
-// counted from the start of a buffer.
+// The first index at or after `values`, counted from the start of a buffer, whose address is aligned for every cuDNN
+// and cuBLAS kernel; they want up to 128 bits.
 constexpr std::size_t aligned(std::size_t values) { return (values + 63) / 64 * 64; }
 
 // Where a recurrent state [L, 2, B, H] lies in a buffer: h of all layers, then c of all layers.
 struct StateLayout {
   std::size_t layers = 0;
   std::size_t rows = 0;  // B x H
-  bool apart = false;    // a layer is a tensor of its own, and so begins at an aligned place
+  bool apart = false;    // each layer is a separate tensor, so begins at an aligned index
   std::size_t stride() const { return apart ? aligned(rows) : rows; }
   std::size_t cell() const { return aligned(layers * stride()); }
   std::size_t size() const { return 2 * cell(); }
@@ -35,12 +35,11 @@ struct StateLayout {
 };
 
 // The parameters in this backend's order: cuDNN's weight spaces, then the output weight [V, H], its bias [V] and the
-// embedding table [V, E]. Gradients and moments follow the same order; the gaps between the parts hold zeros and stay
-// so.
+// embedding table [V, E]. Gradients and moments follow the same order; the gaps between the parts are and stay zero.
 template <class T>
 struct Arena {
-  // Where the weight space of each layer begins, in a model that has masks between its layers; otherwise all layers
-  // have one, at 0.
+  // Where each layer's weight space begins, in a model with masks between its layers; otherwise all layers share one,
+  // at 0.
   std::vector<std::size_t> layers;
   std::size_t lstm = 0;  // values before `output`
   std::size_t output = 0;
@@ -48,22 +47,21 @@ struct Arena {
   std::size_t embedding = 0;
   std::size_t size = 0;
   std::vector<Segment> segments;  // canonical layout <-> this order
-  std::vector<Segment> frozen;    // of cuDNN's weight spaces: a second bias, whose gradient is cleared
+  std::vector<Segment> frozen;    // second biases in cuDNN's weight spaces; their gradients are cleared
 
   DeviceBuffer parameters, gradients, first_moments, second_moments;  // float32 [size]
   DeviceBuffer rounded;                                               // T [size]; unused for float
   DeviceBuffer rounded_gradients;                                     // T [lstm]: cuDNN's gradients; unused for float
-  DeviceBuffer bias_spans;                                            // Span [...]: where the biases are
-  DeviceBuffer held;                                                  // Span [segments]: what does not change, first
+  DeviceBuffer bias_spans;                                            // Span [...]: the runs of biases
+  DeviceBuffer held;                                                  // Span [segments]: first, what does not change
 
-  // Where `layers` are apart: a copy of their weights as one space, for the passes that have no masks, and what is
-  // copied
-  // (`canonical` is the place in this order, `arena` that in the copy).
+  // With separate `layers`: a copy of their weights as one space, for passes without masks, and the segments copied
+  // (`canonical` is the place in this order, `arena` the place in the copy).
   DeviceBuffer joined;
   std::vector<Segment> joined_segments;
 
   Spans biases() const { return {bias_spans.as<Span>(), static_cast<int>(bias_spans.bytes() / sizeof(Span))}; }
-  // What the products read.
+  // The weights that the matrix products read.
   T* weights() const { return rounded.data() != nullptr ? rounded.as<T>() : reinterpret_cast<T*>(parameters.data()); }
   const T* all_layers() const { return joined.data() != nullptr ? joined.as<T>() : weights(); }
   // Where cuDNN adds its gradients.
@@ -72,14 +70,14 @@ struct Arena {
   }
 };
 
-// Of one model: what was asked for, and what Algorithm::automatic has come to, by a trial of the first training shape
-// or in an earlier run that this one continues.
+// One model's choice: the algorithm requested, and the outcome of Algorithm::automatic, from a trial of the first
+// training shape or from an earlier run that this one continues.
 struct AlgorithmChoice {
   Algorithm asked = Algorithm::standard;
   std::optional<cudnnRNNAlgo_t> chosen;
 };
 
-// What the plans of one model share.
+// Shared by the plans of one model.
 template <class T>
 struct Context {
   const ModelSpec& spec;
@@ -93,7 +91,7 @@ struct Context {
   AlgorithmChoice& choice;
   int pieces;                         // CudaOptions::pieces
   std::atomic<bool>& without_graphs;  // set by the plan whose pass cannot be captured
-  RankSum* ranks = nullptr;           // of a model that several ranks train
+  RankSum* ranks = nullptr;           // for a model that several ranks train
 };
 
 struct LayersShape {
@@ -109,18 +107,18 @@ class Layers {
  public:
   virtual ~Layers() = default;
 
-  // y() [T, B, H] from x [T, B, F]. state: where the pass starts, as StateLayout says, nullptr for zero; next: where it
-  // ends.
+  // Computes y() [T, B, H] from x [T, B, F]. state: the initial state, laid out by StateLayout, nullptr for zero; next:
+  // receives the final state.
   virtual void forward(const T* x, const T* state, T* next) = 0;
-  // dx [T, B, F] from dy(), which it may change below the top layer alone; adds the weights' gradients to `gradients`,
-  // in the arena's order. x and state as in the forward pass before it.
+  // Computes dx [T, B, F] from dy(), which it may change only below the top layer, and adds the weights' gradients to
+  // `gradients`, in the arena's order. x and state as in the preceding forward pass.
   virtual void backward(const T* x, const T* state, T* dx, T* gradients) = 0;
 
   virtual const T* y() const = 0;              // [T, B, H] of the top layer
-  virtual const DeviceBuffer& dy() const = 0;  // its gradient, zero at first; in training
+  virtual const DeviceBuffer& dy() const = 0;  // its gradient, initially zero; training only
 };
 
-// Empty where cuDNN says that it has no such algorithm for these layers, or lays their weights out otherwise than the
+// Empty if cuDNN reports that it lacks the algorithm for these layers, or lays out their weights differently from the
 // standard one. view: where the masks find their step. Throws Error, kOutOfMemory among others.
 template <class T>
 std::unique_ptr<Layers<T>> make_layers(const Context<T>& context, const LayersShape& shape, const StepView& view,

@@ -21,9 +21,9 @@ constexpr const char* kRemedy =
 // cublasGemmEx_64 came with CUDA 12.
 constexpr int kOldestRelease = 12;
 
-// In the order in which they are opened: each finds what it needs in the process already, under its soname, and
-// libcudnn.so never has to look for a part (where one is missing it prints a line and aborts the process). The first
-// needs nothing but the C library, and knows which CUDA release all are built for.
+// In the order they are opened, so that each finds its dependencies already loaded, under their sonames, and
+// libcudnn.so never has to look for a part (if one is missing it prints a line and aborts the process). The first needs
+// only the C library, and knows which CUDA release all are built for.
 struct CudnnPart {
   const char* soname;
   bool required;
@@ -64,8 +64,8 @@ class Loader {
 
   std::shared_ptr<const Libraries> load() {
     find_cudnn();
-    // cuDNN opens cuBLAS itself when it first needs it, under the name of the release that it is built for: it must
-    // find that one in the process.
+    // cuDNN opens cuBLAS itself when it first needs it, under the name of the release that cuDNN is built for, and must
+    // find that one already loaded.
     void* graph = open(cudnn_folder_ + "/" + kCudnnParts[0].soname);
     decltype(&::cudnnGetCudartVersion) cudart_version = nullptr;
     resolve(graph, "cudnnGetCudartVersion", "cuDNN", cudart_version);
@@ -107,7 +107,7 @@ class Loader {
     throw Error(kDeviceUnavailable, what + "; " + kRemedy + ". Looked in: " + join(describe(plan_), "; "));
   }
 
-  // The first folder with libcublas, whole, of one of these major versions.
+  // Finds the first folder with an intact libcublas of one of these major versions.
   void find_cublas(const std::vector<std::string>& majors) {
     for (std::size_t i = 0; i < plan_.folders.size(); ++i) {
       const SearchFolder& folder = plan_.folders[i];
@@ -132,8 +132,8 @@ class Loader {
     fail("cuBLAS was not found (" + join(names, ", ") + ")");
   }
 
-  // The first folder with any of cuDNN must have all of it, whole. Folders are not mixed: parts of two versions would
-  // end in one process.
+  // All parts of cuDNN come from one folder, lest two versions end up in one process. A folder that was named must have
+  // all of them, intact; one that was found with fewer is noted, and the next is tried.
   void find_cudnn() {
     if (!plan_.fault.empty()) fail(plan_.fault);
     for (std::size_t i = 0; i < plan_.folders.size(); ++i) {
@@ -180,7 +180,7 @@ class Loader {
     return handle;
   }
 
-  // Only the run-time compiled algorithms need it: an optional part.
+  // Optional: only the run-time compiled algorithms need it.
   bool open_nvrtc() {
     for (const SearchFolder& folder : plan_.folders) {
       const std::string soname = "libnvrtc.so." + cublas_major_;
@@ -199,8 +199,8 @@ class Loader {
     return false;
   }
 
-  // NVRTC opens its builtins by name when it first compiles, and looks in the system's folders alone: every compilation
-  // fails where it lies in a wheel's, unless they are in the process already.
+  // NVRTC opens its builtins by name when it first compiles, and searches only the system's folders. If NVRTC lies in a
+  // wheel's folder, every compilation fails unless the builtins are already loaded.
   static bool open_nvrtc_builtins(const std::string& folder) {
     const std::string prefix = "libnvrtc-builtins.so.";
     bool opened = false;
@@ -236,7 +236,7 @@ class Loader {
     note("cuDNN " + version + ": " + path);
   }
 
-  // Needs no handle in any version of cuBLAS that this was tried with.
+  // Needs no handle in any cuBLAS version tried.
   static std::string read_cublas_version(const Libraries& libraries) {
     int number = 0;
     if (libraries.cublas.cublasGetVersion_v2(nullptr, &number) != CUBLAS_STATUS_SUCCESS) return "unknown";

@@ -81,15 +81,15 @@ struct Libraries {
   CublasFunctions cublas;
   LibraryVersion cudnn_version;
   LibraryVersion cublas_version;
-  bool nvrtc = false;  // there, for algorithms that are compiled at run time
+  bool nvrtc = false;  // available, for algorithms compiled at run time
 };
 
-// Looks for the libraries as library_search.h says, checks every file of cuDNN before any is opened, opens them and
-// checks their versions. `searched` gets a line for each thing looked for and what came of it, also when this throws.
-// Throws Error(kDeviceUnavailable); never lets cuDNN abort the process over a missing part.
+// Looks for the libraries as library_search.h says, checks every cuDNN file before opening any, opens them and checks
+// their versions. `searched` gets a line for each thing looked for and the result, even when this throws. Throws
+// Error(kDeviceUnavailable); never lets cuDNN abort the process over a missing part.
 std::shared_ptr<const Libraries> open_libraries(const std::string& library_path, std::vector<std::string>& searched);
 
-// The first half of open_libraries: looks and checks files, opens nothing (opening takes a second where nothing is
+// The first half of open_libraries: finds and checks files, opens nothing (opening takes a second if nothing is
 // cached).
 void find_libraries(const std::string& library_path, std::vector<std::string>& searched);
 

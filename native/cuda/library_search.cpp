@@ -28,7 +28,7 @@ std::vector<std::string> split(const std::string& text, char separator) {
   return parts;
 }
 
-// Names in a folder that start with `prefix`, sorted; empty where the folder cannot be read.
+// A folder's entries whose names start with `prefix`, sorted; empty if the folder cannot be read.
 std::vector<fs::path> entries_with_prefix(const fs::path& folder, const std::string& prefix) {
   std::vector<fs::path> found;
   std::error_code error;
@@ -68,7 +68,7 @@ class PlanBuilder {
     for (const fs::path& package : entries_with_prefix(site / "nvidia", "cu")) add(package / "lib", source);
   }
 
-  // The wheels of an installation of Python: `prefix` holds its lib folders.
+  // The wheels of a Python installation; `prefix` holds its lib folders.
   void add_python(const fs::path& prefix, const std::string& source) {
     for (const char* library : {"lib", "lib64", "local/lib"}) {
       for (const fs::path& python : entries_with_prefix(prefix / library, "python3")) {
@@ -78,7 +78,7 @@ class PlanBuilder {
     }
   }
 
-  // What each python3 on PATH, and a shim of pyenv's in its place, would import from.
+  // The folders that each python3 on PATH, or a pyenv shim in its place, would import from.
   void add_pythons_on_path() {
     std::error_code error;
     for (const std::string& bin : split(environment("PATH"), ':')) {
@@ -103,7 +103,7 @@ class PlanBuilder {
   SearchPlan plan_;
 };
 
-// The folder that holds a library which is in the process already; its copy is the one any later dlopen would get.
+// The folder of an already loaded library, whose copy is the one any later dlopen would get.
 std::string folder_of_loaded(const char* soname) {
   void* handle = dlopen(soname, RTLD_NOW | RTLD_NOLOAD);
   if (handle == nullptr) return {};
@@ -161,7 +161,7 @@ SearchPlan search_plan(const std::string& library_path) {
   for (const std::string& site : split(environment("PYTHONPATH"), ':')) plan.add_wheels(site, "PYTHONPATH");
   plan.add_pythons_on_path();
   const std::string home = environment("HOME");
-  // Where pip installs for a user who may not write to the system.
+  // Where pip installs for users who may not write to the system.
   if (!home.empty()) plan.add_python(fs::path(home) / ".local", "the user's site-packages");
   const std::string pyenv = environment("PYENV_ROOT");
   if (!pyenv.empty()) plan.add_pyenv(pyenv, "PYENV_ROOT");

@@ -24,8 +24,8 @@ constexpr const char* kRemedy =
     "install NCCL (pip install nvidia-nccl-cu13, or NVIDIA's package for your system), or name its folder with "
     "CUDNN_LSTM_LIBRARY_PATH";
 
-// Calls that do not wait came with 2.14; graphs on some ranks and their end with it are without known faults since
-// this.
+// Non-blocking calls came with 2.14. Since this version there is no known fault in capturing graphs on some ranks only,
+// nor in destroying them.
 constexpr int kOldest = NCCL_VERSION(2, 18, 0);
 
 // clang-format off
@@ -61,7 +61,7 @@ std::string version_text(int code) {
   return std::to_string(major) + "." + std::to_string(rest / 100) + "." + std::to_string(rest % 100);
 }
 
-// Throws Error(kDeviceUnavailable). It stays loaded until the process ends.
+// Throws Error(kDeviceUnavailable). The library stays loaded until the process ends.
 std::shared_ptr<const Nccl> open_nccl(const std::string& library_path, std::vector<std::string>& searched) {
   const SearchPlan plan = search_plan(library_path);
   std::string problems;
@@ -108,11 +108,11 @@ std::shared_ptr<const Nccl> open_nccl(const std::string& library_path, std::vect
   throw Error(kDeviceUnavailable, "NCCL cannot be used: " + problems + "; " + kRemedy);
 }
 
-// A communicator of NCCL's on the thread's device. No call of it waits for another rank without an end: what NCCL has
-// not done at once is asked for again until the patience is spent. One call at a time.
+// An NCCL communicator on the thread's device. No call waits for another rank without end, unless patience is 0: what
+// NCCL has not done at once is polled until the patience runs out. One call at a time.
 class Comm {
  public:
-  // All ranks make theirs. Throws Error.
+  // All ranks must construct theirs. Throws Error.
   Comm(std::shared_ptr<const Nccl> nccl, const ncclUniqueId& id, int rank, int size, std::chrono::milliseconds patience)
       : nccl_(std::move(nccl)), patience_(patience) {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -136,13 +136,13 @@ class Comm {
                                         nccl.call.ncclGetLastError(nullptr));
   }
 
-  // Ends what is under way; no work can be queued from then on. This is its destruction too, since it does not wait for
-  // the other ranks. Graphs that hold its work must be gone: NCCL waits for their end.
+  // Aborts what is in progress; no work can be queued afterwards. The destructor does the same, since this does not
+  // wait for the other ranks. Graphs that contain its work must be gone: NCCL waits for their end.
   void give_up() {
     if (comm_ != nullptr) nccl_->call.ncclCommAbort(std::exchange(comm_, nullptr));
   }
 
-  // Queues what `work` calls, as one.
+  // Queues the calls that `work` makes as one group.
   template <class Work>
   void queue(const Work& work) {
     if (comm_ == nullptr) throw Error(kDeviceFailed, "NCCL: the ranks have been given up");
@@ -152,7 +152,7 @@ class Comm {
     settle(queued != ncclSuccess && queued != ncclInProgress ? queued : ended);
   }
 
-  // Waits for what is queued, by asking; cudaErrorNotReady is not yet.
+  // Waits for queued work by polling `query`; cudaErrorNotReady means not yet.
   template <class Query>
   void wait(const Query& query) {
     const auto began = Clock::now();
@@ -167,7 +167,7 @@ class Comm {
  private:
   using Clock = std::chrono::steady_clock;
 
-  // ncclInProgress while a call is under way.
+  // ncclInProgress while a call is in progress.
   ncclResult_t state() {
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = nccl_->call.ncclCommGetAsyncError(comm_, &state);
@@ -196,7 +196,7 @@ class Comm {
           static_cast<double>(patience_.count()) / 1000);
       throw Error(kDeviceFailed, text);
     }
-    // A step takes milliseconds: at first look again at once, and then leave the core to others.
+    // A step takes milliseconds: at first poll again at once, then leave the core to others.
     if (waited < kEager) {
       std::this_thread::yield();
     } else {
@@ -210,7 +210,7 @@ class Comm {
   ncclComm_t comm_ = nullptr;
 };
 
-// Ranks that have a GPU each and no MPI: their control traffic, some bytes before each call, goes over NCCL too.
+// Ranks with one GPU each and no MPI: their control traffic, a few bytes before each call, goes over NCCL too.
 class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(std::shared_ptr<const Nccl> nccl, const NcclJob& job) : job_(job) {
@@ -219,7 +219,7 @@ class NcclCommunicator final : public Communicator {
     const std::size_t bytes = (static_cast<std::size_t>(job.size) + 1) * kPiece;
     device_ = DeviceBuffer(account_, bytes, "what ranks say to one another");
     host_ = PinnedBuffer(account_, bytes, "what ranks say to one another");
-    const ncclUniqueId id = Comm::make_id(*nccl);  // of the address in NCCL_COMM_ID, where rank 0 listens
+    const ncclUniqueId id = Comm::make_id(*nccl);  // from the address in NCCL_COMM_ID, where rank 0 listens
     comm_ = std::make_shared<Comm>(std::move(nccl), id, job.rank, job.size, job.patience);
   }
   ~NcclCommunicator() override {
@@ -272,7 +272,7 @@ class NcclCommunicator final : public Communicator {
     barrier();
     return true;
   }
-  // Whoever has started the ranks ends the others: NCCL does not.
+  // Whoever started the ranks ends the others; NCCL does not.
   [[noreturn]] void abort(int code) override { std::_Exit(code); }
 
   const std::shared_ptr<Comm>& comm() const { return comm_; }
@@ -280,7 +280,7 @@ class NcclCommunicator final : public Communicator {
  private:
   static constexpr std::size_t kPiece = std::size_t{1} << 16;
 
-  // Hands `given` to the device, queues `work`, and takes from place `from` on what it has made.
+  // Copies `given` to the device, queues `work`, and copies its result from offset `from` into `taken`.
   template <class Work>
   void exchange(const void* given, std::size_t bytes, void* taken, std::size_t taken_bytes, std::size_t from,
                 const Work& work) {
@@ -319,7 +319,7 @@ class NcclSum final : public RankSum {
   void wait(cudaEvent_t event) override {
     comm_->wait([=] { return cudaEventQuery(event); });
   }
-  void check() override {}  // a failure was thrown by what waited
+  void check() override {}  // wait() has thrown any failure
   void give_up() override { comm_->give_up(); }
 
  private:
@@ -333,7 +333,7 @@ std::optional<CudaLibrary> find_nccl(const std::string& library_path, std::vecto
   try {
     return open_nccl(library_path, searched)->library;
   } catch (const Error&) {
-    return std::nullopt;  // `searched` has it
+    return std::nullopt;  // `searched` says why
   }
 }
 

@@ -1,4 +1,4 @@
-// In the place of nccl.cpp where NCCL's header was not found.
+// Replaces nccl.cpp where NCCL's header was not found.
 #include "core/error.h"
 #include "cuda/nccl.h"
 

@@ -7,7 +7,7 @@
 namespace cudnn_lstm::cuda {
 namespace {
 
-// The few declarations used, as NVML's documentation gives them: its header is in no wheel. Success is 0.
+// The few declarations used, from NVML's documentation: no wheel contains its header. Success is 0.
 using Device = struct nvmlDevice_st*;
 struct Utilization {
   unsigned int gpu;
@@ -19,7 +19,7 @@ struct MemoryInfo {
   unsigned long long used;
 };
 
-// An initialised session with the library.
+// An initialised NVML session.
 class Nvml {
  public:
   Nvml() : library_(dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)) {
@@ -61,8 +61,8 @@ class Nvml {
   bool ready_ = false;
 };
 
-// One session for the process: a new one for each reading would look for every GPU of the machine again. Never
-// destroyed, since a reading may be under way when the process ends. Where there is none yet, each reading tries again.
+// One session per process: a new one per reading would look for every GPU of the machine again. Never destroyed, since
+// a reading may be in progress when the process ends. Until it is ready, each reading tries again.
 const Nvml& session() {
   static std::mutex mutex;
   static const Nvml* kept = nullptr;
@@ -93,7 +93,7 @@ std::optional<GpuUsage> usage_of(const std::string& pci_bus_id) {
       nvml.name(device, name, sizeof name) != 0) {
     return std::nullopt;
   }
-  // Not every GPU counts its utilisation (a MIG slice does not): 0 then.
+  // 0 if the GPU does not count its utilisation (a MIG slice does not).
   if (nvml.utilization(device, &utilization) != 0) utilization = {};
   return GpuUsage{name, static_cast<int>(utilization.gpu), static_cast<int>(utilization.memory), memory.used,
                   memory.total};

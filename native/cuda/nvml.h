@@ -1,4 +1,4 @@
-// NVIDIA's management library, opened at run time: driver version, utilisation and memory of a GPU.
+// NVIDIA's management library, opened at run time: the driver's version, a GPU's utilisation and memory.
 #pragma once
 
 #include <optional>

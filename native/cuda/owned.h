@@ -1,5 +1,5 @@
-// The one RAII template of this backend: cuDNN and cuBLAS handles, descriptors, streams, events and graphs are all an
-// opaque pointer with a function that destroys it.
+// This backend's one RAII template: cuDNN and cuBLAS handles, descriptors, streams, events and graphs are all opaque
+// pointers with a function that destroys them.
 #pragma once
 
 #include <utility>
@@ -21,7 +21,7 @@ class Owned {
   }
   Owned(const Owned&) = delete;
   Owned& operator=(const Owned&) = delete;
-  // A failure to destroy is not an error that anyone could act on: ignored, so that no destructor throws.
+  // Nobody could act on a failure to destroy: it is ignored, so that no destructor throws.
   ~Owned() {
     if (handle_ != nullptr) destroy_(handle_);
   }

@@ -11,9 +11,9 @@
 namespace cudnn_lstm::cuda {
 namespace {
 
-constexpr std::size_t kSquareChunk = 1024;                                          // gradients a row of the norm
-constexpr std::size_t kColumnThreads = std::size_t{1} << 18, kColumnChunks = 1024;  // of the output bias's gradient
-constexpr std::size_t kScatterRows = 16'384;  // of the embedding's gradient: warps for the largest GPU
+constexpr std::size_t kSquareChunk = 1024;                                          // gradients per row of the norm
+constexpr std::size_t kColumnThreads = std::size_t{1} << 18, kColumnChunks = 1024;  // for the output bias's gradient
+constexpr std::size_t kScatterRows = 16'384;  // for the embedding's gradient: warps for the largest GPU
 
 std::size_t chunks(std::size_t count, std::size_t chunk) { return (count + chunk - 1) / chunk; }
 
@@ -40,10 +40,10 @@ Plan<T>::Plan(const Context<T>& context, const PlanKey& key)
   const LayersShape shape{key.steps, key.batch, training(), masked_layers(), first_block()};
   layers_ = training() ? choose_layers(context_, shape, view(), key.carry, algorithm_)
                        : make_layers(context_, shape, view(), algorithm_);
-  // After all that is large on the device: a batch that the GPU cannot hold would first pin gigabytes of the host's
-  // memory.
+  // Pin after all large device allocations: a batch that the GPU cannot hold would otherwise first pin gigabytes of
+  // host memory.
   pin();
-  CHECK_CUDA(cudaStreamSynchronize(context.stream));  // uploads, on another stream, must not come before the zeros
+  CHECK_CUDA(cudaStreamSynchronize(context.stream));  // uploads, on another stream, must not precede the zeroing
 }
 
 template <class T>
@@ -74,15 +74,15 @@ void Plan<T>::allocate() {
   }
   if (!training()) return;
 
-  // Only an embedding reads it. Elsewhere it goes where the logits were, if they are as many: one-hot rows of a large
-  // vocabulary are gigabytes.
+  // Only an embedding reads dx. Otherwise it overwrites the logits if it fits: one-hot rows of a large vocabulary take
+  // gigabytes.
   const std::size_t dx_bytes = positions_ * features * sizeof(T);
   if (spec.coding == InputCoding::embedding || dx_bytes > logits_.bytes())
     dx_ = device(dx_bytes, "the gradient of the network's input");
   if (sizeof(T) != sizeof(float))
     logits_gradient_ = device(targets_ * vocabulary * sizeof(T), "the gradient of the logits");
-  // Enough threads for the largest GPU, each with a short column, and not more rows of partial sums than a warp adds up
-  // soon.
+  // Enough threads for the largest GPU, each with a short column, but no more rows of partial sums than a warp adds up
+  // quickly.
   const std::size_t column_chunks = std::clamp<std::size_t>(kColumnThreads / vocabulary, 1, kColumnChunks);
   column_chunk_ = std::max<std::size_t>(64, chunks(targets_, column_chunks));
   column_partials_ = device(chunks(targets_, column_chunk_) * vocabulary * sizeof(float), "partial sums");
@@ -91,7 +91,7 @@ void Plan<T>::allocate() {
   if (shared()) nats_ = device(sizeof(double), "the loss of all ranks");
   square_partials_ = device(chunks(context_.arena.size, kSquareChunk) * sizeof(double), "partial sums");
   if (spec.coding == InputCoding::embedding) {
-    // A row a chunk and symbol: as many chunks as give the GPU work, so few where there are many symbols, whose tables
+    // One row per chunk and symbol: enough chunks to occupy the GPU, so few if there are many symbols, whose tables
     // would take gigabytes.
     const std::size_t most = std::max<std::size_t>(1, std::min<std::size_t>(64, kScatterRows / vocabulary));
     scatter_chunk_ = std::max<std::size_t>(512, chunks(positions_, most));
@@ -125,7 +125,7 @@ StepView Plan<T>::view() const {
 
 template <class T>
 T* Plan<T>::logits_gradient() const {
-  // In float32 the gradient takes the logits' place.
+  // In float32 the gradient overwrites the logits.
   return sizeof(T) == sizeof(float) ? reinterpret_cast<T*>(logits_.data()) : logits_gradient_.as<T>();
 }
 
@@ -236,7 +236,7 @@ void Plan<T>::enqueue_backward() {
   for_each_row(context_.stream, static_cast<std::size_t>(spec.vocabulary),
                SumPartialsOfRow{column_partials_.as<float>(), static_cast<std::size_t>(spec.vocabulary), column_chunks,
                                 gradients + arena.output_bias});
-  // Target::last writes the last tick alone; the rest is zero for good.
+  // Target::last writes only the last tick; the rest stays zero.
   T* dtop = layers_->dy().template as<T>() + top_offset_;
   product(false, false, hidden, targets, vocabulary, arena.weights() + arena.output, hidden, dlogits, vocabulary, dtop,
           context_.rnn.numerics().blas_type, hidden);
@@ -265,7 +265,7 @@ void Plan<T>::enqueue_backward() {
   }
 }
 
-// The gradients of all ranks, in float32 and without the scale of the loss, and the loss.
+// Sums the gradients of all ranks, in float32 and without the loss scale, and the loss.
 template <class T>
 void Plan<T>::enqueue_sum() {
   const Arena<T>& arena = context_.arena;
@@ -348,7 +348,7 @@ void Plan<T>::begin() {
 template <class T>
 void Plan<T>::upload(const std::int32_t* ids, const StepInput* inputs, int count) {
   const int room = uploads_ % kUploads;
-  // It is free once the steps of the upload that it held have run.
+  // The room is free once the steps of its previous upload have run.
   if (uploads_ >= kUploads) {
     if (shared()) context_.ranks->wait(consumed_[room].get());
     CHECK_CUDA(cudaEventSynchronize(consumed_[room].get()));

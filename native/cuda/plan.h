@@ -1,5 +1,5 @@
 // One shape of pass over the model: its buffers, its calls in order, and the CUDA graph that replays them. A graph is
-// fixed to its addresses and shapes, so each (kind, T, B, target, carry, dropout) has a plan of its own.
+// fixed to its addresses and shapes, so each (kind, T, B, target, carry, dropout) has its own plan.
 //
 // T here is the storage type of weights and activations: float, Half or BFloat16.
 #pragma once
@@ -22,8 +22,8 @@ struct PlanKey {
   Target target;
   bool carry;
   bool dropout;
-  // Of a training step that several ranks share, as Batch says; all_sequences 0: one process has all. silent: this rank
-  // has none, and takes part with a sequence that counts for nothing.
+  // For a training step that several ranks share, as in Batch; all_sequences 0: one process has them all. silent: this
+  // rank has none, and takes part with a sequence that counts for nothing.
   int first_sequence = 0;
   int all_sequences = 0;
   bool silent = false;
@@ -38,12 +38,12 @@ struct PlanKey {
 template <class T>
 class Plan {
  public:
-  // The most steps whose ids are uploaded together, the bytes at which there are fewer, so that a call's first step
-  // need not wait for a long copy, and how many uploads there is room for: some are copied while others are worked on.
+  // The most steps whose ids are uploaded together; the size above which there are fewer, so that a call's first step
+  // need not wait for a long copy; and the number of uploads with room: some are copied while others are in use.
   static constexpr int kUploadSteps = 8;
   static constexpr std::size_t kUploadBytes = std::size_t{1} << 18;
   static constexpr int kUploads = 4;
-  static constexpr int kMaxSteps = 1024;  // of one queued call
+  static constexpr int kMaxSteps = 1024;  // per queued call
 
   // Throws Error(kOutOfMemory).
   Plan(const Context<T>& context, const PlanKey& key);
@@ -64,34 +64,34 @@ class Plan {
   void run_sample(const std::int32_t* ids, float* logits);
 
   // ---- draw: as Backend::draw. Returns the draws done.
-  static constexpr int kDraws = 256;  // between two looks at the result
+  static constexpr int kDraws = 256;  // between reads of the result
   int run_draw(const std::int32_t* ids, const SamplingOptions* options, int count, std::int32_t* out,
                const std::atomic<bool>& stop);
 
-  // ---- of a step that ranks share: all replay a graph of it, or none, on which they agree between two calls. Other
-  // passes are recorded when they run for the second time.
+  // ---- A step that ranks share: all replay a graph of it or none does, as they agree between calls. Other passes are
+  // recorded on their second run.
   bool recorded() const { return static_cast<bool>(graph_); }
-  // It has run once, so that nothing is loaded inside a capture.
+  // Has run once, so that nothing is loaded inside a capture.
   bool warm() const { return warm_; }
   bool recordable() const { return warm_ && graph_allowed_; }
   void record();
-  // allowed: it may be recorded again.
+  // allowed: whether it may be recorded again.
   void forget_graph(bool allowed);
 
-  // Where a pass starts and, after it, where the next one does: [state_layout().size()].
+  // The state that a pass starts from and, after it, the next pass's: [state_layout().size()].
   T* state() const { return state_.as<T>(); }
   const StateLayout& state_layout() const { return state_layout_; }
   const PlanKey& key() const { return key_; }
   int upload_steps() const { return upload_steps_; }
   const char* algorithm() const { return algorithm_title(algorithm_); }
-  // With masks between the layers, and so with weight spaces of their own.
+  // Whether there are masks between the layers, which then have separate weight spaces.
   bool masked_layers() const { return key_.dropout && context_.spec.layers > 1; }
   std::uint64_t last_used = 0;
 
  private:
   void allocate();
   void pin();
-  // Runs the queued calls: as a graph where there is one.
+  // Runs the pass's calls, as a graph if there is one.
   void launch();
   void enqueue();
   void enqueue_forward();
@@ -99,14 +99,14 @@ class Plan {
   void enqueue_backward();
   void enqueue_sum();
   void enqueue_update();
-  // column-major C [m, n] = op(A) op(B), in the model's numerics.
+  // Column-major C [m, n] = op(A) op(B), in the model's numerics.
   void product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a,
                std::int64_t lda, const T* b, std::int64_t ldb, void* c, cudaDataType_t c_type, std::int64_t ldc) const;
   StepView view() const;
   bool shared() const { return key_.all_sequences > 0; }
   std::uint32_t first_block() const { return static_cast<std::uint32_t>(key_.first_sequence) / 16; }
   bool training() const { return key_.kind == PlanKind::train; }
-  // One tick of text that is being written: no targets.
+  // Generates one tick of text: no targets.
   bool writing() const { return key_.kind == PlanKind::sample || key_.kind == PlanKind::draw; }
   std::size_t ids_stride() const { return static_cast<std::size_t>(key_.steps + (writing() ? 0 : 1)) * key_.batch; }
   const T* top() const { return key_.dropout ? dropped_.as<T>() : layers_->y() + top_offset_; }
@@ -119,7 +119,7 @@ class Plan {
   const std::size_t positions_;    // N
   const std::size_t targets_;      // M
   const std::size_t all_targets_;  // of all ranks
-  const std::size_t top_offset_;   // of the first position with a target, in values of y
+  const std::size_t top_offset_;   // offset of the first position with a target, in values of y
   const StateLayout state_layout_;
   const int upload_steps_;
   std::size_t column_chunk_ = 0, loss_chunk_ = 0, scatter_chunk_ = 0;

@@ -48,8 +48,8 @@ class HostSum final : public RankSum {
   }
 
  private:
-  // On a thread of CUDA's, which waits for it. No call of CUDA's may be made there, and an MPI that knows of GPUs makes
-  // some, to learn what memory it was given: so another thread sums meanwhile.
+  // Runs on a CUDA thread and blocks it. No CUDA call may be made there, and a CUDA-aware MPI makes some, to find out
+  // what memory it was given, so another thread sums meanwhile.
   void have_summed() {
     std::unique_lock<std::mutex> lock(mutex_);
     asked_ = true;

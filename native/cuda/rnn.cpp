@@ -23,8 +23,8 @@ Owned<Handle, cudnnStatus_t> make(const Libraries& libraries, cudnnStatus_t (*cr
   make((libraries), (libraries).cudnn.cudnnCreate##What, (libraries).cudnn.cudnnDestroy##What, "cudnnCreate" #What)
 
 bool is_unsupported(cudnnStatus_t status) {
-  if (status == CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER) return false;          // a fault of this backend
-  if (status == CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE) return false;  // and of the installation
+  if (status == CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER) return false;          // this backend's fault
+  if (status == CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE) return false;  // the installation's
   const int category = static_cast<int>(status) / 1000 * 1000;
   return category == 2000 || category == 3000;  // BAD_PARAM, NOT_SUPPORTED and their kinds
 }
@@ -34,13 +34,12 @@ bool is_unsupported(cudnnStatus_t status) {
 Numerics numerics_of(Precision precision, int compute_capability_major) {
   switch (precision) {
     case Precision::bf16:
-      // bfloat16 products have no other units than tensor cores: the default is they.
+      // bfloat16 products run only on tensor cores, so the default means those.
       return {CUDNN_DATA_BFLOAT16, CUDNN_DEFAULT_MATH, CUDA_R_16BF, CUBLAS_COMPUTE_32F, 2, "bf16"};
     case Precision::fp16:
       return {CUDNN_DATA_HALF, CUDNN_TENSOR_OP_MATH, CUDA_R_16F, CUBLAS_COMPUTE_32F, 2, "fp16"};
     case Precision::tf32:
-      // Tensor cores take TF32 from compute capability 8.0 on; before, these are fp32 products, and the summary says
-      // so.
+      // Tensor cores take TF32 from compute capability 8.0 on; below, these are fp32 products, and the summary says so.
       if (compute_capability_major >= 8) {
         return {CUDNN_DATA_FLOAT, CUDNN_DEFAULT_MATH, CUDA_R_32F, CUBLAS_COMPUTE_32F_FAST_TF32, 4, "tf32"};
       }
@@ -82,8 +81,8 @@ Rnn::Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, cons
     : libraries_(std::move(libraries)),
       spec_(spec),
       numerics_(numerics),
-      // One bias vector a layer is the model. With two, the second stays zero: its gradient is cleared before the
-      // optimiser sees it (were both trained, Adam would move their sum twice as far).
+      // The model has one bias vector per layer. With two, the second stays zero: its gradient is cleared before the
+      // optimiser sees it (if both were trained, Adam would move their sum twice as far).
       bias_mode_(persistent ? CUDNN_RNN_DOUBLE_BIAS : CUDNN_RNN_SINGLE_INP_BIAS),
       stream_(stream),
       handle_(make_handle(stream)) {

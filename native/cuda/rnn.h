@@ -24,8 +24,8 @@ struct Numerics {
   cudnnMathType_t math;      // of cuDNN's products
   cudaDataType_t blas_type;  // `type` for cuBLAS
   cublasComputeType_t blas_compute;
-  std::size_t bytes;  // of an element
-  const char* title;  // what ran, for the summary
+  std::size_t bytes;  // per element
+  const char* title;  // names what ran, for the summary
 };
 Numerics numerics_of(Precision precision, int compute_capability_major);
 
@@ -37,10 +37,10 @@ struct Segment {
   std::size_t size;
 };
 
-// Where a weight space holds the model's parameters, and where a second bias that must stay zero (make_descriptor).
+// Where a weight space holds the model's parameters, and a second bias that must stay zero (make_descriptor).
 struct WeightMap {
   std::vector<Segment> parameters;
-  std::vector<Segment> frozen;  // merged where they adjoin; `canonical` has no meaning
+  std::vector<Segment> frozen;  // adjacent ones merged; `canonical` has no meaning
 };
 
 // Neighbouring layers that cuDNN runs in one call.
@@ -49,30 +49,30 @@ struct LayerRange {
   int count;
 };
 
-// What every pass of one model shares: the shape, the streams, and a handle for each, since a handle keeps scratch
+// Shared by all passes of one model: the shape, the streams, and a handle per stream, since a handle keeps scratch
 // memory that two streams must not use at once.
 class Rnn {
  public:
-  // persistent: leave room for the persistent algorithms, which cuDNN has with two bias vectors a layer only.
-  // two_streams: passes of which parts may run beside one another, on a stream of the backend's own.
-  // Throws Error(kInvalidArgument) for a precision that this cuDNN does not have.
+  // persistent: leave room for the persistent algorithms, which cuDNN has only with two bias vectors per layer.
+  // two_streams: parts of a pass may run concurrently, on a second stream that the backend owns.
+  // Throws Error(kInvalidArgument) for a precision that this cuDNN lacks.
   Rnn(std::shared_ptr<const Libraries> libraries, const ModelSpec& spec, const Numerics& numerics, bool persistent,
       bool two_streams, cudaStream_t stream);
 
-  // cudnnSetRNNDescriptor_v8; empty where cuDNN says that it has no such algorithm for these layers.
+  // cudnnSetRNNDescriptor_v8; empty if cuDNN reports that it lacks the algorithm for these layers.
   RnnDescriptor make_descriptor(cudnnRNNAlgo_t algorithm, const LayerRange& range) const;
 
-  // Elements of the weight space of a descriptor.
+  // Elements in a descriptor's weight space.
   std::size_t weight_elements(cudnnRNNDescriptor_t descriptor) const;
-  // Where the canonical parameters of the layers lie in a weight space at `weights`. Throws Error(kDeviceFailed) if
-  // cuDNN's matrices are not of the documented shapes.
+  // Where the layers' canonical parameters lie in a weight space at `weights`. Throws Error(kDeviceFailed) if cuDNN's
+  // matrices do not have the documented shapes.
   WeightMap weight_map(cudnnRNNDescriptor_t descriptor, const LayerRange& range, const Layout& layout,
                        const void* weights) const;
 
   LayerRange all_layers() const { return {0, spec_.layers}; }
   int features(const LayerRange& range) const { return range.first == 0 ? spec_.input_size() : spec_.hidden; }
 
-  // lane: 0 for the model's stream, 1 for the one beside it, null where there is one alone.
+  // lane: 0 for the model's stream, 1 for the side stream, null if there is none.
   cudaStream_t stream(int lane = 0) const { return lane == 0 ? stream_ : side_stream_.get(); }
   cudnnHandle_t handle(int lane = 0) const { return (lane == 0 ? handle_ : side_handle_).get(); }
   const Libraries& libraries() const { return *libraries_; }
@@ -93,11 +93,11 @@ class Rnn {
   DropoutDescriptor no_dropout_;
 };
 
-// Scratch memory of the passes of one stream, which run one after another: as much as the one that asks for most.
+// Scratch memory of one stream's passes, which run one after another; as large as the most demanding one needs.
 class Workspace {
  public:
   explicit Workspace(MemoryAccount& account) : account_(&account) {}
-  // To be called before any pass that uses it is queued.
+  // Call before queueing any pass that uses it.
   void require(std::size_t bytes);
   void* data() const { return buffer_.data(); }
   std::size_t bytes() const { return buffer_.bytes(); }
@@ -107,15 +107,15 @@ class Workspace {
   DeviceBuffer buffer_;
 };
 
-// Passes of one algorithm, range of layers and shape (T, B), with the reserve that connects their halves. F: the
-// features of the range's first layer; L its layers. All device pointers.
+// Passes of one algorithm, layer range and shape (T, B), with the reserve that connects their halves. F: features of
+// the range's first layer; L: its layers. All pointers are to device memory.
 class RnnPass {
  public:
-  // workspace: of the lane's stream; outlives the pass. Throws Error(kOutOfMemory).
+  // workspace: the lane's; must outlive the pass. Throws Error(kOutOfMemory).
   RnnPass(const Rnn& rnn, cudnnRNNAlgo_t algorithm, RnnDescriptor descriptor, const LayerRange& range, int steps,
           int batch, bool training, int lane, Workspace& workspace, MemoryAccount& account);
 
-  // A recurrent state or its gradient: h and c, each [L, B, H]; null for zero, or for none where it is a result.
+  // A recurrent state or its gradient: h and c, each [L, B, H]; null for zero, or for none if it is a result.
   template <class Pointer>
   struct HidAndCell {
     Pointer h = nullptr;
@@ -124,10 +124,10 @@ class RnnPass {
   using From = HidAndCell<const void*>;
   using Into = HidAndCell<void*>;
 
-  // y [T, B, H] and the state at the end from x [T, B, F] and the one at the start.
+  // Computes y [T, B, H] and the final state from x [T, B, F] and the initial state.
   void forward(const void* weights, const void* x, void* y, const From& start, const Into& end) const;
-  // dx, and the gradient of the state at the start, from dy and the gradient of the state at the end. Changes the
-  // reserve: to be called before backward_weights.
+  // Computes dx and the initial state's gradient from dy and the final state's gradient. Changes the reserve: call
+  // before backward_weights.
   void backward_data(const void* weights, const void* y, const void* dy, void* dx, const From& start,
                      const From& end_gradient, const Into& start_gradient) const;
   // Adds to dweights.
@@ -148,7 +148,7 @@ class RnnPass {
 };
 
 const char* algorithm_title(cudnnRNNAlgo_t algorithm);
-// The standard one for Algorithm::automatic.
+// Standard for Algorithm::automatic.
 cudnnRNNAlgo_t cudnn_algorithm(Algorithm algorithm);
 
 }  // namespace cudnn_lstm::cuda

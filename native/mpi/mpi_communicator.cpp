@@ -20,11 +20,11 @@ constexpr int kExitDevice = 4;  // lib/errors.ts
 
 constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;  // MPI counts in ints
 
-// What another thread's call may take before abort() goes on without it, and what the library's own abort may take.
+// How long abort() waits for another thread's call, and how long the library's own abort may take.
 constexpr std::chrono::milliseconds kAbortPatience{200};
 constexpr std::chrono::seconds kExitPatience{2};
 
-// Between the ranks' last barrier and MPI_Finalize, and what that may take then.
+// The pause between the ranks' last barrier and MPI_Finalize, and how long MPI_Finalize may take.
 constexpr std::chrono::milliseconds kFinishPause{100};
 constexpr std::chrono::seconds kFinishPatience{10};
 
@@ -57,7 +57,7 @@ void MpiCommunicator::give_up() {
     std::_Exit(kExitDevice);  // what has not begun cannot be aborted
   }
   std::fprintf(stderr, "rank %d of %d: the other ranks did not answer in %g s: %s.\n", rank_, size_, seconds, why);
-  // A launcher that is only told of this exit may wait for the machine that is gone: MPICH's does, without an end.
+  // A launcher that merely sees this process exit may wait for the lost machine: MPICH's does, indefinitely.
   abort(kExitDevice);
 }
 
@@ -86,7 +86,7 @@ void MpiCommunicator::gather(const void* mine, std::size_t bytes, void* all) {
   if (bytes <= kMostAtOnce) {
     return call([&] { return library_->gather(mine, static_cast<int>(bytes), all); });
   }
-  // Pieces of everybody's, laid apart.
+  // Each piece is gathered from all ranks, then copied to each rank's place.
   std::vector<char> pieces;
   for (std::size_t at = 0; at < bytes; at += kMostAtOnce) {
     const std::size_t length = std::min(kMostAtOnce, bytes - at);
@@ -115,9 +115,8 @@ void MpiCommunicator::barrier() {
 
 bool MpiCommunicator::finish() {
   call([&] { return library_->barrier(); });
-  // MPICH 4.0.2 over UCX's TCP closes its connections while the barrier's last messages are on their way, and then
-  // waits for a peer that has closed its own: in 11 of 20 runs of four ranks on two machines, and in none of 52 with a
-  // pause.
+  // MPICH 4.0.2 over UCX's TCP closes its connections while the barrier's last messages are in flight, and then waits
+  // for a peer that has closed its own: in 11 of 20 runs of four ranks on two machines, and in none of 52 with a pause.
   std::this_thread::sleep_for(kFinishPause);
   struct Ending {
     std::mutex mutex;
@@ -139,7 +138,7 @@ bool MpiCommunicator::finish() {
 }
 
 void MpiCommunicator::abort(int code) {
-  // The library may run what others have left for the end of the process, under threads that are at work.
+  // The library's abort may run others' exit handlers under threads that are still working.
   try {
     std::thread([code] {
       std::this_thread::sleep_for(kExitPatience);

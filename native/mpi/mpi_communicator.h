@@ -1,4 +1,4 @@
-// Ranks that MPI brings together.
+// Ranks joined by MPI.
 #pragma once
 
 #include <chrono>
@@ -15,8 +15,8 @@ namespace cudnn_lstm::mpi {
 class MpiCommunicator final : public Communicator {
  public:
   // Starts MPI, which waits for all ranks of the job. A call that then waits longer than `patience` for the others ends
-  // the process with exit code 4 and a line on stderr, which makes the launcher end the others; 0: it may take for
-  // ever. Throws Error(kDeviceUnavailable) if MPI cannot be started, or was by somebody else in this process.
+  // the process with exit code 4 and a line on stderr, which makes the launcher end the others; 0: no limit. Throws
+  // Error(kDeviceUnavailable) if MPI cannot be started, or something else in this process has started it.
   MpiCommunicator(std::unique_ptr<Library> library, std::chrono::milliseconds patience);
 
   int rank() const override { return rank_; }
@@ -39,9 +39,9 @@ class MpiCommunicator final : public Communicator {
   void check(int code) const;
   [[noreturn]] void give_up();
 
-  std::shared_ptr<Library> library_;  // shared with the end of it, which may not come back
+  std::shared_ptr<Library> library_;  // shared with the thread that finalises it, which may not return
   int rank_ = 0, size_ = 0, local_rank_ = 0, local_size_ = 1;
-  std::timed_mutex calls_;  // MPI was promised one at a time
+  std::timed_mutex calls_;  // MPI was promised one call at a time
   std::chrono::milliseconds patience_;
   Watchdog watchdog_;
 };

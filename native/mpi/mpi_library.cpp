@@ -25,15 +25,15 @@ std::unique_ptr<Library> open_library(const std::vector<std::string>& /*names*/,
 
 namespace {
 
-constexpr int kLongestText = 8192;  // of a version or an error in every ABI: MPI_MAX_LIBRARY_VERSION_STRING and less
+constexpr int kLongestText = 8192;  // of a version or an error in any ABI: at most MPI_MAX_LIBRARY_VERSION_STRING
 
 // The constants of one ABI. A handle is a pointer in the standard ABI and Open MPI's, an int in MPICH's.
 template <typename Handle>
 struct Constants {
   Handle world, real, byte, sum, errors_return, no_info;
   void* in_place;
-  int shared_memory;  // of MPI_Comm_split_type
-  int serialized;     // of MPI_Init_thread; higher levels are greater
+  int shared_memory;  // for MPI_Comm_split_type
+  int serialized;     // for MPI_Init_thread; higher levels are greater
 };
 
 template <typename Handle>
@@ -139,7 +139,7 @@ Constants<void*> standard_constants() {
           2048};
 }
 
-// The addresses of objects that the library has.
+// The addresses of objects that the library exports.
 Constants<void*> open_mpi_constants(void* library) {
   const auto object = [library](const char* name) {
     void* found = dlsym(library, name);
@@ -157,12 +157,12 @@ Constants<void*> open_mpi_constants(void* library) {
           2};
 }
 
-// MPICH's since 3.1 (2014), and that of Intel MPI, MVAPICH and Cray MPICH, by the ABI initiative of 2013.
+// MPICH's ABI since 3.1 (2014), shared by Intel MPI, MVAPICH and Cray MPICH under the ABI initiative of 2013.
 Constants<int> mpich_constants() {
   return {0x44000000, 0x4c00040a, 0x4c00010d, 0x58000003, 0x54000001, 0x1c000000, pointer(~std::uintptr_t{0}), 1, 2};
 }
 
-// "Open MPI v4.1.4", "MPICH 4.0.2": the beginning of what the library says of itself.
+// "Open MPI v4.1.4", "MPICH 4.0.2": the start of the library's own version text.
 std::string name_and_version(const std::string& text) {
   std::istringstream words(text.substr(0, text.find_first_of("\n,")));
   std::string result;
@@ -178,8 +178,8 @@ struct Recognized {
   std::string version;
 };
 
-// The order matters: a library of the standard ABI that is built upon Open MPI's own shows that one's symbols too, and
-// would take the old constants without an error.
+// The order matters: a standard ABI library built on Open MPI's own also exposes Open MPI's symbols, and would accept
+// the old constants without an error.
 Recognized recognize(void* library) {
   const auto describe = reinterpret_cast<int (*)(char*, int*)>(dlsym(library, "MPI_Get_library_version"));
   if (describe == nullptr) throw Error(kDeviceUnavailable, "it is no MPI library");
@@ -210,11 +210,11 @@ Recognized recognize(void* library) {
 void prepare_environment() {
   static std::once_flag prepared;
   std::call_once(prepared, [] {
-    // UCX, which MPICH may be built upon, would take over SIGSEGV, and a WebAssembly trap of Node's with it.
+    // UCX, on which MPICH may be built, would take over SIGSEGV, and Node's WebAssembly traps with it.
     setenv("UCX_ERROR_SIGNALS", "", 0);
-    // Nor may it put an allocator of its own in the place of malloc while other threads allocate: both would move the
-    // end of the heap, and one unmapped what the other had given out (a crash in one of ten trainings). It does
-    // without its cache of registered memory then.
+    // Nor may it replace malloc with its own allocator while other threads allocate: both would move the end of the
+    // heap, and one unmapped what the other had handed out (a crash in one of ten training runs). UCX then does without
+    // its cache of registered memory.
     setenv("UCX_MEM_EVENTS", "n", 0);
   });
 }
@@ -223,8 +223,8 @@ std::unique_ptr<Library> open_library(const std::vector<std::string>& names, boo
   std::string problems;
   for (const std::string& name : names) {
     const auto note = [&](const std::string& problem) { problems += (problems.empty() ? "" : "; ") + problem; };
-    // Global, because Open MPI's plug-ins look for its symbols there. Of several that are only looked at, none may
-    // find another's.
+    // Global, because Open MPI's plug-ins look up its symbols there. Of several that are only inspected, none may find
+    // another's symbols.
     void* opened = dlopen(name.c_str(), RTLD_NOW | (to_use ? RTLD_GLOBAL : RTLD_LOCAL));
     if (opened == nullptr) {
       const char* problem = dlerror();

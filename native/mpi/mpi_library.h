@@ -1,5 +1,5 @@
-// An MPI library that the machine has, opened at run time and called by the binary interface that it turns out to have:
-// no header of MPI's is compiled in. (docs/adr/0013-mpi-at-run-time.md)
+// The machine's own MPI library, opened at run time and called through whichever binary interface it turns out to have:
+// no MPI header is compiled in. (docs/adr/0013-mpi-at-run-time.md)
 #pragma once
 
 #include <cstddef>
@@ -9,16 +9,16 @@
 
 namespace cudnn_lstm::mpi {
 
-// The functions that ranks need, free of handles. Those that give an int give MPI's error code: 0 is success.
+// The functions that ranks need, without handles. Those that return an int return MPI's error code: 0 is success.
 class Library {
  public:
   virtual ~Library() = default;
 
-  virtual bool started() = 0;       // somebody in this process has called MPI_Init
+  virtual bool started() = 0;       // whether anyone in this process has called MPI_Init
   virtual int start() = 0;          // MPI_Init_thread, for calls from any thread, one at a time
   virtual bool any_thread() = 0;    // whether start() was granted that
-  virtual int return_errors() = 0;  // instead of ending the process
-  virtual int rank() = 0;           // -1: failed, as below
+  virtual int return_errors() = 0;  // report errors instead of ending the process
+  virtual int rank() = 0;           // -1: failed; size() likewise
   virtual int size() = 0;
   virtual int place_on_machine(int& rank, int& size) = 0;
   virtual int sum(float* values, int count) = 0;
@@ -39,12 +39,13 @@ class Library {
   friend std::unique_ptr<Library> open_library(const std::vector<std::string>& names, bool to_use);
 };
 
-// Sets what libraries under MPI read of the environment, once a process. That is not safe while other threads read it:
-// call this on a thread of JavaScript's, as an assignment to process.env is made, and before open_library.
+// Sets the environment variables that libraries beneath MPI read, once per process. That is not safe while other
+// threads read the environment: call this on a JavaScript thread, as for an assignment to process.env, and before
+// open_library.
 void prepare_environment();
 
-// Opens the first of `names` that is there; `to_use`: for more than to be asked what it is. Throws
-// Error(kDeviceUnavailable), which says what came of each, if none is.
+// Opens the first of `names` that is there; `to_use`: for use, not just to identify it. If none is there, throws
+// Error(kDeviceUnavailable) saying what came of each.
 std::unique_ptr<Library> open_library(const std::vector<std::string>& names, bool to_use = true);
 
 }  // namespace cudnn_lstm::mpi
