@@ -1,5 +1,5 @@
 // The CPU backend against the machine's own ceiling: the whole train step as a share of the FMA peak measured in the same run,
-// an epoch of the reference's recipe, characters a second of the default recipe, microseconds a sampled character.
+// an epoch of the reference's recipe, characters per second of the default recipe, microseconds per sampled character.
 //
 //   npm run bench                         a table
 //   npm run bench -- --save               and bench/results/<machine>.json

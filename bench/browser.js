@@ -62,7 +62,7 @@ async function main() {
       }
     }
     console.log(
-      `${layers} x ${hidden}, ${size} symbols, ${os.cpus()[0].model}, Node ${process.version}: CPU microseconds a character, least and median`,
+      `${layers} x ${hidden}, ${size} symbols, ${os.cpus()[0].model}, Node ${process.version}: CPU microseconds per character, least and median`,
     );
     for (const [name, all] of Object.entries(times)) {
       all.sort((a, b) => a - b);

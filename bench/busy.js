@@ -1,4 +1,4 @@
-// A busy machine: characters a second beside 0, 1, 2 and 4 other busy processes, with each fixed number of threads and with the team
+// A busy machine: characters per second beside 0, 1, 2 and 4 other busy processes, with each fixed number of threads and with the team
 // that adapts (docs/adr/0014-adaptive-team.md), which is to reach at least 0.9 of the better of the fixed ones, and 0.8 where it may
 // take eight threads on fewer cores. Each kind of work is done by all of them in turn, several rounds; the table has the medians.
 //

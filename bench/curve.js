@@ -76,7 +76,7 @@ function draw(curves) {
   );
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="13">
 <rect width="100%" height="100%" fill="#fff"/>
-<text x="10" y="18">validation loss, nats a character</text>
+<text x="10" y="18">validation loss, nats per character</text>
 <text x="${left - 8}" y="${top + 5}" text-anchor="end">${high.toFixed(3)}</text>
 <text x="${left - 8}" y="${top + plotHeight + 5}" text-anchor="end">${low.toFixed(3)}</text>
 <text x="${left}" y="${height - 30}">epoch 1</text>

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * What drawing costs beside the model that it draws from: microseconds a character for each rule, by turns, the medians of several
+ * What drawing costs beside the model that it draws from: microseconds per character for each rule, by turns, the medians of several
  * rounds, and how much of it is more than the model with the cheapest rule takes, which only looks for the largest logit. It is processor
  * time, which other processes do not lengthen.
  *

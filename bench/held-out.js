@@ -97,7 +97,7 @@ const result = {
   },
 };
 console.log(
-  `fast: ${result.fast.medianHeldOutLoss} nats a character of the tail, median of ${fast.length} seeds; proj-basic: ` +
+  `fast: ${result.fast.medianHeldOutLoss} nats per character of the tail, median of ${fast.length} seeds; proj-basic: ` +
     (projBasic
       ? `${projBasic.heldOutLoss} after ${projBasic.epochs} of ${options.epochs} epochs, best at ${projBasic.bestEpoch}`
       : 'no epoch yet'),

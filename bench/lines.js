@@ -177,7 +177,7 @@ async function firstCharacters() {
   const known = await KnownLines.of(lines);
   const held = sampled.filter((line) => known.has(line)).length;
   console.log(
-    `${epochs} epochs in ${((performance.now() - began) / 1000).toFixed(0)} s, validation ${last.validationBitsPerCharacter?.toFixed(3)} bits a character; ` +
+    `${epochs} epochs in ${((performance.now() - began) / 1000).toFixed(0)} s, validation ${last.validationBitsPerCharacter?.toFixed(3)} bits per character; ` +
       `first characters: ${divergence(list, probabilities).toFixed(4)} bits from the list's by the model's probabilities, ` +
       `${divergence(list, sharesOf(sampled)).toFixed(4)} by ${sampled.length.toLocaleString('en')} sampled lines, of which the list holds ${((100 * held) / sampled.length).toFixed(1)} %`,
   );

@@ -95,7 +95,7 @@ async function main() {
       .map(({ loss }) => loss)
       .join(', ')} …, the median ${rounded(median(losses(false)), 5)}`,
   );
-  console.log(`the plan is ${(ours - fixedBest[0].loss).toFixed(4)} nats a character from the best`);
+  console.log(`the plan is ${(ours - fixedBest[0].loss).toFixed(4)} nats per character from the best`);
   const result = {
     date: new Date().toISOString().slice(0, 10),
     machine: machine(),

@@ -8,7 +8,7 @@
  *   trace   a hundred requests of every kind, alone and at once: the same texts, in how many calls
  *   first   milliseconds to the first piece of a short request while `writers` others write
  *   gone    milliseconds from a client's leaving, in each phase of its work, to the first piece of the next one's text
- *   load    requests, errors and characters a second, beside what `sample --count CLIENTS` draws with the whole machine to itself
+ *   load    requests, errors and characters per second, beside what `sample --count CLIENTS` draws with the whole machine to itself
  *   memory  resident, of JavaScript's objects and beside them, ten times in the run, and whether the last third has more than the second
  */
 const { spawn } = require('node:child_process');

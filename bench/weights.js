@@ -1,5 +1,5 @@
 // Microseconds a character of one text with its weights in 32, 16 and 8 bits: node bench/weights.js [HIDDEN] [LAYERS] [VOCABULARY].
-// With a checkpoint and a text, node bench/weights.js CHECKPOINT TEXT, its bits a character too. One thread, processor time, the forms in
+// With a checkpoint and a text, node bench/weights.js CHECKPOINT TEXT, its bits per character too. One thread, processor time, the forms in
 // turn, the least of eleven rounds.
 const { mkdtempSync, readFileSync, rmSync, statSync } = require('node:fs');
 const os = require('node:os');
@@ -42,7 +42,7 @@ async function main() {
     const { layers, hidden, vocabulary } = models[0].shape;
     const isa = /\((\S+),/.exec(models[0].description ?? '')?.[1] ?? '';
     console.log(`${layers} x ${hidden}, ${vocabulary} symbols, ${os.cpus()[0].model} ${isa}, Node ${process.version}`);
-    console.log('weights  microseconds a character  bytes of the file  bits a character');
+    console.log('weights  microseconds per character  bytes of the file  bits per character');
     for (const [i, form] of forms.entries()) {
       const file = path.join(folder, form);
       if (form !== 'fp32') await exportModel(checkpoint, { to: form, out: file });

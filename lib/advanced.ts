@@ -1,6 +1,6 @@
 /**
- * The parts below `LanguageModel` and `train`: checkpoints and run directories, texts as ids, devices, plans, models of
- * other programs, and the types of what is given and told.
+ * The layer below `LanguageModel` and `train`: checkpoints and run directories, texts as ids, devices, plans, models
+ * from other programs, and the types of options, results and events.
  *
  * ```js
  * import { exportModel, inspectMachine } from 'cudnn-lstm/advanced';

@@ -1,6 +1,6 @@
 /**
- * What a caller hands in, as plain values of the types that the rest of the package works with. Everything is read once, here: a
- * getter, a proxy or a value of another type ends in an error that says which argument is meant.
+ * Checks a caller's arguments and turns them into plain values of the types that the rest of the package works with. Each is read
+ * once, here: a getter, a proxy or a value of another type ends in an error that names the argument.
  */
 
 import { types } from 'node:util';
@@ -10,7 +10,7 @@ import { checkKeys } from './nearest';
 import { grouped } from './numbers';
 import { subject } from './wording';
 
-/** A value as an error shows it; no value makes this fail. */
+/** Formats a value for an error message; no value makes this fail. */
 export function show(value: unknown): string {
   switch (typeof value) {
     case 'string':
@@ -29,7 +29,7 @@ export function show(value: unknown): string {
   }
 }
 
-/** `Array.isArray`, which fails for a proxy that has been revoked. */
+/** `Array.isArray`, but false for a revoked proxy, on which that throws. */
 function isList(value: unknown): value is readonly unknown[] {
   try {
     return Array.isArray(value);
@@ -42,7 +42,7 @@ function wrong(what: string, expected: string, value: unknown): UsageError {
   return new UsageError(`${what} must be ${expected}, not ${show(value)}.`);
 }
 
-/** Runs what looks into a caller's object, whose own code may run then, and fail. */
+/** Runs `look`, which reads a caller's object: this may run the caller's own code, which may throw. */
 export function looking<T>(what: string, look: () => T): T {
   try {
     return look();
@@ -57,9 +57,9 @@ function problemOf(cause: unknown): string {
 }
 
 /**
- * The named properties of an object, each read once; those that are undefined are left out. An object that is not given has none.
+ * The named properties of an object, each read once; undefined ones are left out. If no object is given, there are none.
  *
- * @throws UsageError if it is no object, or a property cannot be read.
+ * @throws UsageError if it is not an object, or a property cannot be read.
  */
 export function fieldsOf<T extends object>(what: string, value: unknown, names: readonly (keyof T & string)[]): T {
   const fields: Record<string, unknown> = {};
@@ -72,23 +72,23 @@ export function fieldsOf<T extends object>(what: string, value: unknown, names: 
   return fields as T;
 }
 
-/** All own properties of an object, as an object without a prototype. A list, whose properties are its items, is none. */
+/** All own properties of an object, as an object without a prototype. A list, whose properties are its items, is refused. */
 export function recordOf(what: string, value: unknown): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || isList(value) || ArrayBuffer.isView(value))
     throw wrong(what, 'an object', value);
   return looking(what, () => Object.assign(Object.create(null) as Record<string, unknown>, value));
 }
 
-/** An object as JSON says it: a copy to its depths, so that nothing of a caller's is read later, or kept from changing. */
+/** A deep copy of an object by way of JSON, so that the caller's own object is neither read later nor frozen. */
 export function dataOf(what: string, value: unknown): Record<string, unknown> {
   recordOf(what, value);
   return looking(what, () => recordOf(what, JSON.parse(JSON.stringify(value) ?? 'null')));
 }
 
 /**
- * A list, each of its items checked.
+ * A list whose items have each been checked.
  *
- * @param most How many there may be.
+ * @param most The most items allowed.
  */
 export function listOf<T>(
   what: string,
@@ -111,7 +111,7 @@ export function textOf(what: string, value: unknown): string {
   return value;
 }
 
-/** A path or a pattern of paths. */
+/** A path or a glob pattern. */
 export function pathOf(what: string, value: unknown): string {
   if (typeof value !== 'string' || value === '' || value.includes('\0')) throw wrong(what, 'a path', value);
   return value;
@@ -138,7 +138,7 @@ export function choiceOf<const C extends readonly string[]>(what: string, value:
   throw wrong(what, choices.map((choice) => `'${choice}'`).join(' or '), value);
 }
 
-/** An AbortSignal, of whatever realm. */
+/** An AbortSignal from any realm. */
 export function signalOf(what: string, value: unknown): AbortSignal {
   const { aborted, addEventListener, removeEventListener, throwIfAborted } = fieldsOf<AbortSignal>(what, value, [
     'aborted',
@@ -153,7 +153,7 @@ export function signalOf(what: string, value: unknown): AbortSignal {
   return value as AbortSignal;
 }
 
-/** A function that can be called. What it throws when it is, its caller gets. */
+/** A function that can be called, so not a class. What it throws when called reaches its caller. */
 export function callbackOf<F>(what: string, value: unknown): F {
   const callable =
     typeof value === 'function' &&
@@ -187,14 +187,14 @@ export function optional<T>(
   return (what, value) => (value === undefined ? undefined : check(what, value));
 }
 
-/** What each property of an options object must be. */
+/** The check for each property of an options object. */
 export type Checks<T extends object> = { readonly [K in keyof T]-?: (what: string, value: unknown) => T[K] };
 
 /**
- * An options object: its known properties, each read once and checked.
+ * The known properties of an options object, each read once and checked.
  *
- * @param call What takes them: others are refused then, and not looked at otherwise.
- * @throws UsageError that names the property, and for an unknown one the nearest.
+ * @param call The function that takes the options: if given, unknown properties are refused; otherwise they are ignored.
+ * @throws UsageError that names the property, and for an unknown one the nearest known one.
  */
 export function optionsOf<T extends object>(what: string, value: unknown, checks: Checks<T>, call?: string): T {
   if (call !== undefined && typeof value === 'object' && value !== null) {

@@ -1,10 +1,10 @@
-/** Long loops of JavaScript that give way, so that the event loop's lag stays small. */
+/** Lets long JavaScript loops yield, so that the event loop's lag stays small. */
 import { setImmediate } from 'node:timers/promises';
 
-/** The most that a loop runs before it gives way, in milliseconds: far below the 20 ms that the package promises. */
+/** Milliseconds that a loop may run before it yields: far below the 20 ms that the package promises. */
 const slice = 5;
 
-/** `if (breather.due()) await breather.rest();` in the loop: cheap while nothing is due. */
+/** Used in a loop as `if (breather.due()) await breather.rest();`: cheap while no rest is due. */
 export class Breather {
   #since = performance.now();
 

@@ -1,19 +1,19 @@
 /**
- * The arithmetic of lib/browser.mts, four numbers at a time: a WebAssembly module of a few hundred bytes, written here instruction by
- * instruction. Where there is no WebAssembly with SIMD, or a page's policy forbids it, the same in JavaScript.
+ * The arithmetic of lib/browser.mts, four numbers at a time: a WebAssembly module of a few hundred bytes, assembled here instruction by
+ * instruction. Where WebAssembly with SIMD is missing, or a page's policy forbids it, JavaScript does the same.
  *
- * Both work on one block of float32, in which weights and vectors have places: indices of floats, multiples of 4.
+ * Both work on one float32 array, in which weights and vectors are addressed by the index of their first float, a multiple of 4.
  */
 
-/** What a step of a model is made of. */
+/** The operations of a model's step. */
 export interface Kernels {
-  /** All that the kernels read and write. */
+  /** Everything that the kernels read and write. */
   readonly memory: Float32Array;
-  /** Whether WebAssembly computes. */
+  /** Whether WebAssembly does the work. */
   readonly simd: boolean;
-  /** y[rows] += A x, with `columns` of x, a multiple of 4; A packed in blocks of 8 rows, [rows / 8][columns][8]. */
+  /** y[rows] += A x, where x has `columns` elements, a multiple of 4; A is packed in blocks of 8 rows, [rows / 8][columns][8]. */
   product(a: number, x: number, y: number, columns: number, rows: number): void;
-  /** Cells c[size] and outputs h[size] of gates [4, size], i, f, g, o, by the sigmoid; `size` is a multiple of 4. */
+  /** Cells c[size] and outputs h[size] from gates [4, size] in the order i, f, g, o, with the sigmoid; `size` is a multiple of 4. */
   cells(gates: number, c: number, h: number, size: number): void;
 }
 
@@ -56,7 +56,7 @@ function inJavaScript(floats: number): Kernels {
   };
 }
 
-/** {@link Kernels.cells} with gates of any kind. */
+/** {@link Kernels.cells} with any gate activation. */
 export function cellsBy(
   gate: (x: number) => number,
   memory: Float32Array,
@@ -75,7 +75,7 @@ export function cellsBy(
   }
 }
 
-// The module. Code is a list of bytes; https://webassembly.github.io/spec/core/binary names them.
+// The module. Code is a list of bytes, as https://webassembly.github.io/spec/core/binary defines them.
 type Code = readonly number[];
 
 /** An unsigned number in LEB128. */
@@ -89,22 +89,22 @@ const [i32, v128] = [0x7f, 0x7b];
 const get = (local: number): number[] => [0x20, local];
 const set = (local: number, value: Code): number[] => [...value, 0x21, local];
 const call = (callee: number, argument: Code): number[] => [...argument, 0x10, callee];
-/** Of at most 8,191; two bytes, the second of which leaves the sign's bit free. */
+/** A constant of at most 8,191: two bytes, the second of which leaves the sign bit clear. */
 const whole = (value: number): number[] => [0x41, (value & 127) | 128, value >> 7];
 const plus = (a: Code, b: Code): number[] => [...a, ...b, 0x6a];
 const minus = (a: Code, b: Code): number[] => [...a, ...b, 0x6b];
 const below = (a: Code, b: Code): number[] => [...a, ...b, 0x49];
 const advance = (local: number, by: Code): number[] => set(local, plus(get(local), by));
-/** Again for as long as `condition` holds behind it. */
+/** A do-while loop: repeats `body` as long as `condition` holds after it. */
 const repeat = (body: Code, condition: Code): number[] => [0x03, 0x40, ...body, ...condition, 0x0d, 0, 0x0b];
 
 /** An instruction on four numbers at once. */
 const simd = (opcode: number, ...operands: Code[]): number[] => [...operands.flat(), 0xfd, ...leb(opcode)];
 const load = (address: Code, offset = 0): number[] => [...simd(0x00, address), 2, ...leb(offset)];
-/** One number, four times. */
+/** Loads one number into all four lanes. */
 const splat = (address: Code, offset = 0): number[] => [...simd(0x09, address), 2, ...leb(offset)];
 const store = (address: Code, value: Code, offset = 0): number[] => [...simd(0x0b, address, value), 2, ...leb(offset)];
-/** Four times a number. */
+/** A constant in all four lanes. */
 const always = (value: number): number[] => [...simd(0x0c), ...new Uint8Array(new Float32Array(4).fill(value).buffer)];
 const add = (a: Code, b: Code) => simd(0xe4, a, b);
 const subtract = (a: Code, b: Code) => simd(0xe5, a, b);
@@ -114,10 +114,10 @@ const least = (a: Code, b: Code) => simd(0xe8, a, b);
 const largest = (a: Code, b: Code) => simd(0xe9, a, b);
 const negative = (a: Code) => simd(0xe1, a);
 const nearest = (a: Code) => simd(0x6a, a);
-/** 2^n of whole numbers n from -126 to 127: n + 127 where a float32 has its exponent. */
+/** 2^n for whole numbers n from -126 to 127: n + 127 in the exponent bits of a float32. */
 const powerOfTwo = (n: Code) => simd(0xab, simd(0xae, simd(0xf8, n), [...whole(127), ...simd(0x11)]), whole(23));
 
-/** sigmoid(x) = 1 / (1 + exp(-x)), and exp(y) = 2^n exp(y - n ln 2), whose second factor is a Taylor polynomial: |y - n ln 2| < 0.35. */
+/** sigmoid(x) = 1 / (1 + exp(-x)) and exp(y) = 2^n exp(y - n ln 2), the second factor being a Taylor polynomial: |y - n ln 2| < 0.35. */
 function sigmoidCode(): number[] {
   const [y, n] = [0, 1];
   let power = always(1 / 5040);
@@ -125,14 +125,14 @@ function sigmoidCode(): number[] {
   return [
     ...set(y, largest(least(negative(get(y)), always(88)), always(-87))),
     ...set(n, nearest(multiply(get(y), always(Math.LOG2E)))),
-    // ln 2 in two parts, of which the first, 355/512, makes exact products.
+    // ln 2 is split in two: products with the first part, 355/512, are exact.
     ...set(y, subtract(get(y), multiply(get(n), always(355 / 512)))),
     ...set(y, subtract(get(y), multiply(get(n), always(Math.LN2 - 355 / 512)))),
     ...divide(always(1), add(always(1), multiply(power, powerOfTwo(get(n))))),
   ];
 }
 
-/** Four columns of a block at a time, each with two sums of four rows of its own. */
+/** Takes four columns of a block at a time, each with its own two sums of four rows. */
 function productCode(): number[] {
   const [a, x, y, columns, blocks, at, end, value, firstSum] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
   const halves = [0, 1];
@@ -183,7 +183,7 @@ function cellsCode(sigmoid: number): number[] {
 
 const pageBytes = 65_536;
 
-/** The bytes of a module with a memory of so many pages of 64 KiB. */
+/** The bytes of a module whose memory has `pages` pages of 64 KiB. */
 function moduleOf(pages: number): Uint8Array {
   const section = (id: number, items: readonly Code[]) => [id, ...sized(list(items))];
   const type = (parameters: Code, results: Code) => [0x60, ...sized(parameters), ...sized(results)];
@@ -216,7 +216,7 @@ function moduleOf(pages: number): Uint8Array {
   ]);
 }
 
-/** What of WebAssembly is used; its types come with a browser's. */
+/** The part of WebAssembly used here; its types come with a browser's. */
 interface Assembly {
   Module: new (bytes: Uint8Array) => object;
   Instance: new (
@@ -244,6 +244,6 @@ function inWebAssembly(floats: number): Kernels | undefined {
       cells: (gates, c, h, size) => run(4 * gates, 4 * c, 4 * h, 4 * size),
     };
   } catch {
-    return undefined; // No SIMD, a policy without 'wasm-unsafe-eval', or no such memory.
+    return undefined; // No SIMD, a policy without 'wasm-unsafe-eval', or not that much memory.
   }
 }

@@ -1,10 +1,10 @@
 /**
- * Reads a checkpoint and writes with it anywhere JavaScript runs: no addon, no dependency, nothing of Node or of a browser. The
- * model computes as the package does, in float32, and a seed gives the text that `cudnn-lstm sample` gives for it, as far as two ways of
- * rounding draw alike.
+ * Reads a checkpoint and generates text with it anywhere JavaScript runs: no addon, no dependencies, no APIs of Node or a browser. The
+ * model computes in float32 as the package does, and a seed gives the same text as in `cudnn-lstm sample`, unless a difference in rounding
+ * changes a draw.
  *
- * Shapes: V vocabulary, H hidden, L layers, E embedding size, in = features into a layer; P is H filled up to a multiple of 4 by units that
- * stay at zero.
+ * Shapes: V vocabulary, H hidden, L layers, E embedding size, in = features into a layer; P is H rounded up to a multiple of 4, with the
+ * extra units staying at zero.
  */
 import { cellsBy, type Kernels, makeKernels } from './browser-kernels.mjs';
 
@@ -26,9 +26,9 @@ export interface WriteOptions {
   seed?: number;
 }
 
-/** Where a layer has what in the kernels' memory. */
+/** Where a layer's arrays are in the kernels' memory. */
 interface Layer {
-  /** [4P, in], packed; of one-hot symbols [in, 4P], the bias with each, so that all of a symbol lies in one piece. */
+  /** [4P, in], packed; for one-hot symbols [in, 4P] with the bias added to each row, so that everything for a symbol is contiguous. */
   input: number;
   /** [4P, P], packed. */
   recurrent: number;
@@ -36,7 +36,7 @@ interface Layer {
   bias: number;
   /** [P], after the last step. */
   h: number;
-  /** The features of its input, filled up to a multiple of 4. */
+  /** Features of the layer's input, rounded up to a multiple of 4. */
   columns: number;
 }
 
@@ -61,7 +61,7 @@ function half(bits: number): number {
 
 const upTo = (multiple: number, count: number) => Math.ceil(count / multiple) * multiple;
 
-/** The rows of a matrix, in groups that are each filled up to a multiple of 4: of the gates' 4 groups, or of one. */
+/** The rows of a matrix, in groups each padded to a multiple of 4: 4 groups for the gates, otherwise one. */
 interface Rows {
   groups: number;
   each: number;
@@ -69,7 +69,7 @@ interface Rows {
 const filled = ({ groups, each }: Rows) => upTo(8, groups * upTo(4, each));
 const placeOf = ({ each }: Rows, row: number) => Math.floor(row / each) * upTo(4, each) + (row % each);
 
-/** [rows, columns] into blocks of 8 rows, [block][columns, a multiple of 4][8]; what is filled up stays zero. */
+/** [rows, columns] into blocks of 8 rows, [block][columns, a multiple of 4][8]; the padding stays zero. */
 function pack(data: Float32Array, rows: Rows, to: Float32Array): void {
   const count = rows.groups * rows.each;
   const columns = data.length / count;
@@ -94,7 +94,7 @@ function transpose(data: Float32Array, rows: Rows, to: Float32Array): void {
 function philox(counter: number[], key: number[]): number[] {
   let [a, b, c, d] = counter as [number, number, number, number];
   let [k0, k1] = key as [number, number];
-  /** The upper 32 bits of a product, by halves. */
+  /** The upper 32 bits of a product, computed by halves. */
   const high = (x: number, y: number) => {
     const [x0, x1, y0, y1] = [x & 0xffff, x >>> 16, y & 0xffff, y >>> 16];
     const middle = x1 * y0 + ((x0 * y0) >>> 16);
@@ -114,18 +114,18 @@ function philox(counter: number[], key: number[]): number[] {
   return [a >>> 0, b >>> 0, c >>> 0, d >>> 0];
 }
 
-/** Uniform in [0, 1), of draw number `position` of a seed. */
+/** A uniform number in [0, 1): draw number `position` of a seed. */
 function coin(seed: number, position: number): number {
   const words = philox([position, 0, 0, 2], [seed >>> 0, Math.floor(seed / 2 ** 32)]);
   return (words[0]! * 2 ** 21 + (words[1]! >>> 11)) / 2 ** 53;
 }
 
-/** A character model, its weights in memory. */
+/** A character model with its weights in memory. */
 export class CharacterModel {
   /** Symbols in id order. */
   readonly vocabulary: readonly string[];
   readonly hidden: number;
-  /** 0: the state is carried from character to character; else every character is drawn from so many before it. */
+  /** 0: the state is carried from character to character; otherwise each character is drawn from this many before it. */
   readonly window: number;
   readonly #ids: Map<string, number>;
   readonly #normalization: Normalization;
@@ -133,22 +133,22 @@ export class CharacterModel {
   readonly #embedding: Float32Array | undefined;
   readonly #scalar: boolean;
   readonly #outputBias: Float32Array;
-  /** Of the straight line in place of the sigmoid; 0: the sigmoid. */
+  /** Slope of the straight line that replaces the sigmoid; 0: the sigmoid itself. */
   readonly #slope: number;
   readonly #kernels: Kernels;
-  /** Where the kernels' memory has what: [V, P], packed, and the logits. */
+  /** Indices into the kernels' memory: the output weights [V, P], packed, and the logits. */
   readonly #output: number;
   readonly #logits: number;
-  /** [4P], a layer's cells [P], and an input vector. */
+  /** The gates [4P], a layer's cells [P], and an input vector. */
   readonly #gates: number;
   readonly #cells: number;
   readonly #input: number;
-  /** Before it is read the state is set to zero; -1: no symbol. */
+  /** The symbol before which the state is set to zero; -1: none. */
   readonly #resetId: number;
 
   /**
-   * @param bytes Of a checkpoint, a safetensors file.
-   * @throws Error if it is none, or a newer one than this code reads.
+   * @param bytes A checkpoint, which is a safetensors file.
+   * @throws Error if it is not one, or is newer than this code can read.
    */
   constructor(bytes: Uint8Array | ArrayBuffer) {
     const all = bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes);
@@ -198,7 +198,7 @@ export class CharacterModel {
     const gates = { groups: 4, each: H };
     const symbols = { groups: 1, each: V };
     const onehot = model.input === 'onehot';
-    // First the places of all that the kernels work on, then the memory for it, then the weights.
+    // First everything the kernels work on gets its place, then the memory is allocated, then the weights are written.
     let floats = 0;
     const fill: ((memory: Float32Array) => void)[] = [];
     const place = (size: number, put?: (to: Float32Array) => void) => {
@@ -240,18 +240,19 @@ export class CharacterModel {
     for (const put of fill) put(this.#kernels.memory);
   }
 
-  /** Whether WebAssembly computes, four numbers at a time; JavaScript does where a page's policy forbids that, or nothing has it. */
+  /** Whether WebAssembly computes, four numbers at a time; JavaScript does where that is missing, or a page's policy forbids it. */
   get simd(): boolean {
     return this.#kernels.simd;
   }
 
-  /** A state that has read nothing. */
+  /** The state before anything is read. */
   state(): State {
     const zeros = () => this.#layers.map(() => new Float32Array(this.hidden));
     return { h: zeros(), c: zeros() };
   }
 
-  /** `text` as the model's corpus was normalised, as ids; characters that the model does not know are left out. */
+  /** `text`, normalised as the model's corpus was, as ids; characters that the model does not know become its
+   * unknown symbol if it has one, and are left out otherwise. */
   encode(text: string): number[] {
     const { lowercase, form, lineBreaks, byteOrderMark, unknown } = this.#normalization;
     let normal = byteOrderMark ? text : text.replace(/^\uFEFF+/, '');
@@ -263,7 +264,7 @@ export class CharacterModel {
     return Array.from(normal, (symbol) => this.#ids.get(symbol) ?? other).filter((id) => id !== undefined);
   }
 
-  /** Feeds a symbol: changes the state, and gives the logits [V] of the next one. */
+  /** Feeds a symbol: updates the state and returns the logits [V] of the next one. */
   step(id: number, state: State): Float32Array {
     const top = this.#feed(id, state);
     const { memory } = this.#kernels;
@@ -273,7 +274,7 @@ export class CharacterModel {
     return memory.slice(this.#logits, this.#logits + V);
   }
 
-  /** @returns Where the last layer's h lies. */
+  /** @returns Where the last layer's h is. */
   #feed(id: number, { h, c }: State): number {
     const H = this.hidden;
     const P = upTo(4, H);
@@ -323,7 +324,7 @@ export class CharacterModel {
   draw(given: Float32Array, temperature: number, seed: number, position: number): number {
     const { unknown } = this.#normalization;
     const logits = given.slice();
-    // It stands for what it was not taught, and is not written.
+    // The unknown symbol stands for what the model was not taught, and is never written.
     if (unknown !== undefined) logits[this.#ids.get(unknown)!] = -Infinity;
     if (temperature === 0) return logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
     const share = coin(seed, position);
@@ -336,18 +337,18 @@ export class CharacterModel {
     return probabilities.reduce((best, value, id) => (value > probabilities[best]! ? id : best), 0);
   }
 
-  /** What a text without a prompt follows: a line break, or a space, or whatever symbol is first. */
+  /** What a text without a prompt follows: a line break, else a space, else the first symbol. */
   get startId(): number {
     return this.#ids.get('\n') ?? this.#ids.get(' ') ?? 0;
   }
 
-  /** The ids that are read for a text: a model of single lines begins a line at the symbol that ends one. */
+  /** The ids to read for a text: a model of single lines begins a line with the symbol that ends one. */
   begin(ids: readonly number[]): number[] {
     if (this.#resetId >= 0 && ids[0] !== this.#resetId) return [this.#resetId, ...ids];
     return ids.length > 0 ? [...ids] : [this.startId];
   }
 
-  /** Logits [V] after a text's ids: of all of them, or of the model's window. */
+  /** Logits [V] after reading a text's ids: all of them, or as many as the model's window. */
   read(ids: readonly number[], state: State = this.state()): Float32Array {
     let logits = this.#outputBias;
     const last = this.window ? ids.slice(-this.window) : ids;
@@ -379,7 +380,7 @@ export class CharacterModel {
     }
   }
 
-  /** Mean bits a character of a text, its first character not counted unless the model knows how one begins; NaN of fewer than two. */
+  /** Mean bits per character of a text, the first not counted unless the model knows how a text begins; NaN for fewer than two. */
   score(text: string): number {
     const ids = this.begin(this.encode(text));
     const state = this.state();

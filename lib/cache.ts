@@ -4,10 +4,10 @@ import { isAbsolute, join } from 'node:path';
 import { DiskError } from './errors';
 
 /**
- * `cudnn-lstm` in the XDG base directory for caches; as the specification has it, a relative path in the variable is ignored.
+ * `cudnn-lstm` in the XDG base directory for caches; as the specification demands, a relative path in the variable is ignored.
  *
- * @throws DiskError where neither a variable nor the system says where the user's home is, as in a container under a number that is no
- * user's.
+ * @throws DiskError if neither a variable nor the system says where the user's home is, as in a container that runs under an unknown
+ * user id.
  */
 export function cacheDirectory(): string {
   const cache = process.env.XDG_CACHE_HOME ?? '';

@@ -1,9 +1,9 @@
-/** Cleaning up in several steps, of which one that fails leaves none of the others out. */
+/** Clean-up in several steps, all of which run even if one fails. */
 
 /**
- * Takes every step, one after another, whatever comes of those before it.
+ * Runs every step in order, whether or not those before it fail.
  *
- * @throws What the first step that failed has thrown, after the last.
+ * @throws What the first failed step threw, after the last step.
  */
 export async function takeAll(steps: Iterable<() => unknown>): Promise<void> {
   let failed: { readonly error: unknown } | undefined;
@@ -17,7 +17,7 @@ export async function takeAll(steps: Iterable<() => unknown>): Promise<void> {
   if (failed) throw failed.error;
 }
 
-/** The same where an error is on its way already, which is the one to be told: what fails in cleaning up goes unsaid. */
+/** The same while another error is being thrown, which is the one to report: failures of the clean-up are ignored. */
 export async function takeAllQuietly(steps: Iterable<() => unknown>): Promise<void> {
   await takeAll(steps).catch(() => {});
 }

@@ -28,7 +28,7 @@ export class CudnnLstmError extends Error {
   readonly code: string;
   readonly exitCode: number;
   constructor(code: string, message: string, exitCode: number, options?: ErrorOptions) {
-    // A message that is none would otherwise fail in here.
+    // A message that is not a string would otherwise throw here.
     super(typeof message === 'string' ? message : `(no message, but a ${typeof message})`, options);
     this.name = new.target.name;
     this.code = code;
@@ -48,7 +48,7 @@ export class UsageError extends CudnnLstmError {
 }
 
 /**
- * An option out of its range. The message names it as its caller does: `topK must be …`, and a command's `--top-k must be …`.
+ * An option out of range. The message spells it as its caller does: `topK must be …`, or in a command `--top-k must be …`.
  *
  * @category Errors
  */
@@ -68,7 +68,7 @@ export class OptionError extends UsageError {
 }
 
 /**
- * A corpus or text that cannot be used: missing, unreadable, too short, not in its encoding, unknown characters.
+ * A corpus or text that cannot be used: missing, unreadable, too short, not in its encoding, or with unknown characters.
  *
  * @category Errors
  */

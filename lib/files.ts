@@ -1,6 +1,6 @@
 /**
- * Files that anybody may have put where they are: opened without waiting, looked at to be files, and read up to a bound. A pipe
- * would otherwise hold the reader for ever, in a thread that the process cannot end without, and a device has no end.
+ * Files that anybody may have put there: opened without blocking, checked to be files, and read up to a limit. Otherwise a pipe would
+ * block its reader for ever, in a thread that the process cannot exit without, and a device has no end.
  */
 import { constants, openSync, type Stats } from 'node:fs';
 import { type FileHandle, lstat, open, stat } from 'node:fs/promises';
@@ -12,13 +12,13 @@ import { grouped } from './numbers';
 /** Absent on Windows, which has neither such pipes nor such links. */
 const { O_NONBLOCK = 0, O_NOFOLLOW = 0 } = constants as Partial<typeof constants>;
 
-/** Why a path is of no use as a file. The message names it, and whoever catches this adds the remedy. */
+/** Why a path cannot be used as a file. The message names the path; whoever catches this adds the remedy. */
 export class FileProblem extends Error {
   constructor(
     readonly path: string,
     /** What follows the path in the message: `is a directory, not a file`. */
     readonly problem: string,
-    /** Nothing is there; something else than a file is there; more than the bound; or what the system said. */
+    /** Nothing is there; something other than a file is there; it exceeds the limit; or the system reported an error. */
     readonly kind: 'missing' | 'other' | 'large' | 'system',
     options?: ErrorOptions,
   ) {
@@ -26,7 +26,7 @@ export class FileProblem extends Error {
   }
 }
 
-/** What something is that is no file: `a named pipe`. */
+/** The kind of something that is not a file: `a named pipe`. */
 export function kindOf(found: Stats): string {
   if (found.isDirectory()) return 'a directory';
   if (found.isFIFO()) return 'a named pipe';
@@ -49,20 +49,20 @@ async function problemOf(path: string, cause: unknown, doing: string): Promise<F
   return new FileProblem(path, `cannot be ${doing} (${withoutPath(message)})`, 'system', { cause });
 }
 
-/** What the system says of a path, as in `EIO: i/o error, open '/a/b'`, where that has been said. */
+/** A system error's message, such as `EIO: i/o error, open '/a/b'`, without the call and the path, which the caller names. */
 function withoutPath(message: string): string {
   return message.replace(/, \w+( '.*)?$/s, '');
 }
 
-/** Why something cannot be read, and what to do, after its path. */
+/** Why something cannot be read and what to do about it, to follow its path in a message. */
 export function whyUnreadable({ code, message }: NodeJS.ErrnoException): string {
   const denied = code === 'EACCES' || code === 'EPERM';
   return denied ? 'permission denied; its owner can let you read it' : withoutPath(message);
 }
 
 /**
- * Whether a name is taken, by whatever it may be, as by a link that leads nowhere or round in a circle. False too where that cannot be
- * told: whoever writes there is told why.
+ * Whether a name is taken by anything, even by a dangling or circular link. Also false if this cannot be determined: writing there
+ * will report why.
  */
 export async function isTaken(path: string): Promise<boolean> {
   return lstat(path).then(
@@ -71,7 +71,7 @@ export async function isTaken(path: string): Promise<boolean> {
   );
 }
 
-/** What is at a path, links followed. @throws FileProblem if nothing is, or that cannot be told. */
+/** What is at a path, following links. @throws FileProblem if nothing is, or this cannot be determined. */
 async function look(path: string): Promise<Stats> {
   return stat(path).catch(async (error: unknown) => {
     throw await problemOf(path, error, 'read');
@@ -90,12 +90,12 @@ async function checked(path: string, flags: number): Promise<FileHandle> {
 }
 
 /**
- * Opens a file to read. It never waits for anybody.
+ * Opens a file for reading, without ever waiting for another process.
  *
- * @throws FileProblem if it is not there, or not a file.
+ * @throws FileProblem if it is missing, or not a file.
  */
 export async function openFile(path: string): Promise<FileHandle> {
-  // Looked at before: to open some devices does something.
+  // Checked first, since merely opening some devices has an effect.
   refuseOther(path, await look(path));
   try {
     return await checked(path, constants.O_RDONLY);
@@ -105,15 +105,15 @@ export async function openFile(path: string): Promise<FileHandle> {
 }
 
 /**
- * Opens a file to add to its end; it is made if it is not there. A link is not followed: it would lead out of the directory.
+ * Opens a file for appending, and creates it if it is missing. Links are not followed: they would lead out of the directory.
  *
- * @throws FileProblem if something else than a file is there, or it cannot be written to.
+ * @throws FileProblem if something other than a file is there, or it cannot be written to.
  */
 export function openToAppend(path: string): Promise<FileHandle> {
   return openToWrite(path, constants.O_WRONLY | constants.O_APPEND);
 }
 
-/** Opens a file to lock it, and to read and write what it says, as {@link openToAppend} does. */
+/** Opens a file for locking, reading and writing, otherwise like {@link openToAppend}. */
 export function openToLock(path: string): Promise<FileHandle> {
   return openToWrite(path, constants.O_RDWR);
 }
@@ -133,9 +133,9 @@ async function openToWrite(path: string, flags: number): Promise<FileHandle> {
 
 const pieceBytes = 1 << 16;
 
-/** The pieces of an open file from its beginning to its end, or to the bound. @throws FileProblem */
+/** Reads an open file piece by piece, from its beginning to its end or the limit. @throws FileProblem */
 async function* piecesOf(path: string, handle: FileHandle, limit: number): AsyncGenerator<Uint8Array> {
-  // What says that it is too large need not be read so far; what says nothing, as in /proc, is.
+  // A file whose size is above the limit is not read at all; one without a size, as in /proc, is read that far.
   if ((await handle.stat()).size > limit) throw tooLarge(path, limit);
   let done = 0;
   for (;;) {
@@ -156,10 +156,10 @@ function tooLarge(path: string, limit: number): FileProblem {
 }
 
 /**
- * A file's content, whole.
+ * The whole content of a file.
  *
- * @param limit Bytes. Also files whose size says nothing, as in /proc, are read no further.
- * @throws FileProblem if it is not there, not a file, larger than that, or cannot be read.
+ * @param limit In bytes. Files that report no size, as in /proc, are read no further either.
+ * @throws FileProblem if it is missing, not a file, larger than that, or cannot be read.
  */
 export async function readSmallFile(path: string, limit: number): Promise<Buffer> {
   const handle = await openFile(path);
@@ -174,10 +174,10 @@ export async function readSmallFile(path: string, limit: number): Promise<Buffer
 }
 
 /**
- * The lines of a file in UTF-8, without their line breaks. Of a longer line than `longest` bytes nothing is given.
+ * The lines of a UTF-8 file, without their line breaks. Lines longer than `longest` bytes are skipped.
  *
- * @param limit Bytes of the file.
- * @throws FileProblem as readSmallFile does; the lines before have been given then.
+ * @param limit Of the file, in bytes.
+ * @throws FileProblem as readSmallFile does, after the lines before the problem.
  */
 export async function* linesOf(path: string, limit: number, longest = 1 << 16): AsyncGenerator<string> {
   const handle = await openFile(path);
@@ -205,10 +205,10 @@ export async function* linesOf(path: string, limit: number, longest = 1 << 16): 
 }
 
 /**
- * What somebody has named as an argument, to read once from its beginning to its end: a file, or a pipe such as a shell's
- * `<(command)`, which is waited for as every program does, but not in a thread that an abort or an exit would have to wait for.
+ * Opens an argument to be read once, from beginning to end: a file, or a pipe such as a shell's `<(command)`. A pipe is waited for, as
+ * in any program, but not in a thread that an abort or an exit would have to wait for.
  *
- * @throws FileProblem if it is not there, or neither.
+ * @throws FileProblem if it is missing, or neither.
  */
 export async function openInput(path: string, signal?: AbortSignal): Promise<Readable> {
   signal?.throwIfAborted();
@@ -224,22 +224,22 @@ export async function openInput(path: string, signal?: AbortSignal): Promise<Rea
   }
 }
 
-/** A stream that an abort ends, though nothing comes. */
+/** A stream that an abort ends even while no data arrives. */
 export function abortable<S extends Readable>(stream: S, signal: AbortSignal | undefined): S {
   return signal ? addAbortSignal(signal, stream) : stream;
 }
 
 /**
- * An argument's content, whole: a small file, or what comes through a pipe.
+ * The whole content of an argument: a small file, or what comes through a pipe.
  *
- * @param limit Bytes.
+ * @param limit In bytes.
  * @throws FileProblem as openInput does, or if there is more.
  */
 export async function readSmallInput(path: string, limit: number, signal?: AbortSignal): Promise<Buffer> {
   return await upTo(path, await openInput(path, signal), limit);
 }
 
-/** All that comes from a stream. @throws FileProblem if that is more than `limit` bytes, or the stream fails. */
+/** Everything that comes from a stream. @throws FileProblem if that is more than `limit` bytes, or the stream fails. */
 export async function upTo(name: string, stream: AsyncIterable<Uint8Array>, limit: number): Promise<Buffer> {
   const pieces: Uint8Array[] = [];
   let bytes = 0;

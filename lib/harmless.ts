@@ -1,17 +1,17 @@
 /**
- * Text from a file, a name or an argument as part of a message: on one line, with nothing in it that a terminal would obey, that
- * breaks the line, or that changes the order in which it is read.
+ * Text from a file, a name or an argument as part of a message: on one line, with everything escaped that a terminal would obey,
+ * that breaks the line, or that changes the reading order.
  */
 export function harmless(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, escaped);
 }
 
-/** The same for a text of several lines, in whatever script: it keeps its line breaks, tabs, joiners and marks of direction. */
+/** The same for text of several lines in any script: line breaks, tabs, joiners and direction marks are kept. */
 export function harmlessText(text: string): string {
   return text.replace(/[^\P{Cc}\n\t]/gu, escaped);
 }
 
-/** The same for a document, where a replacement character says that something stood there. */
+/** The same for a document, with a replacement character in place of each escape. */
 export function printable(text: string): string {
   return text.replace(/[^\P{Cc}\n\t]/gu, '\ufffd');
 }

@@ -1,5 +1,6 @@
 /**
- * Pages that need nothing beside them, in the look of the page that `serve` shows: texts escaped, scripts inlined and named by a policy.
+ * Self-contained pages in the style of the one that `serve` shows: texts escaped, scripts inlined and listed in a content security
+ * policy.
  */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -12,7 +13,7 @@ export function escapeHtml(text: string): string {
   return printable(text).replace(/[&<>"']/g, (symbol) => names[symbol] as string);
 }
 
-/** JSON that no script element can be ended with. */
+/** JSON that cannot end a script element. */
 export function inlineJson(value: unknown): string {
   return JSON.stringify(value).replace(/</g, '\\u003c');
 }
@@ -22,21 +23,21 @@ export interface PageParts {
   title: string;
   /** Markup. */
   body: string;
-  /** Rules after those that all pages share (lib/page/base.css). */
+  /** CSS rules that follow those shared by all pages (lib/page/base.css). */
   style?: string;
-  /** Text for the script, by the id of its element; it must hold no `<`. */
+  /** Text for the script, by the id of its element; must not contain `<`. */
   data?: Readonly<Record<string, string>>;
-  /** Runs as a module behind lib/page/look.ts, and may use what that exports. */
+  /** Runs as a module after lib/page/look.ts, and may use its exports. */
   script: string;
-  /** Modules of the package that run before it, paths in `dist`. They import nothing but from those before them. */
+  /** Modules of the package that run before the script, as paths in `dist`. Each imports only from those before it. */
   modules?: readonly string[];
-  /** They compile WebAssembly. Default false. */
+  /** Whether they compile WebAssembly. Default false. */
   wasm?: boolean;
-  /** Load uPlot. Default false. */
+  /** Whether to load uPlot. Default false. */
   charts?: boolean;
 }
 
-/** One file. Should a text become markup in spite of all escaping, it still cannot run or fetch anything. */
+/** Renders a page as one file. Even if a text became markup in spite of all escaping, it could not run or fetch anything. */
 export async function renderPage(parts: PageParts): Promise<string> {
   const { title, body, style = '', data = {}, script, modules = [], charts = false, wasm = false } = parts;
   const file = (...path: string[]) => readFile(join(packageRoot, 'dist', ...path), 'utf8');
@@ -66,7 +67,7 @@ ${[...(chart === undefined ? [] : [`<script>${chart}</script>`]), ...elements].j
 `;
 }
 
-/** A module without its exports and imports: an inline script cannot be imported from, and has what it needs before it. */
+/** A module without its exports and imports: an inline script cannot be imported from, and what it needs comes before it. */
 function inline(module: string): string {
   return module
     .replace(/^import \{[^}]*\} from '\.\/[^']*';$/gm, '')
@@ -74,7 +75,7 @@ function inline(module: string): string {
     .replace(/^export \{.*\};?$/gm, '');
 }
 
-/** A script as a content security policy names it. */
+/** A script's source expression in a content security policy. */
 function hash(script: string): string {
   return `'sha256-${createHash('sha256').update(script).digest('base64')}'`;
 }

@@ -2,7 +2,7 @@
  * Train character-level LSTM language models and sample from them, on an NVIDIA GPU or on the CPU.
  *
  * {@link train} trains, {@link LanguageModel} loads, generates and scores. Everything is asynchronous, takes an
- * `AbortSignal` where it may take long, and is freed by `dispose()`. What lies below is in `cudnn-lstm/advanced`.
+ * `AbortSignal` if it may take long, and is freed by `dispose()`. The layer below is in `cudnn-lstm/advanced`.
  *
  * @module cudnn-lstm
  */

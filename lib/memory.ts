@@ -1,11 +1,11 @@
-/** Arrays that there is no memory for. */
+/** Errors about arrays that do not fit in memory. */
 import { OutOfMemoryError } from './errors';
 
-/** What V8 says of an array that it gets no memory for, or that is longer than any of its arrays. */
+/** V8's messages about an array that it has no memory for, or that is longer than any array can be. */
 const noRoom = /allocation failed|invalid (?:typed array|array buffer) length/i;
 
 /**
- * An error as it is; where it is V8's of such an array, the package's own.
+ * The error as it is, or the package's own if it is V8's about such an array.
  *
  * @param purpose `for a text`
  * @param remedy `; give a part of it`

@@ -1,4 +1,4 @@
-/** What the calls of a model may be given, as plain values: see lib/arguments.ts. */
+/** Checks the arguments of a model's methods; see lib/arguments.ts. */
 import {
   type Checks,
   callbackOf,
@@ -94,7 +94,7 @@ export function readWindowOptions(options: WindowOptions): WindowOptions {
   );
 }
 
-/** @param symbols Of the model: there are no more rivals. */
+/** @param symbols How many the model has: the most rivals there can be. */
 export function readInspectOptions(options: InspectOptions, symbols: number): InspectOptions {
   return optionsOf<InspectOptions>(
     'options',
@@ -110,7 +110,7 @@ export function readInspectOptions(options: InspectOptions, symbols: number): In
   );
 }
 
-/** A caller's ids, each answer looked at: it must be as long as was asked for. */
+/** A caller's ids, with each answer checked to be as long as was asked for. */
 export function readableIds(what: string, value: unknown): ReadableIds {
   const given = fieldsOf<ReadableIds>(what, value, ['length', 'read']);
   const length = wholeOf(`length of ${what}`, given.length, 0);

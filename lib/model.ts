@@ -79,8 +79,8 @@ import { option } from './wording';
  */
 export interface ModelOptions extends DeviceRequest {
   /**
-   * A GPU's arithmetic. A CPU scores and samples in fp32, whatever this says, and trains in fp32 or `bf16`. `description` of the model says
-   * which runs.
+   * A GPU's arithmetic. A CPU scores and samples in fp32 regardless, and trains in fp32 or `bf16`. The model's `description` says which is
+   * used.
    *
    * @default 'tf32'
    */
@@ -98,8 +98,7 @@ export interface ModelOptions extends DeviceRequest {
    */
   seed?: number | undefined;
   /**
-   * Keeps the matrices in 16 or 8 bits a weight: faster for one or two texts at a time on a CPU, a little less exact, and not to be
-   * trained further.
+   * Keeps the matrices in 16 or 8 bits per weight: faster for one or two texts at a time on a CPU, slightly less exact, and not trainable.
    *
    * @default as the checkpoint has them
    */
@@ -107,49 +106,49 @@ export interface ModelOptions extends DeviceRequest {
 }
 
 /**
- * What a new model's checkpoints will say of it.
+ * What a new model's checkpoints record about it.
  *
  * @category Models
  */
 export interface CreateOptions extends Omit<ModelOptions, 'weights'> {
   /**
-   * What prompts and texts get before they are encoded.
+   * How prompts and texts are normalised before they are encoded.
    *
    * @default `{ lowercase: false }`
    */
   normalization?: Normalization | undefined;
   /**
-   * What it is trained for; decides how it is sampled: `every` carries the state, `last` slides a window.
+   * What the model is trained for, which decides how it is sampled: `every` carries the state, `last` slides a window.
    *
    * @default 'every'
    */
   target?: Target | undefined;
   /**
-   * Characters of the windows it is trained on, 1 to 16,777,216.
+   * Length in characters of the windows it is trained on, 1 to 16,777,216.
    *
    * @default 100
    */
   seqLength?: number | undefined;
   /**
-   * Sequences a step, 1 to 16,777,216, for the self-check of a GPU.
+   * Sequences per step, 1 to 16,777,216, for the self-check of a GPU.
    *
    * @default 64
    */
   batchSize?: number | undefined;
   /**
-   * What `algorithm: 'auto'` came to in the run that this model continues: it is not tried again.
+   * What `algorithm: 'auto'` chose in the run that this model continues, so that it is not tried again.
    *
    * @default it is tried
    */
   chosenAlgorithm?: ChosenAlgorithm | undefined;
   /**
-   * Of a model that ranks train on a GPU each: whether NCCL sums their gradients. The same on all of them.
+   * Whether NCCL sums the gradients of a model that ranks train with one GPU each. Must be the same on all ranks.
    *
    * @default false: they go by way of the host's memory
    */
   nccl?: boolean | undefined;
   /**
-   * What it is trained on, for the record.
+   * What the model is trained on, for the record.
    *
    * @default nothing is recorded
    */
@@ -161,7 +160,7 @@ export interface CreateOptions extends Omit<ModelOptions, 'weights'> {
    */
   configuration?: Record<string, unknown> | undefined;
   /**
-   * Weights to begin with, in the canonical layout.
+   * Initial weights, in the canonical layout.
    *
    * @default fresh ones
    */
@@ -169,13 +168,13 @@ export interface CreateOptions extends Omit<ModelOptions, 'weights'> {
 }
 
 /**
- * What {@link LanguageModel.inspect} takes.
+ * The options of {@link LanguageModel.inspect}.
  *
  * @category Scoring
  */
 export interface InspectOptions extends InspectionOptions {
   /**
-   * What is done about a character that the model does not know: an error that names it, or it is left out.
+   * What to do about a character that the model does not know: throw an error that names it, or leave it out.
    *
    * @default 'error'
    */
@@ -189,13 +188,13 @@ export interface InspectOptions extends InspectionOptions {
  */
 export interface ScoreOptions extends ScoringOptions {
   /**
-   * What is done about a character that the model does not know: an error that names it, or it is left out.
+   * What to do about a character that the model does not know: throw an error that names it, or leave it out.
    *
    * @default 'error'
    */
   unknown?: 'error' | 'skip' | undefined;
   /**
-   * Contiguous parts scored side by side, 1 to 4,096; 1 is exact; of more, all but the first begin without context.
+   * Contiguous parts scored in parallel, 1 to 4,096. 1 is exact; with more, all parts but the first begin without context.
    *
    * @default 1
    */
@@ -203,15 +202,15 @@ export interface ScoreOptions extends ScoringOptions {
 }
 
 /**
- * A model of a mixture.
+ * A model in a mixture.
  *
  * @category Models
  */
 export interface MixturePart {
-  /** It may be in several mixtures, and be used by itself meanwhile. */
+  /** It may be in several mixtures, and be used by itself at the same time. */
   model: LanguageModel;
   /**
-   * How much it counts beside the others, above 0 to 1e6: 3 beside 1 is three quarters.
+   * Its weight relative to the others, above 0 to 1e6: 3 next to 1 is three quarters.
    *
    * @default 1
    */
@@ -223,14 +222,13 @@ interface DrawnText {
   finished: 'length' | 'stop';
 }
 
-/** Characters of texts that are kept at once, to find the best of them. */
+/** The most characters of texts that are kept at once, to find the best of them. */
 const mostKept = 1 << 22;
-/** A longer one would not fit a string. */
+/** A longer prompt would not fit in a string. */
 const mostPromptBytes = 2 ** 28;
 
 /**
- * The model on its device, its calls queued: for this package's own modules, as what a call does to the state between calls is theirs to
- * know.
+ * The model on its device, with its calls queued. For this package's own modules, which know what a call does to the state between calls.
  */
 export let nativeOf: (model: LanguageModel) => QueuedModel;
 /** For a trainer. */
@@ -238,10 +236,10 @@ export let setMetadata: (model: LanguageModel, metadata: CheckpointMetadata) => 
 
 /**
  * A language model on one device. Made by {@link LanguageModel.create} or {@link LanguageModel.load}, freed by
- * {@link LanguageModel.dispose} (a garbage-collected one is freed too, but later than one would like).
+ * {@link LanguageModel.dispose} (a garbage-collected one is freed too, but later than you would like).
  *
- * Every asynchronous call waits for those before it, so calls may overlap; none blocks the event loop. It can be used in worker
- * threads, each loading its own.
+ * Every asynchronous call waits for those before it, so calls may overlap; none blocks the event loop. Worker threads can use models if
+ * each loads its own.
  *
  * @category Models
  */
@@ -255,7 +253,7 @@ export class LanguageModel implements Disposable {
   /** Which GPU; 0 on the CPU. */
   readonly ordinal: number;
   #disposed = false;
-  /** Of a mixture: the models, and how much of the whole each counts. */
+  /** The models of a mixture and the share of each in the whole. */
   #parts: readonly { model: LanguageModel; share: number }[] | undefined;
 
   static {
@@ -311,7 +309,7 @@ export class LanguageModel implements Disposable {
       step: 0,
       version: packageVersion,
     };
-    // Such a checkpoint could not be loaded.
+    // A checkpoint that contradicts itself could not be loaded.
     const contradiction = contradictionIn(metadata);
     if (contradiction !== undefined) throw new UsageError(`The model would contradict itself: ${contradiction}.`);
     const { native, device } = await createNative(subject, checked, checked.seed ?? 0, {
@@ -323,7 +321,7 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Loads a checkpoint's weights; a run's directory means its best checkpoint, or the last where there is no best one.
+   * Loads a checkpoint's weights; a run's directory stands for its best checkpoint, or its last if there is no best one.
    *
    * @throws CheckpointError if it is missing, truncated, altered or not one of this package's.
    */
@@ -342,12 +340,12 @@ export class LanguageModel implements Disposable {
         trained: false,
       });
       try {
-        // Straight into the model, so that no second copy of it is made.
+        // Straight into the model, without making a second copy of it.
         await file.read((_, values, offset) => native.write('parameters', values, offset), { parametersOnly: true });
-        // Of a file of this package's that has them, they stay as they are.
+        // Weights that a file of this package already holds in this form stay as they are.
         if (form !== 'fp32') await roundModel(native, form);
       } catch (error) {
-        native.dispose(); // Frees the device's memory now, not when it is collected.
+        native.dispose(); // Frees the device's memory now, not when the model is garbage-collected.
         throw error;
       }
       const { weights: _, ...others } = metadata;
@@ -359,12 +357,12 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Several models as one, whose probability of a character is the weighted mean of theirs. It knows the characters that all of them know,
-   * over which each model's probabilities are taken. It generates, scores and inspects; it cannot be saved or trained. It uses the models
-   * and does not dispose of them.
+   * Combines several models into one, whose probability of a character is the weighted mean of theirs. It knows the characters that all of
+   * them know, over which each model's probabilities are normalised. It generates, scores and inspects, but cannot be saved or trained. It
+   * uses the models and does not dispose of them.
    *
-   * @throws UsageError if they read texts differently, or not all begin lines anew, or not all are sampled by windows of one length;
-   * DataError if no character is known to all.
+   * @throws UsageError if they read texts differently, or only some are models of single lines, or not all are sampled with windows of one
+   * length; DataError if no character is known to all.
    */
   static mix(parts: readonly MixturePart[]): LanguageModel {
     const mixed = readMixture(parts);
@@ -396,17 +394,17 @@ export class LanguageModel implements Disposable {
     return mixture;
   }
 
-  /** How busy this model's GPU is now, with everything that runs on it; null on a CPU and where NVML is missing. */
+  /** How busy this model's GPU is now, including everything else that runs on it; null on a CPU and where NVML is missing. */
   async gpuUsage(): Promise<GpuUsage | null> {
     return this.device === 'cuda' ? await loadNative().gpuUsage(this.ordinal) : null;
   }
 
-  /** What a checkpoint that is saved now says of the model, frozen; a training replaces it as epoch, step and losses change. */
+  /** What a checkpoint saved now would say about the model. Frozen; training replaces it as epoch, step and losses change. */
   get metadata(): CheckpointMetadata {
     return this.#metadata;
   }
 
-  /** One line: the device, its threads, and the precision and algorithm that really run. */
+  /** One line: the device, its threads, and the precision and algorithm actually used. */
   get description(): string {
     return this.#native.description;
   }
@@ -431,20 +429,20 @@ export class LanguageModel implements Disposable {
     return this.metadata.target === 'last' ? this.metadata.seqLength : 0;
   }
 
-  /** Whether a symbol is a byte, not a character. */
+  /** Whether the model's symbols are bytes, not characters. */
   get ofBytes(): boolean {
     return this.metadata.normalization.symbols === 'bytes';
   }
 
-  /** `text` as the corpus was normalised; for a model of bytes, its bytes in UTF-8, byte n as U+00nn. */
+  /** `text`, normalised as the corpus was; for a model of bytes, its UTF-8 bytes, with byte n as U+00nn. */
   normalize(text: string): string {
     return normalizeText(text, this.metadata.normalization);
   }
 
   /**
-   * Continues the prompt: an iterator over pieces of the generated text (the prompt is not part of it), none of which splits a code
-   * point. Options are checked, and the prompt encoded, before the iterator is made; a prompt above 65,536 characters or bytes is encoded
-   * when the first piece is asked for, which fails then if the prompt is at fault.
+   * Continues the prompt. Returns an iterator over pieces of the generated text, without the prompt; no piece splits a code point. Options
+   * are checked and the prompt is encoded before the iterator is made; a prompt above 65,536 characters or bytes is encoded when the first
+   * piece is asked for, which then fails if the prompt is at fault.
    *
    * @throws UsageError on an option out of range; DataError if the prompt or a stop string has characters that the model does not know.
    */
@@ -460,7 +458,7 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * What {@link LanguageModel.generate} would give piece by piece, as one string.
+   * Like {@link LanguageModel.generate}, with all pieces joined into one string.
    *
    * @throws As {@link LanguageModel.generate}; the signal's reason after an abort.
    */
@@ -510,8 +508,8 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Draws `count` texts and gives the one that the model finds likeliest, with its bits a character: those of prompt and text, all of
-   * them equally long unless a stop string ended them. It keeps 4 million characters at a time, and draws the texts in as many turns.
+   * Draws `count` texts and returns the one that the model finds likeliest, with its bits per character, counted over prompt and text. All
+   * texts are equally long unless a stop string ended them. At most 4 million characters are kept at a time; more are drawn in turns.
    *
    * @throws As {@link LanguageModel.generate}; UsageError for a length above 4,194,304; DataError if no text has a character.
    */
@@ -528,7 +526,7 @@ export class LanguageModel implements Disposable {
     if (length > mostKept)
       throw new OptionError('length', `must be at most ${grouped(mostKept)} of the best of several texts.`);
     const given = await encodeText(prompt, 'the prompt', this.#encoding(checked));
-    // All at once, or so many at a time as memory for their characters is meant for.
+    // All at once, or as many at a time as `mostKept` allows.
     const atOnce = Math.max(1, Math.floor(mostKept / Math.max(1, length)));
     let best: (DrawnText & { bitsPerCharacter: number }) | undefined;
     for (let first = 0; first < count; first += atOnce) {
@@ -543,7 +541,7 @@ export class LanguageModel implements Disposable {
     return best;
   }
 
-  /** Whole texts that are not empty, of which the first draws as number `firstStream`. */
+  /** Draws whole texts, the first of them as stream `firstStream`, and returns those that are not empty. */
   async #drawWhole(count: number, firstStream: number, checked: GenerateOptions): Promise<DrawnText[]> {
     const texts = Array.from({ length: count }, (): DrawnText => ({ text: '', finished: 'length' }));
     const pieces = this.#generate(checked, count, () => ({ prompt: this.#promptIds(checked), firstStream }));
@@ -555,7 +553,7 @@ export class LanguageModel implements Disposable {
     return texts.filter(({ text }) => text !== '');
   }
 
-  /** Scores the prompt's ids and each text behind them, from the beginning. */
+  /** Scores the prompt's ids followed by each text, from the beginning. */
   async #scoreAfter(
     given: Int32Array,
     texts: readonly DrawnText[],
@@ -568,7 +566,7 @@ export class LanguageModel implements Disposable {
       (i) => `text ${i + 1}`,
       { vocabulary, normalization: asItIs, unknown: 'error', signal },
     );
-    // Of a model of single lines a text without a prompt may begin a line by itself.
+    // In a model of single lines, a text without a prompt may itself begin a line.
     const alone = given.length === 0 && resetId !== undefined;
     return this.#native.evaluationSequence(() =>
       scoreMany(
@@ -581,10 +579,10 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Makes an index of a corpus for {@link GenerateOptions.maxCopy}, read and normalised as the model's own was: five bytes a character,
-   * six where there are more than 256 symbols.
+   * Indexes a corpus for {@link GenerateOptions.maxCopy}, read and normalised as the model's own was. Takes five bytes per character, or
+   * six if there are more than 256 symbols.
    *
-   * @param corpus What {@link train} takes as a corpus.
+   * @param corpus A corpus, as {@link train} takes it.
    * @throws DataError if it cannot be read.
    */
   async indexText(corpus: CorpusInput, options: { signal?: AbortSignal | undefined } = {}): Promise<TextIndex> {
@@ -613,10 +611,10 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Writes whole lines, none of them empty. Line k is the same however many are asked for.
+   * Writes whole, non-empty lines. Line k is the same however many are asked for.
    *
-   * @throws UsageError if the model knows no line break; else as {@link LanguageModel.generate} does. DataError, when it is iterated
-   * over, if hardly a line is one that is wanted.
+   * @throws UsageError if the model knows no line break; otherwise as {@link LanguageModel.generate}. DataError, during iteration, if
+   * hardly any line drawn is wanted.
    */
   generateLines(count: number, options: GenerateLinesOptions = {}): AsyncGenerator<string, void, undefined> {
     const checked = readGenerateLinesOptions(options);
@@ -631,7 +629,7 @@ export class LanguageModel implements Disposable {
       throw new OptionError('prompt', `must be the beginning of one line, at most ${grouped(pieceUnits)} characters.`);
     const before = this.#known(this.normalize(begun), checked.unknown);
     if (before.includes('\n')) throw new OptionError('prompt', 'must be the beginning of one line.');
-    // Where the state is carried over lines, what a line follows is a line break.
+    // Where the state is carried across lines, a line follows a line break.
     const prompt = this.#promptIds({ ...checked, prompt: this.shape.resetId === undefined ? `\n${before}` : before });
     const sampling = checkSamplingOptions(checked);
     return generateLines(this.#native, this.vocabulary, {
@@ -646,15 +644,15 @@ export class LanguageModel implements Disposable {
     });
   }
 
-  /** A text in the making, which begins empty: feed, peek, draw, propose, mark and rewind, fork, save. */
+  /** A text in the making, initially empty: feed, peek, draw, propose, mark and rewind, fork, save. */
   session(): Session {
     return Session.begin(this.#sessionModel());
   }
 
   /**
-   * Reads a session that was saved.
+   * Loads a saved session.
    *
-   * @throws CheckpointError if the file is no session, or one of another model: its weights and symbols must be those it was saved with.
+   * @throws CheckpointError if the file is not a session, or is one of another model: weights and symbols must be those it was saved with.
    */
   async loadSession(path: string): Promise<Session> {
     return Session.load(this.#sessionModel(), path);
@@ -691,11 +689,11 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Scores a text from zero state, its first character not counted; a model of single lines, which knows how a line begins, counts that
-   * one too.
+   * Scores a text from zero state, without its first character; a model of single lines, which knows how a line begins, counts that one
+   * too.
    *
    * @param text A string, which is normalised, or ids of this model's vocabulary.
-   * @throws DataError if it has fewer than two characters for each stream, or unknown ones.
+   * @throws DataError if it has fewer than two characters per stream, or unknown ones.
    */
   async score(text: string | ReadableIds, options: ScoreOptions = {}): Promise<Score> {
     const checked = readScoreOptions(options);
@@ -710,8 +708,8 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Scores each line from zero state, its line break left out; undefined for a line with fewer than two characters. A model of single
-   * lines scores all of a line, its first character and its end, which counts as a character, with it.
+   * Scores each line from zero state, without its line break; undefined for a line with fewer than two characters. A model of single lines
+   * scores the whole line, including its first character and its end, which counts as a character.
    */
   async scoreLines(
     lines: readonly string[],
@@ -726,7 +724,7 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Scores every window of a text by the character that follows it, with dropout on and off.
+   * Scores the character that follows each window of a text, with dropout on and off.
    *
    * @throws DataError if the text is not longer than the window.
    */
@@ -749,7 +747,7 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * How surprised the model is at each character of a text, from zero state, and what it would rather have read there.
+   * How surprised the model is at each character of a text, from zero state, and what it expected instead.
    *
    * @throws DataError if the text has characters that the model does not know.
    */
@@ -763,7 +761,7 @@ export class LanguageModel implements Disposable {
     return describeInspection(this.vocabulary, this.shape, all, found, rivals, all.length - ids.length);
   }
 
-  /** Writes weights and metadata as a checkpoint, atomically. For moments and training state see the trainer. */
+  /** Writes weights and metadata as a checkpoint, atomically. The trainer saves the moments and the training state. */
   async save(path: string): Promise<void> {
     const checkpoint = await this.#native.whenIdle(async (native) => ({
       metadata: this.metadata,
@@ -777,7 +775,7 @@ export class LanguageModel implements Disposable {
     return this.#disposed;
   }
 
-  /** Frees the device memory, at once or when the running call ends. Idempotent; calls that still wait fail with ERR_DISPOSED. */
+  /** Frees the device memory, at once or when the running call ends. Idempotent; waiting calls fail with ERR_DISPOSED. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -817,12 +815,12 @@ export class LanguageModel implements Disposable {
       throw new UsageError(`This is a model of bytes, which does not ${what}: it reads and writes files as they are.`);
   }
 
-  /** What of a normalised text is fed to the model. */
+  /** The part of a normalised text that is fed to the model. */
   #known(text: string, unknown: 'error' | 'skip' | undefined): string {
     return unknown === 'skip' ? this.vocabulary.decode(this.vocabulary.encode(text, { unknown })) : text;
   }
 
-  /** @param begins The text is read from its beginning, which a model of single lines knows. */
+  /** @param begins Whether the text is read from its beginning, which a model of single lines knows. */
   async #idsOf(
     text: string | ReadableIds,
     options: Pick<ScoreOptions, 'unknown' | 'signal'>,
@@ -843,7 +841,7 @@ export class LanguageModel implements Disposable {
   }
 }
 
-/** Plain data, so that nobody changes what a model's next checkpoint says. */
+/** Freezes plain data, so that nobody changes what a model's next checkpoint says. */
 function deepFreeze<T extends object>(data: T): T {
   if (Object.isFrozen(data)) return data;
   Object.freeze(data);
@@ -851,7 +849,7 @@ function deepFreeze<T extends object>(data: T): T {
   return data;
 }
 
-/** Pieces of byte strings as bytes, and as what these complete of a text in UTF-8. */
+/** Pieces of byte strings as bytes, and as the UTF-8 text that these complete. */
 async function* asBytes(
   pieces: AsyncGenerator<GeneratedPiece, void, undefined>,
   count: number,
@@ -864,7 +862,7 @@ async function* asBytes(
   }
 }
 
-/** Of a file's rounded weights no others can be made. */
+/** A file's rounded weights cannot be rounded to another form. */
 function weightsOf(options: ModelOptions, { weights }: CheckpointMetadata): WeightForm {
   const form = options.weights ?? weights ?? 'fp32';
   if (weights === undefined || form === 'fp32' || form === weights) return form;
@@ -894,7 +892,7 @@ async function createNative(
     device,
     ordinal,
     threads: mostThreadsFor(checked.threads, checked.env),
-    // A CPU's is of training alone.
+    // On a CPU it applies to training only.
     ...(checked.precision && (trained || device === 'cuda') ? { precision: checked.precision } : {}),
     ...(checked.algorithm ? { algorithm: checked.algorithm } : {}),
     ...(checked.weights ? { weights: checked.weights } : {}),
@@ -913,7 +911,7 @@ async function createNative(
   }
 }
 
-/** @throws UsageError for what is no mixture. */
+/** @throws UsageError for an invalid mixture. */
 function readMixture(parts: readonly MixturePart[]): { model: LanguageModel; weight: number }[] {
   const read = listOf(
     'parts',
@@ -941,14 +939,14 @@ function readMixture(parts: readonly MixturePart[]): { model: LanguageModel; wei
   return read;
 }
 
-/** A line with what comes before its first character and what ends it. */
+/** A line between the symbol that precedes its first character and the one that ends it. */
 function wholeLine(ids: Int32Array, resetId: number): Int32Array {
   const whole = new Int32Array(ids.length + 2).fill(resetId);
   whole.set(ids, 1);
   return whole;
 }
 
-/** Ids with one more before them. */
+/** `ids` with `id` before them. */
 export function led(id: number, ids: ReadableIds): ReadableIds {
   return {
     length: ids.length + 1,

@@ -1,11 +1,11 @@
-/** The name that was probably meant, of an option, a key or a command. */
+/** Guesses which option, key or command was probably meant. */
 import { UsageError } from './errors';
 import { harmless } from './harmless';
 
 /**
- * The candidate that `word` probably stands for; undefined if none is likely. In this order: the same but for case, `_` and
- * camelCase; one that begins with the word; a name that other tools have for it (`synonyms`, in kebab-case, each with the
- * candidates it may mean, the likeliest first); a spelling at most a third of the length away.
+ * The candidate that `word` probably stands for; undefined if none is likely. Tried in this order: the same apart from case, `_`
+ * and camelCase; one that begins with the word; what other tools call it (`synonyms`, in kebab-case, each with the candidates it
+ * may mean, likeliest first); a spelling at most a third of the length away.
  */
 export function nearest(
   word: string,
@@ -16,7 +16,7 @@ export function nearest(
   const names = candidates.map((candidate) => ({ candidate, name: plain(candidate) }));
   const same = names.find(({ name }) => name === asked);
   if (same) return same.candidate;
-  // One letter begins too many names to say which was meant.
+  // One letter begins too many names to tell which was meant.
   const longer = asked.length < 2 ? [] : names.filter(({ name }) => name.startsWith(asked));
   if (longer.length > 0) return longer.reduce((a, b) => (b.name.length < a.name.length ? b : a)).candidate;
   const meant = Object.hasOwn(synonyms, asked) ? (synonyms[asked] as readonly string[]) : [];
@@ -187,9 +187,9 @@ export function levenshtein(a: string, b: string): number {
 }
 
 /**
- * Refuses what would otherwise be left out of account without a word.
+ * Refuses keys that would otherwise be silently ignored.
  *
- * @throws UsageError on one of `given` that is not among `known`; the one that was probably meant is named.
+ * @throws UsageError on one of `given` that is not among `known`, naming the one that was probably meant.
  */
 export function checkKeys(given: readonly string[], known: readonly string[], call: string): void {
   const unknown = given.find((key) => !known.includes(key));

@@ -1,9 +1,9 @@
 /**
- * A whole number with a comma before every three digits: 1,234,567. It is what toLocaleString('en') gives, whose first call reads what the
- * system knows of languages, which takes longer than all else that most commands print.
+ * A whole number with thousands separators: 1,234,567. The same as toLocaleString('en'), whose first call loads locale data, which takes
+ * longer than everything else that most commands print.
  */
 export function grouped(value: number): string {
-  // From there on digits are written with an exponent.
+  // From 1e21 on, digits are written with an exponent.
   return Math.abs(value) < 1e21 ? String(value).replace(/\B(?=(\d{3})+$)/g, ',') : value.toLocaleString('en');
 }
 

@@ -1,11 +1,11 @@
-/** Words as a shell takes them: what a message names as a part of a command can be copied. */
+/** Words quoted for a shell, so that the commands in messages can be copied. */
 import { harmless } from './harmless';
 
-/** A word as a shell takes it back: as it is where it may be, else quoted. */
+/** A word as a shell reads it back: unchanged if possible, otherwise quoted. */
 export function shellQuote(word: string, windows = process.platform === 'win32'): string {
   if (windows) return /^[\w@%+=:,./\\-]+$/.test(word) ? word : `"${word.replaceAll('"', '""')}"`;
   if (/^[\w@%+=:,./-]+$/.test(word)) return word;
-  // A line shows these escaped (see harmless), which the shell has to take back as what they are.
+  // Messages show such characters escaped (see harmless); here they become escapes that the shell turns back.
   if (harmless(word) !== word) return `$'${[...Buffer.from(word)].map(ansiC).join('')}'`;
   return `'${word.replaceAll("'", "'\\''")}'`;
 }
@@ -21,7 +21,7 @@ export function pathArgument(path: string): string {
   return path.startsWith('-') ? `./${path}` : path;
 }
 
-/** A path as a word of a command that a message names. */
+/** A path as a word of a command in a message. */
 export function pathWord(path: string): string {
   return shellQuote(pathArgument(path));
 }

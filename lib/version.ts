@@ -1,6 +1,6 @@
-// By `require`, which bundlers follow.
+// Read with `require`, which bundlers follow.
 /**
- * The package's own version, as package.json has it.
+ * The package's version, as in package.json.
  *
  * @category Devices and this machine
  */

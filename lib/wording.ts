@@ -1,17 +1,17 @@
 /**
- * How a message names an option: as its reader writes it. To a program that calls the library it is `batchSize: 8`, to who has typed a
- * command `--batch-size 8`. Which of the two a process has is for its command to say, see {@link asCommand}. Variables of the environment
- * and keys of a configuration file go by their own names; see `Configuration.sources`.
+ * How messages name an option: as their reader writes it. For a program that calls the library that is `batchSize: 8`, for someone who
+ * typed a command `--batch-size 8`. It is up to the command to say which applies to its process; see {@link asCommand}. Environment
+ * variables and keys of a configuration file go by their own names; see `Configuration.sources`.
  */
 import { pathWord } from './shell';
 
-/** What an option is given, or a word that stands for it, such as 'FILE'. */
+/** An option's value, or a word that stands for it, such as 'FILE'. */
 type OptionValue = string | number | boolean | readonly string[];
 
-/** Commands at work in this process: one, but for tests. */
+/** Commands running in this process: one, except in tests. */
 let commands = 0;
 
-/** Does what a command does: until it has ended, messages name options by their flags. */
+/** Runs a command's work: until it has ended, messages name options by their flags. */
 export async function asCommand<T>(job: () => T | Promise<T>): Promise<T> {
   commands++;
   try {
@@ -21,14 +21,13 @@ export async function asCommand<T>(job: () => T | Promise<T>): Promise<T> {
   }
 }
 
-/** What is said in one way to who has typed a command and in another to a program. */
+/** Chooses between the wording for someone who typed a command and that for a program. */
 export function told<T>(ofCommand: T, ofProgram: T): T {
   return commands > 0 ? ofCommand : ofProgram;
 }
 
 /**
- * An option within a message, or several with their values. It is to be called where the message is made: before, nobody has said yet who
- * will read it.
+ * An option in a message, or several with their values. Call it where the message is made: any earlier, its reader is not yet known.
  *
  * @param named In camelCase: a name, `option('keep')`, or names with values, `option({ batchSize: 2, lock: false })`.
  */
@@ -41,7 +40,7 @@ export function option(named: string | Readonly<Record<string, OptionValue>>): s
   );
 }
 
-/** The options of a training, its texts among them: `train FILE --resume DIR`, or what `train` and `openTraining` take. */
+/** The options of a training run, including its texts: `train FILE --resume DIR`, or what `train` and `openTraining` take. */
 export function trainCall({
   corpus = [],
   ...rest
@@ -50,12 +49,12 @@ export function trainCall({
   return told(words.join(' '), option({ ...(corpus.length > 0 ? { corpus } : {}), ...rest }));
 }
 
-/** An option as what a message begins with: `topK must be …`. */
+/** An option at the beginning of a message: `topK must be …`. */
 export function subject(name: string): string {
   return told(flagOf(name), name);
 }
 
-/** Flags that are not called as the library calls the option. */
+/** Flags whose names differ from the library's options. */
 const otherFlags: Readonly<Record<string, string>> = { configFile: '--config' };
 
 /** `batchSize` as a flag: `--batch-size`. */

@@ -1,6 +1,7 @@
 /**
- * The parts of zod that this package uses, by the names that they have there. `require('zod')` reads a hundred files, the messages in sixty
- * languages among them, which takes a third of a command's start: scripts/prepare.js puts these parts into one file in this one's place.
+ * The parts of zod that this package uses, under the names they have there. `require('zod')` reads a hundred files, including messages in
+ * sixty languages, which takes a third of a command's start-up time; scripts/prepare.js bundles these parts into one file that replaces
+ * this one.
  */
 export type { output, ZodObject, ZodType } from 'zod';
 export {

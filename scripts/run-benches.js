@@ -60,7 +60,7 @@ const programs = {
     args: `--corpus ${text} --seeds 1 --epochs 1 --max-time 1s`,
     // An epoch of the reference's recipe is not waited for.
     prints:
-      'fast: # nats a character of the tail, median of 1 seeds; proj-basic: (?:# after 1 of 1 epochs, best at 1|no epoch yet)',
+      'fast: # nats per character of the tail, median of 1 seeds; proj-basic: (?:# after 1 of 1 epochs, best at 1|no epoch yet)',
   },
   'lines.js': {
     args: '--hidden 8 --layers 1 --threads 1 --rounds 1 --steps 2 --epochs 1 --known 1000',
@@ -72,7 +72,7 @@ const programs = {
   },
   'plan.js': {
     args: `--text ${text} --time 5 --count 1 --plans 1`,
-    prints: 'the plan is # nats a character from the best',
+    prints: 'the plan is # nats per character from the best',
   },
   'race.js': {
     args: `--corpus ${text} --seeds 1 --epochs 1 --goal 10`,

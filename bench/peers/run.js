@@ -163,7 +163,7 @@ async function compareRecipe(recipe, busy, ids) {
   const job = jobOf(recipe, { batch, threads, ids });
   console.log(
     `\n${recipe}: batch ${job.batch}, T ${job.steps}, ${job.input} input, target ${job.target}, ` +
-      `${job.layers} x ${job.hidden}, ${stepsPerEpoch(job)} steps an epoch; ${threads} thread(s)` +
+      `${job.layers} x ${job.hidden}, ${stepsPerEpoch(job)} steps per epoch; ${threads} thread(s)` +
       (busy > 0 ? `, beside ${busy} busy process(es)` : ''),
   );
   const pairs = [];

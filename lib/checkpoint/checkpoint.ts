@@ -1,4 +1,4 @@
-/** What a checkpoint holds, and how it lies in a safetensors file (docs/checkpoint-format.md). */
+/** What a checkpoint holds, and how it is stored in a safetensors file (docs/checkpoint-format.md). */
 
 import {
   type Checks,
@@ -40,31 +40,31 @@ import { isNarrowed, rowToBytes, toBf16 } from './weight-form';
 export type { ModelShape } from './layout';
 
 /**
- * Where training stands; in a run's last checkpoints.
+ * Where training stands; stored in a run's last checkpoints.
  *
  * @category Checkpoints and runs
  */
 export interface ResumeState {
   /** Optimiser steps done: Adam's t, and the key of the next step's dropout. */
   readonly stepCount: number;
-  /** The epoch in progress, from 0. */
+  /** The epoch in progress, counted from 0. */
   readonly epoch: number;
   /** The next batch of that epoch. */
   readonly batchInEpoch: number;
-  /** B of the carried state. */
+  /** Batch size B of the carried state. */
   readonly batch: number;
   readonly seed: number;
   readonly corpusSha256: string;
   readonly corpusLength: number;
-  /** Where the texts of the corpus have weights: which parts of it an epoch has how often. */
+  /** If the corpus's texts have weights: its parts, and how often an epoch has each. */
   readonly corpusParts?: readonly CorpusPart[] | undefined;
-  /** Of the text that is kept beside the corpus, where there is one. */
+  /** SHA-256 of the `keep` text, if there is one. */
   readonly keptSha256?: string | undefined;
-  /** Of the text that is validated on, where it is no part of the corpus. */
+  /** SHA-256 of the validation text, if it is not part of the corpus. */
   readonly validationSha256?: string | undefined;
-  /** Steps that the schedule is laid out over. */
+  /** Number of steps that the schedule spans. */
   readonly scheduleSteps: number;
-  /** What `--algorithm auto` has come to on the run's GPU. */
+  /** What `--algorithm auto` chose on the run's GPU. */
   readonly chosenAlgorithm?: ChosenAlgorithm | undefined;
   readonly best?: Readonly<{ epoch: number; step?: number | undefined; loss: number; file: string }> | undefined;
   readonly elapsedSeconds: number;
@@ -72,19 +72,19 @@ export interface ResumeState {
 }
 
 /**
- * What a model was trained on, for people to know: no program finds the text by it.
+ * What a model was trained on, for people to read: no program uses it to find the text.
  *
  * @category Checkpoints and runs
  */
 export interface CorpusRecord {
-  /** Of the text's file or files, without their folders: a model that is given away does not tell where its author keeps them. */
+  /** Name of the text's file or files, without their folders, so that a shared model does not tell where its author keeps them. */
   readonly name: string;
   /** SHA-256 of the normalised text as UTF-8. */
   readonly sha256?: string | undefined;
 }
 
 /**
- * What a checkpoint says of its model.
+ * What a checkpoint says about its model.
  *
  * @category Checkpoints and runs
  */
@@ -98,22 +98,22 @@ export interface CheckpointMetadata {
   readonly corpus?: CorpusRecord | undefined;
   /** The effective options of the run. A `corpus` in them is not saved. */
   readonly configuration: Readonly<Record<string, unknown>>;
-  /** What it was trained for: windows ('last') are sampled by sliding a window, 'every' by carrying the state. */
+  /** What it was trained for: 'last' (windows) is sampled by sliding a window, 'every' by carrying the state. */
   readonly target: Target;
   readonly seqLength: number;
-  /** The matrices are kept in 16 or 8 bits a weight, and cannot be trained further. Absent: in floats. */
+  /** If present, the matrices are stored in 16 or 8 bits per weight and cannot be trained further; if absent, in floats. */
   readonly weights?: Exclude<WeightForm, 'fp32'> | undefined;
   /** Epochs completed. */
   readonly epoch: number;
   /** Optimiser steps completed. */
   readonly step: number;
-  /** Mean nats a character of the last epoch, dropout on. */
+  /** Mean nats per character over the last epoch, with dropout on. */
   readonly loss?: number | undefined;
   readonly validationLoss?: number | undefined;
   /** Version of the package that wrote it. */
   readonly version: string;
   readonly training?: ResumeState | undefined;
-  /** Keys that this version does not know, with their text as it stands in the file: kept when it is saved, and not read. */
+  /** Keys that this version does not know, with their text as in the file: not interpreted, but kept when it is saved. */
   readonly others?: Readonly<Record<string, string>> | undefined;
 }
 
@@ -144,7 +144,7 @@ const trainingTensors: Readonly<Record<string, CheckpointSlot>> = {
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const extent = (largest: number) => z.number().int().min(1).max(largest);
 
-// Loose where a newer version's key changes nothing for this one; strict where it would: in the model, and in how text is read.
+// Loose where a newer version's key changes nothing for this one; strict where it would: for the model, and for how text is read.
 const resumeSchema = z.looseObject({
   stepCount: count,
   epoch: count,
@@ -208,16 +208,16 @@ const metadataSchema = z.strictObject({
 
 const knownKeys = new Set(Object.keys(metadataSchema.shape));
 
-/** Metadata values are strings: plain ones as they are, all else as JSON. */
+/** Metadata values are strings. Those of these keys are stored verbatim, all others as JSON. */
 const plainStrings = new Set(['format', 'version', 'target', 'weights']);
 
 /**
- * Says what this version adds to format 1, which no reader need know: 1: `corpus`. Before, `configuration` had a list of absolute
- * paths of that name.
+ * Says what this version adds to format 1, which readers need not know. 1: `corpus`; before, `configuration` had a list of absolute
+ * paths under that name.
  */
 const formatMinorVersion = 1;
 
-/** Puts a name in the place of the paths that a configuration may have. */
+/** Replaces the paths that a configuration may have by a name. */
 function withoutPaths(metadata: CheckpointMetadata): CheckpointMetadata {
   const { corpus: sources, ...configuration } = metadata.configuration;
   if (sources === undefined) return metadata;
@@ -237,7 +237,7 @@ function encodeMetadata(metadata: CheckpointMetadata): Record<string, string> {
   return encoded;
 }
 
-/** What a file says of its model. */
+/** What a file says about its model. */
 async function decodeMetadata({ path, metadata: encoded, names }: SafetensorsFile): Promise<CheckpointMetadata> {
   const refuse = (problem: string, cause?: unknown): never => {
     throw unusable(path, problem, cause);
@@ -279,7 +279,7 @@ async function decodeMetadata({ path, metadata: encoded, names }: SafetensorsFil
   return others.length > 0 ? { ...metadata, others: Object.fromEntries(others) } : metadata;
 }
 
-/** The vocabulary of a model. @throws DataError if it is none. */
+/** The vocabulary of a model. @throws DataError if it is invalid. */
 export function vocabularyOf({
   vocabulary,
   normalization,
@@ -291,13 +291,13 @@ function shapeOf(metadata: CheckpointMetadata): ModelShape {
   return { ...metadata.model, vocabulary: metadata.vocabulary.length };
 }
 
-/** The one bias vector a layer has is PyTorch's bias_ih; its bias_hh is zero here. */
+/** A layer's only bias vector is PyTorch's bias_ih; its bias_hh is zero here. */
 const recurrentBias = (name: string) => name.replace('bias_ih', 'bias_hh');
 
-/** Of a matrix of bytes: what a step of each row is. Its name sorts before all others, so that it is read first. */
+/** Name of the tensor that holds the step size of each row of an int8 matrix. It sorts before all others, so that it is read first. */
 const scaleName = (name: string) => `_scale.${name}`;
 
-/** A matrix in fewer bits, row by row, with turns of the event loop between. */
+/** Converts a matrix to fewer bits, row by row, with turns of the event loop in between. */
 async function* narrowTensors(
   { name, shape }: NativeParameter,
   values: Float32Array,
@@ -338,9 +338,9 @@ async function* toTensors(checkpoint: Checkpoint, layout: readonly NativeParamet
 }
 
 /**
- * Writes a checkpoint; atomic, so `path` holds either what it held or all of the new one.
+ * Writes a checkpoint atomically: `path` holds either what it held before or all of the new one.
  *
- * @param options `signal` ends the writing, which throws its reason.
+ * @param options `signal` aborts the writing, which then throws its reason.
  * @throws DiskError without space or permission; TrainingError if a value is not finite.
  * @category Checkpoints and runs
  */
@@ -362,9 +362,9 @@ export async function saveCheckpoint(
 }
 
 /**
- * What is to be saved, as plain values that can be read back.
+ * Checks a checkpoint to be saved, and returns it as plain values that can be read back.
  *
- * @throws UsageError if it is no checkpoint, or the layout is not that of its model.
+ * @throws UsageError if it is not a valid checkpoint, or the layout is not that of its model.
  */
 export function checkCheckpoint(checkpoint: Checkpoint, layout: readonly NativeParameter[]): Checkpoint {
   const { metadata: described, ...arrays } = optionsOf<Checkpoint>('checkpoint', checkpoint, {
@@ -402,7 +402,7 @@ const parameterChecks: Checks<NativeParameter> = {
   size: (what, value) => wholeOf(what, value, 0),
 };
 
-/** @throws UsageError for what is no state that training can be resumed from. */
+/** @throws UsageError if training cannot be resumed from this state. */
 export function checkResumeState(training: ResumeState): ResumeState {
   const parsed = looking('training', () => resumeSchema.safeParse(training));
   if (parsed.success) return parsed.data as ResumeState;
@@ -410,11 +410,11 @@ export function checkResumeState(training: ResumeState): ResumeState {
   throw new UsageError(`training '${issue?.path.join('.')}' is wrong: ${issue?.message}`, { cause: parsed.error });
 }
 
-/** Metadata as a reader would take it beside `tensors` of a training. @throws UsageError for what a reader would refuse. */
+/** Metadata as a reader would take it along with these training `tensors`. @throws UsageError for what a reader would refuse. */
 function checkMetadata(metadata: CheckpointMetadata, tensors: readonly string[]): CheckpointMetadata {
   return looking('metadata', () => {
     const { others, ...known } = recordOf('metadata', metadata);
-    // Without what is undefined: it is not written.
+    // Undefined values are left out: they are not written.
     const parsed = metadataSchema.safeParse(
       Object.fromEntries(Object.entries(known).filter(([, value]) => value !== undefined)),
     );
@@ -425,7 +425,7 @@ function checkMetadata(metadata: CheckpointMetadata, tensors: readonly string[])
     vocabularyOf(parsed.data as CheckpointMetadata);
     const contradiction = contradictionIn(parsed.data as CheckpointMetadata, tensors);
     if (contradiction !== undefined) throw new UsageError(`metadata contradicts itself: ${contradiction}.`);
-    // Of the values that can be anything, those that JSON can hold.
+    // Of `configuration`, which can hold anything, keep what JSON can hold.
     const { configuration, ...rest } = parsed.data as CheckpointMetadata;
     const plain = dataOf('configuration', configuration);
     const kept = others === undefined ? undefined : recordOf('others', others);
@@ -434,7 +434,7 @@ function checkMetadata(metadata: CheckpointMetadata, tensors: readonly string[])
   });
 }
 
-/** @throws CheckpointError where the weights are kept in fewer bits than a step of training changes. */
+/** @throws CheckpointError if the weights are stored in fewer bits than a training step changes. */
 export function checkTrainable(path: string, { weights }: CheckpointMetadata): void {
   if (weights === undefined) return;
   throw new CheckpointError(
@@ -443,7 +443,7 @@ export function checkTrainable(path: string, { weights }: CheckpointMetadata): v
 }
 
 /**
- * Reads what a checkpoint says of its model, without its weights.
+ * Reads what a checkpoint says about its model, without its weights.
  *
  * @throws CheckpointError if the file is missing, truncated, altered or foreign.
  * @category Checkpoints and runs
@@ -467,7 +467,7 @@ function checkShape(file: SafetensorsFile, name: string, expected: readonly numb
 }
 
 /**
- * Reads a checkpoint. All shapes are checked against the model that the metadata describes before any memory is taken.
+ * Reads a checkpoint. All shapes are checked against the model that the metadata describes before any memory is allocated.
  *
  * @throws CheckpointError if the file is missing, truncated, damaged, altered or foreign, or a weight is not finite.
  * @category Checkpoints and runs
@@ -488,7 +488,7 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
   }
 }
 
-/** An open checkpoint, whose numbers are read piece by piece: memory for them is the caller's business. */
+/** An open checkpoint, whose numbers are read piece by piece; the caller provides the memory for them. */
 export class CheckpointFile {
   readonly #file: SafetensorsFile;
   readonly #layout: readonly NativeParameter[];
@@ -551,7 +551,7 @@ export class CheckpointFile {
     return layoutSize(this.#layout);
   }
 
-  /** Floats in an array. */
+  /** Number of floats in an array. */
   sizeOf(slot: CheckpointSlot): number {
     if (slot !== 'trainingState') return this.parameterCount;
     const { layers, hidden } = this.metadata.model;
@@ -559,11 +559,11 @@ export class CheckpointFile {
   }
 
   /**
-   * Reads the numbers, each array in pieces that together are all of it.
+   * Reads the numbers: all of each array, in pieces.
    *
-   * @param write Gets the values at `offset` of an array, in the canonical layout; they are good for the call alone.
-   * @param parametersOnly Leave out what only training reads.
-   * @throws CheckpointError if a number is not finite, or the numbers are not those that were written: after all were given.
+   * @param write Receives the values at `offset` of an array, in the canonical layout; they are valid only during the call.
+   * @param parametersOnly Skip what only training needs.
+   * @throws CheckpointError if a number is not finite or, after all have been given, if they are not those that were written.
    */
   async read(
     write: (slot: CheckpointSlot, values: Float32Array, offset: number) => void,
@@ -574,7 +574,7 @@ export class CheckpointFile {
     const secondOf = new Map(this.#layout.map(({ name }) => [recurrentBias(name), name] as const));
     // bias_hh comes before bias_ih, to which it is added.
     const second = new Map<string, Float32Array>();
-    // The scales of bytes come before them too.
+    // The scales of int8 matrices come before them too.
     const scales = new Map<string, Float32Array>();
     const scaled = new Map(this.#layout.map(({ name }) => [scaleName(name), name] as const));
     await file.readAll((name) => {
@@ -634,7 +634,7 @@ export class CheckpointFile {
   }
 }
 
-/** Reads a checkpoint through. @throws CheckpointError as loadCheckpoint does. */
+/** Reads a whole checkpoint. @throws CheckpointError as loadCheckpoint does. */
 export async function verifyCheckpoint(path: string): Promise<void> {
   const file = await CheckpointFile.open(path);
   try {

@@ -1,17 +1,17 @@
-/** What a checkpoint's metadata says twice, and not the same. Each part of it may be as it should be: together they describe no model. */
+/** Contradictions within a checkpoint's metadata. Each part may be valid by itself, but together they describe no model. */
 import { byteNormalization, isByteVocabulary } from '../corpus/bytes';
 import { normalizePart } from '../corpus/normalization';
 import { nameCharacters } from '../corpus/vocabulary';
 import type { CheckpointMetadata } from './checkpoint';
 
-/** The parts that are held against one another. */
+/** The parts that are compared with one another. */
 type Described = Pick<CheckpointMetadata, 'vocabulary' | 'normalization' | 'model'> &
   Partial<Pick<CheckpointMetadata, 'epoch' | 'step' | 'weights' | 'training'>>;
 
 /**
- * What is contradictory, as a sentence's end: `it is not usable: its input is onehot, with an embedding of 8`; undefined: nothing is.
+ * The contradiction, worded to end a sentence: `it is not usable: its input is onehot, with an embedding of 8`; undefined: there is none.
  *
- * @param tensors Names of those that the checkpoint has of a training, beside its weights.
+ * @param tensors Names of the training tensors that the checkpoint has in addition to its weights.
  */
 export function contradictionIn(metadata: Described, tensors: readonly string[] = []): string | undefined {
   return ofModel(metadata) ?? ofSymbols(metadata) ?? ofTraining(metadata, tensors);
@@ -38,7 +38,7 @@ function ofSymbols({ vocabulary, normalization, model: { resetId } }: Described)
   const begun = resetId === undefined ? undefined : vocabulary[resetId];
   if (begun !== undefined && begun === normalization.unknown)
     return `it begins anew at ${nameCharacters([begun])}, which stands for all that is unknown`;
-  // Nothing composes with a line break, so that all symbols are looked at together.
+  // Nothing composes with a line break, so all symbols can be checked together.
   const all = vocabulary.join('\n');
   if (normalizePart(all, normalization) === all) return undefined;
   const never = vocabulary.filter((symbol) => normalizePart(symbol, normalization) !== symbol);
@@ -47,7 +47,7 @@ function ofSymbols({ vocabulary, normalization, model: { resetId } }: Described)
 
 function ofTraining({ epoch, step, weights, training }: Described, tensors: readonly string[]): string | undefined {
   if (training === undefined) {
-    // Moments mean nothing without the count of their steps: who has lost that may have lost more.
+    // Moments mean nothing without the count of their steps: if that was lost, more may have been.
     if (tensors.length === 0) return undefined;
     return `it has ${tensors.join(', ')}, and nothing says of which training; save it anew without ${tensors.length > 1 ? 'them' : 'it'}`;
   }

@@ -1,4 +1,4 @@
-/** Files that are either whole or not there: written beside their place, flushed, then renamed into it. */
+/** Files that are either complete or absent: written under a temporary name, flushed, then renamed into place. */
 import { randomBytes } from 'node:crypto';
 import { constants, fsync, unlinkSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
@@ -9,10 +9,10 @@ import { DiskError } from '../errors';
 import { isTaken } from '../files';
 import { told } from '../wording';
 
-/** The calls that can fail; tests put failures in their place. */
+/** The calls that can fail; tests substitute failures for them. */
 export interface DiskCalls {
   open: (path: string, flags: string) => Promise<Pick<FileHandle, 'write' | 'fd' | 'close'>>;
-  /** Flushes a file to the disk. By its number: the file handles of Yarn's Plug'n'Play have no `sync`. */
+  /** Flushes a file to the disk, by its descriptor: the file handles of Yarn's Plug'n'Play have no `sync`. */
   sync: (fd: number) => Promise<void>;
   rename: (from: string, to: string) => Promise<void>;
   unlink: (path: string) => Promise<void>;
@@ -20,7 +20,7 @@ export interface DiskCalls {
 
 export const realCalls: DiskCalls = { open: fs.open, sync: promisify(fsync), rename: fs.rename, unlink: fs.unlink };
 
-/** What to do where writing fails by a place's own fault: a command has named it by --out, a program in one way or another. */
+/** What to do if writing fails because of the place itself, which a command names by --out, and a program in one way or another. */
 const anotherPlace = () => `choose another ${told('--out', 'place')}`;
 
 function remedyOf(code: string): string | undefined {
@@ -41,7 +41,7 @@ function remedyOf(code: string): string | undefined {
   return remedies[code];
 }
 
-/** A failed call of the operating system as a DiskError that names the place and the remedy; anything else as it is. */
+/** Converts a failed system call to a DiskError that names the place and the remedy; returns anything else unchanged. */
 export function toDiskError(error: unknown, doing: string): unknown {
   const { code, syscall, message } = error as NodeJS.ErrnoException;
   const remedy = code === undefined ? undefined : remedyOf(code);
@@ -50,8 +50,7 @@ export function toDiskError(error: unknown, doing: string): unknown {
 }
 
 /**
- * Makes a directory and those above it. Node's own recursive mkdir tries for ever where a directory that exists answers ENOENT,
- * as /proc does.
+ * Makes a directory and its parents. Node's own recursive mkdir retries for ever if an existing directory answers ENOENT, as /proc does.
  *
  * @throws DiskError if it cannot be made, or is a file.
  */
@@ -75,7 +74,7 @@ export async function makeDirectory(path: string): Promise<void> {
 }
 
 /**
- * Whether {@link makeDirectory} would make a directory, and files could be put into it, as far as that can be told without doing it.
+ * Checks, as far as possible without doing it, that {@link makeDirectory} would make a directory and files could be put into it.
  *
  * @throws DiskError if not.
  */
@@ -89,7 +88,7 @@ export async function checkDirectory(path: string): Promise<void> {
   });
 }
 
-/** The directories that are missing on the way to a path, in the order in which they would be made, and what they would be made in. */
+/** The missing directories of a path, in the order in which to make them, and the directory to make them in. */
 async function wayTo(path: string, doing: string): Promise<{ lowest: string; missing: string[] }> {
   const missing: string[] = [];
   let lowest = resolve(path);
@@ -101,7 +100,7 @@ function linkToNothing(doing: string, path: string, cause?: unknown): DiskError 
   return new DiskError(`cannot ${doing}: ${path} is a link to nothing; ${anotherPlace()}`, { cause });
 }
 
-/** @throws DiskError if it is there and is not a directory. */
+/** @throws DiskError if it exists and is not a directory. */
 async function isDirectory(path: string, doing: string): Promise<boolean> {
   const found = await fs.stat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
@@ -111,7 +110,7 @@ async function isDirectory(path: string, doing: string): Promise<boolean> {
   return found !== undefined;
 }
 
-/** Names of writeFileAtomically. */
+/** The temporary names of writeFileAtomically. */
 const temporaryName = /^\..+\.tmp-\d+-[\da-f]{8}$/;
 
 /** Whether a file name is that of an unfinished write, which the next run in the directory removes. */
@@ -119,7 +118,7 @@ export function isTemporary(name: string): boolean {
   return temporaryName.test(name);
 }
 
-/** Makes a rename durable. Windows, and some file systems, cannot open a directory: there it is as durable as they make it. */
+/** Makes a rename durable. Windows and some file systems cannot open a directory: there, it is as durable as they make it. */
 async function syncDirectory(directory: string): Promise<void> {
   let handle: FileHandle;
   try {
@@ -136,22 +135,22 @@ async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
-/** Temporaries that are being written. */
+/** Temporary files being written. */
 const unfinished = new Set<string>();
 
-/** Removes what is being written, as the process ends: `process.exit()` does it by itself. */
+/** Removes the files being written, as the process ends: `process.exit()` does so by itself. */
 export function removeUnfinished(): void {
   for (const temporary of unfinished) {
     try {
       unlinkSync(temporary);
     } catch {
-      // It is in its place, or was never made.
+      // It has been renamed into place, or was never made.
     }
   }
 }
 
 function begin(temporary: string): void {
-  // Before what else listens, some of which waits.
+  // Ahead of other listeners, some of which wait.
   if (unfinished.size === 0) process.prependListener('exit', removeUnfinished);
   unfinished.add(temporary);
 }
@@ -163,14 +162,14 @@ function end(temporary: string): void {
 
 /** How a file is written. */
 export interface WriteOptions {
-  /** Ends the writing, which throws the signal's reason. */
+  /** Aborts the writing, which then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;
   readonly calls?: DiskCalls | undefined;
 }
 
 /**
- * Writes the pieces to `path`: temporary file in the same directory, flush, rename, flush of the directory. Whatever fails,
- * what stood at `path` stands there still, and the temporary is gone.
+ * Writes the pieces to `path`: temporary file in the same directory, flush, rename, flush of the directory. Whatever fails
+ * before the rename, `path` still holds what it held before, and the temporary file is gone.
  *
  * @throws DiskError without space, permission or a healthy disk.
  */

@@ -1,4 +1,4 @@
-/** What a checkpoint says of itself. */
+/** What a checkpoint says about itself. */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type CheckpointMetadata, readCheckpointMetadata } from './checkpoint';
@@ -17,7 +17,7 @@ export interface CheckpointInfo extends CheckpointMetadata {
 }
 
 /**
- * Reads what a checkpoint says of itself; no weights are loaded.
+ * Reads what a checkpoint says about itself; no weights are loaded.
  *
  * @category Checkpoints and runs
  */
@@ -30,8 +30,8 @@ export async function inspectCheckpoint(pathOrDirectory: string): Promise<Checkp
 }
 
 /**
- * Where a run stands, by its newest last checkpoint, from which it is resumed; undefined if the directory has none that can be
- * read, or the path is no directory.
+ * Where a run stands, according to the newest of its last checkpoints, from which it is resumed; undefined if the directory has none
+ * that can be read, or the path is not a directory.
  */
 export async function inspectRun(directory: string): Promise<CheckpointInfo | undefined> {
   if (!(await lookAt(directory))?.isDirectory()) return undefined;

@@ -1,4 +1,4 @@
-/** The lines of a run's corpus, kept beside its checkpoints: what `sample --novel` leaves out. */
+/** The lines of a run's corpus, stored next to its checkpoints: what `sample --novel` leaves out. */
 import { dirname, join } from 'node:path';
 import { fieldsOf } from '../arguments';
 import { KnownLines, knownLinesBytes } from '../corpus/known-lines';
@@ -12,7 +12,7 @@ import { lookAt, resolveCheckpoint } from './run-directory';
 /** The file's name in a run's directory. */
 const fileName = 'known-lines.bin';
 
-/** Of a longer corpus none are kept: they would take more than 128 MiB. */
+/** For a corpus with more lines, none are stored: they would take more than 128 MiB. */
 export const mostKnownLines = 1 << 23;
 
 /** Whether a run's directory has them. */
@@ -26,10 +26,10 @@ export async function saveKnownLines(directory: string, lines: KnownLines, corpu
 }
 
 /**
- * The lines of the corpus that a checkpoint's model was trained on, from the file beside it.
+ * The lines of the corpus that a checkpoint's model was trained on, from the file next to it.
  *
- * @param pathOrDirectory Of the checkpoint, or of its run.
- * @throws DataError if they are not there, or those of another corpus.
+ * @param pathOrDirectory The checkpoint, or its run's directory.
+ * @throws DataError if they are missing, or are those of another corpus.
  * @category Checkpoints and runs
  */
 export async function loadKnownLines(

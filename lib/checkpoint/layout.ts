@@ -9,9 +9,9 @@ import { UsageError } from '../errors';
 export type { ModelShape } from '../device/native';
 
 /**
- * A model's shape as plain values.
+ * Checks a model's shape and returns it as plain values.
  *
- * @throws UsageError for what is no shape that a model can have.
+ * @throws UsageError for a shape that no model can have.
  */
 export function checkShape(shape: ModelShape): ModelShape {
   const extent = (most: number) => (what: string, value: unknown) => wholeOf(what, value, 1, most);
@@ -37,7 +37,7 @@ export function checkShape(shape: ModelShape): ModelShape {
   return checked;
 }
 
-/** Features into the first layer. */
+/** Number of input features of the first layer. */
 export function inputSize(shape: ModelShape): number {
   if (shape.input === 'scalar') return 1;
   return shape.input === 'onehot' ? shape.vocabulary : shape.embedding;

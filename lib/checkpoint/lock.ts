@@ -1,6 +1,7 @@
 /**
- * One trainer a directory. The lock is the kernel's, on the file `lock`: it goes to one opening of that file, and ends by itself with
- * its process, however that ends (docs/adr/0012-kernel-lock.md). What the file says is for people, and for the message of who is refused.
+ * One trainer per directory. The lock is the kernel's, on the file `lock`: it goes to a single open of that file, and ends by itself with
+ * its process, however that ends (docs/adr/0012-kernel-lock.md). The file's contents are for people, and for the message to whoever is
+ * refused.
  */
 import { type FileHandle, stat, unlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
@@ -13,12 +14,12 @@ import { grouped } from '../numbers';
 import { option } from '../wording';
 import { toDiskError } from './disk';
 
-/** Bytes of a lock's text, far more than one takes. */
+/** Limit on a lock's text in bytes, far more than one needs. */
 const longestText = 4096;
 
 /** Released by calling `release`, or by the end of the process. */
 export class DirectoryLock {
-  /** Those not released: the garbage collector, which would close their files, leaves them alone. */
+  /** Locks not yet released, kept here so that the garbage collector does not close their files. */
   static readonly #held = new Set<DirectoryLock>();
 
   #file: FileHandle | undefined;
@@ -30,7 +31,7 @@ export class DirectoryLock {
     DirectoryLock.#held.add(this);
   }
 
-  /** @throws DiskError if another has the directory, naming it, or if the directory cannot be written to or locked. */
+  /** @throws DiskError if another trainer has the directory, naming it, or if the directory cannot be written to or locked. */
   static async take(directory: string): Promise<DirectoryLock> {
     const path = join(directory, 'lock');
     for (;;) {
@@ -38,8 +39,8 @@ export class DirectoryLock {
       try {
         if (!(await lockFile(file, path, directory))) throw inUse(directory, await textOf(file));
         const { size } = await file.stat();
-        if (size > longestText) throw noLock(`${path} holds ${grouped(size)} bytes`); // Somebody's text, maybe.
-        // The owner before removes the file while it still has the lock: what was locked now may be a file that is gone.
+        if (size > longestText) throw noLock(`${path} holds ${grouped(size)} bytes`); // Possibly somebody's text.
+        // The previous owner removes the file while it still has the lock: the file just locked may be gone.
         if (!(await stands(file, path))) {
           await file.close();
           continue;
@@ -61,12 +62,12 @@ export class DirectoryLock {
     }
   }
 
-  /** Removes the file and gives the lock back. Idempotent. */
+  /** Removes the file and releases the lock. Idempotent. */
   async release(): Promise<void> {
     const file = this.#file;
     this.#file = undefined;
     if (file === undefined) return;
-    // In this order: who opens the file in between finds it locked, or gone.
+    // In this order, whoever opens the file in between finds it locked, or gone.
     await takeAll([
       async () => {
         if (await stands(file, this.#path)) await unlink(this.#path).catch(() => {});
@@ -97,7 +98,7 @@ async function lockFile(file: FileHandle, path: string, directory: string): Prom
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code !== 'ERR_CANNOT_LOCK') throw error;
-    await unlink(path).catch(() => {}); // Nobody has it: nobody can.
+    await unlink(path).catch(() => {}); // Nobody holds it: nobody can.
     throw new DiskError(
       `${directory} is on a file system that cannot lock (${message}); choose another ${option('out')}, or add ${option({ lock: false })} and let no other trainer into it`,
       { cause: error },
@@ -105,7 +106,7 @@ async function lockFile(file: FileHandle, path: string, directory: string): Prom
   }
 }
 
-/** Whether the file that is open is the one at the path. */
+/** Whether the open file is the one at the path. */
 async function stands(file: FileHandle, path: string): Promise<boolean> {
   const [opened, there] = await Promise.all([
     file.stat({ bigint: true }),
@@ -126,7 +127,7 @@ function inUse(directory: string, text: string): DiskError {
     if (Number.isSafeInteger(pid)) owner = `process ${pid}`;
     if (typeof host === 'string' && host !== hostname()) owner += ` on ${host}`;
   } catch {
-    // Its owner has not come to write it, or somebody else has.
+    // Its owner has not written it yet, or somebody else has.
   }
   return new DiskError(`${directory} is in use by ${owner}; wait for it, or choose another ${option('out')}`);
 }

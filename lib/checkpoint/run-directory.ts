@@ -33,7 +33,7 @@ export async function lastCheckpoints(directory: string): Promise<string[]> {
   return names.sort((a, b) => Number(lastPattern.exec(b)?.[1]) - Number(lastPattern.exec(a)?.[1]));
 }
 
-/** What is at a path; undefined if nothing is. @throws CheckpointError if that cannot be told. */
+/** What is at a path; undefined if nothing is. @throws CheckpointError if that cannot be determined. */
 export async function lookAt(path: string): Promise<Stats | undefined> {
   return stat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
@@ -46,9 +46,9 @@ function unreadable(path: string, cause: NodeJS.ErrnoException): CheckpointError
 }
 
 /**
- * The newest checkpoint of a run that is whole. Nothing in the directory is changed.
+ * The newest intact checkpoint of a run. Nothing in the directory is changed.
  *
- * @param passOver Gets the name of each newer one that is not, and what is wrong with it.
+ * @param passOver Receives the name of each newer one that is damaged, and what is wrong with it.
  */
 export async function newestCheckpoint(
   directory: string,
@@ -60,7 +60,7 @@ export async function newestCheckpoint(
       await verifyCheckpoint(path);
       return path;
     } catch (error) {
-      // A DiskError: a part of the file that the disk does not give back.
+      // A DiskError: a part of the file that cannot be read from the disk.
       if (!(error instanceof CheckpointError || error instanceof DiskError)) throw error;
       passOver(name, `passed over: ${error.message}`);
     }
@@ -68,10 +68,10 @@ export async function newestCheckpoint(
   return undefined;
 }
 
-/** Bytes of a pointer: it holds a file name. */
+/** Limit on a pointer's size in bytes: it holds a file name. */
 const longestPointer = 1024;
 
-/** What a pointer holds; empty if there is none. @throws CheckpointError if it cannot be one. */
+/** What a pointer holds; empty if there is none. @throws CheckpointError if the file cannot be a pointer. */
 async function readPointer(path: string): Promise<string> {
   try {
     return (await readSmallFile(path, longestPointer)).toString().trim();
@@ -83,7 +83,7 @@ async function readPointer(path: string): Promise<string> {
   }
 }
 
-/** What `best` names; undefined if it names no checkpoint that is there. @throws CheckpointError if it cannot be read. */
+/** The checkpoint that `best` names; undefined if it names none that exists. @throws CheckpointError if it cannot be read. */
 async function bestCheckpoint(directory: string): Promise<string | undefined> {
   const name = await readPointer(join(directory, 'best'));
   // A pointer is a file name, never a path.
@@ -98,7 +98,7 @@ export async function holdsRun(directory: string): Promise<boolean> {
   return (await lastCheckpoints(directory).catch(() => [])).length > 0;
 }
 
-/** A name in the directory, and no other place. */
+/** A name in the directory, never a path out of it. */
 const fileNamePattern = /^(?!\.)[^/\\\0]{1,255}$/;
 
 /** Whether a file that `best` names can be one that saveBest wrote. */
@@ -118,7 +118,7 @@ function jsonOf(what: string, value: unknown, indent?: number): string {
  * @category Checkpoints and runs
  */
 export class RunDirectory implements AsyncDisposable {
-  /** What open and newest had to pass over or clean up: lines for the user. */
+  /** Messages for the user about the checkpoints that `newest` had to pass over. */
   readonly notes: string[] = [];
   /** Names of last checkpoints that could not be loaded. */
   readonly #damaged = new Set<string>();
@@ -132,11 +132,11 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * Takes the directory, makes it if asked, and removes what a killed trainer left half-written.
+   * Takes the directory, creates it if asked, and removes what a killed trainer left half-written.
    *
-   * @param options `create` makes it where it is not there. `lock`, by default true, keeps other trainers out; without it, see to it
-   * that there is no other.
-   * @throws DiskError if another trainer has it, it cannot be locked, or it cannot be written to; CheckpointError if it is not there.
+   * @param options `create` makes it if it does not exist. `lock`, by default true, keeps other trainers out; without it, make sure that
+   * there is no other.
+   * @throws DiskError if another trainer has it, or it cannot be locked or written to; CheckpointError if it does not exist.
    */
   static async open(directory: string, options: { create: boolean; lock?: boolean }): Promise<RunDirectory> {
     pathOf('directory', directory);
@@ -147,7 +147,7 @@ export class RunDirectory implements AsyncDisposable {
     await makeDirectory(directory);
     const run = new RunDirectory(directory, lock ? await DirectoryLock.take(directory) : undefined);
     try {
-      // What cannot be a pointer is refused now, not after an epoch's work.
+      // A file that cannot be a pointer is refused now, not after an epoch's work.
       for (const pointer of ['best', 'latest']) await readPointer(join(directory, pointer));
       for (const name of await readdir(directory)) {
         if (isTemporary(name)) await unlink(join(directory, name)).catch(() => {});
@@ -160,8 +160,8 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * Saves everything needed to resume; the one before is kept, older ones go. So do those that `newest` passed over, and those of
-   * later steps, from which the run was not resumed.
+   * Saves everything needed to resume. The previous checkpoint is kept; older ones are deleted, as are those that `newest` passed over
+   * and those of later steps, from which the run was not resumed.
    */
   async saveLast(given: Checkpoint, layout: readonly NativeParameter[]): Promise<string> {
     const checkpoint = checkCheckpoint(given, layout);
@@ -179,7 +179,7 @@ export class RunDirectory implements AsyncDisposable {
   }
 
   /**
-   * Saves a new best; the one before goes once the new one is safe.
+   * Saves a new best checkpoint; the previous one is deleted once the new one is safe.
    *
    * @throws UsageError if the file name is that of a last checkpoint.
    */
@@ -204,7 +204,7 @@ export class RunDirectory implements AsyncDisposable {
     return path;
   }
 
-  /** The newest checkpoint that is whole; a damaged one is passed over, with a note. */
+  /** The newest intact checkpoint; damaged ones are passed over, with a note. */
   newest(): Promise<string | undefined> {
     return newestCheckpoint(this.path, (name, problem) => {
       this.#damaged.add(name);
@@ -217,7 +217,7 @@ export class RunDirectory implements AsyncDisposable {
     return bestCheckpoint(this.path);
   }
 
-  /** Adds a line to metrics.jsonl. @throws DiskError if that is no file, as where a link leads out of the directory. */
+  /** Appends a line to metrics.jsonl. @throws DiskError if that is not a file, for example a link out of the directory. */
   async appendMetrics(record: object): Promise<void> {
     const path = join(this.path, 'metrics.jsonl');
     const line = `${jsonOf('record', record)}\n`;
@@ -241,7 +241,7 @@ export class RunDirectory implements AsyncDisposable {
     await writeFileAtomically(join(this.path, 'config.json'), text(`${jsonOf('configuration', configuration, 2)}\n`));
   }
 
-  /** Gives the directory back. */
+  /** Releases the directory. */
   async close(): Promise<void> {
     await this.#lock?.release();
   }
@@ -251,7 +251,7 @@ export class RunDirectory implements AsyncDisposable {
   }
 }
 
-/** What a model is called: by its run's directory, or its file. */
+/** A model's name: that of its run's directory, or of its file. */
 export function modelName(pathOrDirectory: string): string {
   return basename(resolve(pathOrDirectory)).replace(/\.safetensors$/, '') || 'model';
 }
@@ -259,7 +259,7 @@ export function modelName(pathOrDirectory: string): string {
 const whatToName = "name a run's directory or a .safetensors file";
 
 /**
- * A checkpoint's path: a file as it is; of a run's directory the best one, else the last.
+ * A checkpoint's path: a file's own or, for a run's directory, that of its best checkpoint, else the last.
  *
  * @throws CheckpointError if there is none.
  * @category Checkpoints and runs

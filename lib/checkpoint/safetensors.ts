@@ -1,7 +1,7 @@
 /**
  * Safetensors: 8 bytes of header length (little-endian), a JSON header {name: {dtype, shape, data_offsets}, __metadata__}, then
- * the tensors' bytes. Data only: nothing in it is run. Reading makes the checks of the format's Rust crate: the offsets must
- * tile the rest of the file without hole or overlap, and a tensor's bytes must be what its shape and type say.
+ * the tensors' bytes. Data only: nothing in it is executed. Reading makes the checks of the format's Rust crate: the offsets must
+ * tile the rest of the file without gaps or overlaps, and a tensor's size must match its shape and type.
  */
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
@@ -19,7 +19,7 @@ export interface Tensor {
   data: Float32Array;
 }
 
-/** As it is written: `F32`, `I8`, or `BF16` by its bits. */
+/** A tensor to write: `F32`, `I8`, or `BF16` as raw bits. */
 export interface OutTensor {
   name: string;
   shape: number[];
@@ -29,15 +29,15 @@ export interface OutTensor {
 const bytesOf = { F64: 8, F32: 4, F16: 2, BF16: 2, I8: 1 } as const;
 type Dtype = keyof typeof bytesOf;
 
-/** The format allows 100 MB; a vocabulary of 65,536 symbols needs one. Larger headers only serve to exhaust a reader. */
+/** The format allows 100 MB; a vocabulary of 65,536 symbols needs 1 MB. Larger headers only serve to exhaust a reader. */
 const headerLimit = 16 << 20;
 
-/** Tensors are read, checked and written in pieces of this size, so that neither memory nor the event loop depends on theirs. */
+/** Tensors are read, checked and written in pieces of this size, so that neither memory nor event-loop delay depends on theirs. */
 const pieceBytes = 1 << 20;
 
 /**
- * The metadata that holds the SHA-256 of the tensors' bytes, by name in the order of code units, wherever they lie in the file: a
- * flipped bit in a weight is a weight all the same.
+ * Metadata key of the SHA-256 of the tensors' bytes, taken in code-unit order of their names, wherever they lie in the file: a weight
+ * with a flipped bit is still a weight.
  */
 const checksumKey = 'dataSha256';
 
@@ -49,11 +49,11 @@ interface Entry {
 }
 
 function checkFinite(data: Float32Array, explain: (index: number) => Error): void {
-  // The difference from itself is zero, or NaN.
+  // x - x is zero, or NaN if x is not finite.
   for (let i = 0; i < data.length; i++) if ((data[i] as number) - (data[i] as number) !== 0) throw explain(i);
 }
 
-/** The bytes of the tensors. A value that no reader would take ends the writing, and with it the file. */
+/** The bytes of the tensors. A value that no reader would accept aborts the writing, and with it the file. */
 function* tensorBytes(path: string, tensors: readonly OutTensor[]): Generator<Uint8Array> {
   const step = pieceBytes / 4;
   for (const { name, data } of tensors) {
@@ -92,7 +92,7 @@ async function sha256(pieces: Iterable<Uint8Array>, signal: AbortSignal | undefi
  * Writes the tensors, in the order given, the metadata, and a checksum. Atomic: see writeFileAtomically.
  *
  * @throws DiskError without space or permission; TrainingError if a value is not finite; CheckpointError for what could not be
- * read back: two tensors of one name, a shape that is not its data's, a header beyond 16 MiB.
+ * read back: two tensors with the same name, a shape that does not match its data, a header above 16 MiB.
  */
 export async function writeSafetensors(
   path: string,
@@ -112,14 +112,14 @@ export async function writeSafetensors(
       throw new CheckpointError(`a checkpoint cannot hold the tensor '${name}': the name is taken`);
     if (elements(shape) !== data.length)
       throw new CheckpointError(`tensor '${name}' of ${data.length} numbers cannot have the shape [${shape}]`);
-    // By their size: the addon's arrays are of another realm than this module may be in, as under jest.
+    // By element size: the addon's arrays may be from another realm than this module, as under jest.
     const dtype = ({ 4: 'F32', 2: 'BF16', 1: 'I8' } as const)[data.BYTES_PER_ELEMENT as 1 | 2 | 4];
     header.set(name, { dtype, shape, data_offsets: [offset, offset + data.byteLength] });
     offset += data.byteLength;
   }
   header.set('__metadata__', { ...metadata, [checksumKey]: await sha256(tensorBytes(path, byName(list)), signal) });
   const json = Buffer.from(JSON.stringify(Object.fromEntries(header)), 'utf8');
-  // Padded with spaces so that the data is aligned to 8, as the format asks of writers.
+  // Padded with spaces so that the data is aligned to 8 bytes, as the format asks of writers.
   const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, ' ');
   if (padded.length > headerLimit)
     throw new CheckpointError(
@@ -136,7 +136,7 @@ export async function writeSafetensors(
   await writeFileAtomically(path, pieces(), { signal });
 }
 
-/** The value of 16 bits in IEEE 754's half precision. */
+/** The value of a number in IEEE 754 half precision, given by its 16 bits. */
 export function halfToFloat(half: number): number {
   const sign = half & 0x8000 ? -1 : 1;
   const exponent = (half >> 10) & 31;
@@ -146,7 +146,7 @@ export function halfToFloat(half: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** A piece of a tensor, at most as large as `bytes` says, as floats; for F32 a view. */
+/** The piece of a tensor in `bytes`, as floats; for F32, a view. */
 function toFloats(dtype: Dtype, bytes: Uint8Array): Float32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (dtype === 'F32') return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
@@ -164,7 +164,7 @@ function toFloats(dtype: Dtype, bytes: Uint8Array): Float32Array {
   return out;
 }
 
-/** @throws OutOfMemoryError: a file may be sparse and describe more than the machine has. */
+/** @throws OutOfMemoryError: a file may be sparse and describe more than fits into the machine's memory. */
 export function allocateFloats(length: number, path: string): Float32Array {
   try {
     return new Float32Array(length);
@@ -178,7 +178,7 @@ function describe(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Product of the extents, or undefined if one is not a non-negative integer or the product is not a safe one. */
+/** Product of the extents, or undefined if one is not a non-negative integer or the product is not a safe integer. */
 function elements(shape: unknown): number | undefined {
   if (!Array.isArray(shape) || shape.length > 8) return undefined;
   let product = 1;
@@ -215,7 +215,7 @@ export class SafetensorsFile {
     this.#checksum = checksum;
   }
 
-  /** @throws CheckpointError if it is not there, or not a safetensors file through and through. */
+  /** @throws CheckpointError if it is missing, or not a completely valid safetensors file. */
   static async open(path: string): Promise<SafetensorsFile> {
     let handle: FileHandle;
     try {
@@ -324,12 +324,12 @@ export class SafetensorsFile {
   }
 
   /**
-   * Reads all tensors, in the order of their names, once, and holds them against the checksum that the file was written with; one
-   * without a checksum passes.
+   * Reads all tensors once, in the order of their names, and checks them against the checksum that the file was written with; a file
+   * without one passes.
    *
-   * @param take Gives what takes a tensor's values, from `index` on, piece by piece, each good for the call alone; or undefined
-   * where the tensor's values are not needed.
-   * @throws CheckpointError if a value that is taken is not finite, or the tensors are not what was written: after all were given.
+   * @param take Returns the function that receives a tensor's values from `index` on, piece by piece, each valid only during the call; or
+   * undefined if the tensor's values are not needed.
+   * @throws CheckpointError if a value that is taken is not finite or, after all have been given, if the tensors are not what was written.
    */
   async readAll(take: (name: string) => ((values: Float32Array, index: number) => void) | undefined): Promise<void> {
     const hash = this.#checksum === undefined ? undefined : createHash('sha256');
@@ -347,7 +347,7 @@ export class SafetensorsFile {
     );
   }
 
-  /** A piece of a tensor, at byte `from` of it. @throws CheckpointError if a value is not finite. */
+  /** The piece of a tensor at its byte `from`, as floats. @throws CheckpointError if a value is not finite. */
   #floats(name: string, dtype: Dtype, bytes: Uint8Array, from: number): Float32Array {
     const values = toFloats(dtype, bytes);
     checkFinite(values, (i) =>
@@ -356,7 +356,7 @@ export class SafetensorsFile {
     return values;
   }
 
-  /** The tensors' bytes, one tensor behind the other. A piece is good until the next is asked for, which is being read meanwhile. */
+  /** The tensors' bytes, one tensor after another. A piece is valid until the next is requested, which is being read meanwhile. */
   async *#pieces<T extends Entry>(
     tensors: Iterable<T>,
   ): AsyncGenerator<{ tensor: T; from: number; bytes: Uint8Array }> {
@@ -374,13 +374,13 @@ export class SafetensorsFile {
         for (let from = 0; from < tensor.end - tensor.begin; from += pieceBytes) {
           const piece = ahead;
           ahead = read(tensor, from);
-          ahead.catch(() => {}); // It may fail before it is waited for.
+          ahead.catch(() => {}); // It may fail before it is awaited.
           if (piece) yield await piece;
         }
       }
       if (ahead) yield await ahead;
     } finally {
-      await ahead?.catch(() => {}); // The file is not closed under it.
+      await ahead?.catch(() => {}); // The file must not be closed under it.
     }
   }
 
@@ -395,7 +395,7 @@ export class SafetensorsFile {
   }
 }
 
-/** At once: 16 MiB take tens of milliseconds at most, and pieces that are put together would take their memory twice. */
+/** Decodes all at once: 16 MiB take tens of milliseconds at most, and joining pieces would take their memory twice. */
 function decode(bytes: Uint8Array): string {
   return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
 }
@@ -418,7 +418,7 @@ async function fill(handle: FileHandle, path: string, position: number, bytes: U
   }
 }
 
-/** Everything in a file at once. @throws CheckpointError as SafetensorsFile does. */
+/** Reads everything in a file at once. @throws CheckpointError as SafetensorsFile does. */
 export async function readSafetensors(
   path: string,
 ): Promise<{ tensors: Map<string, Tensor>; metadata: Record<string, string> }> {

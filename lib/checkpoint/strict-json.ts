@@ -1,11 +1,11 @@
-/** JSON that may be hostile: no duplicate keys, no __proto__, no deep nesting. What JSON.parse would quietly accept is an error here. */
+/** Parses JSON that may be hostile. Duplicate keys, __proto__ and deep nesting, which JSON.parse would quietly accept, are errors. */
 import { Breather } from '../breather';
 
 const maximumDepth = 16;
-/** Values and keys in all. A vocabulary of 65,536 symbols is the largest thing that is kept as JSON. */
+/** Values in total, without keys. A vocabulary of 65,536 symbols is the largest thing stored as JSON. */
 const maximumValues = 1 << 18;
 const longestScalar = 64;
-/** Code units of a string or of spaces, and values, after which the parser can rest. */
+/** Code units of a string or of whitespace, and values, after which the parser can pause. */
 const pieceUnits = 1 << 16;
 const pieceValues = 1 << 8;
 const scalarToken = /^(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)$/;
@@ -17,7 +17,7 @@ function isSpace(unit: number): boolean {
   return unit === 0x20 || unit === 0x0a || unit === 0x0d || unit === 0x09;
 }
 
-/** Letters, digits and + - . : what numbers and literals are made of. NaN, for the end of the text, is none. */
+/** Letters, digits and + - . : the characters of numbers and literals. NaN, for the end of the text, is not one. */
 function isScalarPart(unit: number): boolean {
   return (
     (unit >= 0x30 && unit <= 0x39) ||
@@ -29,7 +29,7 @@ function isScalarPart(unit: number): boolean {
   );
 }
 
-/** Its methods are generators, which yield where the parser can rest. */
+/** Its methods are generators, which yield where the parser can pause. */
 class Parser {
   #at = 0;
   #values = 0;
@@ -70,8 +70,8 @@ class Parser {
     const pieces: string[] = [];
     let from = begin + 1;
     let escaped = false;
-    let plain = true; // Without an escape it is a part of the text, and no copy of it.
-    let afterEscape = 0; // No piece ends within one.
+    let plain = true; // Without an escape, it is a slice of the text, not a copy.
+    let afterEscape = 0; // No piece ends within an escape.
     let rested = from;
     const take = (end: number) => {
       const raw = this.#text.slice(from, end);
@@ -133,7 +133,7 @@ class Parser {
     return this.#scalar();
   }
 
-  /** What follows an item: true if there is another. */
+  /** Reads what follows an item; true if there is another. */
   *#more(close: string): Generator<void, boolean> {
     yield* this.#skip();
     if (this.#text[this.#at] !== ',') yield* this.#expect(close);
@@ -172,7 +172,7 @@ class Parser {
   }
 }
 
-/** @throws SyntaxError with the character where it went wrong. */
+/** @throws SyntaxError with the position of the character where it went wrong. */
 export function parseStrictJson(text: string): unknown {
   const parser = new Parser(text).parse();
   for (;;) {
@@ -181,7 +181,7 @@ export function parseStrictJson(text: string): unknown {
   }
 }
 
-/** The same, with turns of the event loop between: some megabytes take a tenth of a second. */
+/** The same, with turns of the event loop in between: a few megabytes take a tenth of a second. */
 export async function parseStrictJsonInTurns(text: string): Promise<unknown> {
   const parser = new Parser(text).parse();
   const breather = new Breather();

@@ -4,7 +4,7 @@ import { harmless } from '../harmless';
 const longest = 300;
 
 /**
- * The error of a file that is no checkpoint. What the file says of itself (names, keys) is shown on one line of bounded
+ * The error for a file that is not a checkpoint. What the file says about itself (names, keys) is shown on one line of bounded
  * length, with nothing in it that a terminal would obey.
  */
 export function unusable(path: string, problem: string, cause?: unknown): CheckpointError {

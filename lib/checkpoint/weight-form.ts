@@ -1,17 +1,17 @@
 /**
- * Matrices of 8 or 16 bits a weight, for models that are sampled from and scored: rounded here, by the rule of
+ * Rounds matrices to 8 or 16 bits per weight, for models that are sampled from and scored, by the rule of
  * native/core/weight_form.h.
  */
 import { Breather } from '../breather';
 import type { NativeModel, NativeParameter, WeightForm } from '../device/native';
 
-/** Floats that are rounded at once, or one row where it has more. */
+/** Floats rounded at a time, or one row if it has more. */
 const pieceFloats = 1 << 18;
 
 const float = new Float32Array(1);
 const bits = new Uint32Array(float.buffer);
 
-/** A step of the grid of a row whose largest magnitude is `largest`: a 127th of it, rounded up to 16 significant bits. */
+/** The quantisation step of a row whose largest magnitude is `largest`: a 127th of it, rounded up to 16 significant bits. */
 export function byteScale(largest: number): number {
   if (!(largest >= 1e-30)) return 0;
   float[0] = largest / 127;
@@ -19,12 +19,12 @@ export function byteScale(largest: number): number {
   return float[0];
 }
 
-/** To nearest, ties to even: doubles of this size are the whole numbers. */
+/** Rounds to nearest, ties to even: doubles of this size are exactly the integers. */
 function nearestEven(value: number): number {
   return value + 1.5 * 2 ** 52 - 1.5 * 2 ** 52;
 }
 
-/** A row as steps of its scale, -127 to 127; `steps` is filled. */
+/** Fills `steps` with a row in steps of its scale, -127 to 127, and returns the scale. */
 export function rowToBytes(row: Float32Array, steps: Int8Array): number {
   let largest = 0;
   for (const value of row) largest = Math.max(largest, Math.abs(value));
@@ -39,7 +39,7 @@ export function toBf16(value: number): number {
   float[0] = value;
   const all = bits[0] as number;
   const rounded = ((all + 0x7fff + ((all >>> 16) & 1)) >>> 16) & 0xffff;
-  // What would be infinite stays the largest there is.
+  // What would round to infinity stays the largest finite value.
   return (rounded & 0x7f80) === 0x7f80 ? all >>> 16 : rounded;
 }
 
@@ -58,12 +58,12 @@ export function roundRows(rows: Float32Array, depth: number, form: Exclude<Weigh
   }
 }
 
-/** Whether a parameter is kept in fewer bits: matrices are, biases are not. */
+/** Whether a parameter is stored in fewer bits: matrices are, biases are not. */
 export function isNarrowed({ shape }: NativeParameter): boolean {
   return shape.length === 2;
 }
 
-/** Rounds a model's matrices where they are. Nothing else may use it meanwhile. */
+/** Rounds a model's matrices in place. Nothing else may use the model meanwhile. */
 export async function roundModel(native: NativeModel, form: Exclude<WeightForm, 'fp32'>): Promise<void> {
   const breather = new Breather();
   for (const parameter of native.parameters.filter(isNarrowed)) {

@@ -1,4 +1,4 @@
-/** `build`: compiles the native addon from the sources that the package carries, where no prebuilt binary fits. */
+/** `build`: compiles the native addon from the packaged sources, where no prebuilt binary fits. */
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -34,7 +34,7 @@ export async function buildCommand(argv: string[], io: CommandIo = processIo): P
   return exitCodes.ok;
 }
 
-/** Before minutes of compiling: whether their result can be kept. */
+/** Checks, before minutes of compiling, that the result can be kept. */
 function requireWritable(): void {
   try {
     mkdirSync(build, { recursive: true });
@@ -50,12 +50,12 @@ function requireWritable(): void {
   }
 }
 
-/** Configures anew and builds, as cmake-js does in a checkout, with the headers that lie beside the compiled library. */
+/** Configures from scratch and builds, as cmake-js does in a checkout, with the headers next to the compiled library. */
 export async function buildAddon(
   { env, generator, compiler }: Toolchain,
   output: (chunk: Buffer) => void,
 ): Promise<void> {
-  // A cache of other settings, or of a folder that has been moved, would be refused.
+  // CMake would refuse a cache with other settings, or from a folder that has been moved.
   rmSync(join(build, 'CMakeCache.txt'), { force: true });
   rmSync(join(build, 'CMakeFiles'), { recursive: true, force: true });
   const settings = {

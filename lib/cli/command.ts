@@ -1,6 +1,6 @@
 /**
- * What every command shares: exit codes, one-line errors, the option that was meant, signals, and a quiet end when the
- * reader of its output goes away.
+ * What every command shares: exit codes, one-line errors, suggestions for mistyped options, signals, and a quiet end when the reader
+ * of its output goes away.
  */
 import { isatty } from 'node:tty';
 import { type Command, CommanderError, Option } from 'commander';
@@ -22,18 +22,18 @@ export interface CommandIo {
 /** The process's own streams. */
 export const processIo: CommandIo = { stdout: process.stdout, stderr: process.stderr };
 
-/** The signals that end a command in good order, and the exit code of each. */
+/** The signals that end a command gracefully, and the exit code of each. */
 const endingSignals = {
   SIGHUP: exitCodes.hungUp,
   SIGINT: exitCodes.interrupted,
-  SIGUSR2: exitCodes.warned, // A batch system's warning that the time is nearly up, where it is asked to give one.
+  SIGUSR2: exitCodes.warned, // A batch system's warning that time is nearly up, if it is asked to send one.
   SIGTERM: exitCodes.terminated,
 } as const;
 export const endingSignalNames = Object.keys(endingSignals) as (keyof typeof endingSignals)[];
 
 /**
- * Why a command was ended by SIGHUP, as when its terminal is closed (exit 129), SIGINT (130), SIGUSR2 (140) or SIGTERM (143). It is
- * reported by its exit code alone.
+ * A command was ended by SIGHUP, as when its terminal is closed (exit 129), SIGINT (130), SIGUSR2 (140) or SIGTERM (143). Reported by
+ * its exit code alone.
  */
 export class InterruptedError extends CudnnLstmError {
   constructor(signal: keyof typeof endingSignals) {
@@ -41,7 +41,7 @@ export class InterruptedError extends CudnnLstmError {
   }
 }
 
-/** Why a command was ended by the reader of its output: `… | head` has read enough. That is no failure, and goes unsaid. */
+/** A command was ended because the reader of its output, as in `… | head`, has read enough. Not a failure, and not reported. */
 export class OutputClosedError extends CudnnLstmError {
   constructor(options?: ErrorOptions) {
     super('ERR_OUTPUT_CLOSED', 'The reader of the output went away.', exitCodes.ok, options);
@@ -73,8 +73,8 @@ export async function runCommand(main: (argv: string[]) => Promise<number>): Pro
 }
 
 /**
- * Writes one line about what was thrown to stderr (the stack too if DEBUG is set) and gives the exit code that it calls for.
- * Errors of the operating system that reached a command untranslated are sorted into data (exit 3) and disk (5).
+ * Writes one line about what was thrown to stderr (and the stack if DEBUG is set) and returns its exit code. Operating system errors
+ * that reached a command untranslated are sorted into data (exit 3) and disk (5).
  */
 export function reportError(given: unknown, stderr: NodeJS.WritableStream = process.stderr): number {
   const thrown = firstOf(given);
@@ -83,7 +83,7 @@ export function reportError(given: unknown, stderr: NodeJS.WritableStream = proc
   const known = asPackageError(error);
   if (known instanceof InterruptedError || known instanceof OutputClosedError) return known.exitCode;
   const message = known?.message ?? `Unexpected error: ${messageOf(error)} (set DEBUG=1 to see where)`;
-  // What to do about a missing addon is a list, and of this package's own making.
+  // The advice on a missing addon is a list, and this package's own text.
   stderr.write(`${known?.code === 'ERR_NATIVE_MISSING' ? harmlessText(message) : harmless(message)}\n`);
   if (process.env.DEBUG) {
     for (let cause: unknown = error; cause instanceof Error; cause = cause.cause)
@@ -93,8 +93,8 @@ export function reportError(given: unknown, stderr: NodeJS.WritableStream = proc
 }
 
 /**
- * Parses `argv` (without the interpreter and the script) with a commander command. Help and version are printed to stdout
- * and end the command with exit code 0. Its usage is that of the package's bin, `cudnn-lstm NAME`.
+ * Parses `argv` (without the interpreter and the script) with a commander command. Help and version are printed to stdout and end the
+ * command with exit code 0. The usage line names the package's bin, `cudnn-lstm NAME`.
  *
  * @throws UsageError on anything commander refuses; for an unknown option it names the one that was probably meant.
  */
@@ -113,7 +113,7 @@ export function parseArguments<T extends Command>(command: T, argv: readonly str
   }
 }
 
-/** A commander error as this package reports it; `command`, where known, is where the nearest option is looked for. */
+/** A commander error as this package reports it; the nearest option is looked up in `command`, where known. */
 export function usageErrorOf(error: CommanderError, command?: Command): Error {
   if (
     error.code === 'commander.helpDisplayed' ||
@@ -147,22 +147,22 @@ function optionNames(command: Command): string[] {
   return [...command.options, help].flatMap((option) => (option.long ? [option.long] : []));
 }
 
-/** An abort signal that SIGINT, SIGTERM and lost output raise; see {@link abortOnSignals}. */
+/** An abort signal raised by the signals that end a command and by lost output; see {@link abortOnSignals}. */
 export interface SignalScope extends Disposable {
   readonly signal: AbortSignal;
 }
 
-/** Asked at the start: a terminal that is gone is none any more. */
+/** Determined at the start: a terminal that is gone no longer counts as one. */
 const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
 
-/** Milliseconds that an end in a hurry may take to be one in good order. */
+/** Milliseconds that an immediate exit may take to be a graceful one. */
 const exitPatience = 300;
 
-/** Ends the process, and does not wait for a disk that gives no answer, nor for a thread, as `process.exit()` alone would. */
+/** Ends the process without waiting for an unresponsive disk or for a thread, as `process.exit()` alone would. */
 function exitAtOnce(code: number): never {
   removeUnfinished();
   try {
-    // Node aborts (SIGABRT, a core file) where it cannot give a terminal that is gone its modes back.
+    // Node aborts (SIGABRT, a core file) if it cannot restore the modes of a terminal that is gone.
     loadNative().exitWithin(code, code === exitCodes.hungUp && hasTerminal ? 0 : exitPatience);
   } catch {
     // Without the addon it ends as soon as Node lets it.
@@ -170,16 +170,16 @@ function exitAtOnce(code: number): never {
   process.exit(code);
 }
 
-/** Milliseconds by which a signal may come after the broken pipe that it caused. */
+/** Milliseconds by which a signal may lag behind the broken pipe that it caused. */
 export const signalDelay = 20;
 
-/** Set once a command of this process has taken it upon itself to end when its output is lost. */
+/** Set once a command of this process handles the loss of its output itself. */
 let endsInGoodOrder = false;
 
 /**
- * Turns the first SIGHUP, SIGINT, SIGUSR2 or SIGTERM into an abort with an {@link InterruptedError}, so that a command can end in good
- * order; a second one ends the process at once. Output that cannot be written is an abort too, with an {@link OutputClosedError} where
- * its reader went away, which other programs are told by SIGPIPE. Dispose it to get the default handling of signals back.
+ * Turns the first SIGHUP, SIGINT, SIGUSR2 or SIGTERM into an abort with an {@link InterruptedError}, so that a command can end
+ * gracefully; a second one ends the process at once. Output that cannot be written is an abort too, with an {@link OutputClosedError}
+ * if its reader went away, of which other programs are told by SIGPIPE. Dispose it to restore the default handling of signals.
  */
 export function abortOnSignals(io: CommandIo): SignalScope {
   endsInGoodOrder = true;
@@ -203,8 +203,8 @@ export function abortOnSignals(io: CommandIo): SignalScope {
   const onError = (error: Error) => {
     const reason = outputError(error);
     const abort = () => controller.abort(reason);
-    // Ctrl-C in `train | tee` reaches both, and the broken pipe is often heard of before the signal is; so is a terminal that is gone.
-    // On a busy machine the time may be up before Node has looked for signals once: it looks between a timer and an immediate.
+    // Ctrl-C in `train | tee` reaches both, and often the broken pipe is noticed before the signal; so is a terminal that is gone.
+    // On a busy machine the delay may pass before Node has looked for signals once, which it does between a timer and an immediate.
     if (reason instanceof OutputClosedError) setTimeout(() => setImmediate(abort), signalDelay);
     else abort();
   };
@@ -221,8 +221,8 @@ export function abortOnSignals(io: CommandIo): SignalScope {
 }
 
 /**
- * Writes to a stream and waits while its buffer is full, so that a slow reader does not make memory grow. A reader who went away
- * is no error here: {@link abortOnSignals} tells of it, and there an earlier signal comes first.
+ * Writes to a stream and waits while its buffer is full, so that a slow reader does not make memory grow. A reader that went away is
+ * no error here: {@link abortOnSignals} reports it, and there an earlier signal takes precedence.
  */
 export async function writeAndDrain(stream: NodeJS.WritableStream, text: string | Uint8Array): Promise<void> {
   if (stream.write(text)) return;
@@ -245,8 +245,8 @@ export async function writeAndDrain(stream: NodeJS.WritableStream, text: string 
 }
 
 /**
- * Reads an option's value as a number for commander: `.option('--top-k <n>', '…', numberOption('--top-k', { integer: true }))`.
- * Whether the number is in range is for the library to say.
+ * Parses an option's value as a number for commander: `.option('--top-k <n>', '…', numberOption('--top-k', { integer: true }))`. The
+ * library checks its range.
  *
  * @throws UsageError if it is not a number, or not a whole one where `integer` is set.
  */
@@ -260,10 +260,10 @@ export function numberOption(name: string, options: { integer?: boolean } = {}):
   };
 }
 
-/** Where a command runs: the options that several of them take. */
+/** Adds the options for where a command runs, shared by several commands. */
 export function addDeviceOptions(
   command: Command,
-  // Without it, commander would take check for true where nothing is said, and the environment would not count.
+  // Without this option commander would default check to true, and the environment would not count.
   checkOption = new Option('--check').hideHelp(),
 ): Command {
   return command
@@ -281,7 +281,7 @@ export function addDeviceOptions(
     .addOption(new Option('--no-check', 'use a GPU without first comparing it with the CPU').helpGroup('Machine:'));
 }
 
-/** The same with how the weights are kept, for commands that do not train. */
+/** The same plus how the weights are kept, for commands that do not train. */
 export function addModelOptions(command: Command): Command {
   return addDeviceOptions(
     command.addOption(
@@ -295,19 +295,19 @@ export function addModelOptions(command: Command): Command {
   );
 }
 
-/** What {@link addModelOptions} gives. */
+/** The values of the options of {@link addModelOptions}. */
 export interface ModelCommandOptions extends DeviceOptions {
   weights?: WeightForm;
 }
 
-/** What {@link addDeviceOptions} gives. */
+/** The values of the options of {@link addDeviceOptions}. */
 export interface DeviceOptions {
   device?: DeviceName;
   threads?: number;
   check?: boolean;
 }
 
-/** What the library is asked for, with the shell's variables in the place of what is not given. */
+/** The request to the library, with environment variables in place of options that are not given. */
 export function deviceRequest({ device, threads, check }: DeviceOptions): DeviceRequest {
   return { device, threads, check, env: process.env };
 }
@@ -317,7 +317,7 @@ export function repeatable(value: string, previous: string[] | undefined): strin
   return [...(previous ?? []), value];
 }
 
-/** What a stream's error means to a command: anything but a reader who went away is a failure, mostly of the disk. */
+/** A stream's error as a command reports it: anything but a reader that went away is a failure, mostly of the disk. */
 function outputError(error: Error): Error {
   const { code = '', message } = error as NodeJS.ErrnoException;
   if (code === 'EPIPE') return new OutputClosedError({ cause: error });
@@ -327,12 +327,12 @@ function outputError(error: Error): Error {
 const diskCodes = new Set(['ENOSPC', 'EROFS', 'EDQUOT', 'EFBIG', 'EIO']);
 const dataCodes = new Set(['ENOENT', 'EACCES', 'EPERM', 'EISDIR', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG']);
 
-/** The exit code that an error calls for. */
+/** The exit code of an error. */
 export function exitCodeOf(error: unknown): number {
   return asPackageError(firstOf(error))?.exitCode ?? exitCodes.runtime;
 }
 
-/** What went wrong first: `using` wraps it where something could not be disposed of after it. */
+/** The first error: `using` wraps it if disposing of something fails after it. */
 function firstOf(error: unknown): unknown {
   let first = error;
   while (first instanceof Error && first.name === 'SuppressedError' && 'suppressed' in first) first = first.suppressed;

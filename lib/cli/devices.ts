@@ -1,4 +1,4 @@
-/** `--devices`: the ranks of one machine, a GPU each, without a launcher: this process starts them, with torchrun's variables. */
+/** `--devices`: ranks on one machine, one GPU each, without a launcher: this process starts them, with torchrun's variables. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createServer } from 'node:net';
 import { constants } from 'node:os';
@@ -7,13 +7,13 @@ import { gpuVariable } from '../ranks/join';
 import { launchOf } from '../ranks/launcher';
 import { endingSignalNames } from './command';
 
-/** Milliseconds that the other ranks have to end by themselves when one has ended with an error: all do if they agreed upon it. */
+/** Milliseconds that the other ranks have to end by themselves when one has ended with an error; all do if they agreed on it. */
 const patience = 2000;
 
 /**
- * The GPUs' numbers: `cuda:0,1`, `0,1` or `cuda:0,cuda:1`.
+ * Parses a list of GPUs: `cuda:0,1`, `0,1` or `cuda:0,cuda:1`.
  *
- * @throws UsageError if it is no list of different GPUs.
+ * @throws UsageError if it is not a list of different GPUs.
  */
 export function readDevices(text: string): number[] {
   const parts = text.split(',').map((part) => /^(?:cuda:)?(\d{1,4})$/.exec(part.trim())?.[1]);
@@ -31,10 +31,10 @@ export function withoutDevices(argv: readonly string[]): string[] {
 }
 
 /**
- * Runs a program of Node's once for each GPU, as the ranks of a job. Signals are passed on to all; when one rank has died, or has failed
- * and the others do not end, they are killed. The ranks end, too, when this process is gone.
+ * Runs a Node program once per GPU, as the ranks of a job. Signals are passed on to all ranks. When one has died, or has failed and the
+ * others do not end, they are killed. The ranks also end when this process is gone.
  *
- * @returns The exit code of the first rank that ended with one other than 0; 128 and the number of the signal that killed it.
+ * @returns The exit code of the first rank that ended with one other than 0; if a signal killed it, 128 plus the signal's number.
  */
 export async function runRanks(gpus: readonly number[], argv: readonly string[]): Promise<number> {
   if (launchOf(process.env))
@@ -64,7 +64,7 @@ export async function runRanks(gpus: readonly number[], argv: readonly string[])
             MASTER_PORT: String(port),
             [gpuVariable]: String(gpu),
           },
-          // Ctrl-C reaches a terminal's whole group, and a second signal ends a rank at once: each gets it from here alone.
+          // Ctrl-C reaches a terminal's whole process group, and a second signal ends a rank at once: signals come only from here.
           detached: true,
           stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
         });
@@ -93,14 +93,14 @@ export async function runRanks(gpus: readonly number[], argv: readonly string[])
   }
 }
 
-/** For a rank that {@link runRanks} has started: it ends with the process that did. */
+/** For a rank started by {@link runRanks}: ends it with the process that started it. */
 export function endWithParent(): void {
   if (process.env[gpuVariable] === undefined || !process.channel) return;
   process.channel.unref();
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
 }
 
-/** A port behind which another one is free, where the ranks meet. */
+/** A port whose successor is free; the ranks meet at the successor. */
 async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => server.on('error', reject).listen(0, '127.0.0.1', resolve));

@@ -1,4 +1,4 @@
-/** `export`: a model for other programs. */
+/** `export`: writes a model for other programs. */
 import { Command, Option } from 'commander';
 import { exitCodes } from '../errors';
 import { type ExportFormat, exportFormats, exportModel } from '../export/export';

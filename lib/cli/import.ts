@@ -1,4 +1,4 @@
-/** `import`: a model that another program trained. */
+/** `import`: reads a model that another program trained. */
 import { Command, Option } from 'commander';
 import { type GateActivation, gateActivations } from '../device/native';
 import { exitCodes } from '../errors';
@@ -64,7 +64,7 @@ function lines({ kind, vocabularySource, proof, notes, checkpoint }: ImportedMod
     `model: ${kind}, LSTM, ${model.layers} × ${model.hidden}, input ${model.input}${gates}`,
     `vocabulary: ${vocabulary.length} symbols, from ${vocabularySource}`,
     ...notes,
-    `proof: ${proof.loss.toFixed(4)} nats a character on ${grouped(proof.characters)} characters of ${proof.text}; ` +
+    `proof: ${proof.loss.toFixed(4)} nats per character on ${grouped(proof.characters)} characters of ${proof.text}; ` +
       `counting letters: ${proof.letterLoss.toFixed(4)}`,
   ];
 }

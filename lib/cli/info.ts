@@ -193,7 +193,7 @@ function normalizationText({
 }
 
 function lossText(loss: number): string {
-  return `${loss.toFixed(4)} nats, ${(loss / Math.LN2).toFixed(4)} bits a character`;
+  return `${loss.toFixed(4)} nats, ${(loss / Math.LN2).toFixed(4)} bits per character`;
 }
 
 function gibibytes(bytes: number): string {

@@ -1,4 +1,6 @@
-/** `sample --interactive`: the model offers continuations, a person takes one or writes on. What is asked and said goes to stderr. */
+/**
+ * `sample --interactive`: the model offers continuations, and the user takes one or writes on. The dialogue goes to stderr.
+ */
 import { createInterface } from 'node:readline';
 import { lookAt } from '../checkpoint/run-directory';
 import { CudnnLstmError, UsageError } from '../errors';
@@ -13,11 +15,11 @@ export interface InteractiveOptions {
   checkpoints: readonly string[];
   prompt: string;
   unknown: 'error' | 'skip' | undefined;
-  /** A file that `/save` writes, and that is read where it is there. */
+  /** The file that `/save` writes, and that is read if it exists. */
   file: string | undefined;
   /** Continuations offered at a time. */
   count: number;
-  /** How they are drawn; the seed is that of the first. */
+  /** How they are drawn; the seed is that of the first round. */
   drawing: SessionDrawOptions & { seed: number };
   signal: AbortSignal;
 }
@@ -33,12 +35,12 @@ const help = [
   '/quit     prints the text to stdout and ends, as the end of the input does',
 ];
 
-/** Steps that can be taken back; each has a state and the end of the text. */
+/** Steps that can be undone; each keeps a state and the end of the text. */
 const mostSteps = 100;
-/** Characters of the text that are shown after each step. */
+/** Characters of the text shown after each step. */
 const shownCharacters = 400;
 
-/** Runs the conversation to its end, and prints the text to stdout, whatever ended it. */
+/** Runs the conversation to its end, then prints the text to stdout, whatever ended it. */
 export async function interact(model: LanguageModel, options: InteractiveOptions, io: CommandIo): Promise<void> {
   const { file, prompt, unknown, signal } = options;
   const there = file !== undefined && (await lookAt(file)) !== undefined;
@@ -56,15 +58,15 @@ export async function interact(model: LanguageModel, options: InteractiveOptions
   }
 }
 
-/** Takes what is typed, line by line, until it ends. */
+/** Reads the input line by line until it ends. */
 async function converse(conversation: Conversation, signal: AbortSignal, io: CommandIo): Promise<void> {
   const terminal = process.stdin.isTTY && (io.stderr as NodeJS.WriteStream).isTTY;
   const lines = createInterface({ input: process.stdin, output: io.stderr, terminal, prompt: '> ' });
-  // A terminal gives Ctrl-C to the reader of lines.
+  // On a terminal, Ctrl-C goes to the line reader.
   lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
   const stop = () => lines.close();
   signal.addEventListener('abort', stop);
-  // The input may have ended before its last lines are taken; Node 24 refuses a prompt then.
+  // The input may have ended before its last lines are taken; Node 24 then refuses to prompt.
   let ended = false;
   lines.once('close', () => {
     ended = true;
@@ -81,12 +83,12 @@ async function converse(conversation: Conversation, signal: AbortSignal, io: Com
   }
 }
 
-/** What has been written, and what is offered. */
+/** The text so far and the current offers. */
 class Conversation {
   readonly #session: Session;
   readonly #options: InteractiveOptions;
   readonly #io: CommandIo;
-  /** The text by its steps. */
+  /** The text, one piece per step. */
   readonly #pieces: string[];
   /** Where the session stood before each of the last steps. */
   readonly #marks: SessionMark[] = [];
@@ -110,7 +112,7 @@ class Conversation {
     if (text.length > 0) say(this.#io.stderr, `${text.length > shownCharacters ? '…' : ''}${readable(end)}`);
   }
 
-  /** Draws and shows what may follow. */
+  /** Draws and shows possible continuations. */
   async offer(): Promise<void> {
     const { count, drawing, signal } = this.#options;
     this.#offers = await this.#session.propose(count, { ...drawing, seed: drawing.seed + this.#round++, signal });
@@ -118,7 +120,7 @@ class Conversation {
       say(this.#io.stderr, `${String(i + 1).padStart(3)}  ${readable(text)}`);
   }
 
-  /** What a person typed. False: that was the last. */
+  /** Handles a typed line. False: it was the last. */
   async take(line: string): Promise<boolean> {
     const [, command, rest = ''] = /^\/(\w*) ?(.*)$/.exec(line) ?? [];
     try {
@@ -133,7 +135,7 @@ class Conversation {
           `${line} is not offered: give a number from 1 to ${this.#offers.length}, or /text ${line}.`,
         );
     } catch (error) {
-      // What is at fault is the line, not the text so far.
+      // The line is at fault, not the text so far.
       if (!(error instanceof CudnnLstmError) || this.#options.signal.aborted) throw error;
       say(this.#io.stderr, error.message);
     }
@@ -177,7 +179,7 @@ class Conversation {
     await this.#session.feed(text, { unknown, signal });
     this.#marks.push(mark);
     if (this.#marks.length > mostSteps) this.#marks.shift();
-    // As it was read: normalised, and without what the model does not know.
+    // As it was read: normalised, and without characters that the model does not know.
     const added = this.#session.length - before;
     this.#pieces.push(added === 0 ? '' : [...this.#session.text].slice(-added).join(''));
     this.show();
@@ -201,7 +203,7 @@ class Conversation {
   }
 }
 
-/** On one line, with its line breaks to be seen. */
+/** On one line, with visible line breaks. */
 function readable(text: string): string {
   return text.replaceAll('\n', '⏎');
 }

@@ -1,12 +1,12 @@
-/** Commands as the reader of a hint can type them: how this program was started, and arguments quoted for a shell. */
+/** Commands as the reader of a hint can type them: started as this program was, with arguments quoted for a shell. */
 import { realpathSync } from 'node:fs';
 import { delimiter, dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { packageRoot } from '../device/native';
 import { shellQuote } from '../shell';
 
-/** What is known of how a program was started; the default is this process. */
+/** How a program was started; by default this process. */
 export interface Started {
-  /** Path of the script, as Node was given it. */
+  /** Path of the script, as given to Node. */
   readonly script: string | undefined;
   readonly env: NodeJS.ProcessEnv;
   readonly cwd: string;

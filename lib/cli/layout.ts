@@ -1,7 +1,7 @@
 /** Lines that fit a terminal. */
 import { grouped } from '../numbers';
 
-/** Columns of a stream that is a terminal; undefined for a file or a pipe, where lines may be as long as they are. */
+/** Columns of a terminal; undefined for a file or a pipe, where lines may be of any length. */
 export function columnsOf(stream: NodeJS.WritableStream): number | undefined {
   const { isTTY, columns } = stream as NodeJS.WriteStream;
   return isTTY ? Math.max(20, columns || 80) : undefined;
@@ -11,11 +11,11 @@ export function columnsOf(stream: NodeJS.WritableStream): number | undefined {
 export interface Part {
   readonly text: string;
   readonly rank: number;
-  /** Colours it; adds nothing that takes a column. */
+  /** Colours it, without taking up columns. */
   readonly style?: (text: string) => string;
 }
 
-/** Joins the parts that fit `width` columns, in their order, two spaces between them. */
+/** Joins the parts that fit in `width` columns, in order, with two spaces between them. */
 export function fitParts(parts: readonly Part[], width = Number.POSITIVE_INFINITY): string {
   let kept = [...parts];
   const length = () => kept.reduce((sum, { text }) => sum + text.length + 2, -2);
@@ -33,7 +33,7 @@ export function fitParts(parts: readonly Part[], width = Number.POSITIVE_INFINIT
   return kept.map(({ text, style }) => (style ? style(text) : text)).join('  ');
 }
 
-/** Breaks a line at spaces so that it fits `width`; further lines are indented by two. A longer word stays whole. */
+/** Breaks a line at spaces so that it fits in `width`; further lines are indented by two. A longer word stays whole. */
 export function wrap(line: string, width = Number.POSITIVE_INFINITY): string[] {
   if (line.length <= width) return [line];
   const lines: string[] = [];

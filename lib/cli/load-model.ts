@@ -1,4 +1,4 @@
-/** The model that a command works with, and what it says of it on stderr. */
+/** Loads the model that a command works with, and describes it on stderr. */
 import { basename } from 'node:path';
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import { resolveCheckpoint } from '../checkpoint/run-directory';
@@ -9,7 +9,7 @@ import { plural } from '../numbers';
 import { type CommandIo, deviceRequest, type ModelCommandOptions } from './command';
 import { say } from './output';
 
-/** Loads a checkpoint, or a run's best one, and says which it is and what computes. */
+/** Loads a checkpoint, or a run's best one, and says which one it is and on which device it runs. */
 export async function loadModel(
   pathOrDirectory: string,
   options: ModelCommandOptions,
@@ -25,13 +25,13 @@ export async function loadModel(
   return model;
 }
 
-/** A model, or several as one, and what is to be freed after it. */
+/** A model, or a mixture of several, with what must be freed after it. */
 export interface LoadedModel extends Disposable {
   readonly model: LanguageModel;
 }
 
 /**
- * Loads one checkpoint, or several, which are mixed: each may have its weight behind it, `runs/b:0.3`, 1 where it has none.
+ * Loads one checkpoint, or several to be mixed. Each may be followed by its weight, as in `runs/b:0.3`; 1 if it has none.
  *
  * @throws UsageError if they cannot be mixed.
  */

@@ -1,11 +1,11 @@
-/** How a run's losses went, drawn in characters. */
+/** Draws a run's losses in characters. */
 
 export interface LossPoint {
   /** Epochs done, with a fraction in mid-epoch. */
   epoch: number;
-  /** Nats a character, dropout on. */
+  /** Nats per character, with dropout. */
   training?: number | undefined;
-  /** Nats a character of the validation text. */
+  /** Nats per character on the validation text. */
   validation?: number | undefined;
 }
 
@@ -14,7 +14,7 @@ const mostColumns = 100;
 const labelWidth = 6;
 
 /**
- * The losses as lines of text no wider than `width`; none where there are fewer than three epochs to draw, or too little room.
+ * The losses as lines of text no wider than `width`; none if there are fewer than three points to draw, or too little room.
  *
  * @param rows Height of the plot itself.
  */
@@ -55,7 +55,7 @@ function valuesOf({ training, validation }: LossPoint): number[] {
   return [training, validation].filter((value) => value !== undefined);
 }
 
-/** Between two neighbouring points in a straight line; undefined outside of all. */
+/** Linear interpolation between two neighbouring points; undefined outside their range. */
 function interpolate(points: readonly LossPoint[], series: 'training' | 'validation', epoch: number) {
   const next = points.findIndex((point) => point.epoch >= epoch - 1e-9);
   const b = points[next];

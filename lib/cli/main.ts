@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The package's bin: one subcommand a file, loaded when it is asked for. */
+/** The package's bin: one file per subcommand, loaded when it is needed. */
 import './compile-cache';
 import { exitCodes, UsageError } from '../errors';
 import { commandSynonyms, nearest } from '../nearest';
@@ -56,12 +56,12 @@ const subcommands: Record<string, Subcommand> = {
   },
 };
 
-/** The bin's main program: the first argument says which command, the rest is its own. */
+/** The bin's main program: the first argument names the command, the rest are its arguments. */
 export async function main(argv: string[], io: CommandIo = processIo): Promise<number> {
   const [name, ...rest] = argv;
   if (name === 'help' && rest[0] !== undefined) return main([rest[0], '--help'], io);
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
-    // Without an argument it is a mistake, though a forgivable one: help on stderr, exit 2.
+    // No argument is a mistake, though a forgivable one: help on stderr, exit 2.
     pass(name === undefined ? io.stderr : io.stdout, help());
     return name === undefined ? exitCodes.usage : exitCodes.ok;
   }

@@ -1,13 +1,13 @@
 /**
- * All that the commands print goes through here, so that nothing that came from a file, a name or an argument reaches a terminal as
- * an order to it, or makes two lines of one.
+ * Everything that the commands print goes through here, so that nothing that came from a file, a name or an argument can control a
+ * terminal or break a line in two.
  */
 import { fromByteString, Utf8Reader } from '../corpus/bytes';
 import { harmless, harmlessText } from '../harmless';
 import { writeAndDrain } from './command';
 import { columnsOf, wrap } from './layout';
 
-/** Writes a line for people, such as a note, broken at words where a terminal is narrower. `style` adds what only a terminal gets. */
+/** Writes a line for people, such as a note, wrapped at words where a terminal is narrower. `style` adds what only a terminal gets. */
 export function say(
   stream: NodeJS.WritableStream,
   line: string,
@@ -16,37 +16,35 @@ export function say(
   for (const part of wrap(harmless(line), columnsOf(stream))) stream.write(`${style(part)}\n`);
 }
 
-/** Writes a line with a command to be copied, which a line break would spoil. */
+/** Writes a line with a command to copy, which a line break would spoil. */
 export function sayCommand(stream: NodeJS.WritableStream, line: string): void {
   stream.write(`${harmless(line)}\n`);
 }
 
-/** The same to a reader who may be slow. */
+/** The same for a reader that may be slow. */
 export async function printLine(stream: NodeJS.WritableStream, line: string): Promise<void> {
   await writeAndDrain(stream, `${harmless(line)}\n`);
 }
 
-/** A line of JSON. It escapes by itself what is below U+0020; terminals obey U+0080 to U+009F too. */
+/** Prints a line of JSON. JSON itself escapes what is below U+0020; terminals also obey U+0080 to U+009F. */
 export async function printJson(stream: NodeJS.WritableStream, value: unknown): Promise<void> {
   const line = JSON.stringify(value).replace(/[\x7f-\x9f]/g, (control) => `\\u00${control.charCodeAt(0).toString(16)}`);
   await writeAndDrain(stream, `${line}\n`);
 }
 
-/** Text that a model has written, or a text's own: to a file or a pipe as it is. */
+/** Prints text that a model has written or that comes from a text; unchanged to a file or a pipe. */
 export async function printText(stream: NodeJS.WritableStream, text: string): Promise<void> {
   await writeAndDrain(stream, (stream as NodeJS.WriteStream).isTTY ? harmlessText(text) : text);
 }
 
-/**
- * Prints byte strings: to a file or a pipe the bytes that they stand for; on a terminal what they are in UTF-8, and other bytes as \xNN.
- */
+/** Prints byte strings: to a file or a pipe as the bytes that they stand for; on a terminal as UTF-8, with other bytes as \xNN. */
 export function bytePrinter(stream: NodeJS.WritableStream): (text: string) => Promise<void> {
   if (!(stream as NodeJS.WriteStream).isTTY) return (text) => writeAndDrain(stream, fromByteString(text));
   const reader = new Utf8Reader((byte) => `\\x${byte.toString(16).padStart(2, '0')}`);
   return (text) => writeAndDrain(stream, harmlessText(reader.push(text)));
 }
 
-/** Orders to a terminal, and what another program says: as it is. */
+/** Writes control sequences for a terminal, and another program's output, unchanged. */
 export function pass(stream: NodeJS.WritableStream, content: string | Uint8Array): void {
   stream.write(content);
 }

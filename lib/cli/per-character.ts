@@ -1,4 +1,4 @@
-/** `score --per-character`: a line for each character of a text, with its bits and what was likelier. */
+/** `score --per-character`: one line per character of a text, with its bits and what was likelier. */
 
 import { DataError } from '../errors';
 import { type LanguageModel, led, nativeOf } from '../model';
@@ -10,17 +10,17 @@ import type { OpenText } from '../scoring/text';
 export interface ScoredCharacter {
   /** Characters before it. */
   position: number;
-  /** The line it stands in, from 1. */
+  /** The line it is on, from 1. */
   line: number;
   column: number;
   character: string;
-  /** Null for the first, which nothing comes before. */
+  /** Null for the first, which has nothing before it. */
   bits: number | null;
   rivals: { character: string; probability: number }[];
 }
 
 /**
- * Goes through a text once; `take` gets each piece with its characters. The score is that of the whole text.
+ * Scores a text in one pass; `take` gets each piece with its characters. The score is that of the whole text.
  *
  * @throws DataError if it has fewer than two characters.
  */
@@ -31,7 +31,7 @@ export async function scoreCharacters(
   take: (characters: ScoredCharacter[], piece: InspectedPiece) => Promise<void> | void,
 ): Promise<Score> {
   let [nats, line, column] = [0, 1, 1];
-  // A model of single lines knows what a text begins with: its first character is counted too, as `score` does.
+  // A model of single lines knows how a text begins, so its first character counts too, as in `score`.
   const { resetId } = model.shape;
   const begun = resetId !== undefined && text.ids.length > 0 && text.ids.read(0, 1)[0] !== resetId;
   const ids = begun ? led(resetId, text.ids) : text.ids;
@@ -61,7 +61,7 @@ export async function scoreCharacters(
   return scoreOf(nats, ids.length - 1);
 }
 
-/** A piece of a text that was begun by a symbol of its own, without that. */
+/** A piece without the symbol that was put before the text. */
 function without(piece: InspectedPiece): InspectedPiece {
   if (piece.from > 0) return { ...piece, from: piece.from - 1 };
   const each = piece.rivals.length / piece.ids.length;
@@ -74,7 +74,7 @@ function without(piece: InspectedPiece): InspectedPiece {
   };
 }
 
-/** What stands above the lines of {@link characterLine}. */
+/** The heading above the lines of {@link characterLine}. */
 export const characterHeading = ' line  col    bits  char  surprise      likeliest';
 
 /** One line of columns for a terminal. */
@@ -85,7 +85,7 @@ export function characterLine({ line, column, character, bits, rivals }: ScoredC
   return `${figures}  ${shown(character).padEnd(4)}  ${bar.padEnd(12)}  ${others}`.trimEnd();
 }
 
-/** What cannot be seen by itself in quotes, as JSON has it. */
+/** A character, quoted as in JSON if it is not visible by itself. */
 function shown(character: string): string {
   return /^[\p{C}\p{Z}\p{M}"]/u.test(character) ? JSON.stringify(character) : character;
 }

@@ -1,4 +1,4 @@
-/** A prompt that is too long for a command line, or has line breaks. */
+/** Reads a prompt that is too long for a command line, or has line breaks. */
 import { DataError } from '../errors';
 import { abortable, FileProblem, openInput, upTo } from '../files';
 
@@ -6,7 +6,7 @@ import { abortable, FileProblem, openInput, upTo } from '../files';
 const longest = 16 << 20;
 
 /**
- * The bytes of a file, or of standard input for `-`, as they stand.
+ * The bytes of a file, or of standard input for `-`, unchanged.
  *
  * @throws DataError if it cannot be read, or is longer than 16 MiB.
  */
@@ -26,7 +26,7 @@ export async function readPrompt(path: string, signal: AbortSignal): Promise<Buf
   }
 }
 
-/** Their text, a last line break included. @throws DataError if it is not UTF-8. */
+/** The bytes as text, including a final line break. @throws DataError if they are not UTF-8. */
 export function promptText(bytes: Uint8Array, path: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);

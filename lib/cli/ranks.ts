@@ -1,4 +1,4 @@
-/** A command's work by all ranks of the job that a launcher has started it in. */
+/** Runs a command's work on all ranks of the job in which a launcher has started it. */
 import { setTimeout } from 'node:timers/promises';
 import { CudnnLstmError, exitCodes, UsageError } from '../errors';
 import { type JoinOptions, joinRanks, launchToJoin } from '../ranks/join';
@@ -7,15 +7,15 @@ import type { Ranks } from '../ranks/ranks';
 import { type CommandIo, exitCodeOf, reportError } from './command';
 import { say } from './output';
 
-/** Milliseconds that rank 0 has to say what all of them find, before another rank ends. */
+/** Milliseconds that rank 0 has to report what all ranks find, before another rank ends. */
 const patience = 3000;
 
-/** Where ranks other than the first write: nowhere. */
+/** Discards what ranks other than the first write. */
 const nowhere = { write: () => true, on: () => nowhere, off: () => nowhere } as unknown as NodeJS.WritableStream;
 
 /**
- * Does the work, together with the other ranks where there are any. Rank 0 alone prints, and ends with the exit code that the launcher
- * gives on; the others end with 0 unless something went wrong on one of them alone, which ends all at once.
+ * Does the work, together with the other ranks if there are any. Only rank 0 prints, and its exit code is the one that the launcher passes
+ * on; the others end with 0 unless something goes wrong on one of them alone, which ends all at once.
  */
 export async function amongRanks(
   options: JoinOptions,
@@ -28,9 +28,9 @@ export async function amongRanks(
   try {
     ranks = await joinRanks(options);
   } catch (error) {
-    // The launcher may end the others as soon as one has. The first of each machine says what is wrong there.
+    // The launcher may end the others as soon as one has ended. The first rank of each machine says what is wrong there.
     if (launch.rank > 0) await setTimeout(patience);
-    // Ranks on GPUs each speak for themselves: one may be missing. The rest are ended meanwhile if rank 0 has ended.
+    // Ranks on GPUs each report for themselves: one GPU may be missing. If rank 0 has ended, the rest are ended meanwhile.
     if ((launch.localRank ?? 0) > 0 && launch.libraries.length > 0) return exitCodeOf(error);
     throw error;
   }
@@ -53,8 +53,8 @@ export async function amongRanks(
 }
 
 /**
- * Ends a command whose arguments are wrong. All ranks have been given the same ones, as a rule: where a launcher of MPI's has started them,
- * they join to let the first say it.
+ * Ends a command whose arguments are wrong. As a rule, all ranks have been given the same ones: if an MPI launcher has started them, they
+ * join to let the first report it.
  */
 export async function refuse(error: unknown, io: CommandIo): Promise<number> {
   const { libraries = [] } = launchOf(process.env) ?? {};
@@ -67,7 +67,7 @@ export async function refuse(error: unknown, io: CommandIo): Promise<number> {
     } catch (thrown) {
       if (ranks?.agreedOn(thrown)) throw thrown;
     }
-    throw error; // Of this one alone.
+    throw error; // On this rank alone.
   });
 }
 

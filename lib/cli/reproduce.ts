@@ -1,4 +1,4 @@
-/** `reproduce`: the reference's three runs, done again and reported in the shape of its notes. */
+/** `reproduce`: repeats the reference's three runs and reports them in the format of its notes. */
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { makeDirectory, writeFileAtomically } from '../checkpoint/disk';
@@ -78,7 +78,7 @@ export async function reproduceCommand(
   return exitCodes.ok;
 }
 
-/** REPORT.md, report.html, and report.json, which holds what they show. */
+/** Writes REPORT.md, report.html, and report.json, which holds what they show. */
 async function writeReport(directory: string, report: Reproduction): Promise<string[]> {
   const files = {
     'REPORT.md': renderMarkdown(report),

@@ -1,20 +1,20 @@
-/** Several texts that grow at once, printed one after another. */
+/** Prints several texts that grow at once, one after another. */
 
 import type { GeneratedPiece } from '../sampling/generate';
 
 /**
- * Shows the first unfinished text as it grows; those behind it wait for their turn. Each ends with a line break, the last with
- * `end`, and a separator line stands between two, unless the separator is empty.
+ * Shows the first unfinished text as it grows; those after it wait their turn. Each ends with a line break, the last with
+ * `end`, and a separator line comes between texts unless the separator is empty.
  */
 export class TextPrinter {
   readonly #print: (text: string) => Promise<void>;
   readonly #between: string;
   readonly #end: string;
-  /** What is still to be printed of each text. */
+  /** The part of each text that is still to be printed. */
   readonly #waiting: string[];
   readonly #finished = new Set<number>();
   #showing = 0;
-  /** A line of the text that is shown has begun. */
+  /** Whether the text being shown is in the middle of a line. */
   #begun = false;
 
   constructor(print: (text: string) => Promise<void>, count: number, separator: string, before: string, end = '\n') {
@@ -41,7 +41,7 @@ export class TextPrinter {
     }
   }
 
-  /** The generation was given up: ends the line that it stopped in. */
+  /** Ends the line in which the generation was given up. */
   async interrupt(): Promise<void> {
     if (this.#begun) await this.#print('\n');
   }

@@ -49,14 +49,14 @@ interface SampleOptions extends Omit<GenerateOptions, 'signal' | 'stop' | 'promp
   json?: boolean;
 }
 
-/** What a way of writing needs. */
+/** What each way of writing needs. */
 interface Job {
   model: LanguageModel;
   checkpoints: readonly string[];
   options: SampleOptions;
-  /** How it is drawn; the prompt is apart. */
+  /** How the text is drawn; the prompt is separate. */
   drawing: Omit<GenerateOptions, 'prompt' | 'maxCopy' | 'signal'>;
-  /** Of a model of bytes, bytes, where it is not what was typed. */
+  /** For a model of bytes, bytes unless it was typed. */
   prompt: string | Uint8Array;
   seed: number;
   signal: AbortSignal;
@@ -80,7 +80,7 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
 
   using interrupt = abortOnSignals(io);
   const { signal } = interrupt;
-  // Before the checkpoint too: a pipe may have to be read first.
+  // Also before the checkpoint: a pipe may have to be read first.
   const file = options.promptFile === undefined ? undefined : await readPrompt(options.promptFile, signal);
   const checkpoints = command.args;
   using loaded = await loadModels(checkpoints, options, signal, io);
@@ -101,7 +101,7 @@ export async function sampleCommand(argv: string[], io: CommandIo = processIo): 
   return exitCodes.ok;
 }
 
-/** Those of the options that say how each character is drawn, and how a text ends. */
+/** The options that say how each character is drawn and how a text ends. */
 function drawingOf(options: SampleOptions): Job['drawing'] {
   const {
     prompt: _prompt,
@@ -128,7 +128,7 @@ function drawingOf(options: SampleOptions): Job['drawing'] {
   return drawing;
 }
 
-/** Writes with a person. */
+/** Writes interactively. */
 async function converse({ model, checkpoints, options, drawing, prompt, seed, signal, io }: Job): Promise<void> {
   const { unknown, window: _window, length = 60, ...rules } = drawing;
   const { session: file, count = 3 } = options;
@@ -155,7 +155,7 @@ async function writeLines(
   await printLines(model.generateLines(count, request), { seed, prompt: begun }, options.json === true, io);
 }
 
-/** Writes a text or several, and says how much of a corpus they are. */
+/** Writes one text or several, and reports how much of them is in a corpus. */
 async function writeTexts({ model, options, drawing, prompt, seed, signal, io }: Job): Promise<void> {
   const { count = 1, bestOf, maxCopy: mostCopied, corpusCheck, echo, separator = '--------', json } = options;
   const { ofBytes } = model;
@@ -163,7 +163,7 @@ async function writeTexts({ model, options, drawing, prompt, seed, signal, io }:
     throw new UsageError(
       '--best-of, --corpus-check, --max-copy, --only and --pattern are for models of characters, not of bytes.',
     );
-  // Opened before anything is written, and once: it may be standard input.
+  // Opened once, before anything is written: it may be standard input.
   using corpus =
     corpusCheck === undefined ? undefined : disposable(await openText(model, corpusCheck, { unknown: 'add', signal }));
   for (const note of corpus?.notes ?? []) say(io.stderr, note);
@@ -180,7 +180,7 @@ async function writeTexts({ model, options, drawing, prompt, seed, signal, io }:
     await printJson(pieces, count, { seed, prompt: shown }, io);
   } else if (ofBytes) {
     const before = typeof prompt === 'string' ? model.normalize(prompt) : toByteString(prompt);
-    // A file of bytes ends where it ends.
+    // A file of bytes gets no final line break.
     const end = (io.stdout as NodeJS.WriteStream).isTTY || count > 1 ? '\n' : '';
     const printer = new TextPrinter(bytePrinter(io.stdout), count, separator, echo ? before : '', end);
     await printText(asByteStrings(pieces), printer);
@@ -194,7 +194,7 @@ async function writeTexts({ model, options, drawing, prompt, seed, signal, io }:
   }
 }
 
-/** Pieces of a model of bytes with their bytes as the text, each as the character of that number. */
+/** Pieces from a model of bytes with their bytes as the text, each byte as the character of that number. */
 async function* asByteStrings(pieces: AsyncIterable<GeneratedPiece>): AsyncGenerator<GeneratedPiece> {
   for await (const { bytes, ...piece } of pieces) yield { ...piece, text: bytes ? toByteString(bytes) : piece.text };
 }
@@ -243,7 +243,7 @@ function checkInteractive(options: SampleOptions): void {
     throw new UsageError('--interactive reads what is typed from standard input: give --prompt-file a file.');
 }
 
-/** The likeliest of several texts, as one that is drawn. */
+/** Draws several texts and yields the likeliest as a single piece. */
 async function* best(
   model: LanguageModel,
   count: number,
@@ -288,7 +288,7 @@ function checkLines(options: SampleOptions): void {
     throw new UsageError(`--lines writes whole lines, each on one of its own; it goes without ${other}.`);
 }
 
-/** The lines that are not to be written: those of a text, or of the model's own corpus. */
+/** The lines not to write: those of a text, or of the model's own corpus. */
 async function knownTo(
   model: LanguageModel,
   checkpoints: readonly string[],
@@ -319,7 +319,7 @@ async function printLines(
   }
 }
 
-/** Starts the generation; where a text has `\\n` for a line break, the error says how a shell writes one. */
+/** Starts the generation; if a text spells a line break `\\n`, the error says how a shell writes one. */
 function begin(model: LanguageModel, count: number, options: GenerateOptions): AsyncIterable<GeneratedPiece> {
   try {
     return model.generateMany(count, options);
@@ -343,7 +343,7 @@ async function printText(pieces: AsyncIterable<GeneratedPiece>, printer: TextPri
   }
 }
 
-/** One object a text, in the order in which they end. */
+/** One object per text, in the order in which they finish. */
 async function printJson(
   pieces: AsyncIterable<GeneratedPiece>,
   count: number,
@@ -361,7 +361,7 @@ async function printJson(
   }
 }
 
-/** A piece of the corpus as long as the sequences that the model was trained on, at a place that the seed decides. */
+/** A piece of the corpus as long as the sequences that the model was trained on, at a place chosen by the seed. */
 async function randomWindow(
   model: LanguageModel,
   source: string,

@@ -43,7 +43,7 @@ interface ScoreCommandOptions extends ModelCommandOptions {
   json?: boolean;
 }
 
-/** What a way of scoring needs. */
+/** What each way of scoring needs. */
 interface Job {
   model: LanguageModel;
   texts: string[];
@@ -86,7 +86,7 @@ export async function scoreCommand(argv: string[], io: CommandIo = processIo): P
   return exitCodes.ok;
 }
 
-/** The first argument is a checkpoint, and so are those right behind it that can be no text. */
+/** The first argument is a checkpoint, and so are those directly after it that cannot be texts. */
 async function divide(names: readonly string[]): Promise<{ checkpoints: string[]; texts: string[] }> {
   let count = 1;
   while (count < names.length && (await isCheckpoint(names[count] as string))) count++;
@@ -134,7 +134,7 @@ async function scoreWhole(job: Job): Promise<void> {
   await printSum(job, scores);
 }
 
-/** The score of all texts together, where there are several. */
+/** Prints the score of all texts together, if there are several. */
 async function printSum(job: Job, scores: readonly (Score & { skipped: number })[]): Promise<void> {
   if (job.texts.length === 1) return;
   const nats = scores.reduce((sum, score) => sum + score.loss * score.characters, 0);
@@ -143,7 +143,7 @@ async function printSum(job: Job, scores: readonly (Score & { skipped: number })
   await printScore(job, { ...scoreOf(nats, characters), skipped }, undefined);
 }
 
-/** Each character to stdout, or all of them into a page; then the score, as without it. */
+/** Prints each character to stdout, or writes all of them into a page; then prints the score as usual. */
 async function scorePerCharacter(job: Job, name: string): Promise<void> {
   const { model, texts, options, signal, progress, io } = job;
   const { html, json } = options;
@@ -181,7 +181,7 @@ async function scorePerCharacter(job: Job, name: string): Promise<void> {
   await printSum(job, scores);
 }
 
-/** @param name Of the text; undefined: all of them. */
+/** @param name Name of the text; undefined: all of them. */
 async function printScore(
   { model, texts, options, io, progress }: Job,
   score: Score & { skipped: number },
@@ -214,7 +214,7 @@ async function scoreByWindows(job: Job): Promise<void> {
   });
 }
 
-/** Flat, so that `loss` and its kin mean what they mean without the protocol: dropout off. */
+/** Flat, so that `loss` and its kin mean the same as without the protocol: dropout off. */
 function windowFields({ window, stride, dropoutOff, dropoutOn }: WindowScore) {
   return {
     ...dropoutOff,
@@ -276,9 +276,9 @@ function column(value: number | null | undefined, digits: number): string {
 }
 
 /**
- * Numbers of the lines, from 0: in their order, the likeliest first, or first those that surprise the model most at each character.
- * What a model does not know it holds to be impossible: lines with such characters are odder, and less likely, than all others. Lines
- * of one score are in their order, and last those that have none for want of characters.
+ * Line numbers, from 0: in order, likeliest first, or first those that surprise the model most per character. Unknown characters
+ * count as impossible: lines that have any are odder, and less likely, than all others. Lines with equal scores keep their order;
+ * last come those that are too short for a score.
  */
 function ordered(
   scores: readonly (Score | undefined)[],
@@ -301,13 +301,13 @@ function ordered(
   );
 }
 
-/** The characters of a normalised line that are left out of its score: a model without a symbol for them does not know them. */
+/** The characters of a normalised line that are left out of its score: those unknown to a model that has no symbol for them. */
 function unknownOf({ vocabulary }: LanguageModel, line: string): string[] {
   if (vocabulary.unknownId !== undefined) return [];
   return [...line].filter((symbol) => vocabulary.idOf(symbol) === undefined);
 }
 
-/** Opens the texts one after another and tells what their readers have to say; each is done with before the next is opened. */
+/** Opens the texts one after another and prints their notes; each is closed before the next is opened. */
 async function eachText<T>(
   { model, texts, options, signal, io, progress }: Job,
   score: (text: OpenText, name: string) => Promise<T>,
@@ -328,7 +328,7 @@ async function eachText<T>(
 
 function scoreText({ bitsPerCharacter, loss, characters }: Score, ofBytes = false): string {
   const unit = ofBytes ? 'byte' : 'character';
-  return `${bitsPerCharacter.toFixed(4)} bits, ${loss.toFixed(4)} nats a ${unit} (${plural(characters, unit)})`;
+  return `${bitsPerCharacter.toFixed(4)} bits, ${loss.toFixed(4)} nats per ${unit} (${plural(characters, unit)})`;
 }
 
 function syntax(): Command {

@@ -1,10 +1,10 @@
-/** How far a long scoring is, on stderr: one line that is written over on a terminal, a line every ten seconds elsewhere. */
+/** Progress of a long scoring on stderr: one line, overwritten, on a terminal; a new line every ten seconds elsewhere. */
 
 import { formatDuration } from '../training/duration';
 import { columnsOf, fitParts, wholeNumber } from './layout';
 import { pass } from './output';
 
-/** Reports on work that is counted in characters. */
+/** Reports on work counted in characters. */
 export class ScoringProgress {
   readonly #stderr: NodeJS.WritableStream;
   readonly #terminal: boolean;
@@ -18,7 +18,7 @@ export class ScoringProgress {
     this.#reported = this.#started;
   }
 
-  /** Say that `done` of `total` characters are counted. Short work is done before anything is said. */
+  /** Reports that `done` of `total` characters are scored. Short work is done before anything is printed. */
   update(done: number, total: number): void {
     const now = performance.now();
     if (now - this.#reported < (this.#terminal ? 200 : 10_000)) return;
@@ -39,7 +39,7 @@ export class ScoringProgress {
     this.#open = this.#terminal;
   }
 
-  /** Wipes the line off a terminal. */
+  /** Clears the line on a terminal. */
   clear(): void {
     if (this.#open) pass(this.#stderr, '\r\u001b[K');
     this.#open = false;

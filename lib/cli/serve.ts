@@ -1,4 +1,4 @@
-/** `serve`: models over HTTP, in the form of OpenAI's API. */
+/** `serve`: serves models over HTTP, with an API like OpenAI's. */
 import { Command, Option } from 'commander';
 import { DataError, exitCodes, UsageError } from '../errors';
 import { FileProblem, readSmallInput } from '../files';
@@ -78,7 +78,7 @@ function limitsOf(options: ServeCommandOptions): Limits {
   };
 }
 
-/** Bytes of a file with a key, its line break included. */
+/** Size limit of a key file in bytes, including its line break. */
 const longestKeyFile = 4096;
 
 async function readKeyFile(path: string, signal: AbortSignal): Promise<string> {

@@ -1,4 +1,4 @@
-/** `sweep`: many trainings over a grid or over random draws of options, and which was best. */
+/** `sweep`: trains over a grid or random draws of options, and reports which was best. */
 import { basename, join } from 'node:path';
 import { Command, Option } from 'commander';
 import { writeFileAtomically } from '../checkpoint/disk';
@@ -87,7 +87,7 @@ async function print(report: SweepReport, out: string, json: boolean, io: Comman
   if (report.best !== null) sayCommand(io.stderr, `sample from it: ${commandLine(['sample', join(out, report.best)])}`);
 }
 
-/** One training a core on the CPU, where a small model gains little from a second thread; on a GPU one at a time. */
+/** One training per core on the CPU, where a small model gains little from a second thread; on a GPU one at a time. */
 async function share(
   options: SweepCommandOptions,
   trials: number,

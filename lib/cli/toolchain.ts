@@ -1,6 +1,6 @@
 /**
- * What the native addon is built with: a C++ compiler, CMake, and make or Ninja. All of it is looked for before anything is built, so
- * that what is missing is said in one line. CMake and Ninja are taken from npm where the system has none.
+ * Finds what the native addon is built with: a C++ compiler, CMake, and make or Ninja. All of it is looked for before anything is
+ * built, so that one line can say what is missing. CMake and Ninja are taken from npm if the system has none.
  */
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
@@ -12,11 +12,11 @@ export interface Toolchain {
   generator: 'Ninja' | 'Unix Makefiles';
   /** The C++ compiler, a command or a path. */
   compiler: string;
-  /** The environment to build in: its PATH has every tool, its CXX the compiler. */
+  /** The environment to build in: its PATH has every tool, its CXX is the compiler. */
   env: NodeJS.ProcessEnv;
 }
 
-/** Releases that carry binaries for Linux, macOS and Windows, on x64 and arm64. */
+/** Releases with binaries for Linux, macOS and Windows, on x64 and arm64. */
 const fromNpm = {
   cmake: { version: '4.3.1', megabytes: 97 },
   ninja: { version: '1.13.2', megabytes: 1 },
@@ -26,9 +26,9 @@ type NpmTool = keyof typeof fromNpm;
 const oldest = { gcc: 11, clang: 14, cmake: [3, 18] as const };
 
 /**
- * Finds the tools, and fetches CMake or Ninja with npm into the cache directory where they are missing.
+ * Finds the tools, and fetches CMake or Ninja with npm into the cache directory if they are missing.
  *
- * @param say Is told in a line what is fetched, and where to.
+ * @param say Called with a line that says what is fetched, and where to.
  * @throws CudnnLstmError `ERR_BUILD` naming what is missing and how to install it.
  */
 export function findToolchain(say: (line: string) => void, env: NodeJS.ProcessEnv = process.env): Toolchain {
@@ -66,7 +66,7 @@ function isRecentCmake(env: NodeJS.ProcessEnv): boolean {
   return major > oldest.cmake[0] || (major === oldest.cmake[0] && minor >= oldest.cmake[1]);
 }
 
-/** CXX, which may hold arguments too as CMake reads it, or the first of the usual names that is there; old ones are refused. */
+/** CXX, which may include arguments, as CMake reads it, or the first of the usual names that exists; old compilers are refused. */
 function findCompiler(env: NodeJS.ProcessEnv): string[] {
   const named = env.CXX?.trim();
   const names = named ? [existsSync(named) ? [named] : named.split(/\s+/)] : [['c++'], ['g++'], ['clang++']];
@@ -95,7 +95,7 @@ function firstLine(text: string): string {
   return text.trim().split('\n')[0] ?? '';
 }
 
-/** The command that installs a compiler on this system, as far as it is known. */
+/** The command that installs a compiler on this system, if it is known. */
 function installHint(): string {
   if (process.platform === 'darwin') return 'xcode-select --install';
   const managers = { 'apt-get': 'apt-get install g++', dnf: 'dnf install gcc-c++', apk: 'apk add g++' };
@@ -103,7 +103,7 @@ function installHint(): string {
   return 'Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; Alpine: apk add g++';
 }
 
-/** The folder of a tool that npm carries, fetched unless the cache has it. */
+/** The folder of a tool from npm, fetched unless the cache has it. */
 function fetchTool(tool: NpmTool, say: (line: string) => void, env: NodeJS.ProcessEnv): string {
   const { version, megabytes } = fromNpm[tool];
   const spec = `${tool}-runtime-${process.platform}-${process.arch}`;
@@ -117,7 +117,7 @@ function fetchTool(tool: NpmTool, say: (line: string) => void, env: NodeJS.Proce
     try {
       mkdirSync(fresh, { recursive: true });
       npmInstall(fresh, `${spec}@${version}`, env);
-      // npm's archives have lost the permission to execute.
+      // npm's archives lose the execute permission.
       const files = join(fresh, 'node_modules', spec, 'bin');
       for (const name of readdirSync(files)) chmodSync(join(files, name), 0o755);
       try {
@@ -151,7 +151,7 @@ function npmInstall(folder: string, spec: string, env: NodeJS.ProcessEnv): void 
     '--ignore-scripts',
   ];
   args.push('--loglevel', 'error', spec);
-  // The npm that runs this, or, where another package manager does, the one that came with Node.
+  // The npm that runs this or, under another package manager, the one that came with Node.
   const running = env.npm_execpath;
   const beside = join(dirname(process.execPath), '..', 'lib', 'node_modules', 'npm', 'bin', 'npm-cli.js');
   const script = [running?.endsWith('npm-cli.js') ? running : undefined, beside].find(

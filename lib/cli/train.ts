@@ -24,7 +24,7 @@ import { printJson, printLine, say } from './output';
 import { amongRanks, refuse } from './ranks';
 import { createPrinter } from './training-printer';
 
-/** Options of the command alone. */
+/** Options that only the command has. */
 interface CommandOptions {
   resume?: string | true;
   from?: string;
@@ -39,7 +39,7 @@ interface CommandOptions {
   devices?: string;
 }
 
-/** What the command is given, as far as it can be told without reading a file. */
+/** Reads the arguments, as far as possible without reading a file. */
 function read(argv: string[]) {
   const command = parseArguments(syntax(), argv);
   const { keep, page, devices, ...rest } = command.opts<CommandOptions & Record<string, string | boolean>>();
@@ -83,14 +83,14 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
   };
   const trainWithPage: typeof printPlan = (...args) => train(...args, port);
   const run = printConfig ? printConfiguration : dryRun ? printPlan : trainWithPage;
-  // Awaited, or the signals would have their default handling back.
+  // Awaited, or the default handling of signals would be restored.
   return await amongRanks({ distributed: given.distributed }, io, (own, ranks) => {
     const onNote = (line: string) => say(own.stderr, line);
     return run({ ...request, onNote, ranks }, json === true, own);
   });
 }
 
-/** `old.txt:0.2` is `old.txt` and `--keep-share 0.2`. */
+/** `old.txt:0.2` means `old.txt` and `--keep-share 0.2`. */
 function readKept(keep: string, flags: Readonly<Record<string, unknown>>) {
   const { name, weight } = readWeighted(keep);
   if (weight !== undefined && flags.keepShare !== undefined) {
@@ -99,7 +99,7 @@ function readKept(keep: string, flags: Readonly<Record<string, unknown>>) {
   return { corpus: [name], flags: weight === undefined ? {} : { keepShare: String(weight) } };
 }
 
-/** Milliseconds of reading a corpus after which that is said. */
+/** Milliseconds after which a message says that the corpus is being read. */
 const longReading = 2000;
 
 async function train(request: TrainingRequest, json: boolean, io: CommandIo, port?: number): Promise<number> {
@@ -125,10 +125,10 @@ async function train(request: TrainingRequest, json: boolean, io: CommandIo, por
   return exitCodes.ok;
 }
 
-/** Characters of a corpus up to which it is compared with the last sample: some seconds. */
+/** Characters of the longest corpus that the last sample is compared with: takes some seconds. */
 const mostCompared = 50_000_000;
 
-/** How much of a sample the corpus holds; nothing of bytes, whose sample is text that may stand for other bytes. */
+/** How much of a sample is in the corpus; nothing for bytes, whose sample is text that may stand for other bytes. */
 async function copiesIn(training: Training, text: string, signal: AbortSignal | undefined): Promise<string[]> {
   const { corpus, model } = training;
   if (corpus.length > mostCompared || model.ofBytes) return [];
@@ -136,7 +136,7 @@ async function copiesIn(training: Training, text: string, signal: AbortSignal | 
   return copyLines(await findCopies([ids], corpus.ids, signal), [text]);
 }
 
-/** The run's page while it is trained: it ends with the training, and `serve` shows it again. */
+/** The run's page during training: it ends with the training, and `serve` shows it again. */
 class TrainingPage implements AsyncDisposable {
   readonly #port: number | undefined;
   readonly #io: CommandIo;
@@ -150,7 +150,7 @@ class TrainingPage implements AsyncDisposable {
   async open(run: string | undefined, threads: number | undefined): Promise<void> {
     if (this.#port === undefined || run === undefined) return;
     const { serveModels } = require('../serve/server') as typeof import('../serve/server');
-    // The CPU: a GPU is the training's, memory and all.
+    // The CPU: a GPU and its memory are left to the training.
     const options = { port: this.#port, device: 'cpu', threads, watch: true, grace: 0 } as const;
     this.#server = await serveModels([run], { ...options, log: (line) => say(this.#io.stderr, line) });
     say(this.#io.stderr, `page: ${this.#server.url}/`);
@@ -176,7 +176,7 @@ async function opened(request: TrainingRequest, io: CommandIo): Promise<Training
   }
 }
 
-/** What the best checkpoint writes, twice as long as the samples of the epochs; undefined where there is nothing new to show. */
+/** A sample from the best checkpoint, twice as long as those of the epochs; undefined if there is nothing new to show. */
 async function sampleOfBest(
   training: Training,
   end: EndEvent,
@@ -186,7 +186,7 @@ async function sampleOfBest(
   const { options, split } = trainerOf(training);
   const { best } = end;
   if (best?.path === undefined || end.newSteps === 0 || options.sampleLength === 0) return undefined;
-  training.model.dispose(); // Its memory is free for the other one.
+  training.model.dispose(); // Frees its memory for the other one.
   const longer = { ...options, sampleLength: 2 * options.sampleLength };
   try {
     const { precision, check } = options;
@@ -198,12 +198,12 @@ async function sampleOfBest(
       model.vocabulary,
       training.corpus.ids,
       split.training,
-      0, // Draws of its own: the epoch's sample has been shown.
+      0, // Draws of its own: the epoch's sample has already been shown.
       longer,
       signal,
     );
   } catch (error) {
-    // Training is done and saved: a checkpoint that somebody has moved, or memory that is gone, does not make it fail.
+    // Training is done and saved: a checkpoint that was moved, or a lack of memory, does not make it fail.
     if (signal?.aborted || !(error instanceof CudnnLstmError)) throw error;
     say(io.stderr, `no sample of the best checkpoint: ${error.message}`);
     return undefined;
@@ -231,7 +231,7 @@ async function printPlan(request: TrainingRequest, json: boolean, io: CommandIo)
   return exitCodes.ok;
 }
 
-/** The options in the order in which one thinks of them. */
+/** The options in the order in which users think of them. */
 const helpGroups: Readonly<Record<string, readonly OptionName[]>> = {
   'Model:': ['preset', 'layers', 'hidden', 'input', 'embeddingSize', 'dropout', 'freeze', 'seed'],
   'Training:': ['epochs', 'batchSize', 'seqLength', 'target', 'optimizer', 'learningRate', 'schedule', 'warmup'],

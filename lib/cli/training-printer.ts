@@ -1,6 +1,6 @@
 /**
- * Training events for people: on a terminal a progress bar and lines above it that fit its width, elsewhere plain lines; all on
- * stderr. Samples go to stdout, as they are what the model makes. For programs: one JSON object a line on stdout.
+ * Shows training events. For people: on a terminal a progress bar, with lines above it that fit its width; elsewhere plain lines; all on
+ * stderr. Samples go to stdout, as they are what the model makes. For programs: one JSON object per line on stdout.
  */
 import { nameSome } from '../corpus/names';
 import { nameCharacters } from '../corpus/vocabulary';
@@ -28,16 +28,16 @@ import { pass, printJson, printText, say, sayCommand } from './output';
 export interface EventPrinter {
   print(event: TrainingEvent): Promise<void>;
   close(): void;
-  /** After the last event: what the best checkpoint writes, and what can be done next. */
+  /** After the last event: shows what the best checkpoint writes, and what can be done next. */
   conclude(
     end: EndEvent,
     sample: Pick<SampleEvent, 'prompt' | 'text'> | undefined,
-    /** Lines about how much of it the corpus holds. */
+    /** Lines about how much of it is in the corpus. */
     copies?: readonly string[],
   ): Promise<void>;
 }
 
-/** Step lines come at most this often, in milliseconds. */
+/** Shortest time between step lines, in milliseconds. */
 const jsonInterval = 1000;
 const lineInterval = 10_000;
 
@@ -135,7 +135,7 @@ class LinePrinter implements EventPrinter {
     ]);
   }
 
-  /** A line of progress; the next step line is due some time after it. */
+  /** Prints a line of progress, and puts off the next step line. */
   protected parts(parts: readonly Part[]): void {
     pass(this.io.stderr, `${fitParts(parts, this.width)}\n`); // Figures, and the styles around them.
     this.#next = performance.now() + lineInterval;
@@ -147,10 +147,10 @@ class LinePrinter implements EventPrinter {
 }
 
 const [hideCursor, showCursor] = ['\u001b[?25l', '\u001b[?25h'];
-/** Milliseconds between two drawings of the bar. */
+/** Milliseconds between redraws of the bar. */
 const redrawEvery = 200;
 
-/** A bar for the epoch in progress. It is taken away before anything else is written. */
+/** A bar for the epoch in progress, removed before anything else is written. */
 class BarPrinter extends LinePrinter {
   #drawn = Number.NEGATIVE_INFINITY;
   #visible = false;
@@ -175,7 +175,7 @@ class BarPrinter extends LinePrinter {
   }
 }
 
-/** Epoch, bar and steps take what the figures leave of the line; on a narrow terminal the bar goes last. */
+/** Epoch, bar and steps take the room that the figures leave; on a narrow terminal the bar goes last. */
 function barLine(event: StepEvent, unit: Unit, width: number): string {
   const { step: value } = event;
   const share = Math.min(1, value / event.stepsPerEpoch);
@@ -194,7 +194,7 @@ function barLine(event: StepEvent, unit: Unit, width: number): string {
   );
 }
 
-/** What a symbol is, and how figures of it are named. */
+/** What a symbol is called in figures. */
 interface Unit {
   readonly short: string;
   readonly many: string;
@@ -254,10 +254,7 @@ function heldOut({ validationCharacters, validationPlaces, validation }: StartEv
   return validationPlaces === undefined ? `the last ${count}` : `${count} from ${validationPlaces} places`;
 }
 
-/**
- * A GPU model's description also names the precision and the algorithm that run, and the reason why it was chosen; a CPU's says where it
- * does not train in fp32.
- */
+/** For a GPU also names the precision and algorithm in use, and why the GPU was chosen; for a CPU, says if it does not train in fp32. */
 function deviceText({ device, deviceReason }: StartEvent): string {
   const [, name, details] = /^(.*?) \((.*)\)$/.exec(device) ?? [];
   const [, why] = /\(([^()]*)\)$/.exec(deviceReason) ?? [];
@@ -363,7 +360,7 @@ function fineTuningLines(
   return [...change('new text', before, after), ...change('kept text', keptBefore, keptAfter)];
 }
 
-/** Commands that do something where this program was started, one a line. */
+/** Commands that do something where this program was started, one per line. */
 function hints({ out, reason, epoch, epochs, elapsedSeconds }: EndEvent): string[] {
   if (out === undefined) return [];
   const directory = pathArgument(out);
@@ -380,7 +377,7 @@ function hints({ out, reason, epoch, epochs, elapsedSeconds }: EndEvent): string
   ];
 }
 
-/** The three figures that notes on GPU runs usually give, and what they are of. */
+/** The three figures that notes on GPU runs usually give, and the device they are about. */
 function gpuLine(gpu: GpuUsage, device: string, secondsPerEpoch: number | undefined): string {
   const gibibytes = (bytes: number) => (bytes / 2 ** 30).toFixed(1);
   return (

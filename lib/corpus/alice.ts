@@ -1,4 +1,4 @@
-/** The named corpus `alice`: fetched once, when asked for, and kept; its hash is kept beside it and checked at every use. */
+/** The named corpus `alice`: downloaded when first asked for, then cached together with its hash, which is checked at every use. */
 import { createHash } from 'node:crypto';
 import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -78,9 +78,10 @@ async function fetchBook(
 }
 
 /**
- * The cached book's path, fetched first if it is not there or not what was fetched. CUDNN_LSTM_ALICE_URL overrides the address.
+ * The cached book's path. A book that is missing, or no longer what was fetched, is fetched first; CUDNN_LSTM_ALICE_URL overrides the
+ * address.
  *
- * @throws DataError if it cannot be fetched; DiskError if it cannot be kept.
+ * @throws DataError if it cannot be fetched; DiskError if it cannot be cached.
  */
 export async function alicePath(signal?: AbortSignal, timeout = timeoutMilliseconds): Promise<string> {
   const directory = cacheDirectory();
@@ -88,7 +89,7 @@ export async function alicePath(signal?: AbortSignal, timeout = timeoutMilliseco
   const record = `${file}.sha256`;
   const cached = (await stat(file).catch(() => undefined))?.isFile() === true;
   if (cached) {
-    // Without a record the user has put the file there.
+    // There is no record when the user put the file there.
     const expected = await readSmallFile(record, 1024).catch(() => undefined);
     if (expected === undefined) return file;
     const book = await readSmallFile(file, sizeLimit).catch(() => undefined);
@@ -103,7 +104,7 @@ export async function alicePath(signal?: AbortSignal, timeout = timeoutMilliseco
   const book = await fetchBook(address, explain, { signal, timeout });
   try {
     await makeDirectory(directory);
-    // In this order, so that a process killed in between leaves a text without a record, not one with a wrong one.
+    // In this order, a process killed in between leaves a text without a record, never one with a wrong record.
     await rm(record, { force: true });
     await writeFileAtomically(file, [book]);
     await writeFileAtomically(record, [Buffer.from(`${sha256(book)}\n`)]);

@@ -1,11 +1,11 @@
 /**
- * Texts of bytes. Where a symbol stands for a byte, byte n is the character U+00nn inside the package, so that a text of bytes is a
- * string like any other ("byte string"); it becomes bytes, or what they mean as UTF-8, where it leaves.
+ * Byte-level texts. Where symbols are bytes, the package represents byte n as the character U+00nn, so that such a text is an ordinary
+ * string (a "byte string"). It becomes bytes again, or is decoded as UTF-8, on the way out.
  */
 import type { Normalization } from './normalization';
 import { Vocabulary } from './vocabulary';
 
-/** How a text of bytes is read: as it is. */
+/** The normalization of a byte-level text: it is read unchanged. */
 export const byteNormalization: Readonly<Normalization> = {
   lowercase: false,
   lineBreaks: 'keep',
@@ -13,12 +13,12 @@ export const byteNormalization: Readonly<Normalization> = {
   symbols: 'bytes',
 };
 
-/** All bytes, in order: any text has an id for each of its bytes. */
+/** All 256 bytes, in order, so that every byte of any text has an id. */
 export function byteVocabulary(): Vocabulary {
   return new Vocabulary(Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte)));
 }
 
-/** Whether these are all bytes, in order. */
+/** Whether the symbols are all 256 bytes, in order. */
 export function isByteVocabulary(symbols: readonly string[]): boolean {
   return symbols.length === 256 && symbols.every((symbol, byte) => symbol === String.fromCharCode(byte));
 }
@@ -28,12 +28,12 @@ export function toByteString(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
 }
 
-/** What a byte string stands for. */
+/** The bytes that a byte string represents. */
 export function fromByteString(text: string): Buffer {
   return Buffer.from(text, 'latin1');
 }
 
-/** Reads a byte string that comes in pieces as UTF-8. What is none becomes U+FFFD, or what `invalid` makes of the byte. */
+/** Decodes a byte string that arrives in pieces as UTF-8. An invalid byte becomes U+FFFD, or what `invalid` returns for it. */
 export class Utf8Reader {
   readonly #invalid: (byte: number) => string;
   #held: Buffer = Buffer.alloc(0);
@@ -42,12 +42,12 @@ export class Utf8Reader {
     this.#invalid = invalid;
   }
 
-  /** The text that a piece completes. */
+  /** Returns the text that the piece completes. */
   push(piece: string): string {
     return this.#read(Buffer.concat([this.#held, fromByteString(piece)]), false);
   }
 
-  /** The text is over: what was held back. */
+  /** Ends the text and returns what was held back. */
   end(): string {
     return this.#read(this.#held, true);
   }
@@ -57,7 +57,7 @@ export class Utf8Reader {
     let at = 0;
     while (at < bytes.length) {
       const lead = bytes[at] as number;
-      // Of ASCII as much as there is at once.
+      // A run of ASCII is decoded at once.
       let end = at;
       while (end < bytes.length && (bytes[end] as number) < 0x80) end++;
       if (end > at) {
@@ -80,18 +80,18 @@ export class Utf8Reader {
   }
 }
 
-/** A byte string as UTF-8, U+FFFD for each byte that is none. */
+/** Decodes a byte string as UTF-8, with U+FFFD for each invalid byte. */
 export function readUtf8(text: string): string {
   const reader = new Utf8Reader();
   return reader.push(text) + reader.end();
 }
 
-/** Bytes of the sequence that begins at `at` (RFC 3629); 'cut': it may go on behind the end; undefined: it is none. */
+/** Length in bytes of the sequence at `at` (RFC 3629); 'cut' if it may continue past the end, undefined if it is invalid. */
 function sequenceLength(bytes: Uint8Array, at: number): number | 'cut' | undefined {
   const lead = bytes[at] as number;
   const length = lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
   if (length === 0) return undefined;
-  // Overlong forms, surrogates and what lies beyond U+10FFFF show in the second byte.
+  // The second byte shows overlong forms, surrogates and values above U+10FFFF.
   const low = lead === 0xe0 ? 0xa0 : lead === 0xf0 ? 0x90 : 0x80;
   const high = lead === 0xed ? 0x9f : lead === 0xf4 ? 0x8f : 0xbf;
   for (let i = 1; i < length; i++) {

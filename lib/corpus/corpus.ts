@@ -33,13 +33,13 @@ export { bundledCorpusPath, type CorpusInput, type CorpusText, isList } from './
  */
 export interface CorpusOptions {
   /**
-   * Lower-case the text, each code point by itself.
+   * Lower-case the text, each code point on its own.
    *
    * @default false
    */
   lowercase?: boolean;
   /**
-   * The Unicode normal form to bring the text into.
+   * The Unicode normal form to convert the text to.
    *
    * @default 'none'
    */
@@ -51,7 +51,7 @@ export interface CorpusOptions {
    */
   lineBreaks?: 'keep' | undefined;
   /**
-   * Leave byte order marks at the beginning.
+   * Keep leading byte order marks.
    *
    * @default they are dropped
    */
@@ -63,7 +63,7 @@ export interface CorpusOptions {
    */
   encoding?: string;
   /**
-   * `'auto'` takes what stands between Project Gutenberg's start and end lines, of each book in a text; `'keep'` takes all.
+   * `'auto'` takes what lies between Project Gutenberg's start and end lines, for each book in a text; `'keep'` takes everything.
    *
    * @default 'auto'
    */
@@ -75,7 +75,7 @@ export interface CorpusOptions {
    */
   vocabulary?: Vocabulary;
   /**
-   * With `vocabulary`: what is done about characters that it does not hold. `'add'`: the corpus' vocabulary has them behind its symbols.
+   * With `vocabulary`: what to do about characters that it lacks. `'add'` appends them to its symbols in the corpus's vocabulary.
    *
    * @default 'error'
    */
@@ -87,21 +87,21 @@ export interface CorpusOptions {
    */
   bytes?: boolean;
   /**
-   * Fold the characters that the text has less often than this into one unknown symbol, U+FFFD, which then stands for every other
-   * character too; 1: none.
+   * Fold characters that occur fewer times than this into one unknown symbol, U+FFFD, which then also stands for every other
+   * character; 1 folds none.
    *
    * @default 1
    */
   minCount?: number;
   /**
-   * Find the lines, for a model of single lines; the vocabulary then has a line break, whether the text has one or not.
+   * Index the lines, for a model of single lines; the vocabulary then has a line break even if the text has none.
    *
    * @default false
    */
   lines?: boolean;
   /**
-   * Read a number behind a name, `a.txt:2`, as how many times an epoch has that text, above 0 to 1,000, unless there is a file of just
-   * that name.
+   * Read a number after a name, as in `a.txt:2`, as how many times an epoch has that text, above 0 and at most 1,000, unless a file has
+   * exactly that name.
    *
    * @default false
    */
@@ -112,7 +112,7 @@ export interface CorpusOptions {
    * @default 67,108,864
    */
   streamAbove?: number;
-  /** Ends the reading, which throws the signal's reason. */
+  /** Aborts the reading, which then throws the signal's reason. */
   signal?: AbortSignal;
 }
 
@@ -127,28 +127,28 @@ export interface Corpus {
   ids: IdSource;
   /** Length in characters (code points). */
   length: number;
-  /** SHA-256 of the normalised text as UTF-8, in hexadecimal; of bytes, theirs. */
+  /** SHA-256 in hexadecimal of the normalised text as UTF-8, or of the bytes themselves. */
   sha256: string;
   sources: string[];
-  /** Where texts were given weights: the parts of the whole, one behind another, and how many times an epoch has each. */
+  /** If texts were given weights: the parts of the corpus, in order, and how many times an epoch has each. */
   parts?: readonly CorpusPart[];
-  /** Where asked for: the lines that are not empty. */
+  /** The non-empty lines, if asked for. */
   lines?: LineIndex;
-  /** Characters left out because the given vocabulary does not hold them. */
+  /** Characters left out because the given vocabulary lacks them. */
   skipped: number;
-  /** Lines for the user, such as what was left out. */
+  /** Messages for the user, such as what was left out. */
   notes: string[];
-  /** Frees the ids, and what is left of a temporary id file. */
+  /** Frees the ids, and whatever remains of a temporary id file. */
   close(): void;
 }
 
 /**
- * A part of a corpus: the texts that one argument named, or several arguments of the same whole weight.
+ * A part of a corpus: the texts named by one argument, or by several arguments with the same integer weight.
  *
  * @category Texts
  */
 export interface CorpusPart {
-  /** How many characters it has. */
+  /** Length in characters. */
   readonly length: number;
   /** How many times an epoch has it. */
   readonly weight: number;
@@ -165,7 +165,7 @@ function checkUsable(length: number, own: Vocabulary | undefined, what: string):
   }
 }
 
-/** Sources that can be read again and again, and their size. */
+/** Sources that can be read repeatedly, and their total size. */
 export async function settle(
   sources: readonly Source[],
   folder: TemporaryFolder,
@@ -207,15 +207,15 @@ const corpusChecks: Checks<CorpusOptions> = {
 
 /**
  * Reads the texts that `corpora` gives or names as one sequence of symbols. A text is never cut into windows here.
- * Above `streamAbove` bytes in all it is encoded piece by piece into a temporary id file, so memory does not grow with it.
+ * Above `streamAbove` bytes in total it is encoded piece by piece into a temporary id file, so memory does not grow with it.
  *
- * @throws DataError if a text is missing, unreadable, not in its encoding, empty, of one symbol, or has characters that the given
- * vocabulary does not hold; DiskError without space for an id file; UsageError for an unknown encoding.
+ * @throws DataError if a text is missing, unreadable, not in its encoding, empty or of only one symbol, or has characters that the given
+ * vocabulary lacks; DiskError if there is no space for an id file; UsageError for an unknown encoding.
  * @category Texts
  */
 export async function openCorpus(corpora: CorpusInput, options: CorpusOptions = {}): Promise<Corpus> {
   const given = optionsOf<CorpusOptions>('options', options, corpusChecks, 'openCorpus');
-  // What is in memory has no encoding left.
+  // Text in memory is already decoded.
   const checked: CorpusOptions = isList(corpora) ? given : { ...given, encoding: 'utf8' };
   checkEncoding(checked.encoding ?? 'utf8');
   const { vocabulary, unknown, minCount = 1 } = checked;
@@ -323,15 +323,15 @@ async function readCorpus(
       close: () => ids.close(),
     };
   } catch (error) {
-    // A file that is open has no name any more by which somebody else would remove it.
+    // The open file no longer has a name by which anything else could remove it.
     await takeAllQuietly([() => ids.close()]);
     throw error;
   }
 }
 
 /**
- * Where each part begins and how much an epoch has of it; undefined if that is all of it once. Texts of the same argument are one part,
- * and so are neighbours of the same whole weight.
+ * How long each part is and how many times an epoch has it; undefined if it has each once. Texts of the same argument are one part, and
+ * so are neighbours with the same integer weight.
  */
 function partsOf(
   begun: readonly { at: number; share: Weight | undefined }[],
@@ -360,7 +360,7 @@ function weightsNote(sources: readonly Source[]): string {
   return `an epoch has ${nameSome(said)}`;
 }
 
-/** @throws UsageError for what cannot be done to bytes. */
+/** @throws UsageError for options that cannot apply to bytes. */
 function normalizationOf(options: CorpusOptions): Normalization {
   const form = options.normalize === 'none' ? undefined : options.normalize;
   if (options.bytes) {
@@ -377,7 +377,7 @@ function normalizationOf(options: CorpusOptions): Normalization {
   };
 }
 
-/** @throws OptionError if every character would become the unknown symbol, which says nothing of the text and is never written. */
+/** @throws OptionError if every character would become the unknown symbol, which says nothing about the text and is never written. */
 function checkFolding(minCount: number, most: number): void {
   if (most === 0 || most >= minCount) return;
   throw new OptionError(
@@ -391,14 +391,14 @@ function unknownOf({ vocabulary, minCount = 1 }: CorpusOptions): Pick<Normalizat
   return vocabulary.unknownId === undefined ? {} : { unknown: vocabulary.symbols[vocabulary.unknownId] };
 }
 
-/** @param symbols How many different ones; undefined: they were not counted. */
+/** @param symbols How many distinct ones; undefined if they were not counted. */
 function foldedNote(characters: number, symbols: number | undefined): string {
   return symbols === undefined
     ? `${plural(characters, 'character')} that the model does not know read as its unknown symbol`
     : `${plural(symbols, 'rare symbol')} (${plural(characters, 'character')}) folded into one unknown symbol`;
 }
 
-/** Pieces, between which the event loop has its turn and an abort is heard. */
+/** Yields the pieces; between them the event loop runs and an abort takes effect. */
 async function* paced(
   pieces: Iterable<Piece> | AsyncIterable<Piece>,
   signal: AbortSignal | undefined,
@@ -411,7 +411,7 @@ async function* paced(
   }
 }
 
-/** What a text's own symbols say of how it was read. */
+/** Notes on what a text's own symbols say about how it was read. */
 async function oddities(
   what: string,
   sources: readonly Source[],
@@ -438,7 +438,7 @@ async function oddities(
   return notes;
 }
 
-/** The note about NUL characters, with the encoding that the first text that has some looks like. */
+/** The note about NUL characters, with the encoding of the first text that has some and looks like UTF-16 or UTF-32. */
 async function nulNote(what: string, sources: readonly Source[], signal: AbortSignal | undefined): Promise<string> {
   for (const source of sources) {
     const head = await readHead(source, signal);

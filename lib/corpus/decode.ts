@@ -1,4 +1,4 @@
-/** Bytes to text, strictly: what is not in the declared encoding is an error with its offset, never a replacement character. */
+/** Strict decoding: what is invalid in the declared encoding is an error with its offset, never a replacement character. */
 import iconv from 'iconv-lite';
 import { DataError, UsageError } from '../errors';
 import { abortable, FileProblem, openInput, whyUnreadable } from '../files';
@@ -6,7 +6,7 @@ import { option } from '../wording';
 import { explainUndecodable, sampleBytes } from './guess';
 import type { Source } from './sources';
 
-/** Index of the first byte that is not part of a valid UTF-8 sequence (RFC 3629), or -1. A sequence cut off at the end counts. */
+/** Index of the first byte that is not part of a valid UTF-8 sequence (RFC 3629), or -1. One cut off at the end counts as invalid. */
 export function firstInvalidUtf8(bytes: Uint8Array): number {
   for (let i = 0; i < bytes.length; ) {
     const lead = bytes[i] as number;
@@ -19,7 +19,7 @@ export function firstInvalidUtf8(bytes: Uint8Array): number {
       else if (lead >= 0xe0 && lead <= 0xef) length = 3;
       else if (lead >= 0xf0 && lead <= 0xf4) length = 4;
       else return i;
-      // Overlong forms, surrogates and what lies beyond U+10FFFF show in the second byte.
+      // The second byte shows overlong forms, surrogates and values above U+10FFFF.
       if (lead === 0xe0) low = 0xa0;
       if (lead === 0xed) high = 0x9f;
       if (lead === 0xf0) low = 0x90;
@@ -48,12 +48,12 @@ interface PieceDecoder {
   end(): string;
 }
 
-/** Thrown by the UTF-8 decoder; `readText` makes an error of it that says what the text looks like. */
+/** Thrown by the UTF-8 decoder; `readText` turns it into an error that says what the text looks like. */
 class NotUtf8 extends Error {
   constructor(
-    /** Offset of the first wrong byte. */
+    /** Offset of the first invalid byte. */
     readonly offset: number,
-    /** What is there of the text from that byte on. */
+    /** The bytes available from there on. */
     readonly after: Uint8Array,
   ) {
     super('not valid UTF-8');
@@ -61,11 +61,11 @@ class NotUtf8 extends Error {
 }
 
 function utf8Decoder(): PieceDecoder {
-  // The byte order mark is the normaliser's business.
+  // The normaliser handles the byte order mark.
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   let held: Uint8Array = new Uint8Array(0);
   let offset = 0;
-  /** `next`: what follows and is held back. */
+  /** `next`: the following bytes, which are held back. */
   const decode = (bytes: Uint8Array, next: Uint8Array) => {
     try {
       const text = decoder.decode(bytes);
@@ -87,7 +87,7 @@ function utf8Decoder(): PieceDecoder {
   };
 }
 
-/** `order` undefined: as the byte order mark says, little-endian without one. */
+/** If `order` is undefined, the byte order mark decides; without one, little-endian. */
 function utf16Decoder(name: string, order?: 'le' | 'be'): PieceDecoder {
   let big = order === undefined ? undefined : order === 'be';
   let held: Buffer = Buffer.alloc(0);
@@ -102,7 +102,7 @@ function utf16Decoder(name: string, order?: 'le' | 'be'): PieceDecoder {
       const all = Buffer.concat([held, bytes]);
       if (all.length >= 2) big ??= all[0] === 0xfe && all[1] === 0xff;
       let whole = all.length & ~1;
-      // The first half of a surrogate pair waits for its other.
+      // The first half of a surrogate pair waits for the second.
       if (whole >= 2 && ((all[big ? whole - 2 : whole - 1] as number) & 0xfc) === 0xd8) whole -= 2;
       held = all.subarray(whole);
       const units = all.subarray(0, whole);
@@ -116,7 +116,7 @@ function utf16Decoder(name: string, order?: 'le' | 'be'): PieceDecoder {
   };
 }
 
-/** Whatever else iconv-lite knows. It puts U+FFFD where it cannot decode. */
+/** Any other encoding that iconv-lite knows. It puts U+FFFD where it cannot decode. */
 function iconvDecoder(name: string, encoding: string): PieceDecoder {
   const decoder = iconv.getDecoder(encoding, { stripBOM: false });
   let offset = 0;
@@ -134,17 +134,17 @@ function iconvDecoder(name: string, encoding: string): PieceDecoder {
       offset += bytes.length;
       return text;
     },
-    // Some of its decoders return a number where nothing is left.
+    // Some of its decoders return a number when nothing is left.
     end: () => checked(decoder.end() || ''),
   };
 }
 
-/** A name of an encoding without case, hyphens and the like. */
+/** An encoding's name in lower case, without hyphens and the like. */
 function canonicalName(encoding: string): string {
   return encoding.toLowerCase().replace(/[^0-9a-z]/g, '');
 }
 
-/** Whether an encoding is ISO 8859-1 to the letter, in which 0x80 to 0x9F are control characters. */
+/** Whether an encoding is strictly ISO 8859-1, in which 0x80 to 0x9F are control characters. */
 export function isLatin1(encoding: string): boolean {
   return ['latin1', 'iso88591', 'binary', 'l1', 'cp819'].includes(canonicalName(encoding));
 }
@@ -158,12 +158,12 @@ function makeDecoder(name: string, encoding: string): PieceDecoder {
   return iconvDecoder(name, encoding);
 }
 
-/** @throws UsageError for a name that is not a known encoding of text. */
+/** @throws UsageError for a name that is not a known text encoding. */
 export function checkEncoding(encoding: string): void {
   const canonical = canonicalName(encoding);
-  // Without asking iconv-lite, which reads all of its encodings first.
+  // No need to ask iconv-lite, which loads all of its encodings first.
   if (canonical === 'utf8') return;
-  // Two ways to write bytes as text, which iconv-lite has among its encodings.
+  // Two ways of writing bytes as text, which iconv-lite counts among its encodings.
   const isText = canonical !== 'base64' && canonical !== 'hex';
   if (canonical === 'utf8sig' || (isText && iconv.encodingExists(encoding))) return;
   throw new UsageError(
@@ -171,7 +171,7 @@ export function checkEncoding(encoding: string): void {
   );
 }
 
-/** The text of a source, piece by piece. @throws DataError with the file's name, and the offset of a byte that does not decode. */
+/** The text of a source, piece by piece. @throws DataError with the file's name, and the offset of a byte that cannot be decoded. */
 export async function* readText(source: Source, encoding: string, signal?: AbortSignal): AsyncGenerator<string> {
   const decoder = makeDecoder(source.name, encoding);
   const pieces = readBytes(source, signal);
@@ -195,7 +195,7 @@ export async function* readText(source: Source, encoding: string, signal?: Abort
   }
 }
 
-/** The error about a text that is not UTF-8; it reads on a little to see what it looks like instead. */
+/** The error for a text that is not UTF-8. Reads a little further to see what it looks like instead. */
 async function notUtf8(
   name: string,
   { offset, after: begun }: NotUtf8,
@@ -227,7 +227,7 @@ export async function readHead(source: Source, signal?: AbortSignal): Promise<Ui
   return Buffer.concat(parts).subarray(0, sampleBytes);
 }
 
-/** The error of a text that is not to be had. */
+/** The error for a text that cannot be read. */
 export function unreadable(name: string, error: FileProblem): DataError {
   if (error.kind === 'system') return new DataError(`${name} ${error.problem}`, { cause: error });
   const problem = error.kind === 'missing' ? `no such file: ${name}` : `cannot read ${name}: it ${error.problem}`;
@@ -249,7 +249,7 @@ export async function* readBytes(source: Source, signal?: AbortSignal): AsyncGen
     return;
   }
   try {
-    // An abort must not wait for a terminal or a pipe to say something.
+    // An abort must not wait for input from a terminal or a pipe.
     const { path } = source;
     const stream = path === undefined ? abortable(process.stdin, signal) : await openInput(path, signal);
     for await (const piece of stream) yield piece as Uint8Array;

@@ -1,4 +1,4 @@
-/** Texts in memory to ids, in pieces between which the event loop has its turns and an abort is heard. */
+/** Encodes texts in memory as ids, in pieces; between them the event loop runs and an abort takes effect. */
 import { Breather } from '../breather';
 import { Encoder } from './encoder';
 import { type Normalization, normalizeText, StreamNormalizer } from './normalization';
@@ -7,22 +7,22 @@ import type { Vocabulary } from './vocabulary';
 export interface TextEncoding {
   vocabulary: Vocabulary;
   normalization: Normalization;
-  /** What a character that the vocabulary does not hold does. */
+  /** What to do about a character that the vocabulary lacks. */
   unknown: 'error' | 'skip';
   signal?: AbortSignal | undefined;
 }
 
-/** The normalization of what is to stay as it is. */
+/** The normalization that leaves a text unchanged. */
 export const asItIs: Normalization = { lowercase: false, lineBreaks: 'keep', byteOrderMark: 'keep' };
 
-/** Code units that are normalised and encoded at once: a millisecond or two. */
+/** Code units normalised and encoded at a time: a millisecond or two of work. */
 export const pieceUnits = 1 << 16;
 
 /**
- * A text's ids, the text normalised.
+ * The ids of a text, which is normalised first.
  *
  * @param what Where the text is from, for the message.
- * @throws DataError naming what the vocabulary does not hold; the signal's reason when it is aborted.
+ * @throws DataError naming the characters that the vocabulary lacks; the signal's reason when it is aborted.
  */
 export async function encodeText(text: string, what: string, options: TextEncoding): Promise<Int32Array> {
   const encoder = new Encoder(options.vocabulary, options.unknown === 'skip');
@@ -33,7 +33,7 @@ export async function encodeText(text: string, what: string, options: TextEncodi
 }
 
 /**
- * The ids of many texts, each normalised by itself.
+ * The ids of many texts, each normalised separately.
  *
  * @param what Where text i is from.
  * @throws as encodeText does.
@@ -62,7 +62,7 @@ export async function encodeTexts(
   return all;
 }
 
-/** The text of ids. */
+/** Decodes ids to text. */
 export async function decodeText(ids: Int32Array, vocabulary: Vocabulary): Promise<string> {
   const breather = new Breather();
   let text = '';

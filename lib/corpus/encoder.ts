@@ -4,24 +4,24 @@ import type { IdArray } from './ids';
 import { nameCharacters, unknownCharacters, unknownSymbol, Vocabulary } from './vocabulary';
 
 const unseen = -1;
-/** How many different unknown characters are counted one by one. */
+/** How many distinct unknown characters are recorded individually. */
 const unknownKept = 1000;
 
 const isHighSurrogate = (unit: number) => unit >= 0xd800 && unit <= 0xdbff;
 
-/** The marks of Latin, Greek and Cyrillic letters and of kana, which is where both forms are in use. */
+/** Combining marks of Latin, Greek and Cyrillic letters and of kana, the scripts in which both forms are in use. */
 const isMark = (unit: number) => (unit >= 0x300 && unit <= 0x36f) || unit === 0x3099 || unit === 0x309a;
 
 /** Ids by code point: a table for the first plane, a map above it. */
 export class Encoder {
   readonly #table = new Int32Array(65_536).fill(unseen);
-  /** Characters that the vocabulary does not hold, each with the position of its first in its source. */
+  /** Characters that the vocabulary lacks, each with the position of its first occurrence in its source. */
   #unknown = new Map<string, number>();
   #position = 0;
   #source = '';
-  /** Characters that the vocabulary does not hold, so far. */
+  /** Number of characters so far that the vocabulary lacks. */
   skipped = 0;
-  /** Characters that became the unknown symbol. */
+  /** Number of characters that became the unknown symbol. */
   folded = 0;
   readonly #skip: boolean;
 
@@ -34,14 +34,14 @@ export class Encoder {
       if (symbol.length === 1) this.#table[symbol.charCodeAt(0)] = id;
   }
 
-  /** What is encoded from now on belongs to this source. @throws as `finish` does for the one before. */
+  /** Starts a source: what is encoded next belongs to it. @throws as `finish` does for the previous one. */
   begin(source: string): void {
     this.finish();
     this.#source = source;
     this.#position = 0;
   }
 
-  /** Ids of a piece into `out`; returns how many. */
+  /** Writes the ids of a piece to `out`; returns how many. */
   encode(text: string, out: IdArray | Int32Array, at: number): number {
     const begin = at;
     for (let i = 0; i < text.length; i++) {
@@ -68,29 +68,29 @@ export class Encoder {
     return at - begin;
   }
 
-  /** @throws DataError naming what was not in the vocabulary, unless it is to be skipped. */
+  /** @throws DataError naming the characters that were not in the vocabulary, unless they are to be skipped. */
   finish(): void {
     if (!this.#skip && this.#unknown.size > 0) throw unknownCharacters(this.#unknown, this.#source, this.vocabulary);
   }
 
-  /** What there is to tell about characters left out. */
+  /** Notes for the user about characters left out. */
   notes(): string[] {
     return this.skipped === 0 ? [] : [leftOut(this.skipped, this.#unknown.keys())];
   }
 }
 
-/** The note about characters that a vocabulary does not hold; `symbols`: which. */
+/** The note about characters that a vocabulary lacks; `symbols` says which. */
 export function leftOut(count: number, symbols: Iterable<string>): string {
   return `${plural(count, 'character')} that the model does not know left out: ${nameCharacters(symbols)}`;
 }
 
-/** Which symbols there are, and how many characters. */
+/** Counts the symbols and characters of a text. */
 export class SymbolCounter {
   readonly #seen = new Float64Array(65_536);
-  /** No unit above it was seen: of most texts, that leaves a hundred of them to look at. */
+  /** The highest unit seen: in most texts, that leaves a hundred of them to look at. */
   #highest = -1;
   readonly #above = new Map<string, number>();
-  /** What was written as a letter and a mark and is one character in NFC. */
+  /** Characters that were written as a letter and a mark but are a single one in NFC. */
   readonly #composable = new Set<string>();
   #last = '';
   /** Code points counted. */
@@ -120,14 +120,14 @@ export class SymbolCounter {
     if (composed.length === 1) this.#composable.add(composed);
   }
 
-  /** Characters that are there in both forms: as one, and as a letter with a mark. */
+  /** Characters that occur in both forms: precomposed, and as a letter with a mark. */
   get inBothForms(): string[] {
     return [...this.#composable].filter((symbol) => (this.#seen[symbol.charCodeAt(0)] as number) > 0).sort();
   }
 
   /**
-   * @param least Symbols with fewer occurrences are folded into one, the unknown symbol; 1: there is none.
-   * @param always Symbols that it has in any case.
+   * @param least Symbols with fewer occurrences are folded into the unknown symbol; with 1 there is none.
+   * @param always Symbols to include in any case.
    * @throws DataError if there are none, or too many.
    */
   vocabulary(least = 1, always: readonly string[] = []): Vocabulary {
@@ -141,7 +141,7 @@ export class SymbolCounter {
     return new Vocabulary(Vocabulary.sorted(symbols).symbols, unknownSymbol);
   }
 
-  /** How often the most frequent symbol comes that is none of these. */
+  /** Occurrences of the most frequent symbol that is not among `others`. */
   mostFrequent(others: readonly string[]): number {
     let most = 0;
     const look = (symbol: string, count: number) => {
@@ -152,7 +152,7 @@ export class SymbolCounter {
     return most;
   }
 
-  /** How many symbols are folded then, and how many characters are such. */
+  /** How many symbols would then be folded, and how many characters they account for. */
   rarer(least: number): { symbols: number; characters: number } {
     const rare = { symbols: 0, characters: 0 };
     const look = (count: number) => {

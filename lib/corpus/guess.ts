@@ -2,20 +2,20 @@
 import iconv from 'iconv-lite';
 import { option } from '../wording';
 
-/** Bytes of a text that are looked at. */
+/** Number of bytes of a text to examine. */
 export const sampleBytes = 1 << 16;
 
 /** Where a text stops being UTF-8. */
 export interface Undecodable {
-  /** Offset of the first wrong byte. */
+  /** Offset of the first invalid byte. */
   readonly offset: number;
   /** The text's first bytes, up to `sampleBytes` and not beyond `offset`. */
   readonly before: Uint8Array;
-  /** From the wrong byte on, `sampleBytes` or up to the end. */
+  /** The bytes from the invalid one on: `sampleBytes` of them, or up to the end. */
   readonly after: Uint8Array;
 }
 
-/** The first bytes of files that are no texts, and how to get at the text in them. */
+/** The first bytes of files that are not text, and how to get at the text in them. */
 const formats: readonly (readonly [magic: readonly number[], what: string, remedy: string])[] = [
   [[0x1f, 0x8b], 'a gzip file', 'unpack it, e.g. gunzip -c FILE | cudnn-lstm train -'],
   [[0x42, 0x5a, 0x68], 'a bzip2 file', 'unpack it, e.g. bunzip2 -c FILE | cudnn-lstm train -'],
@@ -40,7 +40,7 @@ function beginsWith(bytes: Uint8Array, magic: readonly number[]): boolean {
 
 const isLayout = (byte: number) => (byte >= 0x09 && byte <= 0x0d) || byte === 0x1b;
 
-/** Share of bytes that no text in an 8-bit or multi-byte encoding has, NUL among them. */
+/** Share of bytes, NUL included, that no text in an 8-bit or multi-byte encoding has. */
 function controlShare(bytes: Uint8Array): number {
   let controls = 0;
   for (const byte of bytes) if (byte < 0x20 && !isLayout(byte)) controls++;
@@ -50,11 +50,11 @@ function controlShare(bytes: Uint8Array): number {
 const wideEncodings = ['utf-32le', 'utf-32be', 'utf-16le', 'utf-16be'] as const;
 
 /**
- * UTF-16 or UTF-32 without a byte order mark, if the bytes are that: well-formed, without control and unassigned characters, and
- * with ASCII among them (at least spaces and line ends), as the wrong byte order has not.
+ * Detects UTF-16 or UTF-32 without a byte order mark: the bytes must be well-formed, without control or unassigned characters, and with
+ * some ASCII (at least spaces and line ends), which the wrong byte order would lack.
  */
 export function guessWide(bytes: Uint8Array): (typeof wideEncodings)[number] | undefined {
-  // In UTF-16 about half the bytes look like ASCII, whatever the script: more is a text of single bytes with NULs in it.
+  // In UTF-16 about half the bytes look like ASCII, whatever the script; more means a single-byte text with NULs in it.
   const printable = bytes.filter((byte) => byte === 10 || (byte >= 0x20 && byte <= 0x7e)).length;
   if (printable > 0.7 * bytes.length) return undefined;
   let best: { name: (typeof wideEncodings)[number]; ascii: number } | undefined;
@@ -63,7 +63,7 @@ export function guessWide(bytes: Uint8Array): (typeof wideEncodings)[number] | u
     const over = bytes.length % size;
     if (over > 0 && bytes.length < sampleBytes) continue;
     const text = iconv.decode(Buffer.from(bytes.subarray(0, bytes.length - over)), name);
-    // A sample may end between the halves of a pair.
+    // A sample may end in the middle of a surrogate pair.
     const whole = bytes.length < sampleBytes ? text : text.replace(/[\ud800-\udbff]$/, '');
     if (whole === '' || /[\p{Cn}\p{Co}\p{Cs}\uFFFD]|[^\P{Cc}\t-\r]/u.test(whole)) continue;
     const ascii = (whole.match(/[\t-~]/g)?.length ?? 0) / whole.length;
@@ -72,13 +72,13 @@ export function guessWide(bytes: Uint8Array): (typeof wideEncodings)[number] | u
   return best?.name;
 }
 
-/** Whether bytes begin with the halves of a surrogate pair, each encoded by itself. */
+/** Whether bytes begin with the halves of a surrogate pair, each encoded separately. */
 function isCesu8Pair(bytes: Uint8Array): boolean {
   const isHalf = (at: number, first: number) => bytes[at] === 0xed && ((bytes[at + 1] ?? 0) & 0xf0) === first;
   return isHalf(0, 0xa0) && isHalf(3, 0xb0);
 }
 
-/** Whether the end of a text is the beginning of a UTF-8 character. */
+/** Whether a text's last bytes are the beginning of a UTF-8 character. */
 function isUnfinished(bytes: Uint8Array): boolean {
   const lead = bytes[0] ?? 0;
   const length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
@@ -98,7 +98,7 @@ function isUtf8(bytes: Uint8Array): boolean {
   }
 }
 
-/** Whether nearly all that is not ASCII is well-formed UTF-8. */
+/** Whether nearly all of the non-ASCII text is well-formed UTF-8. */
 function isMostlyUtf8(bytes: Uint8Array): boolean {
   const text = new TextDecoder('utf-8').decode(bytes);
   const bad = text.match(/\uFFFD/g)?.length ?? 0;
@@ -106,14 +106,14 @@ function isMostlyUtf8(bytes: Uint8Array): boolean {
   return good > 0 && good >= 4 * bad;
 }
 
-/** The encodings that the bytes may be in, the likeliest first, each of which decodes them. `cut`: but for their last character. */
+/** The encodings that the bytes may be in, likeliest first. Each decodes all of them or, if `cut`, all but the last one or two characters. */
 function guessEncodings(bytes: Uint8Array, cut: boolean): { name: string; confidence: number }[] {
-  // Loaded where it is needed only: an error is being written.
+  // Loaded only here, where an error is being written.
   const chardet = require('chardet') as typeof import('chardet');
   const found: { name: string; confidence: number }[] = [];
   for (const { name: given, confidence } of chardet.analyse(bytes)) {
-    if (/^(ASCII|UTF)/.test(given)) continue; // Looked at already.
-    // What calls itself ISO 8859-1 is Windows-1252 on the web and in practice.
+    if (/^(ASCII|UTF)/.test(given)) continue; // Already ruled out.
+    // On the web and in practice, what is called ISO 8859-1 is Windows-1252.
     const name = given === 'ISO-8859-1' ? 'windows-1252' : given.toLowerCase();
     if (!iconv.encodingExists(name) || found.some((other) => other.name === name)) continue;
     const text = iconv.decode(Buffer.from(bytes), name);
@@ -122,7 +122,7 @@ function guessEncodings(bytes: Uint8Array, cut: boolean): { name: string; confid
   return found;
 }
 
-/** What a text that is not UTF-8 looks like, and the remedy: the second half of an error. */
+/** What a text that is not UTF-8 looks like, and the remedy: the second half of an error message. */
 export function explainUndecodable({ offset, before, after }: Undecodable): string {
   const sample = Buffer.concat([before, after]);
   const format = formats.find(([magic]) => beginsWith(sample, magic));

@@ -1,13 +1,13 @@
 import { grouped, plural } from '../numbers';
 import { option } from '../wording';
 
-/** Project Gutenberg's licence text around a book is not the book. */
+/** Separates a book from the licence text that Project Gutenberg puts around it. */
 
 const marker = /^\*\*\* ?(START|END) OF (?:THE|THIS) PROJECT GUTENBERG EBOOK/i;
-/** How many characters of a line are looked at: a marker's fixed part is shorter. */
+/** How many characters of a line are examined; a marker's fixed part is shorter. */
 const headLength = 64;
 
-/** Where a book stands in a text: code units begin .. end - 1. */
+/** Where a book lies in a text: code units begin .. end - 1. */
 export interface BookRange {
   begin: number;
   end: number;
@@ -15,18 +15,18 @@ export interface BookRange {
 
 /** What the marker lines of a text say. */
 export interface FoundBooks {
-  /** The books, in order; none where the lines are not pairs of a start and an end, one after another. */
+  /** The books, in order; none unless the lines are consecutive pairs of a start and an end. */
   books: BookRange[];
   /** How many lines of each kind there are. */
   starts: number;
   ends: number;
 }
 
-/** Looks for the marker lines in a text that comes in pieces, its lines ended by LF. */
+/** Finds the marker lines in a text that arrives in pieces, with LF line ends. */
 export class BookFinder {
   #seen = 0;
   #lineBegin = 0;
-  /** The beginning of the line in progress, if it begins with an asterisk. */
+  /** The beginning of the current line, if it begins with an asterisk. */
   #head = '';
   /** In order: where a book begins, after its start line, or ends, before its end line. */
   readonly #markers: { kind: 'START' | 'END'; at: number }[] = [];
@@ -51,7 +51,7 @@ export class BookFinder {
     this.#head = '';
   }
 
-  /** What stands between each start line and its end line. Where they are no such pairs the text is not what it seems. */
+  /** Returns what lies between each start line and its end line. If they do not pair up, the text is not what it seems. */
   end(): FoundBooks {
     this.#endLine(this.#seen);
     const starts = this.#markers.filter(({ kind }) => kind === 'START').length;
@@ -64,12 +64,12 @@ export class BookFinder {
   }
 }
 
-/** What of a piece of a text that begins at `at` belongs to one of the books. */
+/** The parts of a piece, which begins at `at` in the text, that belong to one of the books. */
 export function cutBooks(piece: string, at: number, books: readonly BookRange[]): string {
   return books.map(({ begin, end }) => piece.slice(Math.max(0, begin - at), Math.max(0, end - at))).join('');
 }
 
-/** The books in a text, one after another, or undefined if it has no such lines or not in pairs. */
+/** The books in a text, concatenated, or undefined if it has no marker lines or they do not pair up. */
 export function stripGutenberg(text: string): string | undefined {
   const finder = new BookFinder();
   finder.push(text);
@@ -78,14 +78,14 @@ export function stripGutenberg(text: string): string | undefined {
 }
 
 /**
- * Gives out what stands in the books of a text that comes in pieces, and at its end says whether they were books: the same as
- * {@link stripGutenberg}, of a text that is never held.
+ * Passes on the contents of the books in a text that arrives in pieces, and says at the end whether they were books: the same as
+ * {@link stripGutenberg}, for a text that is never held in memory.
  */
 export class BookSplitter {
   readonly #give: (text: string) => void;
-  /** The beginning of the line in progress, as long as it may be a marker's. */
+  /** The beginning of the current line, while it may still be a marker. */
   #head = '';
-  /** What the line in progress is; undefined: that is not known yet. */
+  /** What the current line is; undefined while that is not known. */
   #line: 'text' | 'marker' | undefined;
   #inside = false;
   #books = 0;
@@ -104,7 +104,7 @@ export class BookSplitter {
     }
   }
 
-  /** @param ended Whether it is the end of a line. */
+  /** @param ended Whether the text ends a line. */
   #push(text: string, ended: boolean): void {
     if (this.#line === undefined) {
       this.#head += text;
@@ -129,14 +129,14 @@ export class BookSplitter {
     if (kind === 'END') this.#books++;
   }
 
-  /** Whether what was given out are books: what stands between each start line and its end line. */
+  /** Whether what was passed on were books: what lies between each start line and its end line. */
   end(): boolean {
     if (this.#line === undefined && this.#head !== '') this.#settle();
     return this.#paired && !this.#inside && this.#books > 0;
   }
 }
 
-/** What there is to tell of a text: that the frames were left out, or that they were not. `keep`: how to have them in. */
+/** The note about a text: that its headers and footers were left out, or that they were not. `keep`: how to keep them. */
 export function gutenbergNote(
   name: string,
   { books, starts, ends }: FoundBooks,

@@ -5,28 +5,28 @@ import { show } from '../arguments';
 import { CudnnLstmError, DiskError, exitCodes, UsageError } from '../errors';
 
 /**
- * Ids in memory, as small as the vocabulary allows.
+ * Ids in memory, in the smallest type that the vocabulary allows.
  *
  * @category Texts
  */
 export type IdArray = Uint8Array | Uint16Array;
 
 /**
- * The ids of a text, wherever they lie.
+ * The ids of a text, wherever they are stored.
  *
  * @category Texts
  */
 export interface IdSource {
   /** Number of ids. */
   readonly length: number;
-  /** 1 up to 256 symbols, 2 above. */
+  /** 1 for up to 256 symbols, 2 above. */
   readonly bytesPerId: 1 | 2;
-  /** Ids start .. start + count - 1; may be a view that holds until the next read. */
+  /** Ids start .. start + count - 1; may be a view that is valid until the next read. */
   read(start: number, count: number): IdArray;
   close(): void;
 }
 
-/** Bytes of one id in a vocabulary of this size. */
+/** Bytes per id for a vocabulary of this size. */
 export function bytesPerId(vocabularySize: number): 1 | 2 {
   return vocabularySize <= 256 ? 1 : 2;
 }
@@ -57,14 +57,14 @@ export class MemoryIds implements IdSource {
 }
 
 const pageBytes = 1 << 16;
-const pagesKept = 256; // 16 MB: streams of a batch each stay on their own page
+const pagesKept = 256; // 16 MB: each stream of a batch stays on its own page
 
-/** Ids in a file, little-endian, read through a small cache of pages; the least recently used page goes first. */
+/** Ids in a file, little-endian, read through a small LRU cache of pages. */
 export class FileIds implements IdSource {
   readonly #pages = new Map<number, Uint8Array>();
   #descriptor: number | undefined;
   readonly #path: string;
-  /** The file's folder is a temporary one and goes with it. */
+  /** The file's folder is temporary and is removed with it. */
   readonly #temporary: boolean;
 
   constructor(
@@ -76,7 +76,7 @@ export class FileIds implements IdSource {
     this.#path = path;
     this.#temporary = temporary;
     this.#descriptor = openSync(path, 'r');
-    // A file that is open can be read without its name, so that even a killed process leaves nothing; not so on Windows.
+    // An open file can be read without its name, so even a killed process leaves nothing behind; not so on Windows.
     if (temporary && process.platform !== 'win32') this.#removeFolder();
   }
 

@@ -1,37 +1,37 @@
-/** Which lines a text holds, without the text: 128 bits of each line's SHA-256, which no two lines share. */
+/** Records which lines a text has, without the text: 128 bits of each line's SHA-256, which no two lines share. */
 import { createHash, hash } from 'node:crypto';
 import { instanceOf, looking, signalOf, textOf, wholeOf } from '../arguments';
 import { Breather } from '../breather';
 import { DataError, UsageError } from '../errors';
 import { grouped } from '../numbers';
 
-/** 32-bit words of a key. */
+/** 32-bit words per key. */
 const words = 4;
 const keyBytes = 4 * words;
-/** The most buckets, as a power of two: more would not fit a cache. */
+/** The most buckets, as a power of two: more would not fit in a cache. */
 const mostBits = 22;
-/** The most lines that are taken, different or not: their keys are 512 MiB, and twice as much while they are sorted. */
+/** The most lines accepted, distinct or not: their keys take 512 MiB, and twice as much while they are sorted. */
 const mostLines = 2 ** 25;
-/** Words of keys that are copied or hashed at once: a millisecond. */
+/** Words of keys copied or hashed at a time: a millisecond of work. */
 const pieceWords = 2 ** 17;
 
 const magic = Buffer.from('cudnn-lstm known lines 1\n'.padEnd(32, '\0'));
 /** The magic, the SHA-256 of the corpus and that of the keys. */
 const headerBytes = magic.length + 64;
 
-/** Bytes of a file of so many lines. */
+/** Size in bytes of a file of this many lines. */
 export const knownLinesBytes = (lines: number) => headerBytes + lines * keyBytes;
 
 /**
- * A set of lines that takes 16 bytes a line, and says of any line whether it is among them. It holds no text: a model can be given away
- * with it.
+ * A set of lines that takes 16 bytes per line and can tell whether any line is in it. It holds no text, so it can be given away with a
+ * model.
  *
  * @category Texts
  */
 export class KnownLines {
   /** Ascending, [size][words]. */
   readonly #keys: Uint32Array;
-  /** Where the keys of each bucket begin, by the first bits of a key; one more for the end of the last. */
+  /** Where each bucket's keys begin, indexed by a key's first bits; one extra entry for the end of the last. */
   readonly #starts: Uint32Array;
   readonly #shift: number;
 
@@ -44,7 +44,7 @@ export class KnownLines {
   /**
    * The set of these lines.
    *
-   * @param most The most lines that are taken, at most 2^25.
+   * @param most The most lines accepted, at most 2^25.
    * @throws DataError if there are more.
    */
   static async of(
@@ -73,9 +73,9 @@ export class KnownLines {
   }
 
   /**
-   * What {@link KnownLines.toBytes} gave.
+   * Reads what {@link KnownLines.toBytes} returned.
    *
-   * @returns What is wrong, as a text that follows the name of the file, if it is none, or of another corpus.
+   * @returns If it is not that, or belongs to another corpus: what is wrong, worded to follow the file's name.
    */
   static async fromBytes(given: Uint8Array, corpusSha256: string): Promise<KnownLines | string> {
     const { buffer, byteOffset, byteLength } = instanceOf('bytes', given, Uint8Array, 'a Uint8Array');
@@ -88,7 +88,7 @@ export class KnownLines {
     if (bytes.toString('hex', magic.length, magic.length + 32) !== corpusSha256) return 'is of another corpus';
     const sum = Buffer.from(bytes.subarray(magic.length + 32, headerBytes));
     const pause = pauser();
-    // A copy, which is aligned, and which nobody changes between two turns.
+    // A copy is aligned, and nobody changes it between turns of the event loop.
     const keys = new Uint32Array(rest / 4);
     const digest = createHash('sha256');
     for (let at = 0; at < keys.length; at += pieceWords) {
@@ -106,17 +106,17 @@ export class KnownLines {
     return new KnownLines(keys, await bucketsOf([keys], keys.length / words, pause));
   }
 
-  /** Different lines. */
+  /** Number of distinct lines. */
   get size(): number {
     return this.#keys.length / words;
   }
 
-  /** Whether a line is among them. */
+  /** Whether a line is in the set. */
   has(line: string): boolean {
     const key = new Uint32Array(words);
     writeKey(textOf('line', line), key, 0);
     const bucket = bucketOf(key[0] as number, this.#shift);
-    // A file need not have keys that are spread evenly: all may lie in one bucket.
+    // Keys from a file need not be evenly distributed: all may lie in one bucket.
     let [from, to] = [this.#starts[bucket] as number, this.#starts[bucket + 1] as number];
     while (from < to) {
       const middle = (from + to) >>> 1;
@@ -128,7 +128,7 @@ export class KnownLines {
     return false;
   }
 
-  /** @param corpusSha256 Of the text that they are from, in hexadecimal. */
+  /** @param corpusSha256 SHA-256, in hexadecimal, of the text that the lines are from. */
   async toBytes(corpusSha256: string): Promise<Buffer> {
     if (!/^[\da-f]{64}$/.test(textOf('corpusSha256', corpusSha256))) {
       throw new UsageError('corpusSha256 must be a SHA-256 in hexadecimal.');
@@ -149,7 +149,7 @@ export class KnownLines {
   }
 }
 
-/** A loop's turns; with each the signal is looked at. */
+/** A loop's pauses, each of which checks the signal. */
 function pauser(signal?: AbortSignal): Pick<Breather, 'due' | 'rest'> {
   const breather = new Breather();
   const rest = async () => {
@@ -159,7 +159,7 @@ function pauser(signal?: AbortSignal): Pick<Breather, 'due' | 'rest'> {
   return { due: () => breather.due(), rest };
 }
 
-/** @throws UsageError if they cannot be iterated over, or are no strings. */
+/** @throws UsageError if they cannot be iterated over, or are not strings. */
 async function* eachOf(lines: Iterable<unknown> | AsyncIterable<unknown>): AsyncGenerator<string> {
   const isAsync = looking('lines', () => typeof (lines as AsyncIterable<unknown>)[Symbol.asyncIterator] === 'function');
   if (isAsync) {
@@ -185,17 +185,17 @@ function writeKey(line: string, to: Uint32Array, at: number): void {
   for (let i = 0; i < words; i++) to[at + i] = digest.readUInt32BE(4 * i);
 }
 
-/** About one key a bucket. */
+/** Bits for about one key per bucket. */
 function bitsFor(count: number): number {
   return Math.min(mostBits, Math.max(1, Math.ceil(Math.log2(count + 1))));
 }
 
-/** The first bits of a key. */
+/** A key's bucket: its first bits. */
 function bucketOf(word: number, shift: number): number {
   return word >>> shift;
 }
 
-/** Below 0, 0 or above it, as of a sort. */
+/** Below, at or above 0, as a sort's comparison function. */
 function compare(a: Uint32Array, i: number, b: Uint32Array, j: number): number {
   for (let word = 0; word < words; word++) {
     const difference = (a[i + word] as number) - (b[j + word] as number);
@@ -204,13 +204,13 @@ function compare(a: Uint32Array, i: number, b: Uint32Array, j: number): number {
   return 0;
 }
 
-/** Where the keys of each bucket begin, by the first bits of a key; one more for the end of the last. */
+/** Where each bucket's keys begin, indexed by a key's first bits; one extra entry for the end of the last. */
 interface Buckets {
   starts: Uint32Array;
   shift: number;
 }
 
-/** @param pieces Of keys, `count` in all: each but the last {@link pieceWords} long, or the only one. */
+/** @param pieces The keys, `count` in all. Every piece but the last is {@link pieceWords} long, unless there is only one. */
 async function bucketsOf(
   pieces: readonly Uint32Array[],
   count: number,
@@ -232,7 +232,7 @@ async function bucketsOf(
   return { starts, shift };
 }
 
-/** The keys in ascending order, each once. Hashes are spread evenly, so that each bucket holds few of them. */
+/** The keys in ascending order, without duplicates. Hashes are evenly distributed, so each bucket holds few of them. */
 async function ascending(
   pieces: Uint32Array[],
   count: number,
@@ -245,7 +245,7 @@ async function ascending(
     const keys = pieces[Math.floor((k * words) / pieceWords)] as Uint32Array;
     const at = (k * words) % pieceWords;
     const bucket = bucketOf(keys[at] as number, shift);
-    // Into its bucket, behind those that are smaller.
+    // Insert it into its bucket, after the smaller ones.
     let place = (next[bucket] as number) * words;
     next[bucket] = (next[bucket] as number) + 1;
     const first = (starts[bucket] as number) * words;

@@ -1,21 +1,21 @@
-/** Where the lines of a corpus lie, for models that know each line by itself. */
+/** An index of the lines of a corpus, for models that treat each line separately. */
 import { Breather } from '../breather';
 import type { IdArray, IdSource } from './ids';
 
-/** Ids that are looked through at once. */
+/** Ids searched at a time. */
 const pieceIds = 1 << 16;
-/** Lines that are kept together while they are found. */
+/** Lines stored per array during the search. */
 const pieceLines = 1 << 16;
 
 /**
- * The lines of a corpus that are not empty: 12 bytes each.
+ * The non-empty lines of a corpus, at 12 bytes each.
  *
  * @category Texts
  */
 export class LineIndex {
-  /** Of the symbol that ends a line and, as what comes before it, begins one. */
+  /** Id of the symbol that ends a line and, by preceding it, begins one. */
   readonly breakId: number;
-  /** Empty lines that were left out. */
+  /** Number of empty lines left out. */
   readonly emptyLines: number;
   readonly #starts: Float64Array;
   readonly #lengths: Uint32Array;
@@ -29,10 +29,10 @@ export class LineIndex {
     this.emptyLines = emptyLines;
   }
 
-  /** Looks through all ids; what follows the last line break is a line too. */
+  /** Searches all ids; what follows the last line break is also a line. */
   static async find(ids: IdSource, breakId: number): Promise<LineIndex> {
     const breather = new Breather();
-    // In pieces of so many lines, since one array that grows would be copied at once.
+    // Several arrays of pieceLines, since a single growing one would be copied in one go.
     const starts: Float64Array[] = [];
     const lengths: Uint32Array[] = [];
     let [count, empty, begin] = [0, 0, 0];
@@ -71,17 +71,17 @@ export class LineIndex {
     return this.#starts.length;
   }
 
-  /** Where a line begins among the ids. */
+  /** Index of the id at which a line begins. */
   startOf(line: number): number {
     return this.#starts[line] as number;
   }
 
-  /** Ids of a line, its end not among them. */
+  /** Number of ids in a line, without its line break. */
   lengthOf(line: number): number {
     return this.#lengths[line] as number;
   }
 
-  /** Ids of a line, without its end, from `from` on; good until the next read. */
+  /** Ids of a line, without its line break, from `from` on; valid until the next read. */
   read(line: number, from = 0, count: number = this.lengthOf(line) - from): IdArray {
     return this.#ids.read(this.startOf(line) + from, count);
   }

@@ -1,4 +1,4 @@
-/** Lists of files, however long, as a line shows them. */
+/** Lists of files, however long, as shown on one line. */
 import { grouped } from '../numbers';
 
 /** The first three of a list, and how many more there are. */
@@ -7,15 +7,15 @@ export function nameSome(names: readonly string[]): string {
   return names.slice(0, 3).join(', ') + (more > 0 ? ` and ${grouped(more)} more` : '');
 }
 
-/** A corpus as a file that is given away may call it: the names of its files, without the folders that they are in. */
+/** A corpus's name as a file meant for others may give it: the names of its files, without their folders. */
 export function corpusName(sources: readonly string[]): string {
   return nameSome(sources.map((source) => source.split(/[\\/]/).findLast((part) => part !== '') ?? source));
 }
 
-/** Numbers of any length, and what stands between them. */
+/** Numbers of any length, and what lies between them. */
 const parts = (name: string) => name.split(/(\d+)/);
 
-/** As people order files: ch2 before ch10. The same everywhere, whatever the locale. */
+/** Natural order, ch2 before ch10, whatever the locale. */
 export function compareNaturally(a: string, b: string): number {
   const [left, right] = [parts(a), parts(b)];
   for (let i = 0; i < Math.min(left.length, right.length); i++) {

@@ -2,39 +2,39 @@ import { choiceOf, flagOf, optionsOf, textOf } from '../arguments';
 import { UsageError } from '../errors';
 
 /**
- * What is done to a text before it becomes symbols. Stored in every checkpoint, so that prompts get the same.
+ * How a text is changed before it becomes symbols. Stored in every checkpoint, so that prompts are treated the same.
  *
  * @category Texts
  */
 export interface Normalization {
-  /** Each code point lower-cased by itself, so that the result does not depend on its neighbours (no final-sigma rule). */
+  /** Lower-case each code point on its own, so that the result does not depend on its neighbours (no final-sigma rule). */
   lowercase: boolean;
   /**
-   * The Unicode normal form that the text is brought into.
+   * The Unicode normal form to which the text is converted.
    *
    * @default none: accents stay in the form in which they are written
    */
   form?: NormalForm | undefined;
   /**
-   * `'keep'`: CR and CRLF stay what they are, as a model that was trained elsewhere may know them.
+   * `'keep'` leaves CR and CRLF unchanged, since a model trained elsewhere may know them.
    *
    * @default they become LF
    */
   lineBreaks?: 'keep' | undefined;
   /**
-   * `'keep'`: byte order marks at the beginning are characters of the text.
+   * `'keep'` treats leading byte order marks as characters of the text.
    *
    * @default they are dropped
    */
   byteOrderMark?: 'keep' | undefined;
   /**
-   * `'bytes'`: a symbol is a byte, of a text in UTF-8 or of any file; byte n is called U+00nn.
+   * `'bytes'` makes each symbol a byte, of a text in UTF-8 or of any file; byte n is called U+00nn.
    *
    * @default a symbol is a character
    */
   symbols?: 'bytes' | undefined;
   /**
-   * The symbol of the vocabulary that every character becomes which is not in it.
+   * The symbol of the vocabulary that replaces every character not in it.
    *
    * @default none: such a character is an error
    */
@@ -42,13 +42,13 @@ export interface Normalization {
 }
 
 /**
- * A normal form of Unicode.
+ * A Unicode normal form.
  *
  * @category Texts
  */
 export type NormalForm = 'nfc' | 'nfkc';
 
-/** @throws UsageError if it is none. */
+/** @throws UsageError if it is not a normalization. */
 export function checkNormalization(normalization: Normalization): Normalization {
   const checked = optionsOf<Normalization>('normalization', normalization, {
     lowercase: flagOf,
@@ -73,20 +73,20 @@ function toForm(text: string, form: NormalForm | undefined): string {
 }
 
 /**
- * Line ends, normal form and case of a text or of a part that nothing outside of it composes with. Of a text of bytes: its bytes, as
- * lib/corpus/bytes.ts writes them.
+ * Converts line ends, normal form and case of a text, or of a part of one that composes with nothing outside it. If symbols are bytes:
+ * the text's bytes, as lib/corpus/bytes.ts represents them.
  */
 export function normalizePart(text: string, { lowercase, form, lineBreaks, symbols }: Normalization): string {
   if (symbols === 'bytes') return Buffer.from(text, 'utf8').toString('latin1');
   const lines = lineBreaks !== 'keep' && text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text;
   const formed = toForm(lines, form);
-  // Lower-casing İ leaves a dot above that may have to change places with the marks after it.
+  // Lower-casing İ leaves a combining dot above, which may have to be reordered with the marks after it.
   return lowercase ? toForm(lowerCodePoints(formed), form) : formed;
 }
 
 /**
- * Drops byte order marks at the beginning and turns CRLF and CR into LF, unless they are to be kept; brings into a normal form and
- * lower-cases if asked. Idempotent.
+ * Drops leading byte order marks and turns CRLF and CR into LF, unless they are to be kept; converts to a normal form and lower-cases if
+ * asked. Idempotent.
  *
  * @category Texts
  */
@@ -98,8 +98,8 @@ export function normalizeText(text: string, normalization: Normalization): strin
 }
 
 /**
- * Whether a code unit begins something that composes with nothing before it, in either form: Latin letters and signs, Greek and
- * Cyrillic ones, kana, ideographs, Hangul syllables. It need not know all such characters, only no others.
+ * Whether a code unit begins a sequence that composes with nothing before it, in either form: Latin, Greek and Cyrillic letters and
+ * signs, kana, ideographs, Hangul syllables. It need not accept all such characters, but must accept no others.
  */
 function beginsAnew(unit: number): boolean {
   return (
@@ -113,8 +113,8 @@ function beginsAnew(unit: number): boolean {
 }
 
 /**
- * The same for a text that comes in pieces: a CR at the end of one piece, a surrogate pair across a border and, with a normal
- * form, the last characters that may compose with what comes are held back until the next.
+ * The same for a text that arrives in pieces. A CR at the end of a piece, a surrogate pair split between two and, with a normal form,
+ * the last characters that may compose with what follows are held back until the next piece.
  */
 export class StreamNormalizer {
   #held: string[] = [];
@@ -149,11 +149,11 @@ export class StreamNormalizer {
     return normalizePart(text, this.#normalization);
   }
 
-  /** Where what is held, and what comes, begins; undefined: before this text. */
+  /** Where the part to hold back begins; undefined if before this text. */
   #border(text: string): number | undefined {
     if (this.#normalization.form !== undefined) {
       for (let at = text.length - 1; at >= 0; at--) {
-        // The LF of a CRLF stays with it.
+        // A CRLF is not split.
         if (beginsAnew(text.charCodeAt(at)) && text[at] !== '\n') return at;
       }
       return undefined;

@@ -9,7 +9,7 @@ export interface IdRange {
   readonly length: number;
 }
 
-/** The ids of several ranges of a source, one range behind another. It closes nothing. */
+/** The ids of several ranges of a source, concatenated. Closing it closes nothing. */
 export class PiecedIds implements IdSource {
   readonly length: number;
   readonly bytesPerId: 1 | 2;
@@ -56,7 +56,7 @@ export class PiecedIds implements IdSource {
     return this.#ids.read(begin + offset, Math.min(count, length - offset));
   }
 
-  /** The range that holds an id: the last one that begins at it or before. */
+  /** The range that holds an id: the last one that begins at or before it. */
   #rangeOf(index: number): number {
     let [low, high] = [0, this.#ranges.length - 1];
     while (low < high) {

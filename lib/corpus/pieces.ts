@@ -1,4 +1,4 @@
-/** The texts of several sources as one: normalised, without Project Gutenberg's frame, in pieces. */
+/** The texts of several sources as one, in pieces: normalised, without Project Gutenberg's headers and footers. */
 import { toByteString } from './bytes';
 import { readBytes, readText } from './decode';
 import { BookFinder, type BookRange, cutBooks, type FoundBooks } from './gutenberg';
@@ -8,7 +8,7 @@ import type { Source } from './sources';
 /** A part of a text that splits no surrogate pair. */
 export interface Piece {
   text: string;
-  /** The source that begins with it; undefined within one, and for what is put between two. */
+  /** The source that begins with this piece; undefined within one, and for what is inserted between two. */
   begins?: Source;
 }
 
@@ -17,7 +17,7 @@ export interface ReadOptions {
   encoding: string;
   gutenberg: 'auto' | 'keep';
   signal: AbortSignal | undefined;
-  /** Called once for every source in which Project Gutenberg's lines were looked for. */
+  /** Called once for every source that was searched for Project Gutenberg's lines. */
   onFound: (source: Source, books: FoundBooks) => void;
 }
 
@@ -42,7 +42,7 @@ export async function* heldText(source: Source, options: ReadOptions): AsyncGene
   yield* cut(pieces, found(finder, source, options));
 }
 
-/** A source's text in memory that does not grow with it: it is read through first to find the frame. */
+/** A source's text, in memory that does not grow with it: a first pass finds the header and footer. */
 export async function* streamedText(source: Source, options: ReadOptions): AsyncGenerator<string> {
   const finder = options.gutenberg === 'keep' ? undefined : new BookFinder();
   if (finder) for await (const piece of normalized(source, options)) finder.push(piece);
@@ -55,7 +55,7 @@ function found(finder: BookFinder | undefined, source: Source, options: ReadOpti
   return books?.books ?? [];
 }
 
-/** The books in these pieces, or all of them where there are none. */
+/** The books in these pieces, or all of the text if there are none. */
 async function* cut(
   pieces: Iterable<string> | AsyncIterable<string>,
   books: readonly BookRange[],
@@ -68,8 +68,8 @@ async function* cut(
 }
 
 /**
- * The texts one after another; a newline goes between two where the first does not end in one, unless they are to be left as they are.
- * None of the pieces is empty.
+ * The texts, concatenated. A newline is inserted between two if the first does not end in one, unless they are to be left unchanged.
+ * No piece is empty.
  */
 export async function* concatenated(
   sources: readonly Source[],

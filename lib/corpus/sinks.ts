@@ -6,11 +6,11 @@ import type { TemporaryFile } from './temporary';
 export interface IdSink {
   /** Encodes a piece of text. */
   add(text: string): Promise<void>;
-  /** All that was added; nothing can be added any more. */
+  /** Returns everything that was added; nothing can be added afterwards. */
   finish(): Promise<IdSource>;
-  /** Instead of `finish`, when reading failed. */
+  /** Called instead of `finish` if reading failed. */
   abandon(): Promise<void>;
-  /** Ids added. */
+  /** Number of ids added. */
   readonly length: number;
 }
 
@@ -24,7 +24,7 @@ export class MemorySink implements IdSink {
   #length = 0;
   readonly #encoder: Encoder;
 
-  /** @param capacity Ids at most. */
+  /** @param capacity The most ids that can be added. */
   constructor(encoder: Encoder, capacity: number) {
     this.#encoder = encoder;
     this.#all = makeIds(encoder, capacity);

@@ -1,4 +1,4 @@
-/** Which texts CORPUS… means. */
+/** Resolves which texts CORPUS… means. */
 import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
@@ -14,19 +14,19 @@ import { compareNaturally, nameSome } from './names';
 import { largestWeight, readWeighted } from './weighted';
 
 /**
- * A text that is in memory.
+ * A text in memory.
  *
  * @category Texts
  */
 export interface CorpusText {
   readonly text: string;
-  /** What messages call it. Default 'the text'. */
+  /** Its name in messages. Default 'the text'. */
   readonly name?: string | undefined;
 }
 
 /**
  * What to read: a text in memory; pieces of one, which need not end at a line or a character; or files, directories, globs, `-`
- * (standard input) and `alice`. An empty list is the tale that comes with the package.
+ * (standard input) and `alice`. An empty list means the tale bundled with the package.
  *
  * @category Texts
  */
@@ -34,15 +34,15 @@ export type CorpusInput = CorpusText | AsyncIterable<string> | readonly string[]
 
 /** One text to read: a file, something in memory, or standard input. */
 export interface Source {
-  /** The name that messages show. */
+  /** Its name in messages. */
   name: string;
-  /** Undefined for what is no file. */
+  /** Undefined if it is not a file. */
   path?: string;
-  /** What it holds, where that has been read already. */
+  /** Its contents, if they have already been read. */
   bytes?: readonly Uint8Array[];
-  /** What is read instead of standard input where there is no path: once, in UTF-8. */
+  /** Read instead of standard input if there is no path: once, as UTF-8. */
   stream?: AsyncIterable<Uint8Array>;
-  /** Where weights are read: that of the argument which it came from, one object an argument. */
+  /** If weights are read: that of the argument it came from, one object per argument. */
   share?: Weight;
 }
 
@@ -52,19 +52,19 @@ export interface Weight {
 }
 
 /**
- * The tale that comes with the package: what is trained on when nothing else is named.
+ * The tale bundled with the package, which is trained on when nothing else is named.
  *
  * @category Texts
  */
 export const bundledCorpusPath = join(packageRoot, 'corpora', 'the-lamplighters-road.txt');
 
-/** Taken from a directory, at any depth and in any case. Other files are taken only when named or matched by a glob. */
+/** The files taken from a directory, at any depth and in any case. Others are taken only when named or matched by a glob. */
 const directoryPattern = '**/*.{txt,text,md}';
 const directoryRule = '*.txt, *.text and *.md';
 
-/** Matches in natural order of their paths; of the ways that links give to a file, the shortest. */
+/** Matches in natural order of their paths; if links give a file several paths, the shortest. */
 async function matches(pattern: string, options: GlobOptions): Promise<string[]> {
-  // Loaded where a pattern is looked for: most commands never do.
+  // Loaded only when a pattern is matched, which most commands never do.
   const { glob } = require('tinyglobby') as typeof import('tinyglobby');
   const found = (await glob(pattern, { ...options, onlyFiles: true })).sort();
   const shortest = new Map<string, string>();
@@ -77,27 +77,26 @@ async function matches(pattern: string, options: GlobOptions): Promise<string[]>
   return [...shortest.values()].sort(compareNaturally);
 }
 
-/** Whether a path has a part that begins with a dot; a directory's rule takes none of these. */
+/** Whether any part of a path begins with a dot; a directory's rule takes no such file. */
 const isHidden = (path: string) => /(^|[\\/])\./.test(path);
 
-/** The texts of a directory, and the files there that are none by their names. */
+/** The texts of a directory, and the files in it that by their names are not texts. */
 async function filesOf(directory: string): Promise<{ texts: string[]; others: string[] }> {
   const texts = await matches(directoryPattern, { cwd: directory, caseSensitiveMatch: false });
   const all = await matches('**/*', { cwd: directory, dot: true });
-  // Another link to a text that is taken is no loss.
+  // Another link to a text that is taken does not count as left out.
   const others = all.filter((file) => isHidden(file) || !/\.(txt|text|md)$/i.test(file));
   return { texts, others: others.sort((a, b) => Number(isHidden(a)) - Number(isHidden(b)) || compareNaturally(a, b)) };
 }
 
 /**
- * Files in the order in which they are concatenated: arguments as given; a directory's *.txt, *.text and *.md at any depth, in
- * any case, and a glob's matches in natural order of their paths (ch2 before ch10); `-` is standard input; `alice` (unless a file
- * of that name is there) the named corpus.
+ * The files in the order in which they are concatenated: arguments as given; a directory's *.txt, *.text and *.md, at any depth and in
+ * any case, and a glob's matches, in natural order of their paths (ch2 before ch10). `-` is standard input; `alice` is the named corpus,
+ * unless a file of that name exists.
  *
- * @param tell Gets a line about what a directory holds besides.
+ * @param tell Receives a note about what else a directory holds.
  * @param weighted Whether `a.txt:2` is `a.txt` with a weight, unless there is a file of that name.
- * @throws DataError for a file that is not there, a directory without text, a pattern without a match; UsageError for a weight that is
- * none.
+ * @throws DataError for a missing file, a directory without text or a pattern without a match; UsageError for an invalid weight.
  */
 export async function resolveSources(
   corpora: CorpusInput,
@@ -164,7 +163,7 @@ function leftOut(directory: string, others: readonly string[]): string {
   );
 }
 
-/** Whether a corpus is a list, of whatever: what it holds is looked at by {@link resolveSources}. */
+/** Whether a corpus is a list, of anything: {@link resolveSources} checks its items. */
 export function isList(corpus: unknown): corpus is readonly string[] {
   return looking('corpus', () => Array.isArray(corpus));
 }
@@ -192,7 +191,7 @@ function notCorpus(corpus: unknown): UsageError {
   );
 }
 
-/** Pieces of a text as UTF-8; a surrogate pair may lie in two of them. @throws DataError if half of one is missing. */
+/** Pieces of a text as UTF-8; two of them may share a surrogate pair. @throws DataError if half of one is missing. */
 async function* utf8(pieces: Iterable<string> | AsyncIterable<string>, name: string): AsyncGenerator<Uint8Array> {
   let held = '';
   let done = 0;

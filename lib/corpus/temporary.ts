@@ -1,4 +1,4 @@
-/** What is kept in the system's temporary folder while a corpus is open. */
+/** Files in the system's temporary folder while a corpus is open. */
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -39,7 +39,7 @@ export class TemporaryFile {
   }
 }
 
-/** A folder that is made when it is first needed. */
+/** A folder created when first needed. */
 export class TemporaryFolder {
   #path: string | undefined;
 
@@ -56,8 +56,8 @@ export class TemporaryFolder {
 }
 
 /**
- * Reads a source that can be read only once, such as standard input, and whose size is not known before: into memory, or, where it
- * has more than `limit` bytes, into a file.
+ * Reads a source that can be read only once and whose size is not known in advance, such as standard input, into memory or, if it has
+ * more than `limit` bytes, into a file.
  */
 export async function spool(
   source: Source,

@@ -1,4 +1,4 @@
-/** What follows any run of characters in a text, exactly: a suffix array. Shapes: N ids, K symbols. */
+/** Finds exactly what follows any run of characters in a text, by a suffix array. Shapes: N ids, K symbols. */
 import { Breather } from '../breather';
 import { DataError } from '../errors';
 import { orOutOfMemory } from '../memory';
@@ -8,12 +8,12 @@ import type { IdArray, IdSource } from './ids';
 /** A place in the array is an int32. */
 const mostIds = 2 ** 30;
 const pieceIds = 1 << 18;
-/** Steps of a loop after which the sorting can rest; a power of two. */
+/** Loop steps after which the sorting can pause; a power of two. */
 const stepsATurn = 1 << 13;
 
 /**
- * A text's positions in the order of what stands there. It takes four bytes a character beside the text's one or two, and about 17 in
- * all while it is made.
+ * A text's positions, in the order of their suffixes. It takes four bytes per character on top of the text's one or two, and about 17 in
+ * total while it is built.
  *
  * @category Texts
  */
@@ -63,23 +63,23 @@ export class TextIndex {
     }
   }
 
-  /** Characters. */
+  /** Length in characters. */
   get length(): number {
     return this.#ids.length;
   }
 
-  /** Bytes that it takes. */
+  /** Size in bytes. */
   get bytes(): number {
     return this.#ids.byteLength + this.#order.byteLength;
   }
 
-  /** Whether the text holds `run`. */
+  /** Whether the text contains `run`. */
   has(run: ArrayLike<number>): boolean {
     const [low, high] = this.#range(run);
     return low < high;
   }
 
-  /** The symbols that come after `run` in the text, in ascending order. */
+  /** The symbols that follow `run` in the text, in ascending order. */
   after(run: ArrayLike<number>): number[] {
     const found: number[] = [];
     let [low, high] = this.#range(run);
@@ -97,7 +97,7 @@ export class TextIndex {
     return found;
   }
 
-  /** The places of the positions that begin with `run`: from the first to before the second. */
+  /** The places of the suffixes that begin with `run`, as a half-open range. */
   #range(run: ArrayLike<number>): [low: number, high: number] {
     let [low, high] = [0, this.#order.length];
     for (let depth = 0; depth < run.length && low < high; depth++) {
@@ -111,7 +111,7 @@ export class TextIndex {
   }
 }
 
-/** The first place in low..high-1 of which `holds` is true, if it is for all after it too; else high. */
+/** The first place in low..high-1 for which `holds` is true, else high. It must be true for all places after that one. */
 function firstPlace(low: number, high: number, holds: (place: number) => boolean): number {
   let [from, to] = [low, high];
   while (from < to) {
@@ -125,9 +125,8 @@ function firstPlace(low: number, high: number, holds: (place: number) => boolean
 const turns = (step: number) => step % stepsATurn === 0;
 
 /**
- * Positions of `text` in the order of their suffixes, by induced sorting (Nong, Zhang & Chan 2009): the leftmost positions of
- * ascents are sorted first, by the same means, and all others follow from them in two passes. Linear in time. It yields where it can
- * rest.
+ * Positions of `text` in the order of their suffixes, by induced sorting (SA-IS; Nong, Zhang & Chan 2009): the leftmost positions of
+ * ascents (LMS) are sorted first, recursively, and two passes derive the order of all others. Takes linear time. Yields where it can pause.
  */
 export function* suffixArray(text: ArrayLike<number>, symbols: number): Generator<void, Int32Array, void> {
   const n = text.length;
@@ -135,7 +134,7 @@ export function* suffixArray(text: ArrayLike<number>, symbols: number): Generato
   if (n < 2) return order;
   // Whether the suffix is smaller than the one after it. The end of the text is smaller than any symbol.
   const ascends = new Uint8Array(n);
-  // Where the suffixes that begin with a symbol begin in the order; one more for the end of the last.
+  // Where each symbol's suffixes begin in the order; one extra entry for the end of the last.
   const begins = new Int32Array(symbols + 1);
   let count = 0;
   for (let i = n - 1; i >= 0; i--) {
@@ -159,7 +158,7 @@ export function* suffixArray(text: ArrayLike<number>, symbols: number): Generato
   }
   yield* induce(text, ascends, begins, seeds, order);
   if (count < 2) return order;
-  // Each run between two of them gets its rank as a name; where two have the same, the names' own suffixes decide.
+  // Each run between two of them is named by its rank; where two share a name, the suffixes of the sequence of names decide.
   const sorted = new Int32Array(count);
   for (let i = 0, k = 0; i < n; i++) {
     if (leftmost(order[i] as number)) sorted[k++] = order[i] as number;
@@ -194,7 +193,7 @@ export function* suffixArray(text: ArrayLike<number>, symbols: number): Generato
   return order;
 }
 
-/** The order of all positions from that of the leftmost ones of ascents. */
+/** Derives the order of all positions from that of the leftmost ones of ascents. */
 function* induce(
   text: ArrayLike<number>,
   ascends: Uint8Array,
@@ -203,7 +202,7 @@ function* induce(
   order: Int32Array,
 ): Generator<void, void, void> {
   const n = text.length;
-  // The first touch of this much memory takes longer than the rest of a step.
+  // Touching this much memory for the first time takes longer than the rest of a step.
   for (let k = 0; k < n; k += stepsATurn) {
     order.fill(-1, k, k + stepsATurn);
     yield;
@@ -252,10 +251,10 @@ function* copyOf(from: Int32Array, begin: number, end: number): Generator<void, 
   return copy;
 }
 
-/** Whether the runs from a and b, each to the beginning of the next one inclusive, are the same. */
+/** Whether the runs at a and b, each up to and including the start of the next, are the same. */
 function sameRun(text: ArrayLike<number>, a: number, b: number, endOf: Int32Array): boolean {
   const [endA, endB] = [endOf[a] as number, endOf[b] as number];
-  // The last one reaches to the end of the text, which no other does.
+  // Only the last one reaches the end of the text.
   if (endA - a !== endB - b || endA === text.length || endB === text.length) return false;
   for (let k = 0; k <= endA - a; k++) if (text[a + k] !== text[b + k]) return false;
   return true;

@@ -3,17 +3,17 @@ import { DataError, UsageError } from '../errors';
 import { grouped } from '../numbers';
 import { option } from '../wording';
 
-/** Ids are 16 bits wide at most. */
+/** Ids are at most 16 bits wide. */
 export const largestVocabulary = 65_536;
 
 /**
- * What `Vocabulary.encode` takes.
+ * Options of `Vocabulary.encode`.
  *
  * @category Texts
  */
 export interface EncodeOptions {
   /**
-   * What is done about a character that the vocabulary lacks: `'error'` names it, `'skip'` leaves it out.
+   * What to do about a character that the vocabulary lacks: `'error'` names it, `'skip'` leaves it out.
    *
    * @default 'error'
    */
@@ -29,18 +29,18 @@ export interface EncodeOptions {
 function describe(symbol: string): string {
   const code = symbol.codePointAt(0) ?? 0;
   const name = `U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
-  // A mark by itself would sit on the quotation mark.
+  // A combining mark on its own would attach to the quotation mark.
   return /[\p{L}\p{N}\p{P}\p{S}]/u.test(symbol) ? `'${symbol}' (${name})` : name;
 }
 
-/** Characters as a message shows them, the first five by name. */
+/** Characters as shown in a message, the first five by name. */
 export function nameCharacters(symbols: Iterable<string>): string {
   const all = [...symbols];
   const more = all.length > 5 ? ` and ${all.length - 5} more` : '';
   return `${all.slice(0, 5).map(describe).join(', ')}${more}`;
 }
 
-/** A character in the other of its two forms, é as one or as e with a mark. */
+/** A character in the other of its two forms: é as one character, or as e with a mark. */
 function otherForm(symbol: string): string | undefined {
   const [one, two] = [symbol.normalize('NFC'), symbol.normalize('NFD')];
   return one !== symbol ? one : two !== symbol ? two : undefined;
@@ -56,7 +56,7 @@ function formHint(unknown: Iterable<string>, vocabulary: Pick<Vocabulary, 'idOf'
         `or train with ${option({ normalize: 'nfc' })}, after which either form will do`
       );
     }
-    // A mark by itself: the text may have the letter and the mark in one.
+    // A mark on its own: the model may have the letter and the mark as one character.
     if (/^\p{M}$/u.test(symbol)) {
       const composed = vocabulary.symbols.find((known) => [...known.normalize('NFD')].slice(1).includes(symbol));
       if (composed !== undefined) {
@@ -71,9 +71,9 @@ function formHint(unknown: Iterable<string>, vocabulary: Pick<Vocabulary, 'idOf'
 }
 
 /**
- * The error about characters that a vocabulary does not hold.
+ * The error for characters that a vocabulary lacks.
  *
- * @param unknown Each with the position, in characters, of its first.
+ * @param unknown Each with the position, in characters, of its first occurrence.
  */
 export function unknownCharacters(
   unknown: ReadonlyMap<string, number>,
@@ -89,7 +89,7 @@ export function unknownCharacters(
   );
 }
 
-/** The symbol that rare characters become, and those that a text has besides: Unicode's replacement character. */
+/** The symbol for rare characters, and for those that a vocabulary lacks: Unicode's replacement character. */
 export const unknownSymbol = '\uFFFD';
 
 /**
@@ -99,12 +99,12 @@ export const unknownSymbol = '\uFFFD';
  */
 export class Vocabulary {
   readonly symbols: readonly string[];
-  /** Of the symbol that every character becomes which is not among them; undefined: there is none. */
+  /** Id of the symbol that replaces every character not among them; undefined if there is none. */
   readonly unknownId: number | undefined;
   readonly #ids: Map<string, number>;
 
   /**
-   * @param unknown The symbol that every character becomes which is not among them.
+   * @param unknown The symbol that replaces every character not among them.
    * @throws DataError if there are more than 65,536 symbols, none, a duplicate, or one that is not a single code point; or if the unknown
    * one is not among them.
    */
@@ -177,7 +177,7 @@ export class Vocabulary {
     return out.slice(0, count);
   }
 
-  /** @throws UsageError for what is no id of a symbol. */
+  /** @throws UsageError for anything that is not a symbol's id. */
   decode(ids: Iterable<number>): string {
     return looking('ids', () => {
       let text = '';
@@ -195,7 +195,7 @@ export class Vocabulary {
   }
 }
 
-/** A vocabulary with the symbols of `vocabulary`, ids and all, and behind them those of `symbols` that it lacks, sorted by code point. */
+/** The symbols of `vocabulary`, with their ids, followed by those of `symbols` that it lacks, sorted by code point. */
 export function grownVocabulary(vocabulary: Vocabulary, symbols: Iterable<string>): Vocabulary {
   const added = new Set([...symbols].filter((symbol) => vocabulary.idOf(symbol) === undefined));
   return added.size === 0

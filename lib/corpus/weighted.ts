@@ -1,7 +1,7 @@
-/** Arguments that name a file with a number behind it: `old.txt:0.2`. */
+/** Arguments that name a file followed by a number: `old.txt:0.2`. */
 import { existsSync } from 'node:fs';
 
-/** A file or directory, and the number that was given with it. */
+/** A file or directory, and the number given with it. */
 export interface Weighted {
   name: string;
   weight?: number | undefined;
@@ -10,7 +10,7 @@ export interface Weighted {
 /** The most times that an epoch has a text. */
 export const largestWeight = 1000;
 
-/** Takes the number off, unless there is a file or directory of just that name. */
+/** Splits off the number, unless a file or directory has exactly that name. */
 export function readWeighted(argument: string): Weighted {
   const [, name, digits] = /^(.+):(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)$/i.exec(argument) ?? [];
   if (name === undefined || existsSync(argument)) return { name: argument };

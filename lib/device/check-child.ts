@@ -1,11 +1,11 @@
 /**
- * The program of the self-check's child process: compares and reports, a JSON object a line on stdout. A cuDNN that aborts its
- * process ends this one. The request is the only argument; standard input is open for as long as the parent lives.
+ * The program that the self-check's child process runs: it compares, and reports one JSON object per line on stdout. A cuDNN that aborts
+ * its process ends only this one. The request is the only argument; standard input stays open for as long as the parent lives.
  */
 import { type CheckedCase, type CheckSubject, caseOf, compareCase, smallCases } from './comparison';
 import { loadNative, type NativeModelOptions } from './native';
 
-/** What the parent asks for. */
+/** The parent's request. */
 export interface CheckRequest {
   readonly nativeBinding?: string | undefined;
   readonly gpu: Pick<NativeModelOptions, 'ordinal' | 'libraryPath' | 'algorithm'>;
@@ -14,7 +14,7 @@ export interface CheckRequest {
   readonly subject?: CheckSubject | undefined;
 }
 
-/** A line of the child. */
+/** One line of the child's output. */
 export type CheckMessage =
   | { begin: string }
   | { end: CheckedCase }
@@ -41,13 +41,13 @@ async function main(request: CheckRequest): Promise<void> {
   try {
     tell({ end: await compareCase(addon, own, gpu, request.threads) });
   } catch (error) {
-    // Whether the model fits is not for the check to say.
+    // It is not the check's job to say whether the model fits.
     if ((error as { code?: string }).code !== 'ERR_OUT_OF_MEMORY') throw error;
     tell({ skipped: (error as Error).message });
   }
 }
 
-// Its parent is gone: also in the midst of a call that never returns, for which an exit would wait.
+// The parent is gone. SIGKILL, because an exit would wait for a running call, which may never return.
 process.stdin.on('close', () => process.kill(process.pid, 'SIGKILL')).resume();
 main(JSON.parse(process.argv[2] ?? '{}') as CheckRequest)
   .catch((error: Error & { code?: string }) => tell({ error: error.message, code: error.code }))

@@ -1,4 +1,4 @@
-/** What is remembered of self-checks: a file each in the user's cache directory, and what a check holds for. */
+/** Records of past self-checks, one file each in the user's cache directory, and the key that says what a check holds for. */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -11,7 +11,7 @@ import type { CheckedCase } from './comparison';
 import { type Algorithm, algorithms, type NativeCudaDevice, type NativeCudaInfo } from './native';
 
 /**
- * What a self-check holds for; where any of it changes, it is made again.
+ * What a self-check holds for; if any of it changes, the check is repeated.
  *
  * @category Devices and this machine
  */
@@ -25,12 +25,12 @@ export interface CheckKey {
   readonly version: string;
   /** SHA-256 of the addon's binary. */
   readonly build: string;
-  /** cuDNN's algorithm that trained. */
+  /** The cuDNN algorithm used for training. */
   readonly algorithm: Algorithm;
 }
 
 /**
- * What came of a self-check.
+ * The outcome of a self-check.
  *
  * @category Devices and this machine
  */
@@ -45,15 +45,15 @@ export interface CheckReport {
   readonly cases: readonly CheckedCase[];
   /** Why the model that was about to run was not compared. */
   readonly skipped?: string;
-  /** What the child process wrote to stderr, the last of it, where the check failed. */
+  /** The end of what the child process wrote to stderr, if the check failed. */
   readonly log?: string;
-  /** It failed for a reason that may pass, such as a GPU whose memory another process held: the next use makes it again. */
+  /** It failed for a transient reason, such as a GPU whose memory another process held: the next use repeats it. */
   readonly passing?: true;
   /** Where this report was written. */
   readonly file?: string;
 }
 
-/** @param binary The addon's. */
+/** @param binary Path of the addon's binary. */
 export async function checkKey(
   info: NativeCudaInfo,
   gpu: NativeCudaDevice,
@@ -73,7 +73,7 @@ export async function checkKey(
   };
 }
 
-/** Names a key's files. */
+/** The base name of a key's files. */
 export function nameOf(key: CheckKey): string {
   return createHash('sha256')
     .update(JSON.stringify(fieldsOf(key)))
@@ -81,7 +81,7 @@ export function nameOf(key: CheckKey): string {
     .slice(0, 20);
 }
 
-/** A self-check that was made and holds for `key`; undefined if there is none, or none that can be read. */
+/** The recorded self-check that holds for `key`; undefined if there is none, or none that can be read. */
 export async function rememberedCheck(key: CheckKey): Promise<CheckReport | undefined> {
   try {
     const file = join(recordDirectory(), `${nameOf(key)}.json`);
@@ -91,15 +91,15 @@ export async function rememberedCheck(key: CheckKey): Promise<CheckReport | unde
     const usable = typeof passed === 'boolean' && texts && typeof seconds === 'number' && Array.isArray(cases);
     return usable && nameOf(report.key) === nameOf(key) ? { ...report, file } : undefined;
   } catch {
-    return undefined; // None, or damaged: the check is made again.
+    return undefined; // Missing or damaged: the check is repeated.
   }
 }
 
 /**
- * Keeps a report: it is found again by its key, unless it failed for a reason that may pass. One that failed is for people to read too, in
- * the directory for temporary files where the cache cannot be written to.
+ * Saves a report. It is found again by its key, unless it failed for a transient reason. People read failed reports too, so these go to
+ * the directory for temporary files if the cache cannot be written to.
  *
- * @returns The report with its file; without one if none could be written.
+ * @returns The report with its file, or without one if none could be written.
  */
 export function keepReport(report: CheckReport): CheckReport {
   const name = nameOf(report.key);
@@ -111,13 +111,13 @@ export function keepReport(report: CheckReport): CheckReport {
       writeAtomically(file, `${JSON.stringify(report, null, 2)}\n`);
       return { ...report, file };
     } catch {
-      // The next place; a check that cannot be remembered is made again the next time.
+      // Try the next place. A check that cannot be recorded is repeated next time.
     }
   }
   return report;
 }
 
-/** Forgets what failed with the other algorithms, so that each is tried again when it is next asked for. */
+/** Deletes the failures recorded for the other algorithms, so that each is tried again when it is next requested. */
 export async function forgetFailures(key: CheckKey): Promise<void> {
   for (const algorithm of algorithms) {
     const report = await rememberedCheck({ ...key, algorithm });

@@ -1,7 +1,7 @@
 /**
- * The self-check: before a GPU is first used with this driver, cuDNN, card, build of the package and algorithm, a child process compares
- * it with the CPU backend. What came of it is remembered. A cuDNN that computes wrong numbers, aborts its process or never answers is found
- * there, and not in somebody's run.
+ * The self-check: before a GPU is first used with a given driver, cuDNN, card, package build and algorithm, a child process compares it
+ * with the CPU backend, and the outcome is recorded. A cuDNN that computes wrong numbers, aborts its process or never answers is caught
+ * there rather than in a user's run.
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -23,16 +23,16 @@ import { chooseDeviceFor, chosenCpu, type DeviceChoice, type DeviceRequest } fro
 import { type CheckDifference, type CheckedCase, type CheckSubject, excess } from './comparison';
 import { type Algorithm, loadNative, nativePath, packageRoot } from './native';
 
-/** Set for the child alone, so that no program can check itself without end. */
+/** Set in the child only, so that no program can check itself endlessly. */
 const childVariable = 'CUDNN_LSTM_SELF_CHECK_CHILD';
 
 const endedByOthers: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGKILL'];
 
-/** Seconds after which the child counts as hanging, whatever it has said: a GPU that takes so long is of no use either. */
+/** Seconds after which the child counts as hanging, whatever it has reported: a GPU that slow is of no use either. */
 const defaultPatience = 60;
 
 /**
- * {@link chooseDevice}, and the self-check where it chose a GPU. If that fails, `auto` takes the CPU and `onNote` hears why.
+ * {@link chooseDevice}, followed by the self-check if it chose a GPU. If that fails, `auto` takes the CPU and `onNote` is told why.
  *
  * @param subject The model that is about to run.
  * @throws DeviceError if a GPU was asked for by name and fails.
@@ -57,7 +57,7 @@ export async function chooseCheckedDevice(request: DeviceRequest, subject?: Chec
   return chosenCpu(request, `the GPU failed its self-check: ${report.summary}`);
 }
 
-/** Why no GPU can run a model; undefined where one can. */
+/** Why no GPU can run a model; undefined if one can. */
 function cpuOnly(subject: CheckSubject | undefined): string | undefined {
   const { gateActivation = 'sigmoid', resetId } = subject?.shape ?? {};
   if (gateActivation !== 'sigmoid') return `cuDNN has sigmoid gates only, and the model's are ${gateActivation}`;
@@ -66,7 +66,7 @@ function cpuOnly(subject: CheckSubject | undefined): string | undefined {
     : 'cuDNN cannot begin anew within a sequence, as a model of single lines does at every line';
 }
 
-/** What is remembered of a GPU that was chosen and the standard algorithm; undefined where its next use will check it. */
+/** The recorded check of the chosen GPU with the standard algorithm; undefined if its next use will check it. */
 export async function rememberedOf(
   choice: DeviceChoice,
   request: DeviceRequest = {},
@@ -76,20 +76,20 @@ export async function rememberedOf(
 
 interface CheckOptions {
   readonly subject?: CheckSubject | undefined;
-  /** Whatever is remembered. */
+  /** Check even if an outcome is recorded. */
   readonly always?: boolean;
 }
 
 /**
- * Checks of this process that run or have ended: models that are made side by side share one. One that failed for a reason that may pass
- * is taken out when it has ended, as it is not found in the cache either: the next model makes it again.
+ * This process's checks, running or finished: models created at the same time share one. A check that failed for a transient reason is
+ * removed when it ends, since it is not found in the cache either: the next model repeats it.
  */
 const checks = new Map<string, Promise<CheckReport>>();
 
 /**
- * Makes the self-check of a GPU, unless it is known what comes of it.
+ * Runs the self-check of a GPU, unless its outcome is already known.
  *
- * @throws What `request.signal` is aborted with.
+ * @throws The reason that `request.signal` is aborted with.
  */
 export async function checkDevice(
   choice: DeviceChoice,
@@ -112,7 +112,7 @@ export async function checkDevice(
       return report;
     } catch (error) {
       forget();
-      // Another model's check was given up with it: it is this one's turn.
+      // The check belonged to another model and was aborted with it: this model runs its own.
       if (!other) throw error;
     }
   }
@@ -162,19 +162,19 @@ function wantsCheck({ check, env = {} }: DeviceRequest): boolean {
   throw new UsageError(`CUDNN_LSTM_CHECK must be true or false, not ${show(variable)}.`);
 }
 
-/** How the child ended, and what it had said. */
+/** How the child ended, and what it had reported. */
 interface ChildEnd {
   readonly cases: CheckedCase[];
   readonly skipped?: string;
   /** Why the check is incomplete. */
   readonly fault?: string;
-  /** That this may pass. */
+  /** The fault is transient. */
   readonly passing?: true;
   readonly log: string;
   readonly seconds: number;
 }
 
-/** Never rejects but for an abort. */
+/** Rejects only on abort. */
 async function runChild(request: CheckRequest, signal: AbortSignal | undefined): Promise<ChildEnd> {
   const began = performance.now();
   const cases: CheckedCase[] = [];
@@ -202,7 +202,7 @@ async function runChild(request: CheckRequest, signal: AbortSignal | undefined):
     return new Promise((resolve, reject) => {
       const child = spawn(process.execPath, [program, JSON.stringify(request)], {
         stdio: ['pipe', 'pipe', 'pipe'],
-        // In Electron the executable is the application.
+        // In Electron, `execPath` is the application.
         env: { ...process.env, [childVariable]: '1', ELECTRON_RUN_AS_NODE: '1' },
         windowsHide: true,
       });
@@ -213,7 +213,7 @@ async function runChild(request: CheckRequest, signal: AbortSignal | undefined):
         signal?.removeEventListener('abort', onAbort);
         process.off('exit', kill);
         kill();
-        // One that hangs in the driver may not die even now, and is not waited for.
+        // A child that hangs in the driver may survive even this, and is not waited for.
         for (const each of [child, child.stdin, child.stdout, child.stderr]) (each as { unref?: () => void }).unref?.();
         action();
       };
@@ -230,7 +230,7 @@ async function runChild(request: CheckRequest, signal: AbortSignal | undefined):
         rest = lines.pop() ?? '';
         for (const line of lines) {
           const message = messageOf(line);
-          if (!message) continue; // cuDNN's, perhaps.
+          if (!message) continue; // Perhaps cuDNN's.
           if ('begin' in message) at = message.begin;
           else if ('end' in message) cases.push(message.end);
           else if ('skipped' in message) skipped = message.skipped;
@@ -243,13 +243,13 @@ async function runChild(request: CheckRequest, signal: AbortSignal | undefined):
       child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
         log = (log + chunk).slice(-4000);
       });
-      child.stdin.on('error', () => {}); // It has ended.
+      child.stdin.on('error', () => {}); // The child has ended.
       child.on('error', (cause) => {
         passing = true;
         settle(() => resolve(`its process could not be run: ${cause.message}`));
       });
       child.on('close', (code, name) => {
-        // Somebody ended it (Ctrl-C reaches it too), or the system, for its memory: no fault of the GPU's.
+        // Ended by a user (Ctrl-C reaches it too), or by the system for its memory: not the GPU's fault.
         passing ||= name !== null && endedByOthers.includes(name);
         const how = name ? `was ended by ${name}` : `ended with exit code ${code}`;
         const last = log.trim().split('\n').at(-1);
@@ -275,7 +275,9 @@ function patienceOf(variable: string | undefined): number {
   if (!variable) return defaultPatience;
   const seconds = Number(variable);
   if (seconds > 0 && seconds <= 86_400) return seconds;
-  throw new UsageError(`CUDNN_LSTM_CHECK_TIMEOUT must be a number of seconds from 1 to 86,400, not '${variable}'.`);
+  throw new UsageError(
+    `CUDNN_LSTM_CHECK_TIMEOUT must be a number of seconds above 0 and at most 86,400, not '${variable}'.`,
+  );
 }
 
 function reportOf(key: CheckKey, { cases, skipped, fault, passing, log, seconds }: ChildEnd): CheckReport {
@@ -294,7 +296,7 @@ function reportOf(key: CheckKey, { cases, skipped, fault, passing, log, seconds 
   };
 }
 
-/** `fp32 within 2.1e-6 of the CPU, tf32 …`. */
+/** `fp32 within 2.1e-6, tf32 …`. */
 function summaryOf(cases: readonly CheckedCase[]): string {
   const precisions = [...new Set(cases.map((each) => each.precision))];
   return precisions

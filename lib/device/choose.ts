@@ -1,4 +1,4 @@
-/** Which device a model runs on, and one line that says why. */
+/** Chooses the device that a model runs on, and gives a one-line reason. */
 import { type Checks, callbackOf, flagOf, optionsOf, pathOf, recordOf, show, signalOf } from '../arguments';
 import { DeviceError, UsageError } from '../errors';
 import { fromNative, loadNative, type NativeAddon } from './native';
@@ -10,14 +10,14 @@ import { plural } from '../numbers';
 import { option, subject } from '../wording';
 
 /**
- * What a user may ask for: `'auto'` takes a GPU if one can be used, else the CPU; `'cuda:1'` is the second GPU.
+ * A device as a user names it: `'auto'` takes a GPU if one can be used, else the CPU; `'cuda:1'` is the second GPU.
  *
  * @category Devices and this machine
  */
 export type DeviceName = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
 
 /**
- * The device that is asked for.
+ * A request for a device.
  *
  * @category Devices and this machine
  */
@@ -35,9 +35,9 @@ export interface DeviceRequest {
    */
   threads?: number | undefined;
   /**
-   * The addon's binary, for bundles and unusual places; read when the addon is first loaded in a process.
+   * Path of the addon's binary, for bundles and unusual locations; read when a process first loads the addon.
    *
-   * @default the environment's CUDNN_LSTM_NATIVE_BINDING, else the one that was built or that comes with the package
+   * @default the environment's CUDNN_LSTM_NATIVE_BINDING, else the one that was built or that ships with the package
    */
   nativeBinding?: string | undefined;
   /**
@@ -47,19 +47,19 @@ export interface DeviceRequest {
    */
   libraryPath?: string | undefined;
   /**
-   * Compare a GPU with the CPU, in a child process, before its first use with this driver, cuDNN, card and build of the package; what
-   * passed is remembered in the user's cache directory. {@link chooseDevice} alone does not check; models do.
+   * Compare a GPU with the CPU in a child process before its first use with this driver, cuDNN, card and package build; a passed check is
+   * remembered in the user's cache directory. {@link chooseDevice} alone does not check; models do.
    *
    * @default true
    */
   check?: boolean | undefined;
-  /** Hears of the self-check: a line when it begins, one or two when it has ended. */
+  /** Called with lines about the self-check: one when it begins, one or two when it has ended. */
   onNote?: ((line: string) => void) | undefined;
-  /** Ends the self-check, or the making of fresh weights; what it was aborted with is thrown. */
+  /** Ends the self-check or the initialisation of new weights; its abort reason is thrown. */
   signal?: AbortSignal | undefined;
   /**
-   * Variables that stand for what is not given: CUDNN_LSTM_DEVICE, CUDNN_LSTM_THREADS and CUDNN_LSTM_CHECK. Give `process.env` for
-   * the shell's to count, as the commands do.
+   * Environment variables that supply what is not given: CUDNN_LSTM_DEVICE, CUDNN_LSTM_THREADS and CUDNN_LSTM_CHECK. Pass `process.env`
+   * to use the shell's, as the commands do.
    *
    * @default none
    */
@@ -67,15 +67,15 @@ export interface DeviceRequest {
 }
 
 /**
- * A device that was chosen.
+ * The chosen device.
  *
  * @category Devices and this machine
  */
 export interface DeviceChoice {
   device: 'cpu' | 'cuda';
-  /** Which GPU; 0 on the CPU. */
+  /** The GPU's number; 0 on the CPU. */
   ordinal: number;
-  /** CPU threads (the CPU backend's; a GPU model uses them for sampling and reading corpora only). */
+  /** CPU threads of the CPU backend; a GPU model uses them only for sampling and reading corpora. */
   threads: number;
   libraryPath?: string;
   /** Whether the choice was left to `auto`. */
@@ -85,7 +85,7 @@ export interface DeviceChoice {
 }
 
 /**
- * Decides on the device: the request, else CUDNN_LSTM_DEVICE of its `env`, else `auto`.
+ * Chooses the device: the requested one, else CUDNN_LSTM_DEVICE in its `env`, else `auto`.
  *
  * @throws UsageError if the name is not one of `auto`, `cpu`, `cuda`, `cuda:N`.
  * @throws DeviceError if a GPU was asked for by name and cannot be used; the message says why.
@@ -96,7 +96,7 @@ export async function chooseDevice(request: DeviceRequest = {}): Promise<DeviceC
 }
 
 /**
- * The same for a model.
+ * {@link chooseDevice} for a model.
  *
  * @param cpuOnly Why only the CPU will do, for a model that a GPU cannot compute.
  * @param load The addon; for tests.
@@ -138,7 +138,7 @@ export async function chooseDeviceFor(
       `device '${name.text}' cannot be used: ${info.reason}.${looked} It takes NVIDIA's driver, cuDNN 9 and cuBLAS (docs/gpu.md); ${option({ device: 'cpu' })} works.`,
     );
   }
-  // Without a number, the first that can be used: older ones that this build has no kernels for are not listed.
+  // Without a number, the first usable GPU: older ones that this build has no kernels for are not listed.
   const gpu = name.ordinal === undefined ? info.devices[0] : info.devices.find((d) => d.ordinal === name.ordinal);
   if (!gpu) {
     const present = info.devices.map((device) => `cuda:${device.ordinal}`).join(', ') || 'no GPU';
@@ -155,7 +155,7 @@ export async function chooseDeviceFor(
   };
 }
 
-/** The CPU, whatever was asked for; `why` ends the reason. */
+/** The CPU, whatever was requested; `why` ends the reason. */
 export function chosenCpu(
   request: DeviceRequest,
   why: string,
@@ -172,7 +172,7 @@ export function chosenCpu(
   };
 }
 
-/** Instruction sets as people write them. */
+/** Instruction sets by their usual names. */
 const isaNames: Readonly<Record<string, string>> = {
   avx2: 'AVX2',
   avx512: 'AVX-512',

@@ -1,6 +1,6 @@
 /**
- * Compares a GPU with the CPU backend: small models of every kind in every precision, and the model that is about to run. What a
- * self-check (check.ts) does in its child process.
+ * Compares a GPU with the CPU backend: small models of every kind in fp32 and of two in the other precisions, and the model that is about
+ * to run. A self-check (check.ts) does this in its child process.
  */
 import type {
   Algorithm,
@@ -16,14 +16,14 @@ import type {
 /** A model that is about to be trained or sampled from. */
 export interface CheckSubject {
   readonly shape: Omit<NativeModelSpec, 'seed'>;
-  /** Sequences a step. */
+  /** Sequences per step. */
   readonly batch: number;
-  /** Characters a sequence. */
+  /** Characters per sequence. */
   readonly steps: number;
   readonly target: Target;
   /** The GPU's arithmetic. Default `'tf32'`. */
   readonly precision?: Precision | undefined;
-  /** cuDNN's, for training. Default `'standard'`. */
+  /** cuDNN's training algorithm. Default `'standard'`. */
   readonly algorithm?: Algorithm | undefined;
 }
 
@@ -39,7 +39,7 @@ export interface CheckCase {
 }
 
 /**
- * A quantity on both devices.
+ * How far one quantity differs between the devices.
  *
  * @category Devices and this machine
  */
@@ -48,30 +48,30 @@ export interface CheckDifference {
   readonly what: string;
   /** Norm of the difference over the norm of the CPU's values; null where the GPU's are not finite. */
   readonly gap: number | null;
-  /** The largest that passes. */
+  /** The largest gap that passes. */
   readonly allowed: number;
 }
 
 /**
- * What came of a case.
+ * The outcome of a case.
  *
  * @category Devices and this machine
  */
 export interface CheckedCase {
   readonly name: string;
   readonly precision: Precision;
-  /** How many quantities were compared. */
+  /** Number of quantities compared. */
   readonly compared: number;
-  /** The one that is furthest out, or nearest to being so. */
+  /** The quantity that exceeds its bound most, or comes closest to it. */
   readonly worst: CheckDifference;
-  /** Those that are further out than is allowed. */
+  /** The quantities that exceed their bounds. */
   readonly failed: readonly CheckDifference[];
 }
 
 /**
- * What is allowed of outputs (logits, losses, norms) and of gradients, moments and what Adam makes of them. Rounding of the operands
- * alone is 2^-11 in tf32 and fp16 and 2^-8 in bf16; sums of some hundred products in another order differ by 1e-6 in fp32. A wrong
- * layout, a missing term or a wrong factor is of the order of 1.
+ * The gaps allowed in outputs (logits, losses, state) and in gradients, their norms, moments and Adam's changes. Rounding of the operands
+ * alone is 2^-11 in tf32 and fp16 and 2^-8 in bf16; sums of some hundred products in a different order differ by 1e-6 in fp32. A wrong
+ * layout, a missing term or a wrong factor gives a gap of order 1.
  */
 const bounds: Readonly<Record<Precision, { output: number; gradient: number }>> = {
   fp32: { output: 1e-4, gradient: 3e-4 },
@@ -81,7 +81,7 @@ const bounds: Readonly<Record<Precision, { output: number; gradient: number }>> 
 };
 
 const adam = { beta1: 0.9, beta2: 0.999 };
-/** Optimiser steps of a pass: the first is queued call by call, the second captured, the third is a graph's replay. */
+/** Optimiser steps per pass: the first is queued call by call, the second is captured, the third replays the graph. */
 const optimiserSteps = 3;
 const small = { vocabulary: 29, hidden: 40, embedding: 12, batch: 9, steps: 11 };
 const everyPass = (['every', 'last'] as const).flatMap((target) =>
@@ -89,9 +89,10 @@ const everyPass = (['every', 'last'] as const).flatMap((target) =>
 );
 
 /**
- * The small models: each coding with one and two layers, and dropout at every depth from 1 to 3, in fp32; and the other precisions.
+ * The small models: in fp32, each input coding with one and two layers, and dropout at every depth from 1 to 3; then the other
+ * precisions.
  *
- * @param computeCapability Of the GPU: bf16 takes 8.0.
+ * @param computeCapability The GPU's; bf16 needs 8.0.
  */
 export function smallCases(computeCapability: string): CheckCase[] {
   const cases: CheckCase[] = [];
@@ -121,13 +122,13 @@ export function smallCases(computeCapability: string): CheckCase[] {
   return cases;
 }
 
-/** Parameters above which a model is not compared: the CPU's copies of it would be gigabytes. */
+/** A model with more parameters is not compared: the CPU's copies of it would be gigabytes. */
 const mostParameters = 6.4e7;
-/** Above these, neither moments nor what Adam made of them are read: each takes a tenth of a second or more. */
+/** With more parameters, neither moments nor Adam's changes are read: each takes a tenth of a second or more. */
 const mostMoved = 1e7;
 
 /**
- * The model that is about to run, its sequences and then its batch cut down to what a CPU computes in a second or two. Undefined if
+ * The model that is about to run, with first its sequences and then its batch cut to what a CPU computes in a second or two; undefined if
  * it is too large for that.
  */
 export function caseOf(subject: CheckSubject, threads: number): CheckCase | undefined {
@@ -139,7 +140,7 @@ export function caseOf(subject: CheckSubject, threads: number): CheckCase | unde
     (layers - 1) * 8 * hidden * hidden +
     vocabulary * (hidden + (input === 'embedding' ? embedding : 0));
   if (parameters > mostParameters) return undefined;
-  const operations = 6 * parameters * optimiserSteps; // A character, forward and backward.
+  const operations = 6 * parameters * optimiserSteps; // Per character, forward and backward.
   const characters = Math.max(8, (1e10 * Math.min(threads, 16)) / operations);
   const steps = Math.max(Math.min(subject.steps, 4), Math.min(subject.steps, Math.floor(characters / subject.batch)));
   const batch = Math.max(1, Math.min(subject.batch, Math.floor(characters / steps)));
@@ -231,7 +232,7 @@ async function compareModels(check: CheckCase, cpu: NativeModel, gpu: NativeMode
   return found;
 }
 
-/** Texts drawn with one seed: the ids of all but one stream, whose coin may lie on a border, must be the same. */
+/** Compares texts drawn with one seed: all streams must have the same ids except one, whose coin may fall on a boundary. */
 async function compareDrawing(spec: NativeModelSpec, cpu: NativeModel, gpu: NativeModel): Promise<CheckDifference[]> {
   const streams = 8;
   const count = 12;
@@ -249,7 +250,7 @@ async function compareDrawing(spec: NativeModelSpec, cpu: NativeModel, gpu: Nati
   return found;
 }
 
-/** Adam's epsilon is of the size of a gradient here, or the sign of what is nearly zero would decide on the step. */
+/** Adam's epsilon is of a gradient's size here; otherwise the sign of a nearly zero gradient would decide the step. */
 function trainCall(check: CheckCase, pass: CheckCase['passes'][number]): NativeTrainCall {
   const { batch, steps } = check;
   return {
@@ -274,7 +275,7 @@ function beginAnew(model: NativeModel, parameters: Float32Array): void {
 
 type Values = Float32Array | Float64Array;
 
-/** Norm of the difference over the norm of what is expected; null if that is no finite number. */
+/** Norm of the difference over the norm of the expected values; null if that is not finite. */
 export function difference(expected: Values, actual: Values): number | null {
   if (expected.length !== actual.length) return null;
   let distance = 0;
@@ -284,13 +285,13 @@ export function difference(expected: Values, actual: Values): number | null {
     distance += ((actual[i] as number) - value) ** 2;
     size += value ** 2;
   }
-  // Where nothing is expected, as in a gradient that is zero, what is as small as rounding is nothing too.
+  // Where zeros are expected, as in a zero gradient, values as small as rounding errors count as zero too.
   if (distance === 0) return 0;
   const gap = Math.sqrt(distance) / Math.max(Math.sqrt(size), 1e-7 * Math.sqrt(expected.length));
   return Number.isFinite(gap) ? gap : null;
 }
 
-/** Further out than is allowed, the more the larger; a value that is not finite is furthest. */
+/** The gap relative to the allowed one: above 1 is too much; infinite for a value that is not finite. */
 export function excess({ gap, allowed }: CheckDifference): number {
   return gap === null ? Number.POSITIVE_INFINITY : gap / allowed;
 }

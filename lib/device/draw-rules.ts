@@ -1,18 +1,18 @@
 /**
- * The numbers of the rules by which a character is drawn, as help lists them. Each stands once, for the library, the command, the server
- * and their tests; what the rules compute is in native/core/draw_rules.h, what a programmer is told of them in `SamplingOptions`.
+ * The numeric sampling rules, as help lists them. This is their only definition, for the library, the command, the server and their
+ * tests; native/core/draw_rules.h has what they compute, and `SamplingOptions` documents them for programmers.
  */
 export interface DrawRule {
-  /** What leaves the drawing as it is without the rule. */
+  /** The value that switches the rule off. */
   readonly plain: number;
-  /** What applies where nothing is said, if it is not that. */
+  /** The default, if it is not `plain`. */
   readonly initial?: number;
-  /** From `low` to `high`; with `above`, `low` itself is refused. */
+  /** The range, `low` to `high`; with `above`, `low` itself is refused. */
   readonly low: number;
   readonly high: number;
   readonly above?: true;
   readonly whole?: true;
-  /** What the command's help calls the number, and says of it. */
+  /** The argument's name and its description in the command's help. */
   readonly argument: string;
   readonly help: string;
 }
@@ -77,7 +77,7 @@ export const drawRules = {
 
 export type DrawRuleName = keyof typeof drawRules;
 
-/** Something of each rule, under its name. */
+/** Maps each rule to a value, under the rule's name. */
 export function eachDrawRule<T>(of: (name: DrawRuleName, rule: DrawRule) => T): Record<DrawRuleName, T> {
   const names = Object.keys(drawRules) as DrawRuleName[];
   return Object.fromEntries(names.map((name) => [name, of(name, drawRules[name])])) as Record<DrawRuleName, T>;

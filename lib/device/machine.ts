@@ -8,7 +8,7 @@ import { checkDeviceRequest, chooseDevice, chooseThreads, chosenCpu, type Device
 import { loadNative, type NativeCpuInfo, type NativeCudaInfo } from './native';
 
 /**
- * A machine, as far as it matters here.
+ * The facts about a machine that matter here.
  *
  * @category Devices and this machine
  */
@@ -17,19 +17,19 @@ export interface MachineInfo {
   node: { version: string; platform: string; architecture: string };
   cpu: { model: string; count: number; threads: number; threadsReason: string };
   memory: { totalBytes: number; freeBytes: number };
-  /** The addon: which kernels run, and what of NVIDIA's was found where. Absent if it could not be loaded. */
+  /** The addon: which kernels run, and which of NVIDIA's components were found where. Absent if it could not be loaded. */
   native?: { cpu: NativeCpuInfo; cuda: NativeCudaInfo };
-  /** What a model would run on, or why none can. */
+  /** The device that a model would run on, or why none can. */
   device: { chosen: string | null; reason: string };
-  /** The self-check of the GPU that was chosen: made now, or what is remembered of it. Absent where there is neither. */
+  /** The self-check of the chosen GPU: run now, or recorded earlier. Absent if there is neither. */
   check?: CheckReport;
 }
 
 /**
- * Looks at this machine. What cannot be had is said in the answer.
+ * Inspects this machine. The result says what is unavailable.
  *
- * @param options With `check: true` the GPU's self-check is made, whatever is remembered.
- * @throws UsageError on a device or number of threads that there cannot be.
+ * @param options With `check: true`, the GPU's self-check is run even if one is recorded.
+ * @throws UsageError for an impossible device or number of threads.
  * @category Devices and this machine
  */
 export async function inspectMachine(options: DeviceRequest = {}): Promise<MachineInfo> {

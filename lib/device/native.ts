@@ -1,6 +1,6 @@
 /**
- * The native addon's types and its loader: the only file that knows the binary. Everything above speaks to it through
- * `loadNative()`. Validation and defaults belong to the callers; the addon guards only its own state.
+ * The native addon's types and loader: the only file that knows the binary. Everything above it goes through `loadNative()`. Validation
+ * and defaults belong to the callers; the addon guards only its own state.
  *
  * Shapes: B batch, T steps, H hidden, V vocabulary, L layers, S streams.
  */
@@ -12,14 +12,15 @@ import { option } from '../wording';
 import type { DrawRuleName } from './draw-rules';
 
 /**
- * How a symbol goes into the first layer.
+ * How a symbol is fed to the first layer.
  *
  * @category Devices and this machine
  */
 export type InputCoding = 'scalar' | 'onehot' | 'embedding';
 /**
- * What opens and closes the gates i, f and o: `'sigmoid'`, or a straight line that approximates it: `'hard_sigmoid'`,
- * min(max(0.2 x + 0.5, 0), 1), of Keras before 3 and TensorFlow.js, and `'hard_sigmoid_relu6'`, min(max(x + 3, 0), 6) / 6, of Keras 3.
+ * The activation of the gates i, f and o: `'sigmoid'`, or a piecewise linear approximation of it: `'hard_sigmoid'`,
+ * min(max(0.2 x + 0.5, 0), 1), as in Keras before 3 and TensorFlow.js, or `'hard_sigmoid_relu6'`, min(max(x + 3, 0), 6) / 6, as in
+ * Keras 3.
  *
  * @category Devices and this machine
  */
@@ -36,7 +37,7 @@ export const gateActivations = [
  */
 export type Target = 'every' | 'last';
 /**
- * The rule by which a step changes the parameters.
+ * The optimiser's update rule.
  *
  * @category Devices and this machine
  */
@@ -47,7 +48,7 @@ export type Optimizer = 'adam' | 'adamw' | 'sgd' | 'rmsprop';
  * @category Devices and this machine
  */
 export type Precision = 'fp32' | 'tf32' | 'bf16' | 'fp16';
-/** What can be asked of cuDNN for training; `'auto'` takes the fastest that agrees with `'standard'` on the first batch's shape. */
+/** The algorithms that training can request; `'auto'` takes the fastest that agrees with `'standard'` on the first batch's shape. */
 export const algorithms = ['standard', 'auto', 'persist-static', 'persist-dynamic'] as const;
 /**
  * cuDNN's algorithm for training; `'auto'` measures them.
@@ -55,10 +56,10 @@ export const algorithms = ['standard', 'auto', 'persist-static', 'persist-dynami
  * @category Devices and this machine
  */
 export type Algorithm = (typeof algorithms)[number];
-/** What `'auto'` may come to. */
+/** The algorithms that `'auto'` may choose. */
 export const chosenAlgorithms = ['standard', 'persist-static', 'persist-dynamic', 'persist-static-small-h'] as const;
 /**
- * An algorithm of cuDNN's that runs.
+ * The cuDNN algorithm that runs.
  *
  * @category Devices and this machine
  */
@@ -66,7 +67,7 @@ export type ChosenAlgorithm = (typeof chosenAlgorithms)[number];
 export type Slot = 'parameters' | 'gradients' | 'firstMoments' | 'secondMoments' | 'trainingState' | 'streamState';
 
 /**
- * What a model is made of, and a checkpoint says of it.
+ * A model's architecture, as a checkpoint records it.
  *
  * @category Devices and this machine
  */
@@ -75,23 +76,23 @@ export interface ModelShape {
   vocabulary: number;
   /** LSTM layers, 1 to 64. */
   layers: number;
-  /** Units of a layer, 1 to 65,536. */
+  /** Units per layer, 1 to 65,536. */
   hidden: number;
-  /** How a symbol goes into the first layer: as one of `vocabulary` inputs, as a learned vector, or as one number, id / vocabulary. */
+  /** How a symbol is fed to the first layer: as one of `vocabulary` inputs, as a learned vector, or as one number, id / vocabulary. */
   input: InputCoding;
   /** Size of the learned vector; 0 unless input is 'embedding'. */
   embedding: number;
-  /** Share of the units dropped after every layer in training, 0 to below 1. */
+  /** Fraction of the units dropped after every layer in training, 0 to below 1. */
   dropout: number;
   /**
-   * What makes the gates. A GPU has sigmoid alone.
+   * Activation of the gates. A GPU supports sigmoid only.
    *
    * @default 'sigmoid'
    */
   gateActivation?: GateActivation | undefined;
   /**
-   * Before this symbol is read the state is set to zero, in training, scoring and sampling alike: of a model of single lines, the line
-   * break. An id, 0 or more. A GPU cannot do it.
+   * Id, 0 or more, of a symbol before which the state is reset to zero, in training, scoring and sampling alike: in a model of single
+   * lines, the line break. A GPU cannot do this.
    *
    * @default none
    */
@@ -104,7 +105,7 @@ export interface NativeModelSpec extends ModelShape {
 }
 
 /**
- * How matrices are kept: `bf16` and `int8` are for sampling and scoring alone.
+ * How matrices are stored: `bf16` and `int8` are for sampling and scoring only.
  *
  * @category Devices and this machine
  */
@@ -113,34 +114,34 @@ export const weightForms: readonly WeightForm[] = ['fp32', 'bf16', 'int8'];
 
 export interface NativeModelOptions {
   device: 'cpu' | 'cuda';
-  /** Which GPU. */
+  /** The GPU's number. */
   ordinal?: number;
-  /** CPU threads: the most that a call takes. */
+  /** The most CPU threads that a call uses. */
   threads?: number;
   /**
-   * How many of them a call takes (ADR 14): `'adapt'`, the default, as many as are fastest now; `'fixed'`, always all; `'random'`,
-   * another number at every call, for tests. Results do not depend on it. Absent: what CUDNN_LSTM_TEAM says.
+   * How many of these threads a call uses (ADR 14): `'adapt'`, the default, as many as are fastest at the moment; `'fixed'`, always all;
+   * `'random'`, a different number for each call, for tests. Results do not depend on it. Absent: as CUDNN_LSTM_TEAM says.
    */
   team?: 'adapt' | 'fixed' | 'random';
-  /** Of a CPU, `bf16` is what its training steps multiply in; all else is in fp32. */
+  /** On a CPU, `bf16` applies to the multiplications of training steps; all else is in fp32. */
   precision?: Precision;
   /**
-   * On the CPU: how it keeps the matrices that one or two texts at a time are multiplied by. The weights written to it must be rounded
-   * to that already. Default `'fp32'`. A GPU keeps floats.
+   * How the CPU stores the matrices that one or two texts at a time are multiplied by. Weights written to the model must already be
+   * rounded to this form. Default `'fp32'`. A GPU keeps floats.
    */
   weights?: WeightForm;
   /** Default `'standard'`. */
   algorithm?: Algorithm;
-  /** What `'auto'` came to in the run that this one continues: it is not tried again. */
+  /** What `'auto'` chose in the run that this one continues: it is not tried again. */
   chosenAlgorithm?: ChosenAlgorithm;
-  /** Whether ranks on GPUs sum their gradients by NCCL, and not by way of the host's memory: the same on all of them. Default false. */
+  /** Whether ranks on GPUs sum their gradients by NCCL rather than through host memory; the same on all ranks. Default false. */
   nccl?: boolean;
   /** Folder searched first for NVIDIA's libraries. */
   libraryPath?: string;
 }
 
 /**
- * A tensor of the canonical layout and where it lies.
+ * A tensor of the canonical layout and its position.
  *
  * @category Devices and this machine
  */
@@ -162,35 +163,37 @@ export interface NativeTrainCall {
   target: Target;
   carryState: boolean;
   /**
-   * Of a step that the ranks of a job share (see {@link NativeAddon.openMpi}): all the sequences, of which `batch`, 0 or more of them
-   * from `firstSequence` on, a multiple of 16, are this rank's. All ranks call, and get the same result. Absent: `batch` is all.
+   * For a step that the ranks of a job share (see {@link NativeAddon.openMpi}): the total number of sequences. This rank has `batch` of
+   * them, 0 or more, from `firstSequence` on, a multiple of 16. All ranks call, and get the same result. Absent: `batch` is all.
    */
   globalBatch?: number;
   firstSequence?: number;
-  /** One a step. */
+  /** One per step. */
   learningRates: Float64Array;
   beta1: number;
   beta2: number;
   epsilon: number;
   /** Global-norm limit; 0 for none. */
   clip: number;
-  /** The rule by which gradients change the parameters: native/core/optimizers.h. Default 'adam'. */
+  /** The update rule; see native/core/optimizers.h. Default 'adam'. */
   optimizer?: Optimizer;
-  /** Share of the last change that is made again, by 'sgd' and 'rmsprop'. Default 0. */
+  /** Fraction of the last update that is applied again by 'sgd' and 'rmsprop'. Default 0. */
   momentum?: number;
-  /** Every parameter but the biases is scaled by 1 - rate * weightDecay before the rule. Default 0. */
+  /** Every parameter except the biases is scaled by 1 - rate * weightDecay before the update. Default 0. */
   weightDecay?: number;
-  /** Of the canonical layout the first so many parameters stay as they are, and are not part of the norm. Default 0. */
+  /** This many parameters at the start of the canonical layout stay unchanged and are not part of the norm. Default 0. */
   frozen?: number;
 }
 
 export interface NativeTrainResult {
-  /** Mean nats a target of each completed step, dropout on; NaN for a step that was not applied. */
+  /** Mean nats per target of each completed step, with dropout on; NaN for a step that was not applied. */
   losses: Float64Array;
-  /** Global gradient norm, of what is not frozen, before clipping. */
+  /** Global gradient norm of the parameters that are not frozen, before clipping. */
   norms: Float64Array;
-  /** Steps completed: less than count if stop() was called or a step's loss or norm was not finite (that step's loss and
-   * norm stand at index `completed`; nothing of it was applied). */
+  /**
+   * Steps completed: less than count if stop() was called or a step's loss or norm was not finite (that step's loss and norm are at index
+   * `completed`; nothing of it was applied).
+   */
   completed: number;
   /** True if stop() ended the call, on this rank or on another. */
   stopped: boolean;
@@ -202,7 +205,7 @@ export interface NativeEvaluateCall {
   steps: number;
   batch: number;
   target: Target;
-  /** Continue from the evaluation state (its own, apart from training's). */
+  /** Continue from the evaluation state, which is separate from the training state. */
   carryState: boolean;
   /** Apply dropout masks as in training, keyed by maskStep. */
   dropout: boolean;
@@ -215,13 +218,13 @@ export interface NativeSamplingOptions extends Partial<Record<DrawRuleName, numb
   greedy?: boolean;
   /** Keys the coins: draw n of a call has the coin Philox(seed; stream, position + n). Default 0. */
   seed?: number;
-  /** Stream of the coins. Default 0. Where one object serves all streams of a call, the first one's; the others' follow. */
+  /** Stream of the coins. Default 0. If one object serves all streams of a call, this is the first stream's; the others follow. */
   stream?: number;
   /** Index of the call's first draw among the coins, so that chunked calls draw what one long call would. Default 0. */
   position?: number;
-  /** Ids before the call's, which the repetition penalty looks back on. */
+  /** Ids before the call's, on which the repetition penalty looks back. */
   history?: Int32Array;
-  /** The only ids that are drawn, in any order; all if it is empty or absent. */
+  /** The only ids that may be drawn, in any order; all if it is empty or absent. */
   allowed?: Int32Array;
   /** Ids whose logits are shifted by {@link biases}, after the repetition penalty and before every rule. */
   biasedIds?: Int32Array;
@@ -241,11 +244,11 @@ export interface NativeSampleCall {
   window?: number;
   /** [L, 2, S, H] to continue from; zero state if absent. */
   state?: Float32Array;
-  /** For all streams, or one a stream. What a stream draws does not depend on the others of the call. */
+  /** For all streams, or one per stream. What a stream draws does not depend on the call's other streams. */
   sampling: NativeSamplingOptions | readonly NativeSamplingOptions[];
-  /** Give the log-probabilities of what is drawn. Drawing is then the host's business, on a GPU too. */
+  /** Return the log-probabilities of the drawn ids. The host then draws, even for a GPU. */
   logProbabilities?: boolean;
-  /** Give the likeliest n symbols of each draw, with {@link logProbabilities}; 0..V. Default 0. */
+  /** Return the n likeliest symbols of each draw, with {@link logProbabilities}; 0..V. Default 0. */
   rivals?: number;
 }
 
@@ -254,7 +257,7 @@ export interface NativeSampleResult {
   ids: Int32Array;
   /** [L, 2, S, H] after the last id was *drawn* but not yet fed: to continue, pass the last row as `ids`. */
   state: Float32Array;
-  /** [count, S], where asked for: natural logarithms of the model's own probabilities, before any rule. */
+  /** [count, S], if requested: natural logarithms of the model's own probabilities, before any rule. */
   logProbabilities?: Float32Array;
   /** Shape [count, S, rivals]. The likeliest ids of each draw, in descending order, and their log-probabilities. */
   rivals?: Int32Array;
@@ -266,13 +269,13 @@ export interface NativeModel {
   readonly parameterCount: number;
   readonly parameters: NativeParameter[];
   readonly description: string;
-  /** What `algorithm: 'auto'` has come to; undefined before the first training call, and for every other algorithm. */
+  /** What `algorithm: 'auto'` chose; undefined before the first training call, and for every other algorithm. */
   readonly chosenAlgorithm?: ChosenAlgorithm | undefined;
   readonly hostBytes: number;
   readonly deviceBytes: number;
   /**
-   * Glorot-uniform inputs and output, orthogonal recurrent, zero biases with forget bias 1, all from the seed. A large model's take
-   * seconds; ended by {@link stop} it rejects with ERR_STOPPED, and leaves the weights of no use.
+   * Glorot-uniform inputs and output, orthogonal recurrent, zero biases with forget bias 1, all from the seed. Takes seconds for a large
+   * model; ended by {@link stop}, it rejects with ERR_STOPPED and leaves the weights unusable.
    */
   initialize(): Promise<void>;
   trainSteps(call: NativeTrainCall): Promise<NativeTrainResult>;
@@ -283,17 +286,17 @@ export interface NativeModel {
   sample(call: NativeSampleCall): Promise<NativeSampleResult>;
   /** Logits [n, S, V] for ids [n, S] fed in order from `state` (zero if absent): for tests and for scoring. */
   logits(call: { ids: Int32Array; streams: number; state?: Float32Array }): Promise<Float32Array>;
-  /** A copy of the slot's `count` values from `offset`; by default of all. The states are read as a whole. */
+  /** A copy of `count` values of the slot from `offset`; all of them by default. The states are read as a whole. */
   read(slot: Slot, offset?: number, count?: number): Float32Array;
-  /** Writes the slot's values from `offset`; without it `values` must be all of them. The states are written as a whole. */
+  /** Writes the slot's values from `offset`; without it, `values` must be all of them. The states are written as a whole. */
   write(slot: Slot, values: Float32Array, offset?: number): void;
-  /** Optimiser steps done, which the next one and its dropout follow: 0 to 2^53 - 1. */
+  /** Optimiser steps done, from which the next one and its dropout continue: 0 to 2^53 - 1. */
   stepCount: number;
-  /** Asks the running call to end after the step it is in (a long step is given up; nothing of it is applied). */
+  /** Asks the running call to end after its current step (a long step is abandoned, and nothing of it is applied). */
   stop(): void;
   /**
-   * Frees everything, when the running call has ended, on another thread; calls of any model that are made after this find the memory
-   * free. Idempotent; any later call throws ERR_DISPOSED.
+   * Frees everything on another thread once the running call has ended; calls of any model made after this find the memory free.
+   * Idempotent; any later call throws ERR_DISPOSED.
    */
   dispose(): void;
 }
@@ -304,7 +307,7 @@ export interface NativeModel {
  * @category Devices and this machine
  */
 export interface NativeCpuInfo {
-  /** 'avx512bf16' | 'avx512' | 'avx2' | 'neon' | 'baseline': what runs. */
+  /** 'avx512bf16' | 'avx512' | 'avx2' | 'neon' | 'baseline': the one in use. */
   isa: string;
   supported: string[];
 }
@@ -323,7 +326,7 @@ export interface NativeCudaDevice {
 }
 
 /**
- * What the addon has found of NVIDIA's driver, libraries and GPUs.
+ * NVIDIA's driver, libraries and GPUs, as the addon found them.
  *
  * @category Devices and this machine
  */
@@ -336,15 +339,15 @@ export interface NativeCudaInfo {
   driver?: string;
   cudnn?: { version: string; path: string };
   cublas?: { version: string; path: string };
-  /** What sums between the GPUs of several ranks, where it is there and this build has it. */
+  /** The library that sums between the GPUs of several ranks, if it is present and this build supports it. */
   nccl?: { version: string; path: string };
   devices: NativeCudaDevice[];
-  /** Everything looked for, where, and what came of it. */
+  /** Everything searched for, where, and with what result. */
   searched: string[];
 }
 
 /**
- * What the driver's management library (NVML) says of one GPU. Percentages are of its last sample period, up to a second.
+ * One GPU's load, as the driver's management library (NVML) reports it. Percentages are of its last sample period, up to a second.
  *
  * @category Devices and this machine
  */
@@ -354,18 +357,18 @@ export interface GpuUsage {
   gpuPercent: number;
   /** Share of the time with memory being read or written. */
   memoryPercent: number;
-  /** Memory that all processes have taken together. */
+  /** Memory allocated by all processes together. */
   memoryUsedBytes: number;
   memoryTotalBytes: number;
 }
 
 /** An MPI library that was found. */
 export interface NativeMpiLibrary {
-  /** What was opened: `libmpi.so.40`. */
+  /** The file that was opened: `libmpi.so.40`. */
   library: string;
-  /** By which binary interface it is called: `Open MPI`, `MPICH`, which Intel's and Cray's share, or `MPI standard ABI 1.0`. */
+  /** The binary interface it is called through: `Open MPI`, `MPICH`, which Intel's and Cray's share, or `MPI standard ABI 1.0`. */
   abi: string;
-  /** What it says of itself: `Open MPI v4.1.4`. */
+  /** The version it reports: `Open MPI v4.1.4`. */
   version: string;
 }
 
@@ -381,12 +384,12 @@ export interface NativeNcclPlace {
   address: string;
 }
 
-/** This process among those of its job. */
+/** This process's place among those of its job. */
 export interface NativeRank extends NativeMpiLibrary {
   /** 0 to size - 1. */
   rank: number;
   size: number;
-  /** Among those of this machine. */
+  /** Rank among the processes of this machine. */
   localRank: number;
   localSize: number;
 }
@@ -395,19 +398,19 @@ export interface NativeAddon {
   createModel(spec: NativeModelSpec, options: NativeModelOptions): Promise<NativeModel>;
   cpuInfo(): NativeCpuInfo;
   /**
-   * What the system leaves this process now, as calls look it up every second: CPUs by affinity, CPUs' worth of time by control groups
-   * (0: no limit), and so the threads at work at most. root: where /proc and /sys are found; for tests.
+   * What the system currently allows this process, as calls look it up every second: CPUs by affinity, CPUs' worth of time by control
+   * groups (0: no limit), and so the most threads at work. root: where /proc and /sys are found; for tests.
    */
   cpuAllowance(root?: string): { cpus: number; quota: number; threads: number };
-  /** openLibraries: open cuDNN and cuBLAS for their versions even where there is no GPU, which takes about a second. */
+  /** openLibraries: open cuDNN and cuBLAS for their versions even without a GPU, which takes about a second. */
   cudaInfo(options?: { libraryPath?: string; openLibraries?: boolean }): Promise<NativeCudaInfo>;
   /** How busy a GPU is now; null without CUDA, without that GPU, or without NVML. */
   gpuUsage(ordinal?: number): Promise<GpuUsage | null>;
-  /** Fused multiply-adds in registers, GFLOP/s over `threads` (1..1024): the ceiling that the benchmark divides by. Takes 1..60,000 ms. */
+  /** Fused multiply-adds in registers, GFLOP/s over `threads` (1..1024) in 1..60,000 ms: the ceiling that the benchmark divides by. */
   measurePeak(threads: number, milliseconds: number): Promise<number>;
   /**
-   * Draws an id for each stream from logits [S, V] that the caller has, by the rules of {@link NativeModel.sample} as its first draw
-   * has them. `history`, which is all that the repetition penalty looks back on, ends with the ids that gave the logits.
+   * Draws an id for each stream from the caller's logits [S, V], by the rules that {@link NativeModel.sample} applies to its first draw.
+   * `history`, which is all that the repetition penalty looks back on, ends with the ids that gave the logits.
    */
   draw(call: {
     logits: Float32Array;
@@ -415,41 +418,41 @@ export interface NativeAddon {
     sampling: NativeSamplingOptions | readonly NativeSamplingOptions[];
   }): Int32Array;
   /**
-   * Takes the kernel's lock on an open file, which goes to one opening of it and ends when that is closed, or its process dies.
-   * False if another has it. Rejects with ERR_CANNOT_LOCK where the file system cannot lock.
+   * Takes the kernel's lock on an open file. It belongs to one opening of the file, and ends when that is closed or its process dies.
+   * False if another has it. Rejects with ERR_CANNOT_LOCK if the file system cannot lock.
    */
   lockFile(descriptor: number): Promise<boolean>;
   /**
-   * Ends the process with that code after so many milliseconds, whatever it is doing then, unless it has ended before. For an end that
-   * must not wait, as `process.exit()` does for a disk that gives no answer.
+   * Ends the process with that code after that many milliseconds, whatever it is doing, unless it has ended before. For an exit that must
+   * not wait, as `process.exit()` does for a disk that does not respond.
    */
   exitWithin(code: number, milliseconds: number): void;
-  /** Opens the first of these libraries that is there and is MPI; rejects with ERR_DEVICE_UNAVAILABLE, which says what came of each. */
+  /** Opens the first of these libraries that exists and is MPI; rejects with ERR_DEVICE_UNAVAILABLE, which gives the result for each. */
   findMpi(names: readonly string[]): Promise<NativeMpiLibrary>;
   /**
-   * Joins the ranks of the job that a launcher has started: once a process, whichever thread does it. The calls below are for all ranks
-   * alike, in the same order, one at a time; each waits for the others.
+   * Joins the ranks of the job that a launcher has started: once per process, on whichever thread. All ranks must make the calls below,
+   * in the same order, one at a time; each call waits for the other ranks.
    *
    * @param timeout Seconds that a call may wait for the others before the process ends with exit code 4; 0: for ever.
    */
   openMpi(names: readonly string[], timeout: number): Promise<NativeRank>;
-  /** The same by NCCL alone, for ranks that have a GPU each; its library is looked for as cuDNN's is. */
+  /** The same by NCCL alone, for ranks with a GPU each; its library is searched for as cuDNN's is. */
   openNccl(place: NativeNcclPlace, timeout: number): Promise<NativeRank>;
-  /** Everybody's bytes behind one another, in the order of the ranks. All give as many. */
+  /** All ranks' bytes, concatenated in rank order. All pass the same number. */
   gather(bytes: Uint8Array): Promise<Uint8Array>;
-  /** Rank 0's bytes. All give as many. */
+  /** Rank 0's bytes. All pass the same number. */
   broadcast(bytes: Uint8Array): Promise<Uint8Array>;
-  /** Sums over the ranks, the same bits on each. */
+  /** Sums over the ranks, bit-identical on each. */
   sum(values: Float32Array): Promise<Float32Array>;
-  /** Microseconds of each of so many sums of `count` floats, the first left out. */
+  /** Microseconds of each of `rounds` sums of `count` floats, after a first one that is left out. */
   measureSum(count: number, rounds: number): Promise<Float64Array>;
-  /** Leaves, when all ranks do. False if MPI does not end although their work is over. */
+  /** Leaves the job once all ranks do. False if MPI does not end although their work is over. */
   leave(): Promise<boolean>;
-  /** Ends all ranks, this one at once; the launcher ends with that code. */
+  /** Ends all ranks, this one at once; the launcher exits with that code. */
   abort(code: number): void;
 }
 
-/** Where the package's root is, seen from dist/ and from lib/ alike. */
+/** The package's root, as seen from both dist/ and lib/. */
 export const packageRoot = join(__dirname, '..', '..');
 
 let loaded: { addon: NativeAddon; path: string | undefined } | undefined;
@@ -462,10 +465,10 @@ export function nativePath(): string {
 }
 
 /**
- * Loads the addon, once a process.
+ * Loads the addon, once per process.
  *
- * @param path The binary; default: the environment's CUDNN_LSTM_NATIVE_BINDING, else the one that was built or that comes with the package.
- * @throws DeviceError `ERR_NATIVE_MISSING` with what can be done, also where another binary has been loaded before.
+ * @param path The binary; default: the environment's CUDNN_LSTM_NATIVE_BINDING, else the one that was built or that ships with the package.
+ * @throws DeviceError `ERR_NATIVE_MISSING`, which says what can be done; also if another binary has been loaded before.
  */
 export function loadNative(path?: string): NativeAddon {
   const wanted = path === undefined ? undefined : resolve(pathOf('nativeBinding', path));
@@ -512,7 +515,7 @@ function remedies(problem: string): string {
   ].join('\n');
 }
 
-/** Rethrows an error of the addon as one of the package's classes. Errors without a known code pass unchanged. */
+/** An error of the addon as one of the package's classes; errors without a known code are returned unchanged. */
 export function fromNative(error: unknown): unknown {
   const { code, message } = error as { code?: string; message: string };
   switch (code) {
@@ -520,7 +523,7 @@ export function fromNative(error: unknown): unknown {
       return new OutOfMemoryError(message, { cause: error });
     case 'ERR_DEVICE_UNAVAILABLE':
     case 'ERR_DEVICE_FAILED':
-      // The addon does not know who reads it.
+      // The addon does not know who reads the message.
       return new DeviceError(message.replace(/\bdevice cpu\b/, option({ device: 'cpu' })), { cause: error, code });
     case 'ERR_INVALID_ARGUMENT':
     case 'ERR_BUSY':

@@ -1,12 +1,12 @@
-/** Whole slots of a model moved in pieces, between which the event loop has its turns: a large model's take most of a second. */
+/** Moves whole slots of a model in pieces, between which the event loop runs: a large model's slots take most of a second. */
 import type { Hash } from 'node:crypto';
 import { Breather } from '../breather';
 import type { NativeModel, Slot } from './native';
 
-/** Floats that are moved at once: 1 MiB. */
+/** Floats per piece: 1 MiB. */
 const pieceFloats = 1 << 18;
 
-/** A copy of a slot. The model must stay as it is until that is there: in {@link QueuedModel.whenIdle}. */
+/** Copies a slot. The model must not change meanwhile: use {@link QueuedModel.whenIdle}. */
 export async function readSlot(native: NativeModel, slot: Exclude<Slot, `${string}State`>): Promise<Float32Array> {
   const values = new Float32Array(native.parameterCount);
   const breather = new Breather();
@@ -17,13 +17,13 @@ export async function readSlot(native: NativeModel, slot: Exclude<Slot, `${strin
   return values;
 }
 
-/** Writes a slot. @param values As many as the model has parameters. */
+/** Writes a slot. @param values One for each of the model's parameters. */
 export async function writeSlot(
   native: NativeModel,
   slot: Exclude<Slot, `${string}State`>,
   values: Float32Array,
 ): Promise<void> {
-  // Of the wrong number nothing is written.
+  // With the wrong number of values this throws, and nothing is written.
   if (values.length !== native.parameterCount) native.write(slot, values);
   const breather = new Breather();
   for (let from = 0; from < values.length; from += pieceFloats) {
@@ -32,7 +32,7 @@ export async function writeSlot(
   }
 }
 
-/** Adds a slot's bytes to a hash. The model must stay as it is until that is done, as for {@link readSlot}. */
+/** Adds a slot's bytes to a hash. The model must not change meanwhile, as for {@link readSlot}. */
 export async function hashSlot(native: NativeModel, slot: Exclude<Slot, `${string}State`>, hash: Hash): Promise<void> {
   const size = native.parameterCount;
   const breather = new Breather();

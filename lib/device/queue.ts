@@ -1,6 +1,6 @@
 /**
- * A native model takes one call at a time and refuses a second one. This wrapper gives it a queue, so that generating while a
- * trainer runs, or scoring two texts at once, waits instead of failing; and its errors become the package's own.
+ * A native model takes one call at a time and refuses a second. This wrapper gives it a queue, so that generating while a trainer runs,
+ * or scoring two texts at once, waits instead of failing; it also turns its errors into the package's own.
  */
 import { CudnnLstmError, exitCodes } from '../errors';
 import {
@@ -11,12 +11,12 @@ import {
   type NativeSampleResult,
 } from './native';
 
-/** Runs asynchronous jobs one after another, in the order in which they were given. */
+/** Runs asynchronous jobs one after another, in the order given. */
 export class SerialQueue {
   #last: Promise<unknown> = Promise.resolve();
   #pending = 0;
 
-  /** No job runs or waits. */
+  /** Whether no job is running or waiting. */
   get idle(): boolean {
     return this.#pending === 0;
   }
@@ -36,32 +36,31 @@ export class SerialQueue {
   }
 }
 
-/** A native model whose calls are queued. Those that take an abort signal end within the call, and throw the signal's reason. */
+/** A native model whose calls are queued. Those that take an abort signal end in mid-call when it is aborted, and throw its reason. */
 export interface QueuedModel extends NativeModel {
   initialize(signal?: AbortSignal): Promise<void>;
   evaluate(call: NativeEvaluateCall, signal?: AbortSignal): Promise<Float32Array>;
   sample(call: NativeSampleCall, signal?: AbortSignal): Promise<NativeSampleResult>;
   logits(call: { ids: Int32Array; streams: number; state?: Float32Array }, signal?: AbortSignal): Promise<Float32Array>;
   /**
-   * Runs `job` between two calls, where the model may be read and written, whatever else is queued; none runs until it has settled. With
-   * a signal, its calls end when that is aborted.
+   * Runs `job` between two calls, when the model may be read and written, whatever else is queued; no call runs until `job` has settled.
+   * With a signal, the calls that `job` makes end when it is aborted.
    */
   whenIdle<T>(job: (model: NativeModel) => T | Promise<T>, signal?: AbortSignal): Promise<T>;
-  /** Runs a sequence of calls that share the evaluation state, when every such sequence before it has ended. Do not nest them. */
+  /** Runs a sequence of calls that share the evaluation state, once all earlier sequences have ended. Do not nest them. */
   evaluationSequence<T>(job: () => Promise<T>): Promise<T>;
 }
 
 /**
- * The same model with its asynchronous calls queued. A reset takes its place in the queue too. The other synchronous ones act at
- * once, as the addon defines them: reading and writing fail with ERR_BUSY in mid-call (see {@link QueuedModel.whenIdle}), `stop()`
- * ends the call that runs now, `dispose()` frees the model when that call has ended and lets every waiting one fail with
- * ERR_DISPOSED.
+ * The same model with its asynchronous calls queued. Resets are queued too. The other synchronous calls act at once, as the addon defines
+ * them: reading and writing fail with ERR_BUSY in mid-call (see {@link QueuedModel.whenIdle}), `stop()` ends the running call,
+ * `dispose()` frees the model when that call has ended and makes every waiting one fail with ERR_DISPOSED.
  */
 export function queued(model: NativeModel): QueuedModel {
   const queue = new SerialQueue();
   const evaluations = new SerialQueue();
   const call = <T>(job: () => T | Promise<T>): Promise<T> => queue.run(job).catch(rethrow);
-  /** `stop()` would end whatever call runs now: it is for the time of this one alone. */
+  /** `stop()` ends whatever call is running, so the signal is listened to only while this one is. */
   const stoppable = <T>(job: () => T | Promise<T>, signal: AbortSignal | undefined): Promise<T> =>
     queue.run(async () => {
       signal?.throwIfAborted();
@@ -85,7 +84,7 @@ export function queued(model: NativeModel): QueuedModel {
   };
   const inTurn = (job: () => void): void => {
     if (queue.idle) now(job);
-    else void queue.run(job).catch(() => {}); // It can only have been disposed of, which the next call will say.
+    else void queue.run(job).catch(() => {}); // The model can only have been disposed of, which the next call will say.
   };
   return {
     get parameterCount() {
@@ -130,7 +129,7 @@ export function queued(model: NativeModel): QueuedModel {
   };
 }
 
-/** What a caller gets whose call was given up because the model was disposed of, or stopped, in the middle of it. */
+/** The error of a call that ended early because the model was stopped or disposed of in the middle of it. */
 export function stoppedError(what: string): CudnnLstmError {
   return new CudnnLstmError(
     'ERR_STOPPED',

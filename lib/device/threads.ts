@@ -1,4 +1,4 @@
-/** How many CPU threads to use: what the affinity mask and the container's CPU quota leave, unless told otherwise. */
+/** How many CPU threads to use: what the affinity mask and the container's CPU quota allow, unless told otherwise. */
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -7,7 +7,7 @@ import { UsageError } from '../errors';
 import { plural } from '../numbers';
 import { subject } from '../wording';
 
-/** The most threads that may be asked for; more has no use and would only cost memory. */
+/** The most threads that may be requested; more would be of no use and only cost memory. */
 export const maxThreads = 1024;
 
 /**
@@ -22,8 +22,8 @@ export interface ThreadChoice {
 }
 
 /**
- * Decides on the CPU thread count: `requested`, else CUDNN_LSTM_THREADS of `env`, else the smaller of `os.availableParallelism()`
- * (which honours the affinity mask) and the cgroup's CPU quota, rounded up: 1.5 CPUs are used better by two threads than by one.
+ * Chooses the CPU thread count: `requested`, else CUDNN_LSTM_THREADS in `env`, else the smaller of `os.availableParallelism()` (which
+ * honours the affinity mask) and the cgroup's CPU quota, rounded up: two threads use 1.5 CPUs better than one.
  *
  * @throws UsageError if the number asked for is not in 1..1024.
  * @category Devices and this machine
@@ -49,8 +49,8 @@ export function chooseThreads(requested?: number, env: NodeJS.ProcessEnv = {}): 
 }
 
 /**
- * The most threads that a model may ever take. Where nobody asked for a number, it may have more than {@link chooseThreads} finds once
- * the affinity or the quota leaves more: each call takes as many as there are then (native/cpu/cpu_allowance.h).
+ * The most threads that a model may ever use. If no number was requested, it may use more than {@link chooseThreads} finds once the
+ * affinity or the quota allows more: each call uses as many as are allowed at the time (native/cpu/cpu_allowance.h).
  */
 export function mostThreadsFor(requested?: number, env: NodeJS.ProcessEnv = {}): number {
   const { threads } = chooseThreads(requested, env);
@@ -59,9 +59,9 @@ export function mostThreadsFor(requested?: number, env: NodeJS.ProcessEnv = {}):
 }
 
 /**
- * The CPU quota of this process's control group in CPUs, the tightest from its own group up to the root; undefined if there is
- * none, or no cgroups. Reads `cpu.max` (v2) and `cpu.cfs_quota_us` over `cpu.cfs_period_us` (v1). The addon reads the same
- * (native/cpu/cpu_allowance.cpp); this one does without it.
+ * The CPU quota of this process's control group in CPUs, the tightest from its own group up to the root; undefined if there is none, or
+ * no cgroups. Reads `cpu.max` (v2) and `cpu.cfs_quota_us` over `cpu.cfs_period_us` (v1). The addon reads the same
+ * (native/cpu/cpu_allowance.cpp), but this function does not need it.
  *
  * @param root Where `/proc` and `/sys` are found; for tests.
  */
@@ -109,6 +109,6 @@ function readText(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
   } catch {
-    return undefined; // Not there, or not readable: no limit that we could know of.
+    return undefined; // Missing or unreadable: no limit that we could know of.
   }
 }

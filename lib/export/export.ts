@@ -1,4 +1,4 @@
-/** Models for other programs: a PyTorch state dict, a Keras archive, an ONNX graph, a page that opens from a disk. */
+/** Models for other programs: a PyTorch state dict, a Keras archive, an ONNX graph, a page that opens from disk. */
 import { flagOf, optionsOf, pathOf, show, signalOf, textOf } from '../arguments';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
 import { writeFileAtomically } from '../checkpoint/disk';
@@ -13,24 +13,24 @@ import { kerasFile } from './keras';
 import { onnxFile, type Weights } from './onnx';
 import { type OutTensor, torchFile } from './torch';
 
-/** What a model can be exported to. */
+/** The formats that a model can be exported to. */
 export const exportFormats = ['pytorch', 'keras', 'onnx', 'html', 'int8', 'bf16'] as const;
 /**
- * What a model can be written as.
+ * A format that a model can be exported to.
  *
  * @category Models of other programs
  */
 export type ExportFormat = (typeof exportFormats)[number];
 
 /**
- * What `exportModel` takes.
+ * Options of `exportModel`.
  *
  * @category Models of other programs
  */
 export interface ExportOptions {
-  /** The form to write: a page, a graph, or weights for another program. */
+  /** The format to write: a page, a graph, or weights for another program. */
   to: ExportFormat;
-  /** The file to write; it must not be there. */
+  /** The file to write; it must not exist. */
   out: string;
   /**
    * A page's heading.
@@ -39,7 +39,7 @@ export interface ExportOptions {
    */
   title?: string | undefined;
   /**
-   * Store a page's weights as 16-bit numbers, which makes it half as large and its predictions slightly different.
+   * Stores a page's weights as 16-bit numbers, which makes it half as large and its predictions slightly different.
    *
    * @default false
    */
@@ -49,9 +49,10 @@ export interface ExportOptions {
 }
 
 /**
- * Writes a checkpoint, or a run's best one, for another program.
+ * Writes a checkpoint, or the best one of a run, for another program.
  *
- * @returns The files that were written: the model, and for all but a page its vocabulary, a JSON list in id order.
+ * @returns The files that were written: the model and, for another program (`pytorch`, `keras`, `onnx`), its vocabulary, a JSON list in id
+ * order.
  * @category Models of other programs
  */
 export async function exportModel(pathOrDirectory: string, options: ExportOptions): Promise<string[]> {
@@ -82,7 +83,7 @@ export async function exportModel(pathOrDirectory: string, options: ExportOption
   const { metadata } = checkpoint;
   const vocabulary = Buffer.from(`${JSON.stringify(metadata.vocabulary)}\n`);
   for (const file of files) {
-    // Another form of the same model has the same vocabulary beside it.
+    // Another format of the same model has the same vocabulary next to it.
     if ((await isTaken(file)) && !(file === beside && (await holds(file, vocabulary))))
       throw new UsageError(`${file} is there already: name another ${option('out')}.`);
   }
@@ -121,7 +122,7 @@ async function holds(file: string, bytes: Buffer): Promise<boolean> {
   return found?.equals(bytes) ?? false;
 }
 
-/** A checkpoint of this package's own, without what only training needs. */
+/** Writes a checkpoint of this package's own format, without what only training needs. */
 async function saveNarrowed(
   out: string,
   checkpoint: Checkpoint,
@@ -159,7 +160,7 @@ function weightsOf({ metadata, parameters }: Checkpoint): Weights {
   };
 }
 
-/** The parameters under PyTorch's names, with the second bias that torch.nn.LSTM has, zero. */
+/** The parameters under PyTorch's names, with torch.nn.LSTM's second bias, which is zero. */
 function stateDictOf(checkpoint: Checkpoint): OutTensor[] {
   const { metadata } = checkpoint;
   const weights = weightsOf(checkpoint);

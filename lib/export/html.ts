@@ -1,4 +1,4 @@
-/** One HTML file with a model, the runtime that computes it (lib/browser.mts) and a page to write with. It asks nothing of a network. */
+/** One HTML file with a model, the runtime that computes it (lib/browser.mts) and a page to write with. It makes no network requests. */
 import type { Checkpoint } from '../checkpoint/checkpoint';
 import { canonicalLayout } from '../checkpoint/layout';
 import { renderPage } from '../html';
@@ -9,7 +9,7 @@ export interface PageOptions {
   half: boolean;
 }
 
-/** A number as the 16 bits of IEEE 754's half precision, rounded to nearest, ties to even; beyond its range infinite. */
+/** A number as the 16 bits of IEEE 754's half precision, rounded to nearest, ties to even; infinite beyond its range. */
 export function toHalf(value: number): number {
   const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
   const size = Math.abs(value);
@@ -19,12 +19,12 @@ export function toHalf(value: number): number {
   const floor = Math.floor(scaled);
   const rest = scaled - floor;
   const rounded = rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
-  // A carry out of the fraction runs on into the exponent, as it should.
+  // A carry out of the fraction goes into the exponent, as it should.
   const bits = size < 2 ** -14 ? rounded : ((exponent + 15) << 10) + rounded - 1024;
   return sign | Math.min(bits, 0x7c00);
 }
 
-/** The model as a safetensors file with what writing takes and no more. */
+/** The model as a safetensors file with only what writing text needs. */
 function* safetensors({ metadata, parameters }: Checkpoint, half: boolean): Generator<Uint8Array> {
   const layout = canonicalLayout({ ...metadata.model, vocabulary: metadata.vocabulary.length });
   const width = half ? 2 : 4;

@@ -1,7 +1,7 @@
 /**
  * A `.keras` archive for Keras 3: a configuration and the weights in HDF5, which the optional package h5wasm writes. Its input is ids
- * [batch, T] with an embedding, else [batch, T, V] one-hot or [batch, T, 1], id / V; its output the probabilities of the next symbol, after
- * every position or, for a model of windows, after the last.
+ * [batch, T] with an embedding, else [batch, T, V] one-hot or [batch, T, 1], id / V; its output is the probabilities of the next symbol,
+ * after every position or, for a model of windows, after the last.
  *
  * Shapes: T steps, V vocabulary, H hidden, in = features into a layer.
  */
@@ -13,7 +13,7 @@ import { option } from '../wording';
 import type { Weights } from './onnx';
 import { zipOf } from './zip-writer';
 
-/** The version whose configuration this is. */
+/** The Keras version of this configuration. */
 const kerasVersion = '3.0.0';
 
 type Config = Record<string, unknown>;
@@ -47,7 +47,7 @@ function configOf({ model, vocabulary, target, seqLength }: CheckpointMetadata):
   };
 }
 
-/** The pieces of the archive. @throws UsageError where Keras 3 has no such gates. */
+/** The pieces of the archive. @throws UsageError if Keras 3 has no such gates. */
 export async function kerasFile(metadata: CheckpointMetadata, weights: Weights): Promise<Uint8Array[]> {
   const { model, vocabulary } = metadata;
   const { hidden: H, layers: L } = model;

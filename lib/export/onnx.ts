@@ -1,6 +1,6 @@
 /**
- * An ONNX model: one graph for a step and for a sequence, opset 17. Inputs: `ids` [T, S] int64, `h` and `c` [L, S, H]; outputs:
- * `logits` [T, S, V], `h_out`, `c_out`. T and S are symbolic.
+ * An ONNX model: one graph for both a step and a sequence, opset 17. Inputs: `ids` [T, S] int64, `h` and `c` [L, S, H]; outputs: `logits`
+ * [T, S, V], `h_out`, `c_out`. T and S are symbolic.
  *
  * Shapes: T steps, S streams, L layers, H hidden, V vocabulary, E embedding size, in = features into a layer.
  */
@@ -14,7 +14,7 @@ const int64 = 7;
 /** The format's limit for one message. */
 const largest = 2 ** 31 - 1;
 
-/** A tensor by name, of this package's layout. */
+/** A tensor of this package's layout, by name. */
 export type Weights = (name: string) => Float32Array;
 
 type Extent = number | string;
@@ -47,7 +47,7 @@ function attribute(name: string, content: Attribute): Message {
   return message.int(20, typeof content[0] === 'string' ? 8 : 6);
 }
 
-/** Our gates i, f, g, o as ONNX has them: i, o, f, c. */
+/** Our gates i, f, g, o in ONNX's order: i, o, f, c. */
 const gateOrder = [0, 3, 1, 2];
 
 function gates(data: Float32Array): Float32Array {
@@ -164,7 +164,7 @@ export function onnxFile(metadata: CheckpointMetadata, weights: Weights): readon
     // 'last': feed windows of seqLength from zero state, one for each character.
     target: metadata.target,
     seqLength: String(metadata.seqLength),
-    // Before this id is fed, h and c are to be zero: the graph does not do it.
+    // Before this id is fed, h and c must be zeroed: the graph does not do it.
     ...(model.resetId === undefined ? {} : { resetId: String(model.resetId) }),
   };
   for (const [key, text] of Object.entries(properties)) file.bytes(14, new Message().bytes(1, key).bytes(2, text));

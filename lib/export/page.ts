@@ -1,4 +1,4 @@
-/** What the exported page has besides the parts that all pages share: its script uses those and the class of lib/browser.mts. */
+/** The parts of the exported page that are its own: its script uses those that all pages share and the class of lib/browser.mts. */
 import { escapeHtml } from '../html';
 
 export const style = `

@@ -1,4 +1,4 @@
-/** Protocol Buffers' wire format, as much of it as a message of numbers, texts and messages takes. */
+/** Protocol Buffers' wire format, as far as messages of numbers, texts and messages need it. */
 
 function varint(value: number): Buffer {
   const bytes: number[] = [];
@@ -37,7 +37,7 @@ export class Message {
     return this;
   }
 
-  /** What it is on the wire, in pieces. */
+  /** The encoded message, in pieces. */
   get parts(): readonly Uint8Array[] {
     return this.#parts;
   }

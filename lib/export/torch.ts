@@ -1,6 +1,6 @@
 /**
- * A PyTorch state dict, as torch.save writes it: a zip archive with a pickle of an ordered dict of tensors and their numbers beside it.
- * It names no class that torch.load(weights_only=True) does not know.
+ * A PyTorch state dict as torch.save writes it: a zip archive with a pickled ordered dict of tensors and, next to it, their numbers. It
+ * names only classes that torch.load(weights_only=True) knows.
  */
 import { zipOf } from './zip-writer';
 
@@ -39,7 +39,7 @@ function stridesOf(shape: readonly number[]): number[] {
   return shape.map((_, axis) => shape.slice(axis + 1).reduce((product, extent) => product * extent, 1));
 }
 
-/** The pickle of an ordered dict of tensors, whose numbers are storages named 0, 1, … */
+/** The pickle of an ordered dict of tensors, whose storages are named 0, 1, … */
 export function stateDictPickle(tensors: readonly OutTensor[]): Buffer {
   const parts: Uint8Array[] = [code('\x80\x02ccollections\nOrderedDict\n)R(')];
   for (const [key, { name, shape, data }] of tensors.entries()) {

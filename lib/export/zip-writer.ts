@@ -1,4 +1,4 @@
-/** A zip archive of stored entries, each aligned to 64 bytes, as PyTorch's reader likes them. */
+/** A zip archive of stored entries, each aligned to 64 bytes, as PyTorch's reader prefers. */
 import { UsageError } from '../errors';
 
 const crcTable = Uint32Array.from({ length: 256 }, (_, n) => {
@@ -22,7 +22,7 @@ interface Entry {
   bytes: Uint8Array;
 }
 
-/** 1980-01-01, so that the same content is the same archive. */
+/** 1980-01-01, so that the same content gives the same archive. */
 const date = 0x21;
 
 function record(signature: number, { name, bytes }: Entry, crc: number, extra: number, central?: number): Buffer {
@@ -55,7 +55,7 @@ export function* zipOf(entries: readonly Entry[]): Generator<Uint8Array> {
   for (const entry of entries) {
     const crc = crc32(entry.bytes);
     const header = record(0x04034b50, entry, crc, 0).length;
-    // An extra field has four bytes of its own.
+    // An extra field has a header of four bytes.
     const gap = (alignment - ((offset + header) % alignment)) % alignment;
     const extra = gap === 0 ? 0 : gap < 4 ? gap + alignment : gap;
     const padding = Buffer.alloc(extra);

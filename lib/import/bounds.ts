@@ -1,28 +1,28 @@
-/** What a foreign file may make this program hold and do; every reader of lib/import keeps to these. */
+/** Limits on what a foreign file can make this program hold and do; every reader in lib/import keeps to them. */
 import { CheckpointError } from '../errors';
 import { FileProblem, openFile } from '../files';
 import { harmless } from '../harmless';
 
-/** Bytes of a file, and of what is unpacked from it. A character model is a thousandth of it. */
+/** The most bytes of a file, and of what is unpacked from it. A character model takes a thousandth of that. */
 export const largestFile = 2 ** 30;
-/** Numbers in one tensor. */
+/** The most numbers in one tensor. */
 export const largestTensor = 2 ** 28;
 
 const longest = 400;
 
 /**
- * The error of a file that cannot be imported. What the file says of itself is shown on one line of bounded length, with nothing
- * in it that a terminal would obey.
+ * The error for a file that cannot be imported. What the file says about itself is shown on one line of bounded length, free of anything
+ * that a terminal would obey.
  */
 export function foreign(path: string, problem: string, cause?: unknown): CheckpointError {
   const short = problem.length > longest ? `${problem.slice(0, longest)}…` : problem;
   return new CheckpointError(`cannot import ${harmless(path)}: ${harmless(short)}`, { cause });
 }
 
-/** A refusal that does not know the file's name yet: readers throw it, and `importModel` makes a CheckpointError of it. */
+/** A refusal that does not know the file's name yet: readers throw it, and `importModel` turns it into a CheckpointError. */
 export class Refusal extends Error {}
 
-/** All bytes of a file. @throws CheckpointError if it is missing, no file, or beyond 1 GiB. */
+/** All bytes of a file. @throws CheckpointError if it is missing, not a file, or beyond 1 GiB. */
 export async function readWhole(path: string, limit = largestFile): Promise<Buffer> {
   try {
     const handle = await openFile(path);
@@ -42,7 +42,7 @@ export async function readWhole(path: string, limit = largestFile): Promise<Buff
   }
 }
 
-/** Product of extents. @throws Refusal if one is no whole number, or it is more than a tensor may hold. */
+/** Product of extents. @throws Refusal if one is not a whole number, or the product is more than a tensor may hold. */
 export function sizeOf(shape: readonly number[], name: string): number {
   if (shape.length > 8) throw new Refusal(`tensor '${name}' has ${shape.length} dimensions`);
   let product = 1;

@@ -1,5 +1,5 @@
 /**
- * Models whose weights lie in raw files beside a JSON file that lists them: TensorFlow.js' LayersModels (`model.json`), and the dumps of
+ * Models whose weights are raw files next to a JSON file that lists them: TensorFlow.js' LayersModels (`model.json`), and the dumps of
  * char-rnn-tensorflow that ml5 reads (`manifest.json` and `vocab.json`).
  *
  * Shapes: V vocabulary, H hidden, E embedding size, in = features into a layer.
@@ -18,7 +18,7 @@ function isObject(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A file beside `file`. The name in a foreign list is a name and no path, so that it chooses no other file. */
+/** A file next to `file`. A name in a foreign list must be a plain name, not a path, so that it cannot select another file. */
 function beside(file: string, name: unknown): string {
   if (typeof name !== 'string' || !/^[\w. -]{1,200}$/.test(name) || basename(name) !== name || name.startsWith('.')) {
     throw new Refusal(`it names a file ${JSON.stringify(name)?.slice(0, 60)}, and only plain names beside it are read`);
@@ -32,7 +32,7 @@ function shapeOf(value: unknown, name: string): number[] {
   return value as number[];
 }
 
-/** The model in a JSON file. @throws Refusal if it is none of the two kinds. */
+/** The model in a JSON file. @throws Refusal if it is neither of the two kinds. */
 export async function jsonModel(text: string, file: string): Promise<ForeignModel> {
   let json: unknown;
   try {
@@ -48,7 +48,7 @@ export async function jsonModel(text: string, file: string): Promise<ForeignMode
 
 const widths: Fields = { float32: 4, int32: 4, bool: 1, uint8: 1, uint16: 2, float16: 2, complex64: 8 };
 
-/** The numbers of a weight, unpacked where they were quantised. */
+/** The numbers of a weight, dequantised if it was quantised. */
 function numbers(bytes: Uint8Array, type: string, quantization: Fields | undefined): Float32Array {
   const width = widths[type] as number;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -76,7 +76,7 @@ async function layersModel(json: Fields, file: string): Promise<ForeignModel> {
       throw new Refusal('its list of weights is none');
     const parts: Buffer[] = [];
     for (const name of group.paths as unknown[]) {
-      // Each holds numbers of its own: a short list cannot stand for more memory than its files take.
+      // Each file is used only once: a short list cannot stand for more memory than its files take.
       if (files.has(name)) throw new Refusal(`its list of weights names ${JSON.stringify(name).slice(0, 60)} twice`);
       files.add(name);
       parts.push(await readWhole(beside(file, name)));
@@ -111,7 +111,7 @@ async function layersModel(json: Fields, file: string): Promise<ForeignModel> {
   });
 }
 
-/** TensorFlow's BasicLSTMCell: kernel [in + H, 4H], gates i, j, f, o, and 1 to add to the forget gate. */
+/** TensorFlow's BasicLSTMCell: kernel [in + H, 4H], gates i, j, f, o, and 1 to be added to the forget gate. */
 function basicCell(kernel: Float32Array, bias: Float32Array, features: number, hidden: number): ForeignLayer {
   const order = [0, 2, 1, 3];
   const rows = reorderBlocks(transpose(kernel, features + hidden, 4 * hidden), order);
@@ -199,7 +199,7 @@ async function dump(json: Fields, file: string): Promise<ForeignModel> {
   };
 }
 
-/** What `vocab.json` says, if there is one that fits. */
+/** The vocabulary in `vocab.json`, if there is one that fits. */
 async function vocabularyBeside(file: string, size: number): Promise<string[] | undefined> {
   try {
     return symbolsOf(parseStrictJson((await readWhole(beside(file, 'vocab.json'), 64 << 20)).toString('utf8')), size);

@@ -1,6 +1,6 @@
 /**
- * A character model as it was found in a file of another program: its weights brought into this package's layout, and what the
- * file says of how text is read.
+ * A character model found in a file of another program: its weights converted to this package's layout, and what the file says about how
+ * text is read.
  *
  * Shapes: V vocabulary, H hidden, E embedding size, in = features into a layer.
  */
@@ -13,13 +13,13 @@ export interface ForeignLayer {
   inputWeights: Float32Array;
   /** [4H, H] */
   recurrentWeights: Float32Array;
-  /** [4H]; where the other side has two, their sum. */
+  /** [4H]; if the other program has two, their sum. */
   bias: Float32Array;
 }
 
 /** What a reader of lib/import makes of a file. */
 export interface ForeignModel {
-  /** What the file is, for a person: `a PyTorch state dict`. */
+  /** What the file is, in words: `a PyTorch state dict`. */
   kind: string;
   vocabulary: number;
   hidden: number;
@@ -32,13 +32,13 @@ export interface ForeignModel {
   /** [V, H] and [V] */
   outputWeights: Float32Array;
   outputBias: Float32Array;
-  /** What the gates' function may be: one where the file says it, several where scoring must. */
+  /** The gates' possible activation functions: one if the file says it, several if scoring must decide. */
   gateActivations: readonly GateActivation[];
   dropout: number;
-  /** Where the file says so. */
+  /** If the file says so. */
   target?: Target | undefined;
   seqLength?: number | undefined;
-  /** Vocabularies that the file holds, the likeliest first; entry i is the symbol of id i, which need not be one character. */
+  /** Vocabularies in the file, likeliest first; entry i is the symbol of id i, which need not be one character. */
   vocabularies: { where: string; symbols: string[] }[];
   /** Lines for the user. */
   notes: string[];
@@ -53,15 +53,13 @@ export function transpose(data: Float32Array, rows: number, columns: number): Fl
   return out;
 }
 
-/** a + b, number by number. */
+/** a + b, element by element. */
 export function sum(a: Float32Array, b: Float32Array): Float32Array {
   return a.map((value, i) => value + (b[i] as number));
 }
 
 /**
- * Puts blocks of rows into another order: block k of the result is block `order[k]` of `data`.
- *
- * @param blocks Into how many equal blocks the data falls.
+ * Reorders the equal blocks of rows that `data` consists of, as many as `order` is long: block k of the result is block `order[k]`.
  */
 export function reorderBlocks(data: Float32Array, order: readonly number[]): Float32Array {
   const size = data.length / order.length;
@@ -70,7 +68,7 @@ export function reorderBlocks(data: Float32Array, order: readonly number[]): Flo
   return out;
 }
 
-/** What cannot be represented, by the word for it. */
+/** The refusal of something that cannot be represented, named by `what`. */
 export function unsupported(what: string): Refusal {
   return new Refusal(
     `it has ${what}, which this package's models (LSTM layers of one size, one after another, and one linear layer on top) cannot ` +

@@ -1,7 +1,7 @@
 /**
  * The worker thread that reads HDF5 files, or writes them, one after another. The HDF5 library is a large parser of untrusted bytes: here
- * it can abort, and be ended when it does not come to an end. Its file system is its own memory, so that a file's links to other files
- * lead nowhere.
+ * it can abort, and can be ended if it does not finish. Its file system is its own memory, so that a file's links to other files lead
+ * nowhere.
  */
 import { parentPort } from 'node:worker_threads';
 import type { Hdf5Contents, Hdf5Failure, Hdf5Request, Hdf5Tensor, Hdf5Writing } from './hdf5';
@@ -10,7 +10,7 @@ import { isMissing } from './optional-package';
 const deepest = 12;
 const mostObjects = 20_000;
 
-/** What of h5wasm is used. */
+/** The part of h5wasm that is used. */
 interface Entity {
   type?: string;
   attrs: Record<string, { value: unknown }>;
@@ -96,7 +96,7 @@ function contentsOf(root: Entity, mostBytes: number): Hdf5Contents {
         // 1: floating-point numbers.
         if (entity.metadata?.type !== 1 || shape.length > 3) continue;
         total += shape.reduce((product, extent) => product * extent, entity.metadata.size);
-        // What takes more than this is not in the file: it is filled in, or packed beyond all weights.
+        // Anything larger is not really in the file: it is fill values, or compressed more than any weights.
         if (!(total <= mostBytes)) throw new Error(`its tensors take more than ${mostBytes} bytes`);
         const { value } = entity;
         if (value instanceof Float32Array || value instanceof Float64Array) {
@@ -123,7 +123,7 @@ parentPort?.on('message', async (request: Hdf5Request | Hdf5Writing) => {
       );
     }
   } catch (thrown) {
-    // The library throws errors, numbers, and what WebAssembly throws when it fails.
+    // The library throws errors, numbers, and whatever WebAssembly throws when it fails.
     const error = thrown instanceof Error ? thrown : new Error(String(thrown));
     const fatal = error !== thrown || error.name === 'RuntimeError';
     parentPort?.postMessage({ error: error.message, missing: isMissing(error), fatal } satisfies Hdf5Failure);

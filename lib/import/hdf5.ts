@@ -1,4 +1,4 @@
-/** HDF5 files, read by h5wasm in a thread of their own. */
+/** HDF5 files, read and written by h5wasm, in a separate thread. */
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { packageRoot } from '../device/native';
@@ -7,12 +7,12 @@ import { missingPackage } from './optional-package';
 
 export interface Hdf5Request {
   bytes: Uint8Array;
-  /** That all tensors may take. */
+  /** The most that all tensors may take. */
   mostBytes: number;
 }
 
 export interface Hdf5Tensor {
-  /** Names of groups and dataset, joined by `/`. */
+  /** Names of the groups and the dataset, joined by `/`. */
   path: string;
   shape: number[];
   data: Float32Array;
@@ -20,11 +20,11 @@ export interface Hdf5Tensor {
 
 export interface Hdf5Contents {
   tensors: Hdf5Tensor[];
-  /** Keras' attributes of the root, and of a group at the root by `group/name`. */
+  /** Keras' attributes: of the root by name, of a group at the root by `group/name`. */
   attributes: Record<string, string | string[]>;
 }
 
-/** Weights are packed little, if at all. */
+/** The highest compression ratio: weights are compressed little, if at all. */
 const mostPacked = 16;
 
 export function isHdf5(bytes: Uint8Array): boolean {
@@ -34,23 +34,23 @@ export function isHdf5(bytes: Uint8Array): boolean {
 /** A file to write. */
 export interface Hdf5Writing {
   tensors: readonly { path: string; shape: readonly number[]; data: Float32Array }[];
-  /** Texts of the root. */
+  /** String attributes of the root. */
   attributes?: Readonly<Record<string, string>> | undefined;
 }
 
-/** What a thread says instead of an answer. */
+/** What a thread sends instead of an answer. */
 export interface Hdf5Failure {
   error: string;
   /** The library is not installed. */
   missing: boolean;
-  /** The library itself has failed, and may be in no state to go on. */
+  /** The library itself has failed, and may be unable to go on. */
   fatal: boolean;
 }
 
 /**
- * The thread of the HDF5 library, which takes half a second to start: with the first request, and anew after one that the library did not
- * live through. Requests come one after another. A file of unknown origin gets a thread of its own, so that what it does to the library's
- * memory does not reach another one; tests read thousands by one.
+ * The thread of the HDF5 library, which takes half a second to start: it starts with the first request, and again after one that the
+ * library did not survive. Requests run one after another. A file of unknown origin gets its own thread, so that what it does to the
+ * library's memory cannot affect another file; tests read thousands with one.
  */
 export class Hdf5Thread {
   #worker: Worker | undefined;
@@ -124,15 +124,15 @@ export class Hdf5Thread {
   }
 }
 
-/** What reads an HDF5 file. */
+/** A function that reads an HDF5 file. */
 export type Hdf5Read = Hdf5Thread['read'];
 
-/** {@link Hdf5Thread.read} by a thread for this file alone. */
+/** {@link Hdf5Thread.read} in a thread for this file alone. */
 export function readHdf5(bytes: Uint8Array, signal?: AbortSignal): Promise<Hdf5Contents> {
   return alone((thread) => thread.read(bytes, signal));
 }
 
-/** {@link Hdf5Thread.write} by a thread for this file alone. */
+/** {@link Hdf5Thread.write} in a thread for this file alone. */
 export function writeHdf5(
   tensors: Hdf5Writing['tensors'],
   attributes?: Hdf5Writing['attributes'],

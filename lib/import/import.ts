@@ -1,6 +1,6 @@
 /**
- * Models that other programs trained: PyTorch, Keras, ml5 and char-rnn-tensorflow, TensorFlow.js. A file is recognised by its
- * content, read as data, brought into this package's layout, given a vocabulary, and proved on a piece of text.
+ * Models trained by other programs: PyTorch, Keras, ml5 and char-rnn-tensorflow, TensorFlow.js. A file is recognised by its content, read
+ * as data, converted to this package's layout, given a vocabulary, and proved on a piece of text.
  */
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
@@ -44,7 +44,7 @@ export interface ImportOptions
    */
   vocabulary?: string | undefined;
   /**
-   * A file with the text it was trained on, whose characters in the order of their code points are the vocabulary.
+   * A file with the text it was trained on; its characters in code point order are the vocabulary.
    *
    * @default none
    */
@@ -56,19 +56,19 @@ export interface ImportOptions
    */
   text?: string | undefined;
   /**
-   * Encoding of corpus and text.
+   * Encoding of `corpus` and `text`.
    *
    * @default 'utf8'
    */
   encoding?: string | undefined;
   /**
-   * What its gates are made by, for weights whose file does not say it.
+   * The gates' activation function, for weights whose file does not say it.
    *
    * @default what scores best
    */
   gates?: GateActivation | undefined;
   /**
-   * Characters of the windows it was trained on, each from zero state, 1 to 16,777,216.
+   * Length in characters of the windows it was trained on, each from zero state, 1 to 16,777,216.
    *
    * @default what the file says
    */
@@ -83,11 +83,11 @@ export interface ImportOptions
  * @category Models of other programs
  */
 export interface ImportedModel {
-  /** What the file is, for a person. */
+  /** What the file is, in words. */
   kind: string;
   checkpoint: Checkpoint;
   layout: NativeParameter[];
-  /** Where the vocabulary is from. */
+  /** Where the vocabulary comes from. */
   vocabularySource: string;
   proof: Proof;
   /** Lines for the user. */
@@ -113,15 +113,15 @@ const importChecks: Checks<ImportOptions> = {
 /**
  * Reads a model that another program trained. The file is untrusted: nothing in it is run.
  *
- * @throws CheckpointError if the file is none that is known, is damaged, cannot be represented, or predicts no text; the message says
- * which. DataError for a vocabulary or text that cannot be used.
+ * @throws CheckpointError if the file is of no known kind, is damaged, cannot be represented, or predicts no text; the message says which.
+ * DataError for a vocabulary or text that cannot be used.
  * @category Models of other programs
  */
 export function importModel(file: string, options: ImportOptions = {}): Promise<ImportedModel> {
   return importBy(readHdf5, file, options);
 }
 
-/** {@link importModel}, with what reads its HDF5 files. */
+/** {@link importModel}, with a given reader of HDF5 files. */
 export async function importBy(readHdf5: Hdf5Read, file: string, options: ImportOptions): Promise<ImportedModel> {
   pathOf('file', file);
   const checked = optionsOf<ImportOptions>('options', options, importChecks);
@@ -136,7 +136,7 @@ export async function importBy(readHdf5: Hdf5Read, file: string, options: Import
   }
 }
 
-/** Lists of weights take thousandths of it. */
+/** The most bytes of a JSON file; lists of weights take thousandths of that. */
 const largestJson = 64 << 20;
 
 /** Recognised in this order: PyTorch's zip, other zips, HDF5, PyTorch's stream, JSON. */
@@ -249,14 +249,14 @@ function flatten(found: ForeignModel, layout: readonly NativeParameter[]): Float
   return flat;
 }
 
-/** The ways in which the model may have been taught to read. */
+/** The ways in which the model may have been trained to read text. */
 interface Readings {
   readings: Reading[];
-  /** Of the corpus, where it was read for them: another time there may be nothing left to read. */
+  /** The middle of the corpus, if it was read for the readings: a second time there may be nothing left to read. */
   middle?: string;
 }
 
-/** The readings of the vocabulary that the user named, else of those that the file holds. */
+/** The readings of the vocabulary that the user named, else of those in the file. */
 async function readingsFor(found: ForeignModel, options: ImportOptions): Promise<Readings> {
   const size = found.vocabulary;
   const named = (symbols: readonly string[], where: string): Reading => {
@@ -343,7 +343,7 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, checked: 
     nativeOf(model).write('parameters', parameters);
     for (const reading of readings) {
       const proof = await tryReading(model, text, name, reading, checked.signal).catch((error: unknown) => {
-        // Weights so large that nothing finite comes of them.
+        // The weights are so large that the loss is not finite.
         if (error instanceof CudnnLstmError && error.code === 'ERR_STOPPED') return undefined;
         throw error;
       });
@@ -394,7 +394,7 @@ async function prove(found: ForeignModel, bytes: Buffer, file: string, checked: 
 
 function gatesNote(tried: ReadonlyMap<GateActivation, number>): string {
   const scores = [...tried].map(([gates, loss]) => `${gates} ${loss.toFixed(4)}`);
-  return `its gates were chosen by their score (${scores.join(', ')} nats a character); where two are close, name them: ${option({ gates: 'NAME' })}`;
+  return `its gates were chosen by their score (${scores.join(', ')} nats per character); where two are close, name them: ${option({ gates: 'NAME' })}`;
 }
 
 function unproved(
@@ -409,7 +409,7 @@ function unproved(
     : `the symbols may have another order (${option({ vocabulary: 'FILE.json' })}), the text another encoding (${option('encoding')}), or windows may have been ` +
       `learned from zero state (${option('window')})`;
   return new Refusal(
-    `with the vocabulary of ${reading.where} it predicts ${proof.text} at ${proof.loss.toFixed(3)} nats a character, no better than the ` +
+    `with the vocabulary of ${reading.where} it predicts ${proof.text} at ${proof.loss.toFixed(3)} nats per character, no better than the ` +
       `${proof.letterLoss.toFixed(3)} of counting letters, so ${found.kind} and vocabulary do not belong together; ${remedy}`,
   );
 }

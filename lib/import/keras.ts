@@ -1,6 +1,6 @@
 /**
- * Keras' models: whole ones in HDF5 (before 3) and in `.keras` archives (since 2.12), weights alone in either layout, and Keras 1's
- * twelve arrays a layer. What a layer is comes from the configuration; where there is none, from the shapes.
+ * Keras models: whole ones in HDF5 (before 3) and in `.keras` archives (since 2.12), weights alone in either layout, and Keras 1's twelve
+ * arrays per layer. What a layer is comes from the configuration or, without one, from the shapes.
  *
  * Shapes: V vocabulary, H hidden, in = features into a layer. Keras has kernels [in, 4H] with gates i, f, c, o side by side.
  */
@@ -8,7 +8,7 @@ import type { GateActivation, Target } from '../device/native';
 import { largestTensor, Refusal, sizeOf } from './bounds';
 import { type ForeignLayer, type ForeignModel, sum, transpose, unsupported } from './foreign';
 
-/** A tensor by the names of its groups: `model_weights/lstm_1/lstm_1/kernel:0`, `layers/lstm/cell/vars/0`, `lstm_1/kernel`. */
+/** A tensor, named by its groups: `model_weights/lstm_1/lstm_1/kernel:0`, `layers/lstm/cell/vars/0`, `lstm_1/kernel`. */
 export interface NamedTensor {
   path: string;
   shape: readonly number[];
@@ -21,14 +21,14 @@ interface LayerConfig {
   config: Record<string, unknown>;
 }
 
-/** What a layer's weights are called, whatever the layout. */
+/** A layer's weights by name, whatever the layout. */
 type Weights = Map<string, NamedTensor>;
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Layers that a configuration lists, and tensors of a file: each layer's are looked for among all. */
+/** The most layers in a configuration and tensors in a file: each layer's tensors are searched for among all. */
 const mostListed = 256;
 const mostTensors = 20_000;
 
@@ -36,7 +36,7 @@ const mostTensors = 20_000;
 function layersOf(config: unknown): LayerConfig[] {
   const model = isObject(config) ? config : {};
   const inner = model.config;
-  // Keras 1 has the list itself there.
+  // In Keras 1 this is the list itself.
   const list = Array.isArray(inner) ? inner : isObject(inner) ? inner.layers : undefined;
   if (!Array.isArray(list))
     throw new Refusal(`its configuration of a ${String(model.class_name)} has no list of layers`);
@@ -48,7 +48,7 @@ function layersOf(config: unknown): LayerConfig[] {
   });
 }
 
-/** An activation's name, which may lie in an object. */
+/** An activation's name, which may be nested in an object. */
 function activationName(value: unknown): string {
   if (isObject(value)) return activationName(value.config ?? value.class_name);
   return String(value);
@@ -86,7 +86,7 @@ function snake(type: string): string {
     .toLowerCase();
 }
 
-/** Layers with their weights, in the order in which they are computed. */
+/** A layer with its weights; a list of them is in the order of computation. */
 interface Part {
   layer: LayerConfig;
   weights: Weights;
@@ -97,7 +97,7 @@ function leaf(path: string): string {
   return (path.split('/').at(-1) as string).replace(/:0$/, '');
 }
 
-/** A layer's weights by their names here: kernel, recurrent_kernel, bias, embeddings; of Keras 1 W_i to b_o, W and b. */
+/** A layer's weights by the names used here: kernel, recurrent_kernel, bias, embeddings; for Keras 1, W_i to b_o, W and b. */
 function weightsUnder(tensors: readonly NamedTensor[], prefix: string, names: readonly string[]): Weights {
   const found: Weights = new Map();
   for (const tensor of tensors) {
@@ -155,7 +155,7 @@ function partsOf(layers: readonly LayerConfig[], tensors: readonly NamedTensor[]
   return parts;
 }
 
-/** Without a configuration: groups of weights, in natural order, and what they must be by their shapes. */
+/** Without a configuration: the groups of weights in natural order, and what they must be by their shapes. */
 function partsByShape(tensors: readonly NamedTensor[], order: readonly string[] | undefined): Part[] {
   const groups = new Map<string, NamedTensor[]>();
   for (const tensor of tensors) {
@@ -203,7 +203,7 @@ function vectorOf(part: Part, name: string, length: number): Float32Array {
   return data;
 }
 
-/** Columns g H to (g + 1) H of a [rows, 4H] matrix, as they lie. */
+/** Columns g H to (g + 1) H of a [rows, 4H] matrix as blocks, not transposed. */
 function gateBlocks(data: Float32Array, rows: number, hidden: number): Float32Array {
   const out = new Float32Array(data.length);
   for (let gate = 0; gate < 4; gate++) {
@@ -239,7 +239,7 @@ function lstmOf(part: Part): { layer: ForeignLayer; hidden: number; features: nu
   const features = kernel.rows;
   const bias = part.weights.get('bias');
   if (type === 'CuDNNLSTM' || bias?.data.length === 8 * hidden) {
-    // cuDNN's own layout: each gate's block holds our rows behind one another, and there are two biases.
+    // cuDNN's own layout: each gate's block holds our rows one after another, and there are two biases.
     const both = vectorOf(part, 'bias', 8 * hidden);
     const layer = {
       inputWeights: gateBlocks(kernel.data, features, hidden),
@@ -256,7 +256,7 @@ function lstmOf(part: Part): { layer: ForeignLayer; hidden: number; features: nu
   return { layer, hidden, features };
 }
 
-/** Keras 1: W, U and b of each gate by itself. */
+/** Keras 1: W, U and b of each gate separately. */
 function firstKerasLstm(part: Part): { layer: ForeignLayer; hidden: number; features: number } {
   const first = matrixOf(part, 'W_i');
   const hidden = first.columns;
@@ -276,7 +276,7 @@ function firstKerasLstm(part: Part): { layer: ForeignLayer; hidden: number; feat
   return { layer, hidden, features: first.rows };
 }
 
-/** What the gates' function may be: one where it is known, both that its layout leaves open where a file holds weights alone. */
+/** The gates' possible activation functions: one if it is known; for a file of weights alone, both that its layout leaves open. */
 function gatesOf(parts: readonly Part[], version: string | undefined): GateActivation[] {
   const inVars = parts.some(({ weights }) => [...weights.values()].some(({ path }) => path.includes('/vars/')));
   const names = parts.map(({ layer }) =>
@@ -302,7 +302,7 @@ export interface KerasFile {
   /** The version of Keras that wrote it, or TensorFlow.js' own name for it. */
   version: string | undefined;
   tensors: readonly NamedTensor[];
-  /** Names of layers in their order, where the file says so without a configuration. */
+  /** Layer names in order, if the file gives them without a configuration. */
   order?: readonly string[] | undefined;
   kind: string;
 }
@@ -369,7 +369,7 @@ export function kerasModel({ config, version, tensors, order, kind }: KerasFile)
   };
 }
 
-/** Embedding, LSTMs, dense layer: nothing else comes between, and in no other order. */
+/** An embedding or none, LSTMs, a dense layer: in this order, with nothing else between them. */
 function checkOrder(parts: readonly Part[]): void {
   const letters = parts
     .map(({ layer }) => ({ Embedding: 'E', LSTM: 'L', CuDNNLSTM: 'L', Dense: 'D' })[layer.type] ?? '')
@@ -387,7 +387,7 @@ function embeddingOf(part: Part, vocabulary: number, features: number): Float32A
   return data;
 }
 
-/** The first rate that is not zero; it matters to training alone. */
+/** The first rate that is not zero; it matters only for training. */
 function dropoutOf(parts: readonly Part[]): number {
   for (const { layer } of parts) {
     for (const key of layer.type === 'Dropout' ? ['rate', 'p'] : ['dropout']) {
@@ -398,7 +398,7 @@ function dropoutOf(parts: readonly Part[]): number {
   return 0;
 }
 
-/** Whether a loss was taken at every position, and of how many; where the configuration says so. */
+/** Whether the loss was taken at every position, and how many positions there were, if the configuration says so. */
 function protocolOf(
   layers: readonly LayerConfig[] | undefined,
   lstms: readonly Part[],

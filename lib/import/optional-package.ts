@@ -3,7 +3,7 @@ import { CudnnLstmError, exitCodes } from '../errors';
 /** Whether an `import()` failed because the package is not installed. */
 export function isMissing(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
-  // The second is what Yarn's Plug'n'Play says.
+  // The second code is the one of Yarn's Plug'n'Play.
   return code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND';
 }
 

@@ -1,14 +1,14 @@
 /**
- * Python's pickle format, protocols 0 to 5, read as data. The format is a program for a stack machine that may import and call
- * whatever it names; this machine does neither. A global becomes its name, a call becomes a record of what would have been called,
- * and only those few callables that a reader allows are given a meaning, by that reader's own code.
+ * Python's pickle format, protocols 0 to 5, read as data. The format is a program for a stack machine that may import and call whatever it
+ * names; this machine does neither. A global becomes its name, a call becomes a record of what would have been called, and only the few
+ * callables that a reader allows are given a meaning, by that reader's own code.
  *
- * Memory and time are bounded by the file's length: every instruction adds a bounded number of values, containers are shared and
- * not copied, and what allowed callables copy is counted.
+ * Memory and time are bounded by the file's length: every instruction adds a bounded number of values, containers are shared rather than
+ * copied, and what allowed callables copy is counted.
  */
 import { Refusal } from './bounds';
 
-/** What a pickle may hold. A tuple or a list is an array, a dict a Map, a set a Set. */
+/** What a pickle may hold. A tuple or a list becomes an array, a dict a Map, a set a Set. */
 export type Pickled =
   | null
   | boolean
@@ -35,7 +35,7 @@ export class PickledGlobal {
   }
 }
 
-/** An object that a call would have made, and what was then set, added or put into it. */
+/** An object that a call would have made, and the state, items and entries that were then put into it. */
 export class PickledCall {
   state: Pickled = null;
   readonly items: Pickled[] = [];
@@ -56,7 +56,7 @@ export class PickledCall {
 export class PickledForeign {}
 
 export interface PickleReading {
-  /** What a call of an allowed callable gives; undefined: it stays a record. */
+  /** The result of calling an allowed callable; undefined: the call stays a record. */
   call?: (path: string, args: readonly Pickled[]) => Pickled | undefined;
   /** What a persistent id stands for. */
   persistent?: (id: Pickled) => Pickled;
@@ -69,7 +69,7 @@ type Slot = Pickled | typeof mark;
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** Text as Python 3 reads it, and what is not UTF-8, as Python 2's byte strings may be, byte by byte. */
+/** UTF-8 text as Python 3 reads it; anything else, which Python 2's byte strings may be, byte by byte. */
 function decodeText(bytes: Uint8Array): string {
   try {
     return utf8.decode(bytes);
@@ -112,7 +112,7 @@ function unquote(text: string): string {
   return decodeText(Uint8Array.from(bytes));
 }
 
-/** Reads pickles that lie behind one another in a file's bytes. */
+/** Reads consecutive pickles in a file's bytes. */
 export class PickleReader {
   #at: number;
   #stack: Slot[] = [];
@@ -155,7 +155,7 @@ export class PickleReader {
     }
   }
 
-  /** Counts what is done; a file cannot make it more than its length and this limit allow. */
+  /** Counts the work done; a file cannot cause more than its length and this limit allow. */
   #spend(count: number): void {
     this.#work += count;
     if (this.#work > mostInstructions) throw new Refusal(`it asks for more than ${mostInstructions} steps`);
@@ -201,7 +201,7 @@ export class PickleReader {
     return value;
   }
 
-  /** What lies above the last mark, which goes. */
+  /** Pops the last mark and returns what lay above it. */
   #marked(): Pickled[] {
     const at = this.#stack.lastIndexOf(mark);
     if (at < 0) throw new Refusal('a mark is missing');
@@ -220,7 +220,7 @@ export class PickleReader {
     return known ?? new PickledCall(callable, args);
   }
 
-  /** Containers, which mean the same everywhere, and what the reader allows. */
+  /** Calls of containers, which mean the same everywhere, and what the reader allows. */
   #known(path: string, args: readonly Pickled[]): Pickled | undefined {
     const [first] = args;
     if (path === 'collections.OrderedDict' || path === 'builtins.dict' || path === '__builtin__.dict') {
@@ -316,7 +316,7 @@ export class PickleReader {
   #state(): void {
     const state = this.#pop();
     const target = this.#top();
-    // An ordered dict's attributes, such as PyTorch's _metadata, say nothing of weights.
+    // An ordered dict's attributes, such as PyTorch's _metadata, say nothing about weights.
     if (target instanceof PickledCall) target.state = state;
   }
 
@@ -325,7 +325,7 @@ export class PickleReader {
     if (value !== undefined) this.#stack.push(value);
   }
 
-  /** What an instruction pushes, after what else it does. */
+  /** Runs an instruction and returns what it pushes. */
   #valueOf(code: number): Slot | undefined {
     switch (String.fromCharCode(code)) {
       case '\x80': // PROTO

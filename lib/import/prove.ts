@@ -1,6 +1,6 @@
 /**
- * Whether weights and vocabulary belong together: they predict a text better than its letters' frequencies do, or they do not. A
- * wrong gate order, a vocabulary in another order or an activation that is not the model's all show here and nowhere else.
+ * Whether weights and vocabulary belong together, that is, predict a text better than its letter frequencies do. A wrong gate order, a
+ * vocabulary in another order or an activation that is not the model's all show here and nowhere else.
  */
 import { type Normalization, normalizeText } from '../corpus/normalization';
 import type { Vocabulary } from '../corpus/vocabulary';
@@ -15,9 +15,9 @@ import type { RawText } from './raw-text';
 export interface Proof {
   /** The text's name: a file's, or the bundled tale. */
   text: string;
-  /** Mean nats a character. */
+  /** Mean nats per character. */
   loss: number;
-  /** The entropy of the characters' frequencies in the same piece, in nats: what counting letters would score. */
+  /** The entropy of the character frequencies in the same piece, in nats: what counting letters would score. */
   letterLoss: number;
   /** Characters counted. */
   characters: number;
@@ -25,21 +25,21 @@ export interface Proof {
 
 /** A vocabulary that a model may have, and how its texts would be read. */
 export interface Reading {
-  /** Where it is from, for a person. */
+  /** Where it comes from, in words. */
   where: string;
   vocabulary: Vocabulary;
   normalization: Normalization;
   notes: string[];
 }
 
-/** Characters that are scored, at most. */
+/** The most characters that are scored. */
 const scored = 8192;
 const streams = 8;
-/** Below this many nothing is proved. */
+/** Fewer than this prove nothing. */
 const fewest = 100;
 const windowsScored = 256;
 
-/** The ids of a piece of text, and what share of it the vocabulary does not hold. */
+/** The ids of a piece of text, and the share of it that is not in the vocabulary. */
 function idsOf(text: string, { vocabulary, normalization }: Reading): { ids: Int32Array; unknown: number } {
   const piece = normalizeText(text, normalization);
   const symbols = [...piece].length;
@@ -48,7 +48,7 @@ function idsOf(text: string, { vocabulary, normalization }: Reading): { ids: Int
   return { ids, unknown: symbols === 0 ? 1 : 1 - known / symbols };
 }
 
-/** Entropy in nats of the frequencies of ids. */
+/** Entropy of the ids' frequencies, in nats. */
 function entropy(ids: Int32Array): number {
   const counts = new Map<number, number>();
   for (const id of ids) counts.set(id, (counts.get(id) ?? 0) + 1);
@@ -57,7 +57,7 @@ function entropy(ids: Int32Array): number {
   return nats;
 }
 
-/** What a piece of text says of a reading; undefined: too little of it is in the vocabulary to say anything. */
+/** How a reading does on a piece of text; undefined if too little of it is in the vocabulary to tell. */
 export async function tryReading(
   model: LanguageModel,
   text: string,
@@ -81,9 +81,9 @@ export async function tryReading(
 }
 
 /**
- * The vocabularies of `size` symbols that a script may have made of a text: its characters in the order of their code points,
- * with line breaks and byte order mark as they are or as Python's text mode has them, in either case, with Project Gutenberg's frame or
- * without. `sizes`: how many symbols each way of reading gives.
+ * The vocabularies of `size` symbols that a script may have made from a text: its characters in code point order, with line breaks and byte
+ * order mark as they are or as Python's text mode has them, lower-cased or not, with or without Project Gutenberg's frame. `sizes`: how
+ * many symbols each way of reading gives.
  */
 export function readingsOfText(
   { all, books }: RawText,

@@ -1,6 +1,6 @@
 /**
- * A text as it stands in a file, its line breaks, byte order mark and frame kept: which symbols it has, and a part of its middle. Memory
- * does not grow with it.
+ * A text as it stands in a file, with its line breaks, byte order mark and frame: which symbols it has, and a part of its middle. Memory
+ * does not grow with the text.
  */
 import { readText } from '../corpus/decode';
 import { SymbolCounter } from '../corpus/encoder';
@@ -9,9 +9,9 @@ import { type Normalization, normalizePart } from '../corpus/normalization';
 import { resolveSources } from '../corpus/sources';
 import { Vocabulary } from '../corpus/vocabulary';
 
-/** Code units of a middle. */
+/** Code units of the middle. */
 const span = 1 << 14;
-/** Code units of which the middle is taken: of a longer text, of its beginning, which is read no further for that. */
+/** Code units that the middle is taken from; a longer text is read no further than this for it. */
 const longestHeld = 1 << 22;
 
 /** The beginning of a text. */
@@ -29,23 +29,23 @@ class Beginning {
     this.#length += piece.length;
   }
 
-  /** A part of its middle, which is neither contents nor appendix. */
+  /** A part of its middle, which is neither table of contents nor appendix. */
   middle(): string {
     const text = this.#pieces.join('');
     const start = Math.max(0, Math.floor((text.length - span) / 2));
-    // A surrogate pair is not cut: half of one is no character of any vocabulary, and is left out.
+    // Half of a surrogate pair at either end is no character of any vocabulary, and is left out.
     return text.slice(start, start + span);
   }
 }
 
-/** The symbols of a text, before anything is done to it. */
+/** The symbols of a text before any normalisation. */
 class RawSymbols {
   readonly #counter = new SymbolCounter();
   #begun = false;
-  /** Whether byte order marks stand at its beginning; others are symbols like any. */
+  /** Whether it begins with byte order marks; elsewhere they are symbols like any other. */
   #marked = false;
 
-  /** Characters, without those marks. */
+  /** Characters, not counting those marks. */
   get length(): number {
     return this.#counter.length;
   }
@@ -60,7 +60,7 @@ class RawSymbols {
     this.#counter.count(text);
   }
 
-  /** Those of the text that it is made into. @throws DataError if there are none, or too many. */
+  /** The symbols of the normalised text. @throws DataError if there are none, or too many. */
   vocabulary(normalization: Normalization): Vocabulary {
     const marks = this.#marked && normalization.byteOrderMark === 'keep' ? ['\uFEFF'] : [];
     const raw = this.#counter.vocabulary(1, marks).symbols;
@@ -72,7 +72,7 @@ class RawSymbols {
 export interface RawText {
   /** A part of its middle. */
   middle: string;
-  /** The symbols of all of it; and, where it has frames of Project Gutenberg, of what is in them. */
+  /** The symbols of all of it and, if it has Project Gutenberg's frames, of what is inside them. */
   all: Pick<RawSymbols, 'vocabulary'>;
   books?: Pick<RawSymbols, 'vocabulary'>;
 }
@@ -81,12 +81,12 @@ async function* rawPieces(source: string, encoding: string, signal?: AbortSignal
   for (const file of await resolveSources([source], signal)) yield* readText(file, encoding, signal);
 }
 
-/** Reads a text from its beginning to its end. @throws DataError if it cannot be read. */
+/** Reads a text from beginning to end. @throws DataError if it cannot be read. */
 export async function readRaw(source: string, encoding: string, signal?: AbortSignal): Promise<RawText> {
   return examine(rawPieces(source, encoding, signal));
 }
 
-/** The same of the pieces of a text, none of which splits a surrogate pair. */
+/** The same for the pieces of a text, none of which splits a surrogate pair. */
 export async function examine(pieces: AsyncIterable<string> | Iterable<string>): Promise<RawText> {
   const beginning = new Beginning();
   const [all, books] = [new RawSymbols(), new RawSymbols()];
@@ -99,7 +99,7 @@ export async function examine(pieces: AsyncIterable<string> | Iterable<string>):
   return { middle: beginning.middle(), all, ...(splitter.end() && books.length > 0 ? { books } : {}) };
 }
 
-/** A part of the middle of a text, of which no more is read than that takes. @throws DataError if it cannot be read. */
+/** A part of the middle of a text, reading no more of it than that takes. @throws DataError if it cannot be read. */
 export async function readMiddle(source: string, encoding: string, signal?: AbortSignal): Promise<string> {
   const beginning = new Beginning();
   for await (const piece of rawPieces(source, encoding, signal)) {

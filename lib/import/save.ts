@@ -1,4 +1,4 @@
-/** Where an imported model goes: a file, or a directory that `sample`, `score` and `info` take as they take a run's. */
+/** Where an imported model goes: a file, or a directory that `sample`, `score` and `info` accept like a run's. */
 import { stat } from 'node:fs/promises';
 import { fieldsOf, optionsOf, pathOf, show, signalOf } from '../arguments';
 import { saveCheckpoint } from '../checkpoint/checkpoint';
@@ -8,7 +8,7 @@ import { isTaken } from '../files';
 import { option } from '../wording';
 import type { ImportedModel } from './import';
 
-/** @throws UsageError if something is there already: an import replaces nothing. */
+/** @throws UsageError if something is already there: an import replaces nothing. */
 export async function checkFree(out: string): Promise<void> {
   if (!(await isTaken(out))) return;
   const found = await stat(out).catch(() => undefined);
@@ -18,11 +18,11 @@ export async function checkFree(out: string): Promise<void> {
 }
 
 /**
- * Writes an imported model to a .safetensors file, or to any other name as a directory with one checkpoint in it.
+ * Writes an imported model to a .safetensors file or, under any other name, to a directory with one checkpoint in it.
  *
- * @param options `signal` ends the writing of a file, which throws its reason.
+ * @param options `signal` aborts the writing of a file, which throws its reason.
  * @returns The checkpoint's path.
- * @throws UsageError if something is there already; DiskError without space or permission.
+ * @throws UsageError if something is already there; DiskError without space or permission.
  * @category Models of other programs
  */
 export async function saveImported(
@@ -46,6 +46,6 @@ export async function saveImported(
     return out;
   }
   await using run = await RunDirectory.open(out, { create: true });
-  // Awaited here: the directory is given back when this function is left.
+  // Awaited here: the directory is released when this function returns.
   return await run.saveBest(checkpoint, layout, `imported-${loss.toFixed(4)}.safetensors`);
 }

@@ -1,4 +1,4 @@
-/** Which of the tensors of a PyTorch file are the model, by their names and shapes; see foreign.ts for what it is brought into. */
+/** Finds the tensors of a PyTorch file that are the model, by their names and shapes; see foreign.ts for what it is converted to. */
 import { largestTensor, Refusal, sizeOf } from './bounds';
 import { type ForeignLayer, type ForeignModel, sum, unsupported } from './foreign';
 import { type Pickled, PickledCall } from './pickle';
@@ -7,10 +7,10 @@ import { vocabulariesIn } from './vocabularies';
 
 type Tensors = Map<string, TorchTensor>;
 
-/** A set of named tensors that may be the model, and what the file says of its parts. */
+/** A set of named tensors that may be the model, and what the file says about its parts. */
 interface Candidate {
   tensors: Tensors;
-  /** Of modules, whose attributes are there: by the module's name. */
+  /** Attributes of modules, if there are any, by the module's name. */
   attributes: Map<string, Map<Pickled, Pickled>>;
   whole: boolean;
 }
@@ -19,7 +19,7 @@ const attentive = /attn|attention|in_proj/i;
 const deepest = 12;
 const mostVisited = 200_000;
 const mostLayers = 64;
-/** Characters of the name of a module's part: names are joined, for each place where a part stands. */
+/** The most characters in the name of a module's part: names are joined once for each place where a part occurs. */
 const longestName = 1000;
 
 /** Where to look first in a dict that holds more than the model. */
@@ -29,7 +29,7 @@ function keyed(value: Pickled | undefined, key: string): Pickled | undefined {
   return value instanceof Map ? value.get(key) : undefined;
 }
 
-/** Attributes of an object that a call and a state made; its slots' state is a pair. */
+/** Attributes of an object made by a call and a state; with slots, the state is a pair. */
 function attributesOf(object: PickledCall): Map<Pickled, Pickled> | undefined {
   const state = Array.isArray(object.state) ? object.state[0] : object.state;
   return state instanceof Map ? state : undefined;
@@ -91,12 +91,12 @@ function candidatesIn(root: Pickled): Candidate[] {
 const recurrent = /^(.*?)(?:^|\.)?(weight|bias)_(ih|hh|hr)(?:_l(\d+))?(_reverse)?$/;
 
 interface LayerNames {
-  /** Name of the module, with its dot. */
+  /** Name of the module, with its trailing dot. */
   prefix: string;
   suffix: string;
 }
 
-/** The recurrent layers of a set of tensors, in the order in which they are computed. */
+/** The recurrent layers of a set of tensors, in the order of computation. */
 function layersIn({ tensors }: Candidate): LayerNames[] {
   const layers: (LayerNames & { module: number; index: number })[] = [];
   const modules: string[] = [];
@@ -221,7 +221,7 @@ async function assemble(candidate: Candidate, root: Pickled): Promise<ForeignMod
   };
 }
 
-/** H of all layers. @throws Refusal where they differ, or have another number of gates than an LSTM. */
+/** H of all layers. @throws Refusal if they differ, or have a different number of gates from an LSTM. */
 function hiddenOf({ tensors }: Candidate, layers: readonly LayerNames[]): number {
   const sizes = layers.map(({ prefix, suffix }) => {
     const name = `${prefix}weight_hh${suffix}`;
@@ -271,7 +271,7 @@ function unexpected(names: readonly string[]): Refusal {
   return unsupported(`${what} (${listed.join(', ')}${names.length > 5 ? ', …' : ''})`);
 }
 
-/** What a whole module says of its LSTM besides the weights. */
+/** What a whole module says about its LSTM besides the weights. */
 function moduleAttributes({ attributes }: Candidate): { dropout: number } {
   let dropout = 0;
   for (const values of attributes.values()) {

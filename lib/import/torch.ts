@@ -1,6 +1,6 @@
 /**
- * PyTorch's files: state dicts, whole modules and dicts around them, in the zip form (since 1.6) and the stream form before it. No
- * class of the file is made and no code of it run: modules are walked as the data they are.
+ * PyTorch's files: state dicts, whole modules and dicts around them, in the zip form (since 1.6) and the stream form before it. No class of
+ * the file is instantiated and none of its code is run: modules are traversed as plain data.
  */
 import { halfToFloat } from '../checkpoint/safetensors';
 import { Refusal, sizeOf } from './bounds';
@@ -32,11 +32,11 @@ const storageTypes: Readonly<Record<string, FloatType>> = {
   BFloat16Storage: 'bfloat16',
 };
 
-/** Where a tensor's numbers are; read when asked for. */
+/** Where a tensor's numbers are; they are read on demand. */
 class Storage extends PickledForeign {
   constructor(
     readonly key: string,
-    /** Undefined: not of floating-point numbers, or untyped. */
+    /** Undefined if not of floating-point numbers, or untyped. */
     readonly type: FloatType | undefined,
     readonly typeName: string,
     readonly bytes: () => Promise<Uint8Array>,
@@ -67,7 +67,7 @@ export class TorchTensor extends PickledForeign {
     this.#strides = strides;
   }
 
-  /** Row-major. @throws Refusal if its numbers are not there, or not of a floating-point type, or not finite. */
+  /** Row-major. @throws Refusal if its numbers are missing, not of a floating-point type, or not finite. */
   async load(name: string): Promise<Float32Array> {
     const { shape } = this;
     const type = this.#type;
@@ -81,7 +81,7 @@ export class TorchTensor extends PickledForeign {
     const out = new Float32Array(size);
     if (size === 0) return out;
     const last = shape.reduce((at, extent, axis) => at + (extent - 1) * (strides[axis] as number), this.#offset);
-    // A tensor that shows one number many times would take memory that the file does not have.
+    // A tensor that repeats one number many times would take memory that the file does not have.
     if (size * width > bytes.length || (last + 1) * width > bytes.length)
       throw new Refusal(`tensor '${name}' is larger than its storage`);
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -111,7 +111,7 @@ function isExtents(value: Pickled | undefined): value is number[] {
   );
 }
 
-/** The few callables of PyTorch that make a tensor, done by this file's own code. */
+/** The few callables of PyTorch that make a tensor, implemented by this file's own code. */
 function callOf(path: string, args: readonly Pickled[]): Pickled | undefined {
   const [first, second, third] = args;
   if (path === 'torch._utils._rebuild_tensor_v2' || path === 'torch._utils._rebuild_tensor') return tensorOf(args);
@@ -138,7 +138,7 @@ function tensorOf([storage, offset, shape, strides]: readonly Pickled[], dtype?:
   return new TorchTensor(storage, dtype === undefined ? storage.type : named, offset as number, shape, strides);
 }
 
-/** ('storage', class, key, device, numbers): which class and key. */
+/** The class, key and count in ('storage', class, key, device, numbers). */
 function storageId(id: Pickled): { typeName: string; key: string; count: number } {
   if (!Array.isArray(id) || id[0] !== 'storage') throw new Refusal('a reference that is no storage');
   const [, type, key, , count] = id;
@@ -172,7 +172,7 @@ export async function readTorchZip(zip: ZipArchive): Promise<Pickled | undefined
 }
 
 const streamMagic = 0x1950a86a20f9469cfc6cn;
-/** Bytes of a number, of types that a storage may have. */
+/** Bytes per number, by the storage's type. */
 const widths: Readonly<Record<string, number>> = {
   FloatStorage: 4,
   DoubleStorage: 8,
@@ -186,7 +186,7 @@ const widths: Readonly<Record<string, number>> = {
   BoolStorage: 1,
 };
 
-/** Whether bytes begin as the stream form does: a pickle of the magic number. */
+/** Whether bytes begin as the stream form does, with a pickle of the magic number. */
 export function isTorchStream(bytes: Uint8Array): boolean {
   const head = Buffer.from(bytes.subarray(0, 14)).toString('latin1');
   return head.startsWith('\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19');
@@ -198,7 +198,7 @@ export function readTorchStream(bytes: Buffer): Pickled {
   const types = new Map<string, string>();
   let little = true;
   const persistent = (id: Pickled): Pickled => {
-    // Modules of PyTorch 0.x carry their source; their class is all that matters here, and it is only a name.
+    // Modules of PyTorch 0.x carry their source; only their class matters here, and it is just a name.
     if (Array.isArray(id) && id[0] === 'module' && id[1] instanceof PickledGlobal) return id[1];
     const { typeName, key } = storageId(id);
     const view = Array.isArray(id) ? id[5] : null;
@@ -229,7 +229,7 @@ export function readTorchStream(bytes: Buffer): Pickled {
   if (!Array.isArray(keys)) throw new Refusal('its list of storages is missing');
   let at = reader.position;
   for (const key of keys) {
-    // A list would be written out, and one of lists that hold one another twice for ever.
+    // A list would be written out, and lists that contain one another twice would take for ever.
     if (typeof key !== 'string' && typeof key !== 'number') throw new Refusal('a storage without a key');
     if (at + 8 > bytes.length) throw new Refusal('it is cut short in its storages');
     const count = Number(little ? bytes.readBigInt64LE(at) : bytes.readBigInt64BE(at));

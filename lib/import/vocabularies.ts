@@ -4,7 +4,7 @@ import { Vocabulary } from '../corpus/vocabulary';
 import { Refusal } from './bounds';
 import { type Pickled, PickledCall } from './pickle';
 
-/** Entry i is the symbol of id i, which need not be one character; an empty one is not known. */
+/** Entry i is the symbol of id i, which need not be one character; an empty one is unknown. */
 export interface FoundVocabulary {
   where: string;
   symbols: string[];
@@ -13,19 +13,19 @@ export interface FoundVocabulary {
 const deepest = 12;
 const mostVisited = 400_000;
 
-/** A value of a pickle or of JSON as a list of symbols; undefined if it is none of `size`. */
+/** A value of a pickle or of JSON as a list of symbols; undefined if it is not one of `size`. */
 export function symbolsOf(value: unknown, size: number): string[] | undefined {
   if (typeof value === 'string') {
     const symbols = value.length <= 2 * size ? [...value] : [];
     return symbols.length === size && new Set(symbols).size === size ? symbols : undefined;
   }
-  if (value instanceof Set) return undefined; // Without an order.
+  if (value instanceof Set) return undefined; // A set has no order.
   if (Array.isArray(value)) {
     if (value.length !== size || !value.every((symbol) => typeof symbol === 'string')) return undefined;
     return new Set(value).size === size ? (value as string[]) : undefined;
   }
   const entries = value instanceof Map ? [...value] : isObject(value) ? Object.entries(value) : [];
-  // A Keras tokenizer counts from 1, so that one id, or a few, may be nobody's.
+  // A Keras tokenizer counts from 1, so one id, or a few, may be unused.
   if (entries.length < 2 || entries.length > size || entries.length < size - 4) return undefined;
   const symbols = new Array<string>(size).fill('');
   for (const [key, entry] of entries) {
@@ -43,7 +43,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   );
 }
 
-/** All vocabularies of `size` symbols in what a pickle held, those at the surface first. */
+/** All vocabularies of `size` symbols in what a pickle held, outermost first. */
 export function vocabulariesIn(root: Pickled, size: number): FoundVocabulary[] {
   const found: FoundVocabulary[] = [];
   const seen = new Set<Pickled>();
@@ -52,7 +52,7 @@ export function vocabulariesIn(root: Pickled, size: number): FoundVocabulary[] {
   for (let depth = 0; depth < deepest && level.length > 0; depth++) {
     const next: typeof level = [];
     for (const { value, where } of level) {
-      // What stands in many places, which takes a few bytes each, is looked at once.
+      // A value that occurs in many places, at a few bytes each, is looked at once.
       if (++visited > mostVisited) return found;
       if (seen.has(value)) continue;
       seen.add(value);
@@ -83,10 +83,9 @@ export const pythonPrintable = [
 const privateUse = 0xe000;
 
 /**
- * A vocabulary of single characters; symbols that are none (`<unk>`, ids without a symbol) get characters for private use, which
- * no text has.
+ * A vocabulary of single characters; symbols that are not (`<unk>`, ids without a symbol) get private-use characters, which no text has.
  *
- * @throws Refusal if so many are none that it is a model of words.
+ * @throws Refusal if so many are not that it is a model of words.
  */
 export function toVocabulary(symbols: readonly string[]): { vocabulary: Vocabulary; notes: string[] } {
   const single = (symbol: string) => {
@@ -116,7 +115,7 @@ export function toVocabulary(symbols: readonly string[]): { vocabulary: Vocabula
   return { vocabulary: new Vocabulary(made), notes };
 }
 
-/** What must be done to a text, as its vocabulary shows: what is not in it was lower-cased, or never there. */
+/** The normalisation that a vocabulary implies: what it lacks was lower-cased, or never there. */
 export function normalizationFor(vocabulary: Vocabulary): Normalization {
   const cased = vocabulary.symbols.some((symbol) => symbol !== symbol.toUpperCase());
   const upper = vocabulary.symbols.some((symbol) => symbol !== symbol.toLowerCase());

@@ -1,4 +1,4 @@
-/** Zip archives in memory, read by the optional package yauzl: names and, when asked for, contents. Nothing is written anywhere. */
+/** Zip archives in memory, read by the optional package yauzl: names and, on request, contents. Nothing is written anywhere. */
 import type { Entry, ZipFile } from 'yauzl';
 import { largestFile, Refusal } from './bounds';
 import { isMissing, missingPackage } from './optional-package';
@@ -15,7 +15,7 @@ export class ZipArchive {
     this.#entries = entries;
   }
 
-  /** @throws Refusal if the bytes are no zip archive, or name a file twice; CudnnLstmError `ERR_MISSING_PACKAGE` without yauzl. */
+  /** @throws Refusal if the bytes are not a zip archive, or name a file twice; CudnnLstmError `ERR_MISSING_PACKAGE` without yauzl. */
   static async open(bytes: Buffer): Promise<ZipArchive> {
     const yauzl = await import('yauzl').catch((error) => {
       throw isMissing(error) ? missingPackage("PyTorch's and Keras' files are zip archives", 'yauzl') : error;
@@ -43,7 +43,7 @@ export class ZipArchive {
     return this.#entries.has(name);
   }
 
-  /** @throws Refusal if it is not there, damaged, encrypted, or would unpack to more than a file may have. */
+  /** @throws Refusal if it is missing, damaged, encrypted, or would unpack to more than a file may have. */
   async read(name: string, limit = largestFile): Promise<Buffer> {
     const entry = this.#entries.get(name);
     if (entry === undefined) throw new Refusal(`its archive has no '${name}'`);
@@ -55,7 +55,7 @@ export class ZipArchive {
       let length = 0;
       for await (const part of await this.#zip.openReadStreamPromise(entry)) {
         length += (part as Buffer).length;
-        // The library holds the sizes against the archive's own statement, whichever way they differ.
+        // The library checks the size against the archive's own statement, whichever way it differs.
         if (length > entry.uncompressedSize) throw new Refusal('more bytes than it says');
         parts.push(part as Buffer);
       }

@@ -1,9 +1,9 @@
-/** What the page asks of the server. */
+/** The page's requests to the server. */
 import type { Rivals } from './look.js';
 
 export interface ServedModel {
   name: string;
-  /** Whether it is a run with a history of its training. */
+  /** Whether it is a run with a training history. */
   run: boolean;
 }
 
@@ -28,7 +28,7 @@ export interface CellValues {
   followers?: Follower[];
 }
 
-/** A line of metrics.jsonl; which fields there are depends on its type. */
+/** A line of metrics.jsonl; its fields depend on its type. */
 export interface RunEvent {
   type: 'start' | 'step' | 'epoch' | 'validation' | 'checkpoint' | 'sample' | 'end';
   epoch?: number;
@@ -61,7 +61,7 @@ export interface Drawing {
   seed: number;
 }
 
-/** A character that was written, its log-probability, and the likeliest ones in its place. */
+/** A character that was written, and the likeliest ones in its place. */
 export interface Written {
   character: string;
   rivals: Rivals;
@@ -69,7 +69,7 @@ export interface Written {
 
 const keyName = 'cudnn-lstm-key';
 
-/** The server requires a key, or another one. */
+/** The server requires a key, or a different one. */
 export class KeyError extends Error {}
 
 export function keepKey(key: string): void {
@@ -109,7 +109,7 @@ export async function inspectCells(
   return (await post('/page/api/cells', { model, text, ...options }, signal)).json() as Promise<CellValues>;
 }
 
-/** The events of a stream, as they come. */
+/** The events of a stream, as they arrive. */
 async function* readEvents(response: Response): AsyncGenerator<unknown> {
   const reader = (response.body as ReadableStream<Uint8Array>)
     .pipeThrough(new TextDecoderStream() as never)
@@ -122,7 +122,7 @@ async function* readEvents(response: Response): AsyncGenerator<unknown> {
     const events = held.split('\n\n');
     held = events.pop() as string;
     for (const event of events) {
-      // To its end, or the connection could not be used again.
+      // Read to the end, or the connection could not be reused.
       if (event.startsWith('data: {')) yield JSON.parse(event.slice(6));
     }
   }
@@ -164,7 +164,7 @@ export async function* write(options: Drawing, signal: AbortSignal): AsyncGenera
   }
 }
 
-/** The events of a run's training, those that are there at once, then those to come. Begins anew where the connection is lost. */
+/** The events of a run's training: the existing ones at once, then those to come. Reconnects if the connection is lost. */
 export async function* follow(run: string, signal: AbortSignal): AsyncGenerator<RunEvent[]> {
   let from = 0;
   while (!signal.aborted) {

@@ -1,4 +1,4 @@
-/** The page: its four views, and what is said when something fails. */
+/** The page: its four views, and the messages when something fails. */
 import { KeyError, keepKey, listModels, type ServedModel } from './api.js';
 import { Cells } from './cells.js';
 import { Field } from './parts.js';

@@ -107,7 +107,7 @@ export function Cells({ models, fail }: ViewProps) {
     }`;
 }
 
-/** 1 where a pattern matches, or, for `line`, how far the character is from the last line break, up to 80. */
+/** 1 where a pattern matches; for `line`, the character's distance from the last line break, up to 80, divided by 80. */
 function valuesOf(pattern: string, characters: readonly string[]): number[] {
   if (pattern === 'line') {
     let at = 0;
@@ -117,7 +117,7 @@ function valuesOf(pattern: string, characters: readonly string[]): number[] {
     });
   }
   const values = new Array<number>(characters.length).fill(0);
-  // A match is in code units, a character may be two of them.
+  // A match is in code units, of which a character may have two.
   const starts: number[] = [];
   for (const [i, character] of characters.entries()) for (let unit = 0; unit < character.length; unit++) starts.push(i);
   for (const match of characters.join('').matchAll(new RegExp(pattern, 'gsu'))) {

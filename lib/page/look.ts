@@ -1,12 +1,12 @@
 /**
- * The parts that the page, the reports and the exported page have in common. It imports nothing, so that one file can hold it: the
- * page loads it as a module, the others have it inlined (lib/html.ts). Their common rules are in base.css.
+ * The parts that the page, the reports and the exported page share. Imports nothing, so that a single file can hold it: the page loads it
+ * as a module, the others inline it (lib/html.ts). Their shared style rules are in base.css.
  */
 
 /** The likeliest characters at a place, with their probabilities, in descending order. */
 export type Rivals = readonly (readonly [character: string, probability: number])[];
 
-/** A character as it can be seen by itself. */
+/** A character in visible form. */
 export function visible(character: string): string {
   const named = { '\n': '↵', ' ': '␣', '\t': '⇥', '\r': '␍' }[character];
   if (named !== undefined) return named;
@@ -14,7 +14,7 @@ export function visible(character: string): string {
   return /^[\p{C}\p{Z}]/u.test(character) ? codePoint(character) : character;
 }
 
-/** Its name for those who hear the page. */
+/** A character's name for screen readers. */
 export function spoken(character: string): string {
   const named = { '\n': 'line break', ' ': 'space', '\t': 'tab', '\r': 'carriage return' }[character];
   return named ?? (/^[\p{C}\p{Z}\p{M}]/u.test(character) ? codePoint(character) : character);
@@ -24,35 +24,35 @@ function codePoint(character: string): string {
   return `U+${(character.codePointAt(0) as number).toString(16).toUpperCase().padStart(4, '0')}`;
 }
 
-/** A probability for people. */
+/** Formats a probability. */
 export function percent(probability: number): string {
   if (probability < 0.0005) return '<0.1 %';
   return `${(100 * probability).toFixed(probability < 0.0995 ? 1 : 0)} %`;
 }
 
-/** The class of bits of surprise: s0, as expected, to s9, eight bits or more. */
+/** The CSS class for bits of surprise: s0, as expected, to s9, eight bits or more. */
 export function surpriseClass(bits: number | null): string {
-  return `s${bits === null ? 0 : Math.max(0, Math.min(9, Math.floor(bits * 1.2)))}`;
+  return `s${bits === null ? 0 : Math.max(0, Math.min(9, Math.floor((bits * 9) / 8)))}`;
 }
 
-/** The class of a cell's value, -1 to 1: n4 to n1, none, p1 to p4. */
+/** The CSS class for a cell's value, -1 to 1: n4 to n1, none, p1 to p4. */
 export function cellClass(value: number): string {
   const strength = Math.min(4, Math.round(Math.abs(value) * 4));
   return strength === 0 ? '' : `${value < 0 ? 'n' : 'p'}${strength}`;
 }
 
-/** One of the page's colors, as it is now: they change with light and dark. */
+/** The current value of one of the page's colours, which differ between light and dark. */
 export function color(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-/** A figure of a chart: as short as it can be. */
+/** A number in a chart, as short as possible. */
 export function figure(value: number): string {
   const tiny = value !== 0 && Math.abs(value) < 1e-4;
   return tiny ? value.toExponential(1) : value.toLocaleString('en', { maximumSignificantDigits: 4 });
 }
 
-/** How an axis of uPlot's looks. */
+/** The style of a uPlot axis. */
 export function axisLook() {
   return {
     stroke: color('--soft'),
@@ -62,7 +62,7 @@ export function axisLook() {
   };
 }
 
-/** An element of a class, with text or others in it. */
+/** Creates an element with a class and content. */
 export function element<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   className = '',
@@ -74,7 +74,7 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** The likeliest characters at a place; where `pick` is given, each is a button. `real`: the one that stands there. */
+/** The likeliest characters at a place; with `pick`, each is a button. `real`: the character actually there. */
 export function rivalList(rivals: Rivals, pick?: (character: string) => void, real?: string): HTMLUListElement {
   const list = element('ul', 'rivals');
   for (const [character, probability] of rivals) {
@@ -83,7 +83,7 @@ export function rivalList(rivals: Rivals, pick?: (character: string) => void, re
       row.type = 'button';
       row.addEventListener('click', () => pick?.(character));
     }
-    // By a property: the page's policy forbids style attributes.
+    // Set as a property, because the page's policy forbids style attributes.
     row.style.setProperty('--share', `${(100 * probability).toFixed(1)}%`);
     const shown = element('code', '', visible(character));
     shown.ariaHidden = 'true';
@@ -93,7 +93,7 @@ export function rivalList(rivals: Rivals, pick?: (character: string) => void, re
   return list;
 }
 
-/** Where a text cost most bits, the costliest first, with what stands around each place. */
+/** The places where a text cost most bits, costliest first, each with its surroundings. */
 export function costliestList(
   characters: readonly string[],
   bits: readonly (number | null)[],
@@ -113,7 +113,7 @@ export function costliestList(
   return list;
 }
 
-/** What the colors of surprise mean. */
+/** The legend for the colours of surprise. */
 export function surpriseScale(): HTMLDivElement {
   const swatches = Array.from({ length: 10 }, (_, i) => element('span', `s${i}`));
   return element(
@@ -125,27 +125,27 @@ export function surpriseScale(): HTMLDivElement {
   );
 }
 
-/** What is to say of a character that was read: its bits, and what was likelier. */
+/** The details of a character that was read: its bits, and what was likelier. */
 export function surpriseUnder(character: string, bits: number | null, rivals: Rivals): Node[] {
   if (bits === null) return [element('p', '', 'Nothing comes before the first character, so it is not counted.')];
   const said = element('p', '', element('b', '', `${bits.toFixed(2)} bits`));
   return rivals.length === 0 ? [said] : [said, rivalList(rivals, undefined, character)];
 }
 
-/** What a {@link CharacterText} is made for. */
+/** Options of a {@link CharacterText}. */
 export interface CharacterTextOptions {
-  /** What the text is, for those who hear the page. */
+  /** The text's description for screen readers. */
   label: string;
-  /** What pops up under a character; none if there is nothing to say of it. */
+  /** The pop-up's content under a character; none if there is nothing to say. */
   under: (index: number) => Node[];
 }
 
-/** Milliseconds for which the mouse rests on a character until something pops up. */
+/** Milliseconds that the mouse must rest on a character before something pops up. */
 const rest = 90;
 
 /**
- * A text of which each character can be looked at: what is to say of it pops up under it, while the mouse rests on it, or for good
- * once it is clicked, tapped or, with the arrow keys, chosen. The pop-up comes next for the Tab key; Enter goes there too, Escape back.
+ * A text whose characters can be inspected: details pop up under a character while the mouse rests on it, or stay once it is clicked,
+ * tapped or chosen with the arrow keys. Tab moves on to the pop-up, and so does Enter; Escape moves back.
  */
 export class CharacterText {
   readonly #options: CharacterTextOptions;
@@ -180,7 +180,7 @@ export class CharacterText {
     text.addEventListener('pointerover', (event) => {
       if (event.pointerType === 'mouse') this.#hoverSoon(this.#indexOf(event.target));
     });
-    // On the pop-up the mouse rests for as long as it likes.
+    // The mouse may rest on the pop-up for as long as it likes.
     this.#pop.addEventListener('pointerenter', () => clearTimeout(this.#timer));
     both.addEventListener('pointerleave', () => this.#hoverSoon(undefined));
     this.#pop.addEventListener('keydown', (event) => {
@@ -193,19 +193,19 @@ export class CharacterText {
     this.#observer.observe(text);
   }
 
-  /** The character that was chosen. */
+  /** Index of the chosen character. */
   get chosen(): number | undefined {
     return this.#chosen;
   }
 
-  /** Ends with what it was put into. */
+  /** Removes timers and listeners; call it when the parent element goes away. */
   dispose(): void {
     clearTimeout(this.#timer);
     this.#observer.disconnect();
     document.removeEventListener('pointerdown', this.#elsewhere);
   }
 
-  /** Shows a text; what of it is there already stays. `given` stands before it and cannot be chosen. */
+  /** Shows a text, keeping the part that is already shown. `given` precedes it and cannot be chosen. */
   show(characters: readonly string[], classOf: (index: number) => string = () => '', given = ''): void {
     if (given !== '' || this.#given) {
       this.#given ??= this.#text.insertBefore(element('span', 'given'), this.#text.firstChild);
@@ -235,12 +235,12 @@ export class CharacterText {
     this.#place();
   }
 
-  /** Whether more is being written behind it. */
+  /** Whether more text is being written at the end. */
   set writing(writing: boolean) {
     this.#text.classList.toggle('writing', writing);
   }
 
-  /** Lets what is to say of a character stay under it. */
+  /** Chooses a character, so that its pop-up stays. */
   choose(index: number | undefined): void {
     this.#spans[this.#chosen ?? -1]?.classList.remove('chosen');
     this.#chosen = index;
@@ -259,7 +259,7 @@ export class CharacterText {
     this.#text.focus({ preventScroll: true });
   }
 
-  /** What pops up has changed. */
+  /** Updates the pop-up when its content has changed. */
   refresh(): void {
     this.#fill();
   }
@@ -269,7 +269,7 @@ export class CharacterText {
     return index === undefined ? undefined : Number(index);
   }
 
-  /** Scrolls the text alone, and only as far as it must. */
+  /** Scrolls only the text, and only as far as needed. */
   #intoView(span: HTMLElement): void {
     const text = this.#text;
     const [top, bottom] = [span.offsetTop - text.offsetTop, span.offsetTop - text.offsetTop + span.offsetHeight];
@@ -305,7 +305,7 @@ export class CharacterText {
     event.preventDefault();
   }
 
-  /** The character nearest to the one at `at` in the next line, or in the one before. */
+  /** The character in the next line, or in the previous one, that is nearest to the one at `at`. */
   #lineFrom(at: number, step: 1 | -1): number {
     const spans = this.#spans;
     const from = spans[at];
@@ -327,7 +327,7 @@ export class CharacterText {
     this.#place();
   }
 
-  /** Under its character, within the text's width; out of sight while the character is. */
+  /** Places the pop-up under its character, within the text's width; hidden while the character is out of sight. */
   #place(): void {
     const span = this.#spans[this.#chosen ?? this.#hovered ?? -1];
     if (!span || this.#pop.hidden) return;

@@ -1,8 +1,8 @@
-/** What the views are made of. */
+/** Components of the views. */
 import { CharacterText } from './look.js';
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 
-/** What a view is given by the page around it. */
+/** Properties that the page passes to a view. */
 export interface ViewProps {
   models: { name: string; run: boolean }[];
   fail: (error: unknown) => void;
@@ -90,10 +90,10 @@ export function NumberField({
 }
 
 /**
- * A text whose characters can be looked at.
+ * A text whose characters can be inspected.
  *
- * @param under What pops up under a character.
- * @param handle Given the text itself, so that a character can be chosen from elsewhere.
+ * @param under Content of the pop-up under a character.
+ * @param handle Receives the text itself, so that a character can be chosen from elsewhere.
  */
 export function TextView(props: {
   label: string;
@@ -125,14 +125,14 @@ export function TextView(props: {
   return html`<div ref=${place}></div>`;
 }
 
-/** What is made without preact, as the parts of look.ts are. */
+/** Shows a node made without preact, such as the parts of look.ts. */
 export function Made({ make }: { make: () => Node }) {
   const place = useRef<HTMLDivElement | null>(null);
   useEffect(() => place.current?.replaceChildren(make()));
   return html`<div ref=${place}></div>`;
 }
 
-/** A job that a button begins and ends; what it throws is shown, but not that it was ended. */
+/** A job that a button starts and ends; its errors are shown, unless the job was ended. */
 export function useJob(fail: (error: unknown) => void): {
   busy: boolean;
   run: (job: (signal: AbortSignal) => Promise<void>) => void;

@@ -1,4 +1,4 @@
-/** Type, and let the model go on; under each character stand its likeliest rivals, and choosing one branches the text there. */
+/** Type, and let the model continue; under each character are its likeliest rivals, and choosing one branches the text there. */
 import { type Written, write } from './api.js';
 import { type CharacterText, element, rivalList, visible } from './look.js';
 import { Field, ModelSelect, NumberField, Slider, TextView, useJob, type ViewProps } from './parts.js';

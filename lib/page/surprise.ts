@@ -1,4 +1,4 @@
-/** Any text, colored by how many bits each character cost: by one model, or by two side by side. */
+/** Any text, coloured by how many bits each character cost one model, or two side by side. */
 import { type Inspection, inspect } from './api.js';
 import { type CharacterText, costliestList, surpriseClass, surpriseScale, surpriseUnder } from './look.js';
 import { Field, Made, ModelSelect, TextView, useJob, type ViewProps } from './parts.js';
@@ -49,7 +49,7 @@ function View({ name, found }: { name: string; found: Inspection }) {
   const { characters, bits, rivals, bitsPerCharacter } = found;
   const text = useRef<CharacterText | null>(null);
   return html`<section aria-label=${name}>
-    <h2>${name}: ${bitsPerCharacter === null ? '–' : bitsPerCharacter.toFixed(3)} bits a character</h2>
+    <h2>${name}: ${bitsPerCharacter === null ? '–' : bitsPerCharacter.toFixed(3)} bits per character</h2>
     <${TextView} label=${`The text as ${name} sees it`} characters=${characters} classOf=${(i: number) => surpriseClass(bits[i] ?? null)}
       under=${(i: number) => surpriseUnder(characters[i] as string, bits[i] ?? null, rivals[i] ?? [])} handle=${text} />
     <h3>The costliest places</h3>

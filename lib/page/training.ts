@@ -1,11 +1,11 @@
-/** Curves of one or several runs, live where they are still trained, with samples beside them. */
+/** Curves of one or several runs, live while they train, with samples next to them. */
 import { follow, type RunEvent } from './api.js';
 import { axisLook, color, figure } from './look.js';
 import type { ViewProps } from './parts.js';
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 import uPlot from './vendor/uplot.js';
 
-/** A run's events, in the order in which they came. */
+/** A run's events, in order of arrival. */
 interface History {
   start?: RunEvent;
   last?: RunEvent;
@@ -66,7 +66,7 @@ export function Training({ models, fail }: ViewProps) {
     }
     ${all.map(({ run, history }) => html`<${Tiles} key=${run} run=${run} history=${history} />`)}
     <div class="beside">
-      <${Chart} wide title="Loss, nats a character" runs=${all} version=${version} fields=${['loss', 'validation']} names=${['training', 'validation']} />
+      <${Chart} wide title="Loss, nats per character" runs=${all} version=${version} fields=${['loss', 'validation']} names=${['training', 'validation']} />
       <section class="samples" aria-label="Samples"><div tabindex="0" role="group" aria-label="Samples, the newest first"><h2>Samples</h2>
         ${samplesOf(all).map(
           ({ run, epoch, prompt, text }) =>
@@ -82,14 +82,14 @@ export function Training({ models, fail }: ViewProps) {
     </div>`;
 }
 
-/** The samples of all runs, those of the latest epochs first. */
+/** The samples of all runs, latest epochs first. */
 function samplesOf(all: { run: string; history: History }[]): (History['samples'][number] & { run: string })[] {
   return all
     .flatMap(({ run, history }) => history.samples.map((sample) => ({ ...sample, run })))
     .sort((a, b) => b.epoch - a.epoch);
 }
 
-/** Adds what an event says. A run that is resumed from an earlier step takes back what came after it. */
+/** Applies an event. A run resumed from an earlier step discards what came after that step. */
 function take(history: History, event: RunEvent): void {
   const at = event.totalSteps ?? 0;
   const add = (point: Point) => history.points.set(at, { ...history.points.get(at), ...point });
@@ -147,16 +147,16 @@ function Tiles({ run, history }: { run: string; history: History }) {
         : '',
     ],
     ['Epoch', last ? `${last.epoch} of ${last.epochs}` : '–', `${(last?.totalSteps ?? 0).toLocaleString('en')} steps`],
-    ['Loss', loss?.toFixed(4) ?? '–', loss === undefined ? '' : `${(loss / Math.LN2).toFixed(3)} bits a character`],
+    ['Loss', loss?.toFixed(4) ?? '–', loss === undefined ? '' : `${(loss / Math.LN2).toFixed(3)} bits per character`],
     [
       'Best validation',
       best?.toFixed(4) ?? '–',
-      best === undefined ? '' : `${(best / Math.LN2).toFixed(3)} bits a character`,
+      best === undefined ? '' : `${(best / Math.LN2).toFixed(3)} bits per character`,
     ],
     [
       'Speed',
       last?.charactersPerSecond ? Math.round(last.charactersPerSecond).toLocaleString('en') : '–',
-      'characters a second',
+      'characters per second',
     ],
     end
       ? [
@@ -266,13 +266,13 @@ function Chart(props: {
   </figure>`;
 }
 
-/** All runs over the steps of all of them; null where one has no value. */
+/** All lines over the union of their steps; null where one has no value. */
 function dataOf(lines: { history: History; field: keyof Point }[]): uPlot.AlignedData {
   const steps = [...new Set(lines.flatMap(({ history }) => [...history.points.keys()]))].sort((a, b) => a - b);
   return [steps, ...lines.map(({ history, field }) => steps.map((step) => history.points.get(step)?.[field] ?? null))];
 }
 
-/** A color for each run: those of page.css's k0 to k4. */
+/** The colour of a run: k0 to k4 of page.css. */
 function lineColor(index: number): string {
   const dark = matchMedia('(prefers-color-scheme: dark)').matches;
   const colors = [
@@ -284,5 +284,5 @@ function lineColor(index: number): string {
   return colors[index % 5] as string;
 }
 
-/** Distances between the marks of an axis that counts. */
+/** Tick distances for an axis that counts. */
 const whole = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();

@@ -1,7 +1,7 @@
-/** How fast other numbers of ranks would be, from what this number of them has measured. */
+/** Predicts the speed of other numbers of ranks from measurements with this number. */
 import { laneBlock } from './lane-block';
 
-/** What a step was measured to take on all ranks. Milliseconds, on the slowest rank. */
+/** Measured times of a step on all ranks, in milliseconds on the slowest rank. */
 export interface RankMeasurements {
   readonly ranks: number;
   readonly batch: number;
@@ -10,31 +10,32 @@ export interface RankMeasurements {
   /** A sum of all gradients, and of a single number. */
   readonly sum: number;
   readonly smallSum: number;
-  /** The whole batch on one rank, which has no one to wait for. */
+  /** The whole batch on one rank, which waits for no other. */
   readonly alone: number;
 }
 
 /**
- * What a number of ranks makes of a step.
+ * The forecast for a number of ranks.
  *
  * @category Training
  */
 export interface RankForecast {
   readonly ranks: number;
-  /** Milliseconds of a step. */
+  /** Milliseconds per step. */
   readonly step: number;
-  /** Its speed over that of one rank, divided by the number of ranks. */
+  /** Speed relative to one rank, divided by the number of ranks. */
   readonly efficiency: number;
 }
 
 const blocksOf = (batch: number, ranks: number) => Math.ceil(Math.ceil(batch / laneBlock) / ranks);
 
-/** A smaller gain goes unmentioned. */
+/** A smaller gain is not mentioned. */
 const worthSaying = 0.97;
 
 /**
- * A step of each number of ranks up to those that measured. Computing is taken to be a straight line over the blocks of the largest
- * share, through the two that were measured; a sum to be a ring's: 2 (n - 1) waits, and 2 (n - 1) / n of the bytes through each link.
+ * Forecasts a step for each number of ranks up to the number that measured. Computing time is taken to be linear in the blocks of the
+ * largest share, through the two measured points; a sum is taken to be a ring's: 2 (n - 1) waits, and 2 (n - 1) / n of the bytes through
+ * each link.
  */
 export function forecastRanks(m: RankMeasurements): RankForecast[] {
   const [most, least] = [blocksOf(m.batch, 1), blocksOf(m.batch, m.ranks)];
@@ -51,7 +52,7 @@ export function forecastRanks(m: RankMeasurements): RankForecast[] {
   });
 }
 
-/** The number of ranks that would be faster than all of them, if one would be by enough. */
+/** The best number of ranks, if it would be enough faster than all of them. */
 export function fasterRanks(forecasts: readonly RankForecast[]): RankForecast | undefined {
   const all = forecasts.at(-1) as RankForecast;
   const best = forecasts.reduce((a, b) => (b.step < a.step ? b : a));

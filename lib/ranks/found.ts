@@ -1,8 +1,8 @@
-/** Which MPI libraries this machine has. */
+/** Finds the MPI libraries of this machine. */
 import { loadNative, type NativeMpiLibrary } from '../device/native';
 import { mpiLibraries } from './launcher';
 
-/** Those that could bring ranks together: CUDNN_LSTM_MPI_LIBRARY, where it is set, else all that are found by their usual names. */
+/** Libraries that could connect ranks: CUDNN_LSTM_MPI_LIBRARY if it is set, else all that are found by their usual names. */
 export async function findMpi(env: NodeJS.ProcessEnv): Promise<NativeMpiLibrary[]> {
   const names = env.CUDNN_LSTM_MPI_LIBRARY ? [env.CUDNN_LSTM_MPI_LIBRARY] : mpiLibraries;
   const found: NativeMpiLibrary[] = [];

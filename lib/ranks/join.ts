@@ -1,4 +1,4 @@
-/** Joining the ranks that a launcher has started. */
+/** Joins the ranks that a launcher has started. */
 import { fstatSync } from 'node:fs';
 import { fieldsOf, optionsOf, pathOf, show } from '../arguments';
 import { fromNative, loadNative, type NativeAddon } from '../device/native';
@@ -15,8 +15,8 @@ import { Ranks } from './ranks';
  */
 export interface JoinOptions {
   /**
-   * `auto`: where a launcher says that it has started several processes, by MPI under one of MPI's, and by NCCL, a GPU each, under
-   * torchrun. `mpi`, `nccl`: it must have, and such a one. `off`: each process trains by itself.
+   * `auto`: join if a launcher says that it has started several processes, by MPI under an MPI launcher, and by NCCL, with a GPU each,
+   * under torchrun. `mpi`, `nccl`: a launcher of that kind must have started several. `off`: each process trains by itself.
    *
    * @default the environment's CUDNN_LSTM_DISTRIBUTED, else 'auto'
    */
@@ -31,10 +31,10 @@ export interface JoinOptions {
 
 export const distributedChoices = ['auto', 'mpi', 'nccl', 'off'] as const;
 
-/** The number of a rank's GPU, where it is not that of the rank on its machine: `--devices` sets it. */
+/** The number of a rank's GPU, if it is not the rank's number on its machine; `--devices` sets it. */
 export const gpuVariable = 'CUDNN_LSTM_RANK_GPU';
 
-/** The number of the open file over which MPICH's launcher, and Slurm's for it, speaks with a process. */
+/** The file descriptor through which MPICH's launcher, or Slurm's for MPICH, talks to a process. */
 const connectionVariable = 'PMI_FD';
 
 const ownVariables = [
@@ -50,9 +50,9 @@ const defaultTimeout = 300;
 const longestTimeout = 1_000_000;
 
 /**
- * The launch that is to be joined; undefined where this process trains by itself.
+ * The launch to join; undefined if this process trains by itself.
  *
- * @throws UsageError if ranks are asked for and no launcher has started any.
+ * @throws UsageError if ranks are requested but no launcher has started any.
  */
 export function launchToJoin(options: JoinOptions, env: NodeJS.ProcessEnv): Launch | undefined {
   const asked = options.distributed ?? env.CUDNN_LSTM_DISTRIBUTED;
@@ -83,10 +83,10 @@ export function launchToJoin(options: JoinOptions, env: NodeJS.ProcessEnv): Laun
 }
 
 /**
- * Joins the other ranks, which can be done once a process; waits until all have come.
+ * Joins the other ranks, which is possible once per process; waits until all have joined.
  *
  * @returns The ranks; undefined if this process is the only one.
- * @throws DeviceError if there is no MPI library, or it is not that of the launcher.
+ * @throws DeviceError if there is no MPI library, or it is not the launcher's.
  * @category Training
  */
 export async function joinRanks(
@@ -128,7 +128,7 @@ export async function joinRanks(
   return Ranks.of(addon, native);
 }
 
-/** Whether the launcher's connection, where it has one for its processes to inherit, has come this far. MPI would end the process. */
+/** Whether the launcher's connection, if its processes inherit one, has reached this process. MPI would end the process otherwise. */
 function isConnected(descriptor: string | undefined): boolean {
   if (!descriptor) return true;
   try {
@@ -138,7 +138,7 @@ function isConnected(descriptor: string | undefined): boolean {
   }
 }
 
-/** Ranks that MPI does not bring together have a GPU each. */
+/** Joins by NCCL: ranks that MPI does not connect have a GPU each. */
 async function joinByNccl(addon: NativeAddon, launch: Launch, env: NodeJS.ProcessEnv, timeout: number): Promise<Ranks> {
   const { launcher, rank, size } = launch;
   const onCpus = `ranks on CPUs: mpirun -n ${size} node_modules/.bin/cudnn-lstm train …; ${option({ distributed: 'off' })}: each trains by itself`;

@@ -1,2 +1,2 @@
-/** Sequences that the CPU's kernels compute side by side, and so the least that is worth giving to a rank. */
+/** Sequences that the CPU's kernels compute side by side, and so the fewest worth giving to a rank. */
 export const laneBlock = 16;

@@ -1,4 +1,4 @@
-/** What a launcher tells a process that it has started, by the environment. */
+/** Reads what a launcher tells its processes through the environment. */
 
 /** One process among those that a launcher has started together. */
 export interface Launch {
@@ -7,16 +7,16 @@ export interface Launch {
   /** 0 to size - 1. */
   readonly rank: number;
   readonly size: number;
-  /** Among those of this machine; undefined where the launcher does not say. */
+  /** Rank among the processes of this machine; undefined if the launcher does not say. */
   readonly localRank: number | undefined;
-  /** MPI libraries to try, the likeliest first; none for a launcher that is not one of MPI's. */
+  /** MPI libraries to try, likeliest first; none if the launcher is not an MPI launcher. */
   readonly libraries: readonly string[];
-  /** Of such a launcher: where rank 0 is, `host:port`, and how many processes this machine has; undefined where it does not say. */
+  /** Without MPI: where rank 0 is, `host:port`, and the number of processes on this machine; undefined if the launcher does not say. */
   readonly meeting?: string | undefined;
   readonly localSize?: number | undefined;
 }
 
-/** The names under which MPI's libraries are installed. */
+/** File names under which MPI libraries are installed. */
 const files =
   process.platform === 'darwin'
     ? {
@@ -30,8 +30,8 @@ const files =
 export const mpiLibraries: readonly string[] = [...files.openMpi, ...files.mpich, ...files.standard];
 
 /**
- * The variables of each launcher, in the order in which they count: mpirun may have been started in a job of Slurm's, and finds that
- * one's variables there. Those of a job (SLURM_NTASKS) do not count: its script, which is one process, has them too.
+ * Each launcher's variables, in order of precedence: mpirun may have been started in a Slurm job, and then finds Slurm's variables there.
+ * Those of a whole job (SLURM_NTASKS) do not count: its script, which is one process, has them too.
  */
 const launchers = [
   {
@@ -52,10 +52,10 @@ const launchers = [
   { launcher: 'torchrun', variables: ['RANK', 'WORLD_SIZE', 'LOCAL_RANK'], libraries: [] },
 ] as const;
 
-/** What torchrun says besides; so does `--devices`. */
+/** Further variables that torchrun sets; so does `--devices`. */
 const meetingVariables = ['MASTER_ADDR', 'MASTER_PORT', 'LOCAL_WORLD_SIZE'] as const;
 
-/** The variables that are read. */
+/** All variables that are read. */
 export const launcherVariables: readonly string[] = [
   ...launchers.flatMap(({ variables }) => variables),
   ...meetingVariables,
@@ -77,7 +77,7 @@ export function launchOf(env: NodeJS.ProcessEnv): Launch | undefined {
   return undefined;
 }
 
-/** The port behind the one that the launcher says: there its own agent may listen. */
+/** The address to meet at, one port above the launcher's, where its own agent may be listening. */
 function meetingOf({ MASTER_ADDR: host, MASTER_PORT: text }: NodeJS.ProcessEnv): string | undefined {
   const port = Number(text) + 1;
   if (!host || !text || !Number.isInteger(port) || port < 1 || port > 65_535) return undefined;

@@ -1,9 +1,9 @@
 /**
- * The ranks of a job: processes that train one model together, on one machine or several. What they tell one another beside the sums
- * of their gradients goes through here, so that all of them decide alike.
+ * The ranks of a job: processes that train one model together, on one machine or several. All that they exchange besides the sums of
+ * their gradients goes through here, so that they make the same decisions.
  *
- * Every call is for all ranks, in the same order. Each message carries what it is about: ranks that have lost step with one another
- * fail, and do not wait for ever.
+ * All ranks must make every call, in the same order. Each message carries its kind, so that ranks that get out of step fail instead of
+ * waiting for ever.
  */
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -13,10 +13,10 @@ import { fromNative, type NativeAddon, type NativeRank } from '../device/native'
 import { SerialQueue } from '../device/queue';
 import { CudnnLstmError, DeviceError, exitCodes } from '../errors';
 
-/** What carries messages: the addon. */
+/** Carries the messages: the addon. */
 export type RankTransport = Pick<NativeAddon, 'gather' | 'broadcast' | 'measureSum' | 'leave' | 'abort'>;
 
-/** A message that is no longer than `inline` crosses at once, within its header. Bytes. */
+/** Sizes in bytes. A message of at most `inline` bytes is sent at once, within its header. */
 const layout = { kind: 16, length: 16, inline: 24, header: 64 } as const;
 
 interface Outcome {
@@ -33,16 +33,16 @@ export class Ranks {
   readonly size: number;
   readonly localRank: number;
   readonly localSize: number;
-  /** What brings them together: `Open MPI v4.1.4`, `NCCL 2.30.7`. */
+  /** The library that connects them: `Open MPI v4.1.4`, `NCCL 2.30.7`. */
   readonly library: string;
-  /** The number of the rank's GPU, where ranks have one each and nothing but NCCL brings them together. */
+  /** The number of the rank's GPU, if ranks have one each and only NCCL connects them. */
   readonly gpu: number | undefined;
   /** The machine of each rank. */
   readonly hosts: readonly string[];
   readonly #transport: RankTransport;
   readonly #queue = new SerialQueue();
   readonly #agreed = new WeakSet<object>();
-  /** Ranks of this machine that may use the same CPUs. */
+  /** Number of ranks on this machine that may use the same CPUs. */
   readonly #sharingCpus: number;
 
   /** @internal See {@link Ranks.of}. */
@@ -59,19 +59,19 @@ export class Ranks {
     this.#sharingCpus = places.filter(({ host, cpus }) => host === mine.host && cpus === mine.cpus).length;
   }
 
-  /** Makes the ranks of a process that has joined. */
+  /** Creates the ranks for a process that has joined. */
   static async of(transport: RankTransport, native: NativeRank, gpu?: number): Promise<Ranks> {
     const alone = new Ranks(transport, native, Array<Place>(native.size).fill({ host: '', cpus: '' }));
     const places = await alone.gatherJson<Place>('place', { host: hostname(), cpus: cpuList() });
     return new Ranks(transport, native, places, gpu);
   }
 
-  /** Whether this is rank 0, which alone prints, samples and writes. */
+  /** Whether this is rank 0, the only one that prints, samples and writes. */
   get first(): boolean {
     return this.rank === 0;
   }
 
-  /** Threads of this rank where nobody says how many: what its CPUs are, divided by the ranks that have the same ones. */
+  /** Threads of this rank by default: what its CPUs allow, divided by the number of ranks that share them. */
   get threads(): number {
     return Math.max(1, Math.floor(chooseThreads().threads / this.#sharingCpus));
   }
@@ -81,7 +81,7 @@ export class Ranks {
     return `rank ${rank} of ${this.size} on ${this.hosts[rank]}`;
   }
 
-  /** Everybody's bytes, which may differ in number, in the order of the ranks. `kind`: up to 16 ASCII characters. */
+  /** All ranks' bytes, in rank order; their numbers may differ. `kind`: up to 16 ASCII characters. */
   async gather(kind: string, mine: Uint8Array): Promise<Uint8Array[]> {
     return this.#queue.run(async () => {
       const header = Buffer.alloc(layout.header);
@@ -109,7 +109,7 @@ export class Ranks {
     });
   }
 
-  /** As many numbers of each rank. */
+  /** Numbers from every rank, equally many from each. */
   async gatherNumbers(kind: string, mine: readonly number[]): Promise<number[][]> {
     const all = await this.gather(kind, new Uint8Array(Float64Array.from(mine).buffer));
     return all.map((bytes) => [...new Float64Array(new Uint8Array(bytes).buffer)]);
@@ -121,8 +121,8 @@ export class Ranks {
   }
 
   /**
-   * Does a job on every rank, and goes on when all have done it. Where it fails on one, all throw that error, the first rank's first;
-   * it says which rank, unless it is the same everywhere. No other call may be made in the job.
+   * Runs a job on every rank, and returns when all have finished. If it fails on any, all throw the error of the first rank that failed,
+   * which names that rank unless the error is the same everywhere. The job must not make calls of its own to the other ranks.
    */
   async together<T>(kind: string, job: () => T | Promise<T>): Promise<T> {
     let value: T | undefined;
@@ -157,7 +157,7 @@ export class Ranks {
     throw this.agree(new CudnnLstmError(error.code, message, error.exitCode));
   }
 
-  /** Does a job on rank 0 alone; all get what it gives, or throw what it throws. */
+  /** Runs a job on rank 0 only; all ranks get its result, or throw its error. */
   async share<T>(kind: string, job: () => T | Promise<T>): Promise<T> {
     const value = await this.together(kind, () => (this.first ? job() : undefined));
     const bytes = this.first ? serialize(value) : Buffer.alloc(0);
@@ -167,7 +167,7 @@ export class Ranks {
     return this.first ? (value as T) : (deserialize(received[0] as Buffer) as T);
   }
 
-  /** Marks an error as one that every rank throws: a command ends in good order with it. */
+  /** Marks an error as thrown by every rank: a command can then end in good order. */
   agree<E>(error: E): E {
     if (typeof error === 'object' && error !== null) this.#agreed.add(error);
     return error;
@@ -178,40 +178,40 @@ export class Ranks {
   }
 
   /**
-   * What all throw when one of them was asked to stop: the reason of this one's own signal, else an error that names the rank.
+   * What all ranks throw when one was asked to stop: the reason of this rank's own signal, else an error that names the one asked.
    *
-   * @param code What `abortCode` says of that rank's signal.
+   * @param code The `abortCode` of that rank's signal.
    */
   interrupted(rank: number, code: number, signal: AbortSignal | undefined): unknown {
     if (signal?.aborted) return this.agree(signal.reason);
     return this.agree(new CudnnLstmError('ERR_INTERRUPTED', `${this.name(rank)} was interrupted.`, code));
   }
 
-  /** As the signal's method, on all ranks alike where one was asked to stop. */
+  /** Like the signal's method, but throws on all ranks if any was asked to stop. */
   async throwIfAborted(signal: AbortSignal | undefined): Promise<void> {
     const codes = (await this.gatherNumbers('aborted', [abortCode(signal)])).flat();
     const rank = codes.findIndex((code) => code !== notAborted);
     if (rank >= 0) throw this.interrupted(rank, codes[rank] as number, signal);
   }
 
-  /** Microseconds of a sum of so many floats over all ranks: the median of `rounds`, on the slowest rank. */
+  /** Microseconds taken by a sum of that many floats over all ranks: the median of `rounds`, on the slowest rank. */
   async measureSum(floats: number, rounds: number): Promise<number> {
     const times = await this.#queue.run(() => this.#transport.measureSum(floats, rounds).catch(rethrow));
     const median = [...times].sort((a, b) => a - b)[times.length >> 1] as number;
     return Math.max(...(await this.gatherNumbers('measured', [median])).flat());
   }
 
-  /** Leaves, when all ranks do. No call may follow. False if MPI does not end although their work is over. */
+  /** Leaves the job once all ranks do. No call may follow. False if MPI does not end although their work is over. */
   async leave(): Promise<boolean> {
     return this.#queue.run(() => this.#transport.leave().catch(rethrow));
   }
 
-  /** Ends all ranks at once; the launcher ends with that exit code. */
+  /** Ends all ranks at once; the launcher exits with that code. */
   abort(exitCode: number): void {
     this.#transport.abort(exitCode);
   }
 
-  /** A native call's result in pieces of `length` bytes. */
+  /** A native call's result, split into pieces of `length` bytes. */
   async #call(call: () => Promise<Uint8Array>, length: number): Promise<Buffer[]> {
     const all = Buffer.from((await call().catch(rethrow)).buffer);
     return Array.from({ length: length === 0 ? this.size : all.length / length }, (_, i) =>
@@ -222,7 +222,7 @@ export class Ranks {
 
 export const notAborted = -1;
 
-/** The exit code that an aborted signal's reason calls for; {@link notAborted}. */
+/** The exit code that an aborted signal's reason calls for, else {@link notAborted}. */
 export function abortCode(signal: AbortSignal | undefined): number {
   if (!signal?.aborted) return notAborted;
   return (signal.reason as Partial<CudnnLstmError> | undefined)?.exitCode ?? exitCodes.runtime;
@@ -249,12 +249,12 @@ function rethrow(error: unknown): never {
     : known;
 }
 
-/** Does a job, on all ranks where there are several; if it fails on one, it fails on all. */
+/** Runs a job, on all ranks if there are several; if it fails on one, it fails on all. */
 export function together<T>(ranks: Ranks | undefined, kind: string, job: () => T | Promise<T>): T | Promise<T> {
   return ranks ? ranks.together(kind, job) : job();
 }
 
-/** Does a job, on rank 0 alone where there are several; all get what comes of it. */
+/** Runs a job, on rank 0 alone if there are several; all get its result. */
 export function share<T>(ranks: Ranks | undefined, kind: string, job: () => T | Promise<T>): T | Promise<T> {
   return ranks ? ranks.share(kind, job) : job();
 }

@@ -1,4 +1,4 @@
-/** The part of asciichart that the report uses; the package brings no types. */
+/** The part of asciichart that the report uses; the package ships no types. */
 declare module 'asciichart' {
   export function plot(
     series: readonly number[],

@@ -11,19 +11,19 @@ import { measureQuality } from './quality';
 import { type Evaluation, type RunRecord, readRunRecord, type SampleRecord, writeRunRecord } from './run-record';
 import { type PlannedRun, permittedEnvironment } from './run-training';
 
-/** Characters of each generated text, as in the reference's notes. */
+/** Characters per generated text, as in the reference's notes. */
 const sampleLength = 1000;
 
 export interface EvaluationListener {
-  /** Hears one line when something begins. */
+  /** Called with one line when something begins. */
   onNote?: ((line: string) => void) | undefined;
-  /** Hears how many characters of how many are scored. */
+  /** Called with how many characters are scored, and the total. */
   onScored?: ((done: number, total: number) => void) | undefined;
 }
 
 /**
- * Samples from the best checkpoint in the directory of a run and scores it, and puts the results into the run's record; what the record
- * has already is not done again. An abort leaves the rest for the next time.
+ * Samples from the best checkpoint in a run's directory, scores it, and adds the results to the run's record; what the record already has
+ * is not done again. An abort leaves the rest for the next time.
  *
  * @param stride The window protocol takes every nth window.
  */
@@ -58,7 +58,7 @@ async function evaluate(
   record: RunRecord,
   { onNote, onScored }: EvaluationListener,
 ): Promise<void> {
-  // A run is evaluated in the arithmetic that it was trained in.
+  // A run is evaluated in the precision that it was trained in.
   const { precision } = (await readCheckpointMetadata(path)).configuration;
   using model = await LanguageModel.load(path, {
     device,
@@ -87,7 +87,7 @@ async function evaluate(
   await writeRunRecord(directory, { ...record, evaluation: { ...evaluation, windows } });
 }
 
-/** What the model writes after a window of the corpus that the seed decides, each character from the window before it. */
+/** What the model writes after a window of the corpus that the seed selects, each character from the window before it. */
 async function samplesOf(
   model: LanguageModel,
   corpus: Corpus,

@@ -1,4 +1,4 @@
-/** The figures of a reproduction as rows of text, the same for every form of the report. */
+/** The figures of a reproduction as rows of text, the same for every format of the report. */
 import { grouped, plural } from '../numbers';
 import { formatDuration } from '../training/duration';
 import { option } from '../wording';
@@ -15,7 +15,7 @@ import type { EpochProgress, SampleRecord } from './run-record';
 /** A row of the table: the name of a figure, its value in the reference, and ours. */
 export type FigureRow = readonly [what: string, reference: string, ours: string];
 
-/** Where there is no figure. */
+/** Stands where there is no figure. */
 export const absent = '-';
 
 export function referenceRunOf(run: RunReport): ReferenceRun | undefined {
@@ -43,7 +43,7 @@ export function summary({ runs, corpus, overrides, partial, shared }: Reproducti
   }
   const so = trained < asked ? `So far ${count(trained)} of ${count(asked)} epochs are trained. ` : '';
   const ours =
-    `The best training loss${so ? ' yet' : ''} is ${best.best.loss.toFixed(4)} nats a character, after epoch ` +
+    `The best training loss${so ? ' yet' : ''} is ${best.best.loss.toFixed(4)} nats per character, after epoch ` +
     `${count(best.best.epoch)} of ${count(best.epochs)}, in ${formatDuration(best.best.elapsedSeconds)}`;
   const same = corpus.characters === referenceCorpus.characters && corpus.symbols === referenceCorpus.symbols;
   if (!same || Object.keys(overrides).length > 0) return `${so}${ours}; ${anotherRecipe}.`;
@@ -59,7 +59,7 @@ function verdict(difference: number): string {
   return ` That is ${size} ${difference < 0 ? 'better' : 'worse'}.`;
 }
 
-/** What stands above everything: what was computed where, and what is not as the reference's. */
+/** The lines at the top: what was computed where, and what differs from the reference. */
 export function introduction(report: Reproduction): string[] {
   const { machine, version, date, corpus, overrides, partial, shared, runs } = report;
   const devices = [...new Set(runs.flatMap(({ record }) => record?.device ?? []))];
@@ -92,7 +92,7 @@ export function introduction(report: Reproduction): string[] {
   return lines;
 }
 
-/** What is left at the pace of the epochs that there are, as the end of a sentence. */
+/** The time left at the pace of the epochs so far, as the end of a sentence. */
 function timeLeft({ runs, shared }: Reproduction): string {
   const seconds = runs.flatMap(({ records }) => records.map((each) => each.seconds)).sort((a, b) => a - b);
   const median = seconds[seconds.length >> 1];
@@ -102,7 +102,7 @@ function timeLeft({ runs, shared }: Reproduction): string {
   return `: ${count(epochs)} ${epochs === 1 ? 'epoch is' : 'epochs are'} left, about ${formatDuration(epochs * median)} at the pace so far`;
 }
 
-/** One line a run. */
+/** One line per run. */
 export function overview(report: Reproduction): FigureRow[] {
   return report.runs.map((run) => {
     const reference = referenceRunOf(run);
@@ -124,13 +124,13 @@ function stateOf(run: RunReport): string {
   return run.record?.evaluation?.windows ? 'finished' : 'partial: trained, not yet measured';
 }
 
-/** What a run's name is followed by where it is not all there. */
+/** What follows the name of an unfinished run. */
 export function remark(run: RunReport): string {
   const state = stateOf(run);
   return state === 'finished' ? '' : ` (${state})`;
 }
 
-/** What is said of a run that has no epoch yet. */
+/** The text for a run without a complete epoch. */
 export function nothingYet({ state, progress }: RunReport): string {
   if (state === 'not begun') return 'This run has not begun.';
   return `No epoch of this run is complete yet${progress ? `: ${progressed(progress)}` : ''}.`;
@@ -140,7 +140,7 @@ function progressed({ epoch, step, stepsPerEpoch, loss }: EpochProgress): string
   return `step ${count(step)} of ${count(stepsPerEpoch)} of epoch ${count(epoch)}, mean loss ${loss.toFixed(4)}`;
 }
 
-/** The reference's notes on a run, line by line, ours beside them. */
+/** The reference's notes on a run, line by line, with ours next to them. */
 export function runFigures(run: RunReport): FigureRow[] {
   const reference = referenceRunOf(run);
   const { record, gpu, best } = run;
@@ -157,9 +157,9 @@ export function runFigures(run: RunReport): FigureRow[] {
           : absent,
     ],
     ['random seed', absent, String(run.seed)],
-    ['steps an epoch', count(referenceModel.stepsPerEpoch), record ? count(record.stepsPerEpoch) : absent],
+    ['steps per epoch', count(referenceModel.stepsPerEpoch), record ? count(record.stepsPerEpoch) : absent],
     ['parameters', count(referenceModel.parameters), record ? count(record.parameters) : absent],
-    ['seconds an epoch', reference?.secondsPerEpoch ?? absent, epochSeconds(run)],
+    ['seconds per epoch', reference?.secondsPerEpoch ?? absent, epochSeconds(run)],
     ['run time', reference?.runTime ?? absent, runTime(run)],
     ['best epoch', reference ? String(reference.bestEpoch) : absent, best ? String(best.epoch) : absent],
     [
@@ -187,7 +187,7 @@ export function runFigures(run: RunReport): FigureRow[] {
   return rows;
 }
 
-/** One line of measures of a generated text. */
+/** The measures of a generated text, on one line. */
 function qualityLine({ quality }: SampleRecord): string {
   const known =
     quality.knownWords === null
@@ -227,7 +227,7 @@ function count(value: number): string {
   return grouped(Math.round(value));
 }
 
-/** A generated text as it is shown: one of spaces alone would look like none. */
+/** A generated text as shown: one of spaces alone would look empty. */
 export function shownText(text: string): string {
   return text.trim() === '' ? `(${count(text.length)} characters, all of them spaces)` : text;
 }

@@ -1,4 +1,4 @@
-/** A reproduction as one HTML page that needs nothing beside it: uPlot is inlined. */
+/** A reproduction as one self-contained HTML page: uPlot is inlined. */
 
 import { escapeHtml, inlineJson, renderPage } from '../html';
 import { plural } from '../numbers';
@@ -70,8 +70,8 @@ footer { color: var(--soft); font-size: .9375rem; }
 `;
 
 /**
- * Runs in the page. The axis is that of the losses: a reference far below all of them would press the curve flat, so it is then
- * said in the caption alone.
+ * Runs in the page. The axis spans the losses: a reference far below all of them would flatten the curve, so it is then given in the
+ * caption only.
  */
 const drawing = `
 const dark = matchMedia('(prefers-color-scheme: dark)');
@@ -145,13 +145,13 @@ function chart(run: RunReport): string {
   const key = (name: string, label: string) =>
     `<span class="${name}"><span class="swatch${name === 'reference' ? ' dashed' : ''}"></span>${escapeHtml(label)}</span>`;
   return (
-    `<figure><figcaption>${key('ours', 'training loss, nats a character')}` +
+    `<figure><figcaption>${key('ours', 'training loss, nats per character')}` +
     `${reference ? key('reference', `the reference's best, ${reference.bestLoss}`) : ''}</figcaption>\n` +
     `<div class="chart" id="${curveId(run)}"></div></figure>`
   );
 }
 
-/** Whether a row's values are figures, to be set under one another; the others are sentences. */
+/** Whether a row's values are figures, to be aligned in columns; the others are sentences. */
 function isNumeric([, ...values]: FigureRow): boolean {
   return values.every((value) => value === absent || (/^(about )?\d/.test(value) && value.length <= 12));
 }
@@ -167,7 +167,7 @@ function notes(rows: readonly FigureRow[]): string {
 }
 
 function text(heading: string, content: string): string {
-  // The parser drops a line break that opens a pre.
+  // The parser drops a line break at the start of a pre.
   return `<h3>${heading}</h3>\n<pre>\n${escapeHtml(shownText(content))}</pre>`;
 }
 
@@ -176,7 +176,7 @@ function curveId(run: RunReport): string {
 }
 
 function table(head: readonly string[], rows: readonly FigureRow[]): string {
-  // A heading of nothing is none.
+  // An empty cell is no heading.
   const cellOf = (tag: string, cell: string) => (cell === '' ? '<td></td>' : `<${tag}>${escapeHtml(cell)}</${tag}>`);
   const line = (cells: readonly string[], tag: string) => `<tr>${cells.map((cell) => cellOf(tag, cell)).join('')}</tr>`;
   return `<table>\n<thead>${line(head, 'th')}</thead>\n${rows.map((row) => line(row, 'td')).join('\n')}\n</table>`;

@@ -42,7 +42,7 @@ function section(run: RunReport): string {
   return parts.join('\n\n');
 }
 
-/** At most 90 columns: where there are more epochs, every nth. */
+/** At most 90 columns: with more epochs, every nth. */
 function curve({ records }: RunReport): string {
   const losses = records.map((each) => each.loss);
   const every = Math.ceil(losses.length / 90);
@@ -66,7 +66,7 @@ function fence(text: string): string {
   return `${mark}text\n${printable(text)}\n${mark}`;
 }
 
-/** Text as text: nothing in it is markup, and it stays on its line. */
+/** Escapes text, so that nothing in it is markup and it stays on its line. */
 function escapeMarkdown(text: string): string {
   return printable(text.replace(/\s*[\r\n]+\s*/g, ' ')).replace(/[\\`*_~$&[\]<>|#]/g, '\\$&');
 }

@@ -8,7 +8,7 @@ export interface Quality {
   knownWords: number;
   /** Number of words in the sample. */
   words: number;
-  /** Longest substring of the sample that stands in the corpus as it is. */
+  /** Longest substring of the sample that occurs verbatim in the corpus. */
   longestCopy: { characters: number; text: string };
   /** The unit that the sample's end repeats at least three times, or undefined if it does not loop. */
   loop?: { period: number; text: string };

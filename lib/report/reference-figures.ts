@@ -1,6 +1,6 @@
 /**
- * What the reference reports of its three runs: the Keras reproduction of "Text Generation With LSTM" on Alice in Wonderland that
- * preset `proj-basic` repeats (docs/reproduction.md).
+ * The figures of the reference's three runs, as it reports them. The reference is the Keras reproduction of "Text Generation With LSTM" on
+ * Alice in Wonderland that preset `proj-basic` repeats (docs/reproduction.md).
  */
 
 /** One row of the reference's notes, in its own words where it gives no number. */
@@ -44,10 +44,10 @@ export const referenceRuns: readonly ReferenceRun[] = [
   },
 ];
 
-/** What every text that it prints looks like. */
+/** What every text it prints looks like. */
 export const referenceSample = "loops: the sea. 'it it it ...";
 
-/** Its model, and the steps of its recipe on its text. */
+/** Its model, and the number of steps of its recipe on its text. */
 export const referenceModel = { device: 'a GPU', parameters: 801_583, stepsPerEpoch: 2_256 };
 
 /** The text it was trained on, lower-cased. */

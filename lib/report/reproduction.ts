@@ -1,7 +1,7 @@
 /**
- * The reference's three runs done again: preset `proj-basic`, one directory a run, each resumed where it was; or one training for all
- * of them, since the recipe's rate is constant and its epochs are no part of it. What a run is worth is measured when its training has
- * ended or its time is up.
+ * The reference's three runs repeated: preset `proj-basic`, one directory per run, each resumed where it left off; or one training for all
+ * of them, since the recipe's rate is constant and its number of epochs is not part of it. A run is evaluated when its training has ended
+ * or its time is up.
  */
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -19,18 +19,18 @@ import { checkIdentity, keepRun, type PlannedRun, trainRun } from './run-trainin
 export interface ReproductionOptions extends EvaluationListener {
   /** As for `train`; default `alice`. Read once for every run, so not standard input. */
   corpus?: readonly string[] | undefined;
-  /** The runs, by their number of epochs; default 50, 100, 200. */
+  /** The runs, by number of epochs; default 50, 100, 200. */
   runs?: readonly number[] | undefined;
-  /** Where the runs' directories lie. */
+  /** Where the runs' directories are. */
   out: string;
-  /** Seconds; no training after that, over all runs, in this invocation. 0: none at all, only the report. */
+  /** Seconds after which this invocation trains no more, over all runs. 0: no training at all, only the report. */
   maxTime?: number | undefined;
   /**
-   * A run of E epochs trains with seed + E, so that no run is the beginning of another (the reference's three were not), and none
-   * depends on which others are asked for. Default 0. With `shared` it is the training's seed.
+   * A run of E epochs trains with seed + E, so that no run is the beginning of another (the reference's three were not), and none depends
+   * on which others are asked for. Default 0. With `shared` it is the training's seed.
    */
   seed?: number | undefined;
-  /** Trains once, with the most epochs of the runs: each of them is its beginning. Default false. */
+  /** Trains once, for the most epochs of the runs: each run is a beginning of that training. Default false. */
   shared?: boolean | undefined;
   device?: DeviceName | undefined;
   threads?: number | undefined;
@@ -38,23 +38,23 @@ export interface ReproductionOptions extends EvaluationListener {
   check?: boolean | undefined;
   /** The window protocol takes every nth window. Default: every one for a finished run, every 50th for an unfinished one. */
   scoreEvery?: number | undefined;
-  /** Other sizes than the recipe's, for a trial of the machinery. */
+  /** Sizes other than the recipe's, to try out the machinery. */
   overrides?: Partial<TrainingOptions> | undefined;
   signal?: AbortSignal | undefined;
-  /** Hears what a run's trainer tells. */
+  /** Called with the events of a run's trainer. */
   onEvent?: ((epochs: number, event: TrainingEvent) => void | Promise<void>) | undefined;
-  /** Gets the report as it stands after each run, at last the one that is returned. */
+  /** Called with the report so far after each run, and at last with the one that is returned. */
   onReport?: ((report: Reproduction) => void | Promise<void>) | undefined;
 }
 
 export interface RunReport {
-  /** Asked for. */
+  /** The number asked for. */
   epochs: number;
   seed: number;
-  /** passed: of a shared training that had trained on before the run was asked for; its checkpoint was not kept. */
+  /** passed: part of a shared training that had gone further before the run was asked for; its checkpoint was not kept. */
   state: 'finished' | 'partial' | 'not begun' | 'passed';
   records: EpochRecord[];
-  /** The epoch in progress, where the run was stopped in one. */
+  /** The epoch in progress, if the run was stopped in one. */
   progress?: EpochProgress;
   best?: EpochRecord;
   record?: RunRecord;
@@ -67,10 +67,10 @@ export interface Reproduction {
   /** ISO 8601. */
   date: string;
   version: string;
-  /** The one that made this report; what computed is in each run's record. */
+  /** The machine that made this report; the device that computed is in each run's record. */
   machine: { cpu: string; processors: number; memoryBytes: number; platform: string; node: string };
   corpus: { sources: readonly string[]; characters: number; symbols: number; sha256: string };
-  /** Whatever was not the recipe's. */
+  /** Whatever differed from the recipe. */
   overrides: Record<string, unknown>;
   /** Whether one training served all runs. */
   shared: boolean;
@@ -79,13 +79,13 @@ export interface Reproduction {
 
 export const defaultRuns = [50, 100, 200];
 const mostEpochs = 1_000_000;
-/** The distance of the scored windows of a run that is not finished: a look in seconds. */
+/** The distance between the scored windows of an unfinished run: scoring it takes seconds. */
 const partialStride = 50;
 
 /**
  * Trains what is left to train and measures it.
  *
- * An abort ends the training in good order and returns what there is; whoever aborted looks at the signal.
+ * An abort ends the training in good order and returns what there is; the caller checks the signal.
  *
  * @throws UsageError, DataError, CheckpointError, DeviceError, TrainingError or DiskError, as training does.
  */
@@ -173,7 +173,7 @@ function plan(options: ReproductionOptions, epochs: number, sources: readonly st
   };
 }
 
-/** The run where what it was worth when it ended is kept. */
+/** The run in the directory that keeps its result from when it ended. */
 function kept(run: PlannedRun): PlannedRun {
   return { ...run, directory: run.kept };
 }
@@ -239,6 +239,6 @@ async function describeRun(run: PlannedRun): Promise<RunReport> {
 async function recordOf({ directory, kept }: PlannedRun, state: RunReport['state']): Promise<RunRecord | undefined> {
   const record = await readRunRecord(state === 'finished' ? kept : directory);
   if (state !== 'passed' || record === undefined) return record;
-  const { evaluation: _, ...ofTraining } = record; // What was measured since is of later epochs.
+  const { evaluation: _, ...ofTraining } = record; // What was measured since belongs to later epochs.
   return ofTraining;
 }

@@ -1,6 +1,6 @@
 /**
- * What is known of one run of a reproduction: the epochs that its metrics.jsonl holds, and record.json beside it, which keeps
- * what training does not write down. Neither is trusted: what does not fit is passed over.
+ * What is known about one run of a reproduction: the epochs in its metrics.jsonl, and record.json next to it, which keeps what training
+ * does not write down. Neither is trusted: what does not fit is ignored.
  */
 import { join } from 'node:path';
 import { writeFileAtomically } from '../checkpoint/disk';
@@ -12,7 +12,7 @@ import * as z from '../zod-parts';
 /** One epoch of a run. */
 export interface EpochRecord {
   epoch: number;
-  /** Mean training loss, dropout on, nats a character. */
+  /** Mean training loss, dropout on, in nats per character. */
   loss: number;
   /** Time in training steps. */
   seconds: number;
@@ -20,18 +20,18 @@ export interface EpochRecord {
   elapsedSeconds: number;
 }
 
-/** Where a run stands in an epoch that is not complete. */
+/** Where a run stands in an incomplete epoch. */
 export interface EpochProgress {
   /** The epoch in progress, from 1. */
   epoch: number;
   /** Steps done of `stepsPerEpoch`. */
   step: number;
   stepsPerEpoch: number;
-  /** Mean training loss of these, dropout on, nats a character. */
+  /** Mean training loss of these, dropout on, in nats per character. */
   loss: number;
 }
 
-/** What a run's metrics.jsonl tells of it. */
+/** What a run's metrics.jsonl says about it. */
 export interface RecordedEpochs {
   epochs: EpochRecord[];
   gpu?: GpuUsage;
@@ -86,13 +86,13 @@ const evaluation = z.object({
 export type Evaluation = z.output<typeof evaluation>;
 export type SampleRecord = z.output<typeof sample>;
 
-/** Bytes of what is read back: a week of a run's metrics is a hundredth of it. */
+/** The most bytes that are read back: a week of a run's metrics is a hundredth of that. */
 const metricsLimit = 256 << 20;
 const recordLimit = 1 << 20;
 
-/** What makes a run the one that it is; the rest is the recipe's. */
+/** What identifies a run; the rest is the recipe's. */
 const identity = z.object({
-  /** Keys its initial weights, dropout, order and samples. */
+  /** Seeds its initial weights, dropout, order and samples. */
   seed: number,
   corpusSha256: z.string(),
   /** Sizes other than the recipe's, as JSON. */
@@ -103,11 +103,11 @@ export type RunIdentity = z.output<typeof identity>;
 
 const runRecord = z.object({
   identity,
-  /** What computed, as the backend describes itself. */
+  /** The device that computed, as the backend describes itself. */
   device: z.string(),
   parameters: number,
   stepsPerEpoch: number,
-  /** Summed over the invocations that trained: processor seconds, and seconds by the clock. */
+  /** Summed over the invocations that trained: processor seconds, and wall-clock seconds. */
   cpuSeconds: number,
   wallSeconds: number,
   threads: number,
@@ -120,7 +120,7 @@ export type RunRecord = z.output<typeof runRecord>;
 
 /**
  * The epochs of a run up to the `last`th, in order, and the GPU's use over them: mean percentages, the largest memory. An epoch that was
- * trained again after a crash counts as it was trained last.
+ * trained again after a crash counts as it was last trained.
  */
 export async function readEpochs(directory: string, last = Number.POSITIVE_INFINITY): Promise<RecordedEpochs> {
   const found = new Map<number, z.output<typeof epochLine>>();
@@ -171,7 +171,7 @@ export async function readRunRecord(directory: string): Promise<RunRecord | unde
   return bytes && runRecord.safeParse(parseJson(bytes.toString())).data;
 }
 
-/** Replaces the record of a run, whole or not at all. */
+/** Replaces the record of a run atomically. */
 export async function writeRunRecord(directory: string, record: RunRecord): Promise<void> {
   await writeFileAtomically(recordPath(directory), [Buffer.from(`${JSON.stringify(record, null, 2)}\n`)]);
 }

@@ -1,4 +1,4 @@
-/** Trains one run of a reproduction, resumes it where it was, and keeps the record of it. */
+/** Trains one run of a reproduction, resumes it where it left off, and keeps its record. */
 import { copyFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { makeDirectory, toDiskError, writeFileAtomically } from '../checkpoint/disk';
@@ -16,9 +16,9 @@ import { type RunIdentity, type RunRecord, readEpochs, readRunRecord, writeRunRe
 /** One run of a reproduction: what is trained, and where. */
 export interface PlannedRun {
   readonly epochs: number;
-  /** Where it trains; of runs that share one training, the same for all. */
+  /** Where it trains; the same for all runs that share one training. */
   readonly directory: string;
-  /** Where its best checkpoint and its record are kept once it is trained: `directory`, unless that trains on. */
+  /** Where its best checkpoint and its record are kept once it is trained: `directory`, unless training goes on there. */
   readonly kept: string;
   readonly sources: readonly string[];
   readonly identity: RunIdentity;
@@ -30,14 +30,14 @@ export interface PlannedRun {
   readonly signal: AbortSignal | undefined;
 }
 
-/** What may be set from outside; anything else in the environment would make it another recipe. */
+/** The environment variables that may be set from outside; any other would make it a different recipe. */
 export function permittedEnvironment(): NodeJS.ProcessEnv {
   const names = ['CUDNN_LSTM_DEVICE', 'CUDNN_LSTM_THREADS', 'CUDNN_LSTM_PRECISION', 'CUDNN_LSTM_CHECK'];
   return Object.fromEntries(names.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])));
 }
 
 /**
- * Refuses a directory whose run is another one.
+ * Refuses a directory that holds a different run.
  *
  * @throws UsageError
  */
@@ -56,7 +56,7 @@ export async function checkIdentity({ directory, identity }: PlannedRun): Promis
 }
 
 /**
- * Trains a run to its end, or until the time is up; one that is finished is left alone.
+ * Trains a run to its end, or until the time is up; a finished one is left alone.
  *
  * @param seconds At most; undefined: no limit.
  * @throws As openTraining and a trainer do; after an abort the signal's reason, with everything saved.
@@ -101,9 +101,8 @@ export async function trainRun(
 }
 
 /**
- * Keeps what a run that is trained is worth, where its directory trains on for another: its best checkpoint, which the next best one
- * would replace, and at last the record, so that what was interrupted is done again. What is kept stays as it is; what training has gone
- * past cannot be had any more.
+ * Keeps the result of a trained run whose directory trains on for another: its best checkpoint, which the next best one would replace, and
+ * last the record, so that an interrupted copy is done again. What is kept does not change; what training has gone past is lost.
  */
 export async function keepRun({ directory, kept, epochs }: PlannedRun): Promise<void> {
   if (kept === directory || (await readRunRecord(kept))) return;
@@ -121,7 +120,7 @@ export async function keepRun({ directory, kept, epochs }: PlannedRun): Promise<
   await writeRunRecord(kept, record);
 }
 
-/** Keeps the record up to date: what this process has used so far, added to what those before it have. */
+/** Keeps the record up to date: what this process has used so far, added to what earlier ones used. */
 class Recorder {
   readonly #cpu = process.cpuUsage();
   readonly #began = performance.now();

@@ -1,15 +1,15 @@
-/** Texts colored by how many bits each character cost a model, as one HTML page that needs nothing beside it. */
+/** Texts coloured by how many bits each character cost a model, as one self-contained HTML page. */
 import { escapeHtml, inlineJson, renderPage } from '../html';
 import type { InspectedPiece } from '../scoring/inspect';
 
-/** Characters of all texts of a page: each is an element of it. */
+/** The most characters of all texts of a page: each is an element of it. */
 export const mostPageCharacters = 100_000;
 
-/** A text as a model sees it, in the form in which the page holds it. */
+/** A text as a model sees it, in the form that the page holds. */
 export class SurpriseText {
   readonly name: string;
   readonly ids: number[] = [];
-  /** Hundredths of a bit; -1 for the first character, which nothing comes before. */
+  /** Hundredths of a bit; -1 for the first character, which has nothing before it. */
   readonly bits: number[] = [];
   /** [N, R] ids, and their probabilities in ten-thousandths. */
   readonly rivals: number[] = [];
@@ -36,7 +36,7 @@ export function renderSurprise(
   const title = `Surprise of ${model}`;
   const sections = texts.map(
     ({ text, bitsPerCharacter }, i) =>
-      `<section><h2>${escapeHtml(text.name)}: ${bitsPerCharacter.toFixed(3)} bits a character</h2>\n` +
+      `<section><h2>${escapeHtml(text.name)}: ${bitsPerCharacter.toFixed(3)} bits per character</h2>\n` +
       `<div id="text-${i}"></div>\n<h3>The costliest places</h3>\n<div id="places-${i}"></div></section>`,
   );
   const body = `<main><h1>${escapeHtml(title)}</h1>

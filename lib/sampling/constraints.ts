@@ -1,4 +1,4 @@
-/** What a text may be continued with, character by character, apart from what the model finds likely. */
+/** Constraints on how a text may continue, character by character, independent of what the model finds likely. */
 import type { TextIndex } from '../corpus/text-index';
 import { nameCharacters, type Vocabulary } from '../corpus/vocabulary';
 import { DataError } from '../errors';
@@ -7,13 +7,13 @@ import { DataError } from '../errors';
 export interface Constraint {
   /** The ids that may come next, ascending; undefined: any. */
   allowed(): Int32Array | undefined;
-  /** What came. It may end the text, which is without it then, or with it. */
+  /** Takes the id that was written. It may end the text, either before or after itself. */
   push(id: number): 'before' | 'after' | undefined;
-  /** The text is over before anything is drawn. */
+  /** Whether the text is over before anything is drawn. */
   readonly ended?: boolean;
 }
 
-/** The constraints on every text of a call. */
+/** Makes the constraints on each text of a call. */
 export type ConstraintMaker = () => Constraint;
 
 /** The ids of these characters. @throws DataError if the model knows none of them. */
@@ -31,13 +31,13 @@ export function onlyCharacters(characters: string, vocabulary: Vocabulary): Read
   return ids;
 }
 
-/** Nothing but these. */
+/** Allows only these ids. */
 export function within(ids: ReadonlySet<number>): ConstraintMaker {
   const allowed = Int32Array.from(ids).sort();
   return () => ({ allowed: () => allowed, push: () => undefined });
 }
 
-/** No run of a text above `most` characters that the index's text holds, whose ids are the model's where it knows the symbol. */
+/** Forbids any run of more than `most` characters that occurs in the index's text, whose ids are the model's for symbols that it knows. */
 export function noCopies(index: TextIndex, most: number, vocabulary: Vocabulary): ConstraintMaker {
   const V = vocabulary.size;
   return () => {
@@ -60,7 +60,7 @@ export function noCopies(index: TextIndex, most: number, vocabulary: Vocabulary)
   };
 }
 
-/** What two ascending lists of ids have in common. */
+/** The intersection of two ascending lists of ids. */
 export function inBoth(a: Int32Array, b: Int32Array): Int32Array {
   let at = 0;
   return a.filter((id) => {

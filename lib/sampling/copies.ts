@@ -1,5 +1,5 @@
 /**
- * How much of written texts a corpus holds, to the letter. The texts are made into a suffix automaton (Blumer et al. 1985), through which
+ * How much of the given texts a corpus contains verbatim. The texts are built into a suffix automaton (Blumer et al. 1985), through which
  * the corpus is read once: time grows with the corpus, memory with the texts alone.
  */
 import { Breather } from '../breather';
@@ -7,37 +7,37 @@ import { UsageError } from '../errors';
 import { grouped } from '../numbers';
 import type { ReadableIds } from '../scoring/score';
 
-/** What of the texts stands in the corpus. */
+/** How much of the texts occurs in the corpus. */
 export interface Copies {
-  /** Characters of the longest run that both have, and where it begins: in which text, at which character of it and of the corpus. */
+  /** The longest common run, in characters, and where it begins: in which text, at which character of it and of the corpus. */
   longest: { length: number; text: number; at: number; inCorpus: number };
-  /** Runs of {@link windowLength} characters in the texts, and how many of them the corpus holds. */
+  /** Runs of {@link windowLength} characters in the texts, and how many of them occur in the corpus. */
   windows: number;
   copiedWindows: number;
 }
 
-/** Characters of the runs that are counted. */
+/** Length in characters of the runs that are counted. */
 export const windowLength = 30;
-/** The most characters that are looked at. */
+/** The most characters that are compared. */
 export const mostChecked = 1_000_000;
-/** Larger than any symbol: ends a text. */
+/** Larger than any symbol; ends a text. */
 const separator = 2 ** 17;
 const pieceIds = 1 << 16;
 
 /**
- * All runs of symbols in a sequence; state 0 is the empty one. Of N symbols it has at most 2 N states and 3 N edges: about 100 bytes a
- * symbol in all, taken at once.
+ * All runs of symbols in a sequence; state 0 is the empty run. For N symbols it has at most 2 N states and 3 N edges: about 100 bytes per
+ * symbol in all, allocated at once.
  */
 class SuffixAutomaton {
-  /** Of each state: the length of its longest run, the state of its longest proper end elsewhere, and where a run of it ends. */
+  /** Per state: the length of its longest run, the state of that run's longest suffix elsewhere, and where one of its runs ends. */
   readonly length: Int32Array;
   readonly link: Int32Array;
   readonly end: Int32Array;
   states = 1;
-  /** Of each state, the slot of its newest edge; of each slot, that of the edge before; -1: none. */
+  /** Per state, the slot of its newest edge; per slot, that of the edge before; -1: none. */
   readonly #newest: Int32Array;
   readonly #before: Int32Array;
-  /** A hash table of edges: the state that they leave, of which 0 stands for a free slot and so 1 for state 0, their symbol and target. */
+  /** A hash table of edges: the source state plus 1 (0: a free slot), the symbol and the target. */
   readonly #from: Int32Array;
   readonly #symbol: Int32Array;
   readonly #target: Int32Array;
@@ -51,7 +51,7 @@ class SuffixAutomaton {
     this.end = new Int32Array(states);
     this.#newest = new Int32Array(states).fill(-1);
     this.link[0] = -1;
-    // At most three quarters of them are taken.
+    // At most three quarters of the slots are taken.
     const slots = 2 ** Math.ceil(Math.log2(4 * size + 16));
     this.#from = new Int32Array(slots);
     this.#symbol = new Int32Array(slots);
@@ -59,7 +59,7 @@ class SuffixAutomaton {
     this.#before = new Int32Array(slots);
   }
 
-  /** The state that follows; -1: none. */
+  /** The state that `symbol` leads to; -1: none. */
   target(state: number, symbol: number): number {
     const slot = this.#slot(state, symbol);
     return this.#from[slot] === 0 ? -1 : (this.#target[slot] as number);
@@ -110,7 +110,7 @@ class SuffixAutomaton {
     this.#target[slot] = to;
   }
 
-  /** Where an edge is, or would be. */
+  /** The slot where an edge is, or would be. */
   #slot(state: number, symbol: number): number {
     const last = this.#from.length - 1;
     let hash = Math.imul(state, 0x9e3779b1) ^ Math.imul(symbol, 0x85ebca6b);
@@ -122,7 +122,7 @@ class SuffixAutomaton {
   }
 }
 
-/** Follows a sequence: the longest end of what was read that the automaton holds. */
+/** Follows a sequence: the longest suffix of what was read that the automaton holds. */
 class Follower {
   state = 0;
   length = 0;
@@ -149,7 +149,7 @@ class Follower {
 }
 
 /**
- * The states of runs of {@link windowLength} characters. A text that repeats itself is a chain of as many states as it has repetitions:
+ * The states of runs of {@link windowLength} characters. A text that repeats itself gives a chain of as many states as it has repetitions:
  * each is climbed once.
  */
 class WindowStates {
@@ -161,7 +161,7 @@ class WindowStates {
     this.#known = new Int32Array(automaton.states).fill(-1);
   }
 
-  /** The state of the last {@link windowLength} symbols of a state's runs, which have at least so many. */
+  /** The state of the last {@link windowLength} symbols of a state's runs, which have at least that many. */
   of(state: number): number {
     const { length, link } = this.#automaton;
     let found = state;
@@ -179,7 +179,7 @@ class WindowStates {
 /**
  * Compares texts with a corpus.
  *
- * @param texts Ids, at most {@link mostChecked} together. Below 65,536 those of the corpus' symbols.
+ * @param texts Ids, at most {@link mostChecked} in total. Those below 65,536 are the corpus' symbols.
  * @throws UsageError if there are more.
  * @throws The signal's reason when it is aborted.
  */
@@ -250,7 +250,7 @@ export async function findCopies(
   };
 }
 
-/** What there is to say of them. */
+/** The result in words. */
 export function copyLines({ longest, windows, copiedWindows }: Copies, texts: readonly string[]): string[] {
   const { length, text, at } = longest;
   const copy = codePoints(texts[text] ?? '', at, Math.min(length, 81));

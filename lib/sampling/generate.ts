@@ -16,52 +16,53 @@ import { column, concatenate, repeatColumns } from './rows';
 import { TextEnd } from './stop';
 
 /**
- * A piece of one of several texts that are drawn at once.
+ * A piece of one of several texts that are drawn together.
  *
  * @category Generating
  */
 export interface GeneratedPiece {
-  /** Which text, from 0. */
+  /** Index of the text, from 0. */
   stream: number;
   text: string;
-  /** Of a model of bytes: the piece as it is. `text` is what it completes of a text in UTF-8, U+FFFD for what is none. */
+  /** For a model of bytes, the raw bytes. `text` is then the UTF-8 text that they complete, with U+FFFD for invalid bytes. */
   bytes?: Uint8Array;
-  /** Set on the last piece of a text: whether the length or a stop string ended it. */
+  /** Set on the last piece of a text: whether the length ended it, or a stop string, a count of lines or sentences, or
+   * the pattern. */
   finished?: 'length' | 'stop';
 }
 
-/** Where drawing begins that follows what was read before. */
+/** Where drawing begins when it continues what was read before. */
 export interface DrawingStart {
-  /** The ids to be fed first, or of a window those that it is cut from. */
+  /** The ids to feed first or, with a window, those that it is cut from. */
   prompt: Int32Array;
-  /** Those before, which the repetition penalty looks back on. */
+  /** The ids before the prompt, for the repetition penalty to look back on. */
   history: Int32Array;
-  /** [L, 2, 1, H] before them; absent: zero state. */
+  /** [L, 2, 1, H], the state before the prompt; absent: zero state. */
   state: Float32Array | undefined;
   /** H. */
   hidden: number;
-  /** Ids drawn before. */
+  /** Number of ids drawn before. */
   position: number;
 }
 
 /** One generation, with everything resolved. */
 export interface Generation extends GenerationPlan {
-  /** Ids that come before the first one drawn, at least one, or what gives them. The same for every stream. */
+  /** Ids before the first one drawn, at least one, or a function that returns them. The same for every stream. */
   prompt: Int32Array | (() => Promise<Int32Array>);
   sampling: ResolvedSampling;
   /** What was read before the prompt. */
   begin?: Omit<DrawingStart, 'prompt'> | undefined;
-  /** Whose coins the first text draws with; the others' follow. Default 0. */
+  /** Random stream of the first text; the others use those that follow. Default 0. */
   firstStream?: number | undefined;
-  /** What each text may be continued with. It is drawn character by character then. */
+  /** Constrains how each text may continue; it is then drawn character by character. */
   constraint?: ConstraintMaker | undefined;
   signal?: AbortSignal | undefined;
 }
 
-/** A chunk is at most this many draws, and as many as are done in about this many milliseconds. */
+/** A chunk is at most this many draws, and as many as fit into about this many milliseconds. */
 const maxChunk = 64;
 const chunkMilliseconds = 40;
-/** Prompts are fed in pieces of this many ids, so that an abort does not wait for the whole of a long one. */
+/** Prompts are fed in pieces of this many ids, so that an abort need not wait for all of a long one. */
 const promptPiece = 512;
 
 /**
@@ -117,27 +118,27 @@ export async function* generatePieces(
   if (length === 0) for (const stream of running) yield { stream, text: '', finished: 'length' };
 }
 
-/** What a text without a prompt follows: a line break, or a space, or whatever symbol is first. */
+/** The symbol that a text without a prompt follows: a line break, else a space, else the first symbol. */
 export function startId(vocabulary: Vocabulary): number {
   return vocabulary.idOf('\n') ?? vocabulary.idOf(' ') ?? 0;
 }
 
 /**
- * What the ids of a prompt, or of a text to score, follow: a model of single lines begins a line at the symbol that ends one,
- * which may stand there already.
+ * The ids of a prompt, or of a text to score, with what they follow: a model of single lines begins a line at the symbol that ends one,
+ * which may already be there.
  */
 export function fromBeginning(ids: Int32Array, vocabulary: Vocabulary, resetId: number | undefined): Int32Array {
   if (resetId !== undefined && ids[0] !== resetId) return concatenate(Int32Array.of(resetId), ids);
   return ids.length > 0 ? ids : Int32Array.of(startId(vocabulary));
 }
 
-/** All symbols but the unknown one, which is never written; none where there is no such: all may be written. */
+/** All symbols but the unknown one, which is never written; empty if there is no unknown symbol: all may be written. */
 export function writable({ size, unknownId }: Pick<Vocabulary, 'size' | 'unknownId'>): { allowed?: Int32Array } {
   if (unknownId === undefined || size === 1) return {};
   return { allowed: Int32Array.from({ length: size - 1 }, (_, i) => (i < unknownId ? i : i + 1)) };
 }
 
-/** Keeps what one chunk needs to know of those before it. */
+/** Keeps what a chunk needs from those before it. */
 class Drawer {
   readonly #native: Pick<QueuedModel, 'sample'>;
   readonly #generation: Generation;
@@ -152,9 +153,9 @@ class Drawer {
   #position = 0;
   readonly #written: { allowed?: Int32Array };
   readonly #constraints: Constraint[] | undefined;
-  /** What may be written next is asked for each of what may be thousands of texts. */
+  /** The constraints are queried for what may be thousands of texts. */
   readonly #breather = new Breather();
-  /** Of each stream: how what was drawn last ends its text. */
+  /** Per stream, how the last id drawn ends its text. */
   readonly ends: ('before' | 'after' | undefined)[] = [];
 
   constructor(
@@ -185,11 +186,11 @@ class Drawer {
     this.#split(window);
   }
 
-  /** Feeds all but the last piece of the prompt, where the state is carried; a window needs no feeding. */
+  /** If the state is carried, feeds all but the last piece of the prompt; a window needs no feeding. */
   async feedPrompt(): Promise<void> {
     while (this.#pending.length > promptPiece) {
       this.#ids = this.#take(promptPiece);
-      await this.#call(1); // What it draws is thrown away: the state after the piece is what counts.
+      await this.#call(1); // The draw is discarded: only the state after the piece matters.
       this.#remember(this.#ids);
       this.#generation.signal?.throwIfAborted();
     }
@@ -202,7 +203,7 @@ class Drawer {
     return rows;
   }
 
-  /** Draws `count` ids a stream: [count, S]. */
+  /** Draws `count` ids per stream: [count, S]. */
   async draw(count: number): Promise<Int32Array> {
     const drawn = await this.#call(count);
     for (const [i, id] of (this.#constraints ? drawn : []).entries()) {
@@ -234,7 +235,7 @@ class Drawer {
     return result.ids;
   }
 
-  /** One object for all streams where they differ in their coins alone; each its own where the penalty looks back. */
+  /** One object for all streams if they differ only in their random stream; otherwise, as when the penalty looks back, one for each. */
   async #sampling(): Promise<NativeSamplingOptions | NativeSamplingOptions[]> {
     const { sampling, firstStream = 0 } = this.#generation;
     const common = { ...sampling, ...this.#written, stream: firstStream, position: this.#position };
@@ -252,7 +253,7 @@ class Drawer {
     return rules;
   }
 
-  /** The text is over: what is drawn for it is not read. */
+  /** Marks a text as over: what is drawn for it is ignored. */
   end(stream: number): void {
     if (this.#constraints) this.#constraints[stream] = { allowed: () => undefined, push: () => undefined };
   }
@@ -274,7 +275,7 @@ class Drawer {
     return allowed ? { allowed } : {};
   }
 
-  /** Leaves the last `rows` rows to be fed, and remembers what came before them. */
+  /** Keeps the last `rows` rows to be fed, and remembers those before them. */
   #split(rows: number): void {
     const cut = Math.max(0, this.#ids.length - rows * this.#streams);
     this.#remember(this.#ids.subarray(0, cut));
@@ -289,7 +290,7 @@ class Drawer {
   }
 }
 
-/** Rows of `length` values, each as often as there are streams. */
+/** Rows of `length` values, each repeated once per stream. */
 function repeatRows(values: Float32Array, length: number, streams: number): Float32Array {
   const all = new Float32Array(values.length * streams);
   for (let from = 0; from < values.length; from += length) {

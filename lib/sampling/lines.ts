@@ -6,24 +6,24 @@ import { grouped, plural } from '../numbers';
 import { option } from '../wording';
 import { type Generation, generatePieces } from './generate';
 
-/** What lines are drawn. */
+/** Which lines to draw. */
 export interface LineGeneration extends Omit<Generation, 'streams' | 'stop' | 'keepStop' | 'firstStream'> {
   /** How many. */
   count: number;
-  /** What each begins with: the text of the prompt. */
+  /** What each line begins with: the text of the prompt. */
   before: string;
-  /** Lines that are not wanted. */
+  /** Lines to leave out. */
   known: { has(line: string): boolean } | undefined;
 }
 
-/** Lines drawn at once, at most: on a CPU more are hardly faster, and all of them wait for the longest. */
+/** The most lines drawn at once: on a CPU more are hardly faster, and all of them wait for the longest. */
 const together = 64;
 
 /**
- * Draws lines until there are `count`; empty ones, known ones and those that are longer than `length` are drawn anew. Line k is of
- * stream k's coins, so the lines are the same however many are asked for.
+ * Draws lines until there are `count`, replacing empty ones, known ones and those longer than `length`. Line k uses random stream k, so the
+ * lines are the same however many are asked for.
  *
- * @throws DataError if hardly a line is one that is wanted; those before have been given then.
+ * @throws DataError if hardly any line is accepted; those accepted before have been yielded by then.
  */
 export async function* generateLines(
   native: Pick<QueuedModel, 'sample'>,

@@ -1,4 +1,4 @@
-/** What models must have in common to be mixed, and what a mixture of them says of itself. */
+/** What models must have in common to be mixed, and the metadata of a mixture. */
 import { show } from '../arguments';
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import { nameCharacters, Vocabulary } from '../corpus/vocabulary';
@@ -7,7 +7,7 @@ import { DataError, UsageError } from '../errors';
 import { packageVersion } from '../version';
 import { option } from '../wording';
 
-/** A model, as far as it matters to those that it is mixed with. */
+/** What matters about a model to those that it is mixed with. */
 export interface Mixable {
   readonly vocabulary: Vocabulary;
   readonly shape: ModelShape;
@@ -18,7 +18,7 @@ export interface Mixable {
 /** The characters that all of the models know, in the first one's order. @throws DataError if there are none. */
 export function commonVocabulary(models: readonly Mixable[]): Vocabulary {
   const [first] = models as [Mixable];
-  // Of a model that has it, it stands for what only that model does not know.
+  // An unknown symbol stands for what only its own model does not know.
   const folds = models.map(({ vocabulary: { unknownId, symbols } }) => unknownId !== undefined && symbols[unknownId]);
   const unknown = folds.every((symbol) => symbol !== false && symbol === folds[0]) ? (folds[0] as string) : undefined;
   const common = first.vocabulary.symbols.filter(
@@ -26,13 +26,13 @@ export function commonVocabulary(models: readonly Mixable[]): Vocabulary {
       models.every(({ vocabulary }) => vocabulary.idOf(symbol) !== undefined) &&
       (symbol === unknown || !folds.includes(symbol)),
   );
-  // The unknown symbol by itself is nothing that could be written.
+  // The unknown symbol alone leaves nothing to write.
   if (common.some((symbol) => symbol !== unknown)) return new Vocabulary(common, unknown);
   const some = models.map(({ vocabulary }) => nameCharacters(vocabulary.symbols)).join('; ');
   throw new DataError(`the models have no character in common, so they cannot be mixed: ${some}`);
 }
 
-/** @throws UsageError if the models cannot read one text together. */
+/** @throws UsageError if the models cannot read the same text. */
 export function checkMixable(models: readonly Mixable[]): void {
   const [first] = models as [Mixable];
   const reading = ({ metadata: { normalization } }: Mixable): Record<string, unknown> => ({
@@ -67,7 +67,7 @@ export function checkMixable(models: readonly Mixable[]): void {
   }
 }
 
-/** What a checkpoint of the mixture would say, with the vocabulary that its models have in common. */
+/** The metadata that a checkpoint of the mixture would have, with its models' common vocabulary. */
 export function mixtureMetadata(models: readonly Mixable[], vocabulary: Vocabulary): CheckpointMetadata {
   const [first] = models as [Mixable];
   const { resetId } = first.shape;
@@ -80,7 +80,7 @@ export function mixtureMetadata(models: readonly Mixable[], vocabulary: Vocabula
     formatVersion: 1,
     vocabulary: [...vocabulary.symbols],
     normalization: { ...normalization, ...unknown },
-    // As its state is made: see Mixture.
+    // The layout of the mixture's state: see Mixture.
     model: {
       layers: 1,
       hidden,

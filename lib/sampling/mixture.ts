@@ -1,6 +1,6 @@
 /**
- * Several models as one: at each place the weighted mean of their probabilities, of the symbols that all of them know. Each model's are
- * taken over those symbols, so that they sum to 1.
+ * Several models as one: at each place the weighted mean of their probabilities, over the symbols that all of them know. Each model's
+ * probabilities are taken over those symbols, so that they sum to 1.
  *
  * Shapes: n rows, S streams, V symbols of the mixture, L layers and H hidden of a model. A mixture's state is [1, 2, S, sum of L H]: all
  * models' h, then all models' c.
@@ -20,31 +20,31 @@ import { column } from './rows';
 /** A model of a mixture. */
 export interface MixedModel {
   native: QueuedModel;
-  /** Of the whole: those of all models sum to 1. */
+  /** Weight in the mixture; those of all models sum to 1. */
   share: number;
-  /** [V]: what the mixture's symbols are called here. */
+  /** [V]: this model's ids of the mixture's symbols. */
   ids: Int32Array;
   vocabulary: number;
   layers: number;
   hidden: number;
 }
 
-/** Logits that a call to a model gives at most, but of one row. */
+/** The most logits that a call to a model returns, unless a single row has more. */
 const logitsPerCall = 1 << 18;
 
-/** What all models make of rows [n, S], and the states after the last row. */
+/** The mixture's logits for rows [n, S], and the states after the last row. */
 interface Read {
-  /** [n, S, V], or of the last row alone [S, V]. */
+  /** [n, S, V], or [S, V] for the last row alone. */
   logits: Float32Array;
-  /** Of each of these rows: what its logits exceed the logarithms of the probabilities by. */
+  /** Per row, by how much the logits exceed the logarithms of the probabilities. */
   shifts: Float64Array;
-  /** One a model, [L, 2, S, H]. */
+  /** One per model, [L, 2, S, H]. */
   states: Float32Array[];
 }
 
 /**
- * A model that mixes others, with the calls that a model on a device has; it has no weights of its own to be read, written or trained. It
- * uses the models and does not dispose of them.
+ * A model that mixes others, with the calls of a model on a device; it has no weights of its own to read, write or train. It uses the
+ * models but does not dispose of them.
  */
 export class Mixture implements QueuedModel {
   readonly #models: readonly MixedModel[];
@@ -89,7 +89,7 @@ export class Mixture implements QueuedModel {
       rivalLogProbabilities: new Float32Array(count * streams * rivals),
     };
     let states = call.state && window === 0 ? this.#split(call.state, streams) : undefined;
-    // What comes after a call's ids is drawn; a window and the penalty look back on both.
+    // The call's ids, then those drawn; a window and the penalty look back on both.
     const seen = new Int32Array(call.ids.length + drawn.length);
     seen.set(call.ids);
     for (let draw = 0; draw < count; draw++) {
@@ -216,9 +216,9 @@ export class Mixture implements QueuedModel {
 
   /**
    * The mixture's logits [V] from row `at` of each model's. They exceed the logarithms of the probabilities by the mean of what the models'
-   * do, so that a rule which looks at logits, the repetition penalty, finds those of one model as they are.
+   * logits do, so that the repetition penalty, a rule on logits, sees those of a single model unchanged.
    *
-   * @returns How much that is.
+   * @returns That mean.
    */
   #mix(logits: readonly Float32Array[], at: number, to: Float32Array): number {
     const models = this.#models.map(({ ids, share, vocabulary }, m) => {
@@ -278,7 +278,7 @@ export class Mixture implements QueuedModel {
   }
 }
 
-/** Logits [n, S, its V] for the mixture's ids [n, S], and the state after them. */
+/** A model's logits [n, S, its V] for the mixture's ids [n, S], and the state after them. */
 async function feed(
   { native, ids: names, vocabulary }: MixedModel,
   ids: Int32Array,

@@ -1,10 +1,10 @@
-/** What may be asked of the sampler, and what is refused. */
+/** The sampler's options and their checks. */
 import { randomInt } from 'node:crypto';
 import { isUint8Array } from 'node:util/types';
 import { type DrawRule, type DrawRuleName, eachDrawRule } from '../device/draw-rules';
 import type { NativeSamplingOptions } from '../device/native';
 
-/** The rules with every default filled in; whose coins they are is decided call by call. */
+/** The rules with every default filled in; their random stream is set call by call. */
 export type ResolvedSampling = Required<
   Omit<NativeSamplingOptions, 'stream' | 'position' | 'history' | 'allowed' | 'biasedIds' | 'biases'>
 >;
@@ -29,44 +29,44 @@ import { readPattern } from './pattern';
 import type { TextEnds } from './stop';
 
 /**
- * How the next character is drawn. Applied in this order: repetition penalty, temperature, top-k, top-p, min-p, typical-p.
+ * How the next character is drawn. The rules apply in this order: repetition penalty, temperature, top-k, top-p, min-p, typical-p.
  *
  * @category Generating
  */
 export interface SamplingOptions {
   /**
-   * Always the likeliest character; everything but the repetition penalty is then without effect.
+   * Always takes the likeliest character; everything but the repetition penalty then has no effect.
    *
    * @default false
    */
   greedy?: boolean | undefined;
   /**
-   * Divides the logits, 0 to 100; below 1 more careful, above 1 wilder, 0 the same as greedy.
+   * Divides the logits, 0 to 100: below 1 is more careful, above 1 wilder, 0 the same as greedy.
    *
    * @default 0.8
    */
   temperature?: number | undefined;
   /**
-   * Only the k likeliest characters, 0 to 65,536; 0: all (Fan et al. 2018).
+   * Keeps only the k likeliest characters, 0 to 65,536; 0: all (Fan et al. 2018).
    *
    * @default 0
    */
   topK?: number | undefined;
   /**
-   * Only the likeliest characters that together reach this probability, above 0 to 1; 1: all (Holtzman et al. 2020).
+   * Keeps only the likeliest characters that together reach this probability, above 0 to 1; 1: all (Holtzman et al. 2020).
    *
    * @default 1
    */
   topP?: number | undefined;
   /**
-   * Only characters at least this likely relative to the likeliest, 0 to 1; 0: all (Nguyen et al. 2024).
+   * Keeps only characters at least this likely relative to the likeliest, 0 to 1; 0: all (Nguyen et al. 2024).
    *
    * @default 0
    */
   minP?: number | undefined;
   /**
-   * Only the characters whose surprise is nearest to the expected one, that together reach this probability, above 0 to 1; 1: all
-   * (Meister et al. 2023).
+   * Keeps only the characters whose surprise is closest to the expected surprise, until together they reach this probability, above 0 to 1;
+   * 1: all (Meister et al. 2023).
    *
    * @default 1
    */
@@ -78,13 +78,13 @@ export interface SamplingOptions {
    */
   repetitionPenalty?: number | undefined;
   /**
-   * Characters that the repetition penalty looks back, 0 to 65,536.
+   * How many characters back the repetition penalty looks, 0 to 65,536.
    *
    * @default 64
    */
   penaltyWindow?: number | undefined;
   /**
-   * Keys every draw, a whole number from 0 to 2^53 - 1: the same seed, model and prompt give the same text.
+   * Seeds every draw, a whole number from 0 to 2^53 - 1: the same seed, model and prompt give the same text.
    *
    * @default a random one
    */
@@ -92,31 +92,31 @@ export interface SamplingOptions {
 }
 
 /**
- * What {@link LanguageModel.generate} takes.
+ * Options of {@link LanguageModel.generate}.
  *
  * @category Generating
  */
 export interface GenerateOptions extends SamplingOptions {
   /**
-   * Text to continue; it is normalised as the corpus was. Of a model of bytes it may be bytes.
+   * Text to continue, normalised as the corpus was. For a model of bytes it may be bytes.
    *
    * @default none: the text starts after a line break
    */
   prompt?: string | Uint8Array | undefined;
   /**
-   * Characters (code points) to generate, for each text, 0 to 1e12.
+   * Characters (code points) to generate for each text, 0 to 1e12.
    *
    * @default 500
    */
   length?: number | undefined;
   /**
-   * What is done about a character of the prompt that the model does not know: an error that names it, or nothing.
+   * What to do about a character of the prompt that the model does not know: throw an error that names it, or skip it.
    *
    * @default 'error'
    */
   unknown?: 'error' | 'skip' | undefined;
   /**
-   * Ends the text before the first of these, of which there may be 10,000; none of it is given out unless `keepStop` is set.
+   * Ends the text before the first of these strings, at most 10,000; no part of it is returned unless `keepStop` is set.
    *
    * @default none
    */
@@ -128,42 +128,42 @@ export interface GenerateOptions extends SamplingOptions {
    */
   keepStop?: boolean | undefined;
   /**
-   * Ends the text before the line break that ends this many lines, 1 to 1,000,000; at `length` at the latest.
+   * Ends the text before the line break that completes this many lines, 1 to 1,000,000; at `length` at the latest.
    *
    * @default no limit
    */
   untilLines?: number | undefined;
   /**
-   * Ends the text after this many sentences, 1 to 1,000,000; at `length` at the latest. One ends with . ! ? or … before white space, with
-   * what closes quotations and brackets between them, or with 。！ or ？.
+   * Ends the text after this many sentences, 1 to 1,000,000; at `length` at the latest. A sentence ends with . ! ? or … before white space,
+   * possibly with closing quotation marks and brackets between them, or with 。！ or ？.
    *
    * @default no limit
    */
   untilSentences?: number | undefined;
   /**
-   * Characters that each character is drawn from, 0 to 1,000,000. 0: the recurrent state is carried from character to character.
-   * n: from the n before it, from zero state, as a model trained on windows (`target: 'last'`) has learned it.
+   * How many characters each character is drawn from, 0 to 1,000,000. 0: the recurrent state is carried from character to character.
+   * n: from the n before it, starting from zero state, as a model trained on windows (`target: 'last'`) has learned to.
    *
    * @default the checkpoint's sequence length for a model trained on windows, 0 for all others
    */
   window?: number | undefined;
   /**
-   * Nothing but these characters, of those that the model knows.
+   * Restricts the text to those of these characters that the model knows.
    *
    * @default all that the model knows
    */
   only?: string | undefined;
   /**
-   * A regular expression, as RegExp has it with the flag u, that the whole text matches: without the prompt, and within `length`, however
-   * little of that is left. Where a match is complete the text ends as soon as the model writes what cannot follow. What looks ahead,
-   * behind or back to a group is refused.
+   * A regular expression, in RegExp's syntax with the u flag, that the whole text must match: without the prompt, and within `length`,
+   * however little of that is left. Once a match is complete, the text ends as soon as the model writes something that cannot follow.
+   * Lookahead, lookbehind and backreferences are refused.
    *
    * @default any text
    */
   pattern?: string | undefined;
   /**
-   * No run of the text that is longer than `length` characters and stands in a corpus, to the letter; see
-   * {@link LanguageModel.indexText}. The prompt does not count.
+   * Allows no run of more than `length` characters that occurs verbatim in a corpus; see {@link LanguageModel.indexText}. The prompt does
+   * not count.
    *
    * @default no limit
    */
@@ -173,7 +173,7 @@ export interface GenerateOptions extends SamplingOptions {
 }
 
 /**
- * What `generateLines` of a model takes.
+ * Options of a model's `generateLines`.
  *
  * @category Generating
  */
@@ -189,20 +189,20 @@ export interface GenerateLinesOptions
    */
   prompt?: string | undefined;
   /**
-   * Characters of a line at most, the prompt's not counted, 0 to 1e12; a longer one is drawn anew.
+   * The most characters of a line, not counting the prompt's, 0 to 1e12; a longer line is replaced by another.
    *
    * @default 500
    */
   length?: number | undefined;
   /**
-   * Lines that are not wanted, such as those of the corpus: a {@link KnownLines}, a Set, or anything else that has them.
+   * Lines to leave out, such as those of the corpus: a {@link KnownLines}, a Set, or anything else with a `has` method.
    *
    * @default none
    */
   known?: { has(line: string): boolean } | undefined;
 }
 
-/** Numbers are looked at where their ranges are. */
+/** Numbers are checked where their ranges are. */
 const number = (_: string, value: unknown) => value as number;
 
 const generateChecks: Checks<GenerateOptions> = {
@@ -231,7 +231,7 @@ const generateChecks: Checks<GenerateOptions> = {
 /**
  * {@link GenerateOptions} as plain values.
  *
- * @param call The method that was given them.
+ * @param call The method that received them.
  * @throws UsageError for a property of the wrong type.
  */
 export function readGenerateOptions(options: GenerateOptions, call: string): GenerateOptions {
@@ -277,7 +277,7 @@ function checkNumber(name: DrawRuleName, value: number, rule: DrawRule): number 
 /** The most streams that one call draws at once. */
 export const maxStreams = 4096;
 
-/** Everything about a generation but the sampling rules, checked and with its defaults. */
+/** Everything about a generation but the sampling rules, checked and with defaults filled in. */
 export interface GenerationPlan extends TextEnds {
   length: number;
   window: number;

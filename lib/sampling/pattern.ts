@@ -1,22 +1,23 @@
 /**
- * A small regular expression that a text must match from its beginning to its end, read into positions (Thompson 1968): a text is in
- * several of them at once, which say which symbols may come next, and how many characters a match takes at least.
+ * A small regular expression that a text must match from beginning to end, parsed into positions (Thompson 1968). A text is in several of
+ * them at once; they tell which symbols may come next, and how many characters a match takes at least.
  *
- * Syntax and meaning are those of JavaScript's RegExp with the flag u: characters, escapes, classes, `.`, groups, `|`, `?`, `*`, `+`,
- * `{m}`, `{m,}`, `{m,n}`; `^` at the beginning and `$` at the end say what holds anyway. What looks around or back is refused.
+ * Syntax and semantics are those of JavaScript's RegExp with the u flag: characters, escapes, classes, `.`, groups, `|`, `?`, `*`, `+`,
+ * `{m}`, `{m,}`, `{m,n}`; `^` at the beginning and `$` at the end say what holds anyway. Lookaround, word boundaries and backreferences are
+ * refused.
  */
 import { nameCharacters, type Vocabulary } from '../corpus/vocabulary';
 import { DataError, OptionError, UsageError } from '../errors';
 import { grouped } from '../numbers';
 import type { ConstraintMaker } from './constraints';
 
-/** Positions that a pattern may come to when its counts are written out, and symbols that are tried on its classes: 20 milliseconds. */
+/** The most positions of a pattern with its counts written out, and the most symbols tested against its classes: 20 milliseconds. */
 const mostPositions = 20_000;
 const mostTests = 300_000;
 const longestPattern = 10_000;
 const deepestNesting = 100;
 
-/** A position of the pattern: takes a symbol of a class, or leads elsewhere without one. */
+/** A position of the pattern: it takes a symbol of a class, or leads elsewhere without one. */
 interface Position {
   /** Index of the class. */
   takes?: number;
@@ -33,19 +34,19 @@ interface Part {
 export interface PatternState {
   /** The positions that may take the next symbol. */
   readonly at: readonly number[];
-  /** The text is a match. */
+  /** Whether the text is a match. */
   readonly accepting: boolean;
-  /** Characters, one or more, that the shortest longer match has besides; infinite where there is none. */
+  /** Characters, one or more, that the shortest longer match adds; infinite if there is none. */
   readonly further: number;
 }
 
 const shown = (pattern: string) => `/${pattern.length > 80 ? `${pattern.slice(0, 80)}…` : pattern}/`;
 const refused = (pattern: string, problem: string) => new UsageError(`The pattern ${shown(pattern)} ${problem}`);
 
-/** Reads a pattern, whose syntax RegExp has checked, into positions. */
+/** Parses a pattern, whose syntax RegExp has checked, into positions. */
 class Reader {
   readonly positions: Position[] = [];
-  /** The source of each class: of what stands for one character. */
+  /** The source of each class, i.e. of anything that matches one character. */
   readonly classes: string[] = [];
   readonly #pattern: string;
   readonly #names = new Map<string, number>();
@@ -93,12 +94,12 @@ class Reader {
   #sequence(): Part {
     const start = this.#position();
     let end = start;
-    // A text begins where a top-level alternative does, and ends where it does.
+    // The text begins where a top-level alternative does, and ends where it does.
     while (this.#depth === 1 && this.#take('^'));
     for (;;) {
       const next = this.#pattern[this.#at];
       if (next === undefined || next === '|' || next === ')') break;
-      // Nothing but `$` stands between there and the end of the alternative.
+      // Nothing but `$` is left before the end of the alternative.
       if (next === '$' && this.#depth === 1 && this.#found(/\$+(?=\||$)/y) !== undefined) continue;
       const part = this.#counted();
       this.#link(end, part.start);
@@ -107,13 +108,13 @@ class Reader {
     return { start, end };
   }
 
-  /** An atom with what says how often it comes. */
+  /** An atom with its quantifier. */
   #counted(): Part {
     const from = this.positions.length;
     const first = this.#atom();
     const [low, high] = this.#count();
     if (low === 1 && high === 1) return first;
-    // Each time but the first is a copy of what was read, before anything leads to it or on from it.
+    // Every repetition but the first is a copy of what was read, taken before anything leads to it or on from it.
     const read = this.positions.slice(from).map(({ next, ...rest }) => ({ ...rest, next: [...next] }));
     let times = 0;
     const again = (): Part => {
@@ -164,7 +165,7 @@ class Reader {
       if (!this.#found(/\?(?::|<[^>]*>)/y) && this.#pattern[this.#at] === '?')
         throw refused(this.#pattern, 'has a group of flags, which is not supported: leave (?i: … ) out.');
       const part = this.#alternatives();
-      this.#at++; // The bracket that closes it.
+      this.#at++; // The closing bracket.
       return part;
     }
     if (symbol === '^' || symbol === '$')
@@ -195,13 +196,13 @@ class Reader {
     return this.classes.push(source) - 1;
   }
 
-  /** What stands here, if it is that. */
+  /** What matches at this place, if anything. */
   #seen(what: RegExp): RegExpExecArray | undefined {
     what.lastIndex = this.#at;
     return what.exec(this.#pattern) ?? undefined;
   }
 
-  /** The same, and goes on behind it. */
+  /** The same, and moves past it. */
   #found(what: RegExp): RegExpExecArray | undefined {
     const found = this.#seen(what);
     this.#at += found?.[0].length ?? 0;
@@ -215,14 +216,14 @@ class Reader {
   }
 }
 
-/** The source of what stands for one character: a class, an escape, a character. */
+/** The source of anything that matches one character: a class, an escape, a character. */
 const oneCharacter =
   /\[(?:[^\]\\]|\\.)*\]|\\(?:[pP]\{[^}]*\}|u\{[^}]*\}|u[dD][89abAB]..\\u[dD][c-fC-F]..|u....|x..|c.|.)|./suy;
 
 /**
- * A pattern's positions, where a match begins and ends, and the sources of what stands for one character.
+ * A pattern's positions, where a match begins and ends, and the sources of its classes.
  *
- * @throws UsageError if it is no regular expression, has what is not supported, or is too large.
+ * @throws UsageError if it is not a regular expression, uses what is not supported, or is too large.
  */
 export function readPattern(pattern: string): Part & Pick<Reader, 'positions' | 'classes'> {
   if (pattern.length > longestPattern)
@@ -241,22 +242,22 @@ export function readPattern(pattern: string): Part & Pick<Reader, 'positions' | 
 
 /** A pattern over the ids of a vocabulary. */
 export class Pattern {
-  /** Before the first character. */
+  /** The state before the first character. */
   readonly start: PatternState;
   readonly #positions: readonly Position[];
   readonly #end: number;
-  /** Of each class the ids that are written, ascending. */
+  /** Per class, the ids that may be written, ascending. */
   readonly #classes: readonly Int32Array[];
-  /** Of each position, the characters that a match takes at least from there. */
+  /** Per position, the fewest characters that a match takes from there. */
   readonly #least: Float64Array;
-  /** Of each position, the question in which it was seen last. */
+  /** Per position, the last question in which it was seen. */
   readonly #seen: Uint32Array;
   #question = 0;
 
   /**
    * @param written The ids that may be written; by default all but that of the unknown symbol.
-   * @throws UsageError if it is no regular expression, has what is not supported, or is too large; DataError if no text of symbols that
-   * the model writes matches it.
+   * @throws UsageError if it is not a regular expression, uses what is not supported, or is too large; DataError if it matches no text of
+   * symbols that the model writes.
    */
   constructor(pattern: string, vocabulary: Vocabulary, written?: ReadonlySet<number>) {
     const { positions, classes, start, end } = readPattern(pattern);
@@ -275,7 +276,7 @@ export class Pattern {
     }
   }
 
-  /** Characters that a match has at least. */
+  /** The fewest characters of a match. */
   get least(): number {
     return leastOf(this.start);
   }
@@ -290,7 +291,7 @@ export class Pattern {
     return state.accepting;
   }
 
-  /** Where a text is after a symbol; undefined if no match begins so. */
+  /** The state after a symbol; undefined if no match begins that way. */
   next(state: PatternState, id: number): PatternState | undefined {
     const to = state.at.flatMap((at) => {
       const { takes, next } = this.#positions[at] as Position;
@@ -299,7 +300,7 @@ export class Pattern {
     return to.length === 0 ? undefined : this.#state(to);
   }
 
-  /** The ids that may come, of which a match of at most `left` more characters can be made, ascending. */
+  /** The ids, ascending, that may come next and allow a match of at most `left` more characters. */
   allowed(state: PatternState, left: number): Int32Array {
     const near = state.at.filter((at) => (this.#least[at] as number) <= left);
     const [first, ...others] = new Set(near.map((at) => (this.#positions[at] as Position).takes as number));
@@ -311,7 +312,7 @@ export class Pattern {
     return Int32Array.from(all).sort();
   }
 
-  /** What is reached from some positions without a character. */
+  /** The state reached from some positions without taking a character. */
   #state(from: readonly number[]): PatternState {
     this.#question++;
     const found: number[] = [];
@@ -333,12 +334,12 @@ export class Pattern {
   }
 }
 
-/** Characters that a match has besides at least. */
+/** The fewest characters that a match still needs. */
 function leastOf({ accepting, further }: PatternState): number {
   return accepting ? 0 : further;
 }
 
-/** Whether an ascending list has an id. */
+/** Whether an ascending list contains an id. */
 function has(ids: Int32Array, id: number): boolean {
   let [low, high] = [0, ids.length];
   while (low < high) {
@@ -349,7 +350,7 @@ function has(ids: Int32Array, id: number): boolean {
   return ids[low] === id;
 }
 
-/** The ids of each class, as RegExp has it. */
+/** The ids of each class, as RegExp understands it. */
 function idsOf(
   pattern: string,
   sources: readonly string[],
@@ -377,7 +378,7 @@ function idsOf(
   });
 }
 
-/** Characters from each position to the end at least. */
+/** The fewest characters from each position to the end. */
 function distances(positions: readonly Position[], classes: readonly Int32Array[], end: number): Float64Array {
   const before: number[][] = positions.map(() => []);
   for (const [at, { next }] of positions.entries()) for (const to of next) before[to]?.push(at);
@@ -401,10 +402,10 @@ function distances(positions: readonly Position[], classes: readonly Int32Array[
 }
 
 /**
- * Texts that match as a whole. Where a match is complete the text may end: it does when the model writes a character that cannot follow,
- * which is left out, or when none can.
+ * Constrains texts to match as a whole. Once a match is complete the text may end: it does when the model writes a character that cannot
+ * follow, which is left out, or when none can.
  *
- * @param length Characters of a text at most. @throws UsageError if no match is so short.
+ * @param length The most characters of a text. @throws UsageError if no match is that short.
  */
 export function matching(pattern: Pattern, length: number): ConstraintMaker {
   if (pattern.least > length) {

@@ -1,15 +1,15 @@
 /**
- * States after the beginnings of prompts, so that a beginning which comes again is not computed again.
+ * States after prompt prefixes, so that a prefix that comes again is not computed again.
  *
  * Shapes: L layers, H hidden.
  */
 import { createHash } from 'node:crypto';
 
-/** The least recently used states go when they take more than a number of bytes together. */
+/** Evicts the least recently used states when together they take more than a number of bytes. */
 export class PrefixCache {
   readonly #most: number;
   #bytes = 0;
-  /** By {@link prefixKeys}, the least recently used first. */
+  /** Keyed by {@link prefixKeys}, least recently used first. */
   readonly #states = new Map<string, Float32Array>();
 
   /** @param most Bytes; 0 keeps nothing. */
@@ -22,7 +22,7 @@ export class PrefixCache {
     return this.#bytes;
   }
 
-  /** The state [L, 2, 1, H] after the beginning that `key` stands for. */
+  /** The state [L, 2, 1, H] after the prefix that `key` stands for. */
   get(key: string): Float32Array | undefined {
     const state = this.#states.get(key);
     if (state === undefined) return undefined;
@@ -44,7 +44,7 @@ export class PrefixCache {
   }
 }
 
-/** What stands for each beginning of `ids`: a SHA-256 of it, which no other text has. `ends` ascend. */
+/** A key for each prefix of `ids`: its SHA-256, which no other text has. `ends` ascend. */
 export function prefixKeys(ids: Int32Array, ends: readonly number[]): string[] {
   const hash = createHash('sha256');
   let from = 0;

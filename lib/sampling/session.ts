@@ -1,6 +1,6 @@
 /**
- * A text that grows by hand: what was read stays in the model's state, so that each further character costs one step, however long the
- * text has become.
+ * A text that its user extends: what was read stays in the model's state, so that each further character costs one step, however long the
+ * text is.
  *
  * Shapes: L layers, H hidden.
  */
@@ -16,7 +16,7 @@ import type { GenerateOptions } from './options';
 import { concatenate } from './rows';
 
 /**
- * What {@link Session.draw} and {@link Session.propose} take.
+ * Options of {@link Session.draw} and {@link Session.propose}.
  *
  * @category Generating
  */
@@ -29,21 +29,21 @@ export type SessionDrawOptions = Omit<GenerateOptions, 'prompt' | 'unknown' | 'w
  */
 export interface Proposal {
   text: string;
-  /** What ended it: the length, or a stop string. */
+  /** What ended it: the length, or a stop string, a count of lines or sentences, or the pattern. */
   finished: 'length' | 'stop';
 }
 
-/** What a session needs of its model. */
+/** What a session needs from its model. */
 export interface SessionModel {
   readonly native: Pick<QueuedModel, 'sample'>;
   readonly vocabulary: Vocabulary;
   readonly layers: number;
   readonly hidden: number;
   readonly resetId: number | undefined;
-  /** Ids that each draw looks back on; 0: the state is carried. */
+  /** Number of ids that each draw looks back on; 0: the state is carried. */
   readonly window: number;
   encode(text: string, unknown: 'error' | 'skip', signal: AbortSignal | undefined): Promise<Int32Array>;
-  /** @param call The method that was given the options. */
+  /** @param call The method that received the options. */
   generate(
     count: number,
     options: SessionDrawOptions,
@@ -54,20 +54,20 @@ export interface SessionModel {
   identify(): Promise<string>;
 }
 
-/** Where a session stands. Never changed, so that marks and forks share it. */
+/** Where a session stands. Immutable, so that marks and forks can share it. */
 interface Place {
   /** [L, 2, 1, H], after all ids but the last; absent: zero state. */
   readonly state: Float32Array | undefined;
-  /** The last ones, at least one. Before the first character it is what texts begin after. */
+  /** The last ids, at least one: before the first character, the symbol that texts begin after. */
   readonly ids: Int32Array;
   /** Characters read and drawn. */
   readonly characters: number;
   readonly drawn: number;
 }
 
-/** Characters that a session remembers as text; what came before them is in its state alone. */
+/** Characters that a session remembers as text; those before them are in its state alone. */
 export const mostRemembered = 65_536;
-/** Ids a call, so that an abort does not wait for the whole of a long text. */
+/** Ids per call, so that an abort need not wait for all of a long text. */
 const idsPerCall = 512;
 
 let placeOf: (mark: SessionMark) => Place;
@@ -87,7 +87,7 @@ export class SessionMark {
     ownerOf = (mark) => mark.#model;
   }
 
-  /** For sessions. */
+  /** Used by sessions. */
   constructor(place: unknown, model: unknown) {
     this.#place = place as Place;
     this.#model = model as SessionModel;
@@ -100,8 +100,8 @@ export class SessionMark {
 }
 
 /**
- * A text in the making: read some, look at what may come next, draw, go back, go two ways. Made by `LanguageModel.session`; it
- * takes one state and the last 65,536 characters of memory. Its calls wait for one another.
+ * A text in the making: read some, look at what may come next, draw, go back, branch. Created by `LanguageModel.session`; it keeps one
+ * state and the last 65,536 characters in memory. Its calls wait for one another.
  *
  * @category Generating
  */
@@ -116,13 +116,13 @@ export class Session implements Disposable {
     this.#place = place;
   }
 
-  /** For models. */
+  /** Used by models. */
   static begin(model: SessionModel): Session {
     const ids = fromBeginning(new Int32Array(0), model.vocabulary, model.resetId);
     return new Session(model, { state: undefined, ids, characters: 0, drawn: 0 });
   }
 
-  /** The text, as the model's corpus was normalised; of a longer one the last 65,536 characters. */
+  /** The text, normalised as the model's corpus was; only the last 65,536 characters of a longer one. */
   get text(): string {
     const { ids, characters } = this.#at();
     return this.#model.vocabulary.decode(ids.subarray(Math.max(0, ids.length - characters)));
@@ -134,9 +134,9 @@ export class Session implements Disposable {
   }
 
   /**
-   * Reads a text on from where the session stands.
+   * Reads more text from where the session stands.
    *
-   * @param options `unknown`: what is done about a character that the model does not know, by default an error that names it.
+   * @param options `unknown`: what to do about a character that the model does not know, by default throw an error that names it.
    * @throws DataError if it has characters that the model does not know; nothing is read then.
    */
   feed(
@@ -161,8 +161,8 @@ export class Session implements Disposable {
   }
 
   /**
-   * The likeliest next characters, the likeliest first, with their probabilities: the model's own, before any rule. They are 5 unless
-   * `count` says otherwise, and all where it is the vocabulary's size: these sum to 1.
+   * The likeliest next characters, likeliest first, with their probabilities: the model's own, before any rule. There are 5 unless `count`
+   * says otherwise; a `count` of the vocabulary's size gives all, and these sum to 1.
    */
   peek(count = 5, options: { signal?: AbortSignal | undefined } = {}): Promise<Rival[]> {
     return this.#inTurn(async () => {
@@ -191,9 +191,9 @@ export class Session implements Disposable {
   }
 
   /**
-   * Draws a text, by default 500 characters, and goes on behind it. What is drawn in several calls of one seed is what one call draws.
+   * Draws a text, by default of 500 characters, and moves past it. Several calls with one seed draw what a single call draws.
    *
-   * @throws As `LanguageModel.generate`; the session stands where it stood then.
+   * @throws As `LanguageModel.generate`; the session then stays where it was.
    */
   draw(options: SessionDrawOptions = {}): Promise<string> {
     return this.#inTurn(async () => {
@@ -206,7 +206,7 @@ export class Session implements Disposable {
   }
 
   /**
-   * Draws several texts that may follow, side by side, and stays where it is: {@link Session.feed} takes one.
+   * Draws several possible continuations side by side, and stays where it is: {@link Session.feed} takes one.
    *
    * @param count 1 to 4,096.
    */
@@ -214,13 +214,13 @@ export class Session implements Disposable {
     return this.#inTurn(() => this.#propose(wholeOf('count', count, 1, 4096), options, 'propose'));
   }
 
-  /** This place, to {@link Session.rewind} to. It takes as much memory as a session. */
+  /** This place, for {@link Session.rewind}. It takes as much memory as a session. */
   mark(): SessionMark {
     return new SessionMark(this.#settled('mark'), this.#model);
   }
 
   /**
-   * Goes to a place that was marked, in the same session or in another one of the model.
+   * Goes to a marked place, of the same session or of another one of the model.
    *
    * @throws UsageError for a mark of another model.
    */
@@ -231,14 +231,14 @@ export class Session implements Disposable {
     this.#place = placeOf(mark);
   }
 
-  /** Another session that stands where this one does, and goes its own way from there. */
+  /** Another session that starts where this one stands and goes its own way from there. */
   fork(): Session {
     return new Session(this.#model, this.#settled('fork'));
   }
 
   /**
-   * Writes the session to a file, in safetensors, atomically: the state, the last 65,536 characters, and a hash of the model, which is
-   * not in it. `LanguageModel.loadSession` reads it.
+   * Writes the session atomically to a safetensors file: the state, the last 65,536 characters, and a hash of the model, which itself is
+   * not included. `LanguageModel.loadSession` reads it.
    *
    * @throws DiskError without space or permission.
    */
@@ -254,14 +254,14 @@ export class Session implements Disposable {
         model: await this.#model.identify(),
         characters: String(characters),
         drawn: String(drawn),
-        // Whether the text follows what texts begin after.
+        // Whether the ids begin with the symbol that texts begin after.
         led: String(ids.length > characters ? 1 : 0),
         text: this.text,
       });
     });
   }
 
-  /** For models. @throws CheckpointError if it is no session, or one of another model. */
+  /** Used by models. @throws CheckpointError if it is not a session, or one of another model. */
   static async load(model: SessionModel, path: string): Promise<Session> {
     const file = await SafetensorsFile.open(pathOf('path', path));
     try {
@@ -276,7 +276,7 @@ export class Session implements Disposable {
     return this.#disposed;
   }
 
-  /** Lets go of the state. The model stays, and so do marks and forks. Idempotent; later calls fail with ERR_DISPOSED. */
+  /** Releases the state. The model stays, and so do marks and forks. Idempotent; later calls fail with ERR_DISPOSED. */
   dispose(): void {
     this.#disposed = true;
     this.#place = { ...this.#place, state: undefined, ids: new Int32Array(0) };
@@ -332,7 +332,7 @@ export class Session implements Disposable {
     if (ids.length === 0) return;
     const { native, vocabulary, resetId, window } = this.#model;
     const before = this.#place;
-    // What a text begins after is for a text that is drawn: one that is read begins it.
+    // Only a drawn text follows the symbol that texts begin after: one that is read begins the text itself.
     const begins = before.characters === 0 && drawn === 0;
     const known = begins ? fromBeginning(ids, vocabulary, resetId) : concatenate(before.ids, ids);
     const unread = begins ? known : known.subarray(before.ids.length - 1);

@@ -1,6 +1,6 @@
 /**
- * Many texts on one model, begun and ended at any time: those that are drawn at the same moment share native calls, and each is
- * what it would be alone, since a stream's bits do not depend on the streams beside it (on a GPU: up to rounding).
+ * Many texts on one model, started and ended at any time: those drawn at the same moment share native calls, and each is what it would be
+ * alone, since a stream's bits do not depend on the other streams (on a GPU: up to rounding).
  *
  * Shapes: S streams, L layers, H hidden, V vocabulary.
  */
@@ -13,13 +13,13 @@ import { column, concatenate, interleave } from './rows';
 export interface SharedRequest {
   /** At least one id; the texts follow it. */
   prompt: Int32Array;
-  /** Ids to draw, each text. */
+  /** Ids to draw for each text. */
   length: number;
   /** 0: the state is carried. n > 0: each id is drawn from the n before it. */
   window: number;
   /** The rules of each text, with seed and stream. */
   sampling: readonly NativeSamplingOptions[];
-  /** Give log-probabilities, and this many rivals of each draw. */
+  /** Gives log-probabilities, and this many rivals for each draw. */
   rivals?: number | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -27,7 +27,7 @@ export interface SharedRequest {
 /** The next ids of a text. */
 export interface Drawn {
   ids: Int32Array;
-  /** [n], where asked for: natural logarithms of the model's own probabilities, before any rule. */
+  /** [n], if asked for: natural logarithms of the model's own probabilities, before any rule. */
   logProbabilities?: Float32Array;
   /** [n, rivals], the likeliest first. */
   rivals?: Int32Array;
@@ -36,22 +36,22 @@ export interface Drawn {
 
 /** How a {@link SharedSampler} divides the device's time. */
 export interface SharedSamplerOptions {
-  /** [L, 2, 1, H]: what one state takes. */
+  /** The shape of a state, [L, 2, 1, H]. */
   layers: number;
   hidden: number;
-  /** Bytes of states of prompts that are kept. Default 64 MiB. */
+  /** Bytes of prompts' states to keep. Default 64 MiB. */
   prefixBytes?: number | undefined;
-  /** Texts that one call draws at most. Default 64. */
+  /** The most texts that one call draws. Default 64. */
   mostStreams?: number | undefined;
 }
 
-/** One call draws for about this many milliseconds, so that a request that comes in waits for no more. */
+/** One call draws for about this many milliseconds, so that a new request waits no longer. */
 const chunkMilliseconds = 12;
 const maxChunk = 64;
-/** Prompts are fed in pieces of at most this many ids, in turn with the drawing; of a large model in half, a quarter, ... of it. */
+/** Prompts are fed in pieces of at most this many ids, alternating with draws; for a large model in half, a quarter, ... of that. */
 const longestPiece = 128;
 const shortestPiece = 8;
-/** Ids that a text is drawn ahead of its reader. */
+/** How many ids a text is drawn ahead of its reader. */
 const mostAhead = 256;
 
 /** Draws the texts of many requests side by side. */
@@ -67,12 +67,12 @@ export class SharedSampler {
   #running = false;
   #asked = false;
   #perDraw = chunkMilliseconds;
-  /** Milliseconds an id of a prompt, as last measured. */
+  /** Milliseconds per prompt id, as last measured. */
   #perFed = 0;
   #fedIds = 0;
   #drawnIds = 0;
   #drawCalls = 0;
-  /** The call that runs now, and those it is for: nobody waits for it once all of them have ended. */
+  /** The call in progress and the streams it serves: nobody waits for it once all of them have ended. */
   #call: { streams: readonly Stream[]; controller: AbortController } | undefined;
 
   constructor(native: Pick<QueuedModel, 'sample'>, options: SharedSamplerOptions) {
@@ -83,7 +83,7 @@ export class SharedSampler {
     this.#prefixes = new PrefixCache(options.prefixBytes ?? 64 * 2 ** 20);
   }
 
-  /** Texts that are being drawn, or wait for their prompt to be fed. */
+  /** Texts being drawn, or waiting for their prompt to be fed. */
   get active(): number {
     let count = 0;
     for (const stream of this.#streams) if (!stream.ended) count++;
@@ -91,7 +91,7 @@ export class SharedSampler {
     return count;
   }
 
-  /** Ids of prompts that were computed: those of a known beginning are not. */
+  /** Prompt ids that were computed, without those of cached prefixes. */
   get fedIds(): number {
     return this.#fedIds;
   }
@@ -101,14 +101,14 @@ export class SharedSampler {
     return this.#drawnIds;
   }
 
-  /** Native calls that drew them; each served one text or several. */
+  /** Native calls that drew them; each served one or more texts. */
   get drawCalls(): number {
     return this.#drawCalls;
   }
 
   /**
-   * Begins the texts of a request, one iterator each. A text is drawn a little ahead of its reader and no further; it ends with
-   * its length, with `return()`, or with the signal, whose reason is thrown.
+   * Starts the texts of a request, one iterator each. A text is drawn only a little ahead of its reader; it ends at its length, with
+   * `return()`, or on the signal, whose reason is thrown.
    */
   open(request: SharedRequest): AsyncGenerator<Drawn, void, undefined>[] {
     const streams = request.sampling.map((sampling) => new Stream(request, sampling, () => this.#wake()));
@@ -126,20 +126,20 @@ export class SharedSampler {
     return streams.map((stream) => stream.read(closed));
   }
 
-  /** Something has ended, or is read on. */
+  /** Called when a text has ended or its reader has moved on. */
   #wake(): void {
     if (this.#call?.streams.every((stream) => stream.ended)) this.#call.controller.abort();
     this.#start();
   }
 
-  /** Ids that are fed in about the time of a chunk. Always a power of two, so that the pieces of two prompts end at the same places. */
+  /** How many ids are fed in about the time of a chunk. Always a power of two, so that the pieces of two prompts end at the same places. */
   #pieceLength(): number {
     let length = longestPiece;
     while (length > shortestPiece && length * this.#perFed > chunkMilliseconds) length /= 2;
     return length;
   }
 
-  /** A call for the streams, given up as soon as none of them is read any more. */
+  /** A call for the streams, abandoned as soon as none of them is read any more. */
   async #sample(
     streams: readonly Stream[],
     call: Parameters<QueuedModel['sample']>[0],
@@ -161,7 +161,7 @@ export class SharedSampler {
   }
 
   async #run(): Promise<void> {
-    // What is asked for while a round finds nothing to do gets a round of its own.
+    // A request made while a round finds nothing to do gets another round.
     while (this.#asked) {
       this.#asked = false;
       while ((await this.#feed()) || (await this.#draw()));
@@ -169,14 +169,14 @@ export class SharedSampler {
     this.#running = false;
   }
 
-  /** Feeds pieces of prompts in turn for as long as one call draws, then draws once. */
+  /** Feeds prompt pieces in turn for as long as one call draws, then draws once. */
   async #feed(): Promise<boolean> {
     if (this.#prompts.size === 0) return false;
     const began = performance.now();
     for (const prompt of [...this.#prompts]) {
       prompt.streams = prompt.streams.filter((stream) => !stream.ended);
       if (prompt.streams.length > 0) await this.#feedPiece(prompt);
-      // Behind the others, or out.
+      // Moves it behind the others, or drops it.
       this.#prompts.delete(prompt);
       if (prompt.streams.length === 0) continue;
       if (!prompt.fed) this.#prompts.add(prompt);
@@ -192,7 +192,7 @@ export class SharedSampler {
     const piece = prompt.piece();
     if (piece.length === 0) return;
     try {
-      // What it draws is thrown away: the state after the piece is what counts.
+      // The draw is discarded: only the state after the piece matters.
       const began = performance.now();
       const { ids, state } = await this.#sample(prompt.streams, {
         sampling: {},
@@ -210,7 +210,7 @@ export class SharedSampler {
     }
   }
 
-  /** One call for those texts that are read and of one shape with the one that has waited longest. */
+  /** One call for the texts that are being read and share the shape of the one that has waited longest. */
   async #draw(): Promise<boolean> {
     const group: Stream[] = [];
     for (const stream of this.#streams) {
@@ -281,7 +281,7 @@ export class SharedSampler {
   }
 }
 
-/** A prompt on its way through the model, and the texts that wait for it. */
+/** A prompt being fed to the model, and the texts that wait for it. */
 class Prompt {
   readonly ids: Int32Array;
   streams: Stream[];
@@ -295,7 +295,7 @@ class Prompt {
   constructor(request: SharedRequest, streams: Stream[], pieceLength: number) {
     this.ids = request.prompt;
     this.streams = streams;
-    // A window is run anew for every draw: there is nothing to feed before.
+    // A window is rerun for every draw, so there is nothing to feed beforehand.
     const end = request.window > 0 ? 0 : request.prompt.length - 1;
     for (let at = 0; at < end; at += pieceLength) this.#ends.push(Math.min(at + pieceLength, end));
     this.#keys = prefixKeys(this.ids, this.#ends);
@@ -305,7 +305,7 @@ class Prompt {
     return this.#done === this.#ends.length;
   }
 
-  /** Starts from the longest beginning whose state is known. */
+  /** Starts from the longest prefix whose state is cached. */
   takeKnown(prefixes: PrefixCache): void {
     for (let i = this.#ends.length; i > this.#done; i--) {
       const state = prefixes.get(this.#keys[i - 1] as string);
@@ -315,12 +315,12 @@ class Prompt {
     }
   }
 
-  /** The ids to be fed next; none if it has been fed. */
+  /** The ids to feed next; empty once the prompt has been fed. */
   piece(): Int32Array {
     return this.ids.slice(this.#ends[this.#done - 1] ?? 0, this.#ends[this.#done] ?? 0);
   }
 
-  /** The next piece has been fed. */
+  /** Records that the next piece has been fed. */
   advance(state: Float32Array, prefixes: PrefixCache): void {
     prefixes.keep(this.#keys[this.#done++] as string, state);
     this.state = state;
@@ -355,17 +355,17 @@ class Stream {
     this.ended = request.length === 0;
   }
 
-  /** It may be drawn on: its reader keeps up. */
+  /** Whether it may be drawn further: its reader keeps up. */
   get ready(): boolean {
     return this.#ahead < mostAhead;
   }
 
-  /** Ids that a call may draw for it. */
+  /** Number of ids that a call may draw for it. */
   get wanted(): number {
     return Math.min(this.#length - this.position, mostAhead);
   }
 
-  /** One call can serve both: their rows are as many, and both have a state or none has. */
+  /** Whether one call can serve both: they have the same number of rows, and both have a state or neither has. */
   goesWith(other: Stream): boolean {
     return (
       this.window === other.window &&
@@ -374,14 +374,14 @@ class Stream {
     );
   }
 
-  /** The prompt has been fed. */
+  /** Starts the text once its prompt has been fed. */
   begin(prompt: Prompt): this {
     this.state = prompt.state;
     this.#keep(prompt.ids);
     return this;
   }
 
-  /** The rules for the next call, with its place in the text. */
+  /** The rules for the next call, with the position in the text. */
   rules(): NativeSamplingOptions {
     return {
       ...this.#sampling,
@@ -390,7 +390,7 @@ class Stream {
     };
   }
 
-  /** Takes what a call drew for it, which may be more than it needs. */
+  /** Takes what a call drew for it, possibly more than it needs. */
   take(drawn: Drawn, state: Float32Array | undefined): void {
     if (this.ended) return;
     const count = Math.min(drawn.ids.length, this.#length - this.position);
@@ -411,7 +411,7 @@ class Stream {
     this.#wake();
   }
 
-  /** What its reader gets; to leave off early ends the text. */
+  /** What its reader gets; stopping early ends the text. */
   async *read(closed: () => void): AsyncGenerator<Drawn, void, undefined> {
     try {
       for (;;) {
@@ -431,12 +431,12 @@ class Stream {
       }
     } finally {
       this.ended = true;
-      this.#wake(); // The next round lets go of it.
+      this.#wake(); // The next round drops it.
       closed();
     }
   }
 
-  /** Leaves the rows that the next call needs, and remembers those before, as far as the repetition penalty looks back. */
+  /** Keeps the rows that the next call needs, and remembers those before, as far as the repetition penalty looks back. */
   #keep(ids: Int32Array): void {
     const cut = Math.max(0, ids.length - Math.max(1, this.window));
     const { repetitionPenalty = 1, penaltyWindow = 64 } = this.#sampling;
@@ -447,7 +447,7 @@ class Stream {
     this.rows = ids.slice(cut);
   }
 
-  /** The first `count` draws, and only what this text's reader asked for. */
+  /** The first `count` draws, with only what this text's reader asked for. */
   #cut(drawn: Drawn, count: number): Drawn {
     const cut: Drawn = { ids: drawn.ids.subarray(0, count) };
     if (this.rivals === undefined || !drawn.logProbabilities) return cut;
@@ -465,7 +465,7 @@ class Stream {
   }
 }
 
-/** What one stream got of a call's result. */
+/** One stream's part of a call's result. */
 function drawnOf(
   result: Awaited<ReturnType<NativeModel['sample']>>,
   stream: number,

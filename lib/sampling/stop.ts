@@ -2,24 +2,24 @@
 import { nameCharacters, type Vocabulary } from '../corpus/vocabulary';
 import { DataError } from '../errors';
 
-/** What {@link StopMatcher.push} gives back. */
+/** What {@link StopMatcher.push} returns. */
 export interface StopResult {
-  /** Text that can be given out: no stop string has begun in it. */
+  /** Text that can be emitted: no stop string begins in it. */
   text: string;
-  /** A stop string was completed; the text up to it has been given out, and nothing more follows. */
+  /** Whether a stop string was completed: the text up to it has been emitted, and nothing more follows. */
   stopped: boolean;
 }
 
 /**
- * Finds the stop string that is completed first (of two completed by the same character, the longer), whatever the pieces
- * are that the text arrives in. Text that may be the beginning of a stop string is held back until that is decided.
+ * Finds the stop string that is completed first (of two completed by the same character, the longer), however the text is split into
+ * pieces. Text that may be the beginning of a stop string is held back until that is decided.
  */
 export class StopMatcher {
   readonly #stops: readonly string[];
   readonly #keep: boolean;
   #held = '';
 
-  /** @param keep Whether the stop string itself is given out, as the end of the text. */
+  /** @param keep Whether the stop string itself is emitted, as the end of the text. */
   constructor(stops: readonly string[], keep = false) {
     this.#stops = stops;
     this.#keep = keep;
@@ -48,14 +48,14 @@ export class StopMatcher {
     return { text: text.slice(0, text.length - keep), stopped: false };
   }
 
-  /** The text is over: what was held back. */
+  /** Ends the text and returns what was held back. */
   end(): string {
     const held = this.#held;
     this.#held = '';
     return held;
   }
 
-  /** Length of the longest end of `text` that a stop string begins with. */
+  /** Length of the longest suffix of `text` that a stop string begins with. */
   #possibleStart(text: string): number {
     let longest = 0;
     for (const stop of this.#stops) {
@@ -71,7 +71,7 @@ export class StopMatcher {
 class UnitCounter {
   #lines: number;
   #sentences: number;
-  /** The last character may end a sentence, if white space comes. */
+  /** Whether the last character ends a sentence if white space follows. */
   #closing = false;
 
   constructor(lines: number, sentences: number) {
@@ -97,16 +97,16 @@ function over(piece: string, end: number): StopResult {
   return { text: piece.slice(0, end), stopped: true };
 }
 
-/** How a text may end before its length. */
+/** How a text may end before it reaches its length. */
 export interface TextEnds {
   stop: readonly string[];
   keepStop: boolean;
-  /** After so many. */
+  /** After this many. */
   untilLines?: number | undefined;
   untilSentences?: number | undefined;
 }
 
-/** All that ends a text, whichever comes first. */
+/** Everything that can end a text, whichever comes first. */
 export class TextEnd {
   readonly #units: UnitCounter | undefined;
   readonly #stops: StopMatcher;
@@ -126,7 +126,7 @@ export class TextEnd {
     return { text: result.text + this.#stops.end(), stopped: true };
   }
 
-  /** The text is over: what was held back. */
+  /** Ends the text and returns what was held back. */
   end(): string {
     return this.#stops.end();
   }

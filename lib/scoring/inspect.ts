@@ -1,6 +1,5 @@
 /**
- * A text as a model sees it, character by character: how surprised it was, what it would rather have read, and what its cells
- * did meanwhile.
+ * A text as a model sees it, character by character: how surprised it was, what it would rather have read, and what its cells did.
  *
  * Shapes: N ids of the text, V vocabulary, R rivals, L layers, H hidden.
  */
@@ -11,7 +10,7 @@ import { grouped } from '../numbers';
 import type { ReadableIds } from './score';
 
 /**
- * What is looked at besides the surprise.
+ * What to inspect besides the surprise.
  *
  * @category Scoring
  */
@@ -23,14 +22,14 @@ export interface InspectionOptions {
    */
   rivals?: number | undefined;
   /**
-   * Give the cells' values too: one call to the device a character.
+   * Also return the cells' values, which takes one call to the device per character.
    *
    * @default false
    */
   cells?: boolean | undefined;
   /** Ends the call, which throws the signal's reason. */
   signal?: AbortSignal | undefined;
-  /** Called after every call to the device with the number of characters done and in all. */
+  /** Called after every call to the device with the number of characters done and the total. */
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
@@ -45,27 +44,27 @@ export interface Rival {
   probability: number;
 }
 
-/** Index i speaks of what was predicted for id i, from all ids before it. */
+/** Index i holds what was predicted for id i from all ids before it. */
 export interface InspectedIds {
-  /** [N], the negative natural logarithm of each id's probability; NaN for the first, which nothing comes before. */
+  /** [N], the negative natural logarithm of each id's probability; NaN for the first, which has nothing before it. */
   nats: Float64Array;
   /** [N, R], the likeliest ids, in descending order; -1 for the first. */
   rivals: Int32Array;
   /** [N, R], natural logarithms of their probabilities. */
   rivalLogProbabilities: Float32Array;
-  /** [N, L, H], where asked for: tanh of each cell's value after the id was read, -1..1. */
+  /** [N, L, H], if asked for: tanh of each cell's value after the id was read, -1..1. */
   cells?: Float32Array;
 }
 
 type Inspected = Pick<QueuedModel, 'logits' | 'sample'>;
 
-/** Ids a call, and logits a call: what an abort waits for, and what a call takes of memory. */
+/** Ids and logits per call: how long an abort waits, and how much memory a call takes. */
 const idsPerCall = 256;
 const logitsPerCall = 1 << 20;
 
 /** Consecutive ids of a text; N of {@link InspectedIds} is their number. */
 export interface InspectedPiece extends InspectedIds {
-  /** Index in the text of the first of them. */
+  /** Index of the first of them in the text. */
   from: number;
   ids: Int32Array;
 }
@@ -104,7 +103,7 @@ export async function inspectIds(
   return result;
 }
 
-/** The same a piece at a time, so that neither the text nor what is said of it need be in memory. */
+/** The same one piece at a time, so that neither the text nor the result need be in memory. */
 export async function* inspectPieces(
   native: Inspected,
   shape: Shape,
@@ -117,7 +116,7 @@ export async function* inspectPieces(
   const breather = new Breather();
   const perCall = Math.max(1, Math.min(idsPerCall, Math.floor(logitsPerCall / vocabulary)));
   let state: Float32Array | undefined;
-  /** What the last id of the piece before said of the first of this one. */
+  /** What the previous piece's last id predicted for the first id of this one. */
   let said: Float32Array | undefined;
   for (let from = 0; from < total; from += perCall) {
     const piece = Int32Array.from(ids.read(from, Math.min(perCall, total - from)));
@@ -169,7 +168,7 @@ function emptyResult(length: number, rivals: number): InspectedIds {
   };
 }
 
-/** What logits [V] said of `id`. */
+/** Writes what logits [V] predicted for `id` into `result`. */
 function describe(logits: Float32Array, id: number, at: number, rivals: number, result: InspectedIds): void {
   let largest = Number.NEGATIVE_INFINITY;
   for (const logit of logits) if (logit > largest) largest = logit;
@@ -184,7 +183,7 @@ function describe(logits: Float32Array, id: number, at: number, rivals: number, 
   }
 }
 
-/** Ids of the `count` largest, in descending order; of equal ones the lower id first. */
+/** Ids of the `count` largest, in descending order; among equals the lower id first. */
 export function likeliest(logits: Float32Array, count: number): number[] {
   if (count > 32)
     return [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b).slice(0, count);

@@ -1,4 +1,4 @@
-/** What has been found of a text, in its characters. */
+/** What an inspection found, in the text's characters. */
 import type { Vocabulary } from '../corpus/vocabulary';
 import type { ModelShape } from '../device/native';
 import type { InspectedIds, Rival } from './inspect';
@@ -11,17 +11,17 @@ import type { InspectedIds, Rival } from './inspect';
 export interface Inspection {
   /** The text's characters, normalised as the corpus was. */
   characters: string[];
-  /** Bits of surprise at each, given all before it; null for the first, which nothing comes before but in a model of single lines. */
+  /** Bits of surprise at each, given all before it; null for the first, which has nothing before it except in a model of single lines. */
   bits: (number | null)[];
-  /** The likeliest characters at each place, the likeliest first; none for the first. */
+  /** The likeliest characters at each place, likeliest first; none for the first. */
   rivals: Rival[][];
-  /** Where asked for, [layer][unit]: each cell's value along the text, tanh of its state, -1..1. */
+  /** If asked for, [layer][unit]: each cell's value along the text, tanh of its state, -1..1. */
   cells?: Float32Array[][];
-  /** What the model's `score` says of the text; null if it has fewer than two characters. */
+  /** What the model's `score` gives for the text; null if it has fewer than two characters. */
   bitsPerCharacter: number | null;
 }
 
-/** @param lead Ids before the text's own, which are not told of. */
+/** @param lead Number of ids before the text's own, which are left out. */
 export function describeInspection(
   vocabulary: Vocabulary,
   { layers, hidden }: ModelShape,

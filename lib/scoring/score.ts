@@ -9,16 +9,16 @@ import type { NativeEvaluateCall } from '../device/native';
 import { type QueuedModel, stoppedError } from '../device/queue';
 
 /**
- * What a text scores.
+ * The score of a text.
  *
  * @category Scoring
  */
 export interface Score {
   /** `loss / ln 2`. */
   bitsPerCharacter: number;
-  /** Mean nats a character. */
+  /** Mean nats per character. */
   loss: number;
-  /** Characters counted: those of the text less the first of each stream. */
+  /** Characters counted: all of the text's but the first of each stream. */
   characters: number;
 }
 
@@ -29,31 +29,31 @@ export interface Score {
  */
 export interface ReadableIds {
   readonly length: number;
-  /** `count` ids from `start`; the answer may be a view that is valid until the next read. */
+  /** `count` ids from `start`; the result may be a view that is valid until the next read. */
   read(start: number, count: number): ArrayLike<number>;
 }
 
 /**
- * What every kind of scoring takes.
+ * Options of every kind of scoring.
  *
  * @category Scoring
  */
 export interface ScoringOptions {
   /** Ends the call, which throws the signal's reason. */
   signal?: AbortSignal | undefined;
-  /** Called after every call to the device with the number of characters counted so far and in all. */
+  /** Called after every call to the device with the number of characters counted so far and the total. */
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
 type Evaluator = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState'>;
 
-/** Ids a call: long enough that the call's own cost does not matter, short enough that an abort is prompt. */
+/** Ids per call: enough that the call's own cost does not matter, few enough that an abort is prompt. */
 const idsPerCall = 1024;
 
 /**
- * Makes a {@link Score} of a sum of nats.
+ * Makes a {@link Score} from a sum of nats.
  *
- * @throws CudnnLstmError `ERR_STOPPED` if the sum is not finite: the addon leaves NaN where a call was given up.
+ * @throws CudnnLstmError `ERR_STOPPED` if the sum is not finite: the addon leaves NaN where a call was abandoned.
  */
 export function scoreOf(nats: number, characters: number): Score {
   if (!Number.isFinite(nats)) throw stoppedError('scoring');
@@ -62,10 +62,10 @@ export function scoreOf(nats: number, characters: number): Score {
 }
 
 /**
- * Scores `ids` as `streams` contiguous parts side by side, each from zero state. One stream is the text's exact score; S streams
- * are faster (one pass over the weights serves S characters) but begin S times without context, and count S - 1 characters less.
+ * Scores `ids` as `streams` contiguous parts side by side, each from zero state. One stream gives the text's exact score; S streams are
+ * faster (one pass over the weights serves S characters) but begin S times without context, and count S - 1 characters fewer.
  *
- * It uses the model's evaluation state: nothing else may do so before it settles.
+ * It uses the model's evaluation state: nothing else may use it before this settles.
  *
  * @param ids At least two for each stream.
  */
@@ -112,8 +112,8 @@ export async function scoreIds(
 const nothing = new Int32Array(0);
 
 /**
- * Scores many short texts, each from zero state; one with fewer than two ids has nothing to predict and gives undefined.
- * Texts of like length run side by side.
+ * Scores many short texts, each from zero state; one with fewer than two ids has nothing to predict and gives undefined. Texts of similar
+ * length run side by side.
  *
  * @param lead What every text begins with, before its own ids; scored with each.
  */
@@ -144,7 +144,7 @@ export async function scoreMany(
   return scores;
 }
 
-/** The texts that have something to predict, the shorter first, and how many characters that is. */
+/** The texts that have something to predict, shortest first, and the number of characters to predict. */
 async function byLength(texts: readonly Int32Array[], lead: number): Promise<{ order: number[]; total: number }> {
   const breather = new Breather();
   const ofLength = new Map<number, number[]>();
@@ -167,7 +167,7 @@ async function byLength(texts: readonly Int32Array[], lead: number): Promise<{ o
   return { order, total };
 }
 
-/** Sum of the nats of each of a few texts, in lockstep from zero state; the shorter ones are filled up and the filling not counted. */
+/** The sum of the nats of each of a few texts, run in lockstep from zero state; shorter ones are padded and the padding is not counted. */
 async function sumNats(
   native: Evaluator,
   texts: readonly Int32Array[],
@@ -200,7 +200,7 @@ async function sumNats(
   return sums;
 }
 
-/** Evaluates, and gives the call up when the signal is aborted. */
+/** Evaluates, and abandons the call when the signal is aborted. */
 export async function evaluateUntil(
   native: Evaluator,
   signal: AbortSignal | undefined,

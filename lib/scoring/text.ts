@@ -12,7 +12,7 @@ import { DataError } from '../errors';
 import { grouped } from '../numbers';
 import { option } from '../wording';
 
-/** What of a model decides how a text is read; a `LanguageModel` is one. */
+/** The part of a model that decides how a text is read; a `LanguageModel` is one. */
 export interface Reader {
   readonly vocabulary: Vocabulary;
   readonly metadata: { readonly normalization: Normalization };
@@ -30,7 +30,7 @@ export interface OpenText {
 
 /** How a text is read; see `CorpusOptions`. */
 export interface OpenTextOptions {
-  /** 'add': what the model does not know gets ids above its own, which are for comparing alone. */
+  /** 'add': characters that the model does not know get ids above its own, which are for comparison only. */
   unknown?: 'error' | 'skip' | 'add' | undefined;
   encoding?: string | undefined;
   gutenberg?: 'auto' | 'keep' | undefined;
@@ -40,7 +40,7 @@ export interface OpenTextOptions {
 /**
  * Opens a text as ids of the model's vocabulary, normalised as its corpus was.
  *
- * @throws DataError if it cannot be read, or has characters that the model does not know (and `unknown` is not `'skip'`).
+ * @throws DataError if it cannot be read, or has characters that the model does not know (and `unknown` is `'error'`).
  */
 export async function openText(
   model: Pick<Reader, 'vocabulary' | 'metadata'>,
@@ -64,14 +64,14 @@ export async function openText(
   return { ids, skipped, notes, close };
 }
 
-/** The longest line that is taken, in code units. */
+/** The longest line that is accepted, in code units. */
 const longestLine = 2 ** 24;
 
 /**
- * A text's lines, normalised as the model's corpus was, without their line breaks. They are read as they are asked for: no more than
- * a piece of a large text is in memory.
+ * A text's lines, normalised as the model's corpus was, without their line breaks. They are read on demand: no more than a piece of a large
+ * text is in memory.
  *
- * @param onNote Is told what there is to say, before the first line of the text that it is about.
+ * @param onNote Gets each note before the first line of the text that it is about.
  * @throws DataError if the text cannot be read, or has a line above 2^24 characters.
  */
 export async function* readLines(
@@ -116,7 +116,7 @@ export async function* readLines(
         options.signal?.throwIfAborted();
         if (breather.due()) await breather.rest();
       }
-      if (begun !== '') yield begun; // What follows the last line break is no line where it is empty.
+      if (begun !== '') yield begun; // An empty rest after the last line break is not a line.
     }
   } finally {
     await folder.remove();

@@ -1,32 +1,32 @@
 /**
- * The score that window-trained models report: the mean cross-entropy of the character after each window of a text, given that
- * window alone, from zero state. With dropout on it is what Keras prints as the training loss; off, what the model really knows.
+ * The score that window-trained models report: the mean cross-entropy of the character after each window of a text, given that window
+ * alone, from zero state. With dropout on it is what Keras prints as the training loss; off, what the model really knows.
  *
- * Shapes: W window length, B windows a call, N ids of the text.
+ * Shapes: W window length, B windows per call, N ids of the text.
  */
 import type { QueuedModel } from '../device/queue';
 import { evaluateUntil, type ReadableIds, type Score, type ScoringOptions, scoreOf } from './score';
 
 /**
- * What `LanguageModel.scoreWindows` takes.
+ * Options of `LanguageModel.scoreWindows`.
  *
  * @category Scoring
  */
 export interface WindowProtocolOptions extends ScoringOptions {
   /**
-   * Characters of a window, 1 to 16,777,216.
+   * Characters per window, 1 to 16,777,216.
    *
    * @default 100
    */
   window?: number | undefined;
   /**
-   * Characters from one window to the next, 1 or more; 1: all windows; more is a faster estimate.
+   * Characters from one window to the next, 1 or more. 1: all windows; more gives a faster estimate.
    *
    * @default 1
    */
   stride?: number | undefined;
   /**
-   * Windows a call, 1 to 16,777,216.
+   * Windows per call, 1 to 16,777,216.
    *
    * @default 128, on a GPU 1,024
    */
@@ -48,7 +48,7 @@ export interface WindowScore {
 }
 
 /**
- * Scores all windows of `ids`, first with dropout off, then with dropout on, its masks keyed by the number of the call.
+ * Scores all windows of `ids`, first with dropout off, then with dropout on, its masks keyed by the call's number.
  *
  * @param ids At least W + 1.
  */
@@ -82,7 +82,7 @@ export async function scoreWindows(
   return { window, stride, windows, dropoutOn, dropoutOff };
 }
 
-/** `size` windows and the id after each, the first at `start`: time-major [W + 1, B]. */
+/** `size` windows with the id after each, the first starting at `start`: time-major [W + 1, B]. */
 function cutWindows(ids: ReadableIds, start: number, stride: number, size: number, window: number): Int32Array {
   const span = ids.read(start, (size - 1) * stride + window + 1);
   const rows = new Int32Array((window + 1) * size);

@@ -13,13 +13,13 @@ import type { Served } from './models';
 import { type ChatRequest, type CompletionRequest, drawRulesOf } from './schema';
 import { logprobsOf, readText, type TextPiece, type Token, topOf } from './texts';
 
-/** How an answer goes out. */
+/** Where a streamed answer goes. */
 export interface Output {
   /** Sends a chunk of a stream; resolves when the client has room for more. */
   send(chunk: object): Promise<void>;
 }
 
-/** What the metrics count. */
+/** The counts for the metrics. */
 export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
@@ -29,7 +29,7 @@ export interface Usage {
 interface Plan {
   prompts: { text: string; ids: Int32Array; tokens: Token[] }[];
   length: number;
-  /** Texts drawn and texts given of each prompt. */
+  /** Texts drawn and texts returned per prompt. */
   drawn: number;
   given: number;
   stop: string[];
@@ -40,7 +40,7 @@ interface Plan {
 
 type Sampled = Omit<CompletionRequest, 'prompt' | 'echo' | 'logprobs' | 'best_of' | 'max_tokens'>;
 
-/** Answers a completion request; where it is streamed, the chunks go to `output` and nothing is returned. */
+/** Answers a completion request; if it is streamed, the chunks go to `output` and no answer is returned. */
 export async function complete(
   served: Served,
   request: CompletionRequest,
@@ -113,7 +113,7 @@ export async function complete(
   return { answer: { ...common, choices, usage: total }, usage: total };
 }
 
-/** Continues the last message of the user: a character model knows no roles. */
+/** Continues the user's last message: a character model knows no roles. */
 export async function chat(
   served: Served,
   request: ChatRequest,
@@ -167,7 +167,7 @@ export async function chat(
   return { answer: { ...common, object: 'chat.completion', choices, usage: total }, usage: total };
 }
 
-/** A whole text, as its pieces come. */
+/** A whole text, collected from its pieces. */
 class Whole {
   text = '';
   finish: TextPiece['finish'] = null;
@@ -179,20 +179,20 @@ class Whole {
     for (const token of piece.tokens) this.tokens.push(token);
   }
 
-  /** Mean log-probability of its characters; an empty text is as likely as can be. */
+  /** Mean log-probability of its characters; 0, the largest possible, for an empty text. */
   get likelihood(): number {
     if (this.tokens.length === 0) return 0;
     return this.tokens.reduce((sum, { logprob }) => sum + (logprob ?? 0), 0) / this.tokens.length;
   }
 }
 
-/** The likeliest by the mean of their characters' log-probabilities, the likeliest first; all of them stay in their order. */
+/** The likeliest texts by mean log-probability of their characters, likeliest first; if all are returned, they keep their order. */
 function best(texts: readonly Whole[], count: number): readonly Whole[] {
   if (texts.length === count) return texts;
   return [...texts].sort((a, b) => b.likelihood - a.likelihood).slice(0, count);
 }
 
-/** Texts that a request draws. @throws ApiError if they are more than a request may ask for. */
+/** Number of texts that a request draws. @throws ApiError if it is more than a request may ask for. */
 export function countTexts(
   { n, prompt, best_of }: Pick<Sampled, 'n'> & Pick<Partial<CompletionRequest>, 'prompt' | 'best_of'>,
   limits: Limits,
@@ -271,7 +271,7 @@ async function planCompletion(
   };
 }
 
-/** Shifts of single characters' logits. */
+/** Logit shifts of single characters. */
 function biases(served: Served, given: Record<string, number> | null | undefined): object {
   const entries = Object.entries(given ?? {});
   if (entries.length === 0) return {};
@@ -287,7 +287,7 @@ function biases(served: Served, given: Record<string, number> | null | undefined
   return { biasedIds: Int32Array.from(ids), biases: Float32Array.from(entries, ([, value]) => value) };
 }
 
-/** Draws every text of every prompt, side by side; gives the number of characters written. */
+/** Draws all texts of all prompts side by side; returns the number of characters written. */
 async function draw(
   served: Served,
   plan: Plan,
@@ -295,7 +295,7 @@ async function draw(
   take: (index: number, piece: TextPiece) => Promise<void> | undefined,
 ): Promise<number> {
   const { model, sampler } = served;
-  // One text that fails ends the others.
+  // If one text fails, the others are aborted.
   const controller = new AbortController();
   const texts = plan.prompts.flatMap(({ ids }) =>
     sampler.open({
@@ -335,7 +335,7 @@ async function promptTokens(
 ): Promise<Token[]> {
   const { model } = served;
   const rivals = Math.min(logprobs, model.vocabulary.size);
-  // In a model of single lines something comes before the first one.
+  // In a model of single lines, something comes before the first character.
   const all = ids.length > 0 ? fromBeginning(ids, model.vocabulary, model.shape.resetId) : ids;
   const lead = all.length - ids.length;
   const found = await inspectIds(nativeOf(model), model.shape, all, { rivals, signal });

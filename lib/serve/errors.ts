@@ -1,7 +1,7 @@
-/** Errors in the form that the API's clients read. */
+/** Errors in the form that API clients expect. */
 import { CudnnLstmError, OptionError, OutOfMemoryError } from '../errors';
 
-/** A request that is refused; `status` is HTTP's, the rest is the body's. */
+/** A refused request; `status` is HTTP's, the rest is the body's. */
 export class ApiError extends Error {
   readonly status: number;
   readonly type: string;
@@ -28,14 +28,14 @@ export class ApiError extends Error {
   }
 }
 
-/** `topK` as a request has it: top_k. */
+/** An option's name in a request: `topK` is top_k. */
 export function fieldOf(option: string): string {
   return option.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 /**
- * What a client is told of something that was thrown. What is wrong with its request it is told as the library words it; anything
- * else may name files of this machine, and stays here.
+ * What a client is told of an error. Faults in its request keep the library's wording; any other error may name files of this machine,
+ * and stays here.
  */
 export function asApiError(thrown: unknown, param?: string): ApiError {
   if (thrown instanceof ApiError) return thrown;

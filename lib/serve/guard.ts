@@ -1,4 +1,4 @@
-/** Who may ask: the Host header against DNS rebinding, a bearer key, and other origins only where they are named. */
+/** Access control: the Host header against DNS rebinding, a bearer key, and other origins only if they are named. */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
@@ -6,17 +6,15 @@ import { option } from '../wording';
 import { ApiError } from './errors';
 
 export interface GuardOptions {
-  /** Every request but `/health` and the page's files needs it as `Authorization: Bearer KEY`. */
+  /** Every request except those for `/health` and the page's files needs it as `Authorization: Bearer KEY`. */
   key?: string | undefined;
-  /**
-   * Names under which the server may be addressed, besides those of the loopback interface; any, where there is a key and none is named.
-   */
+  /** Names by which the server may be addressed, besides those of the loopback interface; any, if there is a key and none is named. */
   hosts?: readonly string[] | undefined;
-  /** Origins whose pages may ask. Default: none but its own. */
+  /** Origins whose pages may make requests. Default: only its own. */
   origins?: readonly string[] | undefined;
 }
 
-/** Whether only this machine can reach what listens there. */
+/** Whether only this machine can reach a server that listens there. */
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 }
@@ -33,7 +31,7 @@ export class Guard {
     this.#origins = new Set(origins);
   }
 
-  /** @throws ApiError 403 where the server is addressed by a name that is not its own. */
+  /** @throws ApiError 403 if the server is addressed by a name that is not its own. */
   checkHost(request: IncomingMessage): void {
     const name = hostName(request.headers.host ?? '');
     if (this.#hosts === undefined || isLoopback(name) || this.#hosts.has(name)) return;
@@ -42,7 +40,7 @@ export class Guard {
     });
   }
 
-  /** Allows other origins' pages, where they are named; gives whether the request is answered by that. */
+  /** Allows pages of the named origins; returns whether that has answered the request. */
   answerPreflight(request: IncomingMessage, response: ServerResponse): boolean {
     const { origin } = request.headers;
     if (origin === undefined || !this.#origins.has(origin)) return false;
@@ -55,7 +53,7 @@ export class Guard {
     return true;
   }
 
-  /** @throws ApiError 401 without the key. Both are hashed, so that the comparison tells nothing of their lengths. */
+  /** @throws ApiError 401 without the key. Both are hashed, so that the comparison reveals nothing about their lengths. */
   checkKey(request: IncomingMessage): void {
     if (this.#key === undefined) return;
     const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';

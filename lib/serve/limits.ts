@@ -1,14 +1,14 @@
-/** What a request may ask for at most. */
+/** Upper limits on a request. */
 export interface Limits {
-  /** Bytes of a request's body; more is answered 413. */
+  /** Bytes of a request's body; more is answered with 413. */
   body: number;
-  /** Characters of all prompts of a request. */
+  /** Characters of all prompts of a request together. */
   prompt: number;
-  /** Characters to be drawn for a text. */
+  /** Characters drawn per text. */
   tokens: number;
-  /** Texts of a request: prompts times `best_of`. */
+  /** Texts per request: prompts times `best_of`. */
   texts: number;
-  /** Texts drawn, looked at by the page, or waiting for that, of all requests; more is answered 429. */
+  /** Texts of all requests being drawn, inspected by the page, or waiting for that; more is answered with 429. */
   queue: number;
 }
 

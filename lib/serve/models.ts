@@ -1,4 +1,4 @@
-/** The models that a server has: loaded when they are asked for, evicted when memory is short, reloaded when they change. */
+/** A server's models: loaded on demand, evicted when memory is short, reloaded when they change. */
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { readCheckpointMetadata } from '../checkpoint/checkpoint';
@@ -9,11 +9,11 @@ import { SharedSampler } from '../sampling/shared';
 import { ApiError } from './errors';
 
 export interface ModelsOptions extends ModelOptions {
-  /** Bytes that all loaded models may take; those used least recently go first. Default: no bound. */
+  /** Bytes that all loaded models may take together; the least recently used are evicted first. Default: no bound. */
   memory?: number | undefined;
-  /** Look for a newer checkpoint of a run at each request, and serve that. Default false. */
+  /** Look for a newer checkpoint of a run at each request, and serve it. Default false. */
   watch?: boolean | undefined;
-  /** What happens to the models, a line each. */
+  /** Called with a line about each thing that happens to the models. */
   log?: ((line: string) => void) | undefined;
 }
 
@@ -22,7 +22,7 @@ export interface Served {
   readonly name: string;
   readonly model: LanguageModel;
   readonly sampler: SharedSampler;
-  /** Which file's: changes with it. */
+  /** Identifies the file, and changes with it. */
   readonly version: string;
 }
 
@@ -49,7 +49,7 @@ class Loaded implements Served {
     return hostBytes + deviceBytes;
   }
 
-  /** It is freed when its last user has gone. */
+  /** Frees the model once its last user is done. */
   retire(): void {
     this.retired = true;
     if (this.users === 0) this.model.dispose();
@@ -61,7 +61,7 @@ export class Models {
   readonly #options: ModelsOptions;
   #uses = 0;
 
-  /** @param paths Checkpoints or run directories; a model's name is that of its directory or file, or what stands before a `=`. */
+  /** @param paths Checkpoints or run directories; a model's name is that of its directory or file, or what precedes a `=`. */
   constructor(paths: readonly string[], options: ModelsOptions = {}) {
     this.#options = options;
     for (const given of paths) {
@@ -79,26 +79,26 @@ export class Models {
     return [...this.#entries.keys()];
   }
 
-  /** Models in memory now. */
+  /** Models currently in memory. */
   get loaded(): Served[] {
     return [...this.#entries.values()].flatMap(({ loaded }) => loaded ?? []);
   }
 
-  /** Texts being drawn or waiting, of all models. */
+  /** Texts of all models being drawn or waiting. */
   get active(): number {
     return this.loaded.reduce((sum, { sampler }) => sum + sampler.active, 0);
   }
 
-  /** The path of a model, for this process alone: no client is told of it. */
+  /** The path of a model, for this process only: it is never sent to a client. */
   pathOf(name: string): string | undefined {
     return this.#entries.get(name)?.path;
   }
 
   /**
-   * Runs `job` with a model; it stays in memory for as long.
+   * Runs `job` with a model, which stays in memory meanwhile.
    *
-   * @param name Absent: the first one.
-   * @throws ApiError 404 if there is none of that name, 503 if it cannot be loaded.
+   * @param name Absent: the first model.
+   * @throws ApiError 404 if there is no model of that name, 503 if it cannot be loaded.
    */
   async use<T>(name: string | null | undefined, job: (served: Served) => Promise<T>): Promise<T> {
     const entry = this.#entries.get(name ?? (this.names[0] as string));
@@ -107,7 +107,7 @@ export class Models {
       throw new ApiError(404, message, { param: 'model', code: 'model_not_found' });
     }
     let loaded = await this.#current(entry);
-    while (loaded.model.disposed) loaded = await this.#current(entry); // Evicted for another before it could be taken.
+    while (loaded.model.disposed) loaded = await this.#current(entry); // Evicted in favour of another before it could be taken.
     loaded.users++;
     loaded.lastUsed = ++this.#uses;
     try {
@@ -118,7 +118,7 @@ export class Models {
     }
   }
 
-  /** Loads every model, or as many as the memory is for. @throws What is wrong with one, as the library says it. */
+  /** Loads every model, or as many as the memory limit allows. @throws The library's error, if one cannot be loaded. */
   async preload(): Promise<void> {
     for (const entry of this.#entries.values()) {
       await this.#loadOnce(entry);
@@ -126,7 +126,7 @@ export class Models {
     }
   }
 
-  /** Frees all of them, each when its last user has gone. */
+  /** Frees all models, each once its last user is done. */
   close(): void {
     for (const entry of this.#entries.values()) {
       entry.loaded?.retire();
@@ -134,7 +134,7 @@ export class Models {
     }
   }
 
-  /** A model that is there already is served on where its file cannot be read. */
+  /** A loaded model continues to be served if its file cannot be read. */
   async #current(entry: Entry): Promise<Loaded> {
     if (!entry.loading && entry.loaded && !this.#options.watch) return entry.loaded;
     try {
@@ -149,7 +149,7 @@ export class Models {
     }
   }
 
-  /** Loads a model, or waits for the load that is under way. */
+  /** Loads a model, or waits for the load already under way. */
   #loadOnce(entry: Entry): Promise<Loaded> {
     entry.loading ??= this.#load(entry).finally(() => {
       entry.loading = undefined;
@@ -160,11 +160,11 @@ export class Models {
   async #load(entry: Entry): Promise<Loaded> {
     const path = await resolveCheckpoint(entry.path);
     const { ino, size, mtimeMs } = await stat(path);
-    // Says of a file only whether it is the same.
+    // Reveals only whether the file is the same.
     const version = createHash('sha256').update(`${path} ${ino} ${size} ${mtimeMs}`).digest('hex').slice(0, 16);
     if (entry.loaded?.version === version) return entry.loaded;
     const { memory: _memory, watch: _watch, log: _log, ...options } = this.#options;
-    // Before its parameters are read, which may be gigabytes.
+    // Checked before the parameters, which may be gigabytes, are read.
     const { normalization } = await readCheckpointMetadata(path);
     if (normalization.symbols === 'bytes') {
       throw new UsageError(
@@ -181,7 +181,7 @@ export class Models {
     return loaded;
   }
 
-  /** Idle models go, those used least recently first, until the rest fits. */
+  /** Evicts idle models, least recently used first, until the rest fit. */
   #evict(keep: Loaded): void {
     const { memory = Number.POSITIVE_INFINITY } = this.#options;
     const entries = [...this.#entries.values()].filter(({ loaded }) => loaded !== undefined);

@@ -1,4 +1,4 @@
-/** The page's files. They come from the package alone, whatever path is asked for. */
+/** The page's files, which come only from the package, whatever path is requested. */
 import { readFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ const files: Readonly<Record<string, readonly [file: string, type: string]>> = {
   '/uplot.css': ['vendor/uplot.css', style],
 };
 
-/** Nothing from elsewhere, nothing inline: a text that became markup could still not run. */
+/** Nothing from elsewhere, nothing inline: even a text that became markup could not run. */
 const policy = [
   "default-src 'none'",
   "script-src 'self'",

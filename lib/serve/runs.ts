@@ -1,13 +1,13 @@
-/** What a run that is served tells of its training: its metrics.jsonl, without a path in it, and as it grows. */
+/** The training history of a served run: its metrics.jsonl, without the paths, as it grows. */
 import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openFile } from '../files';
 import type { TrainingEvent } from '../training/events';
 
-/** Bytes read at once, and the longest line that is told. */
+/** Bytes read at once, and the longest line that is sent. */
 const piece = 256 * 1024;
-/** Milliseconds between two looks for more. */
+/** Milliseconds between checks for more. */
 const pause = 500;
 
 /** Whether there are metrics at a model's path. */
@@ -15,16 +15,16 @@ export async function hasMetrics(path: string): Promise<boolean> {
   return (await stat(join(path, 'metrics.jsonl')).catch(() => undefined))?.isFile() ?? false;
 }
 
-/** Some events of a run. */
+/** A batch of a run's events. */
 export interface RunEvents {
   events: TrainingEvent[];
-  /** Where the next ones begin, in bytes. */
+  /** Byte offset of the next event. */
   next: number;
 }
 
 /**
- * The events of a run, a batch at a time, from byte `from` on; an empty batch when all that is there has been told. Then those to
- * come, until the signal. A file that became shorter is told from its beginning.
+ * The events of a run in batches, from byte `from` on; an empty batch once all that is there has been sent. Then those to come, until the
+ * signal is aborted. A file that has become shorter is read again from its beginning.
  */
 export async function* followRun(path: string, from: number, signal: AbortSignal): AsyncGenerator<RunEvents> {
   let at = from;
@@ -35,7 +35,7 @@ export async function* followRun(path: string, from: number, signal: AbortSignal
       continue;
     }
     const end = text.lastIndexOf(0x0a) + 1;
-    // A line that is longer than a piece is passed over.
+    // A line longer than a piece is skipped.
     const taken = end > 0 ? end : text.length === piece ? piece : 0;
     at += taken;
     if (end > 0) yield { events: eventsOf(text.subarray(0, end).toString('utf8')), next: at };
@@ -62,12 +62,12 @@ function eventsOf(lines: string): TrainingEvent[] {
     try {
       return line === '' ? [] : withoutPaths(JSON.parse(line) as TrainingEvent);
     } catch {
-      return []; // What a killed trainer left of a line.
+      return []; // A partial line from a killed trainer.
     }
   });
 }
 
-/** Files by their names alone. */
+/** Reduces files to their base names. */
 function withoutPaths(event: TrainingEvent): TrainingEvent {
   switch (event.type) {
     case 'start': {

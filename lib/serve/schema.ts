@@ -1,6 +1,6 @@
 /**
- * Requests of the completions API, as a character model understands them: a token is a character. A field that would change what
- * is generated and that this server does not have is refused unless it asks for nothing; it is never ignored.
+ * Requests of the completions API, as a character model understands them: a token is a character. A field that would change what is
+ * generated but is not supported here is refused, unless its value asks for nothing; it is never ignored.
  */
 
 import { type DrawRuleName, eachDrawRule } from '../device/draw-rules';
@@ -15,13 +15,13 @@ const stop = z
   .nullish()
   .transform((given) => (given === null || given === undefined ? [] : typeof given === 'string' ? [given] : given));
 
-/** An object's own members, `__proto__` among them, which a record of zod's passes over. */
+/** Checks an object's own members, including `__proto__`, which a zod record skips. */
 function isBias(value: unknown): boolean {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
   return Object.values(value).every((each) => typeof each === 'number' && Math.abs(each) <= 100);
 }
 
-/** The fields of the rules of drawing: `topK` is top_k. */
+/** The fields of the sampling rules: `topK` is top_k. */
 const rules = eachDrawRule((_, { low, high, above, whole: integer }) => {
   const real = integer ? z.number().int() : z.number();
   return (above ? real.gt(low) : real.min(low)).max(high).nullish();
@@ -69,7 +69,7 @@ const chat = z.object({
 export type CompletionRequest = z.output<typeof completion>;
 export type ChatRequest = z.output<typeof chat>;
 
-/** Fields that say who asks, or how the asker is billed and served: they change no text. */
+/** Fields that identify the client, or say how it is billed and served: they change no text. */
 const without = ['user', 'metadata', 'store', 'service_tier', 'safety_identifier', 'prompt_cache_key'];
 
 /** Fields that would change the text, with the values that ask for nothing. */
@@ -88,7 +88,7 @@ const neutral: Record<string, readonly unknown[]> = {
   reasoning_effort: ['none'],
 };
 
-/** The numbers of the rules that a request asks for; the others are plain. */
+/** The values of the sampling rules that a request asks for; the others are `plain`. */
 export function drawRulesOf(request: Pick<CompletionRequest, keyof RuleFields>): Record<DrawRuleName, number> {
   return eachDrawRule((name, { plain }) => request[fieldOf(name) as keyof RuleFields] ?? plain);
 }

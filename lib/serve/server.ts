@@ -1,6 +1,6 @@
 /**
- * An HTTP server in the form of OpenAI's API over one or several models. Requests share the models' calls (lib/sampling/shared.ts);
- * a client that goes away ends its work in whatever phase it is.
+ * An HTTP server with OpenAI's API for one or several models. Requests share the models' calls (lib/sampling/shared.ts); when a client
+ * goes away, its work ends in whatever phase it is.
  */
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -20,12 +20,12 @@ import { type ChatRequest, type CompletionRequest, readChat, readCompletion } fr
 import { Cells, inspectCells, inspectText } from './views';
 
 export interface ServeOptions extends ModelsOptions, GuardOptions {
-  /** Address to listen at; any but a loopback one needs a `key`. Default 127.0.0.1. */
+  /** Address to listen on; any but a loopback one needs a `key`. Default 127.0.0.1. */
   host?: string | undefined;
-  /** Default 8080; 0: any that is free. */
+  /** Default 8080; 0: any free port. */
   port?: number | undefined;
   limits?: Partial<Limits> | undefined;
-  /** Milliseconds that running answers get to end when the server is closed. Default 10,000. */
+  /** Milliseconds that running answers have to finish when the server is closed. Default 10,000. */
   grace?: number | undefined;
 }
 
@@ -33,17 +33,17 @@ export interface ServeOptions extends ModelsOptions, GuardOptions {
 export interface ModelServer {
   readonly url: string;
   readonly models: Models;
-  /** Takes no more requests, lets those that run end within the grace period, then aborts them and frees the models. */
+  /** Stops taking requests, lets running ones finish within the grace period, then aborts the rest and frees the models. */
   close(): Promise<void>;
 }
 
-/** Milliseconds between two comments in a stream, which keep proxies from closing it. */
+/** Milliseconds between the comments in a stream that keep proxies from closing it. */
 const heartbeat = 15_000;
 
 /**
  * Serves checkpoints or run directories.
  *
- * @throws UsageError where others could reach the server without a key; the system's error if it cannot listen there.
+ * @throws UsageError if others could reach the server without a key; ERR_LISTEN if it cannot listen there.
  */
 export async function serveModels(paths: readonly string[], options: ServeOptions = {}): Promise<ModelServer> {
   const { host = '127.0.0.1', port = 8080, key, hosts: _, origins: __, limits: ___, grace, ...ofModels } = options;
@@ -55,11 +55,11 @@ export async function serveModels(paths: readonly string[], options: ServeOption
   const models = new Models(paths, ofModels);
   const app = new App(models, options);
   const server = createServer((request, response) => {
-    // A connection that becomes idle while the server closes would keep it open.
+    // A connection that becomes idle during the close would keep the server open.
     response.on('close', () => setImmediate(() => app.closing && server.closeIdleConnections()));
     void app.answer(request, response);
   });
-  // Above what proxies keep a connection for, so that none is closed under a request that is on its way.
+  // Longer than proxies keep a connection, so that none is closed under a request that is on its way.
   server.keepAliveTimeout = 65_000;
   server.headersTimeout = 66_000;
   try {
@@ -99,7 +99,7 @@ async function closeServer(server: Server, app: App, grace: number): Promise<voi
   server.closeIdleConnections();
   const timer = setTimeout(() => {
     app.abort();
-    // Those that do not end by themselves now.
+    // Those that still do not end by themselves.
     setTimeout(() => server.closeAllConnections(), 500).unref();
   }, grace);
   await closed;
@@ -116,14 +116,14 @@ type Writer<Asked> = (
 ) => Promise<{ answer?: object; usage: Usage }>;
 
 class App {
-  /** Streams without an end of their own end with it. */
+  /** Ends streams that have no end of their own. */
   readonly #closing = new AbortController();
   readonly #models: Models;
   readonly #limits: Limits;
   readonly #guard: Guard;
   readonly #metrics = new Metrics();
   readonly #running = new Set<AbortController>();
-  /** Of all requests that are being answered, those whose model is still being loaded among them. */
+  /** Texts of all requests being answered, including those whose model is still being loaded. */
   #texts = 0;
   readonly #cells = new Cells();
   readonly #log: (line: string) => void;
@@ -146,7 +146,7 @@ class App {
     this.#closing.abort();
   }
 
-  /** Ends all that run. */
+  /** Aborts all running requests. */
   abort(): void {
     for (const controller of this.#running)
       controller.abort(new ApiError(503, 'The server is shutting down.', { retryAfter: 5 }));
@@ -208,7 +208,7 @@ class App {
     throw new ApiError(404, `There is nothing at ${request.method} ${path.slice(0, 200)}.`, { code: 'unknown_url' });
   }
 
-  /** What the page asks for. */
+  /** Answers the page's own requests. */
   async #answerPage(
     path: string,
     request: IncomingMessage,
@@ -293,7 +293,7 @@ class App {
     });
   }
 
-  /** Does what takes so many texts' time of a model, counted for as long. @throws ApiError 429 if there are too many already. */
+  /** Runs a job that takes a model's time for so many texts, counted meanwhile. @throws ApiError 429 if there are too many already. */
   async #inQueue<T>(texts: number, job: () => Promise<T>): Promise<T> {
     if (this.#texts >= this.#limits.queue) {
       throw new ApiError(429, 'Too many texts are being written or looked at: try again soon.', {
@@ -315,13 +315,13 @@ class App {
     if (error.status >= 500 && !(thrown instanceof ApiError))
       this.#log(thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown));
     if (response.headersSent) {
-      // In the middle of a stream, an event is all that can still be said.
+      // In mid-stream, all that can still be sent is an event.
       if (!response.destroyed) response.end(`data: ${JSON.stringify(error.body)}\n\n`);
       return;
     }
     if (error.retryAfter !== undefined) response.setHeader('Retry-After', String(error.retryAfter));
     if (error.status === 401) response.setHeader('WWW-Authenticate', 'Bearer');
-    // What of the body has not been read is not waited for.
+    // The unread rest of the body is not waited for.
     if (!request.complete) response.setHeader('Connection', 'close');
     sendJson(response, error.status, error.body);
     if (!request.complete) response.once('finish', () => request.destroy());
@@ -330,7 +330,7 @@ class App {
 
 const known = new Set(['/health', '/metrics', '/v1/models', '/v1/completions', '/v1/chat/completions', '/']);
 
-/** Server-sent events, begun with the first. */
+/** Server-sent events; the response begins with the first. */
 class EventStream implements Output {
   readonly #response: ServerResponse;
   readonly #signal: AbortSignal;
@@ -353,7 +353,7 @@ class EventStream implements Output {
       this.#first();
     }
     if (this.#response.write(`data: ${JSON.stringify(chunk)}\n\n`)) return;
-    // Until the client has room, or has gone; all texts of the answer wait for the same.
+    // Wait until the client has room, or has gone; all texts of the answer wait for the same promise.
     this.#room ??= once(this.#response, 'drain', { signal: this.#signal }).then(() => {
       this.#room = undefined;
     });
@@ -377,12 +377,12 @@ function nameIn(body: unknown): string | undefined {
   return typeof named === 'string' ? named : undefined;
 }
 
-/** A place in a file, in bytes; the beginning where it is none. */
+/** A byte offset in a file; 0 if the text is not one. */
 function placeIn(text: string | null): number {
   return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : 0;
 }
 
-/** JSON only: a browser sends no other site's form with that content type without asking first. */
+/** Accepts JSON only: a browser does not send another site's form with that content type without a preflight. */
 async function readBody(request: IncomingMessage, limit: number): Promise<unknown> {
   const type = request.headers['content-type'] ?? '';
   if (!/^application\/json\s*(;|$)/i.test(type)) {
@@ -394,7 +394,7 @@ async function readBody(request: IncomingMessage, limit: number): Promise<unknow
   if (Number(request.headers['content-length'] ?? 0) > limit) throw tooLarge();
   const parts: Buffer[] = [];
   let length = 0;
-  // The iterator must not destroy the request: the answer goes out by the same socket.
+  // The iterator must not destroy the request: the answer uses the same socket.
   for await (const part of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     length += part.length;
     if (length > limit) throw tooLarge();

@@ -1,4 +1,4 @@
-/** One text of an answer, piece by piece, with the log-probabilities that the API tells. */
+/** One text of an answer, piece by piece, with the log-probabilities that the API reports. */
 import type { Vocabulary } from '../corpus/vocabulary';
 import type { Drawn } from '../sampling/shared';
 import { StopMatcher } from '../sampling/stop';
@@ -6,7 +6,7 @@ import { StopMatcher } from '../sampling/stop';
 /** One character as the API's `logprobs` describe it. */
 export interface Token {
   token: string;
-  /** Natural logarithm; null where nothing came before. */
+  /** Natural logarithm; null if nothing came before. */
   logprob: number | null;
   /** The likeliest characters, and this one. */
   top: Record<string, number> | null;
@@ -14,7 +14,7 @@ export interface Token {
 
 export interface TextPiece {
   text: string;
-  /** Those of `text`, where they were asked for. */
+  /** The tokens of `text`, if requested. */
   tokens: Token[];
   finish: 'stop' | 'length' | null;
 }
@@ -26,7 +26,7 @@ export async function* readText(
   options: { stop: readonly string[]; length: number; logprobs: boolean },
 ): AsyncGenerator<TextPiece, void, undefined> {
   const matcher = new StopMatcher(options.stop);
-  // Of characters that the matcher holds back.
+  // Tokens of characters that the matcher holds back.
   const held: Token[] = [];
   let count = 0;
   for await (const each of drawn) {
@@ -63,7 +63,7 @@ function tokensOf(drawn: Drawn, vocabulary: Vocabulary): Token[] {
   });
 }
 
-/** The rivals by name, and the character itself. */
+/** The log-probabilities of the rivals, by character, and of the character itself. */
 export function topOf(
   vocabulary: Vocabulary,
   id: number,

@@ -1,4 +1,4 @@
-/** What the page's views ask of a model: a text's surprise, and its cells. */
+/** Answers what the page's views ask of a model: a text's surprise, and its cells. */
 import { SerialQueue } from '../device/queue';
 import { grouped } from '../numbers';
 import * as z from '../zod-parts';
@@ -15,14 +15,14 @@ const inspection = z.strictObject({
 const cells = z.strictObject({
   model: z.string().nullish(),
   text: z.string(),
-  /** The cell to give. */
+  /** The cell to return. */
   layer: z.number().int().min(0).default(0),
   unit: z.number().int().min(0).default(0),
-  /** A number for each character: cells that follow it are named. */
+  /** A number for each character; the cells that follow it are listed. */
   pattern: z.array(z.number().min(-1).max(1)).nullish(),
 });
 
-/** A call to the device for each character: a text for the cells is no longer than this. */
+/** Cells take a device call per character, so a text for them is no longer than this. */
 const longestForCells = 5000;
 
 function read<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
@@ -52,31 +52,31 @@ export async function inspectText(served: Served, body: unknown, limits: Limits,
   }
 }
 
-/** A text's cells, [layer][unit] along it. */
+/** A text's cells: [layer][unit], each with one value per character. */
 interface KeptText {
   readonly characters: string[];
   readonly cells: Float32Array[][];
 }
 
-/** Bytes of the cells that are kept, and of those of one text: 5,000 characters of 13,000 cells. */
+/** Limit in bytes on all cells kept, and on those of one text: 5,000 characters of 13,000 cells. */
 const mostCellBytes = 1 << 28;
 
 /**
- * The cells of the last texts of all models: moving from cell to cell asks a model nothing. They are found one text at a time, as while
- * they are they take as much again.
+ * Keeps the cells of the latest texts of all models, so that moving from cell to cell needs no model. Texts are inspected one at a time,
+ * since that temporarily takes the same memory again.
  */
 export class Cells {
-  /** By model and text, those used least recently first. */
+  /** Keyed by model and text, least recently used first. */
   readonly #kept = new Map<string, KeptText>();
   readonly #queue = new SerialQueue();
   readonly #most: number;
 
-  /** @param most Bytes, of all that is kept and of each text. */
+  /** @param most Limit in bytes, on all that is kept and on each text. */
   constructor(most = mostCellBytes) {
     this.#most = most;
   }
 
-  /** Bytes that are kept. */
+  /** Bytes kept. */
   get bytes(): number {
     let bytes = 0;
     for (const { characters, cells } of this.#kept.values()) bytes += characters.length * bytesOfCells(cells);
@@ -107,7 +107,7 @@ export class Cells {
   }
 }
 
-/** Bytes that the cells take for each character. */
+/** Bytes of cells per character. */
 function bytesOfCells(cells: KeptText['cells']): number {
   return 4 * cells.length * (cells[0]?.length ?? 0);
 }
@@ -139,7 +139,7 @@ export async function inspectCells(served: Served, body: unknown, kept: Cells, s
   };
 }
 
-/** The ten cells whose values go with the pattern, or against it, most closely: by Pearson's correlation. */
+/** The ten cells that follow the pattern, or its opposite, most closely by Pearson's correlation. */
 function followers(cells: readonly Float32Array[][], pattern: readonly number[]): object[] {
   const all = cells.flatMap((units, layer) =>
     units.map((values, unit) => ({ layer, unit, correlation: correlation(values, pattern) })),
@@ -147,7 +147,7 @@ function followers(cells: readonly Float32Array[][], pattern: readonly number[])
   return all.sort((a, b) => Math.abs(b.correlation) - Math.abs(a.correlation)).slice(0, 10);
 }
 
-/** 0 where one of the two does not vary. */
+/** 0 if either of the two does not vary. */
 function correlation(a: Float32Array, b: readonly number[]): number {
   const count = b.length;
   let [meanA, meanB] = [0, 0];

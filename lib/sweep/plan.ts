@@ -1,4 +1,4 @@
-/** What a sweep tries: every combination of a grid, or draws at random, each with every seed. */
+/** The trials of a sweep: every combination of a grid, or random draws, each with every seed. */
 
 import { DataError } from '../errors';
 import { nearest } from '../nearest';
@@ -9,13 +9,13 @@ import * as z from '../zod-parts';
 
 /** One training of a sweep. */
 export interface Trial {
-  /** Its directory: a number, and what sets it apart. */
+  /** Its directory's name: a number, and what sets it apart. */
   readonly name: string;
-  /** Only what differs between trials. */
+  /** Only the options that differ between trials. */
   readonly varied: Readonly<Record<string, unknown>>;
-  /** All that the sweep gives; the rest is the preset's. */
+  /** All options that the sweep sets; the rest are the preset's. */
   readonly options: Readonly<Record<string, unknown>>;
-  /** That the training would go through. */
+  /** Epochs of the complete training. */
   readonly epochs: number;
 }
 
@@ -56,14 +56,14 @@ type SweepFile = z.output<typeof sweepFile>;
 type Spread = z.output<typeof spread>;
 
 const mostTrials = 10_000;
-/** They belong to the sweep, which gives each trial its own. */
+/** Options that belong to the sweep, which gives each trial its own. */
 const ofTheSweep = ['out', 'lock'];
 
 /**
- * Reads what a sweep's file asks for; every trial's options are checked before the first is run.
+ * Reads a sweep's file; every trial's options are checked before the first is run.
  *
- * @param name The file's, for errors.
- * @throws DataError naming the key that is at fault.
+ * @param name The file's name, for errors.
+ * @throws DataError naming the key at fault.
  */
 export function planSweep(name: string, content: unknown): SweepPlan {
   const result = sweepFile.safeParse(content);
@@ -151,7 +151,7 @@ function draw(file: string, key: string, from: Spread, coin: (string | number)[]
   }
 }
 
-/** `03-hidden=128-seed=1`: no longer than a file system takes, and unique by its number. */
+/** `03-hidden=128-seed=1`: short enough for a file system, and unique by its number. */
 function nameOf(number: number, digits: number, varied: Record<string, unknown>): string {
   const parts = Object.entries(varied).map(([key, each]) => `${key}=${String(each).replace(/[^\w.+-]+/g, '_')}`);
   return [String(number).padStart(digits, '0'), ...parts].join('-').slice(0, 120);

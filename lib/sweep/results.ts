@@ -1,4 +1,4 @@
-/** What came of the trials of a sweep: read from their directories, so that a sweep that was stopped knows what it has done. */
+/** The results of a sweep's trials, read from their directories, so that a stopped sweep knows what it has done. */
 import { join } from 'node:path';
 import { writeFileAtomically } from '../checkpoint/disk';
 import { DataError } from '../errors';
@@ -7,17 +7,17 @@ import { eventOf, type TrainingEvent } from '../training/events';
 import { option } from '../wording';
 import type { SweepPlan, Trial } from './plan';
 
-/** How a trial stands. `pruned`: stopped early, as others did better. */
+/** A trial's state. `pruned`: stopped early because others did better. */
 export type TrialState = 'waiting' | 'partial' | 'finished' | 'pruned' | 'failed';
 
 export interface TrialResult {
   name: string;
   varied: Readonly<Record<string, unknown>>;
   state: TrialState;
-  /** Epochs trained, and asked for. */
+  /** Epochs trained, and epochs requested. */
   epoch: number;
   epochs: number;
-  /** The best, nats a character: of the validation text where there is one, else of training. */
+  /** The best loss, in nats per character: on the validation text if there is one, else in training. */
   loss?: number;
   bestEpoch?: number;
   validated: boolean;
@@ -28,12 +28,12 @@ export interface TrialResult {
   problem?: string;
 }
 
-/** In a trial's directory: the last line that a training said which failed. */
+/** A file in a trial's directory: the last line that a failed training printed. */
 export const problemName = 'problem.txt';
 const problemLimit = 1 << 16;
 const metricsLimit = 256 << 20;
 
-/** A trial as its metrics tell; with `epochs`, as it stood after so many. */
+/** A trial's result from its metrics; with `epochs`, as it stood after that many. */
 export async function readResult(
   directory: string,
   trial: Trial,
@@ -97,11 +97,11 @@ function take(
   }
 }
 
-/** What sweep.json holds. */
+/** The content of sweep.json. */
 export interface SweepReport {
   corpus: readonly string[];
   trials: TrialResult[];
-  /** The name of the best one; null while none has a loss. */
+  /** Name of the best trial; null while none has a loss. */
   best: string | null;
 }
 
@@ -110,7 +110,7 @@ export function reportOf(plan: SweepPlan, trials: TrialResult[]): SweepReport {
   return { corpus: plan.corpus, trials, best: best?.loss === undefined ? null : best.name };
 }
 
-/** The best first; those without a loss last, in their order. */
+/** Trials, best first; those without a loss come last, in their order. */
 export function ranked(trials: readonly TrialResult[]): TrialResult[] {
   const infinite = Number.POSITIVE_INFINITY;
   return [...trials].sort((a, b) => (a.loss ?? infinite) - (b.loss ?? infinite) || 0);
@@ -123,7 +123,7 @@ export async function writeReport(directory: string, report: SweepReport): Promi
   await writeFileAtomically(join(directory, reportName), [Buffer.from(`${JSON.stringify(report, null, 1)}\n`)]);
 }
 
-/** @throws DataError if the directory is another sweep's. */
+/** @throws DataError if the directory holds another sweep. */
 export async function checkEarlier(directory: string, plan: SweepPlan): Promise<void> {
   const path = join(directory, reportName);
   let content: Buffer;

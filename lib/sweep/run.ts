@@ -1,7 +1,7 @@
 /**
- * Runs the trials of a sweep, each a training in a process and a directory of its own, several at once, and what was stopped is
- * resumed. With successive halving (Jamieson and Talwalkar 2016), the best third of the trials goes on after a ninth of
- * its epochs, and the best third of those after a third.
+ * Runs the trials of a sweep, several at once, each a training in its own process and directory; stopped trainings are resumed. With
+ * successive halving (Jamieson and Talwalkar 2016), the best third of the trials continues after a ninth of its epochs, and the best
+ * third of those after a third.
  */
 import { spawn } from 'node:child_process';
 import { rm } from 'node:fs/promises';
@@ -26,27 +26,27 @@ import {
 } from './results';
 
 export interface SweepRunOptions {
-  /** Where the trials' directories and sweep.json are. */
+  /** Directory for the trials' directories and sweep.json. */
   readonly out: string;
-  /** Trainings at once. */
+  /** Number of trainings at once. */
   readonly jobs: number;
-  /** CPU threads of each. */
+  /** CPU threads per training. */
   readonly threads: number;
   readonly device?: string | undefined;
-  /** Stop early those that others leave behind. */
+  /** Stop trials early if others leave them behind. */
   readonly halving?: boolean | undefined;
   /** This process's place among several that share the work, as under mpirun. */
   readonly rank?: { readonly rank: number; readonly size: number } | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** A line for each trial that begins and ends. */
+  /** Called with a line when a trial begins and when it ends. */
   readonly onNote?: ((line: string) => void) | undefined;
 }
 
-/** After these shares of its epochs a trial is compared with the others. */
+/** Shares of a trial's epochs after which it is compared with the others. */
 const halvingShares = [1 / 9, 1 / 3];
 const keptShare = 1 / 3;
 
-/** Runs what has not been run. The report is written after every trial. */
+/** Runs what has not been run yet. The report is written after every trial. */
 export async function runSweep(plan: SweepPlan, options: SweepRunOptions): Promise<SweepReport> {
   await makeDirectory(options.out);
   await checkEarlier(options.out, plan);
@@ -77,7 +77,7 @@ class Sweep {
     this.report = reportOf(plan, []);
   }
 
-  /** Reads all results anew and writes the report. */
+  /** Rereads all results and writes the report. */
   async update(): Promise<void> {
     const trials = await Promise.all(
       this.#plan.trials.map(async (trial) => {
@@ -90,13 +90,13 @@ class Sweep {
     await writeReport(this.#options.out, this.report);
   }
 
-  /** Takes every trial that is still in the race to a share of its epochs. */
+  /** Trains every trial that is still in the race up to a share of its epochs. */
   async runTo(share: number): Promise<void> {
     const { jobs, rank, signal } = this.#options;
     const waiting = this.#plan.trials.filter((trial, i) => {
       if ((rank && i % rank.size !== rank.rank) || this.#pruned.has(trial.name)) return false;
       const { state, epoch } = this.report.trials[i] as TrialResult;
-      // What failed is tried again, once an invocation.
+      // Failed trials are tried again, once per invocation.
       if (state === 'failed') return !this.#tried.has(trial.name);
       return (state === 'waiting' || state === 'partial') && (share === 1 || epoch < this.#goal(trial, share));
     });
@@ -113,8 +113,8 @@ class Sweep {
   }
 
   /**
-   * Only the best third goes on. Each counts as it stood at the goal: one that was stopped a little later, or went on in an earlier
-   * invocation, is not ahead for that, and a sweep that is continued comes to what it would have come to.
+   * Keeps only the best third. Each trial counts as it stood at the goal: one that was stopped a little later, or went further in an
+   * earlier invocation, gains no advantage, and a continued sweep gets the result that it would have had without the interruption.
    */
   async prune(share: number): Promise<void> {
     const racing = this.#plan.trials.filter(({ name }) => !this.#pruned.has(name));
@@ -140,7 +140,7 @@ class Sweep {
     const { code, ended, said } = await this.#train(trial, directory, goal);
     this.#options.signal?.throwIfAborted();
     const result = await readResult(out, trial);
-    // SIGTERM at its goal, or the end.
+    // Anything but its end, or SIGTERM at its goal, is a failure.
     if (code !== 0 && !(code === 143 && result.epoch >= goal)) {
       const line = said || ended;
       await writeFileAtomically(problem, [Buffer.from(`${line}\n`)]);
@@ -154,7 +154,7 @@ class Sweep {
     onNote?.(`${trial.name}: ${result.epoch} of ${trial.epochs} epochs${loss}, ${result.seconds.toFixed(0)} s`);
   }
 
-  /** A training in a process of its own, stopped when it has done `goal` epochs. */
+  /** Trains in a separate process, which is stopped after `goal` epochs. */
   async #train(
     trial: Trial,
     directory: string,
@@ -179,7 +179,7 @@ class Sweep {
     });
     const stop = () => child.kill('SIGTERM');
     signal?.addEventListener('abort', stop, { once: true });
-    if (signal?.aborted) stop(); // While its directory was made ready.
+    if (signal?.aborted) stop(); // Aborted while its directory was being prepared.
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       said = `${said}${text}`.slice(-2000);
@@ -207,7 +207,7 @@ class Sweep {
 }
 
 /**
- * The environment, without options that the sweep decides: there they would come before its own. A launcher's variables are for this
+ * The environment without the options that the sweep sets, over which it would take precedence. A launcher's variables are meant for this
  * process: a trial trains by itself.
  */
 function environmentFor(trial: Trial): NodeJS.ProcessEnv {

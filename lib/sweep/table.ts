@@ -1,8 +1,8 @@
-/** A sweep's results as tables: for the terminal and for Markdown, and as a page with the curves. */
+/** A sweep's results as tables for the terminal and for Markdown, and as a page with the curves. */
 import { escapeHtml, inlineJson, renderPage } from '../html';
 import { ranked, type SweepReport, type TrialResult } from './results';
 
-/** The head, then a row a trial, the best first. Only options that differ have a column. */
+/** The head, then one row per trial, best first. Only options that differ have a column. */
 export function rowsOf({ trials }: SweepReport): string[][] {
   const names = [...new Set(trials.flatMap(({ varied }) => Object.keys(varied)))];
   const validated = trials.some((trial) => trial.validated);
@@ -33,10 +33,10 @@ function rowOf(trial: TrialResult, names: readonly string[]): string[] {
   ];
 }
 
-/** What a narrow terminal goes without, the first first; sweep.md has it. */
+/** Columns that a narrow terminal omits, in this order; sweep.md has them. */
 const dispensable = ['seconds', 'best epoch', 'epochs', 'bits/char'];
 
-/** Columns under one another, as many as fit `width`. */
+/** Lines of aligned columns, as many columns as fit `width`. */
 export function textTable(rows: readonly string[][], width = Number.POSITIVE_INFINITY): string[] {
   const head = rows[0] ?? [];
   const widths = head.map((_, column) => Math.max(...rows.map((row) => (row[column] as string).length)));
@@ -59,7 +59,7 @@ export function renderSweepMarkdown(report: SweepReport): string {
   return `# Sweep\n\n${best}\n\n${[line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')}\n`;
 }
 
-/** What came out, in a sentence. */
+/** The result, in a sentence. */
 export function sentence({ trials, best }: SweepReport): string {
   const found = trials.find(({ name }) => name === best);
   const done = trials.filter(({ state }) => state === 'finished').length;
@@ -78,7 +78,7 @@ export function renderSweepHtml(report: SweepReport): Promise<string> {
     `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`;
   const body = `<h1>Sweep</h1>
 <p class="summary">${escapeHtml(sentence(report))}</p>
-<figure><figcaption>Loss by epoch, nats a character; the best trial is drawn thick</figcaption><div id="chart"></div></figure>
+<figure><figcaption>Loss by epoch, nats per character; the best trial is drawn thick</figcaption><div id="chart"></div></figure>
 <div class="wide"><table>
 <thead>${line(head, 'th')}</thead>
 <tbody>${rows.map((row) => line(row, 'td')).join('\n')}</tbody>

@@ -1,6 +1,6 @@
 /**
- * Batches, cut from the corpus's id array as they are needed; windows are never materialised. Where a batch is cut depends on
- * (seed, epoch, step) alone, so a run is resumed by remembering two numbers.
+ * Batches, cut from the corpus's id array on demand; windows are never materialised. Where a batch is cut depends on (seed, epoch, step)
+ * alone, so resuming a run takes just two numbers.
  *
  * Shapes: B batch, T steps (the sequence length), N training ids.
  */
@@ -12,49 +12,49 @@ import { KeyedPermutation, keyedInteger } from './keyed-random';
 import type { TrainingOptions } from './options';
 import { tooShort } from './sizes';
 
-/** Steps that go to the device in one call. */
+/** The steps of one call to the device. */
 export interface BatchCut {
   /** `count` matrices [T+1, B], time-major: inputs are rows 0..T-1, targets rows 1..T. */
   readonly ids: Int32Array;
   readonly count: number;
-  /** B of these steps. */
+  /** B in these steps. */
   readonly batch: number;
-  /** Losses that each of these steps is the mean of. */
+  /** Losses averaged in each of these steps. */
   readonly targetsPerStep: number;
 }
 
 /** The order of the data. */
 export interface BatchSource {
   readonly target: Target;
-  /** Whether a step starts from the state that the step before it in the epoch left; the first starts from zero. */
+  /** Whether a step starts from the final state of the previous one; the first step of an epoch always starts from zero. */
   readonly carryState: boolean;
   readonly stepsPerEpoch: number;
-  /** Losses that an epoch is the mean of. */
+  /** Losses averaged over an epoch. */
   readonly targetsPerEpoch: number;
-  /** Characters that an epoch feeds to the network. */
+  /** Characters fed to the network in an epoch. */
   readonly charactersPerEpoch: number;
-  /** Cuts up to `count` steps from `step` on; fewer at the end of the epoch, or where B changes. */
+  /** Cuts up to `count` steps, starting at `step`; fewer at the end of the epoch, or where B changes. */
   cut(epoch: number, step: number, count: number): Promise<BatchCut>;
 }
 
 type BatchOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' | 'seed'>;
 
-/** The ids of each epoch, of which there are as many in all of them. */
+/** The ids of an epoch; every epoch has the same number. */
 export type EpochIds = (epoch: number) => IdSource;
 
 /**
- * The batches of the ids 0..`length`-1.
+ * Creates the batches of ids 0..`length`-1.
  *
- * @throws DataError if they are too few for B and T; it names what would fit.
+ * @throws DataError if there are too few for B and T; the message names sizes that fit.
  */
 export function createBatches(ids: EpochIds, length: number, options: BatchOptions): BatchSource {
   return options.target === 'every' ? new StreamBatches(ids, length, options) : new WindowBatches(ids, length, options);
 }
 
 /**
- * For a loss at every position: the text is read as a ring, in B contiguous streams of equal length, T characters a step. Each
- * epoch starts at another place of the ring, so the borders between segments move, and the few characters that are left over
- * (fewer than B·T) are others each time. The state is carried along a stream and is zero where an epoch begins.
+ * For a loss at every position: the text is read as a ring, in B contiguous streams of equal length, T characters per step. Each
+ * epoch starts at a different place in the ring, so the borders between segments move, and so do the few leftover characters
+ * (fewer than B·T). The state is carried along a stream and is zero at the start of an epoch.
  */
 class StreamBatches implements BatchSource {
   readonly target = 'every';
@@ -97,7 +97,7 @@ class StreamBatches implements BatchSource {
     return { ids, count, batch: B, targetsPerStep: B * T };
   }
 
-  /** Puts T + 1 ids of the ring into a column of a [T+1, B] matrix. */
+  /** Copies T + 1 ids of the ring into a column of a [T+1, B] matrix. */
   #column(source: IdSource, ids: Int32Array, at: number, start: number): void {
     const rows = this.#steps + 1;
     for (let row = 0; row < rows; ) {
@@ -110,8 +110,8 @@ class StreamBatches implements BatchSource {
 }
 
 /**
- * For a loss at the last position: every window of T characters and the one after it, stride 1, shuffled anew each epoch, each
- * from zero state; the last batch of an epoch may be smaller.
+ * For a loss at the last position: every window of T characters and the one after it, stride 1, reshuffled each epoch, each starting
+ * from zero state. The last batch of an epoch may be smaller.
  */
 class WindowBatches implements BatchSource {
   readonly target = 'last';

@@ -1,4 +1,4 @@
-/** Plans `--preset best` for a text on this machine: tries the sizes of the search for a moment each. */
+/** Plans `--preset best` for a text on this machine by briefly timing each size from the search. */
 import type { Corpus } from '../corpus/corpus';
 import { OutOfMemoryError, UsageError } from '../errors';
 import { type LanguageModel, nativeOf } from '../model';
@@ -23,24 +23,24 @@ import type { TrainingRequest } from './request';
 import { divide } from './sizes';
 import { measureSpeed } from './step-time';
 
-/** Where the value of an option is from that the plan has yet to decide. */
+/** The source of an option that the plan has yet to decide. */
 const undecided = 'preset best';
 
-/** Of the time that there is, what the steps of all sizes may take that are measured; and those of one size at most, in milliseconds. */
+/** The share of the available time spent on timing steps, over all sizes, and the most milliseconds for one size. */
 const [measuringShare, mostMilliseconds] = [0.05, 2000];
 
-/** Of the time that there is, after which no further size is measured: to make a model takes its time as well. */
+/** The share of the available time after which no further size is measured, since creating a model takes time too. */
 const mostShare = 0.15;
 
-/** Of the memory that is free, what training may take. */
+/** The share of free memory that training may take. */
 const memoryShare = 0.8;
 
-/** Whether a new run has something that is to be planned for it. */
+/** Whether a new run has any option left to plan. */
 export function isToBePlanned({ options, sources }: Configuration): boolean {
   return options.preset === 'best' && toBePlanned({ options, sources }).length > 0;
 }
 
-/** @throws UsageError where nothing can be planned. `from`: it begins with a model. */
+/** @throws UsageError if planning is impossible. `from`: whether the run starts from an existing model. */
 export function checkPlannable(configuration: Configuration, request: TrainingRequest, from: boolean): void {
   const { options } = configuration;
   if (!isToBePlanned(configuration)) return;
@@ -59,7 +59,7 @@ export function checkPlannable(configuration: Configuration, request: TrainingRe
   }
 }
 
-/** What the plan decides: all that nobody else has; the decay that it knows is that of Adam. */
+/** The options that the plan decides: those not given; weight decay only with Adam, which its values are meant for. */
 function toBePlanned({ options, sources }: Pick<Configuration, 'options' | 'sources'>) {
   const adam = options.optimizer === 'adam' || options.optimizer === 'adamw';
   return plannedOptions.filter((name) => sources[name] === undecided && (adam || name !== 'weightDecay'));
@@ -74,9 +74,9 @@ function timeOf({ maxTime, scheduleTime }: TrainingOptions): number | undefined 
 }
 
 /**
- * Decides what nobody has given, and says what and why in two lines.
+ * Decides the options that were not given, and explains the plan in two lines.
  *
- * @param create Makes a model for options.
+ * @param create Creates a model for given options.
  * @throws UsageError if there is less time than measuring takes; DataError if the text is too short for every size.
  */
 export async function planConfiguration(
@@ -134,7 +134,7 @@ async function measureAll(
   const fitting = recipes.filter(
     ({ recipe }) => divide(corpus.length, { ...options, ...recipe }) && estimateBytes(recipe, symbols) <= memory(),
   );
-  // A rate costs no time: each size is measured once. The smallest come first, which are for those who have little time.
+  // The learning rate does not affect speed, so each size is measured once. The smallest come first, for when time is short.
   const sizes = new Map<string, [SearchedRecipe, ...SearchedRecipe[]]>();
   for (const each of fitting.length > 0 ? fitting : recipes.slice(0, 1)) {
     const { layers, hidden, batchSize, seqLength } = each.recipe;

@@ -1,6 +1,6 @@
 /**
- * The plan behind `--preset best`: which model, trained for how long, comes furthest in the time there is. A law that was fitted to a
- * search (best-table.ts, docs/best.md) says what a model learns from so many characters; how many there are time for is measured.
+ * The plan behind `--preset best`: which model, trained for how long, gets furthest in the available time. A law fitted to a search
+ * (best-table.ts, docs/best.md) predicts what a model learns from a number of characters; how many there is time for is measured.
  */
 import { plural } from '../numbers';
 import { bestTable } from './best-table';
@@ -20,7 +20,7 @@ export const recipeOptions = [
 
 export type BestRecipe = Pick<TrainingOptions, (typeof recipeOptions)[number]>;
 
-/** What the plan decides, where nobody else has. */
+/** What the plan decides, unless given. */
 export const plannedOptions = [
   ...recipeOptions,
   'epochs',
@@ -30,34 +30,34 @@ export const plannedOptions = [
   'scheduleTime',
 ] as const;
 
-/** A recipe, and how it learns: the fit of the search's rows of it. */
+/** A recipe and its learning curve, fitted to its rows of the search. */
 export interface SearchedRecipe {
   readonly recipe: BestRecipe;
   readonly curve: LearningCurve;
 }
 
-/** How a recipe learns, in nats a character besides the text's own. For comparisons alone. */
+/** How a recipe learns, in nats per character on top of the text's own part of the loss. Only for comparison. */
 export interface LearningCurve {
-  /** What it never learns. */
+  /** Loss that no amount of training removes. */
   readonly capacity: number;
-  /** What it has yet to learn after 100,000 characters. */
+  /** Loss still to be removed after 100,000 characters. */
   readonly data: number;
-  /** What each pass over a training text of 100,000 characters makes it lose, since it learns that by heart. */
+  /** Loss that each pass over a training text of 100,000 characters adds by overfitting. */
   readonly overfit: number;
 }
 
-/** And how fast this machine trains it. */
+/** A recipe and how fast this machine trains it. */
 export interface BestCandidate extends SearchedRecipe {
   readonly charactersPerSecond: number;
 }
 
 export interface BestRequest {
-  /** Length of the whole text, its validation tail included. */
+  /** Length of the whole text, including its validation tail. */
   readonly characters: number;
   readonly symbols: number;
-  /** What training may take, scores of the validation text among it. */
+  /** Time for training, including scoring the validation text. */
   readonly seconds: number;
-  /** The most passes over the training text, where somebody has said so. */
+  /** The most passes over the training text, if given. */
   readonly epochs?: number;
   readonly memoryBytes: number;
   /** At least one. */
@@ -68,30 +68,30 @@ export interface BestPlan {
   readonly candidate: BestCandidate;
   readonly options: BestRecipe &
     Pick<TrainingOptions, 'epochs' | 'validation' | 'validationEvery' | 'patience' | 'scheduleTime'>;
-  /** Passes over the training text that there is time for, or that are worth it if those are fewer. */
+  /** Passes over the training text: as many as there is time for, or as are worthwhile if that is fewer. */
   readonly passes: number;
-  /** What the law expects of a model besides the text's own part, nats a character: for comparisons alone. */
+  /** The loss that the law predicts on top of the text's own part, in nats per character. Only for comparison. */
   readonly expected: number;
-  /** The other candidates, by how much worse they are expected to come out. */
+  /** The other candidates, each with how much worse it is expected to be, in ascending order. */
   readonly others: readonly { readonly candidate: BestCandidate; readonly worse: number }[];
 }
 
 const { law } = bestTable;
-/** Passes after which the next one hardly teaches anything: what is left to learn by repetition is a twentieth. */
+/** Passes after which another teaches hardly anything: a twentieth of the gain from repetition is left. */
 export const mostPasses = Math.ceil(1 + 3 * law.repetitions);
 
-/** Of the text, and of the time at most: what scores of the validation text may take, and how much faster they are than training. */
+/** The most of the text to hold out and of the time to spend on scoring it, and how much faster scoring is than training. */
 const [validationShare, validationTime, validationSpeed] = [0.1, 0.1, 3];
-/** Fewer scores than this in a run would choose the best model from too few. */
+/** With fewer scores in a run, the best model would be chosen from too few. */
 const fewScores = 8;
-/** Characters for which the curves are stated. */
+/** The number of characters that the curves refer to. */
 const stated = 1e5;
-/** How much faster than measured a machine may turn out, whose run then still ends with its time and not with its epochs. */
+/** How much faster than measured a machine may turn out to be and the run still end with its time, not with its epochs. */
 const slack = 1.25;
 
 /**
- * The recipes of the table with what is given in place of theirs. A size that is given is trained as the nearest of the table is, and taken to
- * learn as that does.
+ * The table's recipes with the given values in place of theirs. A size that is not in the table is trained like the nearest one in it,
+ * and assumed to learn like it.
  */
 export function bestRecipes(given: Partial<BestRecipe> = {}): SearchedRecipe[] {
   const sizeOf = ({ layers, hidden }: Pick<BestRecipe, 'layers' | 'hidden'>) => `${layers} ${hidden}`;
@@ -115,7 +115,7 @@ export function bestRecipes(given: Partial<BestRecipe> = {}): SearchedRecipe[] {
   return [...found.values()];
 }
 
-/** Chooses for a text, a time and a machine. */
+/** Chooses a recipe for a text, a time and a machine. */
 export function planBest(request: BestRequest): BestPlan {
   const { characters, symbols, seconds, memoryBytes, candidates } = request;
   const fitting = candidates.filter(({ recipe }) => estimateBytes(recipe, symbols) <= memoryBytes);
@@ -139,7 +139,7 @@ function judge({ curve, charactersPerSecond }: BestCandidate, request: BestReque
   const { characters, seconds, epochs = mostPasses } = request;
   const text = Math.max(1, (1 - validationShare) * characters);
   const affordable = ((1 - validationTime) * seconds * charactersPerSecond) / text;
-  // As many as teach it more than its text by heart.
+  // As many passes as gain more than they lose by overfitting.
   let worth = 1;
   while (
     worth < Math.min(mostPasses, epochs) &&
@@ -152,11 +152,11 @@ function judge({ curve, charactersPerSecond }: BestCandidate, request: BestReque
 }
 
 /**
- * The part of the loss that depends on the recipe: what it never learns, what it has not seen often enough, and what it has seen too often. A
- * character that is seen again is worth less each time (Muennighoff et al. 2023).
+ * The part of the loss that depends on the recipe: what it can never learn, what it has seen too little of, and what it has seen too
+ * often. A repeated character is worth less each time (Muennighoff et al. 2023).
  *
- * @param text Characters of the training text.
- * @param passes Over that text.
+ * @param text Characters in the training text.
+ * @param passes Passes over that text.
  */
 export function expectedLoss({ capacity, data, overfit }: LearningCurve, text: number, passes: number): number {
   const { repetitions, dataPower } = law;
@@ -175,7 +175,7 @@ function optionsOf(
 ): BestPlan['options'] {
   const { batchSize, seqLength } = recipe;
   const epochs = Math.min(mostPasses, Math.max(1, Math.ceil((enough ? 1 : slack) * passes)));
-  // What one score takes of the time, and a tail that is worth no more than that.
+  // The validation tail is at most what one score's share of the time can cover.
   const trained = Math.max(1, charactersPerSecond * seconds);
   const affordable = Math.max(4 * seqLength, (validationTime / fewScores) * validationSpeed * trained);
   const validation = Math.min(validationShare, Number((affordable / characters).toPrecision(2)));
@@ -196,17 +196,17 @@ function optionsOf(
     validation,
     validationEvery,
     patience: Math.max(5, Math.ceil(scored / 3)),
-    // The last score comes when the time for training is over.
+    // Leaves time for the last score, which comes after training.
     scheduleTime: Math.max(seconds / 2, seconds - (validation * characters) / (validationSpeed * charactersPerSecond)),
   };
 }
 
-/** Trainable numbers of a model with one-hot input. */
+/** Trainable parameters of a model with one-hot input. */
 export function parametersOf({ layers, hidden }: Pick<BestRecipe, 'layers' | 'hidden'>, symbols: number): number {
   return 4 * hidden * (symbols + hidden + 1) + (layers - 1) * 4 * hidden * (2 * hidden + 1) + symbols * (hidden + 1);
 }
 
-/** What training takes: weights in two forms, gradients, two moments; gates, cells and outputs of all ticks, and their gradients. */
+/** Memory for training: weights in two forms, gradients, two moments; gates, cells and outputs of all ticks, and their gradients. */
 export function estimateBytes(recipe: BestRecipe, symbols: number): number {
   const { layers, hidden, batchSize, seqLength } = recipe;
   const ticks = seqLength * Math.max(16, batchSize);

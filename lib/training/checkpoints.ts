@@ -1,4 +1,4 @@
-/** What a trainer saves and restores: the device's arrays and the state around them. */
+/** Saves and restores a trainer: the device's arrays and the state around them. */
 import type { Checkpoint, CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { RunDirectory } from '../checkpoint/run-directory';
 import type { NativeModel } from '../device/native';
@@ -17,17 +17,17 @@ import { type RunIdentity, type TrainingState, toResumeState } from './state';
 /** Where a trainer writes. */
 export type CheckpointDirectory = Pick<RunDirectory, 'path' | 'notes' | 'saveLast' | 'saveBest' | 'appendMetrics'>;
 
-/** Saves into a run's directory, and knows what is saved. Without a directory it saves nothing. */
+/** Saves to a run's directory and tracks what has been saved. Without a directory it saves nothing. */
 export class CheckpointKeeper {
   #saved: { at: number; epoch: number; batch: number };
 
   /**
-   * @param carried Whether the recurrent state is carried, and so belongs to a checkpoint in mid-epoch.
-   * @param slots What the optimiser keeps, and a resumed run needs.
-   * @param every Seconds between two checkpoints in mid-epoch; 0: none.
-   * @param state Where the run stands.
-   * @param saved Whether that is the state of a checkpoint, being resumed; of a new run nothing is saved.
-   * @param ranks All of them call saveLast; rank 0 alone has a `run`.
+   * @param carried Whether the recurrent state is carried, and so belongs in a mid-epoch checkpoint.
+   * @param slots The optimiser's arrays, which a resumed run needs.
+   * @param every Seconds between mid-epoch checkpoints; 0: none.
+   * @param state The run's current state.
+   * @param saved Whether that is the state of a checkpoint being resumed; a new run has nothing saved.
+   * @param ranks All of them call saveLast; only rank 0 has a `run`.
    */
   constructor(
     readonly native: QueuedModel,
@@ -42,7 +42,7 @@ export class CheckpointKeeper {
     this.#saved = { ...savedAt(state), ...(saved ? {} : { epoch: -1 }) };
   }
 
-  /** Whether a checkpoint has been saved from which the run can be resumed. */
+  /** Whether a checkpoint that the run can be resumed from has been saved. */
   get resumable(): boolean {
     return this.#saved.epoch >= 0;
   }
@@ -51,12 +51,12 @@ export class CheckpointKeeper {
     return this.#saved.epoch !== epoch || this.#saved.batch !== batchInEpoch;
   }
 
-  /** Whether it is time to save in mid-epoch. */
+  /** Whether a mid-epoch save is due. */
   due(state: TrainingState): boolean {
     return this.every > 0 && this.unsaved(state) && performance.now() - this.#saved.at >= this.every * 1000;
   }
 
-  /** Saves everything that a resumed run needs; gives what there is to tell about it. */
+  /** Saves everything that a resumed run needs; returns the events to report. */
   async saveLast(
     metadata: CheckpointMetadata,
     state: TrainingState,
@@ -99,7 +99,7 @@ export class CheckpointKeeper {
     return read;
   }
 
-  /** Saves the weights, to sample from. */
+  /** Saves the weights, for sampling. */
   async saveBest(file: string, metadata: CheckpointMetadata): Promise<CheckpointEvent[]> {
     const { native, run } = this;
     if (!run) return [];
@@ -114,9 +114,9 @@ function savedAt({ epoch, batchInEpoch }: TrainingState) {
 }
 
 /**
- * What puts a checkpoint back on the device: of the training state, with `ranks`, this one's share.
+ * Returns a function that restores a checkpoint to the device; with `ranks`, only this rank's share of the training state.
  *
- * @throws CheckpointError if it lacks what training needs to resume.
+ * @throws CheckpointError if the checkpoint lacks what training needs to resume.
  */
 export function restorer(
   native: NativeModel,

@@ -30,50 +30,50 @@ export interface Configuration {
   readonly options: TrainingOptions;
   /** Where each value comes from: 'flag --hidden', 'CUDNN_LSTM_HIDDEN', 'my.json', 'checkpoint', 'preset fast' or 'default'. */
   readonly sources: Readonly<Record<OptionName, string>>;
-  /** The corpus that a configuration file names, for when none is given as an argument. */
+  /** The corpus named in the configuration file, for when none is given as an argument. */
   readonly corpus?: readonly string[];
-  /** And the validation text, and the model and the text to keep of a fine-tuning. */
+  /** The same for the validation text, and for fine-tuning the base model and the text to keep. */
   readonly validationFile?: readonly string[];
   readonly from?: string;
   readonly keep?: readonly string[];
 }
 
-/** The keys of a configuration file that name texts. */
+/** Keys of a configuration file that name texts. */
 export type TextKey = 'corpus' | 'keep' | 'validationFile';
 
-/** Values of one origin, checked. */
+/** Checked values from one source. */
 interface Layer {
   readonly values: Partial<Record<OptionName, unknown>>;
-  /** How an error calls the place of an option. */
+  /** How an error message refers to where an option was given. */
   readonly place: (name: OptionName) => string;
-  /** And `--print-config`, where that is shorter. */
+  /** How `--print-config` does, if that is shorter. */
   readonly source?: string | undefined;
 }
 
-/** A configuration file's or a checkpoint's content. */
+/** The contents of a configuration file or a checkpoint. */
 export interface NamedValues {
   readonly name: string;
   readonly values: Readonly<Record<string, unknown>>;
 }
 
 export interface ConfigurationRequest {
-  /** As the command line gives them: text, or a boolean for a switch. */
+  /** From the command line: text, or a boolean for a switch. */
   readonly flags?: Readonly<Record<string, string | boolean>> | undefined;
-  /** As the library's caller gives them: typed values; times may be seconds or text like '90s'. */
+  /** From the library's caller: typed values; times may be seconds or text like '90s'. */
   readonly options?: Partial<TrainingOptions> | undefined;
   readonly env?: NodeJS.ProcessEnv | undefined;
   readonly file?: NamedValues | undefined;
-  /** The configuration that the checkpoint being resumed has recorded. */
+  /** The configuration recorded in the checkpoint being resumed. */
   readonly checkpoint?: NamedValues | undefined;
-  /** What the model that the run begins with says, which of that can be no other, and where the model was named. */
+  /** The options of the base model, which of them cannot be changed, and where the model was named. */
   readonly base?: (NamedValues & { readonly fixed: readonly OptionName[]; readonly place: string }) | undefined;
 }
 
 /**
- * Puts the layers together.
+ * Combines the layers.
  *
- * @throws UsageError on an unknown key (the one that was probably meant is named), a wrong type, a value out of range, or a value that a
- * resumed run cannot change. CheckpointError if the checkpoint's own record is at fault.
+ * @throws UsageError on an unknown key (with a suggestion of what was probably meant), a wrong type, a value out of range, or a value
+ * that a resumed run cannot change. CheckpointError if the checkpoint's own record is at fault.
  */
 export function resolveConfiguration(request: ConfigurationRequest): Configuration {
   const given = [
@@ -126,11 +126,11 @@ export function resolveConfiguration(request: ConfigurationRequest): Configurati
   };
 }
 
-/** What a request says of where options and texts were given. */
+/** The parts of a request that say where options and texts were given. */
 type Given = Pick<TrainingRequest, 'configFile' | 'from' | 'keep' | 'validationFile'>;
 
 /**
- * How an error calls the place where an option, a text or a model was given: by its flag or the name that a program has for it, its
+ * How an error message refers to where an option, a text or a model was given: its flag or its name in the API, its environment
  * variable, or its key in the configuration file.
  */
 export function placeOf(
@@ -144,7 +144,7 @@ export function placeOf(
   return sources[name] === given.configFile ? inFile : sources[name];
 }
 
-/** The options that config.json and checkpoints record; they can be read back as a configuration file. */
+/** The options recorded in config.json and checkpoints; they can be read back as a configuration file. */
 export function recordedOptions(options: TrainingOptions): Record<string, unknown> {
   const { out: _, ...kept } = options;
   return JSON.parse(JSON.stringify(kept)) as Record<string, unknown>;
@@ -179,10 +179,10 @@ const textNames: Readonly<Record<TextKey, string>> = {
 };
 
 /**
- * The corpus that the config.json of a run's directory names: what a resumed run reads when it is given no other. Somebody else may
- * have written it, so it is no more than looked into.
+ * The corpus named in the config.json of a run's directory, which a resumed run reads unless given another. Somebody else may have
+ * written the file, so it is read only if it is a small regular one.
  *
- * @throws DataError if it cannot be read, or names none.
+ * @throws DataError if it cannot be read or names no corpus.
  */
 export async function readRecordedCorpus(path: string, key: TextKey): Promise<readonly string[]> {
   let content: Buffer;
@@ -210,7 +210,7 @@ function parseConfiguration(path: string, content: string): NamedValues {
   return { name: path, values: values as Record<string, unknown> };
 }
 
-/** Lines of `--print-config`: option, value, origin. */
+/** The lines of `--print-config`: option, value, source. */
 export function describeConfiguration({ options, sources }: Configuration): string[] {
   const rows = optionNames.map((name) => [name, showValue(name, options[name]), sources[name]] as const);
   const widths = [0, 1].map((column) => Math.max(...rows.map((row) => (row[column] as string).length)));
@@ -241,7 +241,7 @@ function environmentLayer(env: NodeJS.ProcessEnv): Layer {
   return { values, place: variableOf };
 }
 
-/** Other parts of the package have variables of their own, so only what is within two letters of an option's name is an error. */
+/** Other parts of the package have their own variables, so only a name within two letters of an option's name is an error. */
 function refuseMisspelled(variable: string, known: readonly string[]): void {
   const bare = (name: string) => name.slice('CUDNN_LSTM_'.length);
   const near = known.find((name) => levenshtein(bare(variable), bare(name)) <= Math.min(2, bare(variable).length / 3));
@@ -256,7 +256,7 @@ function fileLayer(file: NamedValues): Layer {
 
 function checkpointLayer({ name: path, values: recorded }: NamedValues): Layer {
   const values: Partial<Record<OptionName, unknown>> = {};
-  const all: Readonly<Record<string, unknown>> = { optimizer: 'adam', ...recorded }; // Once there was no other.
+  const all: Readonly<Record<string, unknown>> = { optimizer: 'adam', ...recorded }; // Old checkpoints record none: there was only Adam.
   for (const name of optionNames) {
     if (all[name] === undefined || optionDefinitions[name].resume === 'fresh') continue;
     try {

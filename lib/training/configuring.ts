@@ -1,4 +1,4 @@
-/** From a request to a configuration: options of every origin, the run to resume or the model to begin with, and what goes together. */
+/** Turns a request into a configuration: options from every source, the run to resume or the base model, and checks across options. */
 import { checkEncoding } from '../corpus/decode';
 import { takeAllQuietly } from '../endings';
 import { UsageError } from '../errors';
@@ -11,15 +11,15 @@ import type { OptionName } from './options';
 import type { TrainingRequest } from './request';
 import { openResumedRun, type ResumedRun } from './resuming';
 
-/** A configuration, and the run to resume. */
+/** A configuration, and the run to resume or the base model. */
 export interface ConfiguredTraining extends AsyncDisposable {
   readonly configuration: Configuration;
   readonly resumed: ResumedRun | undefined;
-  /** The model to begin with. */
+  /** The model to start from. */
   readonly base: Base | undefined;
 }
 
-/** Resolves the configuration; a run to resume is opened, because its checkpoint fixes some of the options. */
+/** Resolves the configuration. A run to resume is opened, since its checkpoint fixes some of the options. */
 export async function configureTraining(request: TrainingRequest): Promise<ConfiguredTraining> {
   const { ranks } = request;
   const { layers, configuration } = await together(ranks, 'options', async () => {
@@ -79,9 +79,9 @@ export async function configureTraining(request: TrainingRequest): Promise<Confi
 }
 
 /**
- * The configuration, without a share to hold out where there is a validation text.
+ * Returns the configuration, with no share held out if there is a validation text.
  *
- * @throws UsageError for options that do not go together.
+ * @throws UsageError for incompatible options.
  */
 function checkTogether(configuration: Configuration, request: TrainingRequest): Configuration {
   const { options, sources } = configuration;

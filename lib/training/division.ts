@@ -1,4 +1,4 @@
-/** How a corpus is divided: what is trained on, in which order, and what is held out. */
+/** Divides a corpus: what is trained on, in which order, and what is held out. */
 import type { Corpus, CorpusPart } from '../corpus/corpus';
 import type { IdSource } from '../corpus/ids';
 import { type IdRange, PiecedIds } from '../corpus/pieced-ids';
@@ -15,37 +15,37 @@ import type { Split } from './sizes';
 import { scoreTogether, scoreValidation, scoreWholeText, splitCorpus, type ValidationScore } from './validation';
 import { WeightedText } from './weights';
 
-/** What of a corpus is trained on. */
+/** The parts of a corpus that training needs. */
 export type DividedCorpus = Pick<Corpus, 'ids' | 'length'> & Partial<Pick<Corpus, 'lines' | 'parts'>>;
 
 export interface Division {
-  /** How many characters are trained on, and how many validated on. */
+  /** How many characters are for training, and how many for validation. */
   readonly split: Split;
   readonly batches: BatchSource;
   /**
-   * Scores what is held out, with the model's evaluation state to itself. With `ranks`, all of them call, each scores a share, and all
-   * get the same.
+   * Scores the held-out text, with exclusive use of the model's evaluation state. With `ranks`, all of them call this, each scores a
+   * share, and all get the same result.
    *
    * @throws The signal's reason when it is aborted; with `ranks`, {@link abortedElsewhere} on all of them.
    */
   score(native: Scorer, signal?: AbortSignal, ranks?: Ranks): Promise<ValidationScore>;
-  /** The same of a text that is kept, if something of it is held out. */
+  /** The same for the kept text, if some of it is held out. */
   readonly kept?: Pick<Division, 'split' | 'score'>;
 }
 
 type Scorer = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState' | 'evaluationSequence'>;
 
-/** Texts beside the corpus. */
+/** Texts in addition to the corpus. */
 interface TextsBeside {
-  /** Every step has some sequences of it beside those of the corpus. */
+  /** Mixed into training: every step has some of its sequences, besides those of the corpus. */
   readonly kept?: DividedCorpus | undefined;
-  /** What is validated on, instead of a share of the corpus. */
+  /** Used for validation instead of a share of the corpus. */
   readonly validation?: DividedCorpus | undefined;
 }
 
 /**
- * @param options With a `validation` of 0 where there is a validation text beside the corpus.
- * @throws DataError if a text is too short for the options; it names what would fit.
+ * @param options `validation` is 0 if there is a separate validation text.
+ * @throws DataError if a text is too short for the options; the message names sizes that fit.
  */
 export async function divideCorpus(
   corpus: DividedCorpus,
@@ -85,7 +85,7 @@ async function divideKept(kept: DividedCorpus, options: TrainingOptions): Promis
   }
 }
 
-/** A text that is validated on, all of it. */
+/** Prepares a text that is used entirely for validation. */
 async function divideValidation(
   { ids, length, lines }: DividedCorpus,
   options: TrainingOptions,
@@ -158,7 +158,7 @@ async function divideOne({ ids, length, lines, parts }: DividedCorpus, options: 
   };
 }
 
-/** The batches of what is trained on, which parts of different weights are made of. */
+/** The batches of the training ranges, whose parts may have different weights. */
 function batchesOf(
   ids: IdSource,
   training: readonly IdRange[],
@@ -179,8 +179,8 @@ function batchesOf(
 }
 
 /**
- * The text in parts of equal length, of each of which the end is held out: as many as were asked for, or fewer, so that each end is
- * worth scoring. Undefined: the end of the whole text is.
+ * Cuts the text into parts of equal length and holds out the end of each: as many parts as asked for, or fewer, so that each end is
+ * worth scoring. Undefined: the end of the whole text is held out.
  */
 export function spreadOut(
   length: number,
@@ -200,6 +200,6 @@ export function spreadOut(
     training.push({ start, length: end - start - count });
     held.push({ start: end - count, length: count });
   }
-  // A window before the first one held out is all text.
+  // There must be a full window of text before the first held-out character.
   return (training[0] as IdRange).length < seqLength ? undefined : { training, held };
 }

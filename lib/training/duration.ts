@@ -2,7 +2,7 @@
 
 const secondsOf = { ms: 1e-3, s: 1, m: 60, h: 3600, d: 86_400 } as const;
 
-/** Seconds of `90s`, `1.5h`, `1h30m`, `250ms` or a bare number of seconds; undefined if it is none of these. */
+/** Parses `90s`, `1.5h`, `1h30m`, `250ms` or a bare number of seconds into seconds; undefined if it is none of these. */
 export function parseDuration(text: string): number | undefined {
   const trimmed = text.trim();
   if (/^\d+(\.\d+)?$/.test(trimmed)) return Number(trimmed);
@@ -14,7 +14,7 @@ export function parseDuration(text: string): number | undefined {
   return seconds;
 }
 
-/** `90` as `1m30s`; below ten seconds with a decimal, below one in milliseconds. */
+/** Formats 90 as `1m30s`; below ten seconds with one decimal, below one second in milliseconds. */
 export function formatDuration(seconds: number): string {
   if (!Number.isFinite(seconds)) return '?';
   if (seconds === 0) return '0s';

@@ -1,4 +1,4 @@
-/** The sample that shows after every epoch what the model has learned. */
+/** The sample after every epoch that shows what the model has learned. */
 import { readUtf8 } from '../corpus/bytes';
 import type { IdSource } from '../corpus/ids';
 import type { Vocabulary } from '../corpus/vocabulary';
@@ -9,8 +9,8 @@ import { keyedInteger } from './keyed-random';
 import type { TrainingOptions } from './options';
 
 /**
- * Draws a sample. (seed, epoch) decide everything. A model trained with its state carried starts after a line break, from
- * zero state; one trained on windows continues a random window of the text by sliding it.
+ * Draws a sample, determined by (seed, epoch) alone. A model trained with its state carried starts after a line break, from zero
+ * state; one trained on windows continues a random window of the text by sliding it.
  */
 export async function drawSample(
   native: Pick<QueuedModel, 'sample'>,

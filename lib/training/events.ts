@@ -1,39 +1,40 @@
-/** What a trainer tells while it trains. With `--json` each is one line on stdout; metrics.jsonl holds all but most of the steps. */
+/** Events that a trainer reports. With `--json` each is one line on stdout; metrics.jsonl holds all of them except most steps and
+ * the last checkpoints. */
 import type { GpuUsage } from '../device/native';
 
 /**
- * Before the first step.
+ * Comes before the first step.
  *
  * @category Training
  */
 export interface StartEvent {
   type: 'start';
-  /** When, ISO 8601. */
+  /** ISO 8601. */
   time: string;
   version: string;
-  /** Trainable numbers. */
+  /** Number of trainable parameters. */
   parameters: number;
-  /** What computes, and why that was chosen. */
+  /** The device used, and why it was chosen. */
   device: string;
   deviceReason: string;
   corpus: { sources: readonly string[]; characters: number; symbols: number; sha256: string; notes: readonly string[] };
-  /** Of a model of bytes: what is called a character in all figures is a byte. */
+  /** For a byte-level model: a character in all figures is a byte. */
   unit?: 'byte';
   trainingCharacters: number;
   validationCharacters: number;
-  /** From how many places of the text these are, if not from its end. */
+  /** How many places in the text these come from, if not from its end. */
   validationPlaces?: number;
-  /** The text that they are, where it is no part of the corpus. */
+  /** The validation text, if it is not part of the corpus. */
   validation?: { sources: readonly string[]; characters: number; notes: readonly string[] };
   epochs: number;
   stepsPerEpoch: number;
-  /** Lines for the user, such as a damaged checkpoint that was passed over. */
+  /** Messages for the user, such as about a damaged checkpoint that was skipped. */
   notes: readonly string[];
   /** The run's directory, if it has one. */
   out?: string;
-  /** Of a fine-tuning: the model that it began with, what the text has that it did not know, and how many parameters do not change. */
+  /** When fine-tuning: the base model, the symbols of the text that it did not know, and how many parameters are frozen. */
   from?: { checkpoint: string; newSymbols: readonly string[]; frozenParameters: number };
-  /** Of a fine-tuning that keeps another text: how much of it, and of how many sequences of a step. */
+  /** When fine-tuning with a text to keep: its length, and how many sequences of each step come from it. */
   kept?: {
     sources: readonly string[];
     characters: number;
@@ -41,27 +42,27 @@ export interface StartEvent {
     validationCharacters: number;
     notes: readonly string[];
   };
-  /** Where a resumed run stands. */
+  /** Where a resumed run continues. */
   resumed?: { epoch: number; step: number; checkpoint: string };
 }
 
 /**
- * What the model that a fine-tuning begins with knows of the texts, before the first step.
+ * The base model's loss on the texts before the first step of fine-tuning.
  *
  * @category Training
  */
 export interface BaselineEvent {
   type: 'baseline';
-  /** Nats a character of the new text's validation tail. */
+  /** Nats per character on the new text's validation tail. */
   validationLoss: number;
   validationBitsPerCharacter: number;
-  /** And of the tail of the text that is kept. */
+  /** The same on the tail of the kept text. */
   keptLoss?: number;
   keptBitsPerCharacter?: number;
 }
 
 /**
- * After each call to the device, which is one step or several.
+ * Comes after each call to the device, which is one step or several.
  *
  * @category Training
  */
@@ -75,20 +76,20 @@ export interface StepEvent {
   stepsPerEpoch: number;
   /** Optimiser steps done in all. */
   totalSteps: number;
-  /** Mean nats a character over the steps of this call, dropout on. */
+  /** Mean nats per character over the steps of this call, dropout on. */
   loss: number;
   /** Mean over this epoch so far. */
   epochLoss: number;
   /** Global norm of the last step's gradient, before clipping. */
   gradientNorm: number;
   learningRate: number;
-  /** Smoothed, without validation and sampling. */
+  /** Smoothed; excludes validation and sampling. */
   charactersPerSecond: number;
   etaSeconds: number;
 }
 
 /**
- * After each epoch.
+ * Comes after each epoch.
  *
  * @category Training
  */
@@ -98,33 +99,33 @@ export interface EpochEvent {
   epoch: number;
   epochs: number;
   totalSteps: number;
-  /** The epoch's mean, nats a character, dropout on. */
+  /** The epoch's mean in nats per character, dropout on. */
   loss: number;
   bitsPerCharacter: number;
-  /** Nats a character of the text's tail, dropout off; absent where there is none or this epoch was not scored. */
+  /** Nats per character on the text's tail, dropout off; absent if there is none or this epoch was not scored. */
   validationLoss?: number;
   validationBitsPerCharacter?: number;
-  /** Nats a character of the tail of the text that is kept. */
+  /** Nats per character on the tail of the kept text. */
   keptLoss?: number;
   /** Mean and largest global norm of the gradient, before clipping. */
   gradientNorm: number;
   largestGradientNorm: number;
-  /** The rate of the epoch's last step. */
+  /** The learning rate of the epoch's last step. */
   learningRate: number;
   charactersPerSecond: number;
-  /** Time that the epoch's steps took, without validation and sampling. */
+  /** Time taken by the epoch's steps, without validation and sampling. */
   seconds: number;
   /** Time since the run began, earlier invocations included. */
   elapsedSeconds: number;
   etaSeconds: number;
   /** Whether this is the best epoch so far. */
   best: boolean;
-  /** On a GPU whose driver tells: mean percentages and the largest memory over this epoch. */
+  /** On a GPU whose driver reports it: mean percentages and peak memory over this epoch. */
   gpu?: GpuUsage;
 }
 
 /**
- * The validation text was scored in mid-epoch.
+ * The validation text was scored mid-epoch.
  *
  * @category Training
  */
@@ -138,9 +139,9 @@ export interface ValidationEvent {
   stepsPerEpoch: number;
   /** Optimiser steps done in all. */
   totalSteps: number;
-  /** Mean nats a character over this epoch so far, dropout on. */
+  /** Mean nats per character over this epoch so far, dropout on. */
   loss: number;
-  /** Nats a character of the validation text, dropout off. */
+  /** Nats per character on the validation text, dropout off. */
   validationLoss: number;
   validationBitsPerCharacter: number;
   /** Time since the run began, earlier invocations included. */
@@ -150,7 +151,7 @@ export interface ValidationEvent {
 }
 
 /**
- * A checkpoint was written, and is safely on the disk.
+ * A checkpoint was written and is safely on disk.
  *
  * @category Training
  */
@@ -162,7 +163,7 @@ export interface CheckpointEvent {
 }
 
 /**
- * A text that the model wrote.
+ * A text generated by the model.
  *
  * @category Training
  */
@@ -175,7 +176,7 @@ export interface SampleEvent {
 }
 
 /**
- * Why a training ended. `schedule-time`: the schedule was one by time, which is over; `max-time` ends an invocation, whatever the schedule.
+ * Why training ended. `schedule-time`: the time of a schedule by the clock is up; `max-time` ends an invocation, whatever the schedule.
  *
  * @category Training
  */
@@ -189,26 +190,26 @@ export type EndReason = 'finished' | 'early-stopping' | 'schedule-time' | 'max-t
 export interface EndEvent {
   type: 'end';
   reason: EndReason;
-  /** Epochs completed, and asked for. */
+  /** Epochs completed, and requested. */
   epoch: number;
   epochs: number;
   totalSteps: number;
-  /** Optimiser steps of this invocation; 0: there was nothing left to do. */
+  /** Optimiser steps in this invocation; 0: there was nothing left to do. */
   newSteps: number;
   elapsedSeconds: number;
-  /** Mean nats a character, dropout on, of the epoch in progress, else of the last one; absent where nothing was trained. */
+  /** Mean nats per character, dropout on, of the epoch in progress, else of the last one; absent if nothing was trained. */
   loss?: number;
-  /** Of the validation text when it was last scored in this invocation. */
+  /** The last validation loss in this invocation. */
   validationLoss?: number;
-  /** What computed: device, precision and algorithm, as they turned out. */
+  /** The device, precision and algorithm actually used. */
   device: string;
-  /** Mean seconds of the steps of an epoch, over the epochs completed in this invocation; absent if there was none. */
+  /** Mean time of an epoch's steps, over the epochs completed in this invocation; absent if there was none. */
   secondsPerEpoch?: number;
-  /** As an epoch's, over this invocation. */
+  /** As in {@link EpochEvent}, over this invocation. */
   gpu?: GpuUsage;
-  /** `epoch` counts from 1; `step` counts optimiser steps of the run. */
+  /** The best checkpoint. `epoch` counts from 1; `step` counts optimiser steps of the run. */
   best?: { epoch: number; step?: number; loss: number; bitsPerCharacter: number; path?: string };
-  /** Of a fine-tuning: bits a character of the new text before it and by the best checkpoint, and of the text that is kept. */
+  /** When fine-tuning: bits per character before it and at the best checkpoint, on the new text and on the kept text. */
   fineTuning?: {
     before: number;
     after?: number | undefined;
@@ -219,7 +220,7 @@ export interface EndEvent {
 }
 
 /**
- * What a training tells while it is iterated over, told apart by `type`.
+ * The events of a training run, distinguished by `type`.
  *
  * @category Training
  */
@@ -233,7 +234,7 @@ export type TrainingEvent =
   | SampleEvent
   | EndEvent;
 
-/** The event of a line of metrics.jsonl, or of what `--json` prints; undefined for what a killed trainer left of one. */
+/** Parses a line of metrics.jsonl or of `--json` output; undefined for an incomplete line left by a killed trainer. */
 export function eventOf(line: string): TrainingEvent | undefined {
   try {
     const event: unknown = JSON.parse(line);

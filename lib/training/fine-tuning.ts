@@ -1,6 +1,6 @@
 /**
- * Fine-tuning: another text is learned on top of a model's weights, with a new optimiser and schedule. The model's vocabulary grows by
- * what the text has besides.
+ * Fine-tuning: training an existing model on another text, with a new optimiser and schedule. The model's vocabulary grows by the
+ * symbols that only the new text has.
  *
  * Shapes: V vocabulary, H hidden, E embedding size.
  */
@@ -20,17 +20,17 @@ import { DataError, UsageError } from '../errors';
 import { option } from '../wording';
 import type { OptionName, TrainingOptions } from './options';
 
-/** The model that a run begins with. */
+/** The model that a run starts from. */
 export interface Base {
   readonly path: string;
   readonly metadata: CheckpointMetadata;
   readonly vocabulary: Vocabulary;
-  /** Canonical layout. */
+  /** The weights, in canonical layout. */
   readonly parameters: Float32Array;
 }
 
 /**
- * Reads a checkpoint's model; a run's directory means its best checkpoint, or the last where there is no best one.
+ * Reads a checkpoint's model; a run's directory means its best checkpoint, or the last if there is no best one.
  *
  * @throws CheckpointError if it is missing, truncated, altered or not one of this package's.
  */
@@ -48,7 +48,7 @@ export async function openBase(pathOrDirectory: string): Promise<Base> {
   }
 }
 
-/** Options that a model decides: no other value can be had with its weights. */
+/** Options fixed by the model: its weights fit no other value. */
 const fixedByModel: readonly OptionName[] = [
   'layers',
   'hidden',
@@ -60,7 +60,7 @@ const fixedByModel: readonly OptionName[] = [
   'normalize',
 ];
 
-/** What a model says of the options: what it decides, and what is as it was unless said otherwise. */
+/** The options that a model was trained with: those it fixes, and defaults for the others. */
 export function optionsOfBase({ model, normalization, target, seqLength }: CheckpointMetadata): {
   values: Partial<TrainingOptions>;
   fixed: readonly OptionName[];
@@ -86,11 +86,11 @@ export function optionsOfBase({ model, normalization, target, seqLength }: Check
 }
 
 /**
- * A model's parameters for a vocabulary that has `size` symbols, the model's own first. Those of the old symbols stay as they are, and
- * so do their logits. A new symbol gets the mean of the old ones' input vectors, and the mean of their output rows and biases: its
- * logit is the mean of theirs, so that it is never likelier than the average old symbol (Hewitt 2021).
+ * Extends a model's parameters to a vocabulary of `size` symbols, the model's own first. The old symbols keep their parameters, and so
+ * their logits. A new symbol gets the mean of the old ones' input vectors, and the mean of their output rows and biases: its logit is
+ * the mean of theirs, so it is never likelier than the average old symbol (Hewitt 2021).
  *
- * @throws DataError where the input is a symbol's number over the vocabulary's size, which would be another number for each symbol.
+ * @throws DataError for scalar input, a symbol's number divided by the vocabulary size, which would change for every symbol.
  */
 export function growParameters(shape: ModelShape, parameters: Float32Array, size: number): Float32Array {
   const old = shape.vocabulary;
@@ -109,7 +109,7 @@ export function growParameters(shape: ModelShape, parameters: Float32Array, size
   return grown;
 }
 
-/** Each row of [rows, `old`] into one of [rows, `size`], filled up with its mean. */
+/** Copies each row of [rows, `old`] into [rows, `size`], padded with the row's mean. */
 function growRows(values: Float32Array, old: number, place: Float32Array, size: number): void {
   for (let row = 0; row * old < values.length; row++) {
     const from = values.subarray(row * old, (row + 1) * old);
@@ -120,7 +120,7 @@ function growRows(values: Float32Array, old: number, place: Float32Array, size: 
   }
 }
 
-/** Rows of `width`, and behind them, as far as `place` goes, the mean of them. */
+/** Copies rows of `width` to `place` and fills the rest of it with their mean row. */
 function appendMeans(values: Float32Array, width: number, place: Float32Array): void {
   place.set(values);
   const rows = values.length / width;
@@ -131,7 +131,7 @@ function appendMeans(values: Float32Array, width: number, place: Float32Array): 
   }
 }
 
-/** The error about a text with characters that a model of scalar input has no place for. `from`: where the model was named. */
+/** The error for a text with characters unknown to a model with scalar input. `from`: where the model was named. */
 export function scalarCannotGrow(path: string, added: readonly string[], from: string): DataError {
   return new DataError(
     `The text has ${nameCharacters(added)}, which ${path} does not know; a model with scalar input cannot learn new symbols: ` +
@@ -139,7 +139,7 @@ export function scalarCannotGrow(path: string, added: readonly string[], from: s
   );
 }
 
-/** @throws UsageError if the model has fewer layers than are to be frozen. `place`: where that was asked for. */
+/** @throws UsageError if the model has fewer layers than are to be frozen. `place`: where that was requested. */
 export function checkFrozen({ freeze, layers }: Pick<TrainingOptions, 'freeze' | 'layers'>, place: string): void {
   if (freeze <= layers) return;
   throw new UsageError(
@@ -147,7 +147,7 @@ export function checkFrozen({ freeze, layers }: Pick<TrainingOptions, 'freeze' |
   );
 }
 
-/** Of a model's parameters, how many of the first belong to the coding of the input and the lowest `layers` layers. */
+/** How many of a model's parameters, from the first, belong to the input encoding and the lowest `layers` layers. */
 export function frozenParameters(parameters: readonly NativeParameter[], layers: number): number {
   if (layers === 0) return 0;
   const found = parameters.filter(({ name }) => name.startsWith('lstm.bias_ih_l'));

@@ -1,12 +1,12 @@
-/** What a GPU does while it trains: readings now and then, and their summary. */
+/** GPU usage during training: occasional readings and their summary. */
 import type { GpuUsage } from '../device/native';
 
-/** A reading at most this often, in milliseconds: the driver's own figures are means over up to a second. */
+/** Least time between readings, in milliseconds: the driver's own figures are means over up to a second. */
 const interval = 1000;
 
 /**
- * Collects readings of a GPU's use without anybody waiting for them. Where there is nothing to read (a CPU, a driver without its
- * management library) it asks once and is silent from then on.
+ * Collects readings of a GPU's usage in the background. If there is nothing to read (a CPU, a driver without its management library),
+ * it asks once and never again.
  */
 export class GpuMonitor {
   readonly #read: (() => Promise<GpuUsage | null>) | undefined;
@@ -17,21 +17,21 @@ export class GpuMonitor {
   #epoch = new Readings();
   readonly #run = new Readings();
 
-  /** @param read Gives the GPU's use now, null where there is none to read; undefined: no GPU. */
+  /** @param read Returns the GPU's current usage, null if it cannot be read; undefined: no GPU. */
   constructor(read: (() => Promise<GpuUsage | null>) | undefined, now: () => number = () => performance.now()) {
     this.#read = read;
     this.#now = now;
     this.#absent = read === undefined;
-    // A first reading when work has gone on for a while, not of the idle GPU before it.
+    // The first reading comes after some work, not from the idle GPU before it.
     this.#next = now() + interval / 4;
   }
 
-  /** To be called often while the GPU works; starts a reading if one is due. Returns at once. */
+  /** Call often while the GPU works; starts a reading if one is due. Returns immediately. */
   poll(): void {
     if (this.#now() >= this.#next) this.#start();
   }
 
-  /** Ends an epoch: its mean percentages and largest memory; undefined where there is nothing to read. */
+  /** Ends an epoch and returns its mean percentages and peak memory; undefined if there is nothing to read. */
   async endEpoch(): Promise<GpuUsage | undefined> {
     if (!this.#absent && this.#epoch.count === 0 && !this.#pending) this.#start();
     await this.#pending;

@@ -1,19 +1,19 @@
-/** Random decisions that a key alone determines, so that nothing of them has to be saved. */
+/** Random decisions determined by a key alone, so that no state has to be saved. */
 import { createHash } from 'node:crypto';
 
-/** 32 bytes that depend on every part of the key and on nothing else. */
+/** 32 bytes that depend on the whole key and on nothing else. */
 export function keyedBytes(...key: (string | number)[]): Buffer {
   return createHash('sha256').update(key.join(' ')).digest();
 }
 
-/** A whole number in 0..below-1; `below` at most 2^48, far less for an even draw. */
+/** An integer in 0..below-1; `below` at most 2^48, and far less for a uniform draw. */
 export function keyedInteger(below: number, ...key: (string | number)[]): number {
   return keyedBytes(...key).readUIntBE(0, 6) % below;
 }
 
 /**
- * A pseudo-random permutation of 0..size-1 that is computed place by place and needs no array: a Feistel network (Luby and
- * Rackoff 1988) over the next even power of two, walking its cycle until it is back inside the range (Black and Rogaway 2002).
+ * A pseudo-random permutation of 0..size-1, computed one element at a time without an array: a Feistel network (Luby and Rackoff 1988)
+ * over the next even power of two, walking its cycle until it is back inside the range (Black and Rogaway 2002).
  *
  * @param size 1..2^52.
  */
@@ -30,7 +30,7 @@ export class KeyedPermutation {
     this.#keys = Array.from({ length: 8 }, (_, round) => bytes.readUInt32LE(4 * round));
   }
 
-  /** Where `index` goes. */
+  /** The image of `index`. */
   at(index: number): number {
     let place = index;
     do place = this.#round(place);
@@ -50,7 +50,7 @@ export class KeyedPermutation {
   }
 }
 
-/** The finaliser of MurmurHash3 (Appleby 2011) over value and key. */
+/** The finaliser of MurmurHash3 (Appleby 2011) applied to value and key. */
 function mix(value: number, key: number): number {
   let h = (value ^ key) | 0;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);

@@ -1,7 +1,7 @@
 /**
- * Training on single lines: each from zero state, its beginning and its end learned. A line is the symbol that ends a line, at which
- * the model begins anew (`resetId`), and then its characters; so lines lie one after another in the streams of a batch, and none of
- * it is filling.
+ * Training on single lines: each starts from zero state, and its beginning and end are learned. A line is stored as the end-of-line
+ * symbol, at which the model resets its state (`resetId`), followed by its characters; so lines follow one another in the streams of
+ * a batch without padding.
  *
  * Shapes: B batch, T steps, N lines, S streams.
  */
@@ -21,21 +21,21 @@ import type { Split } from './sizes';
 import type { Evaluator, PartialScore, Place } from './validation';
 import { WeightedLines } from './weights';
 
-/** Which lines are trained on and which are held out, in ascending order; the split counts characters, a line's end among them. */
+/** The lines for training and the held-out ones, in ascending order; the split counts characters, including the ends of lines. */
 export interface DividedLines {
   readonly training: Uint32Array;
   readonly validation: Uint32Array;
   readonly split: Split;
 }
 
-/** Ids that a stream passes over before others have a turn: a millisecond. */
+/** Ids that a stream skips before yielding the thread: about a millisecond. */
 const passedAtOnce = 1 << 16;
 
 /**
- * Holds out a share of the lines, from all over the text: many a list is sorted. Which ones depends on their number alone, not on the
- * seed, so that runs compare.
+ * Holds out a share of the lines, from all over the text, since lists are often sorted. Which ones depends only on the number of lines,
+ * not on the seed, so that runs are comparable.
  *
- * @throws DataError if there are no lines, or none is held out.
+ * @throws DataError if there are no lines, or none would be held out.
  */
 export async function divideLines(lines: LineIndex, share: number): Promise<DividedLines> {
   const { count } = lines;
@@ -56,7 +56,7 @@ export async function divideLines(lines: LineIndex, share: number): Promise<Divi
   }
   const training = new Uint32Array(count - held);
   const validation = new Uint32Array(held);
-  // With the lines' ends.
+  // Includes the ends of lines.
   const split = { training: 0, validation: 0 };
   for (let line = 0, kept = 0; line < count; line++) {
     const characters = lines.lengthOf(line) + 1;
@@ -72,13 +72,13 @@ export async function divideLines(lines: LineIndex, share: number): Promise<Divi
   return { training, validation, split };
 }
 
-/** Lines in an order, as one stream of ids without an end: after the last comes the first again. */
+/** Lines in a given order as one endless stream of ids: the first follows the last. */
 class LineStream {
   readonly #lines: LineIndex;
   readonly #lineAt: (place: number) => number;
   readonly #count: number;
   #place: number;
-  /** Where in the line the next symbol is; 0 is the symbol before it. */
+  /** Offset of the next symbol in the line; 0 is the end-of-line symbol before it. */
   #offset = 0;
 
   /** @param lineAt The line at each of `count` places. */
@@ -89,7 +89,7 @@ class LineStream {
     this.#place = place % count;
   }
 
-  /** The next `count` ids into `out`; without it they are passed over. */
+  /** Copies the next `count` ids to `out`; without it they are skipped. */
   take(count: number, out?: Int32Array): void {
     for (let done = 0; done < count; ) {
       const line = this.#lineAt(this.#place);
@@ -104,7 +104,7 @@ class LineStream {
     }
   }
 
-  /** The id that comes next. */
+  /** The next id. */
   get next(): number {
     if (this.#offset === 0) return this.#lines.breakId;
     return this.#lines.read(this.#lineAt(this.#place), this.#offset - 1, 1)[0] as number;
@@ -118,9 +118,9 @@ class LineStream {
 }
 
 /**
- * The batches of the lines that are trained on, shuffled anew each epoch. The shuffled lines are a ring that is cut into B streams of
- * equal length, each beginning with a line; the few characters that are left over, or come twice, are others in each epoch. A line may
- * lie across steps: its state is carried.
+ * The batches of the training lines, reshuffled each epoch. The shuffled lines form a ring that is cut into B streams of equal length,
+ * each starting with a line; the few characters that are left over, or come twice, differ from epoch to epoch. A line may span steps:
+ * its state is carried.
  */
 export class LineBatches implements BatchSource {
   readonly target: Target = 'every';
@@ -133,12 +133,12 @@ export class LineBatches implements BatchSource {
   readonly #batch: number;
   readonly #steps: number;
   readonly #seed: number;
-  /** The streams of the epoch that was cut last, and the step that they stand at. */
+  /** The streams of the epoch cut last, and the step they are at. */
   #at: { epoch: number; step: number; streams: LineStream[] } | undefined;
 
   /**
-   * @param parts What of the text has which weight, if not all has the same.
-   * @throws DataError if the lines are too few for B and T; it names what would fit.
+   * @param parts The parts of the text and their weights, if these differ.
+   * @throws DataError if there are too few lines for B and T; the message names sizes that fit.
    */
   constructor(
     lines: LineIndex,
@@ -179,10 +179,10 @@ export class LineBatches implements BatchSource {
     return { ids, count, batch: B, targetsPerStep: B * T };
   }
 
-  /** The streams where a step begins. */
+  /** The streams at the start of a step. */
   async #seek(epoch: number, step: number): Promise<LineStream[]> {
     const at = this.#at;
-    // Until the cut is whole they stand somewhere else.
+    // Until the cut is complete, the streams are elsewhere.
     this.#at = undefined;
     if (at?.epoch === epoch && at.step === step) return at.streams;
     const streams = await this.#begin(epoch);
@@ -196,7 +196,7 @@ export class LineBatches implements BatchSource {
     return streams;
   }
 
-  /** Stream b begins with the first line that begins at b times its length or later. */
+  /** Stream b starts with the first line that starts at or after b times the stream length. */
   async #begin(epoch: number): Promise<LineStream[]> {
     const training = this.#linesOf(epoch);
     const { length } = training;
@@ -217,7 +217,7 @@ export class LineBatches implements BatchSource {
 }
 
 function tooFew(characters: number, batchSize: number, seqLength: number): DataError {
-  // Fewer sequences, then shorter ones, until an epoch has a few steps.
+  // Suggest fewer sequences, then shorter ones, until an epoch has a few steps.
   let batch = batchSize;
   while (batch > 1 && 8 * batch * seqLength > characters) batch = Math.floor(batch / 2);
   const steps = batch > 1 ? seqLength : Math.max(1, Math.min(seqLength, Math.floor(characters / 8)));
@@ -229,8 +229,8 @@ function tooFew(characters: number, batchSize: number, seqLength: number): DataE
 }
 
 /**
- * Scores lines, each from zero state: every character of each counts once, the first and the end too. They are cut into S streams of
- * whole lines, S = min(64, ⌊characters / 4T⌋) and at least 1, so the answer does not depend on the batch size of training.
+ * Scores lines, each from zero state: every character counts once, including the first and the end of the line. They are cut into S
+ * streams of whole lines, S = min(64, ⌊characters / 4T⌋) and at least 1, so the result does not depend on the training batch size.
  *
  * @throws The signal's reason when it is aborted.
  */
@@ -266,7 +266,7 @@ export async function scoreHeldOutLines(
     const ids = new Int32Array((steps + 1) * S);
     const row = new Int32Array(steps + 1);
     for (const [s, { stream }] of streams.entries()) {
-      // A shorter stream runs on into other lines, which are not counted.
+      // A shorter stream runs on into other lines, which do not count.
       stream.take(steps, row);
       row[steps] = stream.next;
       for (let t = 0; t <= steps; t++) ids[t * S + s] = row[t] as number;

@@ -1,13 +1,13 @@
-/** Batches of two texts: of the sequences of every step, some are from a second one. */
+/** Batches of two texts: some of the sequences in every step come from the second one. */
 
 import { DataError, UsageError } from '../errors';
 import { option } from '../wording';
 import type { BatchCut, BatchSource } from './batches';
 
 /**
- * Of `batchSize` sequences, how many are from the second text: at least one, and not all.
+ * How many of `batchSize` sequences come from the second text: at least one, and not all.
  *
- * @throws UsageError if there is but one.
+ * @throws UsageError if `batchSize` is 1.
  */
 export function keptSequences(batchSize: number, share: number): number {
   if (batchSize < 2)
@@ -18,8 +18,8 @@ export function keptSequences(batchSize: number, share: number): number {
 }
 
 /**
- * The steps of an epoch of `first`, and beside each one of `second`, over which it goes again and again at its own pace. Where a batch
- * is cut depends on (seed, epoch, step) alone here too.
+ * Pairs each step of an epoch of `first` with a step of `second`, which is cycled through at its own pace. Where a batch is cut depends
+ * on (seed, epoch, step) alone, here too.
  */
 export class MixedBatches implements BatchSource {
   readonly target: BatchSource['target'];
@@ -30,12 +30,12 @@ export class MixedBatches implements BatchSource {
   readonly #first: BatchSource;
   readonly #second: BatchSource;
   readonly #seqLength: number;
-  /** Steps of the second text's epochs that have all its sequences. */
+  /** Full-size steps in an epoch of the second text. */
   readonly #round: number;
 
   /**
-   * @param sequences B of `second`.
-   * @throws DataError if the second text has not as many sequences.
+   * @param sequences The batch size of `second`.
+   * @throws DataError if the second text has too few sequences.
    */
   constructor(first: BatchSource, second: BatchSource, sequences: number, seqLength: number) {
     this.#first = first;
@@ -46,7 +46,7 @@ export class MixedBatches implements BatchSource {
     this.stepsPerEpoch = first.stepsPerEpoch;
     const each = sequences * (this.target === 'every' ? seqLength : 1);
     this.#round = this.target === 'every' ? second.stepsPerEpoch : Math.floor(second.targetsPerEpoch / each);
-    if (this.#round === 0) throw new DataError(`The text to keep is too short for ${sequences} sequences a step.`);
+    if (this.#round === 0) throw new DataError(`The text to keep is too short for ${sequences} sequences per step.`);
     this.targetsPerEpoch = first.targetsPerEpoch + this.stepsPerEpoch * each;
     this.charactersPerEpoch = first.charactersPerEpoch + this.stepsPerEpoch * sequences * seqLength;
   }
@@ -56,7 +56,7 @@ export class MixedBatches implements BatchSource {
     const at = done % this.#round;
     const limit = Math.min(most, this.#round - at);
     const first = await this.#first.cut(epoch, step, limit);
-    // As many steps as it is asked for: a smaller batch at the end of an epoch is not among those of a round.
+    // Always gives the number of steps asked for: a round does not include a smaller batch at the end of an epoch.
     const second = await this.#second.cut(Math.floor(done / this.#round), at, first.count);
     const [B, K] = [first.batch, second.batch];
     const rows = this.#seqLength + 1;

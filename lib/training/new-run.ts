@@ -1,4 +1,4 @@
-/** The directory of a new run: its name, and what is in it beside checkpoints. */
+/** The directory of a new run: its name, and its contents besides checkpoints. */
 import { mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { checkDirectory, makeDirectory, toDiskError } from '../checkpoint/disk';
@@ -12,7 +12,7 @@ import { UsageError } from '../errors';
 import { grouped } from '../numbers';
 import { option, told } from '../wording';
 
-/** So that the model, wherever it goes with its directory, can write lines that its corpus does not hold. */
+/** Saves the corpus's lines, so that the model can generate lines not among them wherever its directory is moved. */
 export async function keepKnownLines(
   directory: string,
   { lines, vocabulary, sha256, notes }: Corpus,
@@ -32,9 +32,9 @@ export async function keepKnownLines(
 }
 
 /**
- * Whether a new run can have a directory, as far as that can be told without changing anything, for a dry run.
+ * For a dry run: checks, as far as possible without changing anything, that a new run can use a directory.
  *
- * @throws UsageError if it holds a run already; DiskError if it cannot be made or written to.
+ * @throws UsageError if it already holds a run; DiskError if it cannot be created or written to.
  */
 export async function checkNewRun(directory: string): Promise<void> {
   await checkDirectory(directory);
@@ -47,7 +47,7 @@ function holdsAlready(directory: string): UsageError {
   );
 }
 
-/** A damaged checkpoint, or a best one alone, is somebody's work too: a new run would soon delete it. */
+/** Refuses even a directory with just a damaged or a best checkpoint: it is somebody's work, and a new run would soon delete it. */
 export async function createRun(directory: string, lock: boolean): Promise<RunDirectory> {
   const run = await RunDirectory.open(directory, { create: true, lock });
   let held: boolean;
@@ -63,8 +63,8 @@ export async function createRun(directory: string, lock: boolean): Promise<RunDi
 }
 
 /**
- * Makes runs/<name of the first source>-<date and time, local>; of several runs that begin in the same second, the later ones
- * get a number.
+ * Creates runs/<name of the first source>-<local date and time>; if several runs start in the same second, the later ones get a
+ * number.
  */
 export async function newDirectory(sources: readonly string[]): Promise<string> {
   const name = directoryName(sources);

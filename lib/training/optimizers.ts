@@ -1,14 +1,14 @@
-/** The optimisers as training sees them: what each keeps, and what is its own default. The rules: native/core/optimizers.h. */
+/** The optimisers as training sees them: what each keeps, and its own defaults. The update rules are in native/core/optimizers.h. */
 import type { NativeParameter, NativeTrainCall, Optimizer, Slot } from '../device/native';
 import { frozenParameters } from './fine-tuning';
 import type { TrainingOptions } from './options';
 
-/** Arrays as long as the parameters that an optimiser may keep from step to step, and that a resumed run needs. */
+/** Arrays, each as long as the parameters, that an optimiser may keep from step to step and that a resumed run needs. */
 export type MomentSlot = Extract<Slot, 'firstMoments' | 'secondMoments'>;
 
 interface OptimizerDefinition {
   readonly slots: readonly MomentSlot[];
-  /** What an option is with this optimiser where the user says nothing; above presets. */
+  /** Default options with this optimiser; they override presets. */
   readonly defaults: Partial<TrainingOptions>;
 }
 
@@ -19,7 +19,7 @@ export const optimizers: Readonly<Record<Optimizer, OptimizerDefinition>> = {
   rmsprop: { slots: ['firstMoments', 'secondMoments'], defaults: { learningRate: 3e-3, beta2: 0.99 } },
 };
 
-/** What of the options a train call needs for its updates. */
+/** The options that a train call needs for its updates. */
 export function updateNumbers(
   options: TrainingOptions,
   parameters: () => readonly NativeParameter[],

@@ -1,5 +1,5 @@
 /**
- * Every training option: its type, range, unit, flag and what a resumed run may do with it. One table serves the flags, the
+ * Every training option: its type, range, unit, flag, and whether a resumed run may change it. One table serves the flags, the
  * environment (CUDNN_LSTM_<OPTION>), configuration files and the library.
  */
 
@@ -15,18 +15,18 @@ export type { TrainingOptions } from './option-types';
 /** One option. */
 export interface OptionDefinition<S extends z.ZodType = z.ZodType> {
   readonly schema: S;
-  /** What a value must be, as an error says it: "a whole number from 1 to 16,384". */
+  /** What a value must be, as worded in errors: "a whole number from 1 to 16,384". */
   readonly expects: string;
   /** Stands for the value in the help; none for a switch. */
   readonly placeholder?: string;
   readonly help: string;
-  /** Of a switch that is on by default: the help of its other form, --no-NAME, which is the one that is listed. */
+  /** For a switch that is on by default: the help of its negative form, --no-NAME, which is listed instead. */
   readonly helpOfNo?: string;
-  /** A value given as text, in a flag or the environment; undefined if it is none. */
+  /** Parses a value given as text, in a flag or the environment; undefined if it is invalid. */
   readonly fromText: (text: string) => unknown;
   /**
    * fixed: belongs to the model or to the order of the data, so a resumed run keeps the checkpoint's value; changeable: kept
-   * unless given anew; fresh: belongs to one invocation and is not taken from the checkpoint.
+   * unless given again; fresh: belongs to one invocation and is not taken from the checkpoint.
    */
   readonly resume: 'fixed' | 'changeable' | 'fresh';
 }
@@ -61,7 +61,7 @@ function fromBelow(low: number, high: number, placeholder: string, help: string,
 
 function choice<const C extends readonly [string, ...string[]]>(choices: C, help: string, resume: Resume) {
   const expects = choices.length === 1 ? choices[0] : `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}`;
-  // Where the names are too long for a column of the help, the help says them.
+  // Names too long for the placeholder column are listed in the help text instead.
   const joined = choices.join('|');
   const said =
     joined.length <= 30 ? { placeholder: joined, help } : { placeholder: 'name', help: `${help}: ${expects}` };
@@ -105,7 +105,7 @@ function isSteps(value: unknown): boolean {
   return typeof value === 'string' && /^[1-9]\d{0,8}steps$/.test(value);
 }
 
-/** What `validationEvery` says: optimiser steps, or undefined where it counts epochs. */
+/** The interval of `validationEvery` in optimiser steps, or undefined if it counts epochs. */
 export function stepsOf(interval: number | `${number}steps`): number | undefined {
   return typeof interval === 'number' ? undefined : Number.parseInt(interval, 10);
 }
@@ -114,7 +114,7 @@ function string(pattern: RegExp, expects: string, placeholder: string, help: str
   return { schema: z.string().regex(pattern), expects, placeholder, help, fromText: text, resume };
 }
 
-/** The table. The order is that of the help and of `--print-config`. */
+/** The table, in the order of the help and of `--print-config`. */
 export const optionDefinitions = {
   preset: choice(
     ['fast', 'best', 'proj-basic'],
@@ -258,7 +258,7 @@ export const optionDefinitions = {
   sampleLength: whole(0, 1_000_000, 'N', 'length of the sample after each epoch, in characters; 0: none', 'changeable'),
   sampleTemperature: from(0, 100, 'T', 'temperature of that sample; 0: always the likeliest character', 'changeable'),
   checkpointName: string(
-    // Not the name of a last checkpoint, and no other field or brace.
+    // Excludes the names of last checkpoints, and any other fields or braces.
     /^(?!\.)(?!checkpoint-\d{8,}$)(?!.*\.safetensors$)(?:[\w.-]|\{(?:epoch|loss|epochs)\}){1,100}$/,
     'a file name of letters, digits, . _ - and the fields {epoch} {loss} {epochs}, without .safetensors, and not checkpoint-00000001',
     'PATTERN',
@@ -283,21 +283,21 @@ type Definitions = typeof optionDefinitions;
 export type OptionName = keyof TrainingOptions;
 export const optionNames = Object.keys(optionDefinitions) as OptionName[];
 
-/** Options that may be left without a value: decided by the machine, or without limit. */
+/** Options that may have no value: decided by the machine, or unlimited. */
 const withoutDefault = ['threads', 'maxTime', 'out', 'validationPlaces'] as const;
 type WithoutDefault = (typeof withoutDefault)[number];
 
-/** What the table's schemas give. */
+/** The types of the table's schemas. */
 type FromTable = {
   -readonly [K in Exclude<OptionName, WithoutDefault>]: z.output<Definitions[K]['schema']>;
 } & { -readonly [K in WithoutDefault]?: z.output<Definitions[K]['schema']> | undefined };
 type Flat<T> = { [K in keyof T]: T[K] };
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
-/** The documented options are those of the table, with the same types: this does not compile otherwise. */
+/** The documented options must be those of the table, with the same types, or this does not compile. */
 true satisfies Same<Flat<FromTable>, Flat<TrainingOptions>>;
 
 /**
- * Options that make a recipe: every preset says all of them.
+ * Options that make up a recipe: every preset sets all of them.
  *
  * @category Training
  */
@@ -317,7 +317,7 @@ export type RecipeOption =
   | 'validation'
   | 'patience';
 
-/** What an option is where neither the user nor the preset says anything. */
+/** Values of options that neither the user nor the preset sets. */
 export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   preset: 'fast',
   embeddingSize: 64,
@@ -354,7 +354,7 @@ export const defaults: Omit<TrainingOptions, WithoutDefault | RecipeOption> = {
   lock: true,
 };
 
-/** `batchSize` as a variable: CUDNN_LSTM_BATCH_SIZE. */
+/** The environment variable of an option: CUDNN_LSTM_BATCH_SIZE for `batchSize`. */
 export function variableOf(name: OptionName): string {
   return `CUDNN_LSTM_${flagOf(name).slice(2).replaceAll('-', '_').toUpperCase()}`;
 }

@@ -1,4 +1,4 @@
-/** What a trainer is made of. */
+/** The parts of a trainer. */
 import { instanceOf } from '../arguments';
 import type { Checkpoint, CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { Corpus } from '../corpus/corpus';
@@ -11,7 +11,7 @@ import type { CheckpointDirectory } from './checkpoints';
 import type { Division } from './division';
 import type { TrainingOptions } from './options';
 
-/** What a trainer needs of a model. */
+/** What a trainer needs from a model. */
 export interface TrainedModel {
   readonly native: QueuedModel;
   readonly vocabulary: Vocabulary;
@@ -21,26 +21,26 @@ export interface TrainedModel {
   gpuUsage?(): Promise<GpuUsage | null>;
 }
 
-/** What `openTraining` makes a trainer of. */
+/** What `openTraining` makes a trainer from. */
 export interface TrainerParts {
   readonly model: TrainedModel;
   readonly corpus: Pick<Corpus, 'ids' | 'length' | 'sha256' | 'sources' | 'notes'> &
     Partial<Pick<Corpus, 'lines' | 'parts'>>;
   readonly options: TrainingOptions;
-  /** How the corpus, and the text that is kept, are divided. */
+  /** How the corpus and the kept text are divided. */
   readonly division: Division;
-  /** A text of which some sequences are in every step, beside those of the corpus. */
+  /** A text that some of the sequences in every step come from, besides those of the corpus. */
   readonly kept?: TrainerParts['corpus'] | undefined;
-  /** A text that is validated on, instead of a share of the corpus. */
+  /** Used for validation instead of a share of the corpus. */
   readonly validation?: TrainerParts['corpus'] | undefined;
-  /** The checkpoint that the weights of a fine-tuning are from, and what the corpus has that its model does not know. */
+  /** When fine-tuning: the checkpoint that the weights come from, and the symbols of the corpus that its model does not know. */
   readonly from?: { readonly checkpoint: string; readonly newSymbols: readonly string[] } | undefined;
-  /** Where checkpoints and metrics go; without one nothing is written. */
+  /** Where checkpoints and metrics go; without it nothing is written. */
   readonly run?: CheckpointDirectory;
-  /** What to continue from. */
+  /** The checkpoint to continue from. */
   readonly resume?: { readonly path: string; readonly checkpoint: Checkpoint };
   readonly signal?: AbortSignal | undefined;
-  /** Those that train this model together, each with its own trainer. Rank 0 alone has a `run`. */
+  /** The ranks that train this model together, each with its own trainer. Only rank 0 has a `run`. */
   readonly ranks?: Ranks | undefined;
 }
 
@@ -59,7 +59,7 @@ export function trainable(model: LanguageModel): TrainedModel {
   };
 }
 
-/** Those of a job, where there are several. */
+/** Checks that a value is the ranks of a job. */
 export function ranksOf(what: string, value: unknown): Ranks {
   return instanceOf(what, value, Ranks, 'what joinRanks gives');
 }

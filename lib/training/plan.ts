@@ -1,4 +1,4 @@
-/** The dry run: what a run would do and take, with the time of a step measured. */
+/** The dry run: what a run would do and need, with the time per step measured. */
 import { instanceOf, signalOf } from '../arguments';
 import { nameSome } from '../corpus/names';
 import type { InputCoding, Target } from '../device/native';
@@ -25,10 +25,10 @@ export interface TrainingPlan {
     characters: number;
     training: number;
     validation: number;
-    /** What reading it left out or found odd. */
+    /** What was left out or looked odd when reading it. */
     notes: readonly string[];
   };
-  /** The text that is validated on, where it is no part of the corpus. */
+  /** The validation text, if it is not part of the corpus. */
   validation?: { sources: readonly string[]; characters: number; notes: readonly string[] };
   target: Target;
   batchSize: number;
@@ -36,42 +36,42 @@ export interface TrainingPlan {
   epochs: number;
   stepsPerEpoch: number;
   totalSteps: number;
-  /** Bytes that the model takes with everything a step needs. */
+  /** Bytes used by the model and everything a step needs. */
   memory: { hostBytes: number; deviceBytes: number };
   millisecondsPerStep: number;
   charactersPerSecond: number;
   secondsPerEpoch: number;
-  /** Of all epochs, or until the schedule's time is up, without validation, samples and early stopping. */
+  /** For all epochs, or until the schedule's time is up, without validation, samples and early stopping. */
   totalSeconds: number;
-  /** Where several ranks train together. */
+  /** If several ranks train together. */
   ranks?: RanksPlan;
 }
 
 /**
- * What several ranks make of a step.
+ * The cost of a step on several ranks.
  *
  * @category Training
  */
 export interface RanksPlan {
   count: number;
-  /** What brings them together: `Open MPI v4.1.4`. */
+  /** The library that connects them, such as `Open MPI v4.1.4`. */
   library: string;
-  /** The machine of each. */
+  /** The machine of each rank. */
   hosts: readonly string[];
-  /** What a sum of all gradients takes, measured. */
+  /** Measured time of summing all gradients. */
   millisecondsPerSum: number;
-  /** What a step of the whole batch takes one of these ranks alone, measured. */
+  /** Measured time of a step of the whole batch on one of these ranks alone. */
   millisecondsAlone: number;
-  /** For 1 rank, 2 ranks, and so on: the first and the last are measured, the others reckoned from them. */
+  /** For 1 rank, 2 ranks, and so on: the first and the last are measured, the others estimated from them. */
   forecasts: RankForecast[];
-  /** That with fewer ranks, if there is one, whose steps would be shorter. */
+  /** The forecast with fewer ranks whose steps would be shorter, if there is one. */
   faster?: RankForecast;
 }
 
 /**
- * Measures a few steps on the real corpus, at learning rate 0, and extrapolates. The training is of no further use for training.
+ * Measures a few steps on the real corpus, at learning rate 0, and extrapolates. The training cannot be used to train afterwards.
  *
- * @throws The signal's reason when it is aborted; of several ranks all throw, once each has measured a step.
+ * @throws The signal's reason when it is aborted; with several ranks all of them throw, once each has measured a step.
  * @category Training
  */
 export async function planTraining(training: Training, signal?: AbortSignal): Promise<TrainingPlan> {
@@ -138,7 +138,7 @@ export function describePlan(plan: TrainingPlan): string[] {
       : []),
     ...(validation?.notes ?? []).map((note): [string, string] => ['', note]),
     ['split', `${n(corpus.training)} to train on, ${n(corpus.validation)} to validate on`],
-    ['batches', `${plan.batchSize} x ${plan.seqLength} characters a step, ${order}`],
+    ['batches', `${plan.batchSize} x ${plan.seqLength} characters per step, ${order}`],
     ['steps', `${n(plan.totalSteps)}: ${plural(Math.round(plan.epochs), 'epoch')} of ${n(plan.stepsPerEpoch)}`],
     ['memory', `${megabytes(memory.hostBytes)} on the host, ${megabytes(memory.deviceBytes)} on a GPU`],
     ['step', `${plan.millisecondsPerStep.toFixed(2)} ms measured, ${n(plan.charactersPerSecond)} characters/s`],
@@ -148,7 +148,7 @@ export function describePlan(plan: TrainingPlan): string[] {
   return rows.map(([name, value]) => `${name.padEnd(11)}${value}`);
 }
 
-/** How many sums are measured. */
+/** The number of sums measured. */
 const sumRounds = 20;
 
 async function planRanks(

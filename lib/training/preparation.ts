@@ -1,4 +1,4 @@
-/** From a request to a trainer that is ready to run: configuration, corpus, model, run directory, checkpoint. */
+/** Turns a request into a trainer that is ready to run: configuration, corpus, model, run directory, checkpoint. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type CheckpointMetadata, type ModelShape, vocabularyOf } from '../checkpoint/checkpoint';
@@ -29,7 +29,7 @@ import { Trainer } from './trainer';
 import { Training } from './training';
 
 /**
- * Opens everything that training needs and checks that it fits together; nothing is trained before the result is iterated over.
+ * Opens everything that training needs and checks that it fits together. Training starts only when the result is iterated over.
  *
  * @throws UsageError, DataError, CheckpointError, DeviceError, OutOfMemoryError or DiskError, each with one line that says what
  * is wrong and what to do.
@@ -78,7 +78,7 @@ export async function openTraining(given: TrainingRequest = {}): Promise<Trainin
         options = configuration.options;
         for (const line of planned.lines) request.onNote?.(line);
       }
-      // Whatever can be wrong with the texts is looked at before a device is asked for memory.
+      // Find whatever is wrong with the texts before allocating memory on a device.
       if (resumed) checkTexts(resumed, { corpus, kept, validation }, (name) => placeOf(name, configuration, request));
       const division = await divideCorpus(corpus, options, { kept, validation });
       const newSymbols = base ? corpus.vocabulary.symbols.slice(base.vocabulary.size) : [];
@@ -133,14 +133,14 @@ export async function openTraining(given: TrainingRequest = {}): Promise<Trainin
   }
 }
 
-/** The texts of a training by their names, or as they are. */
+/** The texts of a training run, as names or as the texts themselves. */
 interface NamedTexts {
   readonly corpus: CorpusInput;
   readonly keep: CorpusInput | undefined;
   readonly validationFile: CorpusInput | undefined;
 }
 
-/** What the request names, else the configuration file, else what the resumed run has recorded. */
+/** The texts named by the request, else by the configuration file, else those recorded by the resumed run. */
 async function nameTexts(
   { corpus: asked, keep, validationFile, ranks }: TrainingRequest,
   configuration: Configuration,
@@ -159,7 +159,7 @@ async function nameTexts(
   };
 }
 
-/** The names, for config.json, so that a run can be resumed from another working directory. */
+/** The names for config.json, made absolute so that a run can be resumed from another working directory. */
 function recordedTexts(named: NamedTexts): Record<string, string[]> {
   return Object.fromEntries(
     Object.entries(named).flatMap(([key, text]): [string, string[]][] =>
@@ -168,7 +168,7 @@ function recordedTexts(named: NamedTexts): Record<string, string[]> {
   );
 }
 
-/** A run of a version that knew no places, when it is resumed, has its validation text at the end. */
+/** A resumed run from a version without `validationPlaces` has its validation text at the end. */
 function placesOf(
   { validationPlaces, lines }: TrainingOptions,
   { sources }: Corpus,
@@ -178,7 +178,7 @@ function placesOf(
   return validationPlaces ?? (sources.length > 1 && !resumed ? 10 : 1);
 }
 
-/** How the texts of a run are read. */
+/** How to read the texts of a run. */
 function readingOptions(
   { lowercase, normalize, encoding, gutenberg, lines, bytes, minCount }: TrainingOptions,
   resumed: ResumedRun | undefined,
@@ -197,7 +197,7 @@ function readingOptions(
     bytes,
     minCount,
     ...(base ? { vocabulary: base.vocabulary, unknown: 'add' } : {}),
-    // What the model does not know is in another text than its own: that is the error to report, see checkTexts.
+    // Unknown symbols mean that this is not the run's text; checkTexts reports that error.
     ...(resumed ? { vocabulary: vocabularyOf(resumed.checkpoint.metadata), unknown: 'skip' } : {}),
     ...(signal ? { signal } : {}),
   };
@@ -226,7 +226,7 @@ function createModel(
   nccl: boolean | undefined,
 ): Promise<LanguageModel> {
   const shape: ModelShape = {
-    // What no option says of a model that was there before.
+    // The parts of an existing model's shape that no option sets.
     ...(resumed ?? base?.metadata)?.model,
     vocabulary: corpus.vocabulary.size,
     layers: options.layers,
@@ -270,7 +270,7 @@ function absolute(source: string): string {
   return name !== '-' && existsSync(name) ? resolve(name) + source.slice(name.length) : source;
 }
 
-/** Whether standard input is among what is to be read. */
+/** Whether the input includes standard input. */
 function readsInput(input: CorpusInput | undefined): boolean {
   return input !== undefined && isList(input) && input.some((source) => readWeighted(source).name === '-');
 }

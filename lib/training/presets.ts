@@ -1,4 +1,4 @@
-/** Named recipes: what an option is where the user says nothing. */
+/** Named recipes: values for the options that the user does not set. */
 import { defaults, type RecipeOption, type TrainingOptions } from './options';
 
 /**
@@ -9,16 +9,16 @@ import { defaults, type RecipeOption, type TrainingOptions } from './options';
 export type PresetName = TrainingOptions['preset'];
 
 /**
- * The recipes. fast: the default. Loss at every position, state carried on, small batches, Adam at a high rate that stays for half of the
- * steps and then goes down to zero: the most learned a second, by the search that docs/reproduction.md records. A validation tail with
- * early stopping, so that a small text is not merely memorised.
+ * The recipes. fast: the default. Loss at every position, state carried over, small batches, Adam at a high rate that is constant for
+ * half of the steps and then decays to zero: learns most per second, by the search recorded in docs/reproduction.md. A validation tail
+ * with early stopping keeps a small text from being merely memorised.
  *
- * best: what a search found to come furthest in the time that `maxTime` or `scheduleTime` gives; sizes, epochs and validation are planned
- * for the text and the machine when training is opened, and stand here as they are until then (docs/best.md).
+ * best: what a search found to get furthest in the time given by `maxTime` or `scheduleTime`. Sizes, epochs and validation are planned
+ * for the text and the machine when training is opened; the values here apply until then (docs/best.md).
  *
- * proj-basic: the recipe of "Text Generation With LSTM Recurrent Neural Networks in Python with Keras" (J. Brownlee, 2016), as
- * the larger of its two models, to the letter: id / V as the one feature, shuffled windows of 100 from zero state, Keras' Adam,
- * no clipping, no schedule, the best epoch chosen by the training loss.
+ * proj-basic: the exact recipe of "Text Generation With LSTM Recurrent Neural Networks in Python with Keras" (J. Brownlee, 2016), the
+ * larger of its two models: id / V as the one feature, shuffled windows of 100 from zero state, Keras' Adam, no clipping, no schedule,
+ * the best epoch chosen by the training loss.
  *
  * @category Training
  */
@@ -84,7 +84,7 @@ export const presets: Record<PresetName, Pick<TrainingOptions, RecipeOption> & P
   },
 };
 
-/** Every option of a preset; `threads`, `maxTime` and `out` stay open. */
+/** Every option of a preset; `threads`, `maxTime`, `out` and `validationPlaces` are left unset. */
 export function presetOptions(name: PresetName): TrainingOptions {
   return { ...defaults, ...presets[name], preset: name };
 }

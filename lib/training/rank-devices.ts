@@ -1,4 +1,4 @@
-/** What each process computes on where several train one model, and how they sum its gradients. */
+/** Chooses each process's device when several train one model, and how they sum gradients. */
 import type { DeviceName } from '../device/choose';
 import { loadNative } from '../device/native';
 import { UsageError } from '../errors';
@@ -6,8 +6,8 @@ import type { Ranks } from '../ranks/ranks';
 import { option } from '../wording';
 
 /**
- * Whether ranks on GPUs sum their gradients by NCCL: where all have it, and the same. They go by way of the host's memory otherwise, which
- * is said.
+ * Whether ranks on GPUs sum their gradients with NCCL: if all have it, in the same version. Otherwise the sums go through host memory,
+ * and a note says so.
  */
 export async function agreeOnNccl(
   ranks: Ranks,
@@ -36,7 +36,8 @@ export async function agreeOnNccl(
 }
 
 /**
- * What a process computes on. Several ranks take the CPU, or a GPU each: GPUs are not taken unasked, since no job has run on several yet.
+ * The device for a process. Several ranks use the CPU, or one GPU each; GPUs only on request, or if NCCL has brought the ranks together,
+ * since no job has run on several yet.
  */
 export function deviceOf(device: string, ranks: Ranks | undefined): DeviceName {
   if (!ranks) return device as DeviceName;

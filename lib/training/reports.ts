@@ -1,4 +1,4 @@
-/** Makes events of what a trainer knows. */
+/** Builds events from a trainer's state. */
 import { join } from 'node:path';
 import type { GpuUsage, NativeTrainResult } from '../device/native';
 import { TrainingError } from '../errors';
@@ -15,12 +15,12 @@ import { learningRateAt } from './schedule';
 import type { Losses, TrainingState } from './state';
 
 export class Reporter {
-  /** Seconds of each epoch of this invocation. */
+  /** Seconds of each epoch in this invocation. */
   readonly #epochs: number[] = [];
   /** Optimiser steps done when this invocation began. */
   #begun = 0;
   #validationLoss: number | undefined;
-  /** The last step's rate. */
+  /** The last step's learning rate. */
   #learningRate: number | undefined;
 
   constructor(
@@ -83,7 +83,7 @@ export class Reporter {
     };
   }
 
-  /** @param cut What went to the device in the call, at learning rates `rates`; at least one step of it was completed. */
+  /** @param cut The steps of the call, at learning rates `rates`; at least one of them was completed. */
   step(state: TrainingState, cut: BatchCut, result: NativeTrainResult, rates: Float64Array): StepEvent {
     const { options } = this.parts;
     const last = result.completed - 1;
@@ -105,7 +105,7 @@ export class Reporter {
     };
   }
 
-  /** Of an epoch whose steps are all done and whose sums are still there. */
+  /** Call when all steps of the epoch are done, before its sums are reset. */
   epoch(
     state: TrainingState,
     loss: number,
@@ -144,7 +144,7 @@ export class Reporter {
     };
   }
 
-  /** The event of a score within an epoch. */
+  /** The event for a mid-epoch score. */
   validation(state: TrainingState, validationLoss: number, best: boolean): ValidationEvent {
     const { epoch, batchInEpoch, sums, elapsedSeconds } = state;
     this.#validationLoss = validationLoss;
@@ -220,7 +220,7 @@ export class Reporter {
     return state.epoch * this.#batches.stepsPerEpoch + state.batchInEpoch;
   }
 
-  /** Seconds that the steps left will take; what validation and samples take is not known beforehand. */
+  /** Estimated seconds for the remaining steps; the time for validation and samples is not known in advance. */
   #eta(state: TrainingState): number {
     const seconds = ((this.#total - this.#steps(state)) * (this.pacer.millisecondsPerStep ?? 0)) / 1000;
     const { scheduleTime } = this.parts.options;
@@ -228,12 +228,12 @@ export class Reporter {
   }
 }
 
-/** Without what is undefined. */
+/** Drops undefined fields. */
 function defined<T extends object>(fields: T): T {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T;
 }
 
-/** The error of a run whose numbers went wrong. `directory`: where it has saved a checkpoint, if it has. */
+/** The error for a diverged run. `directory`: where it has saved a checkpoint, if it has. */
 export function divergence(
   place: string,
   loss: number,

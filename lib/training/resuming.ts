@@ -1,4 +1,4 @@
-/** A run that is continued: which one, its checkpoint, and its text. */
+/** Resuming a run: which one, its checkpoint, and its texts. */
 import { readdir, stat } from 'node:fs/promises';
 import { isAbsolute, join, resolve } from 'node:path';
 import { show } from '../arguments';
@@ -20,18 +20,18 @@ import { describeParts } from './same';
 /** A run being resumed. */
 export interface ResumedRun {
   readonly directory: string;
-  /** Locked until it is closed. Absent where another rank of the job has it, and where nothing is saved. */
+  /** Locked until closed. Absent if another rank of the job has it, or if nothing is saved. */
   readonly run?: RunDirectory | undefined;
   readonly path: string;
   readonly checkpoint: Checkpoint;
 }
 
 /**
- * Opens the run's directory and loads the checkpoint that it is continued from.
+ * Opens the run's directory and loads the checkpoint to continue from.
  *
- * @param resume The directory, or `true` for the one that `out` names, else the newest in `runs/`.
- * @param request Without `save` the directory is not taken, and nothing in it changes.
- * @throws UsageError, CheckpointError or DiskError if there is none that can be continued, or another trainer has it.
+ * @param resume The directory, or `true` for the one given by `out`, else the newest in `runs/`.
+ * @param request If `save` is false, the directory is not locked and nothing in it changes.
+ * @throws UsageError, CheckpointError or DiskError if no run can be continued, or another trainer has it.
  */
 export async function openResumedRun(
   resume: string | true,
@@ -72,9 +72,9 @@ export async function openResumedRun(
 }
 
 /**
- * A resumed run takes its options from what its checkpoint has recorded, so that must be what the model says.
+ * A resumed run takes its options from those recorded in its checkpoint, so these must agree with the model.
  *
- * @throws CheckpointError if it is not.
+ * @throws CheckpointError if they do not.
  */
 function checkRecorded(path: string, metadata: CheckpointMetadata): void {
   const { configuration, training } = metadata;
@@ -89,13 +89,13 @@ function checkRecorded(path: string, metadata: CheckpointMetadata): void {
   }
 }
 
-/** The run in `root` that was written to last; other directories, such as a reproduction's, are none. */
+/** The most recently written run in `root`; other directories, such as a reproduction's, are not runs. */
 async function newestRun(root: string): Promise<string> {
   const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
   let newest: { path: string; time: number } | undefined;
   for (const entry of entries) {
     const path = join(root, entry.name);
-    // A run with something wrong is one too: what, is said when it is opened.
+    // A damaged run counts too: opening it reports the problem.
     if (!entry.isDirectory() || !(await holdsRun(path).catch(() => true))) continue;
     const time = (await stat(path)).mtimeMs;
     if (!newest || time > newest.time) newest = { path, time };
@@ -105,10 +105,10 @@ async function newestRun(root: string): Promise<string> {
 }
 
 /**
- * The corpus of a run, where nobody names it anew: what the config.json of its directory says, never its checkpoint. Of the places
- * named there only files and directories are read: whoever wrote it may not be the one who resumes the run.
+ * The corpus of a run if none is given: the one named in its directory's config.json, never in its checkpoint. Only files and
+ * directories named there are read, since whoever wrote it may not be the one who resumes the run.
  *
- * @throws DataError that says how to name the text, if it does not say which it is, or that is not where it was.
+ * @throws DataError that says how to name the text, if config.json does not name it or it has moved.
  */
 export async function recordedSources(
   { directory, checkpoint }: ResumedRun,
@@ -156,10 +156,10 @@ export interface Texts {
 }
 
 /**
- * The texts of a resumed run must be those that it was trained on, or it would be another run.
+ * Checks that the texts of a resumed run are those that it was trained on.
  *
  * @param place Where such a text was named.
- * @throws DataError that says which one is not.
+ * @throws DataError that says which one differs.
  */
 export function checkTexts(
   { path, checkpoint }: Pick<ResumedRun, 'path' | 'checkpoint'>,

@@ -1,4 +1,4 @@
-/** Whether all ranks train the same model, on the same text, in the same way. */
+/** Checks that all ranks train the same model, on the same text, in the same way. */
 import { createHash } from 'node:crypto';
 import type { Corpus, CorpusPart } from '../corpus/corpus';
 import type { NativeModel } from '../device/native';
@@ -14,26 +14,26 @@ type TextIdentity = Readonly<Pick<Corpus, 'sha256' | 'length' | 'parts'>>;
 /** What must be the same on all ranks. */
 export interface Identity {
   readonly corpus: TextIdentity;
-  /** The text that a fine-tuning keeps. */
+  /** The kept text, when fine-tuning. */
   readonly kept?: TextIdentity | undefined;
-  /** A validation text that is no part of the corpus. */
+  /** A validation text that is not part of the corpus. */
   readonly validation?: TextIdentity | undefined;
   readonly options: TrainingOptions;
-  /** `'cpu'` or `'cuda'`: their weights lie in different orders. */
+  /** `'cpu'` or `'cuda'`: they order the weights differently. */
   readonly device: string;
-  /** What computes: other vector units round differently. */
+  /** The CPU's instruction set: other vector units round differently. */
   readonly instructionSet: string;
   /** The package's version. */
   readonly version: string;
 }
 
-/** Options that each rank has for itself. */
+/** Whether each rank has its own value of an option. */
 function isOwn(name: OptionName): boolean {
   return optionDefinitions[name].resume === 'fresh';
 }
 
 /**
- * @throws UsageError, DataError or TrainingError on all ranks alike if one differs from rank 0; it names both.
+ * @throws UsageError, DataError or TrainingError on all ranks alike if one differs from rank 0; the message names both.
  */
 export async function compareRanks(ranks: Ranks, identity: Identity, native: NativeModel): Promise<void> {
   const all = await ranks.gatherJson<Identity>('identity', identity);

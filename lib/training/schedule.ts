@@ -14,14 +14,15 @@ export type ScheduleOptions = Pick<
 >;
 
 /**
- * The learning rate of step `step` (from 0) out of `totalSteps`, `stepsPerEpoch` of them an epoch.
+ * The learning rate of step `step` (from 0) out of `totalSteps`, `stepsPerEpoch` of them per epoch.
  *
- * The first `warmup` steps rise linearly to the full rate (Goyal et al. 2017). After that: constant; cosine, half a period
- * down to `finalLearningRate` at `totalSteps` (Loshchilov and Hutter 2017); step, times `decayFactor` after every `decayEvery`
- * epochs; or wsd (warm-up, stable, decay), constant until the last `decayShare` of all steps and then down to
- * `finalLearningRate` in a straight line (Hu et al. 2024; Hägele et al. 2024).
+ * Over the first `warmup` steps, the rate rises linearly to its full value (Goyal et al. 2017). After that: constant; cosine, half a
+ * period down to `finalLearningRate` at `totalSteps` (Loshchilov and Hutter 2017); step, times `decayFactor` after every `decayEvery`
+ * epochs; or wsd (warm-up, stable, decay), constant until the last `decayShare` of all steps and then linearly down to
+ * `finalLearningRate` (Hu et al. 2024; Hägele et al. 2024).
  *
- * With `scheduleTime`, as much of the schedule has passed as of that time, or of the steps if that is more: it ends when the time does.
+ * With `scheduleTime`, progress through the schedule is the elapsed share of that time, or of the steps if that is more: the schedule
+ * ends when the time does.
  */
 export function learningRateAt(
   options: ScheduleOptions,
@@ -61,7 +62,7 @@ function shareOfTime({ scheduleTime }: ScheduleOptions, elapsedSeconds: number):
   return scheduleTime === 0 ? 0 : Math.min(1, elapsedSeconds / scheduleTime);
 }
 
-/** {@link learningRateAt} for `count` steps from `step` on, `secondsPerStep` apart. */
+/** {@link learningRateAt} for `count` steps starting at `step`, `secondsPerStep` apart. */
 export function learningRates(
   options: ScheduleOptions,
   step: number,

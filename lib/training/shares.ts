@@ -1,6 +1,6 @@
 /**
- * How the sequences of a batch are divided among ranks: in whole lane blocks of 16, since half a block costs a CPU as much as a whole
- * one. Shapes: B sequences, T steps, L layers, H units.
+ * Divides the sequences of a batch among ranks, in whole lane blocks of 16, since half a block costs a CPU as much as a whole one.
+ * Shapes: B sequences, T steps, L layers, H units.
  */
 import type { NativeTrainCall } from '../device/native';
 import { UsageError } from '../errors';
@@ -8,20 +8,20 @@ import { laneBlock } from '../ranks/lane-block';
 import type { Ranks } from '../ranks/ranks';
 import { option } from '../wording';
 
-/** The sequences first..last-1 of a batch. */
+/** Sequences first..last-1 of a batch. */
 export interface Share {
   readonly first: number;
   readonly last: number;
 }
 
-/** A rank's share of `batch` sequences; an empty one where there are fewer blocks than ranks. */
+/** A rank's share of `batch` sequences; may be empty if there are fewer blocks than ranks. */
 export function shareOf(batch: number, { rank, size }: Pick<Ranks, 'rank' | 'size'>): Share {
   const blocks = Math.ceil(batch / laneBlock);
   const begin = (of: number) => Math.min(batch, Math.floor((blocks * of) / size) * laneBlock);
   return { first: begin(rank), last: begin(rank + 1) };
 }
 
-/** @throws UsageError if there are more ranks than blocks of a whole batch; it says which batch is needed. */
+/** @throws UsageError if there are more ranks than blocks in a whole batch; the message gives the batch size needed. */
 export function checkShares(batch: number, size: number): void {
   const blocks = Math.ceil(batch / laneBlock);
   if (size <= blocks) return;
@@ -32,7 +32,7 @@ export function checkShares(batch: number, size: number): void {
   );
 }
 
-/** What a train call has of a batch, of ids of any number of rows [B]: all of it, or a rank's share. */
+/** The part of a batch for a train call, all of it or a rank's share. `ids` may have any number of rows [B]. */
 export function sequencesOf(
   ids: Int32Array,
   batch: number,
@@ -56,7 +56,7 @@ function columnsOf(ids: Int32Array, batch: number, { first, last }: Share): Int3
   return columns;
 }
 
-/** A share of a training state [L, 2, B, H]. */
+/** Extracts a share of a training state [L, 2, B, H]. */
 export function stateOf(state: Float32Array, batch: number, hidden: number, { first, last }: Share): Float32Array {
   const rows = state.length / (batch * hidden);
   const width = (last - first) * hidden;
@@ -68,7 +68,7 @@ export function stateOf(state: Float32Array, batch: number, hidden: number, { fi
   return part;
 }
 
-/** The training state [L, 2, B, H] of which each rank has its share. */
+/** Joins the ranks' shares into the training state [L, 2, B, H]. */
 export function joinStates(parts: readonly Float32Array[], batch: number, hidden: number): Float32Array {
   const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
   const rows = whole.length / (batch * hidden);

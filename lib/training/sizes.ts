@@ -1,29 +1,29 @@
-/** How a text is divided, whether it is long enough for that, and what fits where it is not. */
+/** Splits a text, checks that it is long enough, and finds sizes that fit if it is not. */
 import { DataError } from '../errors';
 import { grouped, plural } from '../numbers';
 import { option } from '../wording';
 import type { TrainingOptions } from './options';
 
-/** What decides how many characters a run needs. */
+/** The options that decide how many characters a run needs. */
 export type SizeOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' | 'validation'>;
 
-/** How the ids are divided: unless said otherwise training takes 0..training-1, validation the `validation` ids after that. */
+/** How the ids are split: unless stated otherwise, training takes 0..training-1 and validation the next `validation` ids. */
 export interface Split {
   readonly training: number;
   readonly validation: number;
-  /** From how many places the latter are, if not from the end of the text. */
+  /** How many places the validation ids come from, if not from the end of the text. */
   readonly places?: number;
 }
 
-/** Steps of an epoch that are worth having, and characters of a sequence that are. */
+/** The fewest steps per epoch, and characters per sequence, that are worth having. */
 const [goodSteps, goodLength] = [8, 5];
 
-/** The least number of characters to train on. */
+/** The minimum number of characters to train on. */
 export function leastLength({ target, batchSize, seqLength }: SizeOptions): number {
   return target === 'every' ? Math.max(2, batchSize * seqLength) : seqLength + 1;
 }
 
-/** The split that was asked for, or undefined if the text is too short for it or for training on the rest. */
+/** The requested split, or undefined if the text is too short for it or for training on the rest. */
 export function divide(length: number, options: SizeOptions): Split | undefined {
   const validation = Math.floor(length * options.validation);
   const training = length - validation;
@@ -32,8 +32,8 @@ export function divide(length: number, options: SizeOptions): Split | undefined 
 }
 
 /**
- * The nearest to what was asked for that fits: fewer sequences first, then shorter ones, and without a validation text only where
- * it would have no character. Undefined for a text of one character.
+ * The sizes nearest to those requested that fit: fewer sequences first, then shorter ones, and no validation text only if it would have
+ * no characters. Undefined for a text of one character.
  */
 export function fittingSizes(length: number, asked: SizeOptions): SizeOptions | undefined {
   const validation = length * asked.validation < 1 ? 0 : asked.validation;
@@ -49,7 +49,7 @@ export function fittingSizes(length: number, asked: SizeOptions): SizeOptions | 
   return { ...asked, validation, batchSize, seqLength };
 }
 
-/** The error about a text that is too short, with options that work. */
+/** The error for a text that is too short, with options that work. */
 export function tooShort(length: number, asked: SizeOptions): DataError {
   const { target, batchSize, seqLength, validation } = asked;
   const kept = Math.floor(length * validation);
@@ -70,7 +70,7 @@ export function tooShort(length: number, asked: SizeOptions): DataError {
   );
 }
 
-/** What of the fitting options is not as asked. */
+/** The fitting options that differ from those requested. */
 function changes(fitting: SizeOptions, asked: SizeOptions): Partial<Record<keyof SizeOptions, number>> {
   const names = ['batchSize', 'seqLength', 'validation'] as const;
   return Object.fromEntries(names.flatMap((name) => (fitting[name] === asked[name] ? [] : [[name, fitting[name]]])));

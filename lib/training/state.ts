@@ -1,51 +1,51 @@
-/** Where a training run stands: everything but the arrays on the device. It goes into the last checkpoint and comes back from it. */
+/** The state of a training run, except for the arrays on the device. It is saved to the last checkpoint and restored from it. */
 import type { ResumeState } from '../checkpoint/checkpoint';
 import { CheckpointError } from '../errors';
 
-/** The best checkpoint so far; `epoch` counts from 1, and may be one that was in progress. */
+/** The best checkpoint so far; `epoch` counts from 1, and may have been in progress. */
 export interface BestCheckpoint {
   epoch: number;
   /** Optimiser steps done when it was saved; absent in checkpoints of versions that did not record it. */
   step?: number | undefined;
-  /** What it was chosen by: validation loss, or training loss where there is no validation text. */
+  /** The criterion: validation loss, or training loss if there is no validation text. */
   loss: number;
   /** File name in the run's directory. */
   file: string;
 }
 
-/** Sums over the completed steps of the epoch in progress, in step order, so that they do not depend on where a run was cut. */
+/** Sums over the completed steps of the epoch in progress, in step order, so that they do not depend on where a run was interrupted. */
 export interface EpochSums {
   nats: number;
   targets: number;
   /** Gradient norms before clipping. */
   norms: number;
   largestNorm: number;
-  /** Spent in steps. */
+  /** Time spent in steps. */
   seconds: number;
 }
 
 export interface TrainingState {
-  /** In progress, from 0; equal to the number of epochs when all are done. */
+  /** The epoch in progress, from 0; equal to the number of epochs when all are done. */
   epoch: number;
-  /** The next batch; equal to the steps of an epoch when only its end (validation, checkpoints) is left to do. */
+  /** The next batch; equal to the steps per epoch when only the end of the epoch (validation, checkpoints) is left to do. */
   batchInEpoch: number;
   sums: EpochSums;
   best?: BestCheckpoint;
   /** Scores without a new best, for early stopping. */
   scoresSinceBest: number;
-  /** Optimiser steps done when the validation text was last scored in mid-epoch; 0: never. */
+  /** Optimiser steps done when the validation text was last scored mid-epoch; 0: never. */
   scoredAt: number;
   elapsedSeconds: number;
-  /** Of a fine-tuning: what the model knew before the first step. */
+  /** When fine-tuning: the losses before the first step. */
   baseline?: Losses;
-  /** The best checkpoint's loss on the text that is kept. */
+  /** The best checkpoint's loss on the kept text. */
   bestKept?: number;
 }
 
-/** Nats a character of the validation texts. */
+/** Nats per character on the validation texts. */
 export interface Losses {
   validation: number;
-  /** Nats a character of the text that is kept. */
+  /** On the kept text. */
   kept?: number | undefined;
 }
 
@@ -57,7 +57,7 @@ export function newState(): TrainingState {
   return { epoch: 0, batchInEpoch: 0, sums: newSums(), scoresSinceBest: 0, scoredAt: 0, elapsedSeconds: 0 };
 }
 
-/** What of the run the checkpoint also has to know. */
+/** Other facts about the run that the checkpoint records. */
 export type RunIdentity = Pick<
   ResumeState,
   | 'stepCount'
@@ -92,7 +92,7 @@ export function toResumeState(state: TrainingState, identity: RunIdentity): Resu
 }
 
 /**
- * The state a checkpoint holds.
+ * Restores the state from a checkpoint.
  *
  * @throws CheckpointError if a number is missing or does not fit `stepsPerEpoch`.
  */

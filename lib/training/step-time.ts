@@ -1,4 +1,4 @@
-/** How long a step takes, measured on the real corpus. */
+/** Measures how long a step takes on the real corpus. */
 import type { QueuedModel } from '../device/queue';
 import type { Ranks } from '../ranks/ranks';
 import type { BatchSource } from './batches';
@@ -6,12 +6,13 @@ import { updateNumbers } from './optimizers';
 import type { TrainingOptions } from './options';
 import { sequencesOf } from './shares';
 
-/** How long steps are measured, in milliseconds, and at most how many steps. */
+/** How long to measure, in milliseconds, and the most steps to measure. */
 const measureMilliseconds = 500;
 const measureSteps = 50;
 
 /**
- * Milliseconds: the median of single steps at learning rate 0. With `ranks`, of steps that all share, on the slowest; all measure as many.
+ * The median time of single steps at learning rate 0, in milliseconds. With `ranks`, of steps that they share, on the slowest rank; all
+ * measure the same number of steps.
  *
  * @throws The signal's reason when it is aborted.
  */
@@ -36,14 +37,14 @@ export async function measureStep(
       most = Math.max(3, Math.min(measureSteps, Math.floor(measureMilliseconds / slowest)));
     }
   }
-  const sorted = times.slice(1).sort((a, b) => a - b); // The first includes what a device does once.
+  const sorted = times.slice(1).sort((a, b) => a - b); // The first includes one-time work of the device.
   const median = sorted[sorted.length >> 1] ?? times[0] ?? Number.NaN;
   return ranks ? Math.max(...(await ranks.gatherNumbers('step time', [median])).flat()) : median;
 }
 
 /**
- * Characters a second of steps at learning rate 0, over so many milliseconds or a little more: what training makes of a machine that has
- * other work as well, where single steps are now quick and now slow.
+ * Characters per second of steps at learning rate 0, over the given milliseconds or slightly more. This predicts training speed even on
+ * a machine with other work, where the times of single steps vary.
  *
  * @throws The signal's reason when it is aborted.
  */
@@ -64,7 +65,7 @@ export async function measureSpeed(
   return ((1000 * steps) / took) * (batches.charactersPerEpoch / batches.stepsPerEpoch);
 }
 
-/** Milliseconds of one step; whether its batch was a whole one. */
+/** The time of one step in milliseconds, and whether its batch was full-size. */
 async function timeStep(
   native: QueuedModel,
   options: TrainingOptions,

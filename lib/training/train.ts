@@ -1,4 +1,4 @@
-/** Training as a program asks for it: one flat object. */
+/** Training from a program: one flat object of options. */
 import { recordOf } from '../arguments';
 import { checkKeys } from '../nearest';
 import { type OptionName, optionNames, type TrainingOptions } from './options';
@@ -7,8 +7,8 @@ import type { TrainingRequest } from './request';
 import type { Training } from './training';
 
 /**
- * What {@link train} takes: every option of {@link TrainingOptions} by its name, the parts of a {@link TrainingRequest}, and where the
- * run is written.
+ * The options of {@link train}: every option of {@link TrainingOptions} by its name, the fields of a {@link TrainingRequest}, and where
+ * to save the run.
  *
  * @category Training
  */
@@ -36,12 +36,12 @@ const ownKeys = [
   'onNote',
   'ranks',
 ] as const;
-/** An own key that the list lacks does not compile. */
+/** Does not compile if the list lacks a key. */
 true satisfies Exclude<keyof TrainRequest, OptionName | (typeof ownKeys)[number]> extends never ? true : false;
 
 /**
- * Opens a training: reads the text, makes the model, and checks that it all fits together. It trains while the result is iterated
- * over, and its `model` generates and scores, during the training and after it:
+ * Opens a training run: reads the text, creates the model, and checks that everything fits together. It trains while the result is
+ * iterated over, and its `model` can generate and score during training and after it:
  *
  * ```js
  * const training = await train({ corpus: { text }, hidden: 128, epochs: 5, out: false });
@@ -52,12 +52,12 @@ true satisfies Exclude<keyof TrainRequest, OptionName | (typeof ownKeys)[number]
  *
  * No option is taken from the environment.
  *
- * @throws UsageError on an unknown option (the one that was probably meant is named) or one out of range; DataError,
+ * @throws UsageError on an unknown option (with a suggestion of what was probably meant) or one out of range; DataError,
  * CheckpointError, DeviceError, OutOfMemoryError or DiskError, each with one line that says what is wrong and what to do.
  * @category Training
  */
 export async function train(request: TrainRequest = {}): Promise<Training> {
-  const given = recordOf('request', request) as TrainRequest; // Each read once.
+  const given = recordOf('request', request) as TrainRequest; // Reads each property once.
   checkKeys(Object.keys(given), [...ownKeys, ...optionNames], 'train');
   const {
     corpus,

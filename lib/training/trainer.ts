@@ -1,6 +1,6 @@
 /**
- * The training loop: an ordinary TypeScript loop around short native calls. Between two calls it accounts, saves, validates,
- * stops; nothing here knows which device computes.
+ * The training loop: an ordinary TypeScript loop around short native calls. Between calls it does the accounting, saves, validates and
+ * stops; nothing here depends on the device.
  */
 import type { CheckpointMetadata } from '../checkpoint/checkpoint';
 import type { NativeTrainResult } from '../device/native';
@@ -23,16 +23,16 @@ import type { Split } from './sizes';
 import { fromResumeState, type Losses, newState, newSums, type TrainingState } from './state';
 import { abortedElsewhere } from './validation';
 
-/** What all ranks have agreed upon, since no clock, signal or disk of one alone may decide what all do. */
+/** What all ranks have agreed on, since no single rank's clock, signal or disk may decide what all of them do. */
 interface Agreement {
   readonly interruption: 'aborted' | TimeLimit | undefined;
-  /** The first rank that was aborted, and the exit code that its reason calls for. */
+  /** The first aborted rank, and the exit code for its reason. */
   readonly aborted?: { readonly rank: number; readonly exitCode: number };
-  /** Steps of the next call. */
+  /** Steps in the next call. */
   readonly count: number;
-  /** Rank 0's, which the schedule goes by. */
+  /** Rank 0's, which the schedule follows. */
   readonly elapsedSeconds: number;
-  /** Whether rank 0 finds it time to save. */
+  /** Whether a save is due on rank 0. */
   readonly save: boolean;
 }
 
@@ -40,17 +40,17 @@ interface Agreement {
 type TimeLimit = 'schedule-time' | 'max-time';
 const timeLimits = [undefined, 'schedule-time', 'max-time'] as const;
 
-/** Seconds between two step records in metrics.jsonl: an epoch may take hours. */
+/** Seconds between step records in metrics.jsonl: an epoch may take hours. */
 const recordEvery = 10;
 
 /**
- * Trains a model while it is iterated over: `for await (const event of trainer) …`. The model can generate and score
- * meanwhile: its calls take turns with the trainer's.
+ * Trains a model while it is iterated over: `for await (const event of trainer) …`. The model can generate and score meanwhile: its
+ * calls take turns with the trainer's.
  *
  * Ends with an 'end' event. Leaving the loop early, or an abort, finishes the step in progress and saves the last checkpoint
  * first; after an abort the iterator throws the signal's reason.
  *
- * @throws TrainingError if a loss or gradient is not finite, or the loss explodes; checkpoints stay as they were.
+ * @throws TrainingError if a loss or gradient is not finite, or the loss explodes; checkpoints are not touched.
  * @throws DiskError if a checkpoint cannot be written.
  */
 export class Trainer implements AsyncIterable<TrainingEvent> {
@@ -65,7 +65,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   readonly #state: TrainingState;
   #iterated = false;
   #began = 0;
-  /** When this invocation's run of the clock was last added to the elapsed time. */
+  /** When this invocation's time was last added to the elapsed time. */
   #clock = 0;
   readonly #keeper: CheckpointKeeper;
   readonly #reporter: Reporter;
@@ -79,7 +79,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   #recordedAt = 0;
 
   /**
-   * @throws CheckpointError if what is resumed does not fit the options.
+   * @throws CheckpointError if the checkpoint being resumed does not fit the options.
    */
   constructor(parts: TrainerParts) {
     const { model, corpus, options, resume, division } = parts;
@@ -115,12 +115,12 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#monitor = new GpuMonitor(model.gpuUsage && (() => model.gpuUsage?.() ?? Promise.resolve(null)));
   }
 
-  /** The text that is validated on, where it is no part of the corpus. */
+  /** The validation text, if it is not part of the corpus. */
   get validation(): TrainerParts['validation'] {
     return this.#parts.validation;
   }
 
-  /** Those that train this model together, where there are several. */
+  /** The ranks that train this model together, if there are several. */
   get ranks(): Ranks | undefined {
     return this.#ranks;
   }
@@ -130,12 +130,12 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     return this.options.epochs * this.batches.stepsPerEpoch;
   }
 
-  /** Optimiser steps done, earlier invocations included. */
+  /** Optimiser steps done, including earlier invocations. */
   get stepsDone(): number {
     return this.#state.epoch * this.batches.stepsPerEpoch + this.#state.batchInEpoch;
   }
 
-  /** Puts what is resumed on the device; the iterator does it where nobody has. */
+  /** Restores the resumed checkpoint to the device; the iterator does so if this was not called. */
   async restore(): Promise<void> {
     const restore = this.#restore;
     this.#restore = undefined;
@@ -147,7 +147,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#iterated = true;
     this.#began = this.#clock = this.#recordedAt = performance.now();
     const stop = () => {
-      // Only our own call: a stop would cut short whatever runs.
+      // Only during our own call: a stop would cut short whatever is running.
       if (this.#calling) this.model.native.stop();
     };
     this.#signal?.addEventListener('abort', stop);
@@ -187,12 +187,12 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     if (this.#state.batchInEpoch > 0) {
       await this.#recordStep();
       if (reason === 'max-time' || reason === 'schedule-time') {
-        // So that a run which ends within its first epoch has a figure, and a best checkpoint.
+        // So that even a run that ends within its first epoch has a score and a best checkpoint.
         if (this.split.validation > 0 && this.#state.scoredAt !== this.stepsDone) yield* this.#validate(false);
         yield* this.#sample(this.#state.epoch + 1);
       }
     }
-    await this.#agree(); // An abort of one rank in the last validation is all of theirs.
+    await this.#agree(); // An abort of one rank during the last validation aborts all of them.
     this.#tick();
     const end = this.#reporter.end(this.#state, reason, this.#monitor.summary());
     await this.#parts.run?.appendMetrics(end);
@@ -200,7 +200,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#throwIfAborted();
   }
 
-  /** After an end that was agreed upon: the reason, of this rank's signal or of another's. */
+  /** Call after the agreed end: throws the reason of this rank's signal, or of another's. */
   #throwIfAborted(): void {
     const ranks = this.#ranks;
     if (!ranks) this.#signal?.throwIfAborted();
@@ -209,7 +209,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     throw ranks.interrupted(aborted.rank, aborted.exitCode, this.#signal);
   }
 
-  /** Before every decision that depends on a clock or a signal. */
+  /** Call before every decision that depends on a clock or a signal. */
   async #agree(): Promise<void> {
     const ranks = this.#ranks;
     if (!ranks) return;
@@ -245,7 +245,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
         await this.#agree();
         if (this.#interruption() !== undefined) break;
         if (this.#scoreIsDue()) {
-          await ahead; // It reads the corpus, as the score does.
+          await ahead; // It reads the corpus, as scoring does.
           yield* this.#validate(true);
           continue;
         }
@@ -258,7 +258,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
         const milliseconds = performance.now() - began;
         this.#account(cut, result, milliseconds);
         if (result.completed < cut.count) {
-          await ahead?.catch(() => {}); // Stopped: the next step is another one.
+          await ahead?.catch(() => {}); // Stopped early: the next step is a different one.
           ahead = undefined;
         }
         if (result.completed > 0) {
@@ -272,7 +272,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
         if (this.#agreement?.save ?? this.#keeper.due(this.#state)) yield* await this.#saveLast();
       }
     } finally {
-      await ahead?.catch(() => {}); // Nothing reads the corpus when this has ended.
+      await ahead?.catch(() => {}); // Nothing may read the corpus once this has ended.
     }
   }
 
@@ -280,7 +280,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     return this.batches.cut(this.#state.epoch, step, this.#stepsFrom(step));
   }
 
-  /** Steps of a call that begins at this one of the epoch. */
+  /** Steps in a call that starts at `step` of the epoch. */
   #stepsFrom(step: number): number {
     const { epoch } = this.#state;
     const every = stepsOf(this.options.validationEvery);
@@ -296,13 +296,13 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     await this.#parts.run?.appendMetrics(this.#step as StepEvent);
   }
 
-  /** The ids of the next call, cut while the device works on this one: a fast GPU would wait for them otherwise. */
+  /** Cuts the ids of the next call while the device works on this one: a fast GPU would have to wait for them otherwise. */
   #cutAhead(step: number): Promise<BatchCut> | undefined {
     if (step >= this.batches.stepsPerEpoch) return undefined;
-    // Not at once: the call is queued, and starts when this thread is free.
+    // Not immediately: the call is queued, and starts when this thread is free.
     const [epoch, steps] = [this.#state.epoch, this.#stepsFrom(step)];
     const cut = new Promise((resolve) => setImmediate(resolve)).then(() => this.batches.cut(epoch, step, steps));
-    cut.catch(() => {}); // Its failure shows when it is awaited, if it ever is.
+    cut.catch(() => {}); // A failure surfaces when it is awaited, if ever.
     return cut;
   }
 
@@ -338,10 +338,10 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     }
   }
 
-  /** Adds the completed steps of a call to the state, one by one, and refuses what is not finite or explodes. */
+  /** Adds the completed steps of a call to the state one by one; throws if a value is not finite or the loss explodes. */
   #account(cut: BatchCut, result: NativeTrainResult, milliseconds: number): void {
     const { sums } = this.#state;
-    // Ten times the loss of a guess, and ten more for small vocabularies: no training that is still alive gets there.
+    // Ten times the loss of guessing, plus ten for small vocabularies: no healthy training gets there.
     const explosion = 10 * Math.log(this.model.vocabulary.size) + 10;
     for (let i = 0; i < result.completed; i++) {
       const loss = result.losses[i] as number;
@@ -364,12 +364,12 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const place = `step ${this.stepsDone + index + 1} (epoch ${this.#state.epoch + 1})`;
     const directory = this.#keeper.resumable ? this.#parts.run?.path : undefined;
     const error = divergence(place, loss, norm, what, this.options, directory);
-    return this.#ranks?.agree(error) ?? error; // The losses are the same on all of them.
+    return this.#ranks?.agree(error) ?? error; // The losses are the same on all ranks.
   }
 
   /**
-   * Validates, keeps the best, and begins the next epoch. An abort or a crash in its middle leaves the state as it was, and
-   * it is done again on resume: therefore nothing is yielded before the state is whole again and saved.
+   * Validates, keeps the best, and starts the next epoch. An abort or a crash midway leaves the state unchanged, and a resumed run does
+   * all of it again; so nothing is yielded until the state is consistent again and saved.
    */
   async *#endEpoch(): AsyncGenerator<TrainingEvent, void, undefined> {
     const state = this.#state;
@@ -395,7 +395,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     this.#tick();
     const events: TrainingEvent[] = [this.#reporter.epoch(this.#state, loss, losses, improved, gpu)];
     if (improved) {
-      // A run that is killed with a best checkpoint alone could neither be resumed nor begun anew.
+      // A run killed with only a best checkpoint could neither be resumed nor started over.
       if (!this.#keeper.resumable) await this.#saveLast();
       const file = this.#bestFile(epoch, criterion);
       events.push(...(await this.#keeper.saveBest(file, this.model.metadata)));
@@ -414,11 +414,11 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   }
 
   /**
-   * Scores the validation text in mid-epoch, and keeps the model if it is the best so far. An abort leaves the state as it was, and
-   * it is scored again on resume.
+   * Scores the validation text mid-epoch, and keeps the model if it is the best so far. An abort leaves the state unchanged, and a
+   * resumed run scores it again.
    *
-   * @param counts Whether a score without a new best counts towards `patience`. One that is due only because the time is up does
-   * not: the resumed run would stop elsewhere than one that was never interrupted.
+   * @param counts Whether a score without a new best counts towards `patience`. One taken only because the time is up does not, or a
+   * resumed run would stop at a different step than an uninterrupted one.
    */
   async *#validate(counts: boolean): AsyncGenerator<TrainingEvent, void, undefined> {
     const state = this.#state;
@@ -452,7 +452,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     if (losses?.kept !== undefined) state.bestKept = losses.kept;
   }
 
-  /** Scores the texts' tails before the first step of a fine-tuning. */
+  /** Scores the held-out texts before the first step of fine-tuning. */
   async *#measureBaseline(): AsyncGenerator<TrainingEvent, void, undefined> {
     if (this.split.validation === 0) return;
     const losses = await this.#score();
@@ -464,7 +464,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     yield event;
   }
 
-  /** Whether the validation text is to be scored now, before the next step of the epoch in progress. */
+  /** Whether the validation text is due to be scored now, before the next step of the epoch in progress. */
   #scoreIsDue(): boolean {
     const every = stepsOf(this.options.validationEvery);
     const done = this.stepsDone;
@@ -472,7 +472,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     return done % every === 0 && this.#state.scoredAt !== done;
   }
 
-  /** Whether it is to be scored at the end of this epoch. */
+  /** Whether the validation text is due to be scored at the end of this epoch. */
   #validationIsDue(epoch: number): boolean {
     const { validationEvery, epochs } = this.options;
     const steps = stepsOf(validationEvery);
@@ -481,9 +481,9 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
   }
 
   /**
-   * Nats a character of the validation texts; undefined if that was aborted.
+   * Nats per character on the validation texts; undefined if aborted.
    *
-   * @throws TrainingError if it is not finite.
+   * @throws TrainingError if the validation loss is not finite.
    */
   async #score(): Promise<Losses | undefined> {
     const { native } = this.model;
@@ -533,7 +533,7 @@ export class Trainer implements AsyncIterable<TrainingEvent> {
     const { epoch, batchInEpoch, sums } = this.#state;
     const soFar = batchInEpoch > 0 && sums.targets > 0 ? { loss: sums.nats / sums.targets } : {};
     const metadata = { ...this.model.metadata, ...soFar, epoch, step: stepsDone };
-    // Kept while the run is on another device.
+    // Kept even while the run is on another device.
     const resumed = this.#parts.resume?.checkpoint.metadata.training;
     const chosenAlgorithm = this.model.native.chosenAlgorithm ?? resumed?.chosenAlgorithm;
     return this.#keeper.saveLast(metadata, this.#state, {

@@ -1,4 +1,4 @@
-/** A training that has been opened, as its caller sees it. */
+/** An opened training run, as its caller sees it. */
 import type { RunDirectory } from '../checkpoint/run-directory';
 import type { Corpus } from '../corpus/corpus';
 import { takeAll } from '../endings';
@@ -7,21 +7,21 @@ import type { Configuration } from './configuration';
 import type { TrainingEvent } from './events';
 import type { Trainer } from './trainer';
 
-/** The trainer of a training: for this package's own modules. */
+/** The trainer behind a training run, for this package's own modules. */
 export let trainerOf: (training: Training) => Trainer;
 
 /**
- * A training that is ready to run: it trains while it is iterated over, `for await (const event of training) …`. Its model can generate
- * and score meanwhile, and afterwards.
+ * A training run that is ready to start: it trains while it is iterated over, `for await (const event of training) …`. Its model can
+ * generate and score meanwhile, and afterwards.
  *
  * It ends with an 'end' event. Leaving the loop early, or an abort, finishes the step in progress and saves the last checkpoint first;
  * after an abort the iterator throws the signal's reason. It throws TrainingError if a loss or gradient is not finite, or the loss
- * explodes (checkpoints stay as they were), and DiskError if a checkpoint cannot be written.
+ * explodes (checkpoints are not touched), and DiskError if a checkpoint cannot be written.
  *
  * @category Training
  */
 export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
-  /** Every option with its value, and where that came from. */
+  /** Every option with its value and where that came from. */
   readonly configuration: Configuration;
   /** The text that is trained on, as ids. */
   readonly corpus: Corpus;
@@ -29,7 +29,7 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
   /** Where checkpoints and metrics go; undefined if nothing is written. */
   readonly run: RunDirectory | undefined;
   readonly #trainer: Trainer;
-  /** Texts beside the corpus that are open as long as it. */
+  /** Other texts that stay open as long as the corpus. */
   readonly #beside: readonly Corpus[];
 
   static {
@@ -55,7 +55,7 @@ export class Training implements AsyncIterable<TrainingEvent>, AsyncDisposable {
     return this.#trainer.totalSteps;
   }
 
-  /** Optimiser steps done, those before a resumption included. */
+  /** Optimiser steps done, including those before the run was resumed. */
   get stepsDone(): number {
     return this.#trainer.stepsDone;
   }

@@ -1,6 +1,6 @@
 /**
- * How the validation text is scored: the tail of the corpus, or a text by itself. The answer depends on the model, the text and T alone,
- * not on the batch size of training, so runs can be compared.
+ * Scores the validation text: the tail of the corpus, or a separate text. The result depends on the model, the text and T alone, not on
+ * the training batch size, so runs can be compared.
  *
  * Shapes: V characters of the tail, T steps (the sequence length), S streams.
  */
@@ -15,9 +15,9 @@ import { shareOf } from './shares';
 import { divide, type SizeOptions, type Split, tooShort } from './sizes';
 
 /**
- * Cuts the tail off.
+ * Splits off the tail.
  *
- * @throws DataError if a tail was asked for and the corpus is too short to have one and be trained on; it names what would fit.
+ * @throws DataError if the corpus is too short to hold out the requested tail and train on the rest; the message names sizes that fit.
  */
 export function splitCorpus(length: number, options: SizeOptions): Split {
   const split = divide(length, options);
@@ -27,13 +27,13 @@ export function splitCorpus(length: number, options: SizeOptions): Split {
 
 export type Evaluator = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState' | 'evaluationSequence'>;
 
-/** What was scored: mean nats a character of the tail, dropout off. */
+/** A score: mean nats per character over the held-out text, dropout off. */
 export interface ValidationScore {
   readonly loss: number;
   readonly characters: number;
 }
 
-/** A rank's place, which says what its share is. One process has it all: rank 0 of 1. */
+/** A rank's place, which determines its share. A single process has all of it: rank 0 of 1. */
 export type Place = Pick<Ranks, 'rank' | 'size'>;
 
 /** The nats of a rank's share, and the characters of all shares. */
@@ -42,11 +42,11 @@ export interface PartialScore {
   readonly characters: number;
 }
 
-/** What ranks throw that score together, when one of them was aborted. */
+/** Thrown by all ranks that score together if one of them was aborted. */
 export const abortedElsewhere = new Error('a rank was aborted');
 
 /**
- * Scores by all ranks, where there are several, each its share.
+ * Scores on all ranks, if there are several, each scoring its share.
  *
  * @throws The signal's reason when it is aborted; with `ranks`, {@link abortedElsewhere} on all of them.
  */
@@ -75,13 +75,13 @@ export async function scoreTogether(
  * Scores a share of the tail.
  *
  * Target every: the tail is cut into S contiguous streams whose lengths differ by at most one, S = min(64, ⌊V / 4T⌋) and at least
- * 1. Each starts from zero state T characters before its first one (the first stream in the end of the training text); these are
- * fed and not counted, then the state is carried. So each of the V characters counts once, with at least T before it.
+ * 1. Each starts from zero state T characters before its first one (the first stream at the end of the training text); these T are
+ * fed but not counted, then the state is carried. So each of the V characters counts once, with at least T before it.
  *
- * Target last: each character counted is predicted from the T before it, from zero state; all V of them up to 4,096, above that
- * every ⌈V / 4,096⌉th.
+ * Target last: each counted character is predicted from the T before it, from zero state; all V of them up to 4,096, above that every
+ * ⌈V / 4,096⌉th.
  *
- * It uses the model's evaluation state, not the training state: see {@link scoreTogether}.
+ * Uses the model's evaluation state, not the training state: see {@link scoreTogether}.
  *
  * @throws The signal's reason when it is aborted.
  */
@@ -99,10 +99,10 @@ export function scoreValidation(
 }
 
 /**
- * Scores a share of a text by itself, as `score` does: its first character, or the first T for target last, has nothing before it and is
- * not counted. The first stream starts from zero state at the text's beginning, the others as those of a tail.
+ * Scores a share of a separate text, as `score` does: its first character, or the first T for target last, has nothing before it and is
+ * not counted. The first stream starts from zero state at the beginning of the text, the others as in a tail.
  *
- * @param ids More than the characters that are not counted.
+ * @param ids Must be longer than the uncounted beginning.
  * @throws The signal's reason when it is aborted.
  */
 export function scoreWholeText(
@@ -120,7 +120,7 @@ export function scoreWholeText(
   return scoreStreams(native, ids, streamsOfWhole(ids.length, seqLength), seqLength, place, signal);
 }
 
-/** What a stream reads: the characters from `begin` on, which are targets; of these, how many come first that are not counted. */
+/** The targets of a stream: `length` characters starting at `begin`, of which the first `uncounted` do not count. */
 interface Stream {
   readonly begin: number;
   readonly length: number;
@@ -138,7 +138,7 @@ function streamsOfTail({ training, validation: V }: Split, T: number): Stream[] 
   });
 }
 
-/** The streams of a text by itself: all are equally long, and the first, which has nothing before it to read, counts the more. */
+/** The streams of a separate text: as long as one another, give or take one character; the first has nothing before it to warm up on, so more of its characters count. */
 function streamsOfWhole(length: number, T: number): Stream[] {
   const V = length - 1;
   const S = streamCount(V, T);
@@ -172,7 +172,7 @@ async function scoreStreams(
     const batch = new Int32Array((steps + 1) * width);
     for (const [s, { begin, length }] of streams.entries()) {
       const first = begin + from - 1;
-      // The character before the warm-up may lie before the text, and the shorter streams end a step early: id 0, not counted.
+      // The character before the warm-up may be before the text, and shorter streams end a step early: both read id 0, not counted.
       const low = Math.max(0, first);
       const row = ids.read(low, Math.max(0, Math.min(first + steps + 1, begin + length) - low));
       for (let i = 0; i < row.length; i++) batch[(low - first + i) * width + s] = row[i] as number;

@@ -1,6 +1,6 @@
 /**
- * What an epoch has of a text whose parts have weights. Of a part of weight 2.5 it has all that is trained on twice, and half of it once
- * more: the next half in the next epoch, round and round, so that over many epochs every character is seen equally often.
+ * The content of an epoch for a text whose parts have weights. A part of weight 2.5 contributes all of its training text twice and half
+ * of it once more: the next half in the next epoch, and so on, so that over many epochs every character is seen equally often.
  */
 import type { CorpusPart } from '../corpus/corpus';
 import type { LineIndex } from '../corpus/lines';
@@ -10,23 +10,23 @@ import { grouped } from '../numbers';
 import { option } from '../wording';
 import { KeyedPermutation } from './keyed-random';
 
-/** The ranges of one part that are trained on, and of how many characters the epoch's last, partial pass is. */
+/** One part's training ranges, the number of whole passes over them in an epoch, and the length of the last, partial pass. */
 interface WeightedPart {
   readonly ranges: readonly IdRange[];
-  /** Characters of the ranges. */
+  /** Characters in the ranges. */
   readonly length: number;
   readonly passes: number;
   readonly rest: number;
 }
 
-/** The texts of each epoch; all epochs have the same number of characters. */
+/** The text of each epoch; all epochs have the same number of characters. */
 export class WeightedText {
   readonly length: number;
   readonly #parts: readonly WeightedPart[];
 
   /**
-   * @param parts They cover the text one behind another.
-   * @param training The ranges of the text that are trained on, in order.
+   * @param parts Consecutive parts that cover the text.
+   * @param training The training ranges of the text, in order.
    * @throws DataError if all of a part is held out.
    */
   constructor(parts: readonly CorpusPart[], training: readonly IdRange[]) {
@@ -41,7 +41,7 @@ export class WeightedText {
     this.length = this.#parts.reduce((sum, { length, passes, rest }) => sum + length * passes + rest, 0);
   }
 
-  /** The ranges of the text that an epoch has, one behind another. */
+  /** The ranges of an epoch's text, in order. */
   rangesOf(epoch: number): IdRange[] {
     return this.#parts.flatMap(({ ranges, length, passes, rest }) => [
       ...Array.from({ length: passes }, () => ranges).flat(),
@@ -50,23 +50,23 @@ export class WeightedText {
   }
 }
 
-/** Of `count` things that an epoch has `weight` times: whole passes, and how many more; at least one in all. */
+/** Splits `weight` times `count` items into whole passes and the remaining items; at least one item in all. */
 function passesOf(count: number, weight: number): { passes: number; rest: number } {
   const all = Math.max(1, Math.round(count * weight));
   return { passes: Math.floor(all / count), rest: all % count };
 }
 
-/** Where a turn of `rest` of `count` things begins. */
+/** Where the turn of `rest` out of `count` items starts in an epoch. */
 const turnOf = (count: number, rest: number, epoch: number) => (epoch * rest) % count;
 
-/** What of `ranges` an epoch's partial pass has: `rest` characters from where that of the epoch before ended. */
+/** The ranges of an epoch's partial pass: `rest` characters from where the previous epoch's ended. */
 function turn(ranges: readonly IdRange[], length: number, rest: number, epoch: number): IdRange[] {
   const from = turnOf(length, rest, epoch);
   const over = Math.max(0, from + rest - length);
   return [...slice(ranges, from, rest - over), ...slice(ranges, 0, over)];
 }
 
-/** Characters `from` to `from + count - 1` of the ranges as one sequence. */
+/** Characters `from` to `from + count - 1` of the concatenated ranges. */
 function slice(ranges: readonly IdRange[], from: number, count: number): IdRange[] {
   const found: IdRange[] = [];
   let begin = 0;
@@ -78,7 +78,7 @@ function slice(ranges: readonly IdRange[], from: number, count: number): IdRange
   return found;
 }
 
-/** What of `ranges` lies in `within`. */
+/** The intersection of `ranges` with `within`. */
 function common(ranges: readonly IdRange[], within: IdRange): IdRange[] {
   return ranges.flatMap(({ start, length }) => {
     const low = Math.max(start, within.start);
@@ -87,15 +87,15 @@ function common(ranges: readonly IdRange[], within: IdRange): IdRange[] {
   });
 }
 
-/** The lines of each epoch of a text of single lines. */
+/** The lines of each epoch for a text of single lines. */
 export class WeightedLines {
-  /** What an epoch has, ends of lines included: as near as whole lines come to it. */
+  /** Characters in an epoch, including the ends of lines; whole lines only approximate it. */
   readonly characters: number;
   readonly #parts: readonly { lines: Uint32Array; passes: number; rest: number }[];
   readonly #seed: number;
 
   /**
-   * @param training Which lines are trained on, ascending.
+   * @param training The training lines, ascending.
    * @throws DataError if all of a part is held out.
    */
   constructor(parts: readonly CorpusPart[], lines: LineIndex, training: Uint32Array, seed: number) {
@@ -113,7 +113,7 @@ export class WeightedLines {
     this.characters = characters;
   }
 
-  /** Lines of an epoch, one that it has twice there twice; in any order. */
+  /** The lines of an epoch, with repetitions, in no particular order. */
   linesOf(epoch: number): Uint32Array {
     const all = new Uint32Array(
       this.#parts.reduce((sum, { lines, passes, rest }) => sum + lines.length * passes + rest, 0),
@@ -121,7 +121,7 @@ export class WeightedLines {
     let at = 0;
     for (const [part, { lines, passes, rest }] of this.#parts.entries()) {
       for (let pass = 0; pass < passes; pass++, at += lines.length) all.set(lines, at);
-      // Many a list is sorted: the lines of a turn are from all over it.
+      // Lists are often sorted, so the lines of a turn come from all over the part.
       const order = new KeyedPermutation(lines.length, 'turns of lines', this.#seed, part);
       const from = turnOf(lines.length, rest, epoch);
       for (let i = 0; i < rest; i++) all[at++] = lines[order.at((from + i) % lines.length)] as number;
@@ -130,7 +130,7 @@ export class WeightedLines {
   }
 }
 
-/** The error about a part of which nothing would be trained on. */
+/** The error for a part with nothing left to train on. */
 function nothingOf(weight: number, characters: number): DataError {
   return new DataError(
     `Of the ${grouped(characters)} characters of weight ${weight}, all are held out to validate on, so that an epoch has none ` +

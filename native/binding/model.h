@@ -18,8 +18,8 @@ struct ModelState {
   std::unique_ptr<Backend> backend;
   std::atomic<bool> stop{false};
   bool busy = false;              // JavaScript thread only
-  bool disposed = false;          // likewise; the backend goes when the call in flight has ended
-  std::vector<std::int32_t> ids;  // likewise; the last training call's, whose memory the next reuses (get_ids)
+  bool disposed = false;          // the same; the backend goes when the call in flight has ended
+  std::vector<std::int32_t> ids;  // the same; the last training call's, whose memory the next reuses (get_ids)
 };
 
 class Model final : public Napi::ObjectWrap<Model> {

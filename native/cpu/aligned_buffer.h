@@ -1,11 +1,11 @@
-// A zeroed array on the host, aligned for vectors. All but small ones are pages of their own, which the system gets
-// back when they are freed: malloc's arenas, one a thread, keep and fragment theirs. They are huge pages where there
-// are any, because an LSTM's activations are tens of megabytes walked with large strides, and 4 KB pages would cost a
-// TLB miss a line.
+// A zeroed, vector-aligned array in host memory. All but small arrays are mapped as separate pages, which go back to
+// the system when they are freed: malloc's per-thread arenas would keep and fragment them. Huge pages are used where
+// available, because an LSTM's activations are tens of megabytes walked with large strides, and 4 KB pages would cost a
+// TLB miss per cache line.
 //
-// With CUDNN_LSTM_GUARD_PAGES=end in the environment (Linux), every buffer ends right before a page that may not be
-// touched, with CUDNN_LSTM_GUARD_PAGES=begin it begins right after one, so that a read or write past that border ends
-// the process there and then: for tests.
+// For tests: with CUDNN_LSTM_GUARD_PAGES=end in the environment (Linux), every buffer ends right before an inaccessible
+// page; with CUDNN_LSTM_GUARD_PAGES=begin, it begins right after one. A read or write past that border then ends the
+// process on the spot.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 #include <string>
 #include <utility>
 
-// The address sanitizer watches what malloc gives out.
+// The address sanitizer only watches memory from malloc.
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
 #define CUDNN_LSTM_MAPPED_BUFFERS
 #include <sys/mman.h>
@@ -39,7 +39,7 @@ class AlignedBuffer {
   }
   ~AlignedBuffer() { release(); }
 
-  // Throws Error(kOutOfMemory) if there is no memory; the old contents are gone then too.
+  // Throws Error(kOutOfMemory) if there is no memory; the old contents are lost even then.
   void resize(std::size_t size) {
     if (size == size_) return;
     release();
@@ -54,7 +54,7 @@ class AlignedBuffer {
     size_ = size;
   }
 
-  // Whether discard gives memory back.
+  // Whether discard() gives memory back to the system.
   static constexpr bool discards() {
 #if defined(CUDNN_LSTM_MAPPED_BUFFERS)
     return true;
@@ -63,8 +63,8 @@ class AlignedBuffer {
 #endif
   }
 
-  // Gives the memory of elements [first, first + count) back to the system, as far as it is whole pages. They may hold
-  // anything then, and can be written again.
+  // Gives the memory of elements [first, first + count) back to the system, rounded inwards to whole pages. The
+  // elements' values are then undefined; they can be written again.
   void discard([[maybe_unused]] std::size_t first, [[maybe_unused]] std::size_t count) {
 #if defined(CUDNN_LSTM_MAPPED_BUFFERS)
     if (guard() == Guard::none && bytes() < kMapped) return;
@@ -73,7 +73,7 @@ class AlignedBuffer {
     const std::uintptr_t page = page_size(0);
     const std::uintptr_t begin = round_up(start, page), end = (start + count * sizeof(T)) / page * page;
     if (begin >= end) return;
-    // Or the kernel would fill the gaps of a huge page again, by its own thread and at its own time.
+    // Otherwise a thread of the operating system's would at some point refill the gaps in a huge page.
     madvise(memory + (begin - start), end - begin, MADV_NOHUGEPAGE);
     madvise(memory + (begin - start), end - begin, MADV_DONTNEED);
 #endif
@@ -123,7 +123,7 @@ class AlignedBuffer {
     return (bytes + multiple - 1) / multiple * multiple;
   }
 
-  // What a mapping of `bytes` is aligned to and a multiple of.
+  // The alignment of a mapping of `bytes`, whose size is also a multiple of it.
   static std::size_t page_size(std::size_t bytes) {
     return bytes >= kHuge ? kHuge : static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   }
@@ -140,13 +140,13 @@ class AlignedBuffer {
     return where;
   }
 
-  // Where the memory begins in its pages.
+  // The offset of the memory within its pages.
   static std::size_t guarded_offset(std::size_t bytes) {
     return guard() == Guard::end ? round_up(bytes, page_size(0)) - bytes : 0;
   }
 
-  // Zeroed memory between two pages that may not be touched, right before the one or right after the other; or null. In
-  // the first case it is aligned to its elements alone, which is all that the kernels rely on.
+  // Zeroed memory between two inaccessible pages, ending right before the second or beginning right after the first; or
+  // null. In the first case it is aligned only to its elements, which is all that the kernels rely on.
   static void* map_guarded(std::size_t bytes) {
     const std::size_t page = page_size(0), size = round_up(bytes, page);
     void* all = mmap(nullptr, size + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -159,7 +159,7 @@ class AlignedBuffer {
     return first + guarded_offset(bytes);
   }
 
-  // Zeroed pages, or null: maps a page more, and gives back what lies around.
+  // Zeroed pages, or null. Maps an extra page for alignment and unmaps the excess.
   static void* map(std::size_t bytes) {
     const std::size_t page = page_size(bytes), size = round_up(bytes, page);
     void* all = mmap(nullptr, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -49,8 +49,7 @@ int affinity_cpus() {
 
 #if defined(__linux__)
 
-// A file's beginning: what is read here has a line or a few, and whose it is is not known. Empty where it cannot be
-// read.
+// The beginning of a file; empty if it cannot be read. A line or a few are expected, but the file's owner is unknown.
 std::string read_beginning(const std::string& path) {
   constexpr std::size_t kMost = 16 << 10;
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -67,29 +66,29 @@ std::string read_beginning(const std::string& path) {
   return text;
 }
 
-// A number of microseconds, or 0: "max", -1 and what is no number are no limit.
+// A number of microseconds; 0 (no limit) for "max", -1 or anything that is not a number.
 double microseconds(const std::string& text) {
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
   return end != text.c_str() && std::isfinite(value) && value > 0 ? value : 0;
 }
 
-// quota of a period, both in microseconds, in CPUs; 0: no limit.
+// Converts a quota per period, both in microseconds, to CPUs; 0: no limit.
 double cpus_of(const std::string& quota, const std::string& period) {
   const double whole = microseconds(period);
   return whole > 0 ? microseconds(quota) / whole : 0;
 }
 
-// Least of the limits.
+// Lowers `least` to `cpus` if that is the stricter limit; 0 is no limit.
 void limit(double& least, double cpus) {
   if (cpus > 0 && (least == 0 || cpus < least)) least = cpus;
 }
 
-// Calls visit(group) for a control group and all above it, up to "". In a container the mount may show the group as its
-// root while /proc names the host's path: each that is not there limits nothing.
+// Calls visit(group) for a control group and all its ancestors, up to "". In a container, the mount may show the group
+// as its root while /proc names the host's path: a group that is not there imposes no limit.
 template <typename Visit>
 void for_each_ancestor(std::string group, const Visit& visit) {
-  if (group.find("/..") != std::string::npos) group.clear();  // outside of what this process is shown
+  if (group.find("/..") != std::string::npos) group.clear();  // outside what this process can see
   while (!group.empty()) {
     if (group.back() != '/') visit(group);
     group.resize(group.find_last_of('/') == std::string::npos ? 0 : group.find_last_of('/'));
@@ -112,7 +111,7 @@ double cgroup_quota(const std::string& root) {
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
     const std::string group = line.substr(second + 1);
-    if (controllers.empty()) {  // version 2: "quota period", one file
+    if (controllers.empty()) {  // version 2: one file, "quota period"
       for_each_ancestor(group, [&](const std::string& each) {
         const std::string text = read_beginning((mounts + each).append("/cpu.max"));
         const std::size_t space = text.find(' ');

@@ -1,5 +1,5 @@
-// How much processor the system lets this process have, which may change while it runs: the CPUs that its affinity
-// leaves, and the quota of its control groups, which may be a fraction.
+// How much CPU time the system allows this process, which may change as it runs: the CPUs in its affinity mask, and the
+// quota of its control groups, which may be a fraction.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@ struct CpuAllowance {
   int cpus;      // that the calling thread may run on, at least 1
   double quota;  // CPUs' worth of time that the control groups allow; 0: no limit
 
-  // Threads that can be at work: a quota of 1.5 CPUs lets two run for three quarters of the time.
+  // How many threads can be at work: with a quota of 1.5 CPUs, two can run three quarters of the time.
   int threads() const;
 };
 
 // root: where /proc and /sys are found; for tests.
 CpuAllowance read_cpu_allowance(const std::string& root = "/");
 
-// The same, looked up anew at most once a second.
+// The same, looked up again at most once a second.
 class WatchedAllowance {
  public:
   const CpuAllowance& now();

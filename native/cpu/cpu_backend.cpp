@@ -19,10 +19,10 @@ void ensure(AlignedBuffer<T>& buffer, std::size_t size) {
   if (buffer.size() < size) buffer.resize(size);
 }
 
-// Logits are kept for a run of pairs of at most this size, so a large vocabulary does not multiply by T.
+// Logits are kept for a run of pairs of at most this many bytes, so that a large vocabulary is not multiplied by T.
 constexpr std::size_t kLogitsBytes = std::size_t{8} << 20;
 
-// A model of at most this size keeps all forms of its weights: changing between them would cost more than they take.
+// A model of at most this size keeps all forms of its weights: switching would cost more than the memory they take.
 constexpr std::size_t kKeptBytes = std::size_t{4} << 20;
 
 int blocks_of(int batch) { return (batch + kLanes - 1) / kLanes; }
@@ -67,8 +67,8 @@ CpuBackend::CpuBackend(const ModelSpec& spec, int threads, TeamTuner::Mode mode,
   parameters_.resize(layout_.size());
 }
 
-// A trial lasts at least this many seconds; with a quota as long as one of its periods, at whose beginning all threads
-// run.
+// A trial lasts at least this many seconds; under a quota, as long as one of its periods, at the start of which all
+// threads run.
 constexpr double kTrialSeconds = 0.01;
 constexpr double kTrialSecondsOfQuota = 0.11;
 
@@ -142,11 +142,11 @@ void CpuBackend::zero_share(AlignedBuffer<float>& buffer, int thread) {
   }
 }
 
-// Makes room for a pass and sets the state it starts from: `from`, or zero if it is null or of another batch.
+// Makes room for a pass and sets its initial state: `from`, or zero if that is null or from a batch of another size.
 void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   pass_ = pass;
   pass_.blocks = blocks_of(pass.batch);
-  if (pass_.blocks == 0) return;  // a rank that has no share of the last, smaller batch of an epoch
+  if (pass_.blocks == 0) return;  // a rank with no share of an epoch's last, smaller batch
   const std::size_t blocks = pass_.blocks;
   const std::size_t all = pairs();
   for (int l = 0; l < spec_.layers; ++l) {
@@ -199,7 +199,7 @@ void CpuBackend::begin_pass(const Pass& pass, const LaneState* from) {
   weights_.prepare_lanes(pass_.gradient, lean(), stop_);
 }
 
-// Which lanes are reset before which step, and the rows that the first step starts from.
+// Finds which lanes are reset before which step, and prepares the rows that the first step starts from.
 void CpuBackend::find_resets() {
   if (spec_.reset_symbol < 0) return;
   resets_.assign(pairs(), 0);
@@ -255,20 +255,20 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
     finish_update(0, layout_.size());  // the other ranks wait for this one to say that it stops
     update_.done.clear();
   }
-  // Not before: a model that only writes or scores text has no use for them.
+  // Not earlier: a model that only writes or scores text has no use for them.
   gradients_.resize(layout_.size());
   make_slots(optimizer.optimizer);
   const TunedCall call(*this, Call::train, blocks_of(batch.batch), batch.steps, team_.most());
   pass.partition = call.partition();
   begin_pass(pass, batch.carry_state ? &training_state_ : nullptr);
   const int threads = pass_.partition.threads;
-  norm_parts_.assign((layout_.size() + 8191) / 8192, 0.0);
+  norm_parts_.assign(norm_pieces(), 0.0);
   double norm = 0;
   double loss = 0;
   bool applied = false;
   bool given_up = false;
   std::exception_ptr failure;
-  // A failure is thrown when the team has ended. Nothing is asked of the other ranks after one.
+  // A failure is thrown once the team has finished. After one, nothing is asked of the other ranks.
   const auto together = [&](const auto& collective) {
     try {
       if (!failure) collective();
@@ -279,7 +279,7 @@ StepResult CpuBackend::train_step(const Batch& batch, const OptimizerStep& optim
   run_team([&](int thread) {
     zero_share(gradients_, thread);
     if (pass_.blocks > 0) compute_gradients(thread);
-    // Also where this rank gives up: the others wait for it.
+    // Even if this rank gives up: the others wait for it.
     if (batch.ranks != nullptr) {
       if (thread == 0) together([&] { batch.ranks->sum(gradients_.data(), layout_.size()); });
       team_.barrier();
@@ -316,7 +316,7 @@ void CpuBackend::compute_gradients(int thread) {
   if (!abandoned_) backward(thread);
 }
 
-// Nats, of this rank's targets.
+// In nats, over this rank's targets.
 double CpuBackend::sum_of_losses() {
   double total = 0;
   for (int step = output_first_step(); step < pass_.steps && !stopped(); ++step)
@@ -402,7 +402,7 @@ void CpuBackend::read_range(Slot slot, std::size_t offset, std::size_t count, fl
   check_range(slot, offset, count, false);
   const bool state = slot == Slot::training_state || slot == Slot::stream_state;
   if (!state) finish_update(offset, count);
-  // Gradients and moments of a model that was never trained are zero, and not there.
+  // The gradients and moments of a model that was never trained are zero and not allocated.
   const auto copy = [&](const AlignedBuffer<float>& from) {
     if (from.size() > 0) {
       std::copy_n(from.data() + offset, count, out);

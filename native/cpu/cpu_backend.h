@@ -32,15 +32,15 @@ struct LayerActivations {
       : gates(4 * ((units + 15) / 16 * 16)), c(units), h(units), dropped(units), c_reset(units), h_reset(units) {}
 
   RowBlocks gates;                    // [T][blocks] of [4H padded]: activations, then gradients of the pre-activations
-  LaneBlocks c;                       // [T + 1][blocks] of [H], [0] is the state before
-  LaneBlocks h;                       // as c
+  LaneBlocks c;                       // [T + 1][blocks] of [H]; [0] is the state before the first step
+  LaneBlocks h;                       // as for c
   LaneBlocks dropped;                 // [T][blocks] of [H]: h after dropout
   AlignedBuffer<std::uint16_t> keep;  // [T][blocks][units_padded]: the masks
-  // [T][blocks] of [H]: where a pair has lanes to reset, what it starts from: c and h, those lanes zero.
+  // [T][blocks] of [H]: for pairs with lanes to reset, the c and h they start from, with those lanes zeroed.
   LaneBlocks c_reset, h_reset;
 };
 
-// Sets lanes of [units][16] to zero, a bit for each.
+// Zeroes the lanes of [units][16] whose bits are set.
 inline void clear_lanes(float* rows, int units, unsigned lanes) {
   for (int lane = 0; lane < kLanes; ++lane) {
     if ((lanes >> lane & 1) == 0) continue;
@@ -58,8 +58,8 @@ struct LaneState {
 
 class CpuBackend final : public Backend {
  public:
-  // form: of the matrices that one or two sequences are multiplied by; any but fp32 is for weights that are rounded to
-  // it already, and cannot be trained. arithmetic: of training steps. Throws Error(kOutOfMemory).
+  // form: of the matrices that one or two sequences are multiplied by; any form but fp32 is for weights already rounded
+  // to it, and cannot be trained. arithmetic: of training steps. Throws Error(kOutOfMemory).
   CpuBackend(const ModelSpec& spec, int threads, TeamTuner::Mode mode = TeamTuner::Mode::adapt,
              const KernelTable& kernels = choose_kernels(), WeightForm form = WeightForm::fp32,
              Arithmetic arithmetic = Arithmetic::fp32);
@@ -95,7 +95,7 @@ class CpuBackend final : public Backend {
     const std::int32_t* ids = nullptr;  // [T + 1, B]
     int steps = 0;                      // T
     int batch = 0;                      // B
-    int first_block = 0;                // of the global batch's lane blocks
+    int first_block = 0;                // among the global batch's lane blocks
     int all_sequences = 0;              // B over all ranks
     Target target = Target::every;
     bool dropout = false;
@@ -105,13 +105,13 @@ class CpuBackend final : public Backend {
     int blocks = 0;
   };
 
-  // Calls whose cost a tick has nothing to do with one another's.
+  // Kinds of call whose costs per tick are unrelated.
   enum class Call { train, evaluate, streams, sequence };
 
-  // The team of one call, from its choice to the report of what it did.
+  // The team of one call, from choosing it to reporting what it did.
   class TunedCall {
    public:
-    // blocks: lane blocks; most: threads that have work to do.
+    // blocks: lane blocks; most: how many threads have work to do.
     TunedCall(CpuBackend& backend, Call call, int blocks, int steps, int most);
     ~TunedCall();
     TunedCall(const TunedCall&) = delete;
@@ -132,14 +132,15 @@ class CpuBackend final : public Backend {
   void run_team(const std::function<void(int)>& work);
   void compute_gradients(int thread);
   double sum_of_losses();
-  // Large, and only sampled from or scored so far: see Weights.
+  // Whether the model is large and has only been sampled from or scored so far: see Weights.
   bool lean() const;
-  // The call's stop flag.
+  // Sets the call's stop flag.
   void heed(const std::atomic<bool>& stop);
-  // As StopRequest's: loops look where the work between two looks is short even in large models.
+  // As StopRequest's asked and heard. Loops look where the work between two looks is short even in large models.
   bool stopped() { return stop_.asked(); }
   bool gave_up() const { return stop_.heard(); }
-  // Meets the other threads of the run. Whether all of them end it here: the same for each, and so from here on.
+  // Meets the other threads of the run. Returns whether all of them end it here: the same answer for each, and once
+  // true, it stays true.
   bool meet();
   // Sets this thread's share of a buffer to zero.
   void zero_share(AlignedBuffer<float>& buffer, int thread);
@@ -150,7 +151,7 @@ class CpuBackend final : public Backend {
   void forward(int thread);
   void forward_layer(int thread, int layer);
   void forward_wave(int thread);
-  // Ticks that a layer is behind the one it takes its input from: as many as give a product of tiles all its blocks.
+  // Ticks that a layer lags behind the one it takes its input from: enough to fill all the blocks of a tile product.
   int wave_lag() const { return std::max(1, kernels_.tile_blocks / pass_.blocks); }
   void input_products(int thread, int layer, int first_step, int last_step);
   void forward_tick(int thread, int layer, int step);
@@ -177,27 +178,28 @@ class CpuBackend final : public Backend {
   void finish_input_gradients(int thread);
 
   // cpu_optimizer.cpp
+  std::size_t norm_pieces() const;
   void norm_share(int thread, int threads, std::size_t frozen);
   double gradient_norm() const;
   void make_slots(Optimizer optimizer);
-  // The update is made of pieces that do not depend on one another. Where a stop cuts it short, each of the others is
-  // made when it is next asked for: the step counts, and is whole to whoever looks.
+  // The update consists of independent pieces. If a stop cuts it short, each remaining piece is made when it is next
+  // asked for: the step counts, and every reader sees it whole.
   struct Update {
     UpdateConstants constants;
     float scale;
-    std::size_t frozen;      // the first parameters, which stay as they are
-    std::vector<char> done;  // of each piece; empty: no update is under way
+    std::size_t frozen;      // how many of the first parameters stay as they are
+    std::vector<char> done;  // one per piece; empty: no update is under way
   };
   void begin_update(const OptimizerStep& optimizer, double norm);
   void update_share(int thread, int threads);
-  // Makes the pieces that are left. False if a stop was asked for.
+  // Makes the remaining pieces. Returns false if a stop was asked for.
   bool finish_update();
-  // Those of parameters [offset, offset + count), and of their gradients and moments.
+  // Makes those of parameters [offset, offset + count), their gradients and their moments.
   void finish_update(std::size_t offset, std::size_t count) const;
   void update_piece(std::size_t piece) const;
 
   // cpu_sampling.cpp
-  // One stream's run of ticks: at most kSequenceSteps of them, for which there is room for `most`.
+  // A run of one stream's ticks, at most kSequenceSteps; there is room for `most`.
   struct Sequence {
     const std::int32_t* ids;
     int steps;
@@ -206,7 +208,7 @@ class CpuBackend final : public Backend {
     int first;  // the first tick whose logits are wanted
     std::size_t most;
   };
-  // out = initial + A x, of rows [first, first + rows) of A and one vector; `first` begins a panel.
+  // out = initial + A x for rows [first, first + rows) of A and one vector; `first` begins a panel.
   void single_product(const PanelMatrix& a, int first, int rows, const float* x, ConstPanelRows initial, PanelRows out);
   void run_sequence(const std::int32_t* ids, int steps, int stream, int streams, int first,
                     const std::function<void(int step, const float* logits)>& consume);
@@ -216,13 +218,13 @@ class CpuBackend final : public Backend {
   void evaluate_single(const Batch& batch, float* losses);
 
   bool rounds() const { return pass_.gradient && arithmetic_ == Arithmetic::bf16; }
-  // What a product with `matrix` multiplies: blocks as they are, or, where it is in bfloat16, rounded by this thread,
-  // valid until it asks again; then there are at most kRoundedBlocks.
+  // What a product with `matrix` multiplies: the blocks themselves or, if the matrix is in bfloat16, copies rounded by
+  // this thread, at most kRoundedBlocks, valid until its next call.
   ProductInputs inputs(int thread, const PackedMatrix& matrix, int blocks, const float* const* rows) {
     if (!matrix.of_bf16()) return {rows, nullptr};
     return {nullptr, rounded_[thread].round(kernels_, rows, blocks, matrix.depth())};
   }
-  // Lane blocks that are multiplied at a time, out of `count`.
+  // How many of `count` lane blocks are multiplied at a time.
   static int blocks_at_once(const PackedMatrix& matrix, int count) {
     return matrix.of_bf16() ? std::min(count, kRoundedBlocks) : count;
   }
@@ -232,11 +234,11 @@ class CpuBackend final : public Backend {
     return blocks.block(static_cast<std::size_t>(step) * pass_.blocks + block);
   }
   LaneBlock gates(int layer, int step, int block) { return pair_block(layers_[layer].gates, step, block); }
-  // A bit for each lane whose state is zero before the step.
+  // One bit for each lane whose state is reset to zero before the step.
   unsigned resets(int step, int block) const {
     return resets_.empty() ? 0 : resets_[static_cast<std::size_t>(step) * pass_.blocks + block];
   }
-  // What a step starts from.
+  // The state a step starts from.
   LaneBlock h_before(int layer, int step, int block) {
     LayerActivations& activations = layers_[layer];
     return pair_block(resets(step, block) != 0 ? activations.h_reset : activations.h, step, block);
@@ -248,7 +250,7 @@ class CpuBackend final : public Backend {
   std::uint16_t* keep(int layer, int step, int block) {
     return layers_[layer].keep.data() + (static_cast<std::size_t>(step) * pass_.blocks + block) * units_padded_;
   }
-  // What layer `layer` hands on at a step: h, after dropout where there is any.
+  // What layer `layer` passes on at a step: h, after dropout if there is any.
   LaneBlock layer_output(int layer, int step, int block) {
     return pass_.dropout ? pair_block(layers_[layer].dropped, step, block)
                          : pair_block(layers_[layer].h, step + 1, block);
@@ -269,7 +271,7 @@ class CpuBackend final : public Backend {
   ThreadTeam team_;
   TeamTuner tuner_;
   WatchedAllowance allowance_;
-  mutable AlignedBuffer<float> parameters_, first_moments_, second_moments_;  // by finish_update
+  mutable AlignedBuffer<float> parameters_, first_moments_, second_moments_;  // changed by finish_update
   AlignedBuffer<float> gradients_;
   mutable Update update_;
   Weights weights_;
@@ -281,22 +283,22 @@ class CpuBackend final : public Backend {
 
   Pass pass_;
   StopRequest stop_;
-  bool abandoned_ = false;  // the run: changes while all threads meet, and at no other time
+  bool abandoned_ = false;  // whether the run is; changes only while all threads meet
   std::vector<LayerActivations> layers_;
-  std::vector<std::uint16_t> resets_;          // [T][blocks]; empty where the model has no reset symbol
+  std::vector<std::uint16_t> resets_;          // [T][blocks]; empty if the model has no reset symbol
   LaneBlocks inputs_;                          // [T][blocks] of [in]: scalar and embedded input
   LaneBlocks input_gradients_;                 // as inputs_, embedding only
-  LaneBlocks outputs_gradient_;                // [T][blocks] of [H]: gradient to the output of the layer at work
+  LaneBlocks outputs_gradient_;                // [T][blocks] of [H]: gradient of the output of the layer at work
   LaneBlocks recurrent_gradient_;              // [layers][blocks] of [H]
   LaneBlocks cell_gradient_;                   // as recurrent_gradient_
   AlignedBuffer<float> onehot_gradient_;       // [V][4H padded]
   RowBlocks logits_;                           // [output chunk pairs] of [V padded]: logits, then their gradients
   int output_chunk_ = 1;                       // pairs in logits_
   AlignedBuffer<float> losses_;                // [T][blocks][16]
-  std::vector<GradientPanels<float>> panels_;  // one a thread
+  std::vector<GradientPanels<float>> panels_;  // one per thread
   std::vector<GradientPanels<Bf16Pair>> bf16_panels_;  // the same in bfloat16
-  std::vector<RoundedBlocks> rounded_;                 // one a thread
-  std::vector<RoundedTiles> rounded_tiles_;            // one a thread
+  std::vector<RoundedBlocks> rounded_;                 // one per thread
+  std::vector<RoundedTiles> rounded_tiles_;            // one per thread
 
   LaneState training_state_, evaluation_state_, stream_lanes_;
   std::vector<float> stream_rows_;      // [L, 2, S, H] while there are few streams
@@ -307,14 +309,14 @@ class CpuBackend final : public Backend {
   PanelVectors sequence_logits_;           // [threads][V]
 };
 
-// threads: the most there are to be. How many of them a call takes: see TeamTuner.
+// threads: the maximum; TeamTuner decides how many of them a call takes.
 std::unique_ptr<Backend> create_cpu_backend(const ModelSpec& spec, int threads,
                                             TeamTuner::Mode mode = TeamTuner::Mode::adapt,
                                             WeightForm form = WeightForm::fp32,
                                             Arithmetic arithmetic = Arithmetic::fp32);
 
-// Fused multiply-adds in registers on `threads` threads for about `milliseconds`: GFLOP/s, the ceiling for any product.
-// Until `stop` is set.
+// Runs fused multiply-adds in registers on `threads` threads for about `milliseconds`, or until `stop` is set. Returns
+// GFLOP/s, the ceiling for any product.
 double measure_peak(int threads, int milliseconds, const std::atomic<bool>& stop);
 
 }  // namespace cudnn_lstm::cpu

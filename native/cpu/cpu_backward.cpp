@@ -1,5 +1,6 @@
-// The backward half of a step: back-propagation through time, layer by layer from the top, the weight gradients of a
-// run of ticks right behind them, while the gate gradients are in cache.
+// The backward half of a step: back-propagation through time, from the top layer down, one layer after another or all
+// as a wave. The weight gradients of a
+// run of ticks follow right behind, while the gate gradients are in the cache.
 #include <algorithm>
 
 #include "core/random.h"
@@ -10,8 +11,7 @@ namespace {
 
 constexpr int kUnitGroup = 48;
 
-// Weight gradients are taken over about this many lanes at once,
-// in runs of kPanelPairs pairs.
+// Weight gradients are computed over about this many lanes at once, in runs of kPanelPairs pairs.
 constexpr int kGradientLanes = 1024;
 
 }  // namespace
@@ -34,8 +34,8 @@ struct CpuBackend::GradientProduct {
   int columns;
   int hidden_rows;  // > 0: rows are interleaved gates of that many units
   float* gradient;  // canonical [rows][columns]
-  // With the first product of a layer, while its rows are in cache: the bias, db[row] = sum of dy[row], and the weight
-  // of a scalar input, dw[row] = sum of dy[row] * scalar.
+  // With a layer's first product, while its rows are in the cache: the gradients of the bias, db[row] = sum of dy[row],
+  // and of the weight of a scalar input, dw[row] = sum of dy[row] * scalar.
   float* bias = nullptr;
   float* scalar_weight = nullptr;
   std::vector<const float*> scalar;  // [pairs]: [16]
@@ -62,7 +62,7 @@ void CpuBackend::backward(int thread) {
   meet();
 }
 
-// As forward_wave, from the top layer and the last tick: each layer `lag` ticks behind the one above.
+// Like forward_wave, but from the top layer and the last tick: each layer `lag` ticks behind the one above.
 void CpuBackend::backward_wave(int thread) {
   const int lag = wave_lag(), top = spec_.layers - 1, steps = pass_.steps;
   const int chunk = std::max(1, kGradientLanes / (pass_.blocks * kLanes));
@@ -77,7 +77,7 @@ void CpuBackend::backward_wave(int thread) {
       backward_tick(thread, layer, step);
     }
     if (meet()) return;
-    // The last tick of a run of them, all threads' units: each thread goes on when it is done with its own share.
+    // At the last tick of a run, with all threads' units done: each thread goes on when it has finished its own share.
     for (int layer = top; layer >= 0; --layer) {
       const int step = step_of(layer);
       if (step < 0 || step >= steps || ((steps - step) % chunk != 0 && step != 0)) continue;
@@ -141,7 +141,7 @@ void CpuBackend::backward_tick(int thread, int layer, int step) {
         }
         stage.keep_scale = 65536.0f / static_cast<float>(threshold);
         if (const unsigned lanes = last ? 0 : resets(step + 1, block); lanes != 0) {
-          // Nothing of what the next tick did depends on this one.
+          // In these lanes, nothing that the next tick did depends on this one.
           clear_lanes(c[i] + at, end - unit, lanes);
           clear_lanes(stage.dc, end - unit, lanes);
         }
@@ -151,7 +151,7 @@ void CpuBackend::backward_tick(int thread, int layer, int step) {
   }
 }
 
-// dx = W_ih^T (gate gradients): to the layer below, in place of the gradients this layer has used up, or to the
+// dx = W_ih^T (gate gradients): for the layer below, overwriting the gradients this layer has used up, or for the
 // embedding.
 void CpuBackend::input_gradients(int thread, int layer, int first_step, int last_step) {
   const Domain domain = pass_.partition.domain(thread);
@@ -174,8 +174,8 @@ void CpuBackend::input_gradients(int thread, int layer, int first_step, int last
   }
 }
 
-// Of pairs [first_pair, last_pair): layer < L, that LSTM layer; layer == L, the output layer, whose logits chunk starts
-// there.
+// For pairs [first_pair, last_pair). layer < L: that LSTM layer; layer == L: the output layer, whose chunk of logits
+// starts at first_pair.
 void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int last_pair) {
   const bool output = layer == spec_.layers;
   const int count = last_pair - first_pair;
@@ -187,7 +187,7 @@ void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int las
     product.columns = columns;
     product.hidden_rows = hidden_rows;
     product.gradient = gradients_.data() + parameter.offset;
-    // Gates are kept of all pairs, logits of a chunk.
+    // Gates are kept for all pairs, logits for one chunk.
     product.dy = output ? &logits_ : &layers_[layer].gates;
     product.first_block = output ? 0 : first_pair;
     product.pairs = count;
@@ -224,9 +224,9 @@ void CpuBackend::weight_gradients(int thread, int layer, int first_pair, int las
   if (table_input && spec_.coding == InputCoding::onehot) onehot_gradients(thread, first_pair, last_pair);
 }
 
-// This thread's panels of the products. A panel's columns are transposed into the order in which the tiles read them,
-// once for all rows: a thousandth of the product's work. Then each tile of rows, in the first-level cache, meets every
-// panel.
+// Computes this thread's panels of the products. A panel's columns are transposed into the order in which the tiles
+// read them, once for all rows: a thousandth of the product's work. Then each tile of rows, in the first-level cache,
+// meets every panel.
 void CpuBackend::accumulate(const GradientProduct* products, int count, int thread) {
   const int threads = pass_.partition.threads;
   const int width = kernels_.panel_width;
@@ -243,7 +243,7 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
   Bf16TileRows rounded_a[kPanelPairs];
   for (int first = 0; first < pairs && !stopped(); first += kPanelPairs) {
     const int run = std::min(kPanelPairs, pairs - first);
-    int base = 0;  // panels of the products before
+    int base = 0;  // panels of the preceding products
     for (const GradientProduct* product = products; product < products + count;
          base += panels_of(*product), ++product) {
       const int begin = std::max(share_first - base, 0), end = std::min(share_last - base, panels_of(*product));
@@ -273,7 +273,7 @@ void CpuBackend::accumulate(const GradientProduct* products, int count, int thre
   }
 }
 
-// The tile of rows that begins at `row` times panels [begin, end), the first of which is packed[0].
+// Multiplies the tile of rows that begins at `row` by panels [begin, end), the first of which is packed[0].
 template <typename Number, typename Rows>
 void CpuBackend::multiply_panels(const GradientProduct& product, const Rows* a, int run, int row, int begin, int end,
                                  const GradientPanels<Number>& packed,
@@ -296,7 +296,7 @@ void CpuBackend::multiply_panels(const GradientProduct& product, const Rows* a, 
   }
 }
 
-// The panel that begins at `column`, of the pairs from `first` on, to the place `place` of `packed`.
+// Packs the panel that begins at `column`, for `run` pairs from `first` on, as panel `place` of `packed`.
 void CpuBackend::pack_panel(const GradientProduct& product, int column, int first, int run, int place,
                             GradientPanels<float>& packed) const {
   const int width = kernels_.panel_width;
@@ -324,7 +324,7 @@ void CpuBackend::sum_tile(const GradientProduct& product, const TileRows* dy, in
   }
 }
 
-// Row look-up backwards: the gate gradients of a position are added to its symbol's row; each thread its own gate rows.
+// The table look-up backwards: adds a position's gate gradients to its symbol's row. Threads take different gate rows.
 void CpuBackend::onehot_gradients(int thread, int first_pair, int last_pair) {
   const int threads = pass_.partition.threads;
   const int row_blocks = (4 * spec_.hidden + 15) / 16;
@@ -342,7 +342,7 @@ void CpuBackend::onehot_gradients(int thread, int first_pair, int last_pair) {
   }
 }
 
-// One-hot: the table of gradients goes to the canonical [4H, V]. Embedding: dx is added to its symbols' rows.
+// One-hot: copies the table of gradients to the canonical [4H, V]. Embedding: adds dx to its symbols' rows.
 void CpuBackend::finish_input_gradients(int thread) {
   const int threads = pass_.partition.threads;
   if (spec_.coding == InputCoding::onehot) {

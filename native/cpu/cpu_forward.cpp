@@ -9,11 +9,11 @@
 namespace cudnn_lstm::cpu {
 namespace {
 
-// Unit groups: the gate stage follows the product of this many units, while their rows are in cache. 48 units are 192
-// rows, whole tiles of every table.
+// The gate stage follows the product of this many units, while their rows are in the cache. 48 units are 192 rows, a
+// whole number of tiles in every table.
 constexpr int kUnitGroup = 48;
 
-// The products with the layer's input run over about this many lanes at once, ahead of the ticks that need them.
+// The products with a layer's input cover about this many lanes at once, ahead of the ticks that need them.
 constexpr int kInputLanes = 128;
 
 }  // namespace
@@ -49,8 +49,7 @@ void CpuBackend::forward(int thread) {
   meet();
 }
 
-// All layers at once, each `lag` ticks behind the one below, so that the threads meet once where they would meet once a
-// layer.
+// All layers at once, each `lag` ticks behind the one below, so that the threads meet once instead of once per layer.
 void CpuBackend::forward_wave(int thread) {
   const int lag = wave_lag();
   const int ahead = std::max(1, kInputLanes / (pass_.blocks * kLanes));
@@ -78,8 +77,8 @@ void CpuBackend::forward_layer(int thread, int layer) {
   }
 }
 
-// Before a step: what the units of a layer start from, where a lane is to be reset. The rows themselves stay: the layer
-// above, and the step before in the backward half, read them.
+// Before a step with lanes to reset, prepares the state that the units of a layer start from. The rows themselves stay
+// as they are: the layer above reads them and, in the backward half, so does the step before.
 void CpuBackend::reset_lanes(int layer, int step, int block, int first_unit, int last_unit) {
   const unsigned lanes = resets(step, block);
   if (lanes == 0) return;
@@ -105,7 +104,7 @@ void CpuBackend::input_products(int thread, int layer, int first_step, int last_
       const std::int32_t* ids = pass_.ids + static_cast<std::size_t>(step) * pass_.batch;
       for (int block = domain.first_block; block < domain.last_block && !stopped(); ++block) {
         for (int row = 4 * domain.first_unit; row < end; row += 16) {
-          const int count = std::min(16, end - row);  // the rows behind are another thread's
+          const int count = std::min(16, end - row);  // the rows after these are another thread's
           const float* bias = weights.bias.vector(0) + row;
           for (int lane = 0; lane < kLanes; ++lane) {
             const int b = block * kLanes + lane;
@@ -143,7 +142,7 @@ void CpuBackend::input_products(int thread, int layer, int first_step, int last_
   }
 }
 
-// gates += W_hh h, then the gate stage and the dropout of what the layer hands on.
+// gates += W_hh h, then the gate stage and dropout of what the layer passes on.
 void CpuBackend::forward_tick(int thread, int layer, int step) {
   constexpr int kMaxBlocks = 16;
   const Domain domain = pass_.partition.domain(thread);
@@ -189,8 +188,8 @@ void CpuBackend::forward_tick(int thread, int layer, int step) {
   }
 }
 
-// Logits, loss and, in training, their gradients down to the top layer's output. The pairs are shared between threads
-// whatever the partition of the time loop was.
+// Logits, loss and, in training, their gradients down to the top layer's output. The pairs are shared between the
+// threads however the time loop was partitioned.
 void CpuBackend::output_stage(int thread) {
   const int first = output_first_step() * pass_.blocks;
   const int threads = pass_.partition.threads;

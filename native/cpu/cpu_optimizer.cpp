@@ -7,13 +7,15 @@
 namespace cudnn_lstm::cpu {
 namespace {
 
-// The norm is summed in pieces of this size whatever the number of threads, so that its bits do not depend on it.
+// The norm is summed in pieces of this size whatever the number of threads, so its bits do not depend on that number.
 constexpr std::size_t kNormPiece = 8192;
 
 // Parameters updated between two looks at the stop flag.
 constexpr std::size_t kUpdatePiece = std::size_t{1} << 16;
 
 }  // namespace
+
+std::size_t CpuBackend::norm_pieces() const { return (layout_.size() + kNormPiece - 1) / kNormPiece; }
 
 void CpuBackend::norm_share(int thread, int threads, std::size_t frozen) {
   const std::size_t pieces = norm_parts_.size();

@@ -1,4 +1,4 @@
-// Streams whose state is carried: a few are run by matrix-vector products, many in lane blocks.
+// Streams, which carry their state: a few run as matrix-vector products, many in lane blocks.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -11,10 +11,10 @@ namespace {
 // A sequence is run this many ticks at a time: its gates, 256 KB for 256 units, stay in the second-level cache.
 constexpr int kSequenceSteps = 64;
 
-// Lane blocks times ticks of one pass: bounds its memory.
+// Lane blocks times ticks in one pass, which bounds its memory.
 constexpr int kPassPairs = 256;
 
-// Below this many multiply-adds a thread and product, sharing the units costs more than the help is worth.
+// Below this many multiply-adds per thread and product, sharing the units costs more than the extra threads save.
 constexpr int kWorthSharing = 50'000;
 
 }  // namespace
@@ -63,8 +63,8 @@ void CpuBackend::single_product(const PanelMatrix& a, int first, int rows, const
   }
 }
 
-// Runs stream `stream` of stream_rows_ through ids[0], ids[streams], ..., and hands out the logits [V] of the ticks
-// from `first` on; of different ticks, maybe on different threads at once.
+// Runs stream `stream` of stream_rows_ through ids[0], ids[streams], ..., and passes the logits [V] of the ticks from
+// `first` on to `consume`, possibly on several threads at once for different ticks.
 void CpuBackend::run_sequence(const std::int32_t* ids, int steps, int stream, int streams, int first,
                               const std::function<void(int step, const float* logits)>& consume) {
   const int worth = static_cast<int>(4LL * spec_.hidden * spec_.hidden / kWorthSharing);
@@ -101,8 +101,8 @@ float* CpuBackend::sequence_output(const Sequence& sequence, int layer) {
   return sequence_outputs_.data() + sequence.most * (layer % 2) * spec_.hidden;
 }
 
-// This thread's units of a layer through all ticks: first the products with the input, then tick by tick those with h,
-// so that each matrix is read while it is in cache.
+// Runs this thread's units of a layer through all ticks: first the products with the input, then, tick by tick, those
+// with h, so that each matrix is read while it is in the cache.
 void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread, int threads) {
   const std::size_t hidden = spec_.hidden;
   const int begin = 16 * share_begin(units_padded_ / 16, threads, thread);
@@ -145,7 +145,7 @@ void CpuBackend::sequence_layer(const Sequence& sequence, int layer, int thread,
   std::copy(out + (sequence.steps - 1) * hidden + begin, out + (sequence.steps - 1) * hidden + end, state + begin);
 }
 
-// A lane block would compute sixteen sequences for the one or two that there are.
+// A lane block would compute sixteen sequences where there are only one or two.
 void CpuBackend::evaluate_single(const Batch& batch, float* losses) {
   constexpr int kPiece = 256;  // ticks of one sequence before those of the next
   const int size = batch.batch;
@@ -192,7 +192,7 @@ void CpuBackend::next_logits_lanes(const std::int32_t* ids, int steps, int strea
     const int threads = pass_.partition.threads;
     const int end = share_begin(pass_.blocks, threads, thread + 1);
     for (int block = share_begin(pass_.blocks, threads, thread); block < end && !stopped(); ++block) {
-      // A place for each thread at work: where there are fewer blocks than threads, for each block.
+      // One place for each thread at work or, if there are fewer blocks than threads, for each block.
       float* out = logits_.block(std::min(thread, block)).rows();
       const float* input = layer_output(spec_.layers - 1, pass_.steps - 1, block).rows();
       weights_.output(false).multiply(0, spec_.vocabulary, 1, {&input}, &out, weights_.output_bias().vector(0), false,

@@ -21,23 +21,23 @@ inline constexpr int kLanes = 16;       // sequences in a lane block
 inline constexpr int kMaxTileRows = 8;  // the tallest tile of any table
 inline constexpr int kMaxTileBlocks = 2;
 inline constexpr int kMaxPanelWidth = 32;
-inline constexpr int kPanelRows = 64;  // of a matrix for single vectors
+inline constexpr int kPanelRows = 64;  // rows in a panel of a matrix for single vectors
 
-// Two numbers in bfloat16 that lie one behind the other along the depth of a product, the first in the lower half: what
-// the instruction for such products takes (docs/adr/0017-bf16-training.md).
+// Two bfloat16 numbers that are adjacent along the depth of a product, the first in the lower half, as the instruction
+// for such products takes them (docs/adr/0017-bf16-training.md).
 using Bf16Pair = std::uint32_t;
 inline constexpr int kLanePairs = kLanes / 2;
 
-// Steps along the depth that `depth` numbers take: as floats, or in pairs, the last filled up with zero.
+// How many steps along the depth `depth` numbers take: as floats, or in pairs, the last padded with zero.
 template <typename Number>
 constexpr int depth_steps(int depth) {
   return std::is_same_v<Number, Bf16Pair> ? (depth + 1) / 2 : depth;
 }
 
 // ---- Places in buffers. A kernel works in whole tiles, panels and squares, and so touches more than the rows or
-// columns that count. Whatever it may touch beyond those it takes as one of these types, which only a class that has
-// the room for it makes: a buffer without that room cannot be handed to it. A plain pointer below is used for exactly
-// the elements that its comment names.
+// columns that count. It takes memory where it may do so as one of these types, which only a class with room for the
+// excess can make: a buffer without that room cannot be passed to it. A plain pointer below is used for exactly the
+// elements that its comment names.
 
 template <typename T, class Owner>
 class Place {
@@ -59,21 +59,21 @@ template <typename Number>
 class GradientPanels;
 class RoundedTiles;
 
-// Rows of a lane block, 16 floats apart, of which a whole tile of any table may be read.
+// Rows of a lane block, 16 floats apart, from which a whole tile of any table may be read.
 using TileRows = Place<const float, RowBlocks>;
-// The same rounded: [tile_rows][kLanePairs].
+// The same, rounded: [tile_rows][kLanePairs].
 using Bf16TileRows = Place<const Bf16Pair, RoundedTiles>;
-// Whole tiles, one behind the other, each [depth][tile_rows], of floats or pairs.
+// Whole tiles, one after another, each [depth][tile_rows], of floats or pairs.
 template <typename Number>
 using PackedTiles = Place<const Number, PackedMatrix>;
 // Whole panels, each [depth][kPanelRows], of floats, bfloat16 or bytes.
 template <typename T>
 using MatrixPanels = Place<const T, PanelMatrix>;
-// [(tick, block) pairs][16 floats or kLanePairs][panel_width], of which all the columns may be read.
+// [(tick, block) pairs][16 floats or kLanePairs][panel_width], all columns of which may be read.
 template <typename Number>
 using GradientPanel = Place<const Number, GradientPanels<Number>>;
 
-// Sixteen rows of sixteen floats, one behind the other.
+// Sixteen rows of sixteen floats, one after another.
 struct alignas(64) Square {
   float values[kLanes * kLanes];
 };
@@ -108,7 +108,7 @@ class SquareTarget {
   int stride_;
 };
 
-// A vector of rows, in whole panels of kPanelRows.
+// A vector with one element per row, in whole panels of kPanelRows.
 class PanelRows {
  public:
   float* data() const { return data_; }
@@ -134,16 +134,16 @@ class ConstPanelRows {
   const float* data_;
 };
 
-// ---- What the kernels are called with.
+// ---- The kernels' arguments.
 
 // C (+)= A * B for tiles of A, `depth` columns each; B is [depth][16] for each of `blocks` lane blocks. Rows from
-// `rows` on are computed and dropped. Number: float, or Bf16Pair, of which `depth` counts the pairs.
+// `rows` on are computed and discarded. Number: float, or Bf16Pair, in which case `depth` counts pairs.
 template <typename Number>
 struct TileProduct {
   PackedTiles<Number> a;
   int depth;
   int rows;
-  const float* initial;  // [rows] broadcast over the lanes to start from, or nullptr: start from what C holds
+  const float* initial;  // [rows] to start from, broadcast over the lanes; nullptr: start from what C holds
   bool zero;             // start from zero (if initial is nullptr)
   int blocks;            // 1 or 2
   const Number* b[kMaxTileBlocks];
@@ -157,15 +157,15 @@ struct GradientTile {
   const Rows* a;  // [pairs]: the tile in each (tick, block) pair
   GradientPanel<Number> x;
   int pairs;
-  int rows;         // of the tile that count
-  int columns;      // of the panel that count
+  int rows;         // rows of the tile that count
+  int columns;      // columns of the panel that count
   float* const* c;  // [rows]: address of the panel's first column in each row of C
 };
 
 // Forward gate stage of `units` units in one lane block.
 struct GateForward {
   int units;
-  float slope;                // of ModelSpec::gate_slope
+  float slope;                // ModelSpec::gate_slope
   float* gates;               // [4 units][16]: pre-activations in, activations out
   const float* c_before;      // [units][16]
   float* c;                   // [units][16]
@@ -177,7 +177,7 @@ struct GateForward {
 
 struct GateBackward {
   int units;
-  float slope;   // of ModelSpec::gate_slope
+  float slope;   // ModelSpec::gate_slope
   float* gates;  // [4 units][16]: activations in, gradients of the pre-activations out
   const float* c_before;
   const float* c;
@@ -209,16 +209,16 @@ struct alignas(64) PeakOperands {
 struct KernelTable {
   const char* name;
   int tile_rows;
-  int tile_blocks;  // lane blocks that one tile product takes at best
+  int tile_blocks;  // lane blocks that one tile product takes at most
   int panel_width;  // columns of a gradient panel, a multiple of 16
 
-  // Whether products of pairs are one instruction each, and not several that compute the same.
+  // Whether a product of pairs is one instruction rather than several that compute the same.
   bool multiplies_bf16;
 
-  // `tiles` tiles, of `rows` rows in all, that lie behind one another in A and C.
+  // Computes `tiles` tiles, with `rows` rows in all, that are contiguous in A and C.
   void (*tile_products)(TileProduct<float>, int tiles, int rows);
   void (*gradient_tile)(const GradientTile<float, TileRows>&);
-  // The same of pairs: for each of them sum += second * second, then sum += first * first.
+  // The same for pairs: for each of them, sum += second * second, then sum += first * first.
   void (*bf16_products)(TileProduct<Bf16Pair>, int tiles, int rows);
   void (*bf16_gradient_tile)(const GradientTile<Bf16Pair, Bf16TileRows>&);
   // x [depth][width], rounded to bfloat16: out[k][i] is the pair of x[2k][i] and x[2k + 1][i].
@@ -231,22 +231,22 @@ struct KernelTable {
   void (*dropout_mask)(const DropoutMask&, std::uint16_t* keep);
   // y[i] = bit of lane set ? x[i] * scale : 0, for units x 16 lanes; x may be y.
   void (*apply_mask)(const float* x, const std::uint16_t* keep, float scale, int units, float* y);
-  // Softmax cross-entropy of one lane block: logits [rows][16] in, their gradient times `scale` out where `gradient`;
-  // loss [16].
+  // Softmax cross-entropy of one lane block: logits [rows][16] in, their gradient times `scale` out if `gradient`; loss
+  // [16].
   void (*softmax_loss)(float* logits, int rows, const std::int32_t* targets, int lanes, float scale, bool gradient,
                        float* loss);
   // out = initial + A x for one vector, x [depth], and all rows of `panels` panels; out may be initial.
   void (*matrix_vector)(MatrixPanels<float> a, int panels, int depth, const float* x, ConstPanelRows initial,
                         PanelRows out);
-  // The same of bfloat16, and of bytes of which row r's are steps of scales[r].
+  // The same for bfloat16, and for bytes, which in row r are multiples of scales[r].
   void (*matrix_vector_bf16)(MatrixPanels<std::uint16_t> a, int panels, int depth, const float* x,
                              ConstPanelRows initial, PanelRows out);
   void (*matrix_vector_int8)(MatrixPanels<std::int8_t> a, ConstPanelRows scales, int panels, int depth, const float* x,
                              ConstPanelRows initial, PanelRows out);
-  // Gates [4 units] of a single sequence, interleaved; slope: of ModelSpec::gate_slope.
+  // Gates [4 units] of a single sequence, interleaved; slope: ModelSpec::gate_slope.
   void (*gate_single)(int units, float slope, const float* gates, float* c, float* h);
   double (*sum_of_squares)(const float* x, std::size_t count);
-  // One step of an optimiser on `count` parameters p, their gradients g times `scale` and their places in the slots;
+  // One step of an optimiser on `count` parameters p, with their gradients g times `scale` and their part of the slots;
   // a slot that the rule does not keep may be nullptr.
   void (*update)(const UpdateConstants&, float scale, const float* g, float* first, float* second, float* p,
                  std::size_t count);
@@ -255,7 +255,7 @@ struct KernelTable {
   void (*sum_rows)(const TileRows* dy, const float* const* x, int pairs, int rows, float* sums, float* scaled);
   // y += x
   void (*add)(const float* x, float* y, std::size_t count);
-  // Fused multiply-adds in registers only: returns how many floating-point operations it did.
+  // Fused multiply-adds in registers only; returns the number of floating-point operations.
   double (*peak)(int iterations, PeakOperands& operands);
 };
 

@@ -1,9 +1,9 @@
-// The inner loops, written once on the compiler's vector types (GCC and Clang) and compiled for each instruction set by
-// a kernels_*.cpp that sets KERNEL_NAMESPACE, KERNEL_NAME and VW (floats a vector), TILE_ROWS, TILE_BLOCKS,
-// SINGLE_BLOCK_TILES (tiles that are multiplied at once where there is one lane block), PANEL_WIDTH.
+// The inner loops, written once with the compiler's vector types (GCC and Clang) and compiled for each instruction set
+// by a kernels_*.cpp that sets KERNEL_NAMESPACE, KERNEL_NAME, VW (floats per vector), TILE_ROWS, TILE_BLOCKS,
+// SINGLE_BLOCK_TILES (tiles multiplied at once for a single lane block) and PANEL_WIDTH.
 //
 // Every sum runs in one order that depends only on the shape, never on the number of threads or on how many lane blocks
-// a call takes: for each output element, over the depth, one fused multiply-add after another.
+// a call takes: for each output element, over the depth, one multiply-add after another (fused where the CPU has it).
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -40,7 +40,7 @@ INLINE vf splat(float x) { return x - vf{}; }
 INLINE vu splat(Bf16Pair x) { return x - vu{}; }
 INLINE vi splat_int(std::int32_t x) { return x - vi{}; }
 INLINE vf select(vi mask, vf a, vf b) { return mask ? a : b; }
-// a > b ? a : b and a < b ? a : b, thus b where either is a NaN: one instruction on x86, which compilers make two of.
+// a > b ? a : b and a < b ? a : b, hence b if either is a NaN: one instruction on x86, for which compilers emit two.
 INLINE vf max(vf a, vf b) {
 #if VW == 16 && defined(__AVX512F__)
   return (vf)_mm512_max_ps((__m512)a, (__m512)b);
@@ -64,11 +64,11 @@ INLINE vf min(vf a, vf b) {
 #endif
 }
 
-// ---- Elementwise functions. Measured against libm in double over every float in range by native/cpu/selftest.cpp:
-// exponential <= 2 ulp, sigmoid <= 3 ulp, hyperbolic_tangent <= 3 ulp.
+// ---- Elementwise functions. native/cpu/selftest.cpp compares sigmoid and hyperbolic_tangent with libm in double, on a
+// grid: at most 4 ulp.
 
 // exp(x), after Cephes' expf: x = n ln 2 + r, |r| <= ln 2 / 2, a degree-6 polynomial in r, the exponent added as bits.
-// At most `kLargest`, 88 or less: what the caller knows of x saves a bound.
+// x is at most 88, as the caller knows, which saves a bound.
 INLINE vf exponential_of_bounded(vf x) {
   // The order of the operands lets a NaN through: an exploded step must show in its loss.
   x = max(splat(-87.0f), x);
@@ -95,13 +95,13 @@ INLINE vf exponential(vf x) { return exponential_of_bounded(min(splat(88.0f), x)
 // min(max(slope x + 0.5, 0), 1); the order of the operands lets a NaN through.
 INLINE vf hard_sigmoid(vf x, vf slope) { return min(splat(1.0f), max(splat(0.0f), x * slope + splat(0.5f))); }
 
-// Its derivative, by its value: zero where it is cut off.
+// Its derivative in terms of its value: zero where it is cut off.
 INLINE vf hard_sigmoid_slope(vf y, vf slope) { return (vf)((vi)slope & (y > splat(0.0f)) & (y < splat(1.0f))); }
 
 INLINE vf sigmoid(vf x) { return splat(1.0f) / (splat(1.0f) + exponential(-x)); }
 
-// tanh(x), after Cephes' tanhf: an odd polynomial near zero, where the quotient would cancel; else (1 - e) / (1 + e), e
-// = exp(-2|x|).
+// tanh(x), after Cephes' tanhf: an odd polynomial near zero, where the quotient would cancel; else (1 - e) / (1 + e)
+// with e = exp(-2|x|).
 INLINE vf hyperbolic_tangent(vf x) {
   const vi sign_bit = splat_int(static_cast<std::int32_t>(0x80000000u));
   const vi sign = (vi)x & sign_bit;
@@ -119,9 +119,9 @@ INLINE vf hyperbolic_tangent(vf x) {
   return select(magnitude < splat(0.625f), near, (vf)((vi)far | sign));
 }
 
-// ---- Numbers in bfloat16. Zero stands for what is too small to be a normal float, and a sum of products begins with
-// the second of a pair, as the instruction has both: where AVX512-BF16 is not there, its results are the same but for
-// sums that it would flush to zero.
+// ---- Numbers in bfloat16. As with the AVX512-BF16 instructions, numbers too small to be normal floats become zero,
+// and a sum of products begins with the second of a pair: without those instructions, results are the same except for
+// sums that they would flush to zero.
 
 typedef std::uint16_t vh __attribute__((vector_size(VW * 2)));
 typedef std::uint16_t vh_unaligned __attribute__((vector_size(VW * 2), aligned(2), may_alias));
@@ -129,7 +129,7 @@ typedef std::uint16_t vh_unaligned __attribute__((vector_size(VW * 2), aligned(2
 #if VW == 16 && defined(__AVX512BF16__)
 constexpr bool kHasBf16 = true;
 
-// Rounded to nearest, ties to even; what is too large becomes infinite, a NaN stays one.
+// Rounds to nearest, ties to even; numbers that are too large become infinite, a NaN stays one.
 INLINE vh round_to_bf16(vf x) { return (vh)_mm512_cvtneps_pbh((__m512)x); }
 
 INLINE vu pair_of(vf first, vf second) {
@@ -138,7 +138,7 @@ INLINE vu pair_of(vf first, vf second) {
   return (vu)_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
 }
 
-// The pairs of two rows of half a vector each, one behind the other: tiles of eight rows are packed of those.
+// Pairs two consecutive rows of half a vector each: tiles of eight rows are packed this way.
 INLINE void round_two_rows(const float* rows, Bf16Pair* out) {
   const __m256i order = _mm256_set_epi16(15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
@@ -147,7 +147,7 @@ INLINE void round_two_rows(const float* rows, Bf16Pair* out) {
 #else
 constexpr bool kHasBf16 = false;
 
-// The same, as the upper halves of floats.
+// The same rounding, in the upper halves of floats.
 INLINE vu upper_halves(vf x) {
   const vu bits = (vu)x;
   const vu magnitude = bits & splat(Bf16Pair{0x7fffffffu});
@@ -192,7 +192,7 @@ void round_rows(const float* x, int depth, int width, Bf16Pair* out) {
   }
 }
 
-// Neighbouring lanes make a pair, so the halves are where they belong.
+// Neighbouring lanes form a pair, so the halves are where they belong.
 void round_tile(TileRows x, int rows, Bf16Pair* out) {
   for (int i = 0; i < rows * kLanes; i += VW) {
     *reinterpret_cast<vh_unaligned*>(out + i / 2) = round_to_bf16(load(x.data() + i));
@@ -201,7 +201,7 @@ void round_tile(TileRows x, int rows, Bf16Pair* out) {
 
 // ---- Products.
 
-// sum[r][j] += row(r) * b[j], a step along the depth.
+// sum[r][j] += row(r) * b[j], one step along the depth.
 template <int Rows, int Vectors, class Row>
 INLINE void multiply_step(vf (&sum)[Rows][Vectors], const Row& row, const vu (&b)[Vectors]) {
 #if VW == 16 && defined(__AVX512BF16__)
@@ -214,7 +214,7 @@ INLINE void multiply_step(vf (&sum)[Rows][Vectors], const Row& row, const vu (&b
     }
   }
 #else
-  // In two passes over the rows, since the registers hold one half of b beside the sums.
+  // In two passes over the rows, since the registers hold only one half of b besides the sums.
   vf half[Vectors];
 #pragma GCC unroll 8
   for (int j = 0; j < Vectors; ++j) half[j] = second_of(b[j]);
@@ -249,7 +249,7 @@ INLINE void multiply_step(vf (&sum)[Rows][Vectors], const Row& row, const vf (&b
 template <class Number>
 using VectorOf = std::conditional_t<std::is_same_v<Number, Bf16Pair>, vu, vf>;
 
-// `Tiles` tiles one below the other, each [depth][kRows], from `tiles` on, against `Blocks` lane blocks.
+// Multiplies `Tiles` tiles stacked vertically, each [depth][kRows], from `tiles` on, by `Blocks` lane blocks.
 template <int Tiles, int Blocks, class Number>
 INLINE void tile_product_of(const TileProduct<Number>& t, const Number* tiles) {
   constexpr int kTall = Tiles * kRows;
@@ -301,7 +301,7 @@ INLINE void tile_product_of(const TileProduct<Number>& t, const Number* tiles) {
   }
 }
 
-// Takes `Tiles` tiles from `a` on and leaves `a`, `t` and the counts at what is left.
+// Processes `Tiles` tiles from `a` on and moves `a`, `t` and the counts past them.
 template <int Tiles, int Blocks, class Number>
 void take_tiles(const Number*& a, TileProduct<Number>& t, int& tiles, int& rows) {
   t.rows = rows < Tiles * kRows ? rows : Tiles * kRows;
@@ -406,7 +406,7 @@ INLINE vi keep_lanes(std::uint16_t keep, int j) {
 
 // One LSTM cell (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000):
 //   c = f * c_before + i * g,  h = o * tanh(c),  i, f, o = sigmoid, g = tanh of their pre-activations;
-// where Hard, a straight line between 0 and 1 stands for the sigmoid. This is all but h. Gives c.
+// if Hard, a straight line between 0 and 1 replaces the sigmoid. Computes all but h. Returns c.
 template <bool Hard>
 INLINE vf open_gates(vf& i, vf& f, vf& g, vf& o, vf c_before, vf slope) {
   i = Hard ? hard_sigmoid(i, slope) : sigmoid(i);
@@ -417,8 +417,8 @@ INLINE vf open_gates(vf& i, vf& f, vf& g, vf& o, vf c_before, vf slope) {
   return f * c_before + written;
 }
 
-// In two passes, c and then h: in one, each unit's chain of dependent operations is too long for the next unit's to
-// hide it.
+// In two passes, c and then h: in a single pass, each unit's chain of dependent operations is too long to be hidden by
+// the next unit's.
 template <bool Hard>
 INLINE void gate_forward_of(const GateForward& s) {
   const vf slope = splat(s.slope);
@@ -546,7 +546,7 @@ INLINE void philox_pair(vu first, const DropoutMask& m, PhiloxKey key, vu (&out)
   }
 }
 
-// Lane b of unit u is kept where its 16 random bits are below the threshold. Counter: (2u + half, tick, block + layer *
+// Lane b of unit u is kept if its 16 random bits are below the threshold. Counter: (2u + half, tick, block + layer *
 // 2^20, step), key: the seed with the step's high word mixed in; half h holds lanes 8h..8h+7, two to a word, low bits
 // first.
 void dropout_mask(const DropoutMask& m, std::uint16_t* keep) {
@@ -588,7 +588,7 @@ void apply_mask(const float* x, const std::uint16_t* keep, float scale, int unit
 // ---- Output.
 
 INLINE vf logarithm_lanes(vf x) {
-  // 16 a target block: libm, lane by lane, costs nothing beside the product above it.
+  // 16 per target block: libm, lane by lane, costs nothing compared with the product before it.
   vf y;
   for (int i = 0; i < VW; ++i) y[i] = std::log(static_cast<float>(x[i]));
   return y;
@@ -652,7 +652,7 @@ void matrix_vector(MatrixPanels<float> a, int panels, int depth, const float* x,
   }
 }
 
-// Below, the vectors of narrow numbers as floats.
+// Below, vectors of narrow numbers are widened to floats.
 typedef std::int8_t narrow_bytes __attribute__((vector_size(VW), aligned(1), may_alias));
 
 INLINE vf widen(const std::int8_t* p) {
@@ -664,7 +664,7 @@ INLINE vf widen(const std::int8_t* p) {
   std::int32_t four;
   std::memcpy(&four, p, sizeof four);
   const __m128i bytes = _mm_cvtsi32_si128(four);
-  const __m128i halves = _mm_unpacklo_epi8(bytes, bytes);  // each byte twice, then four times: shifted down, its sign
+  const __m128i halves = _mm_unpacklo_epi8(bytes, bytes);  // each byte twice, then four times: the shift sign-extends
   return (vf)_mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(halves, halves), 24));
 #else
   return __builtin_convertvector(*reinterpret_cast<const narrow_bytes*>(p), vf);
@@ -685,7 +685,7 @@ INLINE vf widen(const std::uint16_t* p) {
 #endif
 }
 
-// finish(row, sums) gives what is stored of a vector of rows.
+// finish(row, sums) returns what is stored for a vector of rows.
 template <class Narrow, class Start, class Finish>
 INLINE void narrow_matrix_vector(MatrixPanels<Narrow> a, int panels, int depth, const float* x, PanelRows out,
                                  const Start& start, const Finish& finish) {

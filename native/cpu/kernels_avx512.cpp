@@ -3,7 +3,7 @@
 #define KERNEL_NAME "avx512"
 #define VW 16
 // 8 x 32: sixteen sums, enough to cover the latency of two pipes; the broadcasts are memory operands.
-// 24 x 16 where there is one lane block: its vector serves more rows, or the two loads a cycle would bound the FMAs.
+// 24 x 16 for a single lane block: its vector serves more rows; otherwise the two loads per cycle would limit the FMAs.
 #define TILE_ROWS 8
 #define TILE_BLOCKS 2
 #define SINGLE_BLOCK_TILES 3

@@ -3,7 +3,7 @@
 #define KERNEL_NAMESPACE avx512bf16
 #define KERNEL_NAME "avx512bf16"
 #define VW 16
-// As kernels_avx512.cpp.
+// As in kernels_avx512.cpp.
 #define TILE_ROWS 8
 #define TILE_BLOCKS 2
 #define SINGLE_BLOCK_TILES 3

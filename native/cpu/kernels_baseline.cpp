@@ -1,4 +1,4 @@
-// What every CPU of the architecture runs: SSE2 on x86-64; on others whatever the compiler takes as its default.
+// For every CPU of the architecture: SSE2 on x86-64, elsewhere whatever the compiler's default is.
 #define KERNEL_NAMESPACE baseline
 #define KERNEL_NAME "baseline"
 #define VW 4

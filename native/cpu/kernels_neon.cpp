@@ -2,7 +2,7 @@
 #define KERNEL_NAMESPACE neon
 #define KERNEL_NAME "neon"
 #define VW 4
-// 6 x 16 on 4-float vectors: twenty-four sums of the thirty-two registers.
+// 6 x 16 in 4-float vectors: the sums take twenty-four of the thirty-two registers.
 #define TILE_ROWS 6
 #define TILE_BLOCKS 1
 #define SINGLE_BLOCK_TILES 1

@@ -12,7 +12,7 @@ namespace {
 
 typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
 
-// out[k * stride + r] = rows[r][k]: four rows and four columns at a time, what is left one by one.
+// out[k * stride + r] = rows[r][k]: four rows and four columns at a time, the rest one by one.
 void pack_rows(const float* const* rows, int tile_rows, int stride, int depth, float* out) {
   const int whole = depth / 4 * 4;
   int r = 0;
@@ -39,8 +39,8 @@ void pack_rows(const float* const* rows, int tile_rows, int stride, int depth, f
     for (int k = 0; k < depth; ++k) out[static_cast<std::size_t>(k) * stride + r] = rows[r][k];
 }
 
-// A copy whose length the compiler knows for the tables there are: called once a column, a library call would cost more
-// than the copy.
+// A copy whose length the compiler knows for the large tiles: it runs once per column, where a library call would
+// cost more than the copy.
 void copy_tile_row(const float* from, int tile_rows, float* to) {
   switch (tile_rows) {
     case 8:
@@ -69,15 +69,15 @@ void PackedMatrix::shape(const KernelTable& kernels, int rows, int depth, Arithm
 
 void PackedMatrix::pack(const Source& source, int part, int parts) {
   constexpr int kMostTaken = 4;
-  alignas(64) float floats[kMostTaken * kMaxTileRows * kDepthChunk];  // of what is rounded
+  alignas(64) float floats[kMostTaken * kMaxTileRows * kDepthChunk];  // values to be rounded
   const int tile_rows = kernels_->tile_rows;
   const int end = share_begin(tiles_, parts, part + 1);
   int taken = 1;  // tiles
   for (int tile = share_begin(tiles_, parts, part); tile < end; tile += taken) {
     const int row = tile * tile_rows;
     const int valid = std::min(tile_rows, rows_ - row);
-    // Rows that lie behind one another in the source are packed as they are. Where columns do, several tiles are taken
-    // at a time, since each column lies in a cache line of its own. (Both are true of a matrix of one column.)
+    // Rows that are contiguous in the source are packed directly. If columns are contiguous, several tiles are taken at
+    // a time, since each column lies in a separate cache line. (Both are true of a matrix of one column.)
     const bool rows_together = source.depth_stride == 1 && source.hidden_depth == 0;
     const bool adjacent = !rows_together && source.row_stride == 1 && source.hidden_rows == 0 && valid == tile_rows;
     taken = 1;
@@ -168,7 +168,7 @@ int PanelMatrix::first_row(int part, int parts) const {
 }
 
 void PanelMatrix::pack(const float* source, int hidden, int part, int parts) {
-  constexpr int kRun = 64;  // columns: 16 KB of a panel, which stay in the first-level cache while its rows pass
+  constexpr int kRun = 64;  // columns: 16 KB of a panel, which stay in the first-level cache while its rows are packed
   const int end = first_row(part + 1, parts);
   for (int row = first_row(part, parts); row < end; row += kPanelRows) {
     const int valid = std::min(kPanelRows, rows_ - row);
@@ -189,7 +189,7 @@ void PanelMatrix::pack(const float* source, int hidden, int part, int parts) {
   }
 }
 
-// `valid` rows from row `first` on, which begins a panel.
+// Packs `valid` rows from row `first` on, which begins a panel.
 void PanelMatrix::pack_narrow(const float* const* rows, int first, int valid) {
   const std::size_t panel = static_cast<std::size_t>(first) * depth_;
   for (int r = 0; r < valid; ++r) {
@@ -243,16 +243,16 @@ template <typename Number>
 void PackedMatrix::multiply_numbers(int first, int last, int blocks, const AlignedBuffer<Number>& data,
                                     const Number* const* b, float* const* c, const float* initial, bool zero,
                                     StopRequest& stop) const {
-  // Multiply-adds; a product of pairs, where it is emulated, takes as long as three.
+  // In multiply-adds; an emulated product of pairs takes as long as three.
   constexpr std::size_t kBetweenLooks = (std::size_t{1} << 24) / (std::is_same_v<Number, Bf16Pair> ? 3 : 1);
   const int tile_rows = kernels_->tile_rows;
   const int first_tile = first / tile_rows;
   const int count = (last - first + tile_rows - 1) / tile_rows;
-  std::size_t since = 0;  // the last look
+  std::size_t since = 0;  // multiply-adds since the last look
   for (int chunk = 0; chunk < depth_; chunk += kDepthChunk) {
     const int before = depth_steps<Number>(chunk), depth = depth_steps<Number>(std::min(kDepthChunk, depth_ - chunk));
     const std::size_t tile_size = static_cast<std::size_t>(tile_rows) * depth;
-    // As many tiles at a time as lie between two looks: all of them, but in a layer of many thousand rows.
+    // As many tiles at a time as fit between two looks: all of them, except in a layer of many thousand rows.
     const int most = static_cast<int>(
         std::clamp<std::size_t>(kBetweenLooks / (tile_size * kLanes * kMaxTileBlocks), 1, std::max(count, 1)));
     TileProduct<Number> product{};

@@ -2,7 +2,7 @@
 
 #include <chrono>
 
-// A system without such a call, or -DCUDNN_LSTM_PORTABLE_PARKING to test what it gets: condition variables.
+// Systems without such a call use condition variables; -DCUDNN_LSTM_PORTABLE_PARKING selects them for tests.
 #if defined(CUDNN_LSTM_PORTABLE_PARKING)
 #include <condition_variable>
 #include <mutex>
@@ -40,7 +40,7 @@ struct Lot {
   std::condition_variable changed;
 };
 
-// Never freed: a thread may outlive the statics of a process that ends.
+// Never freed: a thread may outlive the process's statics at exit.
 Lot& lot_of(const void* address) {
   constexpr std::size_t kLots = 64;
   static Lot* const lots = new Lot[kLots];
@@ -57,7 +57,7 @@ void park(std::atomic<std::uint32_t>& word, std::uint32_t expected) {
 
 void unpark(std::atomic<std::uint32_t>& word) {
   Lot& lot = lot_of(&word);
-  // Whoever saw the old word is asleep once this is had.
+  // Once this lock has been taken, any thread that saw the old word is asleep.
   { std::lock_guard<std::mutex> lock(lot.mutex); }
   lot.changed.notify_all();
 }

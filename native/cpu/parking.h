@@ -1,4 +1,4 @@
-// Waiting in the kernel for a word of memory to change: what a thread does that has spun long enough.
+// Waiting in the kernel for a word of memory to change, for threads that have spun long enough.
 #pragma once
 
 #include <atomic>
@@ -6,23 +6,23 @@
 
 namespace cudnn_lstm::cpu {
 
-// Sleeps while `word` holds `expected`. May return early: the caller looks again.
+// Sleeps while `word` holds `expected`. May return early: the caller must check again.
 void park(std::atomic<std::uint32_t>& word, std::uint32_t expected);
 
-// Wakes all that sleep on `word`, which has been changed.
+// Wakes all threads that sleep on `word`, which the caller has changed.
 void unpark(std::atomic<std::uint32_t>& word);
 
-// A word that threads wait for, spinning a while and then parked.
+// A word that threads wait for, first spinning, then parked.
 class Signal {
  public:
   std::uint32_t value() const { return word_.load(std::memory_order_acquire); }
-  // For when nobody waits.
+  // Only while nobody waits.
   void reset(std::uint32_t value) { word_.store(value, std::memory_order_relaxed); }
 
-  // Adds to the word and, where `wakes(value before)`, wakes who sleeps.
+  // Adds `by` to the word and, if wakes(value before), wakes the sleepers.
   template <typename Wakes>
   void add(std::uint32_t by, Wakes wakes) {
-    // In one order with wait's count of sleepers and its look at the word: one of the two sees the other.
+    // Totally ordered with wait's count of sleepers and its load of the word: one of the two sees the other.
     const std::uint32_t before = word_.fetch_add(by, std::memory_order_seq_cst);
     if (wakes(before) && sleepers_.load(std::memory_order_seq_cst) != 0) unpark(word_);
   }
@@ -30,8 +30,8 @@ class Signal {
     add(by, [](std::uint32_t) { return true; });
   }
 
-  // Waits while waiting(value), spinning for at most about `spin` nanoseconds. How long it took in nanoseconds, or 0
-  // where that was too short to look at a clock.
+  // Waits while waiting(value) is true, spinning for at most about `spin` nanoseconds. Returns how long it took in
+  // nanoseconds, or 0 if that was too short to consult the clock.
   template <typename Waiting>
   std::int64_t wait(std::int64_t spin, Waiting waiting);
 
@@ -40,7 +40,7 @@ class Signal {
   std::atomic<std::uint32_t> sleepers_{0};
 };
 
-// Of a clock that never goes back.
+// From a clock that never goes back.
 std::int64_t nanoseconds();
 
 inline void relax() {

@@ -7,7 +7,7 @@
 namespace cudnn_lstm::cpu {
 namespace {
 
-// Below this many multiply-adds a thread and tick, meeting after the tick costs more than the help is worth.
+// Below this many multiply-adds per thread and tick, meeting after the tick costs more than the extra threads save.
 constexpr double kWorthMeeting = 50'000;
 
 // Ends of `parts` runs that cover 0..count, each but the last a multiple of `tile` long.
@@ -37,16 +37,16 @@ std::pair<int, int> Partition::rows(int thread, int count, int tile) const {
 std::vector<int> team_sizes(int most) {
   std::vector<int> sizes;
   for (int size = 1; size < most; size += std::max(1, size / 4)) sizes.push_back(size);
-  if (most > 1 && sizes.back() < most - 1) sizes.push_back(most - 1);  // one core is busy with something else
+  if (most > 1 && sizes.back() < most - 1) sizes.push_back(most - 1);  // in case one core is busy with something else
   sizes.push_back(most);
   return sizes;
 }
 
 namespace {
 
-// The busiest thread's load over the mean one: 1 is perfect.
+// The busiest thread's load divided by the mean load: 1 is perfect.
 double blocks_load(int threads, int blocks) {
-  const int most = (blocks + threads - 1) / threads;  // of one thread
+  const int most = (blocks + threads - 1) / threads;  // blocks of one thread
   return static_cast<double>(most) * threads / blocks;
 }
 
@@ -68,7 +68,7 @@ Partition make_partition(int threads, int blocks, int hidden, int tile_rows, int
   const int most_blocks = (blocks + threads - 1) / threads;
   const std::vector<int> ends = split_by_tiles(hidden, threads, tile_rows);
   const bool worth_meeting = tick / threads > kWorthMeeting;
-  // Meeting has a price, but not where each thread would have fewer blocks than one product of tiles takes.
+  // Meeting has a price, except where each thread would have fewer blocks than one tile product takes.
   const double price = most_blocks < std::min(blocks, tile_blocks) ? 1.0 : 1.1;
   if (threads > 1 && worth_meeting && units_load(ends, hidden) * price <= blocks_load(threads, blocks)) {
     return {threads, blocks, true, ends};
@@ -87,7 +87,7 @@ std::vector<Partition> partition_options(int threads, int blocks, int hidden, in
   const Partition best = make_partition(threads, blocks, hidden, tile_rows, tile_blocks);
   for (const int size : team_sizes(threads)) {
     Partition partition = make_partition(size, blocks, hidden, tile_rows, tile_blocks);
-    // Blocks on fewer threads, but without a meeting after each tick: where one of them is slow, the others go on.
+    // Blocks on fewer threads, but without a meeting after each tick: if one thread is slow, the others go on.
     const bool meets = partition.split_units;
     const int alone = std::min(size, blocks);
     if (meets && alone > 1) add({alone, blocks, false, {hidden}});

@@ -1,5 +1,4 @@
-// How a batch is shared between threads. Results never depend on it: every output element is summed by one thread in
-// one order.
+// How a batch is shared between threads. Results never depend on it: one thread sums each output element, in one order.
 #pragma once
 
 #include <utility>
@@ -7,7 +6,7 @@
 
 namespace cudnn_lstm::cpu {
 
-// A thread's own part of the time loop: of lane blocks [first_block, last_block), units [first_unit, last_unit).
+// A thread's share of the time loop: units [first_unit, last_unit) of lane blocks [first_block, last_block).
 struct Domain {
   int first_block;
   int last_block;
@@ -15,28 +14,28 @@ struct Domain {
   int last_unit;
 };
 
-// Either each thread takes some lane blocks and all units, and runs through time on its own; or, where there are too
-// few blocks to share, every thread takes all blocks and some units, and the threads meet after every tick.
+// Either each thread takes all units of some lane blocks and runs through time on its own; or, if there are too few
+// blocks to share, each takes some units of all blocks, and the threads meet after every tick.
 struct Partition {
   int threads = 1;
   int blocks = 0;
   bool split_units = false;
-  std::vector<int> unit_ends;  // of each thread if split_units, else of all
+  std::vector<int> unit_ends;  // one per thread if split_units, else one for all
 
   Domain domain(int thread) const;
-  // A thread's part of `count` rows, each its whole width in the thread's blocks: all of them, or, if split_units, a
-  // run that begins at a multiple of `tile`.
+  // A thread's share of `count` rows, each taken across all of the thread's blocks: all rows or, if split_units, a run
+  // that begins at a multiple of `tile`.
   std::pair<int, int> rows(int thread, int count, int tile) const;
 };
 
-// tile_rows, tile_blocks: of the kernels. A thread's units begin at a multiple of tile_rows, so that both their gate
-// rows and they themselves begin at a tile.
+// tile_rows, tile_blocks: the kernels'. A thread's units begin at a multiple of tile_rows, so that both they and their
+// gate rows begin at a tile.
 Partition make_partition(int threads, int blocks, int hidden, int tile_rows, int tile_blocks);
 
-// Numbers of threads to choose from, ascending: all up to eight, then fewer, the last two `most` - 1 and `most`.
+// Team sizes to choose from, ascending: all up to eight, then sparser, ending with `most` - 1 and `most`.
 std::vector<int> team_sizes(int most);
 
-// The partitions that may be fastest with up to `threads` threads, by the number of them but for the last, which is
+// The partitions that may be fastest with up to `threads` threads, in order of thread count except the last, which is
 // make_partition's.
 std::vector<Partition> partition_options(int threads, int blocks, int hidden, int tile_rows, int tile_blocks);
 

@@ -10,14 +10,14 @@
 
 namespace cudnn_lstm::cpu {
 
-// One of LaneBlocks.
+// One block of LaneBlocks.
 class LaneBlock {
  public:
   float* rows() const { return data_; }
   float* row(int index) const { return data_ + static_cast<std::size_t>(index) * kLanes; }
-  // Rows [first, first + 16), also where fewer of them count; `first` is a multiple of 16, and such a row is there.
+  // Rows [first, first + 16), even if fewer of them count; `first` is a multiple of 16 and an existing row.
   SquareRows square(int first) const { return SquareRows(row(first)); }
-  // To write rows [first, first + 16), all of which are there.
+  // For writing rows [first, first + 16), all of which exist.
   SquareTarget target(int first) const { return {row(first), kLanes}; }
 
  private:
@@ -30,7 +30,7 @@ class LaneBlock {
 // [blocks][rows rounded up to 16][16].
 class LaneBlocks {
  public:
-  // rows: of a block.
+  // rows: in a block.
   explicit LaneBlocks(int rows = 0) : LaneBlocks(rows, 0) {}
 
   // Makes room for `blocks` blocks; grows, never shrinks. Throws Error(kOutOfMemory).
@@ -39,13 +39,13 @@ class LaneBlocks {
   }
   LaneBlock block(std::size_t index) { return LaneBlock(data_.data() + index * stride_); }
   const float* rows(std::size_t index) const { return data_.data() + index * stride_; }
-  // Floats from a block to the next.
+  // Floats from one block to the next.
   std::size_t stride() const { return stride_; }
   std::size_t bytes() const { return data_.bytes(); }
   void zero() { data_.zero(); }
 
  protected:
-  // extra: rows behind each block's own.
+  // extra: rows after each block's own.
   LaneBlocks(int rows, int extra) : stride_(static_cast<std::size_t>((rows + 15) / 16 * 16 + extra) * kLanes) {}
 
  private:
@@ -53,31 +53,31 @@ class LaneBlocks {
   AlignedBuffer<float> data_;
 };
 
-// Lane blocks of rows that tiles read. A tile of a gradient product reads as many rows as it is tall, also past the
-// last row of a block: what it reads there is multiplied and dropped, but it must be memory.
+// Lane blocks of rows that tiles read. A tile of a gradient product reads its full height, even past the last row of a
+// block: what it reads there is multiplied and discarded, but the memory must exist.
 class RowBlocks : public LaneBlocks {
  public:
   explicit RowBlocks(int rows = 0) : LaneBlocks(rows, kOverhang) {}
 
-  // The tile that begins at `row`, less than `rows`, of a block.
+  // The tile of a block that begins at `row`, which is less than `rows`.
   TileRows tile(std::size_t index, int row) const {
     return TileRows(rows(index) + static_cast<std::size_t>(row) * kLanes);
   }
 
  private:
-  // More than a tile's overhang: the odd size keeps the blocks of one unit from falling into the same cache sets.
+  // More than a tile's overhang: the odd size keeps the blocks of one unit from mapping to the same cache sets.
   static constexpr int kOverhang = 12;
   static_assert(kOverhang >= kMaxTileRows - 1);
 };
 
-inline constexpr int kPanelPairs = 16;  // a panel of so many (tick, block) pairs fits the first-level cache
+inline constexpr int kPanelPairs = 16;  // a panel of this many (tick, block) pairs fits in the first-level cache
 
-// Packed columns of gradient products, [panels][kPanelPairs][16 lanes][width], of which a tile reads a panel's whole
-// width; of floats, or of pairs of lanes.
+// Packed columns of gradient products, [panels][kPanelPairs][16 lanes][width], as floats or as pairs of lanes. A tile
+// reads a panel's whole width.
 template <typename Number>
 class GradientPanels {
  public:
-  // width: of a panel, the kernels'.
+  // width: of a panel, as in the kernels' table.
   void ensure(std::size_t panels, int width) {
     width_ = width;
     if (data_.size() < panels * panel_size()) data_.resize(panels * panel_size());
@@ -85,7 +85,7 @@ class GradientPanels {
   GradientPanel<Number> panel(std::size_t index) const {
     return GradientPanel<Number>(data_.data() + index * panel_size());
   }
-  // [kPanelPairs * 16 lanes, or as many pairs of them][width].
+  // [kPanelPairs * 16 lanes, or the pairs of those][width].
   Number* rows(std::size_t index) { return data_.data() + index * panel_size(); }
   // Columns [first, first + 16) of a pair in a panel.
   SquareTarget columns(std::size_t panel, int pair, int first) {
@@ -128,7 +128,7 @@ class RoundedBlocks {
     if (data_.size() < size) data_.resize(size);
     if (static_cast<int>(blocks_.size()) < count) blocks_.resize(count);
   }
-  // Rounds blocks [depth][16], as many as there is room for; they are valid until the next call.
+  // Rounds `count` blocks [depth][16], for which there must be room; the result is valid until the next call.
   const Bf16Pair* const* round(const KernelTable& kernels, const float* const* blocks, int count, int depth) {
     const std::size_t size = static_cast<std::size_t>(depth_steps<Bf16Pair>(depth)) * kLanes;
     for (int i = 0; i < count; ++i) {
@@ -145,8 +145,8 @@ class RoundedBlocks {
   std::vector<const Bf16Pair*> blocks_;
 };
 
-// Vectors of rows, [count][rows rounded up to whole panels]: matrix-vector products read and write whole panels of
-// them.
+// Vectors with one element per row, [count][rows rounded up to whole panels]: matrix-vector products read and write
+// whole panels of them.
 class PanelVectors {
  public:
   explicit PanelVectors(int rows = 0) : stride_((rows + kPanelRows - 1) / kPanelRows * kPanelRows) {}
@@ -157,10 +157,10 @@ class PanelVectors {
   }
   float* vector(std::size_t index) { return data_.data() + index * stride_; }
   const float* vector(std::size_t index) const { return data_.data() + index * stride_; }
-  // From row `first` of a vector on, a multiple of kPanelRows.
+  // A vector from row `first` on, a multiple of kPanelRows.
   PanelRows rows(std::size_t index, int first = 0) { return PanelRows(vector(index) + first); }
   ConstPanelRows rows(std::size_t index, int first = 0) const { return ConstPanelRows(vector(index) + first); }
-  // Floats from a vector to the next.
+  // Floats from one vector to the next.
   std::size_t stride() const { return stride_; }
   std::size_t bytes() const { return data_.bytes(); }
   void release() { data_.resize(0); }

@@ -1,15 +1,15 @@
-// The kernels' own test, without Node: every table that runs on this CPU against plain double arithmetic. For
-// cross-compiled builds under an emulator, and for sanitizers. Prints a line a check and ends with 1 if any failed.
+// The kernels' self-test, without Node: every table that runs on this CPU against plain double arithmetic. For
+// cross-compiled builds under an emulator, and for sanitizers. Prints one line per check; exits with 1 if any failed.
 //
 //   native_selftest               every part below
-//   native_selftest PART…         these of them: kernels   each kernel, on every table; no threads
+//   native_selftest PART…         only these:    kernels   each kernel, on every table; no threads
 //                                                models    whole models, on one thread and on several
 //                                                teams     the thread team
-//                                                tuner     what chooses its size, on machines that are simulated
+//                                                tuner     what chooses its size, on simulated machines
 //                                                stops     calls that are stopped
 //                                                looks     what large models compute between two looks at the stop flag
-//   native_selftest sweep N S F   N sizes of model and batch, from the F-th (0 if left out), for every S-th vocabulary
-//                                 from 2 to 600 symbols and for those about a power of two, on every table; prints how
+//   native_selftest sweep N S F   N sizes of model and batch from the F-th on (0 if omitted), for every S-th vocabulary
+//                                 of 2 to 600 symbols and for those around powers of two, on every table; prints how
 //                                 long that took (docs/cpu-kernels.md has figures)
 #include <algorithm>
 #include <atomic>
@@ -45,7 +45,7 @@ namespace {
 
 int failures = 0;
 
-// No place that a kernel may touch beyond what it was asked for can be made of a pointer.
+// No place where a kernel may touch more than it was asked for can be made from a pointer.
 template <typename Made, typename T>
 constexpr bool takes_pointer = std::is_constructible_v<Made, T*> || std::is_convertible_v<T*, Made>;
 static_assert(!takes_pointer<TileRows, float> && !takes_pointer<PackedTiles<float>, float> &&
@@ -93,8 +93,8 @@ void check_philox() {
   check(ok, "-", "philox known answers", ok ? 0 : 1, 0);
 }
 
-// The straight line in place of the sigmoid, in all three kernels that have it: its values, cut off at 0 and 1, and its
-// slope, zero where it is cut off.
+// The straight line that replaces the sigmoid, in all three kernels that have it: its values, cut off at 0 and 1, and
+// its slope, zero where it is cut off.
 void check_hard_gates(const KernelTable& table, float slope) {
   double value_worst = 0, slope_worst = 0;
   for (int i = 0; i < 200; ++i) {
@@ -126,7 +126,7 @@ void check_hard_gates(const KernelTable& table, float slope) {
     for (int lane = 0; lane < 16; ++lane) {
       const double line = static_cast<double>(slope) * at[lane] + 0.5;
       if (std::fabs(line) < 1e-6 || std::fabs(line - 1) < 1e-6)
-        continue;  // Which side it is on is rounding's business.
+        continue;  // Which side of the kink it is on is up to rounding.
       const double expected = line > 0 && line < 1 ? std::tanh(0.5) * slope : 0;
       slope_worst = std::fmax(slope_worst, std::fabs(gates[lane] - expected));
     }
@@ -199,7 +199,7 @@ void check_products(const KernelTable& table) {
 
 // ---- Products of bfloat16 pairs.
 
-// What VCVTNEPS2BF16 does, as Intel's manual has it.
+// What VCVTNEPS2BF16 does, according to Intel's manual.
 std::uint16_t rounded_to_bf16(float value) {
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
@@ -212,7 +212,7 @@ std::uint16_t rounded_to_bf16(float value) {
 
 float rounded(float value) { return from_bf16(rounded_to_bf16(value)); }
 
-// Every kind of number, and each width and depth about a vector and a pair.
+// Every kind of number, and every width and depth around a vector's and a pair's.
 void check_rounding(const KernelTable& table) {
   std::vector<float> values = noise(3000, 5);
   for (const std::uint32_t exponent : {0u, 1u, 2u, 100u, 127u, 253u, 254u, 255u}) {
@@ -256,8 +256,8 @@ void check_rounding(const KernelTable& table) {
   check(wrong == 0, table.name, "rounding to bfloat16", wrong, 0);
 }
 
-// Against the sum that the manual writes down, of each pair the second product first, each added by one rounding: bit
-// for bit, emulated or by the processor.
+// Compared bit for bit, emulated or by the processor, with the sum the manual specifies: of each pair, the second
+// product first, each added with one rounding.
 void check_bf16_products(const KernelTable& table) {
   double apart = 0, worst = 0;
   for (const int rows : {1, 2, 5, 6, 7, 8, 9, 24, 25, 64, 93}) {
@@ -317,7 +317,7 @@ void check_bf16_products(const KernelTable& table) {
   check(apart == 0, table.name, "bfloat16 products, bit for bit", apart, 0);
 }
 
-// The dropout masks are the scalar Philox, bit for bit.
+// The dropout masks match the scalar Philox bit for bit.
 void check_masks(const KernelTable& table) {
   std::uint16_t keep[40];
   const std::uint32_t threshold = dropout_threshold(0.2f);
@@ -334,8 +334,8 @@ void check_masks(const KernelTable& table) {
   check(wrong == 0, table.name, "dropout masks", wrong, 0);
 }
 
-// Finite differences of a whole train step's loss along its own gradient, and 1 against 3 threads, which share the lane
-// blocks or, where `split_units` says so, the units.
+// Finite differences of a whole training step's loss along its own gradient, and 1 thread against 3, which share the
+// lane blocks or, if `split_units`, the units.
 void check_step(InputCoding coding, const char* title, int hidden, int batch, bool split_units,
                 Arithmetic arithmetic = Arithmetic::fp32) {
   // The slope is that of the loss in floats: rounded products have none.
@@ -385,8 +385,8 @@ void check_step(InputCoding coding, const char* title, int hidden, int batch, bo
         bound);
 }
 
-// Streams fed many ticks at once by three threads, and tick by tick by one: the same logits and state, bit for bit. A
-// few streams run by matrix-vector products, many in lane blocks.
+// Streams fed many ticks at once on three threads, and tick by tick on one, give the same logits and state, bit for
+// bit. A few streams run as matrix-vector products, many in lane blocks.
 void check_streams(InputCoding coding, const char* title) {
   const ModelSpec spec{11, 3, 149, coding, coding == InputCoding::embedding ? 6 : 0, 0.25f, 5};
   const int steps = 70;  // more than one run of kSequenceSteps
@@ -413,8 +413,8 @@ void check_streams(InputCoding coding, const char* title) {
   }
 }
 
-// With CUDNN_LSTM_GUARD_PAGES, a read past its border of a buffer ends the process, and none inside does: else the
-// sweep would show nothing.
+// With CUDNN_LSTM_GUARD_PAGES, a read past the guarded border of a buffer ends the process, and a read inside it does
+// not: otherwise the sweep would show nothing.
 void check_guard() {
 #if defined(CUDNN_LSTM_MAPPED_BUFFERS)
   const char* guard = std::getenv("CUDNN_LSTM_GUARD_PAGES");
@@ -425,7 +425,7 @@ void check_guard() {
     for (const bool outside : {false, true}) {
       const pid_t child = fork();
       if (child == 0) {
-        std::signal(SIGSEGV, SIG_DFL);  // or a sanitizer's report would end it otherwise
+        std::signal(SIGSEGV, SIG_DFL);  // or a sanitizer's report would end it differently
         AlignedBuffer<float> buffer;
         buffer.resize(size);
         const volatile float* data = buffer.data();
@@ -450,7 +450,7 @@ int looks_until_stop = 0;  // 0: never
 std::atomic<bool> stop_at_look{false};
 double most_work = 0, most_milliseconds = 0;
 
-// Of this thread.
+// Processor time of this thread.
 double processor_milliseconds() {
 #if defined(CLOCK_THREAD_CPUTIME_ID)
   timespec now{};
@@ -461,15 +461,15 @@ double processor_milliseconds() {
 #endif
 }
 
-const KernelTable* counted = nullptr;  // what the counting table calls
+const KernelTable* counted = nullptr;  // the table that the counting one calls
 
-// Of a kernel's elements, each as long as `each` multiply-adds of a product at most.
+// Counts a kernel's elements, each of which takes at most as long as `each` multiply-adds of a product.
 void count_work(double elements, double each) { work_since_look += elements * each; }
 
-std::atomic<bool> stop_at_update{false};  // the flag that asks the call to stop, set by its first piece of an update
+std::atomic<bool> stop_at_update{false};  // the call's stop flag, set by the first piece of its update
 bool stopping_at_update = false;
 
-// A table that counts what the other computes. A matrix for a single vector comes from memory.
+// A table that counts what the other computes. The matrix of a matrix-vector product comes from memory.
 KernelTable counting_table() {
   KernelTable table = *counted;
   table.tile_products = [](TileProduct<float> product, int tiles, int rows) {
@@ -540,8 +540,8 @@ KernelTable counting_table() {
   return table;
 }
 
-// Models and batches so large in one extent that a piece of work which grew with it would be found. Few steps do: what
-// lies between two looks does not depend on their number.
+// Models and batches so large in one dimension that a piece of work that grew with it would be found. A few steps are
+// enough: what lies between two looks does not depend on their number.
 void check_looks(const KernelTable& kernels) {
   struct Shape {
     const char* what;
@@ -575,7 +575,7 @@ void check_looks(const KernelTable& kernels) {
       const Batch work{ids.data(), steps, batch, target, false};
       std::vector<float> losses(static_cast<std::size_t>(steps) * batch);
       std::vector<float> logits(2 * static_cast<std::size_t>(spec.vocabulary));
-      // Scored and sampled from before it is trained, so that its memory is given up and taken back, too.
+      // Scored and sampled from before it is trained, so that memory is given up and taken back, too.
       resumed();
       backend.evaluate(work, spec.dropout > 0, 1, losses.data(), stop);
       for (const int streams : {1, 2}) backend.next_logits(ids.data(), 1, streams, logits.data(), stop);
@@ -590,8 +590,8 @@ void check_looks(const KernelTable& kernels) {
     }
 }
 
-// A step that is stopped in the middle of its update counts, and is made whole by whoever asks: in pieces, by a read,
-// or by the next step.
+// A step stopped in the middle of its update counts, and is completed when asked for: in pieces, by a read, or by the
+// next step.
 void check_cut_update(const KernelTable& kernels) {
   const ModelSpec spec{40, 2, 300, InputCoding::onehot, 0, 0.1f, 5};
   constexpr int kSteps = 3, kBatch = 8;
@@ -622,7 +622,7 @@ void check_cut_update(const KernelTable& kernels) {
       for (const Slot slot : {Slot::second_moments, Slot::parameters, Slot::training_state}) {
         whole.read(slot, parameters.data());
         const std::size_t size = cut.slot_size(slot);
-        // From the end to the beginning, so that pieces are asked for that the step did not come to.
+        // From the end to the beginning, so as to ask for pieces that the step did not reach.
         constexpr std::size_t kPart = 100'000;
         if (slot == Slot::training_state) {
           cut.read(slot, other.data());
@@ -641,8 +641,8 @@ void check_cut_update(const KernelTable& kernels) {
   }
 }
 
-// A call that is stopped at its k-th look, whichever that is, leaves the weights as they were, or a step later: also a
-// large model's, which are moved from one form to another by each of these calls.
+// A call stopped at its k-th look, whatever k, leaves the weights as they were, or one step later; so too for a large
+// model, whose weights each of these calls moves from one form to another.
 void check_stops() {
 #if defined(__SANITIZE_THREAD__)
   const std::vector<int> thread_counts{3};  // one thread races with nobody
@@ -685,7 +685,7 @@ void check_stops() {
         backend.read(Slot::parameters, found.data());
         wrong += found == parameters ? 0 : 1;
       }
-      if (look % 2 == 1) continue;  // else the next call goes on from where the last was left
+      if (look % 2 == 1) continue;  // if odd, the next call resumes where this one stopped
       backend.evaluate(work, false, 0, losses.data(), never);
       backend.reset_stream_state(1);
       backend.next_logits(ids.data(), kSteps, 1, logits.data(), never);
@@ -707,7 +707,7 @@ void check_stops() {
   }
 }
 
-// Ranks that are threads of this process.
+// Ranks as threads of this process.
 class ThreadRanks final : public Communicator {
  public:
   struct Shared {
@@ -759,8 +759,8 @@ class ThreadRanks final : public Communicator {
   const int rank_;
 };
 
-// One of two ranks is asked to stop, at the k-th look of either, whichever that is: both do as many steps, and have the
-// same model, which a step that was given up leaves as it was.
+// One of two ranks is asked to stop, at the k-th look of either, whatever k: both do the same number of steps and have
+// the same model, which a step that was given up leaves as it was.
 void check_shared_stops() {
   const ModelSpec spec{50, 2, 70, InputCoding::embedding, 9, 0.2f, 5};
   constexpr int kSteps = 2, kCount = 2;
@@ -768,7 +768,7 @@ void check_shared_stops() {
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * 7 % 50);
   const std::atomic<bool> never{false};
   for (const int threads : {1, 3}) {
-    for (const int all : {20, 16}) {  // of 16 the other rank has none
+    for (const int all : {20, 16}) {  // of 16, the other rank has none
       std::vector<std::unique_ptr<CpuBackend>> backends;
       std::vector<float> parameters[2];
       for (int rank = 0; rank < 2; ++rank) {
@@ -817,7 +817,7 @@ void check_shared_stops() {
 
 // ---- Weights in 8 and 16 bits.
 
-// The kernels against the plain sums that they stand for, in double; and what is packed comes back as it was.
+// The kernels against the plain sums that they stand for, in double; and what is packed reads back unchanged.
 void check_narrow(const KernelTable& table) {
   double worst = 0;
   bool same = true, at_bounds = true;
@@ -872,7 +872,7 @@ void check_narrow(const KernelTable& table) {
   check(at_bounds, table.name, "narrow weights are near", at_bounds ? 0 : 1, 0);
 }
 
-// Models of rounded weights against the same weights in floats: one stream, two, and many.
+// Models with rounded weights against the same weights in floats: one stream, two, and many.
 void check_narrow_model(InputCoding coding, const char* name) {
   const ModelSpec spec{37, 2, 45, coding, coding == InputCoding::embedding ? 9 : 0, 0, 5};
   CpuBackend plain(spec, 2);
@@ -910,9 +910,9 @@ void check_narrow_model(InputCoding coding, const char* name) {
   }
 }
 
-// ---- The sweep: sizes around every tile, block and panel; training, scoring of a batch and of 1 to 70 sequences, and
-// sampling with as many streams. With CUDNN_LSTM_GUARD_PAGES (scripts/selftest.sh) a read past the end of any buffer,
-// or before its beginning, is a fault, whatever the buffer's size; the losses must be those of the first table.
+// ---- The sweep: sizes around every tile, block and panel; training, scoring a batch and 1 to 70 sequences, and
+// sampling with as many streams. With CUDNN_LSTM_GUARD_PAGES (scripts/selftest.sh), a read past the end of any buffer,
+// or before its beginning, is a fault, whatever the buffer's size; the losses must match those of the first table.
 
 constexpr int kHiddenSizes[] = {1, 2, 3, 4, 5, 7, 8, 11, 12, 15, 16, 17, 23, 31, 32, 33, 47, 48, 49, 63, 64, 65, 97};
 constexpr int kBatchSizes[] = {1, 2, 3, 8, 15, 16, 17, 31, 32, 33, 47, 49, 65};
@@ -925,7 +925,7 @@ struct SweptShape {
   Target target;
 };
 
-char at_work[160] = "nothing";  // for the fault's message
+char at_work[160] = "nothing";  // for the fault message
 
 void report_fault(int) {
   const char* const parts[] = {"FAIL a fault at ", at_work, "\n"};
@@ -956,11 +956,11 @@ SweptShape swept_shape(int vocabulary, std::uint32_t round) {
 
 struct SweptValues {
   std::vector<double> floats;   // within rounding of one another on all tables
-  double bf16_loss, bf16_norm;  // of a step in bfloat16: how far from the same in floats, the norm as a share
+  double bf16_loss, bf16_norm;  // of a step in bfloat16: distance from the same in floats, relative for the norm
 };
 
-// What fresh weights give: the losses of an evaluation, logits of streams, the loss and norm of a train step. A second
-// step, whose weights depend on the signs of gradients that may be rounding errors, only touches memory.
+// What fresh weights give: the losses of an evaluation, the logits of streams, the loss and norm of a training step. A
+// second step, whose weights depend on the signs of gradients that may be rounding errors, tests only memory accesses.
 SweptValues run_shape(const SweptShape& shape) {
   const auto& [spec, steps, batch, threads, streams, target] = shape;
   CpuBackend backend(spec, threads, TeamTuner::Mode::fixed);
@@ -981,7 +981,7 @@ SweptValues run_shape(const SweptShape& shape) {
   backend.next_logits(ids.data(), steps, streams, logits.data());
   std::vector<float> stream_losses(static_cast<std::size_t>(steps) * streams);
   backend.evaluate({ids.data(), steps, streams, Target::every, false}, false, 0, stream_losses.data(), stop);
-  // What is drawn hangs on the last bit of a logit: memory alone is looked at.
+  // What is drawn depends on the last bit of a logit: only memory accesses are tested.
   std::vector<SampleStream> rules(streams);
   for (int s = 0; s < streams; ++s) {
     SamplingOptions& options = rules[s].options;
@@ -1008,7 +1008,7 @@ SweptValues run_shape(const SweptShape& shape) {
           std::fabs(rounded_step.gradient_norm / step.gradient_norm - 1)};
 }
 
-// The largest of `values` from those of the first table, relative where they are large; infinite if one is no number.
+// The largest distance of `values` from the first table's, relative where they are large; infinite if one is NaN.
 double largest_distance(const std::vector<double>& values, const std::vector<double>& first) {
   double apart = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -1083,7 +1083,7 @@ void check_models() {
   check_narrow_model(InputCoding::scalar, "scalar");
   check_narrow_model(InputCoding::onehot, "onehot");
   check_narrow_model(InputCoding::embedding, "embedding");
-  // The gate rows of 160 units end where their padding does: with guard pages, what is read past them is a fault.
+  // The gate rows of 160 units end where their padding does: with guard pages, a read past them is a fault.
   for (const int hidden : {37, 149, 160}) {
     const bool split_units = hidden > 100;
     const int batch = split_units ? 21 : 45;

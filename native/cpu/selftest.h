@@ -1,9 +1,9 @@
-// What the parts of native_selftest share.
+// Shared by the parts of native_selftest.
 #pragma once
 
 namespace cudnn_lstm::cpu {
 
-// Prints a line; a check that is not ok lets the program end with 1.
+// Prints one line; if a check is not ok, the program exits with 1.
 void check(bool ok, const char* subject, const char* what, double got, double bound);
 
 // team_selftest.cpp

@@ -1,7 +1,7 @@
 #pragma once
 
-// Four floats out of the eight of two vectors, by their numbers. A macro, since the numbers must be constants and each
-// kernels_*.cpp must have code of its own instruction set.
+// Picks four of the eight floats in two vectors, by index. A macro, since the indices must be constants and each
+// kernels_*.cpp must compile it for its own instruction set.
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE_FOUR(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
 #else  // GCC 11 has the older spelling only

@@ -1,4 +1,4 @@
-// The request to stop that a call may get, as the threads of a model look for it.
+// A request to stop a call, as the threads of a model look for it.
 #pragma once
 
 #include <atomic>
@@ -6,7 +6,7 @@
 namespace cudnn_lstm::cpu {
 
 #if defined(CUDNN_LSTM_SELFTEST)
-// A thread looks, or begins anew: the kernels' own test counts what each computes in between (selftest.cpp).
+// A thread looks at the flag, or starts afresh: the self-test counts what it computes in between (selftest.cpp).
 void looked();
 void resumed();
 #else
@@ -14,20 +14,20 @@ inline void looked() {}
 inline void resumed() {}
 #endif
 
-// What one thread computes between two looks, in multiply-adds of products or what takes as long: a few milliseconds at
-// most on any machine. native_selftest holds it.
+// The most that one thread computes between two looks, in multiply-adds of products or whatever takes as long: a few
+// milliseconds at most on any machine. native_selftest checks it.
 constexpr double kMostBetweenLooks = 1 << 26;
 
 class StopRequest {
  public:
-  // The flag of the call that begins.
+  // Watches the flag of a new call.
   void watch(const std::atomic<bool>& flag) {
     flag_ = &flag;
     heard_.store(false, std::memory_order_relaxed);
   }
 
-  // Looks at the flag. Threads may see it at different moments, so this may change what they compute, but never at
-  // which barriers they meet: that is CpuBackend::meet's to say.
+  // Looks at the flag. Threads may see it set at different moments, so this may change what they compute, but never at
+  // which barriers they meet: CpuBackend::meet decides that.
   bool asked() {
     looked();
     if (heard()) return true;
@@ -36,7 +36,7 @@ class StopRequest {
     return true;
   }
 
-  // Whether some thread saw it and ended a loop early. Not so where the flag was set when all was done.
+  // Whether a thread saw it and ended a loop early; false if the flag was set only after all work was done.
   bool heard() const { return heard_.load(std::memory_order_relaxed); }
 
  private:

@@ -1,4 +1,4 @@
-// The thread team and what chooses its size, without timing anything: counts, processor time, a simulated machine.
+// The thread team and the choice of its size, without timing anything: counts, processor time, a simulated machine.
 #if defined(__linux__)
 #include <dirent.h>
 #include <sched.h>
@@ -25,7 +25,7 @@ std::uint32_t draw(std::uint32_t index, std::uint32_t stream) {
   return philox4x32({index, stream, 21, 0}, philox_key(4))[0];
 }
 
-// Every thread of a run works once, and none passes a barrier before all have come to it, while the team's size and its
+// Every thread of a run works once, and none passes a barrier before all have reached it, while the team's size and its
 // number of CPUs change.
 void check_barriers() {
   ThreadTeam team(7);
@@ -51,8 +51,8 @@ void check_barriers() {
 
 double processor_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
-// Who waits sleeps: between runs, at a barrier, and for the last to finish. A thread that spun would take all of the
-// time that is slept here.
+// Waiting threads sleep: between runs, at a barrier, and for the last to finish. A thread that spun would use all of
+// the time that is slept here.
 void check_waits() {
   constexpr auto kPause = std::chrono::milliseconds(300);
   ThreadTeam team(4);
@@ -74,7 +74,7 @@ void check_waits() {
   check(worked > 0 && worked <= 1, "team", "share of the time worked", worked, 1);
 }
 
-// A model whose every call takes another number of threads, and another split, computes the same bits as on one thread.
+// A model that takes another number of threads and another split at every call computes the same bits as on one thread.
 void check_random_teams(InputCoding coding, const char* title) {
   const ModelSpec spec{11, 2, 104, coding, coding == InputCoding::embedding ? 6 : 0, 0.25f, 5};
   CpuBackend one(spec, 1), any(spec, 5, TeamTuner::Mode::random);
@@ -130,7 +130,7 @@ int threads_there_are() {
   return count;
 }
 
-// A model that may have four threads makes none while the process has one CPU, and the others once it has more.
+// A model that may have four threads creates none while the process has one CPU, and the others once it has more.
 void check_affinity() {
   cpu_set_t before, one;
   if (sched_getaffinity(0, sizeof before, &before) != 0 || CPU_COUNT(&before) < 2) return;
@@ -157,22 +157,22 @@ void check_affinity() {
 
 #endif
 
-// ---- A simulated machine: what a unit of work costs with one and with two threads, and how much of their time two
-// threads work, for a while.
+// ---- A simulated machine: the cost of a unit of work with one and with two threads, and the share of their time that
+// two threads work, for a while.
 
 struct Weather {
-  double one, two;       // seconds a call
+  double one, two;       // seconds per call
   double worked;         // share, with two threads
   double noise;          // costs vary by this factor up or down
   double lasts;          // seconds
   double hindered = 0;   // share of the time, 0.15 s at a stretch, in which one thread takes twice as long
   double spreading = 0;  // seconds after a change to two threads in which they take twice as long
-  double stalls = 0;     // a second, in which the process is stopped
-  double stall = 0;      // seconds that it is stopped for, half as much or half as much again
+  double stalls = 0;     // times per second that the process is stopped
+  double stall = 0;      // seconds that it is stopped for, varied by up to half either way
 };
 
 struct Outcome {
-  double share;  // of the best fixed choice's work, done in the same time
+  double share;  // work done, as a share of the best fixed choice's in the same time
   int changes;   // of the choice
   int ones;      // calls on one thread
 };
@@ -235,7 +235,7 @@ void check_tuner() {
     }
   }
   check(worst > 0.9, "tuner", "share of the best choice's work", worst, 0.9);
-  // Calls so short that many of them are one stretch.
+  // Calls so short that many of them fit in one stretch.
   Weather short_calls = moving;
   short_calls.one *= 0.002;
   short_calls.two *= 0.002;
@@ -243,9 +243,9 @@ void check_tuner() {
     worst = std::min(worst, simulate({short_calls}, seed).share);
   }
   check(worst > 0.9, "tuner", "the same, where neighbours move about", worst, 0.9);
-  // On an idle machine, calls of microseconds of which one in thousands is stopped for milliseconds, as a timer or a
-  // neighbour may do. A mean of costs that such a call weighs down by its length shows the current choice three times
-  // as slow as it is: the share was 0.8 so.
+  // Calls of microseconds on an idle machine, of which one in thousands is stopped for milliseconds, as a timer or a
+  // neighbour may do. A mean of costs weighted by the calls' lengths shows the current choice three times as slow as it
+  // is: with it, the share was 0.8.
   const auto mean_share = [](const Weather& weather) {
     double sum = 0;
     for (std::uint32_t seed = 0; seed < 8; ++seed) sum += simulate({weather}, seed).share / 8;
@@ -253,9 +253,9 @@ void check_tuner() {
   };
   const double stopped = mean_share({51e-6, 32e-6, 0.8, 1.1, 8, 0, 0.01, 4, 0.004});
   check(stopped > 0.93, "tuner", "the same, few calls stopped", stopped, 0.93);
-  // Beside busy processes two threads do more than one, but only once the scheduler has given each a CPU, and what a
-  // call takes hangs on whose turn it is. A trial that is given up where it is behind for a moment finds that out
-  // seldom: the share was 0.8.
+  // Next to busy processes, two threads do more than one, but only once the scheduler has given each a CPU, and the
+  // time of a call depends on whose turn it is. Trials that are given up whenever they fall behind for a moment seldom
+  // find this out: with them, the share was 0.8.
   for (const Weather& weather :
        {Weather{0.030, 0.0244, 0.7, 1.5, 20, 0, 0.02}, Weather{0.030, 0.0244, 0.7, 1.5, 20, 0, 0.05},
         Weather{0.055, 0.040, 0.7, 1.6, 20, 0, 0.03}, Weather{0.020, 0.0125, 0.7, 1.1, 20, 0, 0.03, 60, 0.008}}) {
@@ -273,7 +273,7 @@ void check_tuner() {
     const double share = simulate(forecast, 77).share;
     check(share > 0.9, "tuner", "the same, calls longer or shorter", share, 0.9);
   }
-  // Two threads again once the machine is idle: the last ten seconds of it have next to no call on one.
+  // Two threads again once the machine is idle: its last ten seconds have next to no call on one.
   const Outcome before = simulate({busy, idle}, 5);
   Weather longer = idle;
   longer.lasts += 10;

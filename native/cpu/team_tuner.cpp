@@ -8,37 +8,38 @@
 namespace cudnn_lstm::cpu {
 namespace {
 
-// Kinds that are remembered; the one that was not used for longest makes room.
+// How many kinds are remembered; the least recently used makes room.
 constexpr std::size_t kMostKinds = 32;
 
-// What the current option costs is a mean over about this many seconds of calls, a few hundred slices of a scheduler;
-// what another one does, over the trials of so many seconds.
+// The current option's cost is a mean over about this many seconds of calls, a few hundred slices of a scheduler;
+// another option's, over the trials of kTrialMemory seconds.
 constexpr double kMemory = 0.7;
 constexpr double kTrialMemory = 5;
 
-// A trial's first slices do not count where it has more threads: those that slept may be woken on the CPU of the one
-// that woke them, until the scheduler spreads them. So many count then, but where it takes twice as long as the current
-// option: one that is a little slower has bad luck, maybe. An option has to be faster by kGain.
+// The first slices of a trial with more threads do not count: threads that slept may be woken on the CPU of the thread
+// that woke them, until the scheduler spreads them. Then kSlicesOfTrial slices count, unless the trial takes twice as
+// long as the current option: one that is only a little slower may be unlucky. An option has to be faster by kGain.
 constexpr double kSlicesToSettle = 3;
 constexpr double kSlicesOfTrial = 10;
 constexpr double kHopeless = 2;
 constexpr double kGain = 0.97;
 
-// A call of so many slices is counted, also a trial's first.
+// A call of this many slices counts even if it is the first of a trial.
 constexpr double kLongCall = 10;
 
-// After a trial, so many times what it cost, and so many slices, until the next.
+// After a trial, the next waits for this many times what it cost, and for at least this many slices or trials of the
+// same length.
 constexpr double kRest = 50;
 constexpr double kSlicesBetween = 8;
-// Less rest where the current option's cost has changed by this factor: the machine is not what it was.
+// Less rest if the current option's cost has changed by this factor: the machine is not what it was.
 constexpr double kChanged = 1.3;
 constexpr double kRestWhenChanged = 5;
 
 // A trial counts as no more than this many times what the current option would have taken: the process may have been
-// stopped in the middle.
+// stopped during it.
 constexpr double kMostExcess = 4;
 
-// Fewer threads, or another split, may be faster where less than this share of the threads' time goes to work.
+// Fewer threads, or another split, may be faster if less than this share of the threads' time goes to work.
 constexpr double kWorkedWell = 0.85;
 
 }  // namespace
@@ -98,8 +99,8 @@ void TeamTuner::report(double units, double seconds, double worked) {
   }
 }
 
-// Sums of seconds and of units, not a mean of costs: in that a call in which the process was stopped, a hundred times
-// as long as the others, would count for a hundred.
+// Sums of seconds and of units rather than a mean of costs: in a mean, a call in which the process was stopped, a
+// hundred times as long as the others, would count for a hundred.
 void TeamTuner::Option::add(double more_seconds, double more_units, double clock, double memory) {
   const double fade = std::exp((faded_at - clock) / memory);
   seconds = fade * seconds + more_seconds;
@@ -129,7 +130,7 @@ bool TeamTuner::promising(const Kind& kind, std::size_t option) {
   return threads > kind.options[kind.current].partition.threads || kind.worked < kWorkedWell;
 }
 
-// Where it is time for a trial, of the option that has waited longest; of several, the nearest.
+// If it is time for a trial, begins one of the option that has waited longest; of several, the nearest.
 void TeamTuner::begin_trial(Kind& kind) const {
   if (kind.clock < kind.next_trial || kind.clock < slice_) return;
   const auto distance = [&](std::size_t i) { return i > kind.current ? i - kind.current : kind.current - i; };
@@ -159,7 +160,7 @@ void TeamTuner::judge(Kind& kind) const {
   const double expected = kind.trial_units * current.cost();
   kind.excess = std::clamp(kind.trial_seconds - expected, 0.0, kMostExcess * expected);
   if (tried.cost() < kGain * current.cost()) {
-    // The one that lost is soon asked again: it may have had bad luck for a moment.
+    // The loser is tried again soon: it may have been unlucky for a moment.
     current.due = kind.next_trial = kind.clock + kSlicesBetween * slice_;
     kind.worked = kind.trial_working / kind.trial_seconds;
     kind.current = kind.tried;

@@ -6,11 +6,11 @@
 namespace cudnn_lstm::cpu {
 namespace {
 
-// Nanoseconds that a waiting thread spins before it sleeps: about what falling asleep and being woken cost. The gaps
-// between the ticks of a step, and between the steps of a call, are shorter than this where all threads run.
+// Nanoseconds that a waiting thread spins before it sleeps: about the cost of falling asleep and being woken. While all
+// threads run, the gaps between the ticks of a step, and between the steps of a call, are shorter than this.
 constexpr std::int64_t kSpin = 50'000;
 
-// At barriers of the run that this thread is in, in nanoseconds.
+// Nanoseconds this thread has waited at barriers in its current run.
 thread_local std::int64_t waited = 0;
 
 }  // namespace
@@ -27,7 +27,7 @@ ThreadTeam::~ThreadTeam() {
 
 int ThreadTeam::resize(int threads) {
   threads = std::clamp(threads, 1, most_);
-  members_.reserve(threads);  // so that a thread, once it runs, is always a member
+  members_.reserve(threads);  // so that a thread, once started, always becomes a member
   for (int thread = static_cast<int>(members_.size()); thread < threads; ++thread) {
     auto member = std::make_unique<Member>();
     try {

@@ -1,6 +1,6 @@
-// The threads of one model: made when first needed, given work for a step, in step with one another through a barrier.
-// A tick of a small batch lasts tens of microseconds and a system call is a sizeable part of that, so who waits spins
-// for a moment; then it sleeps in the kernel, because the one waited for may need its core
+// The threads of one model: created when first needed, given work for a step, kept in step by a barrier. A tick of a
+// small batch lasts tens of microseconds, of which a system call is a sizeable part, so a waiting thread spins for a
+// moment; then it sleeps in the kernel, because the thread it waits for may need the core
 // (docs/adr/0014-adaptive-team.md).
 #pragma once
 
@@ -16,7 +16,7 @@ namespace cudnn_lstm::cpu {
 
 class ThreadTeam {
  public:
-  // most: threads, the caller of run among them.
+  // most: the largest number of threads, including the caller of run.
   explicit ThreadTeam(int most);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
@@ -25,17 +25,17 @@ class ThreadTeam {
   int most() const { return most_; }
   int size() const { return size_; }
 
-  // Lets runs have up to `threads` threads, at most `most`, or fewer where the system gives no more. Returns how many.
+  // Allows runs of up to `threads` threads, at most `most`, or fewer if the system provides no more. Returns how many.
   int resize(int threads);
 
-  // CPUs that there are for the team: with more threads than that, waiting ones sleep at once.
+  // The number of CPUs available to the team: with more threads than that, waiting ones sleep at once.
   void set_cpus(int cpus) { cpus_ = cpus; }
 
   // Runs work(thread) on `threads` threads, 1 to size(), the caller being thread 0; returns when all are done.
   // `work` must not throw.
   void run(int threads, const std::function<void(int)>& work);
 
-  // Inside run: waits until every thread of this run is here. The last to come runs `last` before any goes on.
+  // Inside run: waits until every thread of this run has arrived. The last to arrive calls `last` before any goes on.
   template <typename Last>
   void barrier(const Last& last) {
     if (active_ == 1) return last();
@@ -52,14 +52,14 @@ class ThreadTeam {
     barrier([] {});
   }
 
-  // What the threads of the runs since the last call of this did with their time: worked / (worked + waited).
+  // The share of the threads' time spent working, worked / (worked + waited), in all runs since the last call of this.
   double take_worked_share();
 
  private:
   struct alignas(64) Member {
     std::thread thread;
     Signal turn;               // counts this member's runs
-    std::int64_t working = 0;  // nanoseconds of this run, without those waited at barriers
+    std::int64_t working = 0;  // nanoseconds of this run, excluding waits at barriers
   };
 
   void serve(int thread, Member& self);
@@ -75,8 +75,8 @@ class ThreadTeam {
   bool ending_ = false;
   int active_ = 1;  // threads in this run
   std::int64_t working_ = 0, lasting_ = 0;
-  alignas(64) Signal finished_;  // members that have ended this run
-  alignas(64) Signal phase_;     // of barriers
+  alignas(64) Signal finished_;  // members that have finished this run
+  alignas(64) Signal phase_;     // counts barriers
   alignas(64) std::atomic<int> arrived_{0};
 };
 

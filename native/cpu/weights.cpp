@@ -5,7 +5,7 @@
 namespace cudnn_lstm::cpu {
 namespace {
 
-// A matrix that is given up goes in at least this many steps, so that little of it is there twice.
+// A matrix is given up in at least this many steps, so that little of it exists twice.
 constexpr int kMoves = 16;
 
 // Parameters that one thread packs between two looks at the stop flag: about a millisecond.
@@ -13,11 +13,11 @@ constexpr std::size_t kPackedBetweenLooks = std::size_t{1} << 18;
 
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// Where a row of the canonical layout lies among interleaved gates.
+// The place of a canonical row among interleaved gates.
 int packed_row(int row, int hidden) { return hidden > 0 ? row % hidden * 4 + row / hidden : row; }
 
-// visit(row, first column, count, place behind `first`) for each row that values [first, first + count) of a matrix
-// touch.
+// Calls visit(row, first column, count, offset from `first`) for each row that values [first, first + count) of a
+// matrix touch.
 template <class Visit>
 void for_each_row(int depth, std::size_t first, std::size_t count, const Visit& visit) {
   const std::size_t end = first + count;
@@ -89,7 +89,7 @@ void Weights::changed() { shared_fresh_ = tiles_fresh_ = back_fresh_ = panels_fr
 template <class Pack>
 void Weights::share(StopRequest& stop, const Pack& pack) {
   const int threads = team_.size();
-  // As many parts as let a large model look at the stop flag often.
+  // Enough parts that a large model looks at the stop flag often.
   const std::size_t looks = std::clamp<std::size_t>(layout_.size() / kPackedBetweenLooks / threads, 1, 256);
   const int each = static_cast<int>(looks), parts = threads * each;
   team_.run(threads, [&](int thread) {
@@ -144,8 +144,8 @@ void Weights::prepare_single(bool lean, StopRequest& stop) {
   shared_fresh_ = panels_fresh_ = true;
 }
 
-// Packs all matrices and gives up the canonical ones behind it; goes on where a stop ended it, also with another number
-// of threads.
+// Packs all matrices and gives up the canonical ones as it goes; resumes where a stop ended it, even with another
+// number of threads.
 template <class Pack>
 void Weights::move(Form form, StopRequest& stop, const Pack& pack) {
   holder_ = form;
@@ -173,10 +173,10 @@ void Weights::move(Form form, StopRequest& stop, const Pack& pack) {
   }
 }
 
-// The canonical values of a packed matrix's rows [first, last). Reaches back over the rows before, which are given up
-// already, so that no page is left between two calls.
+// Discards the canonical values of a packed matrix's rows [first, last). Reaches back over the preceding rows, which
+// are already given up, so that no page is left between two calls.
 void Weights::discard_rows(const Parameter& parameter, int hidden, int first, int last) {
-  constexpr std::size_t kPage = std::size_t{1} << 14;  // the largest there is, in floats
+  constexpr std::size_t kPage = std::size_t{1} << 14;  // the largest page there is, in floats
   const int gates = hidden > 0 ? 4 : 1;
   const std::size_t depth = parameter.shape[1], begin = first / gates * depth, end = last / gates * depth;
   const std::size_t from = begin - std::min(begin, kPage);
@@ -199,7 +199,7 @@ void Weights::restore(StopRequest& stop) {
     panels_fresh_ = false;
   }
   const int threads = team_.size();
-  // Row by row of the packed order, shared between the threads.
+  // Row by row in packed order, shared between the threads.
   const auto put_back = [&](const Parameter& parameter, int hidden, int first, int last, const auto& read) {
     team_.run(threads, [&](int thread) {
       const int end = first + share_begin(last - first, threads, thread + 1);
@@ -266,7 +266,7 @@ void Weights::read(std::size_t offset, std::size_t count, float* out) const {
   }
 }
 
-// Values of a row, as the canonical layout numbers it.
+// Reads values of a row, as the canonical layout numbers it.
 void Weights::read_table(int row, int first, int count, float* out) const {
   const int place = packed_row(row, spec_.hidden);
   for (int k = 0; k < count; ++k) out[k] = layers_[0].table.vector(first + k)[place];
@@ -308,7 +308,7 @@ void Weights::pack_biases() {
   std::copy_n(canonical(layout_.output_bias()), spec_.vocabulary, output_bias_.vector(0));
 }
 
-// What a one-hot input looks up.
+// Packs what a one-hot input looks up.
 void Weights::pack_table(int part, int parts) {
   const std::size_t h = spec_.hidden, in = spec_.vocabulary;
   const float* input = canonical(layout_.weight_ih(0));
@@ -320,7 +320,7 @@ void Weights::pack_table(int part, int parts) {
   }
 }
 
-// The biases and the table, which both forms use.
+// Packs the biases and the table, which both forms use.
 void Weights::pack_shared(int part, int parts) {
   if (part == 0) pack_biases();
   if (one_hot()) pack_table(part, parts);

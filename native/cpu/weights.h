@@ -1,9 +1,9 @@
-// The packed copies of the parameters that the products read, made again after each change of the parameters.
+// The packed copies of the parameters that the products read, remade after each change to the parameters.
 //
-// There are three forms: tiles for lane blocks (forward), their transposes (backward, for training alone) and panels
-// for one sequence at a time. Each is made when a call first needs it. A model that is large and not trained is kept
-// *lean*: the form in use holds its matrices alone, and the canonical parameters are given up matrix by matrix as they
-// are packed, so that its memory is once its parameters, and never above twice.
+// There are three forms: tiles for lane blocks (forward), their transposes (backward, for training only) and panels for
+// one sequence at a time. Each is made when a call first needs it. A large model that is not trained is kept *lean*:
+// only the form in use holds its matrices, and the canonical parameters are given up matrix by matrix as they are
+// packed, so that it takes the memory of its parameters once, and never more than twice.
 #pragma once
 
 #include <vector>
@@ -16,19 +16,19 @@
 
 namespace cudnn_lstm::cpu {
 
-// in: features into the layer; gate rows interleaved (kernels.h).
+// in: features into the layer. Gate rows are interleaved (kernels.h).
 struct LayerWeights {
   PackedMatrix input;      // [4H, in]; unused for one-hot input
   PackedMatrix recurrent;  // [4H, H]
-  // What a training step multiplies by instead of those two where it does so in bfloat16; a scalar input, whose symbols
-  // would no longer be told apart, stays in floats.
+  // What a training step in bfloat16 multiplies by instead of those two; a scalar input, whose symbols could no longer
+  // be told apart, stays in floats.
   PackedMatrix trained_input, trained_recurrent;
-  PackedMatrix input_back;       // [in, 4H]: gradient to the layer below; unused where nothing below learns
+  PackedMatrix input_back;       // [in, 4H]: for the gradient of the layer below; unused if nothing below learns
   PackedMatrix recurrent_back;   // [H, 4H]
   PanelMatrix input_panels;      // [4H, in]; unused for one-hot input
   PanelMatrix recurrent_panels;  // [4H, H]
   PanelVectors bias;             // [1][4H]
-  PanelVectors table;            // one-hot: [V][4H]: the columns of the input weights
+  PanelVectors table;            // one-hot: [V][4H], the columns of the input weights
 };
 
 class Weights {
@@ -38,21 +38,21 @@ class Weights {
   Weights(const ModelSpec& spec, const Layout& layout, const KernelTable& kernels, WeightForm form,
           Arithmetic arithmetic, AlignedBuffer<float>& parameters, ThreadTeam& team);
 
-  // Packs what a pass over lane blocks reads, where it is not up to date. Ends early, to go on the next time, where a
-  // stop is asked for. backward: the pass is a training step.
+  // Packs what a pass over lane blocks reads, unless it is up to date. Ends early if a stop is asked for, and resumes
+  // the next time. backward: the pass is a training step.
   void prepare_lanes(bool backward, bool lean, StopRequest& stop);
-  // Packs what single sequences read, where it is not up to date.
+  // Packs what single sequences read, unless it is up to date.
   void prepare_single(bool lean, StopRequest& stop);
   // Makes the canonical parameters whole again, unless a stop is asked for.
   void restore(StopRequest& stop);
   void restore();
-  // The canonical parameters have changed.
+  // To be called when the canonical parameters have changed.
   void changed();
-  // Canonical parameters [offset, offset + count), whoever holds them.
+  // Reads canonical parameters [offset, offset + count), whatever holds them.
   void read(std::size_t offset, std::size_t count, float* out) const;
 
   const std::vector<LayerWeights>& layers() const { return layers_; }
-  // [4H, in], [4H, H] and [V, H]: those of a training step, or of any other pass.
+  // [4H, in], [4H, H] and [V, H], for a training step or for any other pass.
   const PackedMatrix& input(int layer, bool training) const {
     return training && rounds() ? layers_[layer].trained_input : layers_[layer].input;
   }
@@ -65,7 +65,7 @@ class Weights {
   const PanelVectors& output_bias() const { return output_bias_; }     // [1][V]
   int gate_rows_padded() const { return gate_rows_padded_; }
   int vocabulary_padded() const { return vocabulary_padded_; }
-  // Of the packed copies, less what was given up for them.
+  // The size of the packed copies, less what was given up for them.
   std::size_t bytes() const;
 
  private:
@@ -79,14 +79,14 @@ class Weights {
     PackedMatrix& trained;
     PanelMatrix& panels;
     Arithmetic arithmetic = Arithmetic::bf16;  // of `trained`
-    // Of `parts` parts, those that `holder_` alone holds: the canonical rows are given up.
+    // How many of `parts` parts only `holder_` holds: their canonical rows are given up.
     int moved = 0;
     int parts = 1;
 
     int rows() const { return parameter.shape[0]; }
     int depth() const { return parameter.shape[1]; }
     void read(Form form, int row, int first, int count, float* out) const;
-    // Rows of the packed order before `part`; of parts `moved`, those that are given up.
+    // How many rows come before `part` in packed order; for part `moved`, how many are given up.
     int rows_before(Form form, int part) const;
   };
 
@@ -101,12 +101,12 @@ class Weights {
   void pack_table(int part, int parts);
   void pack_tiles(int part, int parts, bool forward, bool backward);
   void pack_panels(int part, int parts);
-  // pack(part, parts) for all parts, by all threads.
+  // Calls pack(part, parts) for all parts, on all threads.
   template <class Pack>
   void share(StopRequest& stop, const Pack& pack);
   template <class Pack>
   void move(Form form, StopRequest& stop, const Pack& pack);
-  // As many parts as let a large matrix look at the stop flag often, and never hold much of it twice.
+  // Enough parts that moving a large matrix looks at the stop flag often, and never holds much of it twice.
   int moving_parts(const Parameter& parameter) const;
   int table_units(int part) const { return share_begin(spec_.hidden, table_parts_, part); }
   void discard_rows(const Parameter& parameter, int hidden, int first, int last);
@@ -130,8 +130,8 @@ class Weights {
   std::vector<Matrix> matrices_;
   bool shaped_ = false, shaped_back_ = false;
   bool shared_fresh_ = false, tiles_fresh_ = false, back_fresh_ = false, panels_fresh_ = false;
-  Form holder_ = Form::tiles;              // of what is given up
-  int table_moved_ = 0, table_parts_ = 1;  // as of a matrix, of what a one-hot input looks up
+  Form holder_ = Form::tiles;              // holds what is given up
+  int table_moved_ = 0, table_parts_ = 1;  // as in Matrix, for what a one-hot input looks up
 };
 
 }  // namespace cudnn_lstm::cpu

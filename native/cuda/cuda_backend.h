@@ -122,7 +122,7 @@ class CudaBackend final : public Backend {
   std::uint64_t step_count_ = 0;
   // For `description`, which may be read while a call runs on another thread.
   std::atomic<const char*> last_algorithm_{nullptr};    // training's; a static string
-  std::atomic<const char*> chosen_algorithm_{nullptr};  // the outcome of Algorithm::automatic; likewise
+  std::atomic<const char*> chosen_algorithm_{nullptr};  // the outcome of Algorithm::automatic; the same
   std::atomic<bool> without_graphs_{false};             // a pass could not be captured
   std::atomic<int> ranks_size_{0};                      // the job's; 0 without ranks
   std::string lost_;                                    // the error that lost the model; empty while it is intact

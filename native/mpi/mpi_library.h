@@ -18,7 +18,7 @@ class Library {
   virtual int start() = 0;          // MPI_Init_thread, for calls from any thread, one at a time
   virtual bool any_thread() = 0;    // whether start() was granted that
   virtual int return_errors() = 0;  // report errors instead of ending the process
-  virtual int rank() = 0;           // -1: failed; size() likewise
+  virtual int rank() = 0;           // -1: failed; the same for size()
   virtual int size() = 0;
   virtual int place_on_machine(int& rank, int& size) = 0;
   virtual int sum(float* values, int count) = 0;

@@ -206,7 +206,7 @@ describeIn(title, () => {
     await server.models.use('hare', async ({ model }) => {
       const { bitsPerCharacter } = await model.score('The "hare" sat (down).');
       expect(await page.locator('.pair h2').first().textContent()).toBe(
-        `hare: ${bitsPerCharacter.toFixed(3)} bits a character`,
+        `hare: ${bitsPerCharacter.toFixed(3)} bits per character`,
       );
     });
     await page.locator('.pair section').nth(1).locator('.places button').first().click();

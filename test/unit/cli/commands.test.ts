@@ -357,7 +357,7 @@ describe('score', () => {
     expect(lines[2]).toMatch(/^ {4}1 {4}2 {4}2\.\d\d {2}"\\u001b" {2}### {11}\S/);
     expect(lines[7]).toMatch(/^ {4}2 {4}1 /);
     expect(out).not.toContain('\u001b');
-    expect(lines.filter((line) => /bits, .*nats a character/.test(line))).toHaveLength(3);
+    expect(lines.filter((line) => /bits, .*nats per character/.test(line))).toHaveLength(3);
   });
 
   it('writes a page, and nothing over another file', async () => {

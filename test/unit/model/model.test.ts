@@ -34,7 +34,7 @@ async function collect(pieces: AsyncIterable<string>): Promise<string> {
   return all;
 }
 
-/** Mean nats a character, from the logits of one unbroken run. */
+/** Mean nats per character, from the logits of one unbroken run. */
 async function lossFromLogits(model: LanguageModel, of: string): Promise<number> {
   const ids = vocabulary.encode(of);
   const logits = await nativeOf(model).logits({ ids: ids.subarray(0, -1), streams: 1 });

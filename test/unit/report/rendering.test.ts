@@ -92,7 +92,7 @@ describe('REPORT.md', () => {
     const records = [{ epoch: 1, loss, seconds: 1, elapsedSeconds: 90 }];
     const done = run({ epochs: 1, state: 'finished', records, best: records[0] as (typeof records)[number] });
     const summed = renderMarkdown(report([done], { partial: false }));
-    const sentence = `^The best training loss is ${loss.toFixed(4)} nats a character, after epoch 1 of 1, in 1m30s; the reference's is 1.2341, `;
+    const sentence = `^The best training loss is ${loss.toFixed(4)} nats per character, after epoch 1 of 1, in 1m30s; the reference's is 1.2341, `;
     expect(summed).toMatch(new RegExp(`${sentence}after epoch 70 of 100, in 42,012 s\\. ${verdict}$`, 'm'));
     const corpus = { sources: ['x.txt'], characters: 9, symbols: 3, sha256: '' };
     expect(renderMarkdown(report([done], { partial: false, corpus }))).toContain('not to be compared.');
@@ -247,7 +247,7 @@ describe('report.html', () => {
 
   it('sums up in a sentence, and sets figures apart from notes', () => {
     expect(page).toContain(
-      '<p class="summary">So far 2 of 300 epochs are trained. The best training loss yet is 2.5000 nats a character, after epoch 2 of ' +
+      '<p class="summary">So far 2 of 300 epochs are trained. The best training loss yet is 2.5000 nats per character, after epoch 2 of ' +
         '100, in 10m57s; the reference&#39;s is 1.2341, after epoch 70 of 100, in 42,012 s.</p>',
     );
     const [table] = elements(page, 'table');

@@ -66,7 +66,9 @@ itInBrowser('shows each text, its bits and rivals under each character, and its 
     for (const [i, text] of texts.entries()) {
       const { bits, rivals, bitsPerCharacter } = await model.inspect(text);
       const section = page.locator('section').nth(i);
-      expect(await section.locator('h2').textContent()).toContain(`: ${bitsPerCharacter?.toFixed(3)} bits a character`);
+      expect(await section.locator('h2').textContent()).toContain(
+        `: ${bitsPerCharacter?.toFixed(3)} bits per character`,
+      );
       const characters = section.locator('.text span[data-i]');
       expect((await characters.allTextContents()).join('').replaceAll('↵\n', '\n')).toBe(text);
       for (const at of [0, 1, text.length > 20 ? 9 : 3]) {
