@@ -1,4 +1,4 @@
-/** What machine code the binary holds, and what it says on a driver that is too old for it. */
+/** What machine code the binary contains, and what it says on a driver that is too old for it. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,7 +10,7 @@ interface Image {
   architecture: number;
 }
 
-/** The images in a binary's fat binaries: a header of 16 bytes, then for each image its kind, its header's size, its size and more. */
+/** The images in a binary's fat binaries: a 16-byte header, then for each image its kind, its header's size, its size and more. */
 function imagesOf(binary: Buffer): Image[] {
   const images: Image[] = [];
   const magic = Buffer.from([0x50, 0xed, 0x55, 0xba]);

@@ -1,6 +1,6 @@
 /**
  * The self-check through the commands and the library, on the tests' stand-in for a GPU: right, wrong by half a percent, aborting and
- * hanging; remembered, and made again where what is remembered cannot be used or is of something else.
+ * hanging; its result is remembered, and it runs again where that is unusable or belongs to something else.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import {
@@ -141,7 +141,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
       ),
       `self-check: please send ${file} to the authors; cudnn-lstm info --check makes the check again; --no-check uses the GPU all the same, --device cpu ends this message`,
     ]);
-    // Known, also when the GPU would pass now: nobody waits again.
+    // Known, even though the GPU would pass now: nobody waits again.
     const again = train(['--out', 'again']);
     expect(again.device).toMatch(/^CPU/);
     expect(again.checks).toEqual(automatic.checks.slice(1));
@@ -191,7 +191,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
     expect(named.stderr).toMatch(summary);
     const sampled = run([main, 'sample', 'automatic', '--length', '3'], broken);
     expect(sampled.status).toBe(0);
-    expect(sampled.checks).toEqual(automatic.checks.slice(1)); // It is known, and nothing is tried.
+    expect(sampled.checks).toEqual(automatic.checks.slice(1)); // The result is known, and nothing is tried.
   });
 
   test('a child that takes too long counts as hanging, whatever it has said', () => {
@@ -337,7 +337,7 @@ describeCuda('the self-check on a stand-in for a GPU', () => {
   });
 });
 
-/** The child's process, once there is one and it has left its program's beginning behind. */
+/** The child's process id, once the child exists and has got past its program's beginning. */
 async function childOf(parent: number): Promise<number> {
   for (;;) {
     const [child] = readFileSync(`/proc/${parent}/task/${parent}/children`, 'utf8').trim().split(' ');

@@ -1,4 +1,4 @@
-/** What scripts/gpu-check makes of its parts: ratios to the peers and the floor that bounds each timing. */
+/** What scripts/gpu-check computes from its parts: ratios to the peers and the floor that bounds each timing. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,7 +9,7 @@ test('puts timings, peers and floors together', () => {
   try {
     const put = (name: string, ...values: unknown[]) => {
       const lines = values.map((value) => JSON.stringify(value));
-      // A part that was stopped may leave half a line.
+      // A stopped part may leave half a line.
       writeFileSync(join(logs, `${name}.out`), `a line of no interest\n${lines.join('\n')}\n{"precision": "tf`);
       writeFileSync(join(logs, `${name}.status`), '0 3\n');
     };

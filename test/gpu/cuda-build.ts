@@ -52,7 +52,7 @@ export function describeGpu(name: string, body: () => void): void {
   describe.skip(`${name} (skipped: ${cuda.reason})`, body);
 }
 
-/** NVIDIA's wheels, unpacked: where CUDNN_LSTM_CUDA_ROOT says, or where scripts/fetch-nvidia puts them. */
+/** NVIDIA's wheels, unpacked: in CUDNN_LSTM_CUDA_ROOT, or where scripts/fetch-nvidia puts them. */
 export const wheels = process.env.CUDNN_LSTM_CUDA_ROOT ?? join(root, '.nvidia');
 
 /** `describe` where NVIDIA's own libraries are in {@link wheels}, else a visible skip, or a failing test under REQUIRE_CUDA. */

@@ -1,4 +1,4 @@
-/** scripts/gpu-check without a GPU: what it builds for, what it keeps and when, and that no failure goes unseen. */
+/** scripts/gpu-check without a GPU: what it builds for, what it keeps and when, and that no failure goes unnoticed. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -25,7 +25,7 @@ bash('scripts/gpu-check', () => {
     out = join(folder, 'out');
     mkdirSync(out);
     for (const name of ['scripts/gpu-check', 'bench/gpu/collect.js']) cpSync(join(root, name), join(folder, name));
-    // Tools that note how they are called. The build makes programs that note what had been kept when they ran.
+    // Tools that record how they are called. The build makes programs that record what had been kept when they ran.
     const look = 'cat "$OUT/gpu.json" >"$NOTES/seen-$1" 2>/dev/null || true';
     put(
       'bin/cmake',

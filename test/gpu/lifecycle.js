@@ -1,5 +1,5 @@
 // What a program may do to a model at any time: a second call, stop, dispose, two models at once, a worker that is terminated, an
-// exit in mid-call. Plain Node and the addon alone, as parity.js.
+// exit in mid-call. Plain Node and the addon only, like parity.js.
 //
 //   node test/gpu/lifecycle.js [--addon build/Release/cudnn_lstm.node] [--device cuda|cpu]
 const { spawnSync } = require('node:child_process');
@@ -37,9 +37,9 @@ const code = (promise) =>
     (error) => error.code,
   );
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
-const long = 1 << 17; // steps: far more than anybody waits for
+const long = 1 << 17; // steps: far more than anyone would wait for
 
-// Node waits for the call that runs before it ends a thread or a process, so programs make short ones (docs/adr/0005).
+// Node waits for the running call before it ends a thread or a process, so programs make short ones (docs/adr/0005).
 async function trainForever(model, call, soon) {
   while (true) {
     await model.trainSteps(call);
@@ -92,7 +92,7 @@ async function inWorkers() {
   const worker = new Worker(__filename, { argv: process.argv.slice(2) });
   await new Promise((started) => worker.once('message', started));
   await pause(50);
-  // It trains for ever: that this ends is what is tried.
+  // It trains for ever: the test is that this returns.
   await worker.terminate();
   const model = await makeModel();
   expect((await model.trainSteps(trainCall(3))).completed === 3, 'other threads train');

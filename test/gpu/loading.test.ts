@@ -26,7 +26,7 @@ import { addonPath, buildFolder, buildNativeTests, describeCuda, describeLibrari
 
 const standin = join(buildFolder, 'gpu-tests', 'nvidia');
 
-/** cudaInfo in a process of its own, with an environment in which nothing else can be found. */
+/** Calls cudaInfo in a separate process, with an environment in which nothing else can be found. */
 function cudaInfo(libraryPath: string, env: NodeJS.ProcessEnv = {}): NativeCudaInfo {
   const script =
     'require(process.argv[1]).cudaInfo(process.argv[2] ? { libraryPath: process.argv[2] } : {}).then((info) => console.log(JSON.stringify(info)))';
@@ -44,7 +44,7 @@ describeCuda('the addon with CUDA compiled in', () => {
   beforeAll(buildNativeTests, 300_000);
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'cudnn-lstm-libraries-'));
-    // The stand-in's libraries are whole; their runtime stand-in lies one folder up.
+    // The stand-in's libraries are complete; their runtime stand-in lies one folder up.
     cpSync(standin, join(folder, 'nvidia'), { recursive: true });
     copyFileSync(join(standin, '..', 'libstandin_cudart.so'), join(folder, 'libstandin_cudart.so'));
   });
@@ -67,7 +67,7 @@ describeCuda('the addon with CUDA compiled in', () => {
     }
   });
 
-  // What pip and its kin leave, under the environment that finds it.
+  // What pip and its kin leave behind, with the environment that finds it.
   test.each([
     ['~/.local', 'home/.local/lib/python3.12/site-packages', { HOME: 'home' }],
     ['PYTHONPATH', 'target', { PYTHONPATH: 'absent:target' }],
@@ -175,7 +175,7 @@ describeCuda('the addon with CUDA compiled in', () => {
   });
 
   test('takes the cuBLAS of the CUDA release that cuDNN is built for, and no other', () => {
-    // A folder before it holds a cuBLAS of another release, whole.
+    // A folder searched earlier holds a complete cuBLAS of another release.
     const other = join(folder, 'other');
     execFileSync('mkdir', [other]);
     const source = join(folder, 'empty.c');
@@ -210,7 +210,7 @@ describeCuda('the addon with CUDA compiled in', () => {
   });
 
   describeLibraries('with NVIDIA’s own libraries', () => {
-    const environment = { ...process.env, PYTHONPATH: wheels }; // As if they were installed there.
+    const environment = { ...process.env, PYTHONPATH: wheels }; // As if they were installed.
 
     test('opens them and reads their versions', () => {
       const info = cudaInfo(wheels);

@@ -1,9 +1,9 @@
 // The CUDA backend on a GPU against the CPU backend: parity, repeat and resume, sampling, precisions, memory. Plain Node and the
-// addon alone, so that it runs on a bare machine, under compute-sanitizer (--quick), and on the tests' stand-in for a GPU.
+// addon only, so that it runs on a bare machine, under compute-sanitizer (--quick), and on the tests' stand-in for a GPU.
 //
 //   node test/gpu/parity.js [--addon build/Release/cudnn_lstm.node] [--quick [--exhaust]]
 //
-// --quick leaves out what takes all the GPU's memory, minutes under a sanitizer; --exhaust puts it back.
+// --quick leaves out what fills the GPU's memory, which takes minutes under a sanitizer; --exhaust puts it back.
 const { join, resolve } = require('node:path');
 
 const argument = (name) => (process.argv.includes(name) ? process.argv[process.argv.indexOf(name) + 1] : undefined);
@@ -21,7 +21,7 @@ function expect(ok, what) {
   if (!ok) failures += 1;
 }
 
-// Says how far apart what was compared is, in the log of a machine that cannot be asked again.
+// Logs how far apart the compared values are, since the machine may not be there to ask again.
 function expectGap(gap, allowed, what) {
   expect(gap <= allowed, `${what} (${gap.toExponential(1)} of ${allowed.toExponential(0)})`);
 }
@@ -64,7 +64,7 @@ function trainCall(steps, batch, count, target, carryState, seed = 1, rate = 1e-
   };
 }
 
-// max |a - b| / max |a|, of one parameter.
+// max |a - b| / max |a|, for one parameter.
 function difference(a, b, offset = 0, size = a.length) {
   let worst = 0;
   let largest = 1e-12;
@@ -83,7 +83,7 @@ async function parity() {
     for (const depth of layers) {
       for (const target of ['every', 'last']) {
         for (const carryState of [false, true]) {
-          // Dropout has the CPU's masks at every depth; without it cuDNN runs all layers in one call.
+          // Dropout uses the CPU's masks at every depth; without it cuDNN runs all layers in one call.
           const dropout = carryState || depth === 1 ? 0.3 : 0;
           const shape = spec(input, depth, dropout);
           const name = `${input}, ${depth} layers, dropout ${dropout}, ${target}${carryState ? ', carried' : ''}`;
@@ -130,7 +130,7 @@ async function repeatAndResume(precision, algorithm) {
   const once = await onGpu(shape, options);
   await once.initialize();
   const result = await once.trainSteps(call(0, all));
-  // What auto chose is kept with a run, so that noise does not change the bits when it is resumed.
+  // A run records what auto chose, so that noise does not change the bits when it is resumed.
   const { chosenAlgorithm } = once;
   const again = { ...options, ...(chosenAlgorithm && { chosenAlgorithm }) };
   const [twice, before] = [await onGpu(shape, again), await onGpu(shape, again)];
@@ -146,7 +146,7 @@ async function repeatAndResume(precision, algorithm) {
   for (const slot of slots) {
     expect(same(once.read(slot), after.read(slot)), `${precision}, ${algorithm}: resumed ${slot} are the same bits`);
   }
-  // The masks are a function of the step alone, in graphs too: the third and later passes are replays.
+  // The masks are a function of the step alone, also in graphs: the third and later passes are replays.
   const masked = async (maskStep) => {
     const ids = makeIds((steps + 1) * batch, 4);
     return once.evaluate({ ids, steps, batch, target: 'every', carryState: false, dropout: true, maskStep });
@@ -161,7 +161,7 @@ async function repeatAndResume(precision, algorithm) {
   return result.losses[all - 1];
 }
 
-// Drawn on the device, drawn by the host from the device's logits, and drawn on the CPU: the same ids.
+// Drawn on the device, by the host from the device's logits, and on the CPU: the same ids.
 async function sampling() {
   const shape = spec('onehot', 2, 0.2);
   const [cpu, gpu] = [await onCpu(shape), await onGpu(shape)];
@@ -171,7 +171,7 @@ async function sampling() {
   for (const streams of quick ? [1, 6] : [1, 64, 1024]) {
     const call = { sampling: rules, ids: makeIds(3 * streams, 8), streams, count: quick ? 20 : 100 };
     const drawn = await gpu.sample(call);
-    // A penalty over no characters changes nothing, but it is the host's business.
+    // A penalty over no characters changes nothing, but makes the host draw.
     const byHost = await gpu.sample({ ...call, sampling: { ...rules, repetitionPenalty: 2 } });
     expect(same(drawn.ids, byHost.ids), `${streams} streams: the device draws what the host draws`);
     const onHost = await cpu.sample(call);
@@ -182,7 +182,7 @@ async function sampling() {
   gpu.dispose();
 }
 
-// Odd sizes in 16 bits: h and c, and the ticks of a tensor, begin at places that no tensor core could read from.
+// Odd sizes in 16 bits: h and c, and the ticks of a tensor, begin where no tensor core could read.
 async function oddSizes(tensorCores) {
   for (const precision of ['fp32', 'fp16', ...(tensorCores ? ['bf16'] : [])]) {
     const allowed = { fp32: 1e-4, fp16: 2e-2, bf16: 1e-1 }[precision];
@@ -208,7 +208,7 @@ async function oddSizes(tensorCores) {
   }
 }
 
-// Takes more than the GPU has.
+// Needs more memory than the GPU has.
 async function exhaustion() {
   const shape = spec('onehot', 2, 0, 256);
   const model = await onGpu(shape);

@@ -1,4 +1,4 @@
-// The self-check of a GPU without the command line, so that it runs on a bare machine: a line a model, the report at last. Exit code 1
+// The self-check of a GPU without the command line, so that it runs on a bare machine: one line per model, then the report. Exit code 1
 // if it fails, 2 if there is no GPU.
 //
 //   node test/gpu/self-check.js [--addon build/Release/cudnn_lstm.node] [--package .]

@@ -19,7 +19,7 @@ const environment = {
   CUDNN_LSTM_PREBUILD: join(standin, 'addon'),
   CUDNN_LSTM_LIBRARY_PATH: join(standin, 'nvidia'),
   LD_LIBRARY_PATH: join(standin, 'nvml'),
-  CUDNN_LSTM_CHECK: 'no', // check.test.ts has it.
+  CUDNN_LSTM_CHECK: 'no', // check.test.ts covers it.
 };
 
 function node(...args: string[]): string {
@@ -171,7 +171,7 @@ describeCuda('the package on a stand-in for a GPU', () => {
     expect(third?.gpu).toBeUndefined();
     expect(third?.loss).toBeLessThan(epochs[1]?.loss as number);
 
-    // Back again, and one text from both devices.
+    // Back again: both devices write the same text.
     const onGpu = train('--resume', run, '--device', 'cuda', '--precision', 'fp32', '--epochs', '4');
     expect((onGpu.at(-1) as EndEvent).epoch).toBe(4);
     const sample = (device: string) =>
@@ -388,7 +388,7 @@ describeCuda('the package on a stand-in for a GPU', () => {
     expect(begin(undefined, 'refused', '--algorithm', 'persist-static')).toBe('standard');
     expect(begin('0.5', 'slow', '--algorithm', 'auto')).toBe('standard');
     expect(begin('2', 'run', '--algorithm', 'auto')).toBe('persist-static');
-    // A trial would find the standard algorithm faster now, and in the run above that was slow, the other one.
+    // A trial would now find the standard algorithm faster, and the other one in the run named slow.
     expect(train('0.5', '--resume', run, '--epochs', '2')).toBe('persist-static');
     expect(train('2', '--resume', join(folder, 'slow'), '--epochs', '2')).toBe('standard');
     // Another cuDNN may not have it.
@@ -416,7 +416,7 @@ describeCuda('the package on a stand-in for a GPU', () => {
       return execFileSync(process.execPath, ['-e', script, addon, libraries], { encoding: 'utf8', env });
     };
     expect(described()).toContain('persist-dynamic');
-    // Without its builtins NVRTC compiles nothing.
+    // Without its builtins, NVRTC compiles nothing.
     for (const missing of ['libnvrtc-builtins.so.13.0', 'libnvrtc.so.13']) {
       rmSync(join(libraries, missing));
       const without = described();

@@ -1,4 +1,4 @@
-/** What a program may ask of a model while it is at work, and when it is gone. */
+/** What a program may ask of a model while it is at work, and once it is gone. */
 import { setTimeout } from 'node:timers/promises';
 import { Vocabulary } from '../../lib/corpus/vocabulary';
 import { loadNative, type NativeModel } from '../../lib/device/native';
@@ -11,7 +11,7 @@ const spec = { vocabulary: 20, layers: 2, hidden: 64, input: 'onehot', embedding
 const ids = Int32Array.of(1, 2, 3);
 const evaluation = { ids, steps: 2, batch: 1, target: 'every', carryState: false, dropout: false } as const;
 
-/** Every way into a model; a call that is refused throws, or rejects. */
+/** Every way to use a model; a refused call throws or rejects. */
 const uses: Record<string, (model: NativeModel) => unknown> = {
   trainSteps: (model) => model.trainSteps(trainCall(ids, 2, 1)),
   evaluate: (model) => model.evaluate(evaluation),
@@ -46,7 +46,7 @@ async function refusal(use: (model: NativeModel) => unknown, model: NativeModel)
   }
 }
 
-/** Far more steps than anybody waits for. */
+/** Far more steps than anyone would wait for. */
 const count = 1 << 17;
 const longCall = () => trainCall(new Int32Array(count * 5 * 4), 4, 4, { count });
 
@@ -134,7 +134,7 @@ it('gives up every kind of call in the middle, not at its end', async () => {
   const some = (count: number) => randomIds(count, large.vocabulary);
   const step = () => model.trainSteps(trainCall(some(401 * 16), 400, 16));
   const long = { target: 'every', carryState: false, dropout: false } as const;
-  /** Each takes the processor several times as long as that step; most take minutes. */
+  /** Each takes several times as much processor time as that step; most take minutes. */
   const calls: Record<string, () => Promise<unknown>> = {
     trainSteps: () => model.trainSteps(trainCall(some(5 * 401 * 16), 400, 16, { count: 5 })),
     'evaluate, blocks': () => model.evaluate({ ...long, ids: some(1001 * 64), steps: 1000, batch: 64 }),
@@ -148,7 +148,7 @@ it('gives up every kind of call in the middle, not at its end', async () => {
     const { user, system } = process.cpuUsage(before);
     return user + system;
   };
-  await step(); // Its memory is there.
+  await step(); // Allocates its memory.
   let before = process.cpuUsage();
   await step();
   const whole = processor(before);
@@ -177,7 +177,7 @@ it('leaves no step half done, wherever a stop comes', async () => {
   for (const ids of steps) await undisturbed.trainSteps(trainCall(ids, 3, 2));
   let given = 0;
   for (const ids of steps) {
-    // Mostly a step is given up, or cut in its update, until a stop comes too late for it: every 40th time at the latest.
+    // Most stops abandon a step or cut its update short, until one comes too late for it: every 40th at the latest.
     for (let completed = 0; completed === 0; ) {
       const running = stopped.trainSteps(trainCall(ids, 3, 2));
       for (let turns = given++ % 40; turns > 0; turns--) await new Promise(setImmediate);
@@ -214,7 +214,7 @@ describe('a language model', () => {
     const model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1 });
     const drawn = await Promise.all([1, 2, 3].map(() => text(model, 200)));
     expect(new Set(drawn).size).toBe(1);
-    // They take turns, a piece each; which one runs when it is disposed of is not known.
+    // They take turns, one piece each; which of them runs at the dispose() is not known.
     const given = Promise.allSettled([text(model, 1 << 24), model.score('abcd'.repeat(1 << 20))]);
     await setTimeout(30);
     model.dispose();
@@ -249,14 +249,14 @@ describe('a language model', () => {
   it('is not made when that is aborted in the middle', async () => {
     const controller = new AbortController();
     const reason = new Error('enough');
-    const large = { ...shape, hidden: 3000 }; // Its weights take minutes.
+    const large = { ...shape, hidden: 3000 }; // Its weights take minutes to create.
     const made = LanguageModel.create(large, vocabulary, { device: 'cpu', threads: 1, signal: controller.signal });
     await setTimeout(100);
     const before = process.cpuUsage();
     controller.abort(reason);
     await expect(made).rejects.toBe(reason);
     const { user, system } = process.cpuUsage(before);
-    expect(user + system).toBeLessThan(2e6); // Microseconds of the processor: nothing of them was made any more.
+    expect(user + system).toBeLessThan(2e6); // Microseconds of processor time: nothing more of them was created.
   });
 
   async function text(model: LanguageModel, length: number, signal?: AbortSignal): Promise<string> {

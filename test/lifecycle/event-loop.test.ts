@@ -1,6 +1,6 @@
 /**
- * Whatever the size of what a call is given, the event loop has its turns. `npm test` counts them; LONG=1 takes the sizes of real
- * life and measures the largest gap against an idle loop's own.
+ * The event loop gets its turns however large the input of a call. `npm test` counts them; LONG=1 uses realistic sizes and measures the
+ * largest gap against that of an idle loop.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -33,7 +33,7 @@ const { writeSparseCheckpoint } = require('../fixtures/sparse-checkpoint') as {
   writeSparseCheckpoint(path: string, shape: object, vocabulary: string[], layout: typeof layouts): number;
 };
 
-/** Nanoseconds of processor time that the thread of JavaScript has had; undefined where the system does not tell. */
+/** Nanoseconds of processor time used by the JavaScript thread; undefined where the system does not report it. */
 function threadTime(): number | undefined {
   try {
     return Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'latin1').split(' ')[0]);
@@ -64,14 +64,14 @@ async function longestWork(work: () => Promise<unknown>): Promise<number | undef
   return longest / 1e6;
 }
 
-/** The longest gap between two turns, in milliseconds, while something is done. */
+/** The longest gap between two turns during `work`, in milliseconds. */
 async function longestGap(work: () => Promise<unknown>): Promise<number> {
   const histogram = monitorEventLoopDelay({ resolution: 1 });
   histogram.enable();
   await pause(20); // Its first sample.
   histogram.reset();
   await work();
-  await pause(5); // A gap that ends with the work is counted too.
+  await pause(5); // So that a gap that ends with the work counts too.
   histogram.disable();
   return histogram.max / 1e6;
 }
@@ -116,13 +116,13 @@ const load = async () => {
 };
 const failing = (promise: Promise<unknown>) => expect(promise).rejects.toThrow();
 
-/** Where a training stands, of which a checkpoint with moments says it. */
+/** A training position, as recorded by a checkpoint with moments. */
 const resumeState = {
   ...{ batchInEpoch: 0, batch: 1, seed: 1, corpusSha256: '', corpusLength: 0 },
   ...{ scheduleSteps: 1, elapsedSeconds: 0, extra: {} },
 };
 
-/** Each gives the work that is measured, after whatever it needs. */
+/** Each prepares what it needs and returns the work to measure. */
 const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
   'a long prompt': async () => {
     const prompt = text(10);
@@ -134,12 +134,12 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
     const prompt = `${text(10)}€`;
     return () => failing(model.generate({ prompt, length: 1 })[Symbol.asyncIterator]().next());
   },
-  // Encoded, but not scored, which takes a minute.
+  // Encoded but not scored, which takes a minute.
   'a long text to score': async () => {
     const unknown = `${text(10)}€`;
     return () => failing(model.score(unknown));
   },
-  // Past the server's own limits: a request is encoded before anything is drawn, and this one is refused then.
+  // Beyond the server's own limits: a request is encoded before anything is drawn, and this one is then refused.
   'a prompt of a request to the server': async () => {
     const request = readCompletion({ model: 'any', prompt: `${text(10)}€`, max_tokens: 1 });
     const served = { model, name: 'any', version: '1' } as unknown as Served;
@@ -168,7 +168,7 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
     );
     return async () => divideLines(await LineIndex.find(ids, 0), 0.1);
   },
-  // Each is in thousands of places of the pattern at once.
+  // Each text is in thousands of places of the pattern at once.
   'many texts within a pattern': async () => async () => {
     for await (const _ of model.generateMany(long ? 1024 : 128, { pattern: '(n?i?){1500}e', length: 3, seed: 1 }));
   },
@@ -215,7 +215,7 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
     for await (const _ of loaded.generate({ length: 1 }));
     return () => loaded.save(path('saved.safetensors'));
   },
-  // What a trainer's checkpoints take besides.
+  // What a trainer's checkpoints need in addition.
   'moments, saved and restored': async () => {
     const loaded = await load();
     const native = nativeOf(loaded);
@@ -243,7 +243,7 @@ test.each(Object.keys(calls))('the event loop turns beside %s', async (name) => 
     const work = await prepare();
     const turns = countTurns();
     await work();
-    // Blocked, it would be one or two.
+    // A blocked loop would have one or two.
     expect(turns()).toBeGreaterThan(10);
     return;
   }
@@ -254,7 +254,7 @@ test.each(Object.keys(calls))('the event loop turns beside %s', async (name) => 
   process.stdout.write(
     `${name}: gap ${gap.toFixed(1)} ms, ${idle.toFixed(1)} idle; ${longest?.toFixed(1)} ms of processor time\n`,
   );
-  // Beside other processes a gap is as long as they let it be.
+  // Other processes can make a gap as long as they like.
   if (longest !== undefined) expect(longest).toBeLessThan(50);
   else expect(gap).toBeLessThan(Math.max(50, 4 * idle));
 });

@@ -5,7 +5,7 @@ import { long, run, share, whole } from '../fixtures/child';
 
 const program = join(__dirname, 'programs', 'exit.js');
 
-/** Runs the program; gives the seconds of processor time that all of its threads took. */
+/** Runs the program; returns the seconds of processor time that all its threads took. */
 async function exit(kind: 'short' | 'long' | 'before' | 'after'): Promise<number> {
   const script = '"$0" "$@"; code=$?; times; exit $code';
   const ended = await run('bash', ['-c', script, process.execPath, program, kind]);
@@ -35,7 +35,7 @@ it(`${each} times by process.exit(), the end of a worker, and two Ctrl-C, whatev
     ways: ['process.exit', 'worker', 'two Ctrl-C'],
   });
   expect(Object.values(ways).every((way) => way.ended === each)).toBe(true);
-  // Else nothing is said of it.
+  // Otherwise the test says nothing about the second Ctrl-C.
   expect(ways['two Ctrl-C']?.bySecond).toBeGreaterThan(0);
 });
 

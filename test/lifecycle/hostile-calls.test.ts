@@ -1,4 +1,4 @@
-/** Arguments that run JavaScript while the addon reads them, that vanish, or that are of a wrong type: no crash and no hang. */
+/** Arguments that run JavaScript while the addon reads them, that vanish, or that have a wrong type: no crash and no hang. */
 import { join } from 'node:path';
 import { long, run } from '../fixtures/child';
 
@@ -10,7 +10,7 @@ it(`every entry point of the addon with every hostile argument, and ${cases} ran
   const { code, signal, stdout, stderr } = await run(process.execPath, argv);
   expect({ seed, code, signal, stderr }).toEqual({ seed, code: 0, signal: null, stderr: '' });
   const counts = JSON.parse(stdout) as Record<string, { cases: number; ran: number }>;
-  // Where arguments are objects, their getters ran; where there are none, at least the hooks and the prototypes' setters were there.
+  // Where arguments are objects, their getters ran; elsewhere, at least the hooks and the prototypes' setters could run.
   for (const name of ['createModel', 'trainSteps', 'evaluate', 'sample', 'logits']) {
     expect(counts[name]?.ran).toBeGreaterThan(90);
   }

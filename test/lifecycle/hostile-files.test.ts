@@ -1,4 +1,4 @@
-/** Every kind of thing that can stand where a file is expected, through every command that would read or write it there. */
+/** Every kind of thing that can stand in a file's place, through every command that would read or write it there. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
@@ -15,7 +15,7 @@ interface Result {
   problems: string[];
 }
 interface Place {
-  /** Of a file in a run's directory. */
+  /** Name of a file in a run's directory. */
   name?: string;
   command(given: Record<string, string>): string[];
 }
@@ -28,7 +28,7 @@ interface HostileFiles {
 
 const { kinds, places, pairs, tryAll } = require(join(packageRoot, 'scripts', 'hostile-files.js')) as HostileFiles;
 
-/** All of them take four minutes on two cores; CI tries more of them by the script itself. */
+/** All of them take four minutes on two cores; CI tries more of them through the script itself. */
 const every = long ? 1 : whole ? 23 : 52;
 
 it('has 26 kinds, and tries each of them and each place', () => {
@@ -39,7 +39,7 @@ it('has 26 kinds, and tries each of them and each place', () => {
 });
 
 describe('the places', () => {
-  /** The command as commander has it, with these arguments read; nothing of it is done. */
+  /** The command as commander sees it, with these arguments parsed; nothing is executed. */
   async function read(argv: string[]): Promise<Command> {
     let command: Command | undefined;
     const { parse } = Command.prototype;
@@ -64,14 +64,14 @@ describe('the places', () => {
     return all;
   }
 
-  /** What the value of an option is called where it is a file, and where it is none. What has another name is for a person to say. */
+  /** Names for an option's value where it is a file, and where it is not. A person has to decide about any other name. */
   const files = /^(file(\[:share\])?|dir|DIR|directory|path|checkpoint)$/;
   const others = new RegExp(
     `^(${[
       ...['n', 'N', 'k', 'p', 'r', 't', 'T', 'B', 'D', 'E', 'F', 'P', 'W', 'M', 'MODE', 'text', 'line', 'characters'],
       ...['regex', 'name', 'NAME', 'address', 'origin', 'size', 'bytes', 'seconds', 'form', 'format', 'what', 'how'],
       ...['EPOCHS', 'FRACTION', 'NORM', 'PATTERN', 'RATE', 'SHARE', 'STEPS', 'TIME', 'port', 'list', 'epochs', 'time'],
-      // Choices, and what counts epochs or steps.
+      // Choices, and counts of epochs or steps.
       String.raw`[\w-]+(\|[\w-]+)+`,
     ].join('|')})$`,
   );
@@ -116,7 +116,7 @@ itWhere(canRun('mkfifo', ['--version']) && existsSync('/proc/kmsg'), 'no mkfifo,
     const { results } = await tryAll(every);
     expect(results.filter(({ problems }) => problems.length > 0)).toEqual([]);
     expect(results).toHaveLength(pairs(every).length);
-    // Commands were refused and commands went on, or nothing was tried.
+    // Some commands were refused and others went on; otherwise nothing was tested.
     const codes = whole ? [0, 2, 3, 5, 143] : [0, 2, 3, 5];
     expect(new Set(results.map(({ code }) => code))).toEqual(new Set(codes));
   },

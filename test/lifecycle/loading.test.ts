@@ -1,4 +1,4 @@
-/** A model that is loaded to be sampled from or scored: what its process takes at most. */
+/** A model loaded for sampling or scoring: the peak memory of its process. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -31,7 +31,7 @@ describe('the peak of memory is at most twice the parameters and 64 MiB', () => 
     const symbols = name === 'a large vocabulary' ? 20_000 : 7;
     const vocabulary = Array.from({ length: symbols }, (_, i) => String.fromCodePoint(0x61 + i));
     const parameters = writeSparseCheckpoint(path, shapes[name], vocabulary, layouts) / 2 ** 20;
-    expect(parameters).toBeGreaterThan(80); // Or 64 MiB more would be all that the test shows.
+    expect(parameters).toBeGreaterThan(80); // Otherwise the 64 MiB would be all that the test shows.
     const program = join(__dirname, 'programs', 'loading.js');
     for (const use of long ? uses : ['stream', 'score-streams']) {
       const argv = [program, join(__dirname, '..', '..'), path, use];
@@ -39,7 +39,7 @@ describe('the peak of memory is at most twice the parameters and 64 MiB', () => 
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
       const { peak } = JSON.parse(stdout) as { peak: number };
       expect({ use, above: Math.max(0, peak - (2 * parameters + 64)) }).toEqual({ use, above: 0 });
-      expect(peak).toBeGreaterThan(parameters); // It was all read.
+      expect(peak).toBeGreaterThan(parameters); // All of it was read.
     }
   });
 });

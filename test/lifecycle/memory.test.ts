@@ -1,13 +1,13 @@
-/** Models made and given up: their memory comes back, by dispose() or by the garbage collector. */
+/** Models created and given up: their memory comes back, through dispose() or through the garbage collector. */
 import { join } from 'node:path';
 import { long, run, whole } from '../fixtures/child';
 
 interface Report {
-  /** MiB of resident memory after a warm-up of 20 models, the largest on the way, and what all models held together. */
+  /** Growth of resident memory in MiB after a warm-up of 20 models, the largest on the way, and what all models held together. */
   growth: number;
   peak: number;
   held: number;
-  /** Model objects that the garbage collector took. */
+  /** Model objects that the garbage collector freed. */
   collected: number;
 }
 
@@ -19,15 +19,15 @@ async function useModels(count: number, how: 'dispose' | 'drop' | 'unasked'): Pr
   return JSON.parse(stdout) as Report;
 }
 
-/** What the allocator and the JavaScript heap may keep, in MiB; a model of these holds about as much. */
+/** What the allocator and the JavaScript heap may keep, in MiB; one of these models holds about as much. */
 const tolerance = 24;
 
 const disposed = long ? 1000 : whole ? 60 : 30;
 it(`${disposed} models made and disposed of`, async () => {
   const { growth, peak, held } = await useModels(disposed, 'dispose');
-  expect(held).toBeGreaterThan(10 * tolerance); // Or the rest would show nothing.
+  expect(held).toBeGreaterThan(10 * tolerance); // Otherwise the rest would show nothing.
   expect(growth).toBeLessThan(tolerance);
-  expect(peak).toBeLessThan(2 * tolerance); // Each goes at once, not when it is collected.
+  expect(peak).toBeLessThan(2 * tolerance); // Each is freed at once, not when it is collected.
 });
 
 const dropped = long ? 1000 : whole ? 40 : 20;

@@ -1,6 +1,6 @@
 /**
- * Four ranks on two machines, as far as one machine can be two: network namespaces with names and addresses of their own, and a link
- * between them that fails in mid-run (scripts/two-machines.js).
+ * Four ranks on two machines, as far as one machine can be two: network namespaces with their own names and addresses, and between them
+ * a link that fails in mid-run (scripts/two-machines.js).
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -28,7 +28,7 @@ function whyNot(): string | undefined {
 }
 const noNetwork = openMpi.missing && mpich.missing ? undefined : whyNot();
 
-/** What the program says at the end. */
+/** What the program reports at the end. */
 interface Report {
   code: number | null;
   bytes: number;
@@ -44,24 +44,24 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Open MPI hands those variables on to other machines that are named. */
+/** Open MPI passes only named variables on to other machines. */
 const onBoth = new Map<Launcher, readonly string[]>([
   [openMpi, ['--host', 'first:2,second:2', '-x', 'CUDNN_LSTM_TIMEOUT']],
   [mpich, ['-hosts', 'first:2,second:2']],
 ]);
 
 interface Network {
-  /** What happens to it in the second epoch. */
+  /** What happens to the network in the second epoch. */
   failure?: 'cut' | 'drop';
-  /** Seconds that are waited for the end of all then. */
+  /** Seconds to wait after that for all to end. */
   patience?: number;
-  /** Options of the launcher's. */
+  /** More options for the launcher. */
   more?: readonly string[];
   /** Seconds until a rank gives up. */
   waits?: number;
 }
 
-/** `train` as two ranks on each of two machines. */
+/** Runs `train` as two ranks on each of two machines. */
 async function train(
   launcher: Launcher,
   given: readonly string[],
@@ -79,7 +79,7 @@ async function train(
   return { ...ended, ...report };
 }
 
-/** All have ended, and none had anything to say on stderr. */
+/** All have ended, and none wrote anything to stderr. */
 function expectSuccess({ code, left, stderr }: Ended & Report): void {
   const said = stderr.trimEnd().split('\n').slice(0, -1);
   expect({ code, left, said }).toEqual({ code: 0, left: [], said: [] });
@@ -95,7 +95,7 @@ function underEach(name: string, which: readonly Launcher[], test: (launcher: La
   }
 }
 
-/** A run that was cut off is continued by the same ranks, to the same bits. */
+/** The same ranks continue a run that was cut off, to the same bits. */
 async function expectToGoOn(launcher: Launcher, out: string, whole: string): Promise<void> {
   const { metadata } = await last(out);
   expect(metadata.step).toBeGreaterThan(0);
@@ -114,12 +114,12 @@ underEach(
     const whole = await train(launcher, anew('whole'));
     expectSuccess(whole);
     expectSameCurve(curve(join(folder, 'whole')), curve(join(folder, 'one')));
-    // The gradients have gone over the network at every step.
+    // The gradients went over the network at every step.
     const { parameters } = events(join(folder, 'whole'))[0] as { parameters: number };
     const { totalSteps } = events(join(folder, 'whole')).at(-1) as { totalSteps: number };
     expect(whole.bytes).toBeGreaterThan(totalSteps * parameters * 4);
 
-    // Nobody tells the ranks: they give up by themselves. MPICH's launcher ends then, and Open MPI's waits for its daemon there.
+    // Nobody tells the ranks: they give up by themselves. MPICH's launcher then ends, while Open MPI's waits for its daemon there.
     const failure = launcher === mpich ? 'drop' : 'cut';
     const patience = launcher === mpich ? 60 : 8;
     const cut = await train(launcher, anew('cut'), { failure, patience, waits: 3 });

@@ -1,6 +1,6 @@
 /**
- * One model trained by several ranks, under the MPI libraries that Debian has and a stand-in of the standard ABI: the curve of one
- * process, the same bits when repeated and resumed, and an end in good order whatever happens to a rank.
+ * One model trained by several ranks, under Debian's MPI libraries and a stand-in for the standard ABI: the same curve as one process,
+ * the same bits when repeated and resumed, and an orderly end whatever happens to a rank.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -41,7 +41,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-/** `train` as so many ranks; one is a process without a launcher. */
+/** Runs `train` as this many ranks; one rank is a process without a launcher. */
 function train(
   launcher: Launcher,
   ranks: number,
@@ -54,7 +54,7 @@ function train(
     : launcher.launch(ranks, [compiled('cli/main.js'), ...command], options);
 }
 
-/** Trains anew into a directory of the folder; gives that directory. */
+/** Starts a new training into a directory of the folder; returns that directory. */
 async function run(launcher: Launcher, ranks: number, name: string, flags: Flags = {}): Promise<string> {
   const out = join(folder, name);
   const { code, stderr } = await train(launcher, ranks, [corpus, ...args({ ...small, ...flags, out })]);
@@ -62,7 +62,7 @@ async function run(launcher: Launcher, ranks: number, name: string, flags: Flags
   return out;
 }
 
-/** A test under each library that is here. */
+/** A test for each library that is here. */
 function underEach(name: string, test: (launcher: Launcher) => Promise<void>, which = launchers): void {
   for (const launcher of which)
     itWhere(launcher.missing === undefined, launcher.missing ?? '')(`${launcher.name}: ${name}`, () => test(launcher));
@@ -80,7 +80,7 @@ describe.each(whole ? forms : forms.slice(0, 2))('%s', (_, flags) => {
     async (launcher) => {
       const alone = curve(await run(launcher, 1, 'one', flags));
       expect(alone.length).toBeGreaterThan(2);
-      // Most of what follows is by two.
+      // Most of the tests below use two.
       const ranks = launcher === standardAbi ? 2 : 3;
       expectSameCurve(curve(await run(launcher, ranks, `ranks-${ranks}`, flags)), alone);
     },
@@ -102,7 +102,7 @@ underEach('repeated, and stopped and resumed by as many ranks, the bits are the 
   expect(curve(again)).toEqual(curve(whole));
 
   const out = join(folder, 'stopped');
-  // Until it is stopped within an epoch, so that a state is carried.
+  // Until it is stopped within an epoch, so that there is a state to carry.
   const steps = (await last(whole)).metadata.step;
   for (let milliseconds = 5, stopped = 0; stopped % 10 === 0 || stopped === steps; milliseconds += 2) {
     rmSync(out, { recursive: true, force: true });
@@ -122,10 +122,10 @@ underEach('repeated, and stopped and resumed by as many ranks, the bits are the 
   expect(curve(out)).toEqual(curve(whole));
 });
 
-/** A run without end, of which something is saved after every epoch. */
+/** An endless run that saves something after every epoch. */
 const endless = (out: string) => [corpus, ...args({ ...small, epochs: 1_000_000, out }), '--json'];
 
-/** The run can be continued by the same command: nobody has its lock, and its last checkpoint is whole. */
+/** The same command can continue the run: nobody holds its lock, and its last checkpoint is intact. */
 async function expectToGoOn(launcher: Launcher, out: string, ranks = 2): Promise<number> {
   const { metadata } = await last(out);
   const until = ['--epochs', String(metadata.epoch + 2)];
@@ -163,18 +163,18 @@ describe.each([
     const ended = await train(launcher, 2, endless(out), {
       ...inTraining(() => process.kill(ranksWith(out, launcher).get(1) as number, signal)),
     });
-    // Rank 0 ends with what stopped rank 1.
+    // Rank 0 ends for the reason that stopped rank 1.
     expect(ended.stderr).toMatch(/^rank 1 of 2 on \S+ was interrupted\.$/m);
     expect([ended.code, ranksWith(out, launcher).size]).toEqual([exitCode, 0]);
     const end = events(out).at(-1) as { type: string; reason: string; totalSteps: number };
     expect(end).toMatchObject({ type: 'end', reason: 'aborted' });
-    expect(await expectToGoOn(launcher, out)).toBe(end.totalSteps); // Not a step is lost.
+    expect(await expectToGoOn(launcher, out)).toBe(end.totalSteps); // No step is lost.
   });
 });
 
 describe('a signal to the launcher', () => {
-  // Open MPI's makes SIGTERM of SIGINT and SIGTERM, and kills after a second, in which a busy machine may not save; it forwards SIGUSR2.
-  // MPICH's forwards SIGINT and SIGTERM, and dies of SIGUSR2 itself. What they end with is their own affair: MPICH's is now 0, now 130.
+  // Open MPI's turns SIGINT and SIGTERM into SIGTERM, and kills after a second, in which a busy machine may not save; it forwards SIGUSR2.
+  // MPICH's forwards SIGINT and SIGTERM, and itself dies of SIGUSR2. Their exit codes are their own affair: MPICH's is now 0, now 130.
   const cases: readonly [Launcher, NodeJS.Signals, boolean][] = [
     [openMpi, 'SIGINT', false],
     [openMpi, 'SIGTERM', false],
@@ -205,7 +205,7 @@ for (const launcher of launchers) {
     async () => {
       const disk = join(folder, 'disk');
       mkdirSync(disk);
-      // Two checkpoints and a best one fit, and no third beside them.
+      // Two checkpoints and a best one fit, but not a third checkpoint.
       const script = `
         mount -t tmpfs -o size=100k none "$1"
         shift
@@ -239,7 +239,7 @@ underEach('a rank that throws ends all', async (launcher) => {
 underEach('a rank that hangs is given up after CUDNN_LSTM_TIMEOUT', async (launcher) => {
   const { code, stderr } = await launcher.launch(2, [program, 'hang', corpus], { env: { CUDNN_LSTM_TIMEOUT: '2' } });
   expect(code).toBe(4);
-  // MPICH's launcher ends as soon as it has told of it.
+  // MPICH's launcher ends as soon as it has reported this.
   while (ranksWith(program, launcher).size > 0) await new Promise((resolve) => setTimeout(resolve, 10));
   expect(stderr).toMatch(/^rank 0 of 2: the other ranks did not answer in 2 s: .*CUDNN_LSTM_TIMEOUT/m);
 });
@@ -282,7 +282,7 @@ underEach('a worker of a rank gets no second communicator', async (launcher) => 
 });
 
 describe('what cannot be is one line', () => {
-  /** The lines that the package has written: launchers write some of their own. */
+  /** The lines written by the package: launchers also write their own. */
   const ours = (stderr: string, pattern: RegExp) => stderr.split('\n').filter((line) => pattern.test(line));
 
   underEach('too many ranks, and the batch that is needed', async (launcher) => {
@@ -459,7 +459,7 @@ itWhere(process.platform === 'linux' && canRun('readelf', ['--version']), 'no re
 itWhere(process.platform !== 'win32', 'no MPI is used there')(
   'the environment is set before another thread may read it, and what is set stays',
   async () => {
-    // process.env shows the process's own environment in a thread of JavaScript that is the first: here, before anything is awaited.
+    // In the first JavaScript thread, process.env shows the process's own environment: here, before anything is awaited.
     const code = `
       const addon = require(process.argv[1]);
       process.env.UCX_ERROR_SIGNALS = 'SIGBUS';
@@ -474,7 +474,7 @@ itWhere(process.platform !== 'win32', 'no MPI is used there')(
 underEach(
   'while a process waits for the other ranks, its event loop goes on',
   async (launcher) => {
-    // Alone of two: the start of MPI waits until the patience is spent, and ends the process with code 4 then.
+    // One rank of two: the start of MPI waits until the patience is spent, then ends the process with code 4.
     const code = `
       const { existsSync } = require('node:fs');
       const addon = require(process.argv[1]);

@@ -5,7 +5,7 @@ import { itWhere, long, run } from '../fixtures/child';
 interface Report {
   requests: number;
   rounds: number;
-  /** MiB that the last third of the rounds has more than the first, by medians. */
+  /** Growth in MiB from the median of the first third of the rounds to that of the last. */
   resident: number;
   heap: number;
   external: number;
@@ -23,7 +23,7 @@ async function soak(seconds: number): Promise<Report> {
 itWhere(long, 'it takes three minutes; LONG=1 runs it')('its memory is flat in three minutes', async () => {
   const { rounds, resident, heap, external } = await soak(180);
   expect(rounds).toBeGreaterThan(8);
-  // A round is 384 requests: 400 bytes lost by each would be a MiB after seven rounds.
+  // A round is 384 requests: a leak of 400 bytes in each would reach a MiB after seven rounds.
   expect(heap).toBeLessThan(1);
   expect(external).toBeLessThan(1);
   expect(resident).toBeLessThan(12);

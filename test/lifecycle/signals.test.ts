@@ -20,18 +20,18 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-/** What is written besides that a text is read, which is said where it takes its time, as on a busy machine. */
+/** stderr without the note that a text is being read, which appears where that takes long, as on a busy machine. */
 const said = (stderr: string) => stderr.replace(/^reading the text \.\.\.\n/, '');
 
-/** A run without end, of small steps, and epochs of a tenth of a second with a millisecond or two between them. */
+/** An endless run of small steps, with epochs of a tenth of a second and a millisecond or two between them. */
 const endless = () => [
   ...[corpus, '--out', out, '--hidden', '16', '--layers', '1', '--batch-size', '4', '--seq-length', '20'],
   ...['--sample-length', '0', '--patience', '0', '--epochs', '1000000', '--device', 'cpu', '--threads', '1'],
 ];
 
 /**
- * Calls back in the second epoch: there is a checkpoint then, and there are steps that are not saved. The pause is far shorter than that
- * epoch; where the machine does not keep it, a later epoch will do.
+ * Calls back in the second epoch, when there is a checkpoint and there are unsaved steps. The pause is far shorter than that epoch; if
+ * the machine overruns it, a later epoch will do.
  */
 function inTraining(child: ChildProcess, callback: () => void): void {
   let seen = '';
@@ -46,12 +46,12 @@ function inTraining(child: ChildProcess, callback: () => void): void {
 
 const signalInTraining = (name: NodeJS.Signals) => (child: ChildProcess) => inTraining(child, () => child.kill(name));
 
-/** Resumes the run that was ended; gives the step at which it starts. */
+/** Resumes the run that was ended; returns the step at which it starts. */
 async function resume(): Promise<number> {
   const names = await readdir(out);
   expect(names.filter((name) => name === 'lock' || name.startsWith('.'))).toEqual([]);
   const { metadata } = await loadCheckpoint(join(out, (await readFile(join(out, 'latest'), 'utf8')).trim()));
-  // Told to end by what it has saved, not after a time, which a busy machine may let pass without a step.
+  // Told to end once it has saved, not after a fixed time, which a busy machine may let pass without a step.
   const { code, stdout } = await node('train.js', ['--resume', out, '--json'], {
     onStart: signalInTraining('SIGTERM'),
   });
@@ -70,7 +70,7 @@ const signals = [
   ['SIGHUP', 129],
   ['SIGINT', 130],
 ] as const;
-// The last two are sent below, too: by a terminal, and beside a reader that goes away.
+// The last two are also sent below: by a terminal, and together with a reader that goes away.
 it.each(whole ? signals : signals.slice(0, 2))('saves on %s, and ends with %i', async (name, exitCode) => {
   const ended = await node('train.js', [...endless(), '--json'], { onStart: signalInTraining(name) });
   expect({ ...ended, stdout: '', stderr: said(ended.stderr) }).toEqual({
@@ -81,14 +81,14 @@ it.each(whole ? signals : signals.slice(0, 2))('saves on %s, and ends with %i', 
   });
   const last = JSON.parse(ended.stdout.trimEnd().split('\n').at(-1) as string) as TrainingEvent;
   expect(last).toMatchObject({ type: 'end', reason: 'aborted' });
-  expect(await resume()).toBe((last as { totalSteps: number }).totalSteps); // Not a step is lost.
+  expect(await resume()).toBe((last as { totalSteps: number }).totalSteps); // No step is lost.
 });
 
 /**
- * Runs a training whose disk never gets done once the first SIGINT has come, so that a command in good order would wait for ever, and sends
- * the second when the trainer is there. A second signal that comes after the command's end is Node's affair: it has no handler then.
+ * Runs a training whose disk hangs once the first SIGINT has come, so that an orderly end would wait for ever, and sends the second when
+ * the trainer is stuck there. A second signal after the command's end would be up to Node: there is no handler then.
  *
- * @param preload More that the trainer does before its first line.
+ * @param preload More code that the trainer runs before its first line.
  */
 async function signalTwice(preload = '') {
   const stuck = join(folder, 'stuck.js');
@@ -125,7 +125,7 @@ async function signalTwice(preload = '') {
 
 it('ends at once on a second SIGINT, whatever it is doing', async () => {
   await signalTwice();
-  // What was saved before is whole, and the next trainer clears up and continues.
+  // What was saved before is intact, and the next trainer cleans up and continues.
   const { code } = await node('train.js', ['--resume', out, '--max-time', '100ms']);
   expect(code).toBe(0);
 });
@@ -160,13 +160,13 @@ itWhere(canRun('mkfifo', ['--version']), 'this system has no mkfifo')(
   async () => {
     const pipe = join(folder, 'pipe');
     expect(canRun('mkfifo', [pipe])).toBe(true);
-    // Opened as no code of this package does: exit() alone would wait for that for ever.
+    // No code of this package opens a file like this: exit() alone would wait for it for ever.
     await signalTwice(`require('node:fs').open(${JSON.stringify(pipe)}, 'r', () => {});`);
   },
 );
 
 describe('… | head', () => {
-  /** Runs a shell's pipeline; gives the trainer's own exit code and what it wrote to stderr. */
+  /** Runs a shell pipeline; returns the trainer's own exit code and what it wrote to stderr. */
   async function pipeline(reader: string, options: string[], both = false) {
     const errors = join(folder, 'stderr');
     const script = `"$0" "$@" ${both ? '2>&1' : `2>"${errors}"`} | ${reader}; exit "\${PIPESTATUS[0]}"`;
@@ -192,14 +192,14 @@ describe('… | head', () => {
 
   it('the same where progress goes there too', async () => {
     const { code, stdout, stderr } = await pipeline('head -n 1', ['--sample-length', '40'], true);
-    // That a text is read is said where it takes its time, as on a busy machine.
+    // The note that a text is being read appears where that takes long, as on a busy machine.
     expect(stdout).toMatch(/^(device: .*|reading the text \.\.\.)\n$/);
     expect({ code, stderr: said(stderr) }).toEqual({ code: 0, stderr: '' });
     expect(await resume()).toBeGreaterThan(0);
   });
 
   it('keeps the exit code of a signal that came first', async () => {
-    // What a terminal does to `train | tee`: both get the signal, the reader is gone at once, the trainer has still to save.
+    // Like a terminal with `train | tee`: both get the signal, the reader is gone at once, the trainer has yet to save.
     const child = spawn(process.execPath, [compiled('train.js'), ...endless(), '--json'], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -5,7 +5,7 @@ import { itWhere, long, run } from '../fixtures/child';
 interface Report {
   rounds: number;
   seconds: number;
-  /** Resident memory by least squares, in MiB an hour, and the largest less the smallest, both after the warm-up. */
+  /** Slope of resident memory by least squares, in MiB per hour, and its largest value less its smallest, both after the warm-up. */
   slope: number;
   spread: number;
 }
@@ -24,5 +24,5 @@ itWhere(long, 'it takes five minutes; LONG=1 runs it')('its memory does not grow
   const { rounds, slope, spread } = await soak(300);
   expect(rounds).toBeGreaterThan(50);
   expect(spread).toBeLessThan(32);
-  expect(slope).toBeLessThan(60); // 5 MiB in these five minutes: what a heap's settling can look like.
+  expect(slope).toBeLessThan(60); // 5 MiB in these five minutes: what a heap that settles can look like.
 });

@@ -1,4 +1,4 @@
-/** Sweeps by the command: run, stopped and resumed, halved, shared by several processes, and with trials that fail. */
+/** Sweeps through the command: run, stopped and resumed, halved, shared by several processes, and with trials that fail. */
 import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -42,7 +42,7 @@ test('every trial is trained, and the best is named by its validation loss', asy
   expect(readFileSync(join(folder, 'out', 'sweep.md'), 'utf8')).toContain(`| ${lowest.toFixed(4)} |`);
   expect(readFileSync(join(folder, 'out', 'sweep.html'), 'utf8')).toContain('"best":true');
 
-  // Once more: there is nothing left to do.
+  // Again: there is nothing left to do.
   const before = losses();
   const again = await sweep([path, '--json']);
   expect([again.code, again.stderr.includes('begins'), losses()]).toEqual([0, false, before]);
@@ -85,8 +85,8 @@ describe('halving', () => {
       grid: { learningRate: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 2e-2, 3e-2, 4e-2, 5e-2] },
     });
   /**
-   * Eight of nine stop at an epoch or a little later, two of them at three: which, the curves of all of them tell, whether the sweep was
-   * stopped on the way or not. Gives the states.
+   * Eight of nine stop at one epoch or a little later, two of them at three; the curves of all of them tell which, whether or not the
+   * sweep was stopped on the way. Returns the states.
    */
   function expectHalved(): Record<string, string> {
     const { trials, best } = report();
@@ -107,10 +107,10 @@ describe('halving', () => {
   test('takes only the best third on, wherever it was stopped, and left out later, all', async () => {
     expect((await sweep([path(), '--halving', '--jobs', '2'])).code).toBe(0);
     const unbroken = expectHalved();
-    if (!whole) return; // One that was stopped is in another test.
+    if (!whole) return; // Another test stops a sweep.
     rmSync(join(folder, 'out'), { recursive: true });
     const pruned = () => report().trials.filter(({ state }) => state === 'pruned').length;
-    /** Stops it at the beginning of a training, so many of which have begun in this invocation. */
+    /** Stops it as a training begins, depending on how many have begun in this invocation. */
     const stopAt = async (wanted: (begun: number) => boolean) => {
       let seen = '';
       const stopped = await sweep([path(), '--halving', '--jobs', '1'], {
@@ -127,7 +127,7 @@ describe('halving', () => {
       const states = expectHalved();
       expect(states).toEqual(unbroken);
     };
-    // In the second heat; from there, in the last.
+    // Stopped in the second heat; then, from there, in the last.
     await stopAt((begun) => begun >= 11);
     cpSync(join(folder, 'out'), join(folder, 'stopped'), { recursive: true });
     await finish();

@@ -1,4 +1,4 @@
-/** Training that is given up, or that cannot continue: what is left is a whole step's, and can be resumed. */
+/** Training that is aborted or cannot continue: it leaves the result of a whole step, and can be resumed. */
 
 import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -35,7 +35,7 @@ describe('an abort', () => {
   it('in the middle of a step that takes seconds ends it at once, and nothing of it is applied', async () => {
     const controller = new AbortController();
     const out = join(folder, 'run');
-    // 0.15 TFLOP: seconds, but for the fastest cores.
+    // 0.15 TFLOP: seconds on all but the fastest cores.
     const slow = { ...small, hidden: 512, layers: 2, batchSize: 16, seqLength: 500, validation: 0, out };
     await using training = await openTraining({ corpus: [corpus], options: slow, signal: controller.signal });
     const native = nativeOf(training.model);
@@ -47,9 +47,9 @@ describe('an abort', () => {
       }
     };
     await expect(iterate()).rejects.toThrow('enough');
-    expect(native.stepCount).toBe(0); // A step that had been waited for would count.
+    expect(native.stepCount).toBe(0); // A step that was waited for would count.
     expect(Buffer.from(native.read('parameters').buffer).equals(before)).toBe(true);
-    // What it began with: the run can be resumed.
+    // The initial checkpoint, so that the run can be resumed.
     expect((await readdir(out)).filter((name) => name.endsWith('.safetensors'))).toEqual([
       'checkpoint-00000000.safetensors',
     ]);
@@ -80,7 +80,7 @@ describe('an abort', () => {
       try {
         for await (const event of training) {
           if (event.type === 'step' && aborts < 6) {
-            // At any moment of the calls that follow.
+            // At any moment during the following calls.
             setTimeout(() => controller.abort(new Error('enough')), Math.random() * 30);
           }
         }
@@ -91,7 +91,7 @@ describe('an abort', () => {
         const { parameters, metadata } = await loadCheckpoint(
           join(cut, (await readFile(join(cut, 'latest'), 'utf8')).trim()),
         );
-        // What is in the model is what was saved, at the step that it counts.
+        // The model holds what was saved, at the step that it counts.
         expect(metadata.training?.stepCount).toBe(nativeOf(training.model).stepCount);
         expect(parameters).toEqual(nativeOf(training.model).read('parameters'));
       }
@@ -105,7 +105,7 @@ describe('a run whose numbers go wrong', () => {
   const argv = ['--hidden', '16', '--layers', '1', '--batch-size', '4', '--seq-length', '20', '--sample-length', '0'];
   const cpu = ['--device', 'cpu', '--threads', '1'];
 
-  /** A healthy run of two epochs; gives its directory and what is in it. */
+  /** Makes a healthy run of two epochs; returns its directory and its contents. */
   async function healthyRun() {
     const out = join(folder, 'run');
     expect(await node('train.js', [corpus, ...argv, ...cpu, '--epochs', '2', '--out', out])).toMatchObject({ code: 0 });
@@ -127,7 +127,7 @@ describe('a run whose numbers go wrong', () => {
       /^Training stopped at step \d+ \(epoch 3\): the loss exploded \(loss \d[\d.e+]*, gradient norm \d[\d.e+]*\); .*--learning-rate/,
     );
     expect(await contents()).toEqual(before);
-    // And it can be resumed at a better rate.
+    // It can then be resumed at a better rate.
     expect(await node('train.js', ['--resume', out, '--epochs', '3', ...cpu])).toMatchObject({ code: 0 });
   });
 
@@ -136,7 +136,7 @@ describe('a run whose numbers go wrong', () => {
     const latest = join(out, (await readFile(join(out, 'latest'), 'utf8')).trim());
     const checkpoint = await loadCheckpoint(latest);
     const layout = canonicalLayout({ ...checkpoint.metadata.model, vocabulary: checkpoint.metadata.vocabulary.length });
-    // Finite, so that it is a checkpoint; the products with it are not.
+    // Finite, so that it is a checkpoint; products with it are not.
     const { offset, size } = layout.find(({ name }) => name === 'output.weight') as (typeof layout)[number];
     for (let i = 0; i < size; i++) checkpoint.parameters[offset + i] = i % 2 === 0 ? 3e38 : -3e38;
     await saveCheckpoint(latest, checkpoint, layout);

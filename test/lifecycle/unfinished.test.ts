@@ -1,4 +1,4 @@
-/** Ctrl-C while a command writes a file: nothing of it is left, whether the command ends in good order or at once. */
+/** Ctrl-C while a command writes a file: nothing of it is left, whether the command ends in an orderly way or at once. */
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Each writes into a folder of its own. */
+/** Each writes into its own folder. */
 const commands: Record<string, (out: string) => string[]> = {
   'export --to pytorch': (out) => ['export', at('run'), '--to', 'pytorch', '--out', join(out, 'model.pt')],
   'export --to keras': (out) => ['export', at('run'), '--to', 'keras', '--out', join(out, 'model.keras')],
@@ -39,7 +39,7 @@ const commands: Record<string, (out: string) => string[]> = {
   },
 };
 
-/** Runs a command whose file stays at its beginning, with one Ctrl-C, or with another until it ends. */
+/** Runs a command whose file is held at its beginning, with one Ctrl-C, or with more until it ends. */
 function interrupted(argv: string[], times: number): Promise<Ended> {
   const held = join(__dirname, 'programs', 'held-write.js');
   return run(process.execPath, ['--require', held, compiled('cli/main.js'), ...argv], {
@@ -51,7 +51,7 @@ function interrupted(argv: string[], times: number): Promise<Ended> {
         begun = true;
         child.kill('SIGINT');
         if (times === 1) return;
-        // Two that come before the process has run once are one to it; one that comes while it ends would find no handler.
+        // Two signals before the process next runs count as one; a signal while it ends would find no handler.
         for (const delay of [300, 10_000, 20_000]) setTimeout(() => child.kill('SIGINT'), delay).unref();
       });
     },

@@ -18,7 +18,7 @@ it(`${count} worker threads are terminated, also in a long step, one exits by it
   };
   expect(terminated).toBe(count);
   expect([ends.exit.code, ends.terminate.code]).toEqual([3, 1]);
-  // Most of the step that it was in was not computed any more.
+  // Most of the step in progress was not computed.
   for (const [how, { microseconds }] of Object.entries(ends))
     expect({ how, microseconds, early: microseconds < step / 2 }).toEqual({ how, microseconds, early: true });
   expect(completed).toBe(8);

@@ -4,7 +4,7 @@
  * Shapes: B batch, T steps, H hidden, V vocabulary, L layers, E embedding size; in = input features of a layer.
  * Per layer, with gates i, f, g, o stacked in this order in the 4H rows:
  *   a_t = W_ih x_t + b + W_hh h_{t-1}
- *   i, f, o = sigmoid(a) or a straight line for it, g = tanh(a);  c_t = f * c_{t-1} + i * g;  h_t = o * tanh(c_t)
+ *   i, f, o = sigmoid(a) or a straight line in its place, g = tanh(a);  c_t = f * c_{t-1} + i * g;  h_t = o * tanh(c_t)
  * The loss is the mean over targets of -log softmax(W_out h + b_out)[target].
  */
 
@@ -14,7 +14,7 @@ export interface Spec {
   hidden: number;
   input: 'scalar' | 'onehot' | 'embedding';
   embedding: number;
-  /** What the gates i, f and o are made by; sigmoid if absent. */
+  /** The activation of gates i, f and o; sigmoid if absent. */
   gateActivation?: 'sigmoid' | 'hard_sigmoid' | 'hard_sigmoid_relu6';
 }
 
@@ -31,11 +31,11 @@ export interface State {
 }
 
 export interface Result {
-  /** Mean nats a target. */
+  /** Mean nats per target. */
   loss: number;
-  /** Nats of each target, [T][B] or, for the last position alone, [1][B]. */
+  /** Nats of each target, [T][B], or [1][B] for the last position only. */
   losses: number[][];
-  /** Laid out as the parameters are. */
+  /** In the layout of the parameters. */
   gradient: Float64Array;
   state: State;
 }
@@ -69,7 +69,7 @@ export function zeroState(spec: Spec, batch: number): State {
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 const hardSlopes = { hard_sigmoid: 0.2, hard_sigmoid_relu6: 1 / 6 };
 
-/** The gates' function, and its derivative by its value. */
+/** The gate function, and its derivative as a function of its value. */
 function gateOf({ gateActivation = 'sigmoid' }: Spec): {
   open: (x: number) => number;
   derivative: (y: number) => number;
@@ -125,7 +125,7 @@ interface Cell {
   h: Float64Array;
 }
 
-/** ids [T + 1][B], time-major and flat. No dropout: masks are the package's own, tested by finite differences. */
+/** ids [T + 1][B], time-major and flat. No dropout: the masks are the package's own, tested by finite differences. */
 export function run(
   spec: Spec,
   parameters: ArrayLike<number>,

@@ -4,7 +4,7 @@ import { OracleOptimizer, type RuleName, ruleNames } from './optimizers';
 
 const itWithTorch = itWithPython('torch');
 
-/** PyTorch's optimiser of the parameters p, and its epsilon in step t. */
+/** PyTorch's optimiser for the parameters p, and its epsilon in step t. */
 const spelled: Readonly<Record<RuleName, string>> = {
   adam: 'torch.optim.Adam(p, lr=lr, betas=(b1, b2)), lambda t: eps / (1 - b2 ** t) ** 0.5',
   adamw: 'torch.optim.AdamW(p, lr=lr, betas=(b1, b2), weight_decay=0), lambda t: eps',

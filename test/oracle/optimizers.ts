@@ -1,6 +1,6 @@
 /**
- * The optimisers in float64, written to be read: what their papers say, a parameter at a time. `t` counts steps from 1; `first` and
- * `second` are what each remembers of a parameter, zero at first.
+ * The optimisers in float64, written to be read: what their papers say, one parameter at a time. `t` counts steps from 1; `first` and
+ * `second` are what each remembers about a parameter, initially zero.
  */
 
 export interface StepNumbers {
@@ -11,9 +11,9 @@ export interface StepNumbers {
   /** Global-norm limit of the gradient; 0: none. */
   clip: number;
   momentum: number;
-  /** Apart from the rule, on all but the biases. */
+  /** Decoupled from the rule; on all but the biases. */
   weightDecay: number;
-  /** The first so many parameters do not change, and are not part of the norm. */
+  /** The first `frozen` parameters do not change, and are left out of the norm. */
   frozen?: number;
 }
 
@@ -22,11 +22,11 @@ interface Memory {
   second: number;
 }
 
-/** How much a parameter moves against its gradient `g`. */
+/** How far a parameter moves against its gradient `g`. */
 type Rule = (options: StepNumbers, t: number, g: number, memory: Memory) => number;
 
 export const rules: Readonly<Record<'adam' | 'adamw' | 'sgd' | 'rmsprop', Rule>> = {
-  /** Kingma & Ba 2015, section 2, the form that Keras has too: epsilon is added to the root before its correction. */
+  /** Kingma & Ba 2015, section 2, in the form that Keras also uses: epsilon is added to the root before its correction. */
   adam: (options, t, g, memory) => {
     memory.first = options.beta1 * memory.first + (1 - options.beta1) * g;
     memory.second = options.beta2 * memory.second + (1 - options.beta2) * g ** 2;
@@ -62,7 +62,7 @@ export class OracleOptimizer {
   readonly second: Float64Array;
   #steps = 0;
 
-  /** @param decays Whether weight decay acts on a parameter. */
+  /** @param decays Whether weight decay applies to a parameter. */
   constructor(
     readonly rule: RuleName,
     size: number,

@@ -1,6 +1,6 @@
 import { layoutOf, run, type Spec, zeroState } from './lstm';
 
-/** The oracle is proved by nothing but itself: its gradient against central differences of its own loss, in float64. */
+/** The oracle is checked only against itself: its gradient against central differences of its own loss, in float64. */
 const cases: [string, Spec, 'every' | 'last'][] = [];
 for (const input of ['scalar', 'onehot', 'embedding'] as const)
   for (const target of ['every', 'last'] as const)

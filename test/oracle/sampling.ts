@@ -1,11 +1,11 @@
-/** The rules of drawing as their papers state them, by sorting, in float64: what native/core/draw_rules.h must draw. */
+/** The sampling rules as their papers state them, by sorting, in float64: what native/core/draw_rules.h must draw. */
 import { eachDrawRule } from '../../lib/device/draw-rules';
 import type { NativeSamplingOptions } from '../../lib/device/native';
 
 /** Every rule off. */
 export const plainSampling = { greedy: false, ...eachDrawRule((_, { plain }) => plain) };
 
-/** A number of each rule at which it does something; of the window, if there is a penalty. */
+/** A value of each rule at which it has an effect; for the window, only with a penalty. */
 export const activeRules = eachDrawRule((_, { low, high, whole }) => (whole ? 3 : (low + Math.min(high, 1)) / 2));
 
 /** One rule at a time at its edges, then all together. */
@@ -53,7 +53,7 @@ export function drawCoin(seed: number, stream: number, position: number): number
   return (a * 2 ** 21 + (b >>> 11)) / 2 ** 53;
 }
 
-/** The upper 32 bits of the product of two words, by their halves: each sum stays below 2^53. */
+/** The upper 32 bits of the product of two words, computed by halves: each sum stays below 2^53. */
 function highWord(x: number, y: number): number {
   const [x1, x0, y1, y0] = [x >>> 16, x & 0xffff, y >>> 16, y & 0xffff];
   const middle = x1 * y0 + x0 * y1 + Math.floor((x0 * y0) / 2 ** 16);
@@ -62,7 +62,7 @@ function highWord(x: number, y: number): number {
 
 const total = (candidates: Candidate[]) => candidates.reduce((sum, { weight }) => sum + weight, 0);
 
-/** The shortest beginning of `sorted` whose share of its whole weight is `share`. */
+/** The shortest prefix of `sorted` with the given share of its total weight. */
 function upTo(sorted: Candidate[], share: number): Candidate[] {
   const wanted = share * total(sorted);
   let sum = 0;
@@ -73,7 +73,7 @@ function upTo(sorted: Candidate[], share: number): Candidate[] {
   return count < 0 ? sorted : sorted.slice(0, count + 1);
 }
 
-/** What each coin draws from logits [V]; `recent` are the ids that the penalty sees. */
+/** Maps each coin to the id that it draws from logits [V]; `recent` are the ids that the penalty sees. */
 export function oracleRule(
   logits: ArrayLike<number>,
   options: NativeSamplingOptions,
@@ -106,7 +106,7 @@ export function oracleRule(
       typicalP,
     );
   }
-  // Then the coin's place among those kept, in the order of the ids.
+  // Then the coin's place among those kept, in id order.
   kept.sort((a, b) => a.id - b.id);
   const whole = total(kept);
   return (coin) => {

@@ -1,6 +1,6 @@
 /**
- * The page in a real browser, on a real run: each view does its job, by the keyboard alone too, on a phone and on a wide screen,
- * without an error and without a violation that axe finds. With SCREENSHOTS=1 pictures of all views go to build/screenshots, for people.
+ * The page in a real browser, on a real run: each view does its job, also by keyboard alone, on a phone and on a wide screen, without an
+ * error and without a violation found by axe. With SCREENSHOTS=1 pictures of all views go to build/screenshots, for people.
  */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -75,7 +75,7 @@ describeIn(title, () => {
     page.on('pageerror', (error) => errors.push(error.message));
     page.on('requestfailed', (request) => {
       const problem = request.failure()?.errorText;
-      // The page itself gives up what is no longer looked at.
+      // The page itself cancels requests for what is no longer looked at.
       if (problem !== 'net::ERR_ABORTED') errors.push(`${request.url()}: ${problem}`);
     });
   };
@@ -86,12 +86,12 @@ describeIn(title, () => {
     await page.goto(`${server.url}/#${view}`);
     await page.waitForSelector('main h1');
   };
-  /** Until an expression holds in the page; its policy forbids that the page itself evaluates one. */
+  /** Waits until an expression holds in the page, whose policy forbids the page itself to evaluate one. */
   const seen = async (expression: string) => {
     while (!(await page.evaluate(expression))) await new Promise((resolve) => setTimeout(resolve, 20));
   };
   const characters = () => page.locator('.text span[data-i]');
-  /** That what pops up is right under a character, and within the page. */
+  /** Checks that the popup is right under a character, and within the page. */
   const under = async (index: number) => {
     const character = await characters().nth(index).boundingBox();
     const pop = await page.locator('.pop:visible').boundingBox();
@@ -116,7 +116,7 @@ describeIn(title, () => {
     await page.getByLabel('fox').check();
     await seen(`document.querySelectorAll('.samples article').length === 8`);
     expect(await wide.getAttribute('aria-label')).toMatch(/hare training \d.*fox validation \d/);
-    // Nothing of it names a folder.
+    // Nothing in it names a folder.
     expect(await page.content()).not.toContain(folder);
     expect(errors).toEqual([]);
   });
@@ -173,14 +173,14 @@ describeIn(title, () => {
     const { choices } = (await answer.json()) as { choices: { text: string }[] };
     const written = async () => (await characters().allTextContents()).join('').replaceAll('↵\n', '\n');
     expect(await written()).toBe(choices[0]?.text);
-    // Under a character, while the mouse rests on it; and away with the mouse.
+    // Shown under a character while the mouse rests on it, and gone with the mouse.
     const pop = page.locator('.pop');
     await characters().nth(20).hover();
     await pop.waitFor({ state: 'visible' });
     await under(20);
     await page.mouse.move(0, 0);
     await pop.waitFor({ state: 'hidden' });
-    // For good once it is clicked.
+    // Kept once the character is clicked.
     await characters().nth(10).click();
     await page.mouse.move(0, 0);
     expect(await page.locator('.rivals button').count()).toBe(5);
@@ -233,7 +233,7 @@ describeIn(title, () => {
     const correlations = rows.map((row) => Math.abs(Number(/-?\d\.\d\d$/.exec(row)?.[0])));
     expect(correlations).toEqual([...correlations].sort((a, b) => b - a));
     expect(correlations[0]).toBeGreaterThan(0.3);
-    // What is no expression is said, and what was there stays.
+    // An invalid expression is reported, and what was there stays.
     await page.fill('#pattern', '(');
     await page.click('button:text-is("Find")');
     await page.waitForSelector('[role=alert]');
@@ -304,7 +304,7 @@ describeIn(title, () => {
           await page.screenshot({ path: join(screenshots, `${view}-${width}-${scheme}.png`), fullPage: true });
         expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0);
         await page.evaluate(axe);
-        // All that a dark page can have wrong and a light one cannot is its colours.
+        // The only thing that can be wrong with a dark page but not with a light one is its colours.
         const rules = scheme === 'dark' ? "{ runOnly: ['color-contrast', 'link-in-text-block'] }" : '{}';
         const { violations } = (await page.evaluate(`axe.run(document, ${rules})`)) as {
           violations: { id: string; nodes: { html: string; failureSummary: string }[] }[];

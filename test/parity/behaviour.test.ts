@@ -81,7 +81,7 @@ describe.each(devices)('$name', (device) => {
   });
 
   test('dropout keeps the share it should', async () => {
-    // With a positive output weight on one unit only, the logit is the kept and scaled unit, or nothing.
+    // With a positive output weight on one unit only, the logit is either the kept and scaled unit or zero.
     const spec: Spec = { vocabulary: 2, layers: 1, hidden: 1, input: 'scalar', embedding: 0 };
     const model = await createModel(spec, device, { dropout: 0.3 });
     const values = new Float32Array(model.parameterCount);
@@ -102,7 +102,7 @@ describe.each(devices)('$name', (device) => {
       maskStep: 1,
     });
     const dropped = losses.filter((nats) => Math.abs(nats - Math.LN2) < 1e-6).length / losses.length;
-    // Ten thousand draws: a standard deviation is 0.0046.
+    // Ten thousand draws: the standard deviation is 0.0046.
     expect(Math.abs(dropped - 0.3)).toBeLessThan(0.02);
     model.dispose();
   });
@@ -209,7 +209,7 @@ describe.each(devices)('$name', (device) => {
       model.write(slot, values);
       expect(model.read(slot)).toEqual(values);
     }
-    // In pieces, of a size at which their borders fall into every parameter.
+    // In pieces whose boundaries fall within every parameter.
     const numbers = Float32Array.from({ length: model.parameterCount }, (_, k) => Math.fround(Math.cos(k)));
     for (const size of [1000, model.parameterCount - 1, model.parameterCount]) {
       model.write('parameters', new Float32Array(numbers.length));
@@ -259,7 +259,7 @@ describe.each(devices)('$name', (device) => {
     await model.initialize();
     const together = await model.sample(sampleCall(new Int32Array(64).fill(2), 20, sampling, { streams: 64 }));
     const first = await model.sample(sampleCall([2], 20, sampling));
-    // Stream 0 has the coins of stream 0, alone or not.
+    // Stream 0 has the same coins alone as among others.
     expect([...first.ids]).toEqual(Array.from({ length: 20 }, (_, t) => together.ids[t * 64]!));
     const start = await model.sample(sampleCall([2], 7, sampling));
     const rest = await model.sample(
@@ -285,7 +285,7 @@ describe.each(devices)('$name', (device) => {
   });
 
   test('the rules of sampling, by counting', async () => {
-    // All weights zero: the output bias alone decides, the same at every draw.
+    // With all weights zero, only the output bias decides, the same at every draw.
     const model = await createModel({ ...small, hidden: 1, layers: 1 }, device);
     const values = new Float32Array(model.parameterCount);
     const probabilities = [0.4, 0.25, 0.15, 0.1, 0.06, 0.02, 0.01, 0.005, 0.005];

@@ -1,9 +1,9 @@
-/** Training in bfloat16 on the CPU: near the float64 oracle, in floats outside of training, the same bits on any number of threads. */
+/** Training in bfloat16 on the CPU: close to the float64 oracle, in floats outside training, the same bits on any number of threads. */
 import { loadNative, type NativeModel } from '../../lib/device/native';
 import { layoutOf, run, type Spec } from '../oracle/lstm';
 import { generator, randomIds, relativeError, trainCall } from './harness';
 
-/** A weight or an activation is off by at most 2^-9 of itself, and sums of many such are off by less. */
+/** A weight or an activation is off by at most 2^-9 of its value, and a sum of many by less. */
 const bounds = { loss: 5e-4, gradient: 2e-2 };
 
 function createModel(
@@ -18,7 +18,7 @@ function createModel(
 const specs: [string, Spec, number, number, 'every' | 'last'][] = [];
 for (const input of ['scalar', 'onehot', 'embedding'] as const) {
   const embedding = input === 'embedding' ? 7 : 0;
-  // Odd sizes: the last of each pair along a product's depth is filled up.
+  // Odd sizes: the last pair along a product's depth is padded.
   for (const [vocabulary, layers, hidden, steps, batch] of [
     [5, 1, 1, 3, 5],
     [5, 2, 7, 3, 5],
@@ -56,7 +56,7 @@ test.each(specs)('loss and gradients are near float64: %s', async (_, spec, step
       const error = relativeError(gradient, expected.gradient, offset, offset + count);
       if (!(error < bounds.gradient)) throw new Error(`${name}: relative error ${error}`);
     }
-    // What a float would be off by is a thousandth of that: this was rounded.
+    // The error of floats would be a thousandth of that: this was rounded.
     expect(relativeError(gradient, expected.gradient)).toBeGreaterThan(1e-5);
   } finally {
     model.dispose();
@@ -104,7 +104,7 @@ test('a step whose numbers are none is not applied', async () => {
   const spec: Spec = { vocabulary: 5, layers: 1, hidden: 20, input: 'onehot', embedding: 0 };
   const model = await createModel(spec, 'bf16');
   const { size } = layoutOf(spec);
-  // Every NaN there is must stay one when it is rounded: this one's lower half alone says that it is none.
+  // Rounding must keep every NaN a NaN: only the lower half of this one's bits tells it from infinity.
   const parameters = new Float32Array(size).fill(0.1);
   new Uint32Array(parameters.buffer)[size - spec.vocabulary - 1] = 0x7f800001;
   model.write('parameters', parameters);

@@ -1,18 +1,18 @@
 /**
- * The CPU backend packs its weights in the form that a call needs, and a large model that is not trained holds each matrix in one
- * form alone (native/cpu/weights.h): whatever calls follow one another, they and what is read compute with the same weights.
+ * The CPU backend packs its weights in the form that a call needs, and a large model that is not trained holds each matrix in only one
+ * form (native/cpu/weights.h): whatever the order of calls, they and the reads use the same weights.
  */
 import { createHash } from 'node:crypto';
 import { loadNative, type NativeModel, type NativeModelSpec } from '../../lib/device/native';
 import { long, whole } from '../fixtures/child';
 import { trainCall } from './harness';
 
-/** 5 to 8 MiB: above what a model may be to keep all forms (kKeptBytes). */
+/** 4.4 to 7.1 MiB: above the largest size at which a model keeps all forms (kKeptBytes). */
 const large: NativeModelSpec[] = [
   { vocabulary: 33, layers: 1, hidden: 530, input: 'scalar', embedding: 0, dropout: 0, seed: 1 },
   { vocabulary: 70, layers: 2, hidden: 360, input: 'embedding', embedding: 19, dropout: 0.2, seed: 2 },
   { vocabulary: 600, layers: 1, hidden: 401, input: 'onehot', embedding: 0, dropout: 0, seed: 3 },
-  // All but all of it in what a one-hot input looks up, and in the output.
+  // Almost all of it is in the lookup table of the one-hot input, and in the output.
   { vocabulary: 9000, layers: 1, hidden: 37, input: 'onehot', embedding: 0, dropout: 0, seed: 4 },
 ];
 const small = { ...(large[1] as NativeModelSpec), hidden: 50 };
@@ -24,7 +24,7 @@ const calls: Record<string, (model: NativeModel, spec: NativeModelSpec) => Promi
   'one stream': (model, spec) => model.logits({ ids: ids(spec, 3), streams: 1 }),
   'two streams': (model, spec) => model.sample({ ids: ids(spec, 4), streams: 2, count: 2, sampling: { seed: 1 } }),
   'three streams': (model, spec) => model.logits({ ids: ids(spec, 6), streams: 3 }),
-  // So many that threads share the lane blocks, not the units: other tiles.
+  // Enough that threads share the lane blocks, not the units: other tiles.
   'fifty streams': (model, spec) => model.logits({ ids: ids(spec, 50), streams: 50 }),
   'one sequence scored': (model, spec) => score(model, spec, 1),
   'many sequences scored': (model, spec) => score(model, spec, 18),
@@ -47,7 +47,7 @@ const calls: Record<string, (model: NativeModel, spec: NativeModelSpec) => Promi
   'a step of training': (model, spec) => model.trainSteps(trainCall(ids(spec, 4 * 17), 3, 17)),
 };
 
-/** A hash of the arrays in what a call gives. */
+/** A hash of the arrays in a call's result. */
 function hashOf(value: unknown): string {
   const hash = createHash('sha256');
   const add = (part: unknown): void => {
@@ -71,7 +71,7 @@ async function modelOf(spec: NativeModelSpec, threads: number, parameters?: Floa
   return model;
 }
 
-/** Each after every other. */
+/** A sequence in which each name follows every other. */
 function allPairs(names: readonly string[]): string[] {
   return names.flatMap((a, i) => names.slice(i + 1).flatMap((b) => [a, b])).concat(names[0] as string);
 }

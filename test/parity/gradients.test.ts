@@ -36,7 +36,7 @@ for (const gateActivation of ['hard_sigmoid', 'hard_sigmoid_relu6'] as const) {
 }
 add({ vocabulary: 47, layers: 2, hidden: 256, input: 'scalar', embedding: 0 }, 4, 16, 'every', false);
 
-/** [L, 2, B, H] as the addon gives it. */
+/** The state from [L, 2, B, H] as the addon returns it. */
 function toState(spec: Spec, batch: number, flat: Float32Array): State {
   const state = zeroState(spec, batch);
   let at = 0;
@@ -54,7 +54,7 @@ describe.each(devices)('$name', (device) => {
     async (_, { spec, steps, batch, target, carry }) => {
       const { parts, size } = layoutOf(spec);
       const random = generator(11);
-      // Wide enough that straight lines are cut off in places.
+      // Wide enough for the straight lines to saturate in places.
       const width = spec.gateActivation ? 5 : 1;
       const parameters = Float32Array.from({ length: size }, () => (width * random()) / Math.sqrt(spec.hidden));
       const ids = randomIds((steps + 1) * batch, spec.vocabulary);

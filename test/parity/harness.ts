@@ -1,4 +1,4 @@
-/** One test body for every device that is here. REQUIRE_GPU=1 makes a missing GPU a failure instead of a skip. */
+/** One test body for every device that is asked for. With REQUIRE_GPU=1 a GPU is one of them, and a missing one is a failure. */
 import { loadNative, type NativeModel, type NativeTrainCall } from '../../lib/device/native';
 import type { Spec } from '../oracle/lstm';
 
@@ -9,7 +9,7 @@ export interface Device {
   tolerance: number;
 }
 
-/** The CPU always; a GPU where the addon finds one. Jest needs the list before it can wait: the GPU is asked for by environment. */
+/** The CPU always; a GPU if the environment asks for it, since Jest needs the list before it can wait for an answer. */
 export const devices: Device[] = [{ name: 'cpu', device: 'cpu', tolerance: 1e-5 }];
 if (process.env.REQUIRE_GPU === '1') devices.push({ name: 'cuda', device: 'cuda', tolerance: 1e-4 });
 
@@ -23,7 +23,7 @@ export function createModel(
     {
       device: device.device,
       threads: options.threads ?? 2,
-      // All of them, also where the machine has fewer CPUs: other shares of the work are what is to be tested.
+      // All threads, even where the machine has fewer CPUs: the tests are about different divisions of the work.
       team: options.team ?? 'fixed',
       ...(device.device === 'cuda' ? { precision: 'fp32' } : {}),
     },

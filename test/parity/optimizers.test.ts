@@ -1,9 +1,9 @@
-/** Every optimiser on every device against its rule in float64, at the gradients of a float64 LSTM. */
+/** Every optimiser on every device against its rule in float64, with the gradients of a float64 LSTM. */
 import { layoutOf, run, type Spec, zeroState } from '../oracle/lstm';
 import { OracleOptimizer, type RuleName, ruleNames, type StepNumbers } from '../oracle/optimizers';
 import { createModel, devices, generator, randomIds, relativeError, trainCall } from './harness';
 
-/** Rates at which ten steps move the weights about as far with each. */
+/** Rates at which ten steps move the weights about equally far with each rule. */
 const rates: Record<RuleName, number> = { adam: 1e-2, adamw: 1e-2, sgd: 0.5, rmsprop: 1e-3 };
 
 const spec: Spec = { vocabulary: 9, layers: 2, hidden: 12, input: 'embedding', embedding: 5 };
@@ -44,7 +44,7 @@ describe.each(devices)('$name', (device) => {
           for (let step = 0; step < 10; step++) {
             const batch = step === 9 ? 3 : 6;
             const ids = randomIds(5 * batch, 9, step + 1);
-            // Another batch size cannot continue from the state of the one before: it starts from zero.
+            // Another batch size cannot continue from the previous state: it starts from zero.
             if (batch !== 6) state = zeroState(spec, batch);
             const expected = run(spec, parameters, ids, 4, batch, 'every', state);
             state = expected.state;
@@ -55,9 +55,9 @@ describe.each(devices)('$name', (device) => {
             expect(Math.abs(losses[0]! / expected.loss - 1)).toBeLessThan(1e-5);
           }
           expect(model.stepCount).toBe(10);
-          // The steps moved the weights, so that what follows says something of them.
+          // The steps moved the weights, so that the comparisons below mean something.
           expect(relativeError(start, parameters)).toBeGreaterThan(0.02);
-          // A quotient of nearly nothing by nearly nothing is rounding: the bound is wider than the gradients' own.
+          // A quotient of two tiny numbers is mostly rounding error: the bound is wider than that of the gradients.
           expect(relativeError(model.read('parameters'), parameters)).toBeLessThan(1e-4);
           expect(model.read('parameters', 0, frozen)).toEqual(start.subarray(0, frozen));
           expect(relativeError(model.read('firstMoments'), optimizer.first)).toBeLessThan(1e-3);
@@ -69,7 +69,7 @@ describe.each(devices)('$name', (device) => {
     );
   });
 
-  // Where the frozen ones end: at no place that a vector, a piece of the norm or a thread's share begins with.
+  // The frozen parameters end at the borders of vectors, between them, and where no thread's share begins.
   test('any number of frozen parameters, the same bits by any number of threads', async () => {
     const all = { clip: 0.05, weightDecay: 0.1, optimizer: 'adamw', count: 3 } as const;
     const ids = randomIds(3 * 5 * 6, 9, 1);

@@ -1,6 +1,6 @@
 /**
- * A model of single lines begins anew at every line break, wherever in a batch that is: as if each line had been run by itself, which
- * is what the float64 oracle does here; it knows nothing of resets.
+ * A model of single lines resets at every line break, wherever in a batch that is, as if each line had been run by itself. That is what
+ * the float64 oracle does here; it knows nothing of resets.
  */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
@@ -17,13 +17,13 @@ interface Case {
   threads: number;
 }
 
-/** The line break; of few symbols it is a frequent one. */
+/** The line break, frequent among so few symbols. */
 const resetId = 2;
 
 const cases: [string, Case][] = [];
 for (const input of ['scalar', 'onehot', 'embedding'] as const) {
   const embedding = input === 'embedding' ? 6 : 0;
-  // One or two sequences, part of a lane block, more than one; threads that share blocks, and that share units.
+  // One or two sequences, part of a lane block, more than one; threads that share blocks, and threads that share units.
   for (const [batch, hidden, layers, threads] of [
     [1, 7, 2, 1],
     [2, 33, 1, 2],
@@ -49,11 +49,11 @@ async function modelOf(spec: Spec, threads: number, resets = true, dropout = 0):
 /** Stream b of time-major ids. */
 const columnOf = (ids: Int32Array, b: number, batch: number) => ids.filter((_, i) => i % batch === b);
 
-/** Where the lines of T inputs begin; the first may have begun before them. */
+/** Where the lines of T inputs begin; the first line may have begun earlier. */
 const startsOf = (column: Int32Array, steps: number) =>
   [...column.subarray(0, steps).keys()].filter((t) => t === 0 || column[t] === resetId);
 
-/** Each line of each stream by itself: losses, the gradient of their mean, and the states of the last ones. */
+/** Runs each line of each stream by itself: losses, the gradient of their mean, and the states after the last lines. */
 function runLines(spec: Spec, parameters: Float32Array, ids: Int32Array, { steps, batch, target }: Case, from: State) {
   const gradient = new Float64Array(layoutOf(spec).size);
   const losses: number[][] = [];
@@ -84,7 +84,7 @@ function runLines(spec: Spec, parameters: Float32Array, ids: Int32Array, { steps
   return { gradient, losses, state };
 }
 
-/** [L, 2, B, H] as the addon gives it. */
+/** The state from [L, 2, B, H] as the addon returns it. */
 function toState(spec: Spec, batch: number, flat: Float32Array): State {
   const state = zeroState(spec, batch);
   let at = 0;
@@ -105,7 +105,7 @@ test.each(cases)('gradients, losses and state against each line by itself: %s', 
   const random = generator(11);
   const parameters = Float32Array.from({ length: layoutOf(spec).size }, () => (2 * random()) / Math.sqrt(spec.hidden));
   const ids = randomIds((steps + 1) * batch, spec.vocabulary, 5);
-  // Lines that begin with the first step and with the last.
+  // Lines that begin at the first step and at the last.
   ids[0] = resetId;
   ids[steps * batch - 1] = resetId;
   const before = Float32Array.from({ length: spec.layers * 2 * batch * spec.hidden }, () => random() * 0.5);
@@ -140,7 +140,7 @@ test.each(cases)('gradients, losses and state against each line by itself: %s', 
   }
 });
 
-// In processes of their own, since a process has one instruction set.
+// In separate processes, since a process has one instruction set.
 test.each(loadNative().cpuInfo().supported)(
   '%s: the bits of a line are those that it has alone, in a batch, scored, sampled',
   async (isa) => {

@@ -1,4 +1,4 @@
-/** Drawing against the rules in float64 (test/oracle/sampling.ts): every id of every draw. */
+/** Sampling against the rules in float64 (test/oracle/sampling.ts): every id of every draw. */
 import { join } from 'node:path';
 import {
   type NativeModel,
@@ -13,7 +13,7 @@ import { processorTime } from '../fixtures/turns';
 import { drawCoin, oracleRule, samplingRules as rules } from '../oracle/sampling';
 import { createModel, type Device, devices, generator } from './harness';
 
-/** A model whose logits are its output bias, whatever it is fed. */
+/** A model whose logits are its output bias, whatever its input. */
 async function constant(logits: ArrayLike<number>, device: Device): Promise<NativeModel> {
   const vocabulary = logits.length;
   const model = await createModel({ vocabulary, layers: 1, hidden: 1, input: 'scalar', embedding: 0 }, device);
@@ -258,7 +258,7 @@ describe.each(devices)('$name', (device) => {
   });
 });
 
-// By processor time, which other processes do not lengthen, and that of the addon's own sort.
+// In processor time, which other processes do not lengthen, and relative to the addon's own sort.
 test('a draw of 6,000 symbols takes a fraction of what to sort them takes', async () => {
   const vocabulary = 6000;
   const model = await constant(logitsOf(vocabulary, 0), devices[0] as Device);
@@ -270,7 +270,7 @@ test('a draw of 6,000 symbols takes a fraction of what to sort them takes', asyn
     return Math.min(...times);
   };
   const greedy = await time({ greedy: true });
-  // The order of all symbols is asked for.
+  // Asks for the order of all symbols.
   const sorted = await time({ greedy: true }, { rivals: vocabulary });
   const slow: string[] = [];
   for (const [name, options] of Object.entries({ greedy: { greedy: true }, ...rules })) {
@@ -281,7 +281,7 @@ test('a draw of 6,000 symbols takes a fraction of what to sort them takes', asyn
   model.dispose();
 });
 
-// By processor time, which other processes do not lengthen.
+// In processor time, which other processes do not lengthen.
 itWhere(long, 'LONG=1 measures it')('a draw of 6,000 symbols costs less than the model', async () => {
   const { code, stdout } = await run(process.execPath, [join(packageRoot, 'bench', 'draw.js')]);
   const alone = Number(/^greedy +([\d.]+) us/m.exec(stdout)?.[1]);

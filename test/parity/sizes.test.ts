@@ -1,7 +1,7 @@
 /**
- * No instruction set reads past the end of a buffer or before its beginning, at vocabularies around the heights of tiles:
- * `test/parity/programs/sizes.js` in a process of its own, since a fault ends it. About 4 s an instruction set; the sweep over all sizes
- * is `npm run test:native`.
+ * No instruction set reads past the end of a buffer or before its beginning, at vocabularies around tile heights. Runs
+ * `test/parity/programs/sizes.js` in a separate process, since a fault ends it. About 4 s per instruction set; `npm run test:native`
+ * sweeps all sizes.
  */
 import { join } from 'node:path';
 import { loadNative, packageRoot } from '../../lib/device/native';

@@ -1,4 +1,4 @@
-// Trains while the affinity of the whole process narrows to one CPU and widens again; prints what the addon made of it as JSON.
+// Trains while the affinity of the whole process narrows to one CPU and widens again; prints as JSON what the addon made of it.
 const { execFileSync } = require('node:child_process');
 const { setTimeout: wait } = require('node:timers/promises');
 const { loadNative } = require('../../../dist/device/native.js');
@@ -6,10 +6,10 @@ const { call, spec } = require('./short-training.js');
 
 const native = loadNative();
 
-/** Trains for a while: the CPUs there are, and the threads that the model says it has. */
+/** Trains for a while; returns the number of CPUs available and of threads that the model reports. */
 async function train(model) {
   await model.trainSteps(call);
-  await wait(1200); // The allowance is looked up every second.
+  await wait(1200); // The allowance is looked up once a second.
   await model.trainSteps(call);
   return { cpus: native.cpuAllowance().cpus, threads: Number(/(\d+) threads?,/.exec(model.description)[1]) };
 }

@@ -1,6 +1,6 @@
 /**
- * Calls process.exit(7): `exit.js short` between and in short calls, `exit.js long` in the middle of a long step, `exit.js before` before
- * such a step, `exit.js after` when it is done.
+ * Calls process.exit(7): `exit.js short` between and during short calls, `exit.js long` in the middle of a long step, `exit.js before`
+ * before such a step, `exit.js after` when it is done.
  */
 const { createModel, createSlowModel, slowCall, trainCall, trainForever } = require('./model');
 

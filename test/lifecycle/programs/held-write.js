@@ -1,6 +1,6 @@
 /**
- * Preloaded into a command (node --require): the first file that is written stays at its beginning until the process gets a SIGINT, or
- * with HOLD=ever for ever. That it has begun is said on stderr.
+ * Preloaded into a command (node --require): holds the first file written at its beginning until the process gets a SIGINT, or with
+ * HOLD=ever for ever. Reports on stderr that the write has begun.
  */
 const fs = require('node:fs/promises');
 

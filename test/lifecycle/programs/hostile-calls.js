@@ -1,8 +1,8 @@
 /**
- * Calls every entry point of the addon with arguments that run JavaScript while they are read, that are gone when they are used,
- * or that are of the wrong type: `hostile-calls.js CASES SEED` tries every such thing once in every place, and then CASES random
- * mixtures. Prints as JSON how many cases each entry point had, and in how many the hostile code ran. To crash or to hang is the
- * failure that it looks for; it also looks at every error's code, and uses each model again that is left.
+ * Calls every entry point of the addon with arguments that run JavaScript while they are read, that are gone when they are used, or that
+ * have the wrong type: `hostile-calls.js CASES SEED` tries each of these once in every place, and then CASES random mixtures. Prints as
+ * JSON how many cases each entry point had, and in how many the hostile code ran. It looks for crashes and hangs; it also checks every
+ * error's code, and uses each surviving model again.
  */
 const { createHook } = require('node:async_hooks');
 const { Worker, isMainThread, workerData } = require('node:worker_threads');
@@ -19,14 +19,14 @@ async function makeModel() {
 }
 const parameterCount = 2 * 4 * 5 * (5 + 1) + 4 * 5 * (3 + 5) + vocabulary * (3 + 5 + 1);
 
-/** An array in a buffer of its own that can be shrunk. */
+/** An array in its own buffer, which can be shrunk. */
 function resizable(Type, values) {
   const bytes = values.length * Type.BYTES_PER_ELEMENT;
   const array = new Type(new ArrayBuffer(bytes, { maxByteLength: bytes + 64 }), 0, values.length);
   array.set(values);
   return array;
 }
-/** Whether arguments can be shrunk: pages are mapped for each array that can, and it takes longer than all else of a case. */
+/** Whether arguments can be shrunk: each array that can has pages mapped for it, which takes longer than the rest of a case. */
 let shrinkable = true;
 const arrayOf = (Type, values) => (shrinkable ? resizable(Type, values) : Type.from(values));
 const ids = (length) => arrayOf(Int32Array, Array.from({ length }, (_, i) => (i * i) % vocabulary));
@@ -39,7 +39,7 @@ const sampling = () => ({
 });
 const stateSize = (streams) => 2 * 2 * streams * 5;
 
-/** Valid arguments, and what is called with them: of `model` where there is one. */
+/** The valid arguments of each entry point and the call with them, on `model` where there is one. */
 const entries = {
   createModel: {
     alone: true,
@@ -129,7 +129,7 @@ const entries = {
   ),
 };
 
-/** Calls that run beside the one that is tried; their errors are looked at too. */
+/** Calls made during the one under test; their errors are checked too. */
 let besides = [];
 const beside = (name) => (model) => {
   besides.push(attempt(() => entries[name].call(model, entries[name].valid())));
@@ -153,7 +153,7 @@ const acts = {
   collect: () => gc(),
 };
 
-/** What another act has detached is left alone; Node 20 has no `detached`. */
+/** False for a buffer that another act has detached, which is left alone; Node 20 has no `detached`. */
 const isThere = (buffer) => buffer instanceof ArrayBuffer && buffer.maxByteLength > 0;
 function detach({ buffer }) {
   if (isThere(buffer)) structuredClone(buffer, { transfer: [buffer] });
@@ -167,7 +167,7 @@ function everyArray(value, use) {
   else if (value && typeof value === 'object') for (const each of Object.values(value)) everyArray(each, use);
 }
 
-/** Where there is something in the arguments: lists of keys. */
+/** The places in the arguments where there is something, as lists of keys. */
 function paths(value, from = []) {
   if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value)) return [from];
   const inner = Object.keys(value).flatMap((key) => paths(value[key], [...from, key]));
@@ -270,7 +270,7 @@ const count = (name, what) => {
 
 const codes = new Set(['ERR_INVALID_ARGUMENT', 'ERR_BUSY', 'ERR_DISPOSED', 'ERR_OUT_OF_MEMORY', 'ERR_DEVICE_UNAVAILABLE',
   'ERR_STOPPED', 'ERR_CANNOT_LOCK']);
-/** Waits for a call; an error that is none of the addon's own is a failure. */
+/** Awaits a call; an error that is not one of the addon's own is a failure. */
 async function attempt(call) {
   try {
     await call();
@@ -281,7 +281,7 @@ async function attempt(call) {
 }
 
 let model;
-/** One case: `prepare` makes the arguments hostile, and is given what counts that their code ran. */
+/** Runs one case: `prepare` makes the arguments hostile, and gets a function that records that their code ran. */
 async function tryOnce(name, prepare) {
   const { alone, valid } = entries[name];
   if (!alone) model ??= await makeModel();
@@ -311,7 +311,7 @@ async function tryOnce(name, prepare) {
   besides = [];
   if (ran) count(name, 'ran');
   if (alone) return;
-  // What is left of the model is a model.
+  // Whatever is left of the model must still work as one.
   await attempt(async () => {
     const losses = await model.evaluate(entries.evaluate.valid()[0]);
     if (losses.length !== 3) throw new Error('wrong losses');
@@ -363,7 +363,7 @@ const hooked = (act) => (_, run) => {
   }).enable();
   return () => hook.disable();
 };
-/** Setters, and a `then`, where results get their properties from. */
+/** Puts setters where results get their properties from. */
 const polluted = (act) => (_, run) => {
   const names = ['name', 'shape', 'offset', 'size', 'losses', 'norms', 'completed', 'stopped', 'isa', 'devices', 'code'];
   let left = 1;
@@ -386,11 +386,11 @@ const polluted = (act) => (_, run) => {
   };
 };
 
-/** Objects that are no models, for a model's methods to be called on. */
+/** Calls a model's methods on objects that are not models. */
 async function onOthers() {
   const live = await makeModel();
   const others = [undefined, null, 1, {}, addon, Object.create(live), new Proxy(live, {}), new Map(), () => {}];
-  // Another addon's, which has something else behind its objects.
+  // Another addon's object, which has something else behind it.
   const { Compiler } = require('@swc/core/binding');
   others.push(new Compiler());
   const prototype = Object.getPrototypeOf(live);
@@ -412,7 +412,7 @@ async function onOthers() {
   live.dispose();
 }
 
-/** Another thread writes to the ids all the time. */
+/** Evaluates while another thread keeps writing to the ids. */
 async function scribbled() {
   const { valid, call } = entries.evaluate;
   const [args] = valid();
@@ -442,7 +442,7 @@ async function main(cases, seed) {
     const all = paths(args);
     for (const act of Object.keys(acts)) {
       shrinkable = act === 'shrink';
-      if (act !== 'throw') await tryOnce(name, hooked(act)); // Node ends the process where a hook throws.
+      if (act !== 'throw') await tryOnce(name, hooked(act)); // Node ends the process if a hook throws.
       await tryOnce(name, polluted(act));
       for (const path of all.filter((each) => each.length > 1)) await tryOnce(name, getter(path, act, true));
       for (const path of all) await tryOnce(name, converter(path, act));
@@ -460,7 +460,7 @@ async function main(cases, seed) {
       if (!ArrayBuffer.isView(at(args, path))) continue;
       for (const disguise of Object.keys(disguises)) await tryOnce(name, disguised(path, disguise));
     }
-    // Arguments that are not there at all.
+    // Missing arguments.
     for (let length = 0; length < args.length; length++) {
       await tryOnce(name, (list) => {
         list.length = length;
@@ -494,7 +494,7 @@ async function main(cases, seed) {
         ];
         try {
           cleanUps.push(pick(kinds)()(args, run));
-        } catch {} // The place is gone: what is hostile already stands in it.
+        } catch {} // The place no longer exists: a hostile value already stands there.
       }
       return () => {
         for (const cleanUp of cleanUps) cleanUp?.();

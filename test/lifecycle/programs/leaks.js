@@ -1,6 +1,6 @@
 /**
- * Everything that allocates, once each and to its end, failures included, for the leak sanitizer (scripts/sanitize.sh): what is still
- * allocated when this process ends, and was by the addon, is a leak. Prints "done".
+ * Runs everything that allocates, once each and to its end, failures included, for the leak sanitizer (scripts/sanitize.sh): memory
+ * that the addon allocated and that is still allocated when this process ends is a leak. Prints "done".
  */
 const { setTimeout: pause } = require('node:timers/promises');
 const { Worker, isMainThread, parentPort } = require('node:worker_threads');

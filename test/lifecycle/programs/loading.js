@@ -1,8 +1,8 @@
 /**
  * Loads a checkpoint and uses the model: `node loading.js ROOT CHECKPOINT nothing|stream|streams|score|score-streams`. Prints as JSON
- * the peak of resident memory in MiB, of the whole process, with what it was before the load; and the seconds of the load, with the use.
+ * the whole process's peak of resident memory in MiB, and that before the load; and the seconds taken, without and with the use.
  *
- * ROOT: of the package, whose dist/ is used.
+ * ROOT: the root of the package, whose dist/ is used.
  */
 const { join } = require('node:path');
 const { peakMemory } = require('../../fixtures/peak-memory');

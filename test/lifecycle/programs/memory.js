@@ -1,8 +1,8 @@
 /**
- * Makes models, trains them a step and gives them up: `node --expose-gc memory.js COUNT dispose|drop|unasked`. Prints as JSON by how
- * much resident memory grew, how much it had grown at most, and how much the models held, all together, in MiB.
+ * Creates models, trains each for one step and gives it up: `node --expose-gc memory.js COUNT dispose|drop|unasked`. Prints as JSON the
+ * growth of resident memory, its largest growth on the way, and how much all the models held together, in MiB.
  *
- * dispose: by dispose(). drop: nothing but the collector frees them, which is run at the end. unasked: nor is that run.
+ * dispose: by dispose(). drop: only the collector frees them, run at the end. unasked: it is not run either.
  */
 const { setTimeout: pause } = require('node:timers/promises');
 const { createModel, trainCall } = require('./model');
@@ -23,7 +23,7 @@ async function useModel(how) {
   return held;
 }
 
-/** Resident memory when everything that nothing refers to is gone. */
+/** Resident memory once all garbage has been collected. */
 async function settled() {
   for (let i = 0; i < 4; i++) {
     global.gc();

@@ -1,5 +1,5 @@
-// Trains in the control group that it is given, joining it itself; waits for a line on standard input before each of three rounds, and
-// prints what the addon made of the quota after each, as a line of JSON.
+// Joins the control group that it is given and trains there; waits for a line on standard input before each of three rounds, and after
+// each prints what the addon made of the quota, as a line of JSON.
 const { readdirSync, writeFileSync } = require('node:fs');
 const { join } = require('node:path');
 const { createInterface } = require('node:readline');
@@ -17,10 +17,10 @@ async function main() {
   await model.initialize();
   let round = 0;
   for await (const _ of createInterface({ input: process.stdin })) {
-    await wait(1200); // The allowance is looked up every second.
+    await wait(1200); // The allowance is looked up once a second.
     const before = threadsOfProcess();
     await model.trainSteps(call);
-    const made = threadsOfProcess() - before; // None is ended before the model is.
+    const made = threadsOfProcess() - before; // No thread ends before the model does.
     const { quota, threads } = native.cpuAllowance();
     process.stdout.write(`${JSON.stringify({ quota, threads, said: /(\d+) threads?,/.exec(model.description)[1], made })}\n`);
     round++;

@@ -1,12 +1,12 @@
-// Trains by the library as one of several ranks, and does what the first argument says:
+// Trains through the library as one of several ranks, and does what the first argument says:
 //   throw        rank 1 throws in mid-training
 //   hang         rank 1 stops taking part
-//   trap         a WebAssembly trap after MPI has begun, caught as any other error
+//   trap         a WebAssembly trap after MPI has begun, caught like any other error
 //   worker       a worker asks for a second communicator
-//   drift        the weights of rank 1 become others in mid-training
+//   drift        the weights of rank 1 change in mid-training
 //   validation   rank 1 is aborted in the last validation of a run whose time is up
 //   plan         rank 1 is aborted at several moments of a dry run
-// The last three print what came of it on each rank.
+// The last three print the outcome on each rank.
 const { readFileSync } = require('node:fs');
 const { isMainThread, Worker } = require('node:worker_threads');
 const [what, corpus] = process.argv.slice(2);
@@ -50,7 +50,7 @@ async function main() {
   }
   if (what === 'validation') {
     const controller = new AbortController();
-    // The time is up within the first epoch, and nothing is scored before.
+    // The time runs out within the first epoch, and nothing is scored before that.
     const text = readFileSync(corpus, 'utf8').repeat(500);
     const timed = { validation: 0.001, validationEvery: 1000, maxTime: 0.3, signal: controller.signal };
     const training = await train({ ...request, ...timed, corpus: { text } });
@@ -87,7 +87,7 @@ async function main() {
   }
 }
 
-/** Prints, on rank 0, what a job comes to on each rank: `rank 1: enough (143)`. */
+/** Prints, on rank 0, the outcome of a job on each rank: `rank 1: enough (143)`. */
 async function tell(ranks, job) {
   const mine = await job().then(
     (value) => String(value ?? 'done'),

@@ -1,7 +1,7 @@
 /**
- * A server under requests of every kind, for a given time: `node --expose-gc serve-soak.js SECONDS`. The clients are a process of their
- * own: 16 at once, streams, whole answers, scores, some of whom go away, some of whom ask for what is refused. Prints as JSON what the
- * server's memory did, measured after every round when all garbage is gone; a sixth of the time is warm-up.
+ * A server under requests of every kind for a given time: `node --expose-gc serve-soak.js SECONDS`. The clients run in a separate process,
+ * 16 at once: streams, whole answers and scores, some that disconnect early, some that ask for what is refused. Prints as JSON how the
+ * server's memory changed, measured after every round once all garbage is collected; a sixth of the time is warm-up.
  */
 const { fork } = require('node:child_process');
 const { mkdtempSync, rmSync } = require('node:fs');
@@ -16,7 +16,7 @@ const clients = 16;
 const requestsEach = 24;
 const letters = [...'abcdefghijklmnopqrstuvwxyz \n'];
 
-/** Asks; goes away after the first piece if `leaves` is set. */
+/** Sends a request; disconnects after the first piece of the answer if `leaves` is set. */
 function ask(agent, port, path, body, leaves) {
   return new Promise((resolve) => {
     const headers = { 'Content-Type': 'application/json' };
@@ -98,7 +98,7 @@ async function main(seconds) {
     requests,
     rounds: points.length,
     seconds: elapsed(),
-    /** MiB, of the last third of the rounds over the first third. */
+    /** Growth in MiB from the first third of the rounds to the last. */
     resident: growth(1),
     heap: growth(2),
     external: growth(3),

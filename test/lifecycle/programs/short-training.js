@@ -1,4 +1,4 @@
-// What the programs train whose CPUs change meanwhile: a model, and a call of twenty steps that its threads share.
+// A model and a call of twenty steps shared by its threads, for the programs whose CPUs change while they train.
 const spec = { vocabulary: 20, layers: 1, hidden: 128, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
 const [steps, batch, count] = [10, 16, 20];
 

@@ -1,6 +1,6 @@
 /**
- * Trains with checkpoints, loads, samples, scores, again and again: `node --expose-gc soak.js SECONDS`. A sixth of the time is warm-up.
- * Prints as JSON what resident memory, measured after every round when all garbage is gone, did in the rest.
+ * Trains with checkpoints, loads, samples and scores, again and again: `node --expose-gc soak.js SECONDS`. A sixth of the time is warm-up.
+ * Prints as JSON how resident memory, measured after every round once all garbage is collected, changed in the rest.
  */
 const { mkdtempSync, rmSync, writeFileSync } = require('node:fs');
 const { tmpdir } = require('node:os');
@@ -21,7 +21,7 @@ async function round(folder, corpus, index) {
   const model = await LanguageModel.load(out, { device: 'cpu', threads: 2 });
   for await (const _ of model.generate({ prompt: 'a sheep', length: 300, seed: index }));
   await model.score('a sheep and a goat went over the hill\n'.repeat(20));
-  if (index % 3 > 0) model.dispose(); // The others are the collector's.
+  if (index % 3 > 0) model.dispose(); // The collector frees the others.
   rmSync(out, { recursive: true });
 }
 
@@ -33,7 +33,7 @@ async function residentMemory() {
   return process.memoryUsage.rss() / 2 ** 20;
 }
 
-/** Of the straight line through the points with the least squares. */
+/** Slope of the least-squares line through the points. */
 function slopeOf(points) {
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const [x, y] = [mean(points.map(([at]) => at)), mean(points.map(([, value]) => value))];

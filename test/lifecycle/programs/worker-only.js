@@ -1,5 +1,5 @@
 /**
- * The addon in worker threads alone, one after another, each of which trains and ends: `worker-only.js ADDON DEVICE`. The main thread
+ * Loads the addon only in worker threads, one after another, each of which trains and ends: `worker-only.js ADDON DEVICE`. The main thread
  * never loads it, so Node closes the library with the last worker that has it. Prints as JSON how often it is mapped after each.
  */
 const { readFileSync } = require('node:fs');

@@ -1,6 +1,6 @@
 /**
- * Loads the package in worker threads that train, and terminates them at any moment: `workers.js COUNT`. Then one calls
- * process.exit() in the middle of a long step, and one is terminated there. Prints what happened as JSON.
+ * Loads the package in worker threads that train, and terminates them at any moment: `workers.js COUNT`. Then one worker calls
+ * process.exit() in the middle of a long step, and another is terminated there. Prints what happened as JSON.
  */
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { setTimeout: pause } = require('node:timers/promises');
@@ -13,7 +13,7 @@ async function terminateOne(index) {
   const failed = new Promise((_, reject) => worker.once('error', reject));
   failed.catch(() => {});
   const training = new Promise((resolve) => worker.once('message', resolve));
-  // Every fourth at any instant of its start, the others as they train.
+  // Every fourth worker at any point of its start, the others while they train.
   if (index % 4 === 3) await Promise.race([pause(Math.random() * 300), failed]);
   else {
     await Promise.race([training, failed]);
@@ -22,7 +22,7 @@ async function terminateOne(index) {
   await Promise.race([worker.terminate(), failed]);
 }
 
-/** The end of a worker in the middle of a long step: its exit code, and the processor's time until then. */
+/** Ends a worker in the middle of a long step: its exit code, and the processor time used until then. */
 async function endInMidStep(how) {
   const worker = new Worker(__filename, { workerData: how });
   const ended = new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject));
@@ -57,7 +57,7 @@ async function main(count) {
   await Promise.all([series(), series()]);
   const ends = { exit: await endInMidStep('exit'), terminate: await endInMidStep('terminate') };
   const step = await wholeStep();
-  const { completed } = await model.trainSteps(call); // The other threads' models are none of this one's business.
+  const { completed } = await model.trainSteps(call); // The models of other threads do not affect this one.
   model.dispose();
   console.log(JSON.stringify({ terminated: next, ends, step, completed }));
 }

@@ -1,6 +1,6 @@
 /**
- * Runs a line after others, in a model that begins anew at each, and alone, in one that does not: the numbers must be the same to the
- * bit, on the instruction set that CUDNN_LSTM_CPU_ISA names. Prints how many kinds of batches were run.
+ * Runs a line after others, in a model that resets at each line, and alone, in one that does not: the numbers must agree to the bit, on
+ * the instruction set that CUDNN_LSTM_CPU_ISA names. Prints the number of kinds of batches run.
  */
 const assert = require('node:assert');
 const { loadNative } = require('../../../dist/device/native');
@@ -23,7 +23,7 @@ async function main() {
     const model = await loadNative().createModel({ ...spec, resetId }, options);
     const plain = await loadNative().createModel(spec, options);
     for (const each of [model, plain]) await each.initialize();
-    /** Every stream the same. */
+    /** Gives every stream the same ids. */
     const rows = (column) => Int32Array.from({ length: column.length * batch }, (_, i) => column[Math.floor(i / batch)]);
     const scored = (which, column, carryState = false) =>
       which.evaluate({
