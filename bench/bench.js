@@ -1,11 +1,11 @@
-// The CPU backend against the machine's own ceiling: the whole train step as a share of the FMA peak measured in the same run,
+// The CPU backend against the machine's own ceiling: the whole training step as a share of the FMA peak measured in the same run,
 // an epoch of the reference's recipe, characters per second of the default recipe, microseconds per sampled character.
 //
-//   npm run bench                         a table
-//   npm run bench -- --save               and bench/results/<machine>.json
-//   npm run --silent bench -- --json      one JSON object on stdout
+//   npm run bench                         prints a table
+//   npm run bench -- --save               also writes bench/results/cpu-<isa>-<cpu>-<threads>.json
+//   npm run --silent bench -- --json      prints one JSON object on stdout
 //   npm run bench -- --threads 1 --rounds 20
-//   npm run bench -- --hidden 128            another size than the reference's
+//   npm run bench -- --hidden 128         a size other than the reference's
 //   CUDNN_LSTM_CPU_ISA=avx2 npm run bench
 const os = require('node:os');
 const { parseArgs } = require('node:util');
@@ -34,7 +34,7 @@ const hidden = Number(options.hidden);
 const steps = 100;
 const windows = 144_324;
 
-/** Floating-point operations of one step's matrix products: 2 a multiply-add, forward, data gradient, weight gradient. */
+/** Floating-point operations of one step's matrix products: 2 per multiply-add, for forward pass, data gradient and weight gradient. */
 function flops(batch, sequence) {
   const recurrent = 4 * hidden * hidden * layers;
   const between = 4 * hidden * hidden * (layers - 1);
@@ -55,7 +55,7 @@ const createModel = (input) =>
     { device: 'cpu', threads },
   );
 
-/** Steps of one shape, each beside a measurement of the peak: medians of both, so that a drifting clock hits both alike. */
+/** Times steps of one shape, each next to a measurement of the peak; medians of both, so that a drifting clock affects both alike. */
 async function measureSteps({ input, target, carryState, batch, sequence }) {
   const model = await createModel(input);
   await model.initialize();

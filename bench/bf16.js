@@ -1,10 +1,10 @@
-// Training in bfloat16 on a CPU beside float32: the loss that the fast preset comes to in the race's four epochs, several seeds of each,
-// by the window protocol (dropout off and on), and the processor time of a step of both recipes, the two in turns: how many times as long
-// a step in float32 takes.
+// Training in bfloat16 compared with float32 on a CPU: the loss that the fast preset reaches in the race's four epochs, for several seeds
+// of each, by the window protocol (dropout off and on), and the processor time of a step of both recipes, the two precisions taking turns:
+// how many times as long a step in float32 takes.
 //
 //   node bench/bf16.js [--corpus FILE, default: alice] [--seeds 1,2,3] [--epochs 4] [--stride 10] [--rounds 7] [--no-losses] [--save]
 //
-// Where the processor has no AVX512-BF16 the products are emulated, and bfloat16 is slower than floats.
+// On a processor without AVX512-BF16 the products are emulated, and bfloat16 is slower than float32.
 const { spawnSync } = require('node:child_process');
 const { mkdtempSync, rmSync } = require('node:fs');
 const os = require('node:os');
@@ -81,13 +81,13 @@ function losses() {
   }
 }
 
-/** The steps that are measured: of the default recipe, and of the reference's (docs/reproduction.md). */
+/** The measured steps: the default recipe's, and the reference's (docs/reproduction.md). */
 const recipes = {
   fast: { vocabulary: 65, input: 'onehot', batch: 16, length: 20, target: 'every', count: 5 },
   'proj-basic': { vocabulary: 47, input: 'scalar', batch: 64, length: 100, target: 'last', count: 1 },
 };
 
-/** Milliseconds of processor time that a step takes on one thread, the two in turns. */
+/** Milliseconds of processor time per step on one thread, the two precisions taking turns. */
 async function steps([recipe, { vocabulary, input, batch, length, target, count }]) {
   const shape = { vocabulary, layers: 2, hidden: 256, input, embedding: 0, dropout: 0.2, seed: 1 };
   const call = {

@@ -1,14 +1,14 @@
 #!/usr/bin/env node
 /**
- * Bits a character on the last tenth of a text, of models that were trained on the rest, as rows of a table with the command and the
- * time of each. With --bytes it is bits a byte, and those of bzip2, zstd, xz and 7z (PPMd) follow that are there: of the whole file, and
- * of its last tenth after the rest, which is what the whole takes beyond what the rest takes.
+ * Bits per character on the last tenth of a text, for models trained on the rest, as rows of a table with the command and the time of each.
+ * With --bytes these are bits per byte, followed by those of bzip2, zstd, xz and 7z (PPMd), if installed: for the whole file, and for its
+ * last tenth after the rest, which is the compressed size of the whole minus that of the rest.
  *
  *   node bench/bits.js tinyshakespeare.txt --hidden 128,256 --epochs 8
  *   node bench/bits.js dictionary.txt --bytes --hidden 256 --epochs 1 --time 1h
  *
- * The text is scored by the best checkpoint, from the beginning of the tenth to its end, the state carried on. Where other programs run
- * beside it, the seconds of the processor are what they do not lengthen.
+ * The best checkpoint scores the text from the beginning of the tenth to its end, carrying the state. Other programs that run at the same
+ * time do not lengthen the processor seconds.
  */
 const { spawnSync } = require('node:child_process');
 const { createHash } = require('node:crypto');
@@ -28,14 +28,14 @@ const {
   allowPositionals: true,
   options: {
     bytes: { type: 'boolean', default: false },
-    /** One size a row. */
+    /** One size per row. */
     hidden: number('128,256'),
     layers: number(2),
     dropout: number(0.2),
     epochs: number(8),
     'batch-size': number(32),
     'seq-length': number(64),
-    /** For how long to train, such as 30m, where the epochs would take longer: the learning rate goes down by then. */
+    /** How long to train, such as 30m, if the epochs would take longer: the learning rate decays by then. */
     time: { type: 'string' },
     threads: number(os.availableParallelism()),
     /** Only the compressors. */
@@ -51,7 +51,7 @@ const content = readFileSync(file);
 const unit = values.bytes ? 'byte' : 'character';
 const load = () => os.loadavg()[0].toFixed(1);
 
-/** The last `count` symbols, as a model of them takes them. */
+/** The last `count` symbols, in the form that a model of them takes. */
 function tailOf(count) {
   if (values.bytes) return new MemoryIds(Uint8Array.from(content.subarray(content.length - count)));
   return [...content.toString('utf8').replace(/\r\n?/g, '\n')].slice(-count).join('');
@@ -104,7 +104,7 @@ async function trainedModel(hidden, folder) {
   );
 }
 
-/** A program that compresses its input to its output: how many bytes that takes, or undefined where there is no such program. */
+/** A program that compresses its input to its output: the compressed size in bytes, or undefined if there is no such program. */
 const filter = (program, ...args) => ({
   name: [program, ...args].join(' '),
   size(bytes) {

@@ -1,6 +1,6 @@
-// Microseconds a character of the runtime that exported pages carry (dist/browser.mjs), by WebAssembly and by JavaScript alone, beside this
-// package's native sampling and, where it is installed (npm install --no-save onnxruntime-web), onnxruntime-web's wasm on the graph that
-// `export --to onnx` writes. All in this process, one thread, by turns: the least and the median of nine rounds of 300 characters each.
+// Microseconds per character of the runtime in exported pages (dist/browser.mjs), with WebAssembly and in JavaScript alone, compared with
+// this package's native sampling and, if installed (npm install --no-save onnxruntime-web), onnxruntime-web's wasm on the graph that
+// `export --to onnx` writes. All run in this process, on one thread, in turn: minimum and median of nine rounds of 300 characters each.
 //
 //   node bench/browser.js [HIDDEN] [LAYERS] [VOCABULARY]
 const { mkdtempSync, readFileSync, rmSync } = require('node:fs');
@@ -58,7 +58,7 @@ async function main() {
         const began = process.cpuUsage();
         await run();
         const { user, system } = process.cpuUsage(began);
-        if (round > 0) times[name].push((user + system) / characters); // The first warms up.
+        if (round > 0) times[name].push((user + system) / characters); // The first round warms up.
       }
     }
     console.log(

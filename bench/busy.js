@@ -1,8 +1,9 @@
-// A busy machine: characters per second beside 0, 1, 2 and 4 other busy processes, with each fixed number of threads and with the team
-// that adapts (docs/adr/0014-adaptive-team.md), which is to reach at least 0.9 of the better of the fixed ones, and 0.8 where it may
-// take eight threads on fewer cores. Each kind of work is done by all of them in turn, several rounds; the table has the medians.
+// A busy machine: characters per second alongside 0, 1, 2 and 4 other busy processes, with each fixed number of threads and with the team
+// that adapts (docs/adr/0014-adaptive-team.md), which should reach at least 0.9 of the best fixed number, and 0.8 if it may take four
+// times as many threads as there are cores, or eight. All of them do each kind of work in turn, for several rounds; the table has the
+// medians.
 //
-//   node bench/busy.js                            about seven minutes; --save: bench/results/busy-<machine>.json
+//   node bench/busy.js                            about seven minutes; --save writes bench/results/busy-<machine>.json
 //   node bench/busy.js --busy 0,2 --work train16 --rounds 5 --seconds 2
 const os = require('node:os');
 const { parseArgs } = require('node:util');
@@ -69,7 +70,7 @@ function randomIds(count) {
   });
 }
 
-/** Fixed numbers of threads: all up to four, then doubling, up to the cores there are. */
+/** Fixed numbers of threads: all up to four, then doubling, up to the number of cores. */
 function fixedCounts() {
   const counts = [];
   for (let threads = 1; threads < cores; threads += threads < 4 ? 1 : threads) counts.push(threads);
@@ -82,7 +83,7 @@ const teams = [
   { name: `adapting, --threads ${many}`, threads: many, team: 'adapt' },
 ];
 
-/** Characters a second over at least `duration` seconds. */
+/** Characters per second over at least `duration` seconds. */
 async function speed(model, run, duration) {
   const start = process.hrtime.bigint();
   let characters = 0;
@@ -104,7 +105,7 @@ async function measure({ run }) {
   for (let round = -1; round < rounds; round++) {
     for (const [i, model] of models.entries()) {
       const reached = await speed(model, run, seconds);
-      if (round >= 0) speeds[i].push(reached); // The first warms caches up, and the adapting teams learn in it.
+      if (round >= 0) speeds[i].push(reached); // The first round warms up caches, and the adapting teams learn in it.
     }
   }
   for (const model of models) model.dispose();

@@ -1,5 +1,5 @@
-// What it costs to keep a text from copying: nanoseconds a character for the index of a corpus, for a question to it, and for the
-// comparison of a text with a corpus that has no index. node bench/copies.js [FILE]
+// The cost of keeping a text from copying: nanoseconds per character to index a corpus, to query the index, and to compare a text with a
+// corpus that has no index. node bench/copies.js [FILE]
 const { readFileSync } = require('node:fs');
 const path = require('node:path');
 const { MemoryIds } = require('../dist/corpus/ids');

@@ -4,7 +4,7 @@ const { existsSync, readFileSync } = require('node:fs');
 const path = require('node:path');
 const { stripGutenberg } = require('../dist/corpus/gutenberg.js');
 
-/** The path of the file; says what is wrong and ends the program where there is none. */
+/** The path of the file; if there is none, says what is wrong and exits. */
 function corpusFile(name) {
   if (name === 'alice' && !existsSync(name)) {
     const module = path.join(__dirname, '..', 'dist', 'corpus', 'alice.js');
@@ -23,7 +23,7 @@ function corpusFile(name) {
   process.exit(3);
 }
 
-/** The text of that file as training takes it: without Project Gutenberg's header and footer, lower-cased. */
+/** The file's text as training takes it: without Project Gutenberg's header and footer, lower-cased. */
 function corpusText(file) {
   const text = readFileSync(file, 'utf8')
     .replace(/^\uFEFF/, '')

@@ -1,4 +1,4 @@
-// The curve of one process beside those of ranks, as a figure: how far apart their losses are, epoch by epoch.
+// Draws the loss curves of one process and of several ranks in one figure, to show how far apart they are, epoch by epoch.
 //
 //   node bench/curve.js [--ranks 2,3] [--epochs 6] [--launcher mpirun.mpich] [--out curve.svg] [TEXT]
 const { mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs');

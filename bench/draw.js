@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 /**
- * What drawing costs beside the model that it draws from: microseconds per character for each rule, by turns, the medians of several
- * rounds, and how much of it is more than the model with the cheapest rule takes, which only looks for the largest logit. It is processor
- * time, which other processes do not lengthen.
+ * The cost of drawing compared with that of the model it draws from: microseconds per character for each rule, in turn, medians of several
+ * rounds, and how much of that exceeds the model with the cheapest rule, which only looks for the largest logit. Times are processor time,
+ * which other processes do not lengthen.
  *
  *   node bench/draw.js [--vocabulary 6000] [--layers 2] [--hidden 256] [--streams 1] [--threads 1] [--rounds 7]
  */
@@ -43,7 +43,7 @@ async function main() {
   const spec = { vocabulary, layers, hidden, input: 'onehot', embedding: 0, dropout: 0, seed: 1 };
   const model = await loadNative().createModel(spec, { device: 'cpu', threads });
   await model.initialize();
-  // Weights of the output as large as a trained model's: logits of a spread that the rules have something to cut of.
+  // Makes the output weights as large as a trained model's, so that the logits are spread enough for the rules to cut some off.
   const parameters = model.read('parameters');
   const output = model.parameters.find(({ name }) => name === 'output.weight');
   for (let i = 0; i < output.size; i++) parameters[output.offset + i] *= 40;

@@ -1,10 +1,10 @@
-// Whether the fast preset is worse than the reference's recipe on text that neither has seen: both train on the first 90 % of Alice's
+// Tests whether the fast preset is worse than the reference's recipe on text that neither has seen: both train on the first 90 % of Alice's
 // Adventures in Wonderland, lower-cased, and keep the checkpoint that is best on the last 10 %; then both are scored on that tail
 // by the reference's metric (the 101st character given the 100 before it, from zero state), dropout off.
 //
-//   node bench/held-out.js [--corpus FILE, default: alice] [--seeds 1,2,3] [--epochs 50] [--max-time 8h]
+//   node bench/held-out.js [--corpus FILE, default: alice] [--seeds 1,2,3] [--epochs 50] [--max-time 12h]
 //
-// The reference's recipe takes hours: it lies in runs/held-out, and the same command resumes it. The result says how far it is.
+// The reference's recipe takes hours: its run is kept in runs/held-out, and the same command resumes it. The result says how far it is.
 const { spawnSync } = require('node:child_process');
 const { existsSync, mkdirSync, readFileSync, writeFileSync } = require('node:fs');
 const os = require('node:os');
@@ -17,11 +17,11 @@ const root = path.join(__dirname, '..');
 const { values: options } = parseArgs({
   options: {
     corpus: { type: 'string', default: 'alice' },
-    /** Of the fast preset; the reference's recipe runs once, with the first. */
+    /** Seeds of the fast preset; the reference's recipe runs once, with the first. */
     seeds: { type: 'string', default: '1,2,3' },
-    /** Of the reference's recipe. */
+    /** Epochs of the reference's recipe. */
     epochs: { type: 'string', default: '50' },
-    /** What the reference's recipe may take in this invocation; 0: only score what there is. */
+    /** How long the reference's recipe may train in this invocation; 0: only score what there is. */
     'max-time': { type: 'string', default: '12h' },
   },
 });
@@ -32,7 +32,7 @@ const characters = [...corpusText(corpus)];
 const tail = path.join(place, 'tail.txt');
 const validation = Math.floor(characters.length * 0.1);
 const window = 100;
-// With the window before it, so that every character of the tail is scored.
+// Includes the window before it, so that every character of the tail is scored.
 writeFileSync(tail, characters.slice(-validation - window).join(''));
 
 function run(command, args) {

@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 /**
- * Single lines (--lines) against the same characters as one text: training, by turns, as the ratio of what the same number of
- * characters costs; the novelty filter, in nanoseconds a character; and how well a model that was trained on a list knows how its
- * lines begin: the Kullback-Leibler divergence of the first characters, in bits, of the model's probabilities and of sampled lines.
+ * Single lines (--lines) against the same characters as one text: training, taking turns, as the ratio of what the same number of
+ * characters costs; the novelty filter, in nanoseconds per character; and how well a model trained on a list knows how its lines begin:
+ * the Kullback-Leibler divergence of the first characters, in bits, for the model's probabilities and for sampled lines.
  *
  *   node bench/lines.js [--corpus names.txt] [--hidden 256] [--layers 2] [--threads 2] [--rounds 9] [--steps 40] [--epochs 8] [--known 200000] [--quick]
  *
- * Without --corpus the list is one of 6,000 made-up names, sorted. Times are processor time, which other processes do not lengthen,
- * and the clock's beside it. --quick leaves the training out.
+ * Without --corpus the list is 6,000 made-up names, sorted. Times are processor time, which other processes do not lengthen, with
+ * wall-clock time next to it. --quick leaves out training the model.
  */
 const { readFileSync } = require('node:fs');
 const { parseArgs } = require('node:util');
@@ -41,7 +41,7 @@ const [hidden, layers, threads, rounds, steps, epochs] = [
   'epochs',
 ].map((name) => Number(values[name]));
 
-/** Made-up names, none twice, sorted as lists are. */
+/** Made-up names without duplicates, sorted as lists are. */
 function madeUp(count) {
   let state = 4;
   const pick = (list) => {
@@ -62,7 +62,7 @@ const text = values.corpus === undefined ? `${madeUp(6000).join('\n')}\n` : read
 const lines = text.split('\n').filter((line) => line !== '');
 const options = { hidden, layers, threads, device: 'cpu', sampleLength: 0 };
 
-/** Steps of one kind, cut and trained; how long they take. */
+/** Cuts and trains steps of one kind, and measures how long they take. */
 class Steps {
   constructor(training) {
     this.training = training;
@@ -103,7 +103,7 @@ async function trainingSpeed() {
   const kinds = { stream: new Steps(await open({})), lines: new Steps(await open({ lines: true })) };
   const found = { stream: [], lines: [] };
   for (let round = 0; round <= rounds; round++) {
-    // The first round makes room and is not counted; the order changes from round to round.
+    // The first round allocates memory and is not counted; the order alternates from round to round.
     const order = round % 2 === 0 ? ['stream', 'lines'] : ['lines', 'stream'];
     for (const name of order) {
       const took = await kinds[name].measure();

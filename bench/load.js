@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 /**
- * What loading a large checkpoint costs: the peak of resident memory of the whole process, as a multiple of the parameters, and
- * seconds, each in a process of its own, the medians of several rounds. With another checkout of the package, built, the two by turns.
- * The checkpoint is of zeros in a sparse file, which takes no room on the disk.
+ * The cost of loading a large checkpoint: the peak resident memory of the whole process, as a multiple of the parameters, and seconds,
+ * each load in its own process, medians of several rounds. With --against, alternates with another built checkout of the package.
+ * The checkpoint is a sparse file of zeros, which takes no disk space.
  *
  *   node bench/load.js [--hidden 2048] [--layers 2] [--rounds 3] [--against DIR]
  */

@@ -1,4 +1,4 @@
-// What the benchmarks share: a busy machine, and what they do with what they measured: statistics, the machine, the file.
+// Shared by the benchmarks: busy processes, statistics, the description of the machine, and the result file.
 const { spawn } = require('node:child_process');
 const { mkdirSync, readFileSync, writeFileSync } = require('node:fs');
 const os = require('node:os');
@@ -12,7 +12,7 @@ const median = (list) => {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 };
 
-/** Of a sample: n - 1 in the denominator. */
+/** The sample standard deviation: n - 1 in the denominator. */
 const standardDeviation = (list) => {
   const centre = mean(list);
   return Math.sqrt(list.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (list.length - 1));
@@ -20,7 +20,7 @@ const standardDeviation = (list) => {
 
 const rounded = (value, digits) => Number(value.toPrecision(digits));
 
-/** The processor's name; behind a hypervisor that tells only its make, with the numbers that say which it is. */
+/** The processor's name, with the numbers that identify it, since a hypervisor may report only its make. */
 function processor() {
   const name = os.cpus()[0]?.model.trim() ?? 'unknown';
   let about = '';
@@ -40,7 +40,7 @@ const machine = () => ({
   node: process.version,
 });
 
-/** Starts processes that compute for nothing; returns what ends them. */
+/** Starts processes that spin; returns a function that ends them. */
 function startBusy(count) {
   const processes = Array.from({ length: count }, () =>
     spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' }),
@@ -55,7 +55,7 @@ function startBusy(count) {
   };
 }
 
-/** Writes bench/results/<kind>-<cpu>-<threads>.json, if it is told to; a line that says so. */
+/** Writes bench/results/<kind>-<cpu>-<threads>.json if `save` is set; returns a line that says whether it did. */
 function writeResult(kind, threads, result, { save = false } = {}) {
   const directory = path.join(__dirname, 'results');
   const cpu = result.machine.cpu

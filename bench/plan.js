@@ -1,10 +1,10 @@
-// How good the plan of `--preset best` is: its loss beside the best of many fixed configurations, drawn at random, that train on the
-// same text for the same time. As many train at once as there are cores, with a thread each, so that all have the same machine.
+// How good the plan of `--preset best` is: its loss compared with the best of many fixed configurations, drawn at random, that train on the
+// same text for the same time. As many train at once as there are cores, on one thread each, so that all have the same machine.
 //
-//   node bench/plan.js                                    100 of 20 s on the text that the package brings: 17 minutes of two cores
+//   node bench/plan.js                                    100 of 20 s on the package's bundled text: 17 minutes on two cores
 //   node bench/plan.js --text book.txt --time 60 --count 20
 //
-// A text for this is one that the search (search.js) has not seen. Losses are those of the best checkpoint, on the same last tenth.
+// Use a text that the search (search.js) has not seen. Losses are those of the best checkpoint, on the same last tenth.
 const { readFileSync } = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
@@ -17,7 +17,7 @@ const { values } = parseArgs({
     text: { type: 'string', default: path.join(__dirname, '..', 'corpora', 'the-lamplighters-road.txt') },
     time: { type: 'string', default: '20' },
     count: { type: 'string', default: '100' },
-    /** The plan is timed with every few of the others, so that it is not judged by one moment of the machine. */
+    /** How many times the plan trains, spread among the others, so that it is not judged by one moment of the machine. */
     plans: { type: 'string', default: '5' },
     seed: { type: 'string', default: '1' },
     save: { type: 'boolean', default: false },
@@ -30,13 +30,13 @@ const cores = os.availableParallelism();
 const fixed = { validation: 0.1, patience: 0, epochs: 1_000_000, sampleLength: 0, seed: 1, threads: 1, device: 'cpu' };
 
 let state = Number(values.seed);
-/** From 0 to below 1 (Numerical Recipes' generator). */
+/** Uniform from 0 to below 1 (Numerical Recipes' generator). */
 function random() {
   state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
   return state / 2 ** 32;
 }
 const oneOf = (list) => list[Math.floor(random() * list.length)];
-/** Evenly over the logarithm. */
+/** Log-uniform. */
 const between = (least, most) => least * (most / least) ** random();
 
 /** What people try: sizes and rates of the usual recipes. */
@@ -109,7 +109,7 @@ async function main() {
   console.log(writeResult('plan', cores, result, values));
 }
 
-/** What configurations differ in. */
+/** The options that configurations differ in. */
 const varied = ['layers', 'hidden', 'dropout', 'batchSize', 'seqLength', 'learningRate', 'weightDecay'];
 const pick = (options) => Object.fromEntries(varied.map((name) => [name, options[name]]));
 

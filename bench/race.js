@@ -1,6 +1,6 @@
-// The race to the reference's best loss, 1.2341: the fast preset from nothing on Alice's Adventures in Wonderland, lower-cased, scored
-// by the reference's own metric (mean nats of the 101st character given the 100 before it, from zero state, over all windows), with
-// dropout on, as the reference reports it, and off.
+// The race to the reference's best loss, 1.2341: trains the fast preset from scratch on Alice's Adventures in Wonderland, lower-cased, and
+// scores it by the reference's own metric (mean nats of the 101st character given the 100 before it, from zero state, over all windows),
+// with dropout on, as the reference reports it, and off.
 //
 //   node bench/race.js [--corpus FILE, default: alice] [--seeds 1,2,3] [--epochs 4] [--goal NATS] [-- more options of train]
 //
@@ -22,7 +22,7 @@ const { values: options, positionals } = parseArgs({
     corpus: { type: 'string', default: 'alice' },
     seeds: { type: 'string', default: '1,2,3' },
     epochs: { type: 'string', default: '4' },
-    /** Instead of the reference's loss: what every seed is to reach. */
+    /** The loss that every seed must reach, instead of the reference's. */
     goal: { type: 'string' },
   },
 });
@@ -49,11 +49,11 @@ const runs = [];
 const place = mkdtempSync(path.join(os.tmpdir(), 'cudnn-lstm-race-'));
 const directoryOf = (seed) => path.join(place, String(seed));
 
-/** What the samples continue: a window of the text, as the reference's do. */
+/** The prompt that the samples continue: a window of the text, like the reference's. */
 const from = Math.min(50_000, Math.max(0, [...text].length - 100));
 const prompt = [...text].slice(from, from + 100).join('');
 
-/** What measureQuality says of 1,000 characters that the run's model writes. */
+/** measureQuality's figures for 1,000 characters that the run's model writes. */
 function sampleQuality(seed, sampling) {
   const sample = JSON.parse(
     run('sample', [directoryOf(seed), '--prompt', prompt, '--length', 1000, '--seed', 1, ...sampling, '--json']),

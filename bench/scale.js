@@ -1,24 +1,24 @@
-// Two ranks of one thread against one process of two threads, in turns, with the sums of their gradients beside it.
+// Two ranks of one thread each against one process of two threads, taking turns, and the time to sum their gradients.
 //
-//   node bench/scale.js [--rounds 7] [--seconds 4] [--ranks 2] [--cpus 0,1] [--save]
+//   node bench/scale.js [--rounds 7] [--seconds 4] [--ranks 2] [--cpus 0,1] [--launcher mpirun] [--save]
 //
-// Under each of mpirun.openmpi, mpirun.mpich and mpirun that is there. The ratio is the process's time for a step over the ranks': 1
-// means that ranks cost nothing. One machine does not need ranks; the figures say what they cost before a network does. What comes first
-// in a round changes from round to round; the first second of each training (--warm-up), in which it finds its pace, is left out. --cpus,
-// one for each rank, keeps both sides on the same ones (taskset): a machine that has more would give them neighbours of different speed.
-// --sizes are of other models: hidden units, batch, length.
+// Runs under each of mpirun.openmpi and mpirun.mpich that is installed, else under mpirun, or only under --launcher. The ratio is the
+// process's time per step over the ranks': 1 means that ranks cost nothing. One machine does not need ranks; the figures show what they
+// cost before a network adds to it. The order alternates from round to round; the first second of each training (--warm-up), in which it
+// settles, is left out. --cpus, one per rank, keeps both sides on the same CPUs (taskset): a machine with more would give them neighbours
+// of different speed. --sizes measures other models: hidden units, batch, length (such as 512x64x20,256x32x20).
 const { spawnSync } = require('node:child_process');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
 const { machine, median, writeResult } = require('./measured.js');
 
-/** With the ratio that two ranks are to reach. */
+/** The default sizes, with the ratio that two ranks should reach. */
 const ordinary = [
   { hidden: 512, batchSize: 64, seqLength: 20, bar: 0.9 },
   { hidden: 256, batchSize: 32, seqLength: 20, bar: 0.85 },
 ];
 
-/** Trains for some seconds, the first of them left out; prints milliseconds a step and microseconds a sum. */
+/** Trains for some seconds, leaving out the first; prints milliseconds per step and microseconds per sum. */
 async function measure({ seconds, warmUp, threads, bar: _, ...size }) {
   const { train } = require('../dist');
   const { joinRanks } = require('../dist/advanced.js');

@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 /**
- * The search behind `--preset best` (docs/best.md): trains many sizes, for several lengths of training, on several texts, and adds what
- * came of each to a file, a JSON object a line. The same command again does what is missing, the cheapest first; --max-time ends it after
+ * The search behind `--preset best` (docs/best.md): trains many sizes, for several lengths of training, on several texts, and appends each
+ * result to a file as one JSON object per line. The same command run again does what is missing, cheapest first; --max-time ends it after
  * the training in progress. Losses depend neither on the number of threads nor on what else the machine does, so it may run in the
  * background of anything: nice -n 19.
  *
  *   node bench/search.js --texts a.txt:50000,b.txt --max-time 3600     the first 50,000 characters of a.txt, and all of b.txt
- *   node bench/search.js --texts a.txt,b.txt --part 2/3                every third training from the second on: three side by side
- *   node bench/search.js --texts a.txt --hidden 64,128 --epochs 8      these alone; so do --batch 16x20 and --rate 0.02
+ *   node bench/search.js --texts a.txt,b.txt --part 2/3                every third training from the second on, to run three side by side
+ *   node bench/search.js --texts a.txt --hidden 64,128 --epochs 8      only these; --batch 16x20 and --rate 0.02 select as well
  *   node bench/search.js --table                                       fits the law to the file and writes lib/training/best-table.ts
  */
 const { appendFileSync, existsSync, readFileSync, writeFileSync } = require('node:fs');
@@ -29,7 +29,7 @@ const { values } = parseArgs({
   },
 });
 
-/** What may be chosen. Each is trained for each number of epochs on each text; --hidden, --batch and --rate take some of them. */
+/** The candidates. Each is trained for each number of epochs on each text; --hidden, --batch and --rate select some of them. */
 const recipes = [
   { layers: 1, hidden: 64, dropout: 0.1, batchSize: 16, seqLength: 16, learningRate: 0.04, weightDecay: 0 },
   { layers: 1, hidden: 128, dropout: 0.1, batchSize: 16, seqLength: 16, learningRate: 0.03, weightDecay: 0 },
@@ -47,7 +47,7 @@ const fixed = { schedule: 'wsd', validation: 0.1, patience: 0, sampleLength: 0, 
 const numbers = (list) => list.split(',').filter(Boolean).map(Number);
 const epochCounts = numbers(values.epochs);
 
-/** Multiply-adds of a step a character: three times those of a forward pass. */
+/** Multiply-adds of a training step per character: three times those of a forward pass. */
 function work({ layers, hidden }, symbols) {
   return 3 * (4 * hidden * hidden * (2 * layers - 1) + hidden * symbols);
 }
@@ -138,16 +138,16 @@ const nameOf = ({ layers, hidden, dropout, batchSize, seqLength, learningRate, w
   `${layers} x ${hidden}, dropout ${dropout}, ${batchSize} x ${seqLength}, rate ${learningRate}, decay ${weightDecay}`;
 const distinct = (list) => [...new Set(list)];
 
-/** Of so few updates hardly more is learned than which characters are frequent; so it is where the loss is so far above the text's least. */
+/** With fewer updates, or a loss further above the text's lowest, little more is learned than which characters are frequent. */
 const [leastUpdates, mostLoss] = [200, 0.4];
-/** Characters for which a recipe's part of the law is stated. */
+/** The number of characters for which a recipe's terms of the law are stated. */
 const stated = 1e5;
 
 /**
  * The law: loss = E + C + A (D / 100,000)^-a + O e (100,000 / N), D = N (1 + R (1 - exp(-(e - 1) / R))) for e epochs of N characters of
- * training text. E is the text's; C, A and O are the recipe's: what it never learns, what it has yet to learn, and how soon it learns a text by
- * heart. Characters that are seen again are worth less each time (Muennighoff et al. 2023). For each a and R the others are the least
- * squares' solution, in which a row counts the more the better its loss is: it is for the choice among good ones.
+ * training text. E is the text's; C, A and O are the recipe's: what it never learns, what it has yet to learn, and how soon it memorises a
+ * text. Characters seen again are worth less each time (Muennighoff et al. 2023). For each a and R the other parameters are a weighted
+ * least-squares solution, in which rows with a better loss count more, since the law is for choosing among good recipes.
  */
 function fitLaw(rows) {
   const texts = distinct(rows.map(({ text }) => text));
@@ -172,7 +172,7 @@ function fitLaw(rows) {
       rows.map(weigh),
       overfit + tried.length,
     );
-    // No recipe gains by passes as such: where so few rows say so, that is noise.
+    // No recipe gains from further passes as such: where so few rows say so, that is noise.
     const gaining = [...tried.keys()].filter((i) => solution[overfit + i] < 0);
     if (gaining.length > 0) return solve(law, new Set([...harmless, ...gaining]));
     const fitted = terms.map((of) => of.reduce((sum, [i, value]) => sum + solution[i] * value, 0));
@@ -201,8 +201,8 @@ const seen = (row, repetitions) =>
 const leastLoss = (rows, text) => Math.min(...rows.filter((row) => row.text === text).map(({ loss }) => loss));
 
 /**
- * Minimises the weighted squares of values less sums of terms, each an index of an unknown and its factor. A text's own part and the recipes'
- * are only determined up to a number, which is why unknowns are kept small, a little.
+ * Minimises the weighted squares of values minus sums of terms, each an index of an unknown and its factor. The texts' and the recipes'
+ * parts are only determined up to a constant, so a small ridge keeps the unknowns small.
  */
 function leastSquares(terms, values, weights, unknowns) {
   const rows = Array.from({ length: unknowns }, (_, i) =>
@@ -234,7 +234,7 @@ const stepsOf = ({ characters, epochs, batchSize, seqLength }) =>
 function writeTable() {
   const all = readRows();
   const good = all.filter((row) => stepsOf(row) >= leastUpdates && row.loss < leastLoss(all, row.text) + mostLoss);
-  // Three unknowns a recipe: of fewer than four rows they are no fit.
+  // A recipe has three unknowns: fewer than four rows make no fit.
   const rows = good.filter((row) => good.filter((other) => nameOf(other) === nameOf(row)).length >= 4);
   const { law, rootMeanSquare, curves, fitted } = fitLaw(rows);
   const round = (value) => (typeof value === 'number' ? Number(value.toPrecision(4)) : value);

@@ -1,15 +1,15 @@
 #!/usr/bin/env node
 /**
- * A server under load, over loopback: clients that ask again and again for a while, half of them streaming.
+ * A server under load, over loopback: clients that send request after request for a while, half of them streaming.
  *
  *   node bench/serve.js [--clients 64] [--seconds 60] [--hidden 256] [--length 200] [--writers 16] [--rounds 10]
  *
- * It prints, each by itself:
- *   trace   a hundred requests of every kind, alone and at once: the same texts, in how many calls
+ * It measures each of these by itself, and prints:
+ *   trace   a hundred requests of every kind, alone and at once: whether the texts are the same, and in how many calls they were drawn
  *   first   milliseconds to the first piece of a short request while `writers` others write
- *   gone    milliseconds from a client's leaving, in each phase of its work, to the first piece of the next one's text
- *   load    requests, errors and characters per second, beside what `sample --count CLIENTS` draws with the whole machine to itself
- *   memory  resident, of JavaScript's objects and beside them, ten times in the run, and whether the last third has more than the second
+ *   gone    milliseconds from a client's leaving, in each phase of its work, to the first piece of the next client's text
+ *   load    requests, errors and characters per second, compared with what `sample --count CLIENTS` draws with the machine to itself
+ *   memory  resident, in JavaScript's objects and outside them, ten times in the run, and whether the last third has more than the second
  */
 const { spawn } = require('node:child_process');
 const { createHash } = require('node:crypto');
@@ -43,7 +43,7 @@ const [clients, seconds, hidden, length, writers, rounds] = [
 const agent = new Agent({ keepAlive: true, maxSockets: Number.POSITIVE_INFINITY });
 const quantile = (list, q) => list.sort((a, b) => a - b)[Math.min(list.length - 1, Math.floor(q * list.length))];
 
-/** Sends a completion; gives status, milliseconds to the first piece, and the characters of the answer. */
+/** Sends a completion request; returns the status, milliseconds to the first piece, and the characters of the answer. */
 function ask(port, body) {
   return new Promise((resolve, reject) => {
     const began = performance.now();
@@ -81,7 +81,7 @@ const mean = (values) => values.reduce((sum, each) => sum + each, 0) / values.le
 const times = (list) =>
   `median ${quantile(list, 0.5).toFixed(1)} ms, 95 % ${quantile(list, 0.95).toFixed(1)} ms, longest ${quantile(list, 1).toFixed(1)} ms`;
 
-/** Begins a request that is not read; gives what ends it. */
+/** Begins a request whose answer is not read; returns a function that ends it. */
 function begin(port, body) {
   const sent = request({
     port,
@@ -95,20 +95,20 @@ function begin(port, body) {
   return () => sent.destroy();
 }
 
-/** A figure of /metrics. */
+/** Reads /metrics; returns a function that looks up a figure. */
 async function metrics(port) {
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
   return (name) => Number(new RegExp(`^cudnn_lstm_${name} (\\S+)$`, 'm').exec(text)?.[1]);
 }
 
-/** MB: resident, of objects, beside them. */
+/** Memory in MB: resident, in objects, outside them. */
 async function measure(port, pid) {
   const of = await metrics(port);
   const resident = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) / 1024;
   return [resident, of('heap_bytes') / 2 ** 20, of('external_bytes') / 2 ** 20];
 }
 
-/** The same requests one after another, then at once, half of them as streams: the texts must be the same. */
+/** Sends the same requests one after another, then at once, half of them streamed: the texts must be the same. */
 async function trace(port) {
   const bodies = Array.from({ length: 100 }, (_, i) => ({
     prompt: 'abcdefgh'.repeat(i % 5 === 0 ? 40 : 1) + String.fromCharCode(97 + (i % 26)),
@@ -146,7 +146,7 @@ async function main() {
   const shape = { vocabulary: 65, layers: 2, hidden, input: 'onehot', embedding: 0, dropout: 0 };
   const model = await LanguageModel.create(shape, new Vocabulary(symbols), { device: 'cpu' });
   await model.save(path);
-  // What one call draws at its best: as many texts side by side, nothing else to do.
+  // The best that one call can draw: as many texts side by side, with nothing else to do.
   const began = performance.now();
   let drawn = 0;
   for await (const { text } of model.generateMany(clients, { length: 10 * length, temperature: 1, seed: 1 }))
@@ -196,7 +196,7 @@ async function main() {
     ]) {
       const ends = [];
       for (let i = 0; i < rounds; i++) {
-        // Another beginning each time: what is known is not fed again.
+        // A different beginning each time, since a known prompt is not fed again.
         const leave = begin(port, { ...body, prompt: symbols[i] + body.prompt.slice(1), seed: i });
         await pause(150);
         leave();

@@ -1,6 +1,6 @@
-// Microseconds a character of one text with its weights in 32, 16 and 8 bits: node bench/weights.js [HIDDEN] [LAYERS] [VOCABULARY].
-// With a checkpoint and a text, node bench/weights.js CHECKPOINT TEXT, its bits per character too. One thread, processor time, the forms in
-// turn, the least of eleven rounds.
+// Microseconds per character to write one text with weights in 32, 16 and 8 bits: node bench/weights.js [HIDDEN] [LAYERS] [VOCABULARY].
+// With a checkpoint and a text, node bench/weights.js CHECKPOINT TEXT, also its bits per character. On one thread, in processor time, the
+// forms taking turns, the minimum of eleven rounds.
 const { mkdtempSync, readFileSync, rmSync, statSync } = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
@@ -13,7 +13,7 @@ const rounds = 11;
 const given = process.argv.slice(2);
 const options = { device: 'cpu', threads: 1 };
 
-/** A model of random weights. */
+/** Saves a model with random weights. */
 async function makeModel(file) {
   const [hidden = 256, layers = 2, size = 65] = given.map(Number);
   const vocabulary = new Vocabulary(Array.from({ length: size }, (_, i) => String.fromCodePoint(0x4e00 + i)));
@@ -36,7 +36,7 @@ async function main() {
         const began = process.cpuUsage();
         for await (const _ of model.generate({ length: characters, seed: 1 }));
         const { user, system } = process.cpuUsage(began);
-        if (round > 0) best[i] = Math.min(best[i], (user + system) / characters); // The first warms up.
+        if (round > 0) best[i] = Math.min(best[i], (user + system) / characters); // The first round warms up.
       }
     }
     const { layers, hidden, vocabulary } = models[0].shape;

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Builds the addon with the CUDA backend against NVIDIA's own headers, in a folder of its own, and runs the tests that need no GPU:
-# on the stand-in, and with NVIDIA's own libraries. A part that is missing is a failure, not a skip. Fetches NVIDIA's wheels first
+# Builds the addon with the CUDA backend against NVIDIA's own headers, in a separate folder, and runs the tests that need no GPU:
+# on the stand-in, and with NVIDIA's own libraries. A missing part is a failure, not a skip. Fetches NVIDIA's wheels first
 # unless CUDNN_LSTM_CUDA_ROOT names them, or .nvidia or build-nvidia holds them.
 #
-#   SANITIZE=address,undefined scripts/check-cuda.sh   the native tests alone, under these sanitizers
+#   SANITIZE=address,undefined scripts/check-cuda.sh   only the native tests, under these sanitizers
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${CUDNN_LSTM_CUDA_ROOT:-}" ]; then
   if [ -d .nvidia/nvidia/nccl ]; then
     export CUDNN_LSTM_CUDA_ROOT=$PWD/.nvidia
   else
-    # The last that was added to them: what was fetched before lacks it.
+    # NCCL was added to the wheels last: an earlier fetch lacks it.
     [ -d build-nvidia/nvidia/nccl ] || scripts/fetch-nvidia --into build-nvidia
     export CUDNN_LSTM_CUDA_ROOT=$PWD/build-nvidia
   fi
@@ -27,7 +27,7 @@ if [ -n "${SANITIZE:-}" ]; then
   exit 0
 fi
 npx cmake-js compile --out build-cuda --log-level warn --CDREQUIRE_CUDA=ON
-# Here, on all cores, and not within a test's time.
+# Built here, on all cores, and not within a test's time.
 cmake --build build-cuda --parallel "$(nproc)" --target gpu_native_tests
-# What needs no build with CUDA, npm test has.
+# npm test runs what needs no build with CUDA.
 MPI=1 npx jest --ci test/gpu "$@" --testPathIgnorePatterns='test/gpu/(gpu-check|collect)\.test'

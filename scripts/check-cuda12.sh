@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the addon and its native tests with CUDA 12.4, the oldest toolkit that the sources must compile with, in a folder of its own,
-# and runs what shows that nothing of CUDA 13 is needed: the machine code in the binary, and the backend on the stand-in. Fetches the
-# toolkit (scripts/fetch-cuda12) and NVIDIA's wheels, for cuDNN's headers, unless they are there.
+# Builds the addon and its native tests with CUDA 12.4, the oldest toolkit that the sources must compile with, in a separate folder,
+# and runs the tests which show that nothing of CUDA 13 is needed: the machine code in the binary, and the backend on the stand-in.
+# Fetches the toolkit (scripts/fetch-cuda12) and NVIDIA's wheels, for cuDNN's headers, unless they are there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 toolkit=${CUDNN_LSTM_CUDA12_ROOT:-build-cuda12-toolkit}

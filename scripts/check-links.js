@@ -1,4 +1,4 @@
-// Says which relative links in the Markdown files of a folder lead nowhere: check-links.js [FOLDER]
+// Lists the relative links in a folder's Markdown files that lead nowhere: check-links.js [FOLDER]
 const { existsSync, readdirSync, readFileSync } = require('node:fs');
 const path = require('node:path');
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formats the C++ and CUDA sources, or with --check only says whether they are formatted.
+# Formats the C++ and CUDA sources, or with --check only checks whether they are formatted.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=(-i)

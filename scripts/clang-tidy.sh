@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs clang-tidy with the checks in .clang-tidy over native/core, native/cpu, native/mpi and native/binding (the CUDA sources need NVIDIA's
-# headers). A minute or two; any finding is a failure. Debian: apt-get install clang-tidy.
+# headers). Takes a minute or two; any finding is a failure. Debian: apt-get install clang-tidy.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=build-tidy

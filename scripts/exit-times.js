@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 /**
  * Ends programs at random moments, N times in each way, and measures how long that takes: `exit-times.js N [SHARE]`. SHARE shortens the
- * pauses before the ends, for a test that is to be short; 1 is the whole of them, a second and a half. The ways: process.exit(),
- * a worker that is terminated or calls process.exit(), and two Ctrl-C, all of them also while a model of some size is being made, which
- * alone takes seconds. Prints as JSON, of each way, how often and the longest time in milliseconds, and how often the second Ctrl-C came
- * while the first was obeyed; exits with 1 where an exit code was not kept, a process ended otherwise, or an end took longer than two seconds.
+ * pauses before the ends, for a short test; at 1 they are full length, up to one and a half seconds, for Ctrl-C up to four. The ways:
+ * process.exit(), a worker that is terminated or calls process.exit(), and Ctrl-C twice, each also while a model large enough to take
+ * seconds is being created. Prints JSON with, for each way, the count and the longest time in milliseconds, and how often the second
+ * Ctrl-C came while the first was being handled; exits with 1 if an exit code was wrong, a process ended in some other way, or an end
+ * took longer than two seconds.
  */
 const { spawn } = require('node:child_process');
 const { rmSync, writeSync } = require('node:fs');
@@ -14,13 +15,13 @@ const { Worker, isMainThread, parentPort, workerData } = require('node:worker_th
 const { reportTimes } = require('./longest-times.js');
 
 const limit = 2000;
-/** Of the longest pause. */
+/** The fraction of the longest pause. */
 const share = Number(process.argv[3] ?? 1);
 const vocabulary = 31;
 const ids = (length) => Int32Array.from({ length }, (_, i) => (i * i) % vocabulary);
 const long = { target: 'every', carryState: false, dropout: false };
 
-/** What goes on when the end comes: each takes seconds or minutes. */
+/** What is running when the end comes: each takes seconds or minutes. */
 const activities = {
   create: async (addon) => (await make(addon, 1024)).initialize(),
   train: async (addon) => {
@@ -45,12 +46,12 @@ const pauseBefore = () => share * Math.random() * 1500;
 
 function begin(activity) {
   const { loadNative } = require('../dist/device/native');
-  void activities[activity](loadNative()).then(() => setInterval(() => {}, 1000)); // It waits for its end.
+  void activities[activity](loadNative()).then(() => setInterval(() => {}, 1000)); // Stays alive until it is ended.
 }
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** Runs a program; gives how it ended, and when. */
+/** Starts a program; `ended` resolves to how it ended, and when. */
 function start(argv) {
   const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'] });
   let stdout = '';
@@ -100,8 +101,8 @@ async function workerEnd(index) {
 }
 
 /**
- * Two Ctrl-C: the second comes while the first is obeyed, which takes as long as it takes to write a checkpoint of a large model, 200 MB
- * with its moments. One that comes before the program listens to signals, or when the checkpoint is written, is counted apart.
+ * Ctrl-C twice: the second comes while the first is being handled, which takes as long as writing a checkpoint of a large model, 200 MB
+ * with its moments. A Ctrl-C before the program listens for signals, or after the checkpoint is written, is counted separately.
  */
 async function interrupt(index, corpus, folder) {
   const out = join(folder, `run-${Math.random().toString(36).slice(2)}`);
@@ -109,7 +110,7 @@ async function interrupt(index, corpus, folder) {
   const options = ['--out', out, ...shape, '--seq-length', '5', '--validation', '0', '--sample-length', '0'];
   const machine = ['--device', 'cpu', '--threads', '2', '--json'];
   const { child, ended } = start([join(__dirname, '..', 'dist', 'train.js'), corpus, ...options, ...machine]);
-  // Every other time as soon as it trains, so that there is something to save; else whenever it is, making the model too.
+  // Every other time only once it trains, so that there is something to save; otherwise at any moment, model creation included.
   const begun = new Promise((resolve) => child.stdout.once('data', resolve));
   await Promise.race([
     index % 2 === 0 ? begun.then(() => pause(pauseBefore())) : pause(share * Math.random() * 4000),
@@ -124,7 +125,7 @@ async function interrupt(index, corpus, folder) {
   }
   const { code, signal, at, stderr } = await ended;
   rmSync(out, { recursive: true, force: true });
-  // Before it listens to signals, one ends it, as it would any program.
+  // Before the program listens for signals, Ctrl-C ends it as it would any program.
   if (code !== 130 && signal !== 'SIGINT') throw new Error(`train: ${code ?? signal}, ${stderr}`);
   return { milliseconds: Math.max(0, at - asked), asPlanned: gone === undefined && signal === null };
 }

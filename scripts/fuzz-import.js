@@ -1,11 +1,11 @@
-// Damages files of every format that `import` reads, and imports them: each must be read or refused by an error of this package, in bounded
-// time and memory, with nothing run.
+// Damages files of every format that `import` reads, and imports them: each must be read, or refused with one of this package's errors, in
+// bounded time and memory, without running anything.
 //
-//   node scripts/fuzz-import.js N [SEED]    N mutations of each format, 10,000 by default
+//   node scripts/fuzz-import.js N [SEED]    N mutations of each format; default 10,000
 //
-// Of each format one whole file is made by the package's own writers (test/fixtures/foreign-files.ts); a mutation flips, drops, doubles or
-// overwrites bytes of it, or changes numbers in its JSON. Prints, a format a line as it ends: mutations, how many were refused, read and
-// accepted, by how much the process' memory grew at most and to what, and the slowest import in seconds.
+// The package's own writers make one intact file of each format (test/fixtures/foreign-files.ts); a mutation flips, drops, duplicates or
+// overwrites bytes of it, or changes numbers in its JSON. Prints a line as each format finishes: mutations, how many were refused, read and
+// accepted, how much the process's memory grew at most and to what, and the slowest import in seconds.
 const { spawnSync } = require('node:child_process');
 const path = require('node:path');
 

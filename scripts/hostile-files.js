@@ -1,8 +1,8 @@
-// Every kind of thing that can stand where a file is expected, through every command that would read or write it there. Prints a table of exit
-// codes, milliseconds of processor time and megabytes; ends with 1 where a command hung, took too much memory, ended with a code that is not documented for
-// this, said more than it should, or sent a control character to the terminal.
+// Passes every kind of thing that can stand where a file is expected to every command that would read or write it there. Prints a table of
+// exit codes, milliseconds of processor time and megabytes; exits with 1 if a command hung, used too much memory, ended with a code not
+// documented for the case, said more than it should, or sent a control character to the terminal.
 //
-//   node scripts/hostile-files.js [--every 3 [--from 1]]   a third of the pairs, each kind and each place among them; from 1, another third
+//   node scripts/hostile-files.js [--every 3 [--from 1]]   a third of the pairs, with every kind and every place; --from 1: another third
 const { spawn, execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const net = require('node:net');
@@ -12,11 +12,11 @@ const { parseArgs } = require('node:util');
 
 const cli = path.join(__dirname, '..', 'dist', 'cli', 'main.js');
 
-/** What a command may take beyond what it takes of a file as it should be. */
+/** The memory that a command may use beyond what it uses for a proper file. */
 const megabytes = 100;
-/** Milliseconds of processor time: the clock also counts what other programs do meanwhile. */
+/** Milliseconds of processor time: wall-clock time would include what other programs do meanwhile. */
 const processorLimit = 2000;
-/** Only so that a hang ends: no command is held to a time that a busy machine could miss. */
+/** Only ends hangs: no command is held to a time that a busy machine could miss. */
 const hangs = 30_000;
 
 const text = Array.from({ length: 40 }, (_, i) => `${i % 7} sheep and ${i % 5} goats\n`).join('');
@@ -26,7 +26,7 @@ const sparse = (place) => {
   fs.writeFileSync(place, '');
   fs.truncateSync(place, 2 ** 33);
 };
-/** Where the name cannot be chosen the file holds it, as a pointer would. */
+/** Where the file's name is fixed, the file contains this name instead, as a pointer would. */
 const named = (name) => (place, fixed) => {
   if (fixed) return content(name)(place);
   const other = path.join(path.dirname(place), name);
@@ -34,7 +34,7 @@ const named = (name) => (place, fixed) => {
   return other;
 };
 
-/** The kinds: what puts one at a place, and gives its path if that is another. `endless`: as a text it has no end, or no beginning. */
+/** The kinds: `put` makes one at a place, and returns its path if it differs. `endless`: read as a text, it has no end, or no beginning. */
 const kinds = {
   'named pipe': { put: (place) => void execFileSync('mkfifo', [place]), endless: true },
   'link to a named pipe': {
@@ -46,7 +46,7 @@ const kinds = {
   },
   directory: { put: (place) => fs.mkdirSync(place) },
   'link to a directory': {
-    // Of its own: a command may write into it.
+    // A separate directory, since a command may write into it.
     put: (place) => {
       fs.mkdirSync(`${place}.folder`);
       fs.symlinkSync(`${place}.folder`, place);
@@ -57,7 +57,7 @@ const kinds = {
   socket: {
     put: async (place) => {
       const server = net.createServer();
-      // The path of a socket is short, that of a folder may not be.
+      // A socket's path must be short; the folder's may not be.
       const short = path.join(os.tmpdir(), `s${process.pid}-${Math.random().toString(36).slice(2)}`);
       await new Promise((resolve) => server.listen(short, resolve));
       fs.renameSync(short, place);
@@ -102,18 +102,18 @@ const small = [
   '--epochs',
   '1',
 ];
-/** What a server is asked for: any port that is free. It is told to end as soon as it listens to that. */
+/** Serves on any free port; the server is told to end as soon as it listens for SIGTERM. */
 const serve = (...args) => ['serve', ...args, '--port', '0', ...device];
 /**
- * A place: the file's name in the run's directory, or none for an argument; the command; and the exit codes it may end with. `corpus`: a
- * text, which a pipe may be and which may have no end. `pipe`: a pipe is waited for. `ends`: it is told to end, as it would not by itself.
- * `as`: how the name of an argument ends. `of`: which of the stage's runs it is in.
+ * A place: the file's name in the run's directory, or none for an argument; the command; and the exit codes it may end with. `corpus`: the
+ * file is a text, which may be a pipe and may have no end. `pipe`: the command waits for a pipe. `ends`: the command is told to end, since
+ * it would not by itself. `as`: the extension of an argument's name. `of`: which of the stage's runs the file is in.
  */
 const argument = (codes, command) => ({ codes, command });
 const member = (name, codes, command) => ({ name, codes, command });
 const resume = ({ run, corpus }) => ['train', corpus, '--resume', run, '--epochs', '2', ...device];
 const tuning = ['--batch-size', '4', '--seq-length', '10', '--sample-length', '0', '--epochs', '1'];
-/** A sweep over one trial, which has been done. */
+/** A sweep of one trial, which is already done. */
 const sweeps = (name) => ({
   ...member(name, [0, 3], ({ run, sweep }) => ['sweep', sweep, '--out', run, ...device]),
   of: 'sweep',
@@ -261,7 +261,7 @@ const places = {
   ]),
 };
 
-/** Runs the program to its end. `enough`: it is told to end once it listens, a moment later. */
+/** Runs the program to its end. `enough`: tells it to end, a moment after it begins to listen for SIGTERM. */
 function execute(args, { cwd, enough = false }) {
   const child = spawn(process.execPath, ['--require', path.join(__dirname, 'report-usage.js'), cli, ...args], {
     cwd,
@@ -300,7 +300,7 @@ function execute(args, { cwd, enough = false }) {
   });
 }
 
-/** A folder with a text, runs of several kinds, and what else commands are given. */
+/** A folder with a text, runs of several kinds, and the other files that commands are given. */
 class Stage {
   static async make() {
     const stage = new Stage();
@@ -321,7 +321,7 @@ class Stage {
       ['train', corpus, ...small, '--out', stage.runs.plain, ...device],
       ['train', corpus, '--lines', ...small, '--out', stage.runs.lines, ...device],
       ['sweep', sweep, '--out', stage.runs.sweep, ...device],
-      // An import is proved: the model has to have learned something.
+      // An import is verified, for which the model must have learned something.
       ['train', corpus, ...small, '--hidden', '16', '--epochs', '15', '--out', at('learned'), ...device],
       ['export', at('learned'), '--to', 'pytorch', '--out', foreign],
     ]) {
@@ -332,7 +332,7 @@ class Stage {
     return stage;
   }
 
-  /** One kind at one place. */
+  /** Tries one kind at one place. */
   async try(kindName, placeName) {
     const kind = kinds[kindName];
     const place = places[placeName];
@@ -344,7 +344,7 @@ class Stage {
     fs.rmSync(at, { force: true });
     const file = (await kind.put(at, place.name !== undefined)) ?? at;
     const reads = place.corpus || (place.pipe && kindName.includes('pipe'));
-    // A text without an end is read until somebody says that it is enough.
+    // A text without an end is read until the command is told to stop.
     const waits = reads && kind.endless === true;
     const args = place.command({ ...this.given, file, run, out: path.join(folder, 'out') });
     const ended = await execute(args, { cwd: folder, enough: waits || place.ends });
@@ -361,7 +361,7 @@ class Stage {
     if (/[^\P{C}\n]/u.test(stdout + stderr)) problems.push('control characters');
     const lines = stderr.split('\n').filter((line) => line !== '');
     if (code !== 0 && code !== 143 && signal === null) {
-      // Before the error, what is being done: which model, which device, that a text is read.
+      // Lines before the error say what is being done: which model, which device, that a text is read.
       const errors = lines.filter((line) => !/^(model|device|seed|reading|passed over|1 trial)\b/.test(line));
       if (errors.length !== 1) problems.push(`${errors.length} lines`);
       if (/Unexpected error/.test(stderr)) problems.push('an unexpected error');
@@ -374,7 +374,7 @@ class Stage {
   }
 }
 
-/** The pairs, or every nth of them from one on, so laid out that each kind and each place is among them. */
+/** All pairs, or every nth from one on, chosen so that every kind and every place is included. */
 function pairs(every = 1, from = 0) {
   const all = [];
   for (const [i, kind] of Object.keys(kinds).entries())

@@ -1,14 +1,14 @@
-/** What the programs share that end others at random moments and measure how long that takes. */
+/** Shared by the scripts that end other programs at random moments and measure how long that takes. */
 const { mkdtempSync, rmSync, writeFileSync } = require('node:fs');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
 
 /**
- * Has times measured, and prints them as JSON; the process's exit code becomes 1 where one is over the limit or something failed.
+ * Runs a measurement and prints its times as JSON; sets the process's exit code to 1 if one is over the limit or something failed.
  *
  * @param limit Milliseconds.
- * @param measure Given a corpus and a folder, both of which are removed afterwards, gives for each way of ending `{ longest, … }`, with the
- * longest time in milliseconds; without it nothing was measured.
+ * @param measure Takes a corpus and a folder, both removed afterwards, and returns for each way of ending `{ longest, … }`, where `longest`
+ * is the longest time in milliseconds; without it nothing was measured.
  */
 exports.reportTimes = async (limit, measure) => {
   const folder = mkdtempSync(join(tmpdir(), 'times-'));

@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 /**
- * Brings faults back that this program has had, one at a time, and lets the test of each find it; test/fixtures/mutants.js is the list. It
- * works in a clone of its own, of what is committed. On the sources as they are the tests must pass; then each must fail, and in the way
- * that its fault makes it fail. Ends with 1 where a fault is not found, a test is not there or fails by itself, or the text that a fault
- * changes does not stand once where it was.
+ * Reintroduces faults that this program has had, one at a time, and checks that the test for each finds it; test/fixtures/mutants.js is the
+ * list. It works in its own clone of what is committed. On the unchanged sources the tests must pass; then each must fail, and in the way
+ * that its fault makes it fail. Exits with 1 if a fault is not found, a test does not exist or fails without a fault, or the text that a
+ * fault changes does not occur exactly once in its file.
  *
- *   node scripts/mutants.js [--verbose] [WORD...]     those whose names, files or tests hold one of the words; none: all
+ *   node scripts/mutants.js [--verbose] [WORD...]     only faults whose name, file or test contains one of the words; without words, all
  */
 const { spawnSync } = require('node:child_process');
 const fs = require('node:fs');
@@ -15,12 +15,12 @@ const path = require('node:path');
 const root = path.join(__dirname, '..');
 const mutants = require('../test/fixtures/mutants');
 
-/** Milliseconds after which tests are ended, with all that they have started. */
+/** Milliseconds after which tests are killed, with everything they have started. */
 const longest = 900_000;
-/** The same for one that a fault may let wait for ever: of how long the tests of its file take without. */
+/** The same for a test that a fault may make wait for ever, given how long the tests of its file take without the fault. */
 const patience = (milliseconds) => 30_000 + 4 * milliseconds;
 
-/** What is wrong with the text that a fault changes; undefined: nothing. */
+/** What is wrong with the text that a fault changes; undefined if nothing. */
 function problemOf({ file, from }) {
   const count = fs.readFileSync(path.join(root, file), 'utf8').split(from).length - 1;
   return count === 1 ? undefined : `${file} has ${JSON.stringify(from)} ${count} times`;
@@ -42,7 +42,7 @@ function must(command, args, cwd) {
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status}:\n${output}`);
 }
 
-/** A program: runs Node with arguments in a group of its own, which it ends when the time is up, with 124. */
+/** A program that runs Node in a process group of its own; when the time is up, it kills the group and exits with 124. */
 const inGroup = `
 const [, limit, ...argv] = process.argv;
 const child = require('node:child_process').spawn(process.execPath, argv, { stdio: 'inherit', detached: true });
@@ -58,7 +58,7 @@ class Clone {
     this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mutants-'));
     must('git', ['clone', '--quiet', '--shared', root, this.folder], root);
     fs.symlinkSync(fs.realpathSync(path.join(root, 'node_modules')), path.join(this.folder, 'node_modules'));
-    // What is built already need not be built again.
+    // Reuses what is already built.
     for (const built of ['dist', 'build/sources.sha256', 'build/Release/cudnn_lstm.node']) {
       if (!fs.existsSync(path.join(root, built))) continue;
       fs.cpSync(path.join(root, built), path.join(this.folder, built), { recursive: true });
@@ -73,19 +73,19 @@ class Clone {
     return fs.readFileSync(path.join(this.folder, file), 'utf8');
   }
 
-  /** Changes a source, and what is made of it. */
+  /** Changes a source file and rebuilds what is made from it. */
   write(file, text) {
     fs.writeFileSync(path.join(this.folder, file), text);
     if (file.startsWith('native/')) {
       must(process.execPath, [require.resolve('cmake-js/bin/cmake-js'), 'compile', '-l', 'warn'], this.folder);
     } else if (file.startsWith('lib/')) {
-      // Its types are not what is looked at: some are wrong now.
+      // Types are not checked: a fault makes some of them wrong.
       const { outputText } = this.ts.transpileModule(text, { fileName: file, compilerOptions: this.compilerOptions });
       fs.writeFileSync(path.join(this.folder, file.replace(/^lib\/(.*)\.ts$/, 'dist/$1.js')), outputText);
     }
   }
 
-  /** What the tests of these names in a file come to: those that passed, and how the others failed. */
+  /** Runs the tests of these names in a file: which passed, and how the others failed. */
   test(test, names, env = {}, limit = longest) {
     const report = path.join(this.folder, 'tests.json');
     fs.rmSync(report, { force: true });
@@ -114,7 +114,7 @@ class Clone {
   }
 }
 
-/** Why a fault was not found as it should be; undefined: it was. */
+/** Why a fault was not found as it should be; undefined if it was. */
 function survival({ says }, { passed, failures }) {
   if (failures.length === 0) return passed.length === 0 ? 'there is no such test' : 'the test passes';
   if (says === undefined || failures.some((text) => text.includes(says))) return undefined;
@@ -135,7 +135,7 @@ function main(words, verbose) {
     for (const text of more) console.log(`    ${beginning(text)}`);
   };
   try {
-    // A file's tests as they are, then its faults.
+    // First a file's tests without faults, then its faults.
     const groups = new Map();
     for (const mutant of chosen) {
       const key = `${mutant.test} ${JSON.stringify(mutant.env)}`;

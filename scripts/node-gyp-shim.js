@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// prebuildify drives node-gyp; this package is built by cmake-js. It is given to prebuildify as --node-gyp: it takes the arguments
-// after `rebuild`, keeps those that both know, and runs cmake-js.
+// prebuildify drives node-gyp, but this package is built by cmake-js. This script is passed to prebuildify as --node-gyp: it takes the
+// arguments after `rebuild`, keeps those that both tools know, and runs cmake-js.
 const { spawnSync } = require('node:child_process');
 
 const given = process.argv.slice(process.argv.indexOf('rebuild') + 1);

@@ -1,7 +1,7 @@
-// Before a tarball is made: what it must hold is there, and nothing in it runs at install. package.json goes into it without scripts,
-// which npm would warn of, and without what is for development alone; `--restore` brings it back afterwards.
+// Checks, before a tarball is made, that everything it must hold is there and that nothing in it runs at install. package.json goes into it
+// without scripts, which npm would warn about, and without development-only fields; `--restore` puts the original back afterwards.
 //
-//   ALLOW_CPU_ONLY=1 npm pack   for a package of one's own: a binary without the CUDA backend will do
+//   ALLOW_CPU_ONLY=1 npm pack   for a package of your own: accepts a binary without the CUDA backend
 const { spawnSync } = require('node:child_process');
 const { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } = require('node:fs');
 const path = require('node:path');
@@ -15,7 +15,7 @@ function fail(...problems) {
   process.exit(1);
 }
 
-/** What the binary for this machine says of its CUDA backend, in a process of its own. */
+/** Whether the binary for this machine says, in a separate process, that it has the CUDA backend. */
 function cudaCompiled(folder) {
   const binary = readdirSync(folder).find((name) => name.endsWith('.node'));
   const script = 'require(process.argv[1]).cudaInfo().then((info) => console.log(info.compiled))';
@@ -58,7 +58,7 @@ function check() {
   }
 }
 
-// A run that was broken off may have left it without scripts.
+// An interrupted run may have left package.json without scripts.
 if (existsSync(saved) && !('scripts' in JSON.parse(readFileSync(manifest, 'utf8')))) renameSync(saved, manifest);
 if (!process.argv.includes('--restore')) {
   check();

@@ -1,7 +1,7 @@
-// npm's `prepare`, which runs in a checkout and never in an installed package: compiles TypeScript, lays beside it what an installed
-// package needs of others (headers, uPlot), and builds the addon. What is there already and fits the sources is left alone, so that
-// programs which run from it do not see it change. Where npm installs the package from a git address, it runs this in a clone that it
-// packs then: the binary goes to prebuilds/, which is packed.
+// npm's `prepare`, which runs in a checkout and never in an installed package: compiles TypeScript, adds what an installed package needs
+// from other packages (headers, uPlot), and builds the addon. Output that already matches the sources is left alone, so that programs
+// running from it do not see it change. When npm installs the package from a git address, it runs this in a clone and then packs the
+// clone: the binary goes to prebuilds/, which is packed.
 const { spawnSync } = require('node:child_process');
 const { createHash } = require('node:crypto');
 const { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } = require('node:fs');
@@ -21,7 +21,7 @@ function files(directory) {
     .sort();
 }
 
-/** One hash of files, their names among it, and of what else counts. */
+/** One hash of files, including their names, and of whatever else matters. */
 function hashOf(names, settings = '') {
   const hash = createHash('sha256').update(settings);
   for (const file of names) {
@@ -30,7 +30,7 @@ function hashOf(names, settings = '') {
   return hash.digest('hex');
 }
 
-/** Of everything the binary is made from. */
+/** The hash of everything the binary is made from. */
 function sourcesHash() {
   const settings = ['REQUIRE_CUDA', 'CUDNN_LSTM_CUDA_ROOT', 'CUDNN_ROOT', 'CXX'];
   return hashOf(
@@ -39,7 +39,7 @@ function sourcesHash() {
   );
 }
 
-/** Of everything that dist is made from, and of what is in it: a file that has changed or gone makes it another. */
+/** The hash of everything dist is made from and of its contents, so that a changed or missing file in dist changes it. */
 function distHash() {
   const settings = ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.page.json', 'scripts/prepare.js'];
   return hashOf([
@@ -49,13 +49,13 @@ function distHash() {
   ]);
 }
 
-/** Whether a file says what it must say; what it must say is worked out only where it is there. */
+/** Whether a file has the wanted content, which is computed only if the file exists. */
 function says(file, wanted) {
   return existsSync(file) && readFileSync(file, 'utf8').trim() === wanted();
 }
 
 function loads() {
-  // In a process of its own: a binary that does not fit must not take this one down.
+  // In a separate process: an incompatible binary must not crash this one.
   const result = spawnSync(process.execPath, ['-e', `require(${JSON.stringify(binary)}).cpuInfo()`], {
     stdio: 'ignore',
   });
@@ -67,7 +67,7 @@ function run(args, env = process.env) {
   if (result.status !== 0) process.exit(result.status ?? 1);
 }
 
-/** The headers that the addon includes, so that an installed package needs no package for them. */
+/** Copies the headers that the addon includes, so that an installed package needs no other package for them. */
 function copyHeaders() {
   const target = path.join(root, 'dist', 'include');
   const addonApi = path.dirname(require.resolve('node-addon-api/package.json'));
@@ -80,7 +80,7 @@ function copyHeaders() {
   cpSync(path.join(nodeApi, 'LICENSE'), path.join(target, 'LICENSE.node-api-headers'));
 }
 
-/** Where a package lies, also one that does not export its package.json. */
+/** A package's folder, even if it does not export its package.json. */
 function packageFolder(name) {
   return require.resolve
     .paths(name)
@@ -88,7 +88,7 @@ function packageFolder(name) {
     .find(existsSync);
 }
 
-/** uPlot, which reports are drawn with; a page has it inlined. */
+/** Copies uPlot, which draws the reports' charts and is inlined in their pages. */
 function copyUplot() {
   const source = path.dirname(require.resolve('uplot/package.json'));
   for (const name of ['dist/uPlot.iife.min.js', 'dist/uPlot.min.css', 'LICENSE']) {
@@ -97,8 +97,8 @@ function copyUplot() {
 }
 
 /**
- * The parts of zod that lib/zod-parts.ts names, as one file in its place, without the rest: a command starts by as much sooner, and an
- * installed package needs no zod.
+ * Bundles only the parts of zod that lib/zod-parts.ts names into one file in its place: commands start that much sooner, and an installed
+ * package needs no zod.
  */
 async function bundleZod() {
   const { rollup } = require('rollup');
@@ -116,7 +116,7 @@ async function bundleZod() {
   await bundle.write({ file: 'dist/zod-parts.js', format: 'cjs', banner: `/*! Parts of zod.\n\n${licence}\n*/` });
 }
 
-/** The files of the page that are no TypeScript, and those of others that it imports: it is served without a bundler. */
+/** Copies the page's files that are not TypeScript, and the third-party files that it imports: it is served without a bundler. */
 function copyPage() {
   const target = path.join(root, 'dist', 'page');
   for (const name of readdirSync(path.join(root, 'lib', 'page')).filter((each) => /\.(html|css|svg)$/.test(each))) {
@@ -134,12 +134,12 @@ function copyPage() {
   cpSync(require.resolve('uplot/dist/uPlot.min.css'), path.join(target, 'vendor', 'uplot.css'));
 }
 
-/** What rollup says of files, but for what is known: circles and comments within zod, and that no public type is one of zod's. */
+/** Passes on rollup's messages except the known ones: cycles and comments within zod, and that no public type is one of zod's. */
 function withoutKnown(level, log, say) {
   if (!['CIRCULAR_DEPENDENCY', 'INVALID_ANNOTATION', 'UNUSED_EXTERNAL_IMPORT'].includes(log.code)) say(level, log);
 }
 
-/** One file of types for each entry of the package, and one for what they share. */
+/** Writes one file of types for each entry of the package, and one for what they share. */
 async function rollTypes() {
   const { rollup } = require('rollup');
   const { dts } = require('rollup-plugin-dts');
@@ -149,7 +149,7 @@ async function rollTypes() {
     .filter((file) => file.endsWith('.js'));
   const input = Object.fromEntries(entries.map((file) => [path.basename(file, '.js'), file.replace(/\.js$/, '.d.ts')]));
   const bundle = await rollup({ input, plugins: [dts()], external: /^[^./]/, onLog: withoutKnown });
-  // Whoever names these types needs Node's too, whatever the compiler's option `types` says.
+  // Whoever uses these types needs Node's as well, whatever the compiler option `types` says.
   await bundle.write({ dir: 'dist/types', format: 'es', banner: '/// <reference types="node" preserve="true" />' });
 }
 
@@ -158,7 +158,7 @@ async function buildWithTools(rebuild) {
   const { findToolchain } = require('../dist/cli/toolchain');
   const toolchain = findToolchain((line) => console.log(line));
   console.log('cudnn-lstm: building the native addon (about a minute)');
-  // cmake-js refuses to start where no compiler has one of these two names, whatever CXX says.
+  // cmake-js refuses to start unless a compiler has one of these two names, whatever CXX says.
   const isCommand = (name) => !spawnSync(name, ['--version'], { stdio: 'ignore' }).error;
   if (isCommand('g++') || isCommand('clang++')) return buildWithCmakeJs(rebuild, toolchain.env);
   await require('../dist/cli/build').buildAddon(toolchain, (chunk) => process.stdout.write(chunk));
@@ -180,7 +180,7 @@ async function makeDist() {
   writeFileSync(distStamp, `${distHash()}\n`);
 }
 
-/** Ends where npm was told to leave out what compiles. */
+/** Exits if npm was told to leave out the packages that compile this one. */
 function needDevelopment() {
   if (['typescript', 'cmake-js'].every(packageFolder)) return;
   console.error(
@@ -203,7 +203,7 @@ async function main() {
     mkdirSync(path.dirname(stamp), { recursive: true });
     writeFileSync(stamp, `${wanted}\n`);
   }
-  // npm's own variable, which it sets for that clone alone.
+  // npm sets this variable only in the clone that it packs.
   if (process.env._PACOTE_NO_PREPARE_ !== undefined) {
     cpSync(binary, path.join(root, 'prebuilds', `${process.platform}-${process.arch}`, 'cudnn_lstm.node'));
   }

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 /**
  * Lets 2 to 8 processes race for the lock of one directory, round after round, over what a dead owner left there: `race.js ROUNDS`.
- * In each round exactly one must win, and the others must be told who. A third of the dead locks are real: the winner of the round
- * before was killed. The others are files such as a dead process, or anything else, may leave. Prints what happened as JSON; exits
- * with 1 at the first round that had none or two winners. It takes about a tenth of a second a round.
+ * In each round exactly one must win, and the others must be told who. A third of the dead locks are real: the previous round's winner
+ * was killed. The others are files that a dead process, or anything else, may leave. Prints what happened as JSON; exits with 1 at the
+ * first round with no winner or two. A round takes about a tenth of a second.
  */
 const { fork } = require('node:child_process');
 const { mkdtempSync, readdirSync, rmSync, writeFileSync } = require('node:fs');
@@ -11,7 +11,7 @@ const { tmpdir } = require('node:os');
 const { join } = require('node:path');
 
 const most = 8;
-/** What may be left: [name, text]; none: the round before was tidied up. */
+/** What may be left: [name, text]; `none`: the previous round was cleaned up. */
 const leftovers = [
   ['none'],
   ['empty', ''],
@@ -55,7 +55,7 @@ async function main(rounds) {
   const directory = mkdtempSync(join(tmpdir(), 'race-'));
   const contenders = Array.from({ length: most }, () => new Contender(directory));
   const counts = { rounds: 0, killed: 0, contenders: {}, leftovers: {} };
-  let killed = false; // The last winner was: its lock stands there.
+  let killed = false; // Whether the last winner was killed, so that its lock is still there.
   try {
     for (let round = 0; round < rounds; round++) {
       const racing = contenders.slice(0, 2 + (round % (most - 1)));
@@ -105,7 +105,7 @@ function contend(directory) {
       process.send({ released: true });
       return;
     }
-    while (Date.now() < at); // All start in the same millisecond, as far as there are cores.
+    while (Date.now() < at); // All start in the same millisecond, if there are enough cores.
     try {
       lock = await DirectoryLock.take(directory);
       process.send({ won: true });

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /**
- * How long a job of two ranks lives on after one of them has failed: `rank-failures.js N`, N times in each way, under each of
- * mpirun.openmpi and mpirun.mpich that is there. The ways: rank 0 or rank 1 is killed, rank 1 throws, and the disk of rank 0 is full
- * (where a file system of one's own can be mounted: unshare -rm). The time is from the kill, or from the first line that tells of the
- * failure, until the launcher has ended and no rank is left. Prints the times in milliseconds as JSON; exits with 1 where one is over three
- * seconds, a launcher ended with 0, or a run could not be resumed.
+ * Measures how long a job of two ranks lives on after one of them has failed: `rank-failures.js N`, N times in each way, under each of
+ * mpirun.openmpi and mpirun.mpich that is installed. The ways: rank 0 or rank 1 is killed, rank 1 throws, and rank 0's disk is full (if
+ * the user may mount a file system: unshare -rm). The time runs from the kill, or from the first line that reports the failure, until the
+ * launcher has ended and no rank is left. Prints the times in milliseconds as JSON; exits with 1 if one is over three seconds, a launcher
+ * ended with 0, or a run could not be resumed.
  */
 const { spawn, spawnSync } = require('node:child_process');
 const { existsSync, mkdirSync, readFileSync, readdirSync, readlinkSync, rmSync } = require('node:fs');
@@ -24,7 +24,7 @@ const isThere = (command, args) => spawnSync(command, args).status === 0;
 const machine = ['--device', 'cpu', '--threads', '1', '--sample-length', '0', '--patience', '0'];
 const model = ['--hidden', '16', '--batch-size', '48', '--seq-length', '7', '--epochs', '1000000'];
 
-/** The ranks whose command line holds `marker`: rank to process id. */
+/** The ranks whose command line contains `marker`: rank to process id. */
 function ranksWith(marker, rankVariable) {
   const found = new Map();
   for (const id of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
@@ -35,7 +35,7 @@ function ranksWith(marker, rankVariable) {
       const rank = new RegExp(`\0${rankVariable}=(\\d+)\0`).exec(environment)?.[1];
       if (rank !== undefined) found.set(Number(rank), Number(id));
     } catch {
-      // It has ended.
+      // The process has ended.
     }
   }
   return found;
@@ -44,8 +44,8 @@ function ranksWith(marker, rankVariable) {
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /**
- * Runs two ranks; `begun` is tried on all that they have printed until it gives a moment, at which one has failed. Gives the time from
- * then to the end of all.
+ * Runs two ranks; calls `begun` with all that they have printed so far until it returns the moment at which one has failed. Returns the
+ * time from then until all have ended.
  */
 async function timeOf({ name, more, rankVariable }, args, marker, begun, wrapper = []) {
   const [command, ...rest] = [...wrapper, name, ...more, '-n', '2', process.execPath, ...args];
@@ -68,7 +68,7 @@ async function timeOf({ name, more, rankVariable }, args, marker, begun, wrapper
   return performance.now() - failed;
 }
 
-/** The last checkpoint is whole, and nobody has the lock. */
+/** Checks that the run can be resumed: the last checkpoint is whole, and nobody holds the lock. */
 function resume({ name, more }, out) {
   const args = ['train', '--resume', out, '--max-time', '1s', '--device', 'cpu', '--threads', '1', '--json'];
   const { status, stderr } = spawnSync(name, [...more, '-n', '2', process.execPath, main, ...args], { env });

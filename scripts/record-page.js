@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * Takes the pictures of docs/serve.md from real runs: docs/page-<view>.png, one of each view. It needs Chromium.
+ * Takes the pictures of docs/serve.md from real runs: docs/page-<view>.png, one per view. Needs Chromium.
  *
  *   node scripts/record-page.js RUN [OTHER]
  */

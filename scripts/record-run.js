@@ -2,7 +2,7 @@
 //
 //   node scripts/record-run.js [-- options of train]
 //
-// It takes a minute, a quiet machine, and `script` of util-linux. The run's directory is removed afterwards.
+// Needs a minute, a quiet machine, and util-linux's `script`. The run's directory is removed afterwards.
 const { spawnSync } = require('node:child_process');
 const { rmSync, writeFileSync } = require('node:fs');
 const path = require('node:path');
@@ -21,13 +21,13 @@ if (recorded.status !== 0) {
   process.exit(1);
 }
 
-/** What stays on the screen: a line that was wiped and written again counts as it was at last. */
+/** What stays on the screen: a line that was cleared and rewritten counts in its final form. */
 const lines = recorded.stdout
   .trimEnd()
   .split('\n')
   .map((line) => line.replace(/\r$/, '').split('\u001b[2K').at(-1));
 
-/** From the start to the first sample, and from the last epoch to the end; what is between them is said. */
+/** Shows the start up to the first sample, and the last epoch to the end; a line says what lies between. */
 const plain = lines.map((line) => line.replace(/\u001b\[[?\d;]*[A-Za-z]|\u001b[78]/g, ''));
 const firstEnd = plain.indexOf('---') + 1;
 const lastEpoch = plain.findLastIndex((line) => /^epoch \d+\/\d+ /.test(line));

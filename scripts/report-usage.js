@@ -1,5 +1,5 @@
-// Required by a program under test. On descriptor 3 it says, a line of JSON each, when it has begun to listen for SIGTERM, and when it
-// exits what it has used: its peak of resident memory in bytes, and its processor time in milliseconds.
+// Loaded with --require into a program under test. Writes a line of JSON to descriptor 3 when the program begins to listen for SIGTERM, and
+// another at exit with what it has used: its peak resident memory in bytes, and its processor time in milliseconds.
 const fs = require('node:fs');
 const { peakMemory } = require('../test/fixtures/peak-memory');
 

@@ -1,8 +1,8 @@
-// Runs every program of bench/ with the smallest sizes, in a copy of the folder, and looks whether it ends with 0 and prints its figures:
-// that they can still be run, not what they measure. A minute of a processor.
+// Runs every program of bench/ with the smallest sizes, in a copy of the folder, and checks that it exits with 0 and prints its figures:
+// that it still runs, not what it measures. Takes a minute of processor time.
 //
-//   node scripts/run-benches.js [NAME…]       all, or those with such a word in their names
-//   CUDNN_LSTM_PYTHON=… node scripts/run-benches.js   with the peers in Python; without it they are skipped
+//   node scripts/run-benches.js [NAME…]               all, or those whose names contain one of these words
+//   CUDNN_LSTM_PYTHON=… node scripts/run-benches.js   with the peers in Python, which are skipped otherwise
 const { spawnSync } = require('node:child_process');
 const { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } = require('node:fs');
 const os = require('node:os');
@@ -18,13 +18,13 @@ const withoutPython = python === undefined && 'CUDNN_LSTM_PYTHON names no Python
 
 /** What the programs train on: 1,200 characters of the bundled tale. */
 const text = 'text.txt';
-/** A number, and one that is none. */
+/** Patterns for a number, and for a value that is not one. */
 const number = String.raw`-?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?`;
 const noNumber = /\b(?:NaN|Infinity|undefined)\b/;
 
 /**
- * Each program of bench/: its arguments and a line that it must print, `#` a number. A list of these where it is run in several ways.
- * `skipped`: why it cannot run here; `after` looks at what it has left in the folder.
+ * Each program of bench/: its arguments and a line that it must print, where `#` is a number; a list of these if it is run in several
+ * ways. `skipped`: why it cannot run here; `after` checks what it has left in the folder.
  */
 const programs = {
   'bench.js': {
@@ -58,7 +58,7 @@ const programs = {
   },
   'held-out.js': {
     args: `--corpus ${text} --seeds 1 --epochs 1 --max-time 1s`,
-    // An epoch of the reference's recipe is not waited for.
+    // Does not wait for an epoch of the reference's recipe.
     prints:
       'fast: # nats per character of the tail, median of 1 seeds; proj-basic: (?:# after 1 of 1 epochs, best at 1|no epoch yet)',
   },
@@ -121,14 +121,14 @@ const programs = {
   },
 };
 
-/** What runs elsewhere, or not at all, with the reason; a folder's name stands for all in it. */
+/** Programs that run elsewhere, or not at all, with the reason; a folder's name stands for everything in it. */
 const elsewhere = {
   gpu: 'scripts/check-cuda.sh runs them on a stand-in for a GPU',
   'peers/tfjs_peer.js': 'TensorFlow.js is not installed here (bench/README.md)',
   'peers/keras_peer.py': 'it tries four ways to compile, which takes minutes',
   'peers/keras_epochs.py': 'three trainings by Keras take minutes; peers/spread.js judges those that were recorded',
 };
-/** Files that are no programs: what runs them. */
+/** Files that are not programs, with what runs them. */
 const parts = {
   'measured.js': 'all',
   'corpus.js': 'race.js',
@@ -140,7 +140,7 @@ const parts = {
   'peers/torch_peer.py': 'peers/run.js',
 };
 
-/** The files of bench/ that nothing above speaks of. */
+/** The files of bench/ that nothing above names. */
 function unknownFiles() {
   const known = (name) => name in programs || name in parts || name in elsewhere || name.split('/')[0] in elsewhere;
   return globSync('**/*.{js,py}', { cwd: path.join(root, 'bench'), ignore: '**/node_modules/**' }).filter(
@@ -148,7 +148,7 @@ function unknownFiles() {
   );
 }
 
-/** A folder that is to a benchmark as the checkout is; what it writes goes there. */
+/** Makes a folder that looks like the checkout to a benchmark; what it writes goes there. */
 function makeFolder() {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'benches-'));
   cpSync(path.join(root, 'bench'), path.join(folder, 'bench'), { recursive: true });
@@ -160,10 +160,10 @@ function makeFolder() {
   return folder;
 }
 
-/** Runs a program; why it is not as it should be, or undefined. */
+/** Runs a program; returns what is wrong with the result, or undefined. */
 function problemOf(name, { args, prints, after = () => true }, folder) {
   const argv = [path.join('bench', name), ...args.split(' ').filter(Boolean)];
-  // torch.compile takes half a minute, and is no part of this package.
+  // torch.compile takes half a minute, and is not part of this package.
   const env = { ...process.env, TORCHDYNAMO_DISABLE: '1' };
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, argv, { cwd: folder, env, encoding: 'utf8' });
   const printed = `${stdout}${stderr}`.trimEnd();

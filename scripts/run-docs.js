@@ -1,12 +1,12 @@
-// Takes the code blocks out of the Markdown files and runs them as they are printed, a file's blocks in order and in a folder of their own.
-// CONTRIBUTING.md, "Documents", says what a block may be and how one is marked that cannot run.
+// Extracts the code blocks from the Markdown files and runs them as printed, each file's blocks in order and in a folder of their own.
+// CONTRIBUTING.md, "Documents", says what a block may be and how to mark one that cannot run.
 //
-//   node scripts/run-docs.js                    README.md and docs/*.md in a clone, and in a project that has the package installed
-//   node scripts/run-docs.js --in clone         in one of the two: clone or project
+//   node scripts/run-docs.js                    all Markdown files of the root, docs and bench, in a clone and in a project with the package
+//   node scripts/run-docs.js --in clone         in only one of the two: clone or project
 //   node scripts/run-docs.js --by-turns         README.md in both, each other page in one of them: every block still runs, in half the time
-//   node scripts/run-docs.js docs/texts.md:20   one file, or one block: that of line 20, after the file's blocks before it
-//   node scripts/run-docs.js --list             what there is, and what is not run, with the reason
-//   TARBALL=cudnn-lstm-0.1.0.tgz …              a package that was packed before; otherwise one is packed, without CUDA if need be
+//   node scripts/run-docs.js docs/texts.md:20   one file, or one block: the one at line 20, after the blocks before it in the file
+//   node scripts/run-docs.js --list             lists the blocks, and those that are not run with the reason
+//   TARBALL=cudnn-lstm-0.1.0.tgz …              uses this package; otherwise one is packed, without CUDA if need be
 const { spawn, spawnSync } = require('node:child_process');
 const { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } = require('node:fs');
 const { globSync } = require('tinyglobby');
@@ -17,10 +17,10 @@ const { parseArgs } = require('node:util');
 
 const root = path.join(__dirname, '..');
 const places = ['clone', 'project'];
-/** Beyond this a block is too long for a reader, too; generous, since the machine may have other work. */
+/** A block that takes longer is too slow for a reader, too; generous, since the machine may be busy. */
 const limitSeconds = 300;
 
-/** The reader's own text, where a document speaks of it: a part of the bundled tale, so that training on it takes seconds. */
+/** Stands for the reader's own text in a document: a part of the bundled tale, so that training on it takes seconds. */
 const readersFile = 'mybook.txt';
 
 const languages = {
@@ -34,8 +34,8 @@ const languages = {
 };
 
 /**
- * What printed blocks were printed with: with other instruction sets, or as another compiler contracts products and sums, the last bits
- * are others, after which a sample is another text.
+ * What printed blocks were printed with: other instruction sets, or a compiler that contracts products and sums differently, change the
+ * last bits, after which a sample is a different text.
  */
 const printedWith = 'avx2';
 const printedBy = 'GCC 12';
@@ -85,7 +85,7 @@ function checkBlock({ place, language, marks, ...rest }) {
   return block;
 }
 
-/** The blocks of files, a place for each file: README.md keeps both, a page with blocks for one place alone has that, others take turns. */
+/** Gives each file's blocks a place: README.md keeps both, a page with blocks for only one place gets that one, and others alternate. */
 function takeTurns(files) {
   let turn = 0;
   return files.map(([file, blocks]) => {
@@ -97,12 +97,12 @@ function takeTurns(files) {
   });
 }
 
-/** What blocks left running in the background. */
+/** Processes that blocks have left running in the background. */
 const background = [];
 
 /**
- * Runs a program of a block and says what it printed; throws that if it fails. After the limit it ends with all that it started. With
- * `until` it is left running once it has printed that.
+ * Runs a program of a block and returns what it printed; throws that if it fails. After the limit, kills it and everything it started.
+ * With `until`, leaves it running once it has printed that text.
  */
 async function run(program, args, folder, { input = '', until, variables = {} } = {}) {
   const env = { ...process.env, npm_config_update_notifier: 'false', ...variables };
@@ -114,7 +114,7 @@ async function run(program, args, folder, { input = '', until, variables = {} } 
     late = true;
     process.kill(-child.pid, 'SIGKILL');
   }, limitSeconds * 1000);
-  // Without input, a command that waits for its reader ends.
+  // Closes standard input, so that a command that waits for input ends.
   child.stdin.on('error', () => {}).end(input);
   const status = await new Promise((done, fail) => {
     child.on('error', fail).on('close', (code, signal) => done(code ?? signal));
@@ -129,21 +129,21 @@ async function run(program, args, folder, { input = '', until, variables = {} } 
   throw new Error(`${why}\n${printed.trimEnd().split('\n').slice(-25).join('\n')}`);
 }
 
-/** Every command must end with 0, but for one whose line says `# refused`, which must not. */
+/** Every command must exit with 0, except one whose line says `# refused`, which must not. */
 async function runShell(block, folder) {
   const script = block.text
     .split('\n')
     .map((line) => (/ # refused\b/.test(line) ? `if\n${line}\nthen echo 'this was not refused' >&2; exit 1; fi` : line))
     .join('\n');
-  // One stream, as on a terminal, so that what is printed is in the order in which it was.
+  // One stream, as on a terminal, so that the output keeps its order.
   const args = ['-euo', 'pipefail', '-c', `exec 2>&1\n${script}`];
   const variables = block.compared ? { CUDNN_LSTM_DEVICE: 'cpu', CUDNN_LSTM_CPU_ISA: printedWith } : {};
   return { printed: await run('bash', args, folder, { until: block.until, variables }) };
 }
 
 /**
- * Each line of a `text` block that says so was printed by the block before it, in this order; what was printed besides is left out.
- * `...` in a line stands for what another machine prints otherwise, such as a time.
+ * Checks that each line of a `text` block so marked was printed by the block before it, in this order; other output may be left out.
+ * `...` in a line stands for what differs on another machine, such as a time.
  */
 function checkPrinted(block, _folder, { skipped, printed }) {
   if (!block.printed) return {};
@@ -164,7 +164,7 @@ function checkPrinted(block, _folder, { skipped, printed }) {
   return {};
 }
 
-/** Whether this machine, and the addon that was built on it, print what printed blocks show. */
+/** Whether this machine, and the addon built on it, print what printed blocks show. */
 function canPrint() {
   const addon = readFileSync(path.join(root, 'build', 'Release', 'cudnn_lstm.node'), 'latin1');
   const [, compiler] = /GCC: \([^)]*\) (\d+)\./.exec(addon) ?? [];
@@ -180,11 +180,11 @@ async function runJavaScript(block, folder) {
   await run(process.execPath, block.name === undefined ? [file] : ['--check', file], folder);
 }
 
-/** TypeScript 7 where it is, since it takes a quarter of the time: it is a program for one kind of machine. */
+/** TypeScript 7, a binary for one kind of machine, if it is installed, since it takes a quarter of the time. */
 const compilers = ['typescript-7', 'typescript'].map((name) => path.join(root, 'node_modules', name, 'bin', 'tsc'));
 const compiler = compilers.find((file) => existsSync(file));
 
-/** Compiled with all checks, then run. */
+/** Compiles a block with all checks, then runs it. */
 async function runTypeScript(block, folder) {
   const file = block.name ?? `block-${block.line}.mts`;
   writeFileSync(path.join(folder, file), block.text);
@@ -212,13 +212,13 @@ function checkJson(block, folder) {
   if (block.name !== undefined) writeFileSync(path.join(folder, block.name), block.text);
 }
 
-/** Of a file for another program. */
+/** Checks only the syntax: the file is for another program. */
 function checkYaml(block) {
   const [problem] = parseDocument(block.text).errors;
   if (problem) throw problem;
 }
 
-/** A fresh clone with what `npm install` puts there, or an empty project that has the package. */
+/** Makes a fresh clone with what `npm install` puts there, or an empty project with the package installed. */
 async function makeFolder(kind, place, tarball, characters) {
   const folder = mkdtempSync(path.join(place, `${kind}-`));
   if (kind === 'clone') {

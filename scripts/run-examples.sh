@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs both programs in examples/ against this checkout, as a user's project would: by the package's name.
+# Runs both programs in examples/ against this checkout as a user's project would, importing it by the package's name.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 place=$(mktemp -d)

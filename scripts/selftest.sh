@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The kernels' own test, without Node. `npm run test:native`; with SANITIZE=address,undefined or SANITIZE=thread under those
-# sanitizers, any finding a failure; with TARGET=arm64 cross-compiled and run under emulation (Debian: g++-aarch64-linux-gnu and
-# qemu-user or qemu-user-static).
+# The kernels' own test, without Node: `npm run test:native`. With SANITIZE=address,undefined or SANITIZE=thread it runs under those
+# sanitizers, and any finding is a failure; with TARGET=arm64 it is cross-compiled and run under emulation (Debian:
+# g++-aarch64-linux-gnu and qemu-user or qemu-user-static).
 #
-# First its parts (native/cpu/selftest.cpp lists them): PARTS='models teams', by default all of them, under emulation the kernels alone.
-# Then the sweep over sizes: SWEEP='N S', by default 1 size for every 7th vocabulary, under emulation for those about a power of two;
-# SWEEP='4 1' is the long form. It is made twice, of other sizes each time: every buffer ends at a page that may not be touched, and then
-# begins at one; but once under a sanitizer: that of addresses watches both borders itself, and threads are the same whatever lies at them.
-# The sizes are drawn, some lists of them ten times as large as others: SWEEP='N S F…' says with which each of the sweeps begins.
+# First come its parts (native/cpu/selftest.cpp lists them): PARTS='models teams'; default: all of them, under emulation only the kernels.
+# Then the sweep over sizes: SWEEP='N S'; default: 1 size for every 7th vocabulary, under emulation for those about a power of two;
+# SWEEP='4 1' is the long form. It runs twice, with different sizes: first every buffer ends at an inaccessible page, then each begins at
+# one. Under a sanitizer it runs once: AddressSanitizer watches both borders itself, and threads behave the same whatever lies there.
+# The sizes are random, and some lists of them are ten times as large as others: SWEEP='N S F…' says with which list each sweep begins.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build="build-selftest${TARGET:+-$TARGET}${SANITIZE:+-sanitize-${SANITIZE//,/-}}"
@@ -18,7 +18,7 @@ if [[ "${TARGET:-}" == arm64 ]]; then
   qemu=$(command -v qemu-aarch64 || command -v qemu-aarch64-static) || { echo "TARGET=arm64 needs qemu-user" >&2; exit 1; }
   options+=(-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++)
   runner=("$qemu" -L /usr/aarch64-linux-gnu)
-  # There threads that wait for one another take minutes, and so do the larger lists of sizes.
+  # Under emulation, threads that wait for one another take minutes, and so do the larger lists of sizes.
   parts=${PARTS:-kernels}
   read -ra sweep <<<"${SWEEP:-1 600 7 3}"
 elif [[ -n "${TARGET:-}" ]]; then

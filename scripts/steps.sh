@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs steps side by side, for .ci/run, which sources this file.
 #
-#   step NAME TITLE [NAME…]     a step: what the function NAME does, once the steps that are named after its title have passed
-#   beside NAME TITLE [NAME…]   one that waits for others, as for a network, more than it computes: it takes no core from the rest
-#   choose_steps NAME…          leaves out all but these and what they need; none is a choice of all
-#   run_steps FOLDER [N]        runs them all, N at once (as many as there are cores), in the order in which they were named. What a step
-#                               prints is kept in FOLDER and shown whole when it ends. One that needs a step that failed is not run.
-#   report_steps                the seconds of each, then of those that failed once more what they printed; gives 1 if a step failed
+#   step NAME TITLE [NAME…]     defines a step, which runs the function NAME once the steps named after its title have passed
+#   beside NAME TITLE [NAME…]   the same for one that mostly waits, for instance for a network: it takes no core from the rest
+#   choose_steps NAME…          keeps only these steps and those they need; without names, all
+#   run_steps FOLDER [N]        runs them all, N at once (default: the number of cores), in the order in which they were defined. A step's
+#                               output is kept in FOLDER and shown in full when it ends. A step that needs one that failed is not run.
+#   report_steps                prints the seconds of each, then again the output of those that failed; returns 1 if a step failed
 #
-# Call run_steps by itself, not in a condition: there a command that fails would not end the function of its step.
+# Call run_steps by itself, not in a condition, where a failing command would not end its step's function.
 steps=() step_logs= step_total=0
 declare -A step_title step_needs step_state step_seconds step_processor step_cores
 
@@ -38,7 +38,7 @@ choose_steps() {
   for name in "${all[@]}"; do [[ -z ${chosen[$name]:-} ]] || steps+=("$name"); done
 }
 
-# Leaves in $next the first step that may begin on so many free cores.
+# Sets $next to the first step that can begin on this many free cores.
 find_next() {
   local free=$1 name need changed=
   for name in "${steps[@]}"; do
@@ -54,11 +54,11 @@ find_next() {
     next=$name
     return
   done
-  # What is not run may be what another needs that was named before it.
+  # A step defined earlier may need one that has just turned out not to run.
   [[ -n $changed ]] && find_next "$free"
 }
 
-# Seconds of processor time that `times` has left in a file; 0 where there is none, of a step that was killed.
+# Seconds of processor time that `times` has written to a file; 0 if there is none because the step was killed.
 processor_seconds() {
   { cat "$1" 2>/dev/null || true; } | tr -s ' \n' '\n' | awk -F'[ms]' '{ sum += 60 * $1 + $2 } END { printf "%d", sum + 0.5 }'
 }
@@ -94,9 +94,9 @@ run_steps() {
   step_total=$((SECONDS - began))
 }
 
-# end_step NAME SECONDS: notes how a step has ended, and prints what it printed.
+# end_step NAME SECONDS: records how a step has ended, and shows its output.
 end_step() {
-  local code=137 # Of one that was killed, which leaves none.
+  local code=137 # For a step that was killed, which leaves none.
   [[ ! -s $step_logs/$1.code ]] || code=$(cat "$step_logs/$1.code")
   step_seconds[$1]=$2 step_processor[$1]=$(processor_seconds "$step_logs/$1.times")
   step_state[$1]=FAILED

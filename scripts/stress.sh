@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the test suite again and again beside busy loops, as many as there are cores: a test that fails only then is a wrong test.
+# Runs the test suite again and again alongside busy loops, one per core: a test that fails only then is a faulty test.
 #
-#   scripts/stress.sh [times, 20] [jest's arguments]   for instance: scripts/stress.sh 5 test/lifecycle; what failed is in stress-N.log
-#   LOOPS=0 scripts/stress.sh                          another number of busy loops: none on a machine that is busy already
+#   scripts/stress.sh [times, 20] [jest's arguments]   for instance: scripts/stress.sh 5 test/lifecycle; failures are in stress-N.log
+#   LOOPS=0 scripts/stress.sh                          another number of busy loops: none on a machine that is already busy
 set -euo pipefail
 cd "$(dirname "$0")/.."
 times=20

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds the addon and the kernels' own test with each compiler that users have, without a warning, and runs the test; then builds
-# as `npm install` and as `cudnn-lstm build` do on a PATH with a compiler and nothing else. Debian: apt-get install g++-11 g++ clang.
+# as `npm install` and `cudnn-lstm build` do on a PATH with only a compiler. Debian: apt-get install g++-11 g++ clang.
 #
 #   scripts/test-compilers.sh [compiler…]   these compilers instead of g++-11, g++ and clang++
-#   TESTED=g++ scripts/test-compilers.sh    without the test of one that `npm run test:native` has run it with
+#   TESTED=g++ scripts/test-compilers.sh    skips the test for this compiler, with which `npm run test:native` has run it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 compilers=("$@")
@@ -20,7 +20,7 @@ for index in "${!compilers[@]}"; do
   command -v ninja >/dev/null || generator='Unix Makefiles'
   echo "-- $("$compiler" --version | head -1) ($generator)"
   for selftest in OFF ON; do
-    # As far from the sources as every other folder of a build: so ccache takes the same file to be the same.
+    # As far from the sources as every other build folder, so that ccache recognises the same file.
     build=build-compiler-$index-$selftest
     cmake -S . -B "$build" --no-warn-unused-cli -G "$generator" "-DCMAKE_CXX_COMPILER=$compiler" "-DCMAKE_JS_INC=$PWD/dist/include" \
       "-DCUDNN_LSTM_SELFTEST=$selftest" >/dev/null
@@ -40,13 +40,13 @@ for tool in node sh as ld ar "${compilers[0]}" ccache; do
 done
 git clone --quiet . "$place/clone"
 ln -s "$PWD/node_modules" "$place/clone/node_modules"
-cp -R dist "$place/clone/" # Made by node alone, whatever else is there.
+cp -R dist "$place/clone/" # Made by Node alone, whatever else is installed.
 cd "$place/clone"
 bare() {
   env PATH="$place/bin" XDG_CACHE_HOME="$place/cache" CXX="${compilers[0]}" \
     node "$@" >"$place/log" 2>&1 || { cat "$place/log"; exit 1; }
 }
-# cmake-js looks for the names g++ and clang++; without them the addon is built without it.
+# cmake-js looks for the names g++ and clang++; without them the addon is built without cmake-js.
 bare scripts/prepare.js
 grep '^cudnn-lstm:' "$place/log"
 bare dist/cli/main.js info

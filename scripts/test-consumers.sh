@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Packs the package and tries the tarball under what its users have: npm, pnpm, Yarn with Plug'n'Play, Deno, Bun, TypeScript 5.4 to 7,
-# jest, vitest and esbuild. Each trains or loads a small model (test/consumers) and must print, to the character, what it prints under npm.
-# A tool that npm has not for this machine is skipped, and the line says so.
+# Packs the package and tests the tarball under its users' tools: npm, pnpm, Yarn with Plug'n'Play, Deno, Bun, TypeScript 5.4 to 7,
+# jest, vitest and esbuild. Each trains or loads a small model (test/consumers) and must print exactly what it prints under npm.
+# A tool that npm does not have for this machine is skipped, and a line says so.
 #
-#   scripts/test-consumers.sh [tool…]               for instance: scripts/test-consumers.sh yarn typescript
-#   TARBALL=cudnn-lstm.tgz scripts/test-consumers.sh   a tarball that was packed before
+#   scripts/test-consumers.sh [tool…]                  for instance: scripts/test-consumers.sh yarn typescript
+#   TARBALL=cudnn-lstm.tgz scripts/test-consumers.sh   uses a tarball packed earlier
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD tools=$PWD/build-consumers
@@ -19,7 +19,7 @@ fail() {
   exit 1
 }
 
-# Runs a command in silence; what it printed is shown if it fails.
+# Runs a command silently; shows its output if it fails.
 quiet() { "$@" >"$place/log" 2>&1 || fail "$*"; }
 
 pass() {
@@ -27,7 +27,7 @@ pass() {
   passed=$((passed + 1))
 }
 
-# take NAME PACKAGE…: installs packages into a folder of the tools' own, and says in $skip why there are none.
+# take NAME PACKAGE…: installs packages into the tools' own folder, and sets $skip to the reason if there are none.
 take() {
   local name=$1
   shift
@@ -45,7 +45,7 @@ take() {
 
 version() { node -p "require('$tools/$1/node_modules/$2/package.json').version"; }
 
-# project NAME: an empty project with the programs, in which the shell then is.
+# project NAME: makes an empty project with the test programs, and changes into it.
 project() {
   mkdir "$place/$1"
   cd "$place/$1"
@@ -53,7 +53,7 @@ project() {
   cp "$root"/test/consumers/*.{cjs,mjs,mts,js} .
 }
 
-# The same text and score as under npm; a program's output beside it.
+# same NAME: checks that a program's output, on standard input, has the same text and score as under npm.
 same() { diff "$place/expected.json" - >"$place/log" || fail "$1: what the model writes is not what it writes under npm"; }
 
 if [[ -n "${TARBALL:-}" ]]; then
@@ -61,11 +61,11 @@ if [[ -n "${TARBALL:-}" ]]; then
 else
   quiet npm run --silent prebuilds
   tarball=$place/$(ALLOW_CPU_ONLY=1 npm pack --silent --pack-destination "$place" | tail -1)
-  # prebuildify moves the binary; the checkout keeps one.
+  # prebuildify has moved the binary; the checkout needs one.
   quiet node scripts/prepare.js
 fi
 
-# What npm's project prints is what the others are compared with.
+# The others' output is compared with that of npm's project.
 project npm
 quiet npm install --no-audit --no-fund --prefer-offline "$tarball"
 quiet node train.cjs
@@ -124,8 +124,8 @@ try_bun() {
   pass "Bun $("$bun" --version): trains, loads, writes, scores"
 }
 
-# Each release with an @types/node of its time, and with the options that find the most: the package's own types checked,
-# and `types` left to its default.
+# Each release runs with an @types/node of its time, and with the options that find the most: the package's own types are
+# checked, and `types` is left at its default.
 try_typescript() {
   take typescript {ts5.4@npm:typescript@5.4,ts5.9@npm:typescript@5.9,ts6@npm:typescript@6,ts7@npm:typescript@7} \
     {node5.4@npm:@types/node@20,node5.9@npm:@types/node@22,node6@npm:@types/node@24,node7@npm:@types/node@latest}
@@ -135,7 +135,7 @@ try_typescript() {
   local release resolution
   for release in 5.4 5.9 6 7; do
     ln -sfn "$tools/typescript/node_modules/node$release" node_modules/@types/node
-    # How `bundler` finds the types is tried with the newest.
+    # Resolution by `bundler` is tried with the newest release.
     local resolutions=(nodenext)
     [[ $release != 7 ]] || resolutions+=(bundler)
     for resolution in "${resolutions[@]}"; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The ranks' tests under the MPI libraries of Debian, Open MPI and MPICH, and a stand-in of the standard ABI, on one machine and on two
-# network namespaces. Installs the packages where they are missing (as root). With an argument: which tests, as jest takes them.
+# Runs the ranks' tests under Debian's MPI libraries, Open MPI and MPICH, and a stand-in for the standard ABI, on one machine and on two
+# network namespaces. Installs missing packages (as root). Arguments name the tests to run, as jest takes them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 need() { # command, Debian package

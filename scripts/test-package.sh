@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Packs the package, looks at what is in the tarball, installs it into an empty folder, and trains there with a PATH that holds node
-# alone: the prebuilt binary must load, and nothing may be built or fetched; and installs it from this repository as from any git address,
-# which compiles it. With REQUIRE_CUDA=1 the binary has the CUDA backend, as a
-# release's must; without, npm pack must refuse it.
+# Packs the package, checks what is in the tarball, installs it into an empty folder, and trains there on a PATH with node alone: the
+# prebuilt binary must load, and nothing may be built or fetched. Also installs it from this repository as from any git address, which
+# compiles it. With REQUIRE_CUDA=1 the binary has the CUDA backend, as a release's must; without it, npm pack must refuse the binary.
 #
-#   scripts/test-package.sh [FOLDER]   leaves the tarball in a folder
+#   scripts/test-package.sh [FOLDER]   leaves the tarball in FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -51,7 +50,7 @@ echo "$packages packages installed, $(du -sm node_modules | cut -f1) MB"
   node node_modules/cudnn-lstm/dist/cli/main.js train --epochs 1 --hidden 32 --layers 1 --max-time 20s --out run
   node node_modules/cudnn-lstm/dist/cli/main.js sample run --length 40 --seed 1
   node node_modules/cudnn-lstm/dist/cli/main.js info
-  # A package that only some files need is asked for in one line.
+  # If a package that only some files need is missing, one line asks for it.
   node node_modules/cudnn-lstm/dist/cli/main.js export run --to pytorch --out model.pt
   if node node_modules/cudnn-lstm/dist/cli/main.js import model.pt --out imported 2>"$place/refusal"; then
     fail 'a zip archive was read without yauzl'

@@ -1,22 +1,21 @@
 #!/usr/bin/env node
 /**
- * Runs a command as if on the first of two machines, `first` and `second`, which nothing but a network joins: each has a network
- * namespace (the two ends of a veth pair), a name, an address, processes and shared memory of its own. However this ends, the kernel
- * takes the namespaces away, and what still runs in them. Needs Linux, root or user namespaces, and iproute2.
+ * Runs a command as if on the first of two machines, `first` and `second`, joined only by a network: each has its own network namespace
+ * (one end of a veth pair), name, address, processes and shared memory. However this ends, the kernel removes the namespaces and whatever
+ * still runs in them. Needs Linux, root or user namespaces, and iproute2.
  *
  *   scripts/two-machines.js [--rate 1gbit] [--patience 60] COMMAND [ARGUMENT...]
- *   scripts/two-machines.js --check     ends with 0 where that can be done, else says what is missing
+ *   scripts/two-machines.js --check     exits with 0 if that can be done, otherwise says what is missing
  *
- * The launchers of Open MPI and MPICH start processes on both: --host first:2,second:2 and -hosts first:2,second:2. --rate is that of each
- * direction, as tc takes it. While COMMAND runs, a line on standard input does something to the network:
+ * The launchers of Open MPI and MPICH start processes on both: --host first:2,second:2 and -hosts first:2,second:2. --rate applies to each
+ * direction, in tc's notation. While COMMAND runs, a line on standard input breaks the network:
  *
  *   cut    the cable of the second machine is pulled
  *   drop   nothing arrives any more, and neither side is told
  *
- * Waits until COMMAND and all that it has started on both machines have ended; from its end or the cut on, no longer than the patience, in
- * seconds. The last line on stderr is JSON: COMMAND's exit code, which is this one's too (null: it has not ended); the bytes that have
- * crossed the network; milliseconds from the cut, or else from the beginning, to the end of each process; and what has not ended (exit
- * code 124).
+ * Waits until COMMAND and everything it has started on both machines have ended, but no longer than --patience seconds after its end or the
+ * cut. The last line on stderr is JSON: COMMAND's exit code, which is also this program's (null: it has not ended); the bytes that crossed
+ * the network; the milliseconds from the cut, or else from the start, to the end of each process; and what has not ended (exit code 124).
  */
 const { execFileSync, spawn, spawnSync } = require('node:child_process');
 const { readdirSync, readFileSync, statSync, writeFileSync } = require('node:fs');
@@ -26,7 +25,7 @@ const { createInterface } = require('node:readline');
 const apart = ['--net', '--uts', '--ipc', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'];
 const asRoot = process.getuid?.() === 0 ? [] : ['--map-root-user'];
 const addresses = { first: '10.77.0.1', second: '10.77.0.2' };
-/** Milliseconds between two looks at what runs. */
+/** Milliseconds between two checks of what is running. */
 const interval = 50;
 
 function fail(why) {
@@ -34,7 +33,7 @@ function fail(why) {
   process.exit(69);
 }
 
-/** Ends unless this machine can do all that is needed. */
+/** Exits unless this machine can do everything that is needed. */
 function check() {
   if (process.platform !== 'linux') fail('there are no namespaces but on Linux');
   for (const tool of ['unshare', 'nsenter', 'ip'])
@@ -56,7 +55,7 @@ function parse(argv) {
   return { ...options, command: rest };
 }
 
-/** In namespaces of its own, the same again. */
+/** Runs this script again, in namespaces of its own. */
 async function outside(options) {
   check();
   if (options.check) return;
@@ -71,7 +70,7 @@ async function outside(options) {
 const run = (command, ...args) => execFileSync(command, args, { stdio: ['ignore', 'inherit', 'inherit'] });
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** The second machine: a process that keeps its namespaces, by its id here, and what runs a command there. */
+/** Makes the second machine: a process, by its id here, that keeps its namespaces, and the prefix that runs a command there. */
 async function makeSecond() {
   const keep = 'hostname second && mount -t tmpfs none /dev/shm && echo ready && exec sleep infinity';
   const keeper = spawn('unshare', [...apart, 'sh', '-c', keep], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -83,12 +82,12 @@ async function makeSecond() {
   };
 }
 
-/** Hosts by their names, and a network between them. */
+/** Gives both hosts their names, and connects them by a network. */
 function connect({ ids, enter }, rate) {
   const hosts = Object.entries({ localhost: '127.0.0.1', ...addresses });
   writeFileSync('/mnt/hosts', hosts.map(([name, address]) => `${address} ${name}\n`).join(''));
   run('ip', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', String(ids[1]));
-  // No more at once than the largest packet that the kernel hands a device, twice.
+  // Bursts of at most twice the largest packet that the kernel hands to a device.
   const bucket = ['burst', '128kb', 'latency', '100ms'];
   for (const [name, on] of Object.entries({ first: [], second: enter })) {
     run(...on, 'mount', '--bind', '/mnt/hosts', '/etc/hosts');
@@ -99,7 +98,7 @@ function connect({ ids, enter }, rate) {
   }
 }
 
-/** Until the kernel calls both ends running, which it may do a second after they are up: some programs take a card for absent until then. */
+/** Waits until the kernel reports both ends as running, up to a second after they are up: some programs ignore an interface until then. */
 async function whenRunning({ enter }) {
   for (const on of [[], enter]) {
     const show = [...on, 'ip', '-oneline', 'link', 'show', 'dev', 'eth0'];
@@ -109,7 +108,7 @@ async function whenRunning({ enter }) {
 
 const failures = {
   cut: ({ enter }) => run(...enter, 'ip', 'link', 'set', 'eth0', 'down'),
-  // To an address that no card has.
+  // Sends everything to a MAC address that no interface has.
   drop: ({ enter }) => {
     for (const [on, other] of [
       [[], addresses.second],
@@ -121,7 +120,7 @@ const failures = {
   },
 };
 
-/** What stands in for ssh: [option...] HOST COMMAND... */
+/** Writes the stand-in for ssh: [option...] HOST COMMAND... */
 function writeAgent(path, enter) {
   const lines = [
     '#!/bin/sh',
@@ -135,7 +134,7 @@ function writeAgent(path, enter) {
   writeFileSync(path, lines.join('\n'), { mode: 0o755 });
 }
 
-/** Processes of both machines, but for this program's own: id to `node on first`. */
+/** The processes of both machines except this program's own: id to a name such as `node on first`. */
 function processes(own) {
   const network = statSync('/proc/1/ns/net').ino;
   const found = new Map();
@@ -147,20 +146,20 @@ function processes(own) {
       if (state === 'Z' || own.has(id)) continue;
       found.set(id, `${name} on ${statSync(`/proc/${id}/ns/net`).ino === network ? 'first' : 'second'}`);
     } catch {
-      // It has ended.
+      // The process has ended.
     }
   }
   return found;
 }
 
-/** In both directions. */
+/** Counts both directions. */
 function bytesCrossed() {
   const [, received, sent] = /eth0:\s*(\d+)(?:\s+\d+){7}\s+(\d+)/.exec(readFileSync('/proc/net/dev', 'utf8'));
   return Number(received) + Number(sent);
 }
 
 async function inside({ command, rate, patience }) {
-  process.on('disconnect', () => process.exit(69)); // Who asked for this has gone.
+  process.on('disconnect', () => process.exit(69)); // The process outside has gone.
   run('hostname', 'first');
   run('mount', '-t', 'tmpfs', 'none', '/dev/shm');
   run('mount', '-t', 'tmpfs', 'none', '/mnt');
@@ -174,7 +173,7 @@ async function inside({ command, rate, patience }) {
     env: {
       ...process.env,
       TWO_MACHINES: '',
-      NODE_CHANNEL_FD: undefined, // Its way to the process outside.
+      NODE_CHANNEL_FD: undefined, // The channel to the process outside.
       OMPI_ALLOW_RUN_AS_ROOT: '1',
       OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1',
       OMPI_MCA_plm_rsh_agent: agent,

@@ -1,4 +1,4 @@
-// Puts the parts of scripts/gpu-check together: the machine, what passed, and the timings with their ratios and floors. JSON on stdout.
+// Combines the parts of scripts/gpu-check: the machine, what passed, and the timings with their ratios and floors. Prints JSON on stdout.
 //
 //   node bench/gpu/collect.js LOGS ADDON
 const { execFileSync } = require('node:child_process');
@@ -16,13 +16,13 @@ function output(command, ...args) {
   }
 }
 
-// As scripts/gpu-check --pack wrote it, for a machine without .git.
+// The commit as scripts/gpu-check --pack wrote it, for a machine without .git.
 function carriedCommit() {
   const path = join(__dirname, '..', '..', '.gpu-check', 'carry', 'commit');
   return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined;
 }
 
-// The lines of a part's output that are JSON: what it had found when it ended, or was stopped.
+// The JSON lines of a part's output: what it had found when it ended, or was stopped.
 function linesOf(name) {
   const path = join(logs, `${name}.out`);
   if (!existsSync(path)) return [];
@@ -74,14 +74,14 @@ async function main() {
       batch: entry.batch,
       algorithm: entry.algorithm,
       ofRawGraph: ceiling && entry.millisecondsPerStep / ceiling.graphMilliseconds,
-      // With the masks between the layers, as the package runs it: a call a layer, T in one piece.
+      // With the masks between the layers, as the package runs it: one call per layer, T in one piece.
       ofRawMaskedGraph:
         ceiling?.maskedGraphMilliseconds && entry.millisecondsPerStep / ceiling.maskedGraphMilliseconds[1],
       ofRawEager: ceiling && entry.millisecondsPerStep / ceiling.eagerMilliseconds,
       fasterThanTorchEager: over(peer('eager')),
       fasterThanTorchCompiled: over(peer('compiled')),
       fasterThanTorchGraphed: over(peer('graphed')),
-      // The higher floor is what bounds an epoch; how far above it this one is.
+      // The higher floor bounds an epoch; how far above it this one is.
       ...(floors && {
         boundBy: arithmetic > latency ? 'arithmetic' : 'latency',
         timesItsFloor: entry.secondsPerEpoch / Math.max(arithmetic, latency),

@@ -1,9 +1,9 @@
 // Times this package from Node on a GPU: training steps of the reference recipe (2 x 256, T 100, windows, target last) and
-// sampled characters. A JSON object a line on stdout.
+// sampled characters. Prints one JSON object per line on stdout.
 //
 //   node bench/gpu/step.js [--addon build/Release/cudnn_lstm.node] [--seconds 1] [--batches 64,2048] [--tiny]
 //
-// --batches: these, and no sampling. --tiny: a model of no interest, to try the script itself.
+// --batches: only these, and no sampling. --tiny: a trivial model, to try the script itself.
 const { join, resolve } = require('node:path');
 
 const argument = (name, otherwise) =>
@@ -38,7 +38,7 @@ function ids(count) {
   return values;
 }
 
-// Seconds a step: calls of about 50 ms until `seconds` have passed, the median call.
+// Seconds per step: the median of calls of about 50 ms each, repeated until `seconds` have passed.
 async function timeTraining(precision, batch, algorithm) {
   const model = await addon.createModel(shape, { device: 'cuda', precision, algorithm });
   await model.initialize();
@@ -75,7 +75,7 @@ async function timeTraining(precision, batch, algorithm) {
     batch,
     algorithm,
     millisecondsPerStep: median * 1000,
-    // Of the middle four fifths: a difference that is smaller is noise.
+    // The spread of the middle four fifths: a smaller difference is noise.
     spread: (times[Math.floor(times.length * 0.9)] - times[Math.floor(times.length * 0.1)]) / median,
     secondsPerEpoch: median * Math.ceil(windows / batch),
     deviceBytes: model.deviceBytes,

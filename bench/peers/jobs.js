@@ -1,16 +1,16 @@
-// What every peer is asked to do: a recipe of this package, spelled out as one JSON object that needs no knowledge of the package.
+// The job that every peer is given: a recipe of this package, spelled out as one JSON object that needs no knowledge of the package.
 //
 // A job: { recipe, target: 'last' | 'every', input: 'scalar' | 'onehot', vocabulary, layers, hidden, dropout, batch, steps,
-// learningRate, beta1, beta2, epsilon, clip, threads, ids: path of a file with one byte an id }. Target 'last': windows of
+// learningRate, beta1, beta2, epsilon, clip, threads, ids: path of a file with one byte per id }. Target 'last': windows of
 // `steps`, a loss at the last position, zero state. Target 'every': contiguous streams, a loss at every position, the state
 // carried from step to step, the gradient's global norm clipped at `clip`.
 const { presetOptions } = require('../../dist/training/presets.js');
 
-// The reference's corpus: its length and its symbols.
+// The length of the reference's corpus, and its number of symbols.
 const characters = 144_424;
 const vocabulary = 47;
 
-/** Pseudo-random ids, uniform: what they are does not change how long a step takes. */
+/** Uniform pseudo-random ids: their values do not change how long a step takes. */
 function syntheticIds() {
   let state = 12345;
   return Uint8Array.from({ length: characters }, () => {
@@ -42,7 +42,7 @@ function jobOf(recipe, { batch, threads, ids }) {
   };
 }
 
-/** Optimiser steps in an epoch of the reference's corpus: 2,256 of the reference's recipe. */
+/** Optimiser steps in an epoch of the reference's corpus: 2,256 with the reference's recipe. */
 function stepsPerEpoch(job) {
   return job.target === 'last'
     ? Math.ceil((characters - job.steps) / job.batch)

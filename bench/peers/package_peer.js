@@ -1,5 +1,5 @@
-// This package, as a user runs it: the trainer's own loop with its cutting of batches and its accounting, and generate() with
-// its decoding. Only checkpoints, validation and samples between epochs are off.
+// This package, as a user runs it: the trainer's own loop including batching and accounting, and generate() including
+// decoding. Only checkpoints, validation and samples between epochs are off.
 const { readFileSync } = require('node:fs');
 const { MemoryIds } = require('../../dist/corpus/ids.js');
 const { Vocabulary } = require('../../dist/corpus/vocabulary.js');

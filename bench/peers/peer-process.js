@@ -6,7 +6,7 @@ const { createInterface } = require('node:readline');
 const patience = 15 * 60 * 1000;
 
 class PeerProcess {
-  /** What it said of itself: { name, versions, settings, parameters }. */
+  /** What the peer said about itself: { name, versions, settings, parameters }. */
   about;
   #child;
   #lines;

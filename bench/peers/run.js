@@ -1,11 +1,11 @@
-// This package beside its peers on the CPU: the same model on the same data, each peer paired with this package in one run, the
-// two taking turns, so that whatever else the machine does hits both alike. A ratio is the peer's time over ours of one round.
+// This package compared with its peers on the CPU: the same model on the same data, each peer paired with this package in one run,
+// the two taking turns, so that whatever else the machine does affects both alike. A ratio is the peer's time over ours in one round.
 //
-//   node bench/peers/run.js --save                          both recipes, all peers; bench/results/peers-<machine>.json
+//   node bench/peers/run.js --save                          both recipes, all peers; writes bench/results/peers-<machine>.json
 //   node bench/peers/run.js --peers torch,keras --recipe proj-basic --python ~/venv/bin/python
 //   node bench/peers/run.js --rounds 3 --steps 2
-//   node bench/peers/run.js --busy 0,2                      alone, and then beside two processes that compute for nothing
-//   node bench/peers/run.js --peers package                 this package beside itself: how sure a ratio is
+//   node bench/peers/run.js --busy 0,2                      alone, and then alongside two processes that spin
+//   node bench/peers/run.js --peers package                 this package against itself: how certain a ratio is
 //
 // Recipes: `proj-basic` is the reference's (windows, loss at the last position); its characters are sampled as the reference samples
 // them, by sliding the window. `fast` is the default of this package (streams, loss at every position, carried state); its
@@ -25,13 +25,13 @@ const { values: options } = parseArgs({
     peers: { type: 'string', default: 'torch,keras,tfjs-node,tfjs-wasm' },
     recipe: { type: 'string', default: 'proj-basic,fast' },
     rounds: { type: 'string', default: '7' },
-    /** Training steps a turn; default: as many as take about `seconds`. */
+    /** Training steps per turn; default: as many as take about `seconds`. */
     steps: { type: 'string' },
     seconds: { type: 'string', default: '3' },
     threads: { type: 'string', default: String(os.availableParallelism()) },
-    /** Other processes, which compute for nothing beside both. */
+    /** The number of other processes, which spin alongside both. */
     busy: { type: 'string', default: '0' },
-    /** Instead of the recipe's. */
+    /** Replaces the recipe's batch size. */
     batch: { type: 'string' },
     python: { type: 'string', default: 'python3' },
     save: { type: 'boolean', default: false },
@@ -47,7 +47,7 @@ const commands = {
   'tfjs-node': [process.execPath, script('tfjs_peer.js'), 'node'],
   'tfjs-wasm': [process.execPath, script('tfjs_peer.js'), 'wasm'],
 };
-/** Between two turns, for threads that spin before they sleep. */
+/** Milliseconds between two turns, for threads that spin before they sleep. */
 const pause = 300;
 
 const threads = Number(options.threads);
@@ -67,14 +67,14 @@ if (unknownRecipes.length > 0) {
 
 const start = ([command, ...args], job) => PeerProcess.start(command, args, job);
 
-/** How many of what `ask` does fit one turn, by a second try of a few. */
+/** How many units of what `ask` does fit into one turn, going by the second try of a few. */
 async function turnSize(ask, few) {
   await ask(few);
   const { each } = await ask(few);
   return Math.max(1, Math.round(Number(options.seconds) / each));
 }
 
-/** Turns of both sides, one at a time: medians of the seconds each, and the ratio of each round. */
+/** Lets both sides take turns: the median seconds of each side, and the ratio of each round. */
 async function takeTurns(own, peer, few, fixed) {
   const sides = [];
   for (const ask of [own, peer]) sides.push({ ask, size: fixed ?? (await turnSize(ask, few)), seconds: [] });
@@ -98,8 +98,8 @@ async function takeTurns(own, peer, few, fixed) {
 }
 
 /**
- * That both train the same model to the same end, before they are timed. The ids are random, so that early on a loss is that of a
- * guess, ln V; PyTorch's second bias of each layer is under 1 % of the parameters.
+ * Checks, before timing, that both train the same model to the same end. The ids are random, so an early loss is that of a guess,
+ * ln V; PyTorch's second bias in each layer is under 1 % of the parameters.
  */
 async function checkSameWork(own, peer, job) {
   if (Math.abs(peer.about.parameters / own.about.parameters - 1) > 0.01) {
@@ -114,7 +114,7 @@ async function checkSameWork(own, peer, job) {
   }
 }
 
-/** A pair's run: this package and one peer, both alive, taking turns at training and then at sampling. */
+/** Runs a pair: this package and one peer, both alive, take turns at training and then at sampling. */
 async function comparePair(name, job) {
   const peer = await start(commands[name], job);
   try {

@@ -1,7 +1,7 @@
-// The peer's side of the protocol, for peers in JavaScript; serve.py is the same in Python. Commands come on stdin, one a line:
-// `train N` or `sample N`. Each is answered by one line of JSON on stdout: {"count", "seconds"}, and of training the "loss" of the
-// last steps; count is what was done (at least N: a peer may do several steps at once). The first line, unasked, says who answers:
-// {"name", "versions", "settings", "parameters"}. The end of stdin ends the peer.
+// The peer's side of the protocol, for peers in JavaScript; serve.py is the same in Python. Commands come on stdin, one per line:
+// `train N` or `sample N`. Each is answered by one line of JSON on stdout: {"count", "seconds"}, and for training the "loss" of the
+// last steps; count is what was done (at least N: a peer may do several steps at once). The first line comes unasked and identifies
+// the peer: {"name", "versions", "settings", "parameters"}. The end of stdin ends the peer.
 const { createInterface } = require('node:readline');
 
 /** The job given as the last argument. */

@@ -1,14 +1,14 @@
-// Whether proj-basic learns as Keras does: the mean training loss of the first epochs, several seeds of each, on a cut of a corpus
-// that is small enough to wait for. Losses do not depend on how busy the machine is.
+// Tests whether proj-basic learns as Keras does: the mean training loss of the first epochs, for several seeds of each, on a cut of a
+// corpus small enough to wait for. Losses do not depend on how busy the machine is.
 //
 //   node bench/peers/spread.js [--corpus FILE] [--characters 3100] [--epochs 5] [--seeds 5] [--python ~/venv/bin/python] [--save]
 //   node bench/peers/spread.js --recorded bench/results/keras-spread-<cpu>-<threads>.json      judges recorded runs again
 //
-// Exit status 1 if at any epoch our mean is farther from Keras' mean than three standard errors of their difference (Welch's: of
-// two means, each with its own variance); or if a first batch, which no step has changed yet, is not at the loss of a guess.
-// Of two groups of five seeds of one and the same program, 1.7 % differ by more at a given epoch, and 93 % do so if one program's
-// losses are higher by three standard deviations. Whether our mean is within Keras' least and greatest loss is shown, but does not
-// decide: it is not at 14 % of the epochs of one and the same program.
+// Exits with 1 if at any epoch our mean is further from Keras's mean than three standard errors of their difference (Welch's: for
+// two means, each with its own variance), or if a first batch, before any update, is not at the loss of a guess.
+// Two groups of five seeds of the same program differ by more in 1.7 % of cases at a given epoch, and in 93 % if one program's losses
+// are higher by three standard deviations. Whether our mean lies between Keras's minimum and maximum loss is shown, but does not
+// decide: with one and the same program, it lies outside at 14 % of the epochs.
 const { spawn } = require('node:child_process');
 const { mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs');
 const os = require('node:os');
@@ -26,11 +26,11 @@ const { values: options } = parseArgs({
     characters: { type: 'string', default: '3100' },
     epochs: { type: 'string', default: '5' },
     seeds: { type: 'string', default: '5' },
-    /** Of both sides; another one gives runs that nobody has seen yet. */
+    /** The first seed of both sides; another one gives runs that nobody has seen yet. */
     'first-seed': { type: 'string', default: '1' },
     threads: { type: 'string', default: String(os.availableParallelism()) },
     python: { type: 'string', default: 'python3' },
-    /** A result file: judge the runs in it by today's rule and put the verdict there; train nothing. */
+    /** A result file: judges the runs in it by today's rule and writes the verdict back; trains nothing. */
     recorded: { type: 'string' },
     save: { type: 'boolean', default: false },
   },
@@ -42,12 +42,12 @@ if (!(Number(options.seeds) >= 3)) {
 }
 const firstSeed = Number(options['first-seed']);
 const seeds = Array.from({ length: Number(options.seeds) }, (_, i) => firstSeed + i);
-/** Nats that a first batch may be away from ln V: the weights are small, not zero. */
+/** How far a first batch may be from ln V, in nats: the weights are small, not zero. */
 const guessTolerance = 0.05;
 /** How far apart the two means may be. */
 const standardErrors = 3;
 
-/** Runs a command; its stdout as one object a line. */
+/** Runs a command and passes each line of its stdout, a JSON object, to `each`. */
 async function jsonLines(command, args, each) {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let stderr = '';
@@ -65,7 +65,7 @@ async function jsonLines(command, args, each) {
     throw new Error(`${path.basename(command)}: ${stderr.trim().split('\n').at(-1) || `exit ${status}`}`);
 }
 
-/** The corpus as the preset prepares it, its first characters only, in a file of its own. */
+/** Writes the first characters of the corpus, as the preset prepares it, to a separate file. */
 async function cutCorpus(place) {
   const corpus = await openCorpus([options.corpus], { lowercase: true });
   try {
@@ -172,7 +172,7 @@ function print(comparison) {
   }
 }
 
-/** Trains both: { date, machine, versions, corpus, runs: { keras, ours } }. */
+/** Trains both; returns { date, machine, versions, corpus, runs: { keras, ours } }. */
 async function trainBoth() {
   const place = mkdtempSync(path.join(os.tmpdir(), 'cudnn-lstm-spread-'));
   try {

@@ -1,11 +1,11 @@
-// TensorFlow.js, by one of two backends: `node tfjs_peer.js node|wasm JOB`. tfjs-node computes with TensorFlow's native library;
-// WebAssembly has one thread in Node. The layers API's model is trained by the core API's gradients, because the layers API
+// TensorFlow.js, with one of two backends: `node tfjs_peer.js node|wasm JOB`. tfjs-node computes with TensorFlow's native library;
+// WebAssembly has one thread in Node. The layers API's model is trained with the core API's gradients, because the layers API
 // cannot clip by the global norm.
 const { readFileSync } = require('node:fs');
 const path = require('node:path');
 const { readJob, run, serve } = require('./serve.js');
 
-/** Each gives { tf, versions, settings }. */
+/** Each returns { tf, versions, settings }. */
 const backends = {
   async node() {
     const tf = require('@tensorflow/tfjs-node');
@@ -31,7 +31,7 @@ function build(tf, job, { batch, steps, every }) {
       tf.layers.lstm({
         units: job.hidden,
         recurrentActivation: 'sigmoid',
-        // Orthogonal ones take minutes here, and change no timing.
+        // Orthogonal initialisation takes minutes here, and changes no timing.
         recurrentInitializer: 'glorotUniform',
         returnSequences: every || layer + 1 < job.layers,
         stateful: job.target === 'every',
@@ -130,7 +130,7 @@ async function main() {
   );
 }
 
-/** One id, by the softmax of the logits. */
+/** Draws one id from the softmax of the logits. */
 function draw(logits) {
   const highest = Math.max(...logits);
   const weights = Array.from(logits, (logit) => Math.exp(logit - highest));
