@@ -39,7 +39,7 @@ const subcommands: Record<string, Subcommand> = {
     load: () => (require('./export') as typeof import('./export')).exportCommand,
   },
   sweep: {
-    summary: 'train over a grid of options and find the best',
+    summary: 'trainings over a grid of options, and which is best',
     load: () => (require('./sweep') as typeof import('./sweep')).sweepCommand,
   },
   reproduce: {

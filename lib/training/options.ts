@@ -159,7 +159,7 @@ export const optionDefinitions = {
     'changeable',
   ),
   scheduleTime: duration(
-    'run the schedule by the clock, over this time, and end with it; 0: by steps, repeatable bit for bit',
+    'the schedule follows the clock, over this time, and training ends with it; 0: by steps, repeatable bit for bit',
     'changeable',
   ),
   beta1: fromBelow(0, 1, 'B', "Adam's decay of the first moment", 'changeable'),
@@ -267,7 +267,7 @@ export const optionDefinitions = {
   ),
   lock: toggleOff(
     "let one trainer at a time into the run's directory",
-    "train although the file system cannot lock the run's directory: make sure yourself that only one trainer uses it at a time",
+    "for a file system that cannot lock the run's directory: that only one trainer uses it is then up to you",
     'fresh',
   ),
   out: string(/^[^\0]+$/, 'a directory', 'DIR', "the run's directory (default: runs/<corpus>-<date>)", 'fresh'),

@@ -197,6 +197,16 @@ test('two ranks beside two threads are as bench/scale.js has measured them', () 
   );
 });
 
+test("the reference's 50 epochs are those of the report", () => {
+  const row = table('bench/results/reproduction/REPORT.md', "| run | the reference's best | ours |").at(0) ?? [];
+  const [, , loss] = /epoch (\d+), loss (\d\.\d{4}), [\d,]+ s/.exec(row[2] ?? '') ?? [];
+  expect([row[0], Number(loss)]).toEqual(['50 epochs', expect.any(Number)]);
+  expect(text('docs/reproduction.md').replaceAll('\n', ' ')).toContain(`its best loss is ${loss}, after epoch`);
+  expect(text('README.md').replaceAll('\n', ' ')).toContain(
+    `comes to a loss of ${loss}, where the reference has 1.2534`,
+  );
+});
+
 test('what bfloat16 gives a training is what bench/bf16.js has measured', () => {
   interface Bf16 {
     steps: { recipe: string; timesAsFast: number }[];

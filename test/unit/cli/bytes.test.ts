@@ -81,9 +81,9 @@ test('on a terminal other bytes are escaped', async () => {
   expect(stdout.text).toBe('\n\\x80\\xff\\u{0}\\xc3\n\\x80\\xff\n');
 });
 
-test('score says bits a byte, of any file', async () => {
+test('score says bits per byte, of any file', async () => {
   const { out } = await run('score', at('run'), at('data.bin'), ...cpu);
-  expect(out).toMatch(/^\d\.\d{4} bits, \d\.\d{4} nats a byte \(3,999 bytes\) {2}/);
+  expect(out).toMatch(/^\d\.\d{4} bits, \d\.\d{4} nats per byte \(3,999 bytes\) {2}/);
   const whole = await run(
     'score',
     at('run'),
