@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { whole } from '../fixtures/child';
+import { itWhere, whole } from '../fixtures/child';
 
 const root = join(__dirname, '..', '..');
 const bash = process.platform === 'linux' ? describe : describe.skip;
@@ -121,17 +121,18 @@ bash('scripts/gpu-check', () => {
     expect(report()).toMatchObject({ passed: ['build', 'package'], failed: ['raw-loop', 'synccheck'] });
   });
 
-  test('runs the groups that its text proposes, and keeps the parts of those before', () => {
-    const groups = [...read('scripts/gpu-check').matchAll(/^# {3}BUDGET=\d+ ONLY="([^"]+)"/gm)].map(
-      (match) => match[1] as string,
-    );
-    expect(groups).toHaveLength(2);
-    const known = [...read('scripts/gpu-check').matchAll(/\bpart ([a-z-]+) \d/gm)].map((match) => match[1] as string);
-    const all = [...known, 'memcheck', 'synccheck', 'initcheck'];
-    expect(new Set(groups.flatMap((group) => group.split(' ')))).toEqual(new Set(all));
-    if (!whole) return; // Each part runs in the test above.
-    for (const group of groups) expect(run({ ONLY: group, BUDGET: '60' }).status).toBe(0);
-    expect([...report().passed, ...Object.keys(report().left)].sort()).toEqual([...new Set(all)].sort());
+  const found = (pattern: RegExp) => [...read('scripts/gpu-check').matchAll(pattern)].map(([, name]) => name as string);
+  const groupsOf = () => found(/^# {3}BUDGET=\d+ ONLY="([^"]+)"/gm);
+  const partsOf = () => [...new Set([...found(/\bpart ([a-z-]+) \d/gm), 'memcheck', 'synccheck', 'initcheck'])];
+
+  test('proposes two groups in its text, which have every part', () => {
+    expect(groupsOf()).toHaveLength(2);
+    expect(new Set(groupsOf().flatMap((group) => group.split(' ')))).toEqual(new Set(partsOf()));
+  });
+
+  itWhere(whole, 'CI runs it: WHOLE=1')('runs these groups, and keeps the parts of those before', async () => {
+    for (const group of groupsOf()) expect(run({ ONLY: group, BUDGET: '60' }).status).toBe(0);
+    expect([...report().passed, ...Object.keys(report().left)].sort()).toEqual(partsOf().sort());
   });
 
   test('stops a part that hangs, and runs the next', () => {

@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { runInNewContext } from 'node:vm';
 import type { Browser, BrowserContextOptions } from 'playwright-core';
 import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
@@ -118,6 +119,14 @@ itInBrowser('a text that is markup stays a text', async () => {
   expect(shown).toBe(hostile.replace('\u001b', 'U+001B'));
   expect(await page.locator('img, section b, section i').count()).toBe(0);
   expect(await page.locator('h1').textContent()).toBe('Surprise of <b>model');
+});
+
+test('the last colour begins where the legend says', () => {
+  const source = readFileSync(join(packageRoot, 'dist', 'page', 'look.js'), 'utf8');
+  expect(source).toContain("'8 bits or more'");
+  // Code of a browser, of which this function needs nothing.
+  const classOf = runInNewContext(`${source.replace(/^export (?=class |function )/gm, '')}; surpriseClass`);
+  expect([null, 0, 7.99, 8, 100].map((bits) => classOf(bits))).toEqual(['s0', 's0', 's8', 's9', 's9']);
 });
 
 test('every page has the rules and the parts of one look', async () => {
