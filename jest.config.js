@@ -1,5 +1,8 @@
 const { availableParallelism } = require('node:os');
 
+// Bash takes a pipe of Node's for a remote shell's and reads ~/.bashrc, whatever that runs and prints, unless it is below another shell.
+process.env.SHLVL = '1';
+
 const transform = {
   '^.+\\.[tj]s$': [
     '@swc/jest',

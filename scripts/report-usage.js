@@ -4,7 +4,12 @@ const fs = require('node:fs');
 const { peakMemory } = require('../test/fixtures/peak-memory');
 
 const say = (value) => fs.writeSync(3, `${JSON.stringify(value)}\n`);
-process.on('newListener', (event) => event === 'SIGTERM' && say({ listens: true }));
+process.prependOnceListener('newListener', function listen(event) {
+  if (event !== 'SIGTERM') return void process.prependOnceListener('newListener', listen);
+  // A signal that is late finds this when the command has ended and listens no more: the code that it ends with is its own.
+  process.on('SIGTERM', () => {});
+  say({ listens: true });
+});
 process.on('exit', () => {
   const { userCPUTime, systemCPUTime } = process.resourceUsage();
   say({ peak: peakMemory(), processor: (userCPUTime + systemCPUTime) / 1000 });

@@ -2,18 +2,18 @@
  * The page in a real browser, on a real run: each view does its job, also by keyboard alone, on a phone and on a wide screen, without an
  * error and without a violation found by axe. With SCREENSHOTS=1 pictures of all views go to build/screenshots, for people.
  */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { chromium } from 'playwright-core';
 import { packageRoot } from '../../lib/device/native';
 import { type ModelServer, serveModels } from '../../lib/serve/server';
-import { node, whole } from '../fixtures/child';
+import { executablePath, noBrowser } from '../fixtures/browser';
+import { itWhole, node, whole } from '../fixtures/child';
 
-const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
 const describeIn = executablePath ? describe : describe.skip;
-const title = executablePath ? 'the page' : 'the page (skipped: there is no Chromium; apt-get install chromium)';
+const title = executablePath ? 'the page' : `the page (skipped: ${noBrowser})`;
 const views = ['training', 'playground', 'surprise', 'cells'] as const;
 const text = 'The "hare" ran (far).\nThe "fox" sat (down) and said: "No".\n';
 
@@ -121,7 +121,7 @@ describeIn(title, () => {
     expect(errors).toEqual([]);
   });
 
-  test('train --page shows a run while it is trained', async () => {
+  itWhole('train --page shows a run while it is trained', async () => {
     await openPage(1440);
     const args = [
       join(folder, 'tale.txt'),
@@ -196,7 +196,7 @@ describeIn(title, () => {
     expect(errors).toEqual([]);
   });
 
-  test('surprise: the bits of the score, two models side by side, and the costliest place', async () => {
+  itWhole('surprise: the bits of the score, two models side by side, and the costliest place', async () => {
     await openPage(1440);
     await visit('surprise');
     await page.fill('#surprise-text', 'The "hare" sat (down).');
@@ -240,7 +240,7 @@ describeIn(title, () => {
     expect(errors).toEqual([]);
   });
 
-  test('by the keyboard alone', async () => {
+  itWhole('by the keyboard alone', async () => {
     await openPage(1440);
     await visit('playground');
     await page.focus('#prompt');
@@ -275,7 +275,7 @@ describeIn(title, () => {
     [1440, 'light'],
     [390, 'dark'],
   ] as const;
-  test.each(whole ? looks : looks.slice(0, 2))(
+  test.each(whole ? looks : looks.slice(0, 1))(
     '%i pixels wide, %s: nothing overflows, axe finds no violation',
     async (width, scheme) => {
       await openPage(width, scheme);

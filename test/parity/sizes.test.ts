@@ -5,16 +5,19 @@
  */
 import { join } from 'node:path';
 import { loadNative, packageRoot } from '../../lib/device/native';
-import { run } from '../fixtures/child';
+import { itWhole, run } from '../fixtures/child';
 
 const program = join(packageRoot, 'test', 'parity', 'programs', 'sizes.js');
 
 for (const isa of loadNative().cpuInfo().supported) {
   for (const guard of ['none', 'end', 'begin']) {
-    test(`${isa}, ${guard === 'none' ? 'buffers as they are' : `guard pages where buffers ${guard}`}`, async () => {
-      const env = { ...process.env, CUDNN_LSTM_CPU_ISA: isa, CUDNN_LSTM_GUARD_PAGES: guard };
-      const ended = await run(process.execPath, [program], { env });
-      expect(ended).toMatchObject({ code: 0, signal: null, stdout: '88\n', stderr: '' });
-    });
+    (guard === 'none' ? itWhole : test)(
+      `${isa}, ${guard === 'none' ? 'buffers as they are' : `guard pages where buffers ${guard}`}`,
+      async () => {
+        const env = { ...process.env, CUDNN_LSTM_CPU_ISA: isa, CUDNN_LSTM_GUARD_PAGES: guard };
+        const ended = await run(process.execPath, [program], { env });
+        expect(ended).toMatchObject({ code: 0, signal: null, stdout: '88\n', stderr: '' });
+      },
+    );
   }
 }

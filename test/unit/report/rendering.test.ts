@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { renderHtml } from '../../../lib/report/html';
 import { renderMarkdown } from '../../../lib/report/markdown';
 import type { Reproduction, RunReport } from '../../../lib/report/reproduction';
 import { asCommand } from '../../../lib/wording';
-import { itWhere } from '../../fixtures/child';
+import { executablePath, itInBrowserWhole } from '../../fixtures/browser';
 
 const hostile = '</script><img src=x onerror=alert(1)> ```` | # [a](b)\n```\n*not* markup \u001b[31mred\r';
 
@@ -300,47 +300,43 @@ describe('report.html', () => {
     expect(listeners).toEqual(['change', 'resize']); // Drawn anew in other colours, or as wide as there is room.
   });
 
-  const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
-  itWhere(executablePath !== undefined, 'no Chromium: apt-get install chromium')(
-    'fits a phone and a desk, light and dark, and anybody can read it',
-    async () => {
-      const { chromium } = await import('playwright-core');
-      const folder = await mkdtemp(join(tmpdir(), 'report-'));
-      const browser = await chromium.launch({
-        executablePath: executablePath as string,
-        args: ['--no-sandbox', '--disable-gpu'],
-      });
-      try {
-        const file = join(folder, 'report.html');
-        const corpus = { sources: [`${'a-long-name-of-a-file'.repeat(9)}.txt`], characters: 144_424, symbols: 47 };
-        const wide = report([run(), notBegun], { corpus: { ...corpus, sha256: '0123456789abcdef'.repeat(4) } });
-        await writeFile(file, await renderHtml(wide));
-        for (const [width, colorScheme] of [
-          [1440, 'light'],
-          [390, 'dark'],
-        ] as const) {
-          const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
-          const view = await context.newPage();
-          const faults: string[] = [];
-          view.on('pageerror', (error) => faults.push(error.message));
-          view.on('console', (message) => faults.push(message.text()));
-          await view.goto(pathToFileURL(file).href);
-          await view.locator('canvas').first().waitFor();
-          expect([width, await view.evaluate('document.documentElement.scrollWidth - innerWidth')]).toEqual([width, 0]);
-          const [red] = (await view.evaluate(
-            'getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)',
-          )) as number[];
-          expect((red as number) < 128).toBe(colorScheme === 'dark');
-          expect(faults).toEqual([]);
-          await view.evaluate(readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8'));
-          const { violations } = (await view.evaluate('axe.run()')) as { violations: { id: string }[] };
-          expect(violations.map(({ id }) => id)).toEqual([]);
-          await context.close();
-        }
-      } finally {
-        await browser.close();
-        await rm(folder, { recursive: true });
+  itInBrowserWhole('fits a phone and a desk, light and dark, and anybody can read it', async () => {
+    const { chromium } = await import('playwright-core');
+    const folder = await mkdtemp(join(tmpdir(), 'report-'));
+    const browser = await chromium.launch({
+      executablePath: executablePath as string,
+      args: ['--no-sandbox', '--disable-gpu'],
+    });
+    try {
+      const file = join(folder, 'report.html');
+      const corpus = { sources: [`${'a-long-name-of-a-file'.repeat(9)}.txt`], characters: 144_424, symbols: 47 };
+      const wide = report([run(), notBegun], { corpus: { ...corpus, sha256: '0123456789abcdef'.repeat(4) } });
+      await writeFile(file, await renderHtml(wide));
+      for (const [width, colorScheme] of [
+        [1440, 'light'],
+        [390, 'dark'],
+      ] as const) {
+        const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
+        const view = await context.newPage();
+        const faults: string[] = [];
+        view.on('pageerror', (error) => faults.push(error.message));
+        view.on('console', (message) => faults.push(message.text()));
+        await view.goto(pathToFileURL(file).href);
+        await view.locator('canvas').first().waitFor();
+        expect([width, await view.evaluate('document.documentElement.scrollWidth - innerWidth')]).toEqual([width, 0]);
+        const [red] = (await view.evaluate(
+          'getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)',
+        )) as number[];
+        expect((red as number) < 128).toBe(colorScheme === 'dark');
+        expect(faults).toEqual([]);
+        await view.evaluate(readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8'));
+        const { violations } = (await view.evaluate('axe.run()')) as { violations: { id: string }[] };
+        expect(violations.map(({ id }) => id)).toEqual([]);
+        await context.close();
       }
-    },
-  );
+    } finally {
+      await browser.close();
+      await rm(folder, { recursive: true });
+    }
+  });
 });

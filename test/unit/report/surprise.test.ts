@@ -1,5 +1,5 @@
 /** The page of `score --per-character --html` in a browser, and the one look that all pages have. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -12,12 +12,9 @@ import { exportModel } from '../../../lib/export/export';
 import { LanguageModel } from '../../../lib/model';
 import { renderHtml } from '../../../lib/report/html';
 import { renderSweepHtml } from '../../../lib/sweep/table';
-import { itWhere } from '../../fixtures/child';
+import { executablePath, itInBrowser, itInBrowserWhole } from '../../fixtures/browser';
 import { letters, saveModel } from '../../fixtures/served';
 import { sinks } from '../../fixtures/sink';
-
-const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
-const itInBrowser = itWhere(executablePath !== undefined, 'no Chromium: apt-get install chromium');
 
 let folder: string;
 let checkpoint: string;
@@ -50,7 +47,7 @@ async function pageOf(name: string, ...texts: string[]): Promise<string> {
   return page;
 }
 
-itInBrowser('shows each text, its bits and rivals under each character, and its costliest places', async () => {
+itInBrowserWhole('shows each text, its bits and rivals under each character, and its costliest places', async () => {
   const texts = ['the fox 🦊 ran.\nand ran', `${letters.join('')}\n`];
   const file = await pageOf('two', ...texts);
   using model = await LanguageModel.load(checkpoint, { device: 'cpu' });
