@@ -288,9 +288,11 @@ function execute(args, { cwd, enough = false }) {
           .filter((line) => line !== '')
           .map((line) => JSON.parse(line)),
       );
+      // While Node is closed down, after the program's last line, no handler is left for a signal.
+      const late = enough && signal === 'SIGTERM' && used.code !== undefined;
       resolve({
-        code,
-        signal,
+        code: late ? used.code : code,
+        signal: late ? null : signal,
         stdout,
         stderr,
         megabytes: used.peak / 2 ** 20,

@@ -218,7 +218,7 @@ describeIn(title, () => {
     expect(errors).toEqual([]);
   });
 
-  test('cells: values of one, and those that follow a pattern', async () => {
+  itWhole('cells: values of one, and those that follow a pattern', async () => {
     await openPage(1440);
     await visit('cells');
     await page.fill('#cells-text', text);
@@ -315,7 +315,7 @@ describeIn(title, () => {
     },
   );
 
-  test('asks for the key that the server requires, and continues with it', async () => {
+  itWhole('asks for the key that the server requires, and continues with it', async () => {
     const guarded = await serveModels([join(folder, 'hare')], { port: 0, device: 'cpu', key: 'a-long-key' });
     try {
       await openPage(1440);

@@ -18,7 +18,7 @@ const { CudnnLstmError, LanguageModel, RunDirectory, Vocabulary } = library;
 let folder: string;
 const before = process.cwd();
 beforeAll(async () => {
-  // A string may be taken for a path, and something written there.
+  // A string may be taken for a path and written to: let that happen in a temporary folder.
   folder = mkdtempSync(join(memoryFolder, 'arguments-'));
   process.chdir(folder);
   writeFileSync('text.txt', 'a sheep and a goat\n'.repeat(60));
@@ -50,7 +50,7 @@ const small = {
 };
 const abba = 'a\na\na';
 
-/** Thrown by values that fail when they are looked at. */
+/** Thrown by values that fail on any access. */
 class Hostile extends Error {}
 
 const fail = (): never => {
@@ -76,7 +76,7 @@ function detached(): unknown {
   return array;
 }
 
-/** What can be mistaken for something else, or fails when it is looked at. */
+/** Values that can be mistaken for something else, or that fail on any access. */
 const odd: readonly unknown[] = [
   ...[
     null,
@@ -118,7 +118,7 @@ const odd: readonly unknown[] = [
     { length: 1e15 },
     { length: 1 },
     Object.create(null),
-    // More items than the lowest bound of a list, 10,000, and as text not much: some calls write it.
+    // More items than the lowest limit of a list, 10,000, but not a long text: some calls write it out.
     new Array(1e6),
   ],
   ...[
@@ -178,7 +178,7 @@ const odd: readonly unknown[] = [
     return round;
   })(),
 ];
-// Of generated ones, none that is a path out of the folder.
+// Leaves out generated values that could be a path out of the folder.
 const inside = (value: unknown): boolean => {
   try {
     return !/\/|\.\.|~|\*/.test(
@@ -210,7 +210,7 @@ interface Entry {
   /** Arguments that work. An object's properties are tried one by one too. */
   good: () => unknown[];
   call: (...given: never[]) => unknown;
-  /** Options that `good` does not name. */
+  /** Further options, which `good` does not set. */
   options?: readonly string[];
 }
 
@@ -247,13 +247,13 @@ const generation = [
 const scoring = ['streams', 'unknown', 'signal', 'onProgress'];
 let runs = 0;
 
-/** A run's directory of its own, for one call. */
+/** Opens one of four run directories for one call. */
 async function inRun<T>(use: (run: Awaited<ReturnType<typeof RunDirectory.open>>) => Promise<T>): Promise<T> {
   await using run = await RunDirectory.open(`run-${runs++ % 4}`, { create: true, lock: false });
   return await use(run);
 }
 
-/** Takes two pieces of a text that may have no end. */
+/** Reads two pieces of a text that may never end. */
 async function some(pieces: AsyncIterable<unknown>): Promise<void> {
   let count = 0;
   for await (const _ of pieces) if (++count === 2) break;
@@ -482,14 +482,14 @@ for (const [name, type] of Object.entries(library)) {
   entries[name] = { good: () => ['message'], call: (message) => new (type as typeof library.DataError)(message) };
 }
 
-/** The library's functions, constructors that may be called, static and other methods. */
+/** The library's functions, public constructors, static methods and methods. */
 function entryPoints(): string[] {
   const names: string[] = [];
   const methods = (of: object) =>
     Object.entries(Object.getOwnPropertyDescriptors(of)).flatMap(([name, { value }]) =>
       typeof value === 'function' && name !== 'constructor' ? [name] : [],
     );
-  // Made by their static methods alone: their constructors are private.
+  // Their constructors are private: only their static methods make them.
   const privately = new Set(['KnownLines', 'LanguageModel', 'RunDirectory']);
   for (const [name, exported] of Object.entries(library)) {
     if (typeof exported !== 'function') continue;
@@ -507,19 +507,19 @@ it('has a row for each entry point of the library', () => {
   expect(entryPoints().length).toBeGreaterThan(50);
 });
 
-/** Whether a call ended as it may: with a result, or with an error of the package's own. */
+/** How a call ended: with a result, or with an error that it may throw. Anything else fails the test. */
 async function outcome(entry: Entry, given: readonly unknown[], bad?: unknown): Promise<'done' | 'refused'> {
   try {
     await entry.call(...(given as never[]));
     return 'done';
   } catch (error) {
     if (error instanceof CudnnLstmError) {
-      // Not by expect, which takes longer than the call.
+      // Without expect, which takes longer than the call.
       if (typeof error.message === 'string') return 'refused';
     }
-    // What a callback throws is its caller's own.
+    // What the caller's own callback throws is passed on.
     if (error instanceof Hostile && bad === fail) return 'refused';
-    // An abort ends with the signal's own reason.
+    // An abort throws the signal's reason.
     if (error instanceof DOMException && error.name === 'AbortError') return 'refused';
     throw new Error(`${given.map(show).join(', ')}: ${error instanceof Error ? error.stack : show(error)}`);
   }
@@ -532,7 +532,7 @@ describe.each(Object.keys(entries))('%s', (name) => {
     if (name !== 'importModel') expect(await outcome(entry, entry.good())).toBe('done');
     const arity = entry.good().length;
     if (arity === 0) return;
-    /** Ways to spoil the good arguments. */
+    /** Each puts a bad value in place of one good argument, or of one property of it. */
     const spoilers: ((bad: unknown) => unknown[])[] = [];
     for (let i = 0; i < arity; i++) {
       spoilers.push((bad) => entry.good().map((good, j) => (i === j ? bad : good)));

@@ -1,4 +1,4 @@
-/** What a benchmark keeps: nothing unless it is told to. */
+/** A benchmark keeps its results only if told to. */
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ const folder = mkdtempSync(join(tmpdir(), 'bench-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 it('a benchmark leaves a file with --save alone, under the name that it said without', () => {
-  // A copy, whose results are its own.
+  // A copy, which has a results folder of its own.
   cpSync(join(packageRoot, 'bench', 'measured.js'), join(folder, 'measured.js'));
   const { writeResult } = require(join(folder, 'measured.js'));
   const result = { machine: { cpu: ' A "CPU" (family 6)/9 ' }, ratio: 1.5 };

@@ -1,4 +1,4 @@
-/** Bounds that only large inputs reach: what is just within is taken, and what is just beyond is refused, with what to do. */
+/** Limits that only large inputs reach: an input just within a limit is accepted; one just beyond is refused, with a remedy. */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -41,12 +41,12 @@ function makeModel(): Promise<LanguageModel> {
   return LanguageModel.create({ ...shape, vocabulary: letters.length }, new Vocabulary(letters), cpu);
 }
 
-/** A model that draws this character alone. */
+/** A model that draws only this character. */
 async function makeDrawerOf(symbol: string): Promise<LanguageModel> {
   const model = await makeModel();
   const native = nativeOf(model);
   const parameters = new Float32Array(native.read('parameters').length);
-  // The biases of the output come last.
+  // The output biases come last.
   parameters[parameters.length - letters.length + letters.indexOf(symbol)] = 100;
   native.write('parameters', parameters);
   return model;
@@ -169,7 +169,7 @@ describe('a prompt', () => {
   it('of bytes has at most 2^28', async () => {
     const options = { ...cpu, normalization: byteNormalization };
     using model = await LanguageModel.create({ ...shape, vocabulary: 256 }, byteVocabulary(), options);
-    // Its pages are never touched: it is refused by its length.
+    // It is refused by its length alone, so that its memory is never touched.
     expect(() => model.generate({ prompt: new Uint8Array(2 ** 28 + 1) })).toThrow(
       'prompt must be at most 268,435,456 bytes.',
     );
@@ -178,7 +178,7 @@ describe('a prompt', () => {
 
 describe('lines that are drawn in vain', () => {
   const most = 1000 + 100;
-  /** Lines are drawn 64 at a time. */
+  /** At most so many lines are drawn at a time. */
   const batch = 64;
 
   async function first(model: LanguageModel, options: object): Promise<string> {

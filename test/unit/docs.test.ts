@@ -1,4 +1,4 @@
-/** The documents' code blocks: what marks they have, and that the program which runs them finds what is wrong. */
+/** The code blocks of the documents: their marks, and whether scripts/run-docs.js, which runs them, finds what is wrong. */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -50,7 +50,7 @@ it('by turns every block still has a place, README.md both, and a page one that 
   for (const place of ['clone', 'project']) expect(taken.filter((each) => each === place).length).toBeGreaterThan(2);
 });
 
-/** The fields of the MPI operator's jobs (v2beta1), and those of a pod that a job for it needs. `*` stands for any name. */
+/** The fields of a job of the MPI operator (v2beta1), and those of a pod that such a job needs. `*` stands for any name. */
 const pod = {
   spec: {
     containers: [
@@ -167,7 +167,7 @@ it('what a block printed is compared with what the document shows, line by line'
     .split('\n')
     .flatMap((line) => /^(ok|skipped|FAILED) \S*page\.md:(\d+)/.exec(line)?.slice(1).join(' ') ?? []);
   if (!/ok \S*page\.md:5 /.test(stdout)) {
-    // Built by another compiler, or without AVX2: that is said, and nothing is compared.
+    // The addon was built by another compiler, or there is no AVX2: the program says so, and compares nothing.
     expect(stdout).toContain('printed by avx2 kernels of GCC 12');
     expect(said.filter((result) => result.startsWith('FAILED'))).toEqual([]);
     return;
@@ -180,7 +180,7 @@ it('what a block printed is compared with what the document shows, line by line'
 it('a block that needs what a skipped one would have made is skipped, too', async () => {
   const needs = (name: string) => [`<!-- needs: ${name} -->`, '```sh', `cat ${name}`, '```'];
   const file = await document(
-    // Before anything is skipped.
+    // Nothing has been skipped so far, so this one fails.
     ...needs('by-nobody'),
     ...['```python', "open('by-python', 'w')", '```', ...needs('by-python')],
     ...['```sh', 'touch made', '```', ...needs('made')],

@@ -1,4 +1,4 @@
-/** Cleaning up: every step is taken, and what went wrong first is what is told. */
+/** Clean-up: every step runs, and the first error is the one that is reported. */
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -66,7 +66,7 @@ it('a training that cannot be opened frees all that it has, whatever fails in th
   const out = join(folder, 'run');
   await expect(openTraining({ corpus: [corpus], options: { ...options, out } })).rejects.toThrow('the first error');
   expect(dispose).toHaveBeenCalledTimes(1);
-  // Its step comes after that of the model, and the directory is free again.
+  // The directory's step runs although that of the model, before it, has failed: the lock is gone.
   expect(close).toHaveBeenCalledTimes(1);
   expect(readdirSync(out)).not.toContain('lock');
 });
@@ -116,7 +116,7 @@ it('a text that is not opened to its end has no file open, and no folder', async
 });
 
 it('a command tells of the first error, though something could not be disposed of after it', () => {
-  // As `using` makes it, one for each that could not be.
+  // What `using` throws: one of these for each resource that could not be disposed of.
   const suppressed = (error: Error, before: Error) =>
     Object.assign(new Error('An error was suppressed during disposal.'), {
       name: 'SuppressedError',

@@ -6,7 +6,7 @@ import * as main from '../../lib';
 import * as advanced from '../../lib/advanced';
 import { packageRoot } from '../../lib/device/native';
 
-/** The names that a file of exports has, values and types. */
+/** The names of the values and types that a file exports. */
 function namesOf(file: string): string[] {
   const text = readFileSync(join(packageRoot, 'lib', file), 'utf8');
   const lists = [...text.matchAll(/^export (?:type )?\{([^}]*)\} from/gm)];

@@ -1,4 +1,4 @@
-/** What the documents say in figures is what bench/results holds, and what they name exists. */
+/** The figures in the documents are those in bench/results, and what the documents name exists. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { globSync } from 'tinyglobby';
@@ -9,7 +9,7 @@ const text = (name: string) => readFileSync(join(packageRoot, name), 'utf8');
 const result = (name: string) => JSON.parse(text(join('bench', 'results', name)));
 const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[values.length >> 1] as number;
 
-/** The cells of the first table of a document whose head begins with `head`, row by row, without what makes them bold. */
+/** The rows of the first table whose header begins with `head`: the text of each cell, without the asterisks of bold type. */
 function table(page: string, head: string): string[][] {
   const lines = text(page).split('\n');
   const start = lines.findIndex((line) => line.startsWith(head));
@@ -42,8 +42,8 @@ test("README's table of a busy machine is that of bench/busy.js", () => {
         .map((part) => Number(part.replace(',', ''))),
     ),
   );
-  // A share is rounded from three digits: 0.815 may be 0.81 or 0.82.
   expect(shown.map((row) => row.map((cell) => cell?.[0]))).toEqual(rows.map((row) => row.map(([speed]) => speed)));
+  // Shares are recorded with three digits and shown with two: 0.815 may become 0.81 or 0.82.
   for (const [i, row] of shown.entries()) {
     for (const [j, cell] of row.entries()) {
       expect(Math.abs((cell?.[1] as number) - (rows[i]?.[j]?.[1] as number))).toBeLessThan(0.0051);
@@ -213,7 +213,7 @@ test('what bfloat16 gives a training is what bench/bf16.js has measured', () => 
     losses: { seed: number; precision: string; trainingLoss: number; loss: number; lossWithDropout: number }[];
   }
   const { steps, losses }: Bf16 = result('bf16-amd-epyc-family-26-model-2-2.json');
-  // By the instruction and emulated alike.
+  // The instruction and its emulation give the same losses.
   expect(losses).toEqual(result('bf16-amd-epyc-family-25-model-1-2.json').losses);
   const shown = table('docs/cpu-kernels.md', '| nats per character | floats | bfloat16 |').map((row) => row.slice(1));
   expect(shown).toEqual(
@@ -236,14 +236,14 @@ describe('what the documents name', () => {
 
   it('is an option of a command, or of another program', async () => {
     const names = ['train', 'sample', 'score', 'import', 'export', 'serve', 'sweep', 'reproduce', 'info', 'build'];
-    // Help is printed by commander.
+    // Commander prints the help to standard output itself.
     const printed = jest.spyOn(process.stdout, 'write').mockReturnValue(true);
     for (const name of names) await runCommand(name, '--help');
     const known = new Set(printed.mock.calls.join('\n').match(/--[a-z][a-z-]*/g));
     printed.mockRestore();
     expect(known.size).toBeGreaterThan(80);
     const others = [
-      // npm's, Docker's, a compressor's, those of launchers, and of the programs in bench.
+      // Options of npm, Docker, a compressor, launchers, and the programs in bench.
       ...[
         '--global',
         '--ignore-scripts',

@@ -1,4 +1,4 @@
-/** What stands where a file is expected: each kind of thing there is, none of which is waited for. */
+/** What may be found where a file is expected: every kind of thing. Only a pipe that is given as input is waited for. */
 import { execFileSync, spawn } from 'node:child_process';
 import {
   existsSync,
@@ -82,7 +82,7 @@ it('nothing, and a link that leads round in a circle', async () => {
 });
 
 it('opens all that is read', () => {
-  // What the package writes itself, its own parts, /proc and /sys, and a directory to be flushed.
+  // These open only what the package wrote itself or contains, /proc and /sys, or a directory to flush it.
   const own = [
     'checkpoint/disk.ts',
     'corpus/ids.ts',

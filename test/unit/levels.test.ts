@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { packageRoot } from '../../lib/device/native';
 
-/** Folders and files of `lib`, from the bottom. Those of one line may import one another. */
+/** The levels of `lib`, from the bottom: folders and files. Those of one level may import one another. */
 const libLevels = [
   [
     'errors.ts',
@@ -63,7 +63,7 @@ test('no file of lib imports from a level above its own', () => {
       imports++;
       const target = normalize(join(dirname(file), specifier as string));
       if (target === '../package.json') continue;
-      const name = target.includes('/') ? target : `${target}.ts`; // A file at the top.
+      const name = target.includes('/') ? target : `${target}.ts`; // A file directly in lib.
       if (levelOf(name) > levelOf(file)) upward.push(`lib/${file} imports lib/${target}`);
     }
   }

@@ -1,4 +1,4 @@
-/** The list of scripts/mutants.js: each fault still has a place in the sources where it can be brought back, and a test. */
+/** The faults that scripts/mutants.js reintroduces: each still has a place in the sources, and a test. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../lib/device/native';

@@ -51,18 +51,18 @@ describe('nearest', () => {
   const commands = ['train', 'sample', 'score', 'reproduce', 'info', 'build'];
 
   it.each([
-    // The beginning of a name, the shortest that begins so; one letter says too little.
+    // The beginning of a name stands for the shortest such name, but one letter is too little.
     ['--temp', sampling, '--temperature'],
     ['--val', training, '--validation'],
     ['--batch', training, '--batch-size'],
     ['--n', training, undefined],
     ['-x', training, undefined],
-    // The same in another spelling.
+    // The same name, spelled in another style.
     ['--batch_size', training, '--batch-size'],
     ['--batchSize', training, '--batch-size'],
     ['--SEED', training, '--seed'],
     ['batch_size', optionNames, 'batchSize'],
-    // What other tools call it.
+    // Names in other tools.
     ['--lr', training, '--learning-rate'],
     ['--rnn-size', training, '--hidden'],
     ['--rnn_size', training, '--hidden'],
@@ -80,7 +80,7 @@ describe('nearest', () => {
     ['--hiden', training, '--hidden'],
     ['--lenght', sampling, '--length'],
     ['--temprature', sampling, '--temperature'],
-    // Like nothing.
+    // Close to no name.
     ['--wibble', training, undefined],
     ['--zzz', sampling, undefined],
     ['--constructor', training, undefined],

@@ -1,7 +1,7 @@
 /**
- * What hovering over an option shows: every field of every public interface of options has a sentence, and one that may be left out
- * says what it is then. The defaults of sampling are held against those that apply; those of training against their table in
- * training/option-types.test.ts. That no field is missing where options are read, the types hold (`Checks`).
+ * What an editor shows for an option: every field of every public interface of options has a sentence, and an optional one states its
+ * default. The documented defaults of sampling are compared with those in effect; training/option-types.test.ts compares those of
+ * training with their table. That options are read without missing a field is ensured by a type (`Checks`).
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -61,7 +61,7 @@ it('finds the interfaces of options', () => {
 it.each(fields)('%s', (_name, { optional, type, sentence, initial }) => {
   expect(sentence).toMatch(/^[A-Z`'0-9c].{14,}\.$/);
   expect(sentence).not.toMatch(/\bDefault:? /);
-  // What there is no value for where it is left out.
+  // These have no value when they are left out.
   const unset = /AbortSignal|=> void/.test(type);
   if (optional && !unset) expect(initial).toMatch(/./);
   if (/^number\b/.test(type) && optional) expect(sentence).toMatch(/\d/);

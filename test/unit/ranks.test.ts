@@ -1,4 +1,4 @@
-/** What ranks tell one another, by a transport between objects of one process; who started a process; how a batch is divided. */
+/** How ranks communicate, over a transport within one process; which launcher started a process; how a batch is divided. */
 import { closeSync, openSync } from 'node:fs';
 import fc from 'fast-check';
 import type { NativeModel, NativeRank } from '../../lib/device/native';
@@ -14,7 +14,7 @@ import { compareParameters, compareRanks, type Identity } from '../../lib/traini
 import { checkShares, joinStates, sequencesOf, shareOf, stateOf } from '../../lib/training/shares';
 import { countTurns } from '../fixtures/turns';
 
-/** Ranks in one process: a call is answered when all have made it. */
+/** Ranks within one process: a call returns once all of them have made it. */
 async function ranksOf(size: number): Promise<Ranks[]> {
   let waiting: { bytes: Uint8Array; resolve: (all: Uint8Array[]) => void }[] = [];
   const meet = (rank: number, bytes: Uint8Array) =>
@@ -120,7 +120,7 @@ test('one that is asked to stop stops all, each with what it knows of it', async
       expect.stringMatching(/^rank 1 of 3 on \S+ was interrupted\.$/),
     ]);
   for (const [r, error] of [first, second, third].entries()) expect(ranks[r]?.agreedOn(error)).toBe(true);
-  // A reason of any type.
+  // The reason may be of any type.
   signals[1] = new AbortController();
   signals[0]?.abort('text');
   expect(await look()).toEqual([
@@ -208,7 +208,7 @@ test('the event loop has its turns while the weights of a large model are compar
   const native = { parameterCount: 64 * piece.length, read } as unknown as NativeModel;
   const turns = countTurns();
   await Promise.all(ranks.map((each) => compareParameters(each, native)));
-  // In one go it would be one or two.
+  // A comparison in one go would allow one or two.
   expect(turns()).toBeGreaterThan(4);
 });
 
@@ -229,7 +229,7 @@ test('the shares of a batch are whole blocks of 16 that cover it, in order', () 
         return Math.ceil((last - first) / 16);
       });
       expect(Math.max(...widths) - Math.min(...widths)).toBeLessThanOrEqual(1);
-      // None is without a share exactly where the check lets it pass.
+      // The check passes exactly if every rank has a share.
       const check = () => checkShares(batch, size);
       if (Math.min(...widths) > 0) check();
       else expect(check).toThrow(UsageError);
@@ -291,7 +291,7 @@ test('launchers say a place among several; one process has none, nor has a job s
   const slurm = { SLURM_PROCID: '0', SLURM_NTASKS: '2' };
   expect(place({ ...slurm, SLURM_STEP_NUM_TASKS: '2' })).toEqual(["Slurm's srun", 0, 2]);
   expect(place(slurm)).toBeUndefined();
-  // mpirun in a job of Slurm's.
+  // mpirun within a Slurm job.
   expect(place({ ...slurm, SLURM_STEP_NUM_TASKS: '1', PMI_RANK: '1', PMI_SIZE: '2' })?.slice(1)).toEqual([1, 2]);
   expect(place({ RANK: '3', WORLD_SIZE: '4' })).toEqual(['torchrun', 3, 4]);
   for (const env of [
@@ -316,7 +316,7 @@ test('ranks that cannot be joined are one line each', async () => {
   );
   for (const timeout of ['-1', 'x', '1e9'])
     await expect(joinRanks({}, { ...two, CUDNN_LSTM_TIMEOUT: timeout })).rejects.toThrow(/CUDNN_LSTM_TIMEOUT must be/);
-  // What npx leaves of MPICH's connection: nothing under its number, or another file.
+  // npx does not pass on MPICH's connection: its descriptor is closed, or is another file.
   const other = openSync('/dev/null', 'r');
   for (const PMI_FD of ['999', String(other), 'x'])
     await expect(joinRanks({}, { ...two, PMI_FD })).rejects.toThrow(
@@ -334,12 +334,12 @@ describe('the forecast of other numbers of ranks', () => {
   const measured = { batch: 128, step: 30, sum: 4, smallSum: 1 };
 
   it('keeps what was measured, and reckons what lies between', () => {
-    // 8 blocks alone take 100 ms, 2 of them 26: 12.33 ms a block.
+    // 8 blocks on one rank take 100 ms, and 2 blocks 26 ms: 12.33 ms per block.
     const forecasts = forecastRanks({ ...measured, ranks: 4, alone: 100 });
     expect(forecasts.map(({ ranks }) => ranks)).toEqual([1, 2, 3, 4]);
     expect(forecasts[0]).toEqual({ ranks: 1, step: 100, efficiency: 1 });
     expect(forecasts[3]).toEqual({ ranks: 4, step: 30, efficiency: 100 / 120 });
-    // Two ranks: 4 blocks, a third of the waits, and two thirds of the bytes through each link.
+    // Two ranks: 4 blocks each, a third of the waits, and two thirds of the bytes through each link.
     expect(forecasts[1]?.step).toBeCloseTo(26 + (74 / 6) * 2 + 1 / 3 + 3 * (2 / 3), 9);
     expect(fasterRanks(forecasts)).toBeUndefined();
   });
@@ -347,7 +347,7 @@ describe('the forecast of other numbers of ranks', () => {
   it('names a smaller number where sums cost more than they save', () => {
     const slow = forecastRanks({ ranks: 4, batch: 128, step: 90, sum: 80, smallSum: 70, alone: 40 });
     expect(fasterRanks(slow)).toEqual({ ranks: 1, step: 40, efficiency: 1 });
-    // Three ranks have a share of as many blocks as four: 4 blocks are 2 for one of them.
+    // Of 4 blocks, the largest share is 2 on three ranks as it is on two.
     const uneven = forecastRanks({ ranks: 3, batch: 64, step: 60, sum: 20, smallSum: 15, alone: 70 });
     expect(fasterRanks(uneven)?.ranks).toBe(2);
   });

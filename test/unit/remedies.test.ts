@@ -1,6 +1,6 @@
 /**
- * Every remedy in code that a message of the library names works when followed: each case goes wrong as a program's call would, the options
- * are taken out of the message as they stand there, and the call with them succeeds. test/unit/cli/remedies.test.ts does it for commands.
+ * Every remedy in code that a message of the library names works: each case makes a mistake that a program could make, takes the options
+ * from the message as they are written there, and succeeds with them. test/unit/cli/remedies.test.ts does the same for commands.
  */
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -20,7 +20,7 @@ const fresh = () => at(`out-${++made}`);
 
 const text = 'The sheep and the goats went over the hill.\n'.repeat(30);
 const tiny = { hidden: 8, layers: 1, epochs: 1, batchSize: 2, seqLength: 5, sampleLength: 0, device: 'cpu' } as const;
-const run = at("the shepherd's run"); // Escaped, where a message names it.
+const run = at("the shepherd's run"); // The apostrophe makes messages escape it.
 const kept = at('kept');
 
 async function finish(request: TrainRequest): Promise<void> {
@@ -35,7 +35,7 @@ beforeAll(async () => {
 
 type Options = Record<string, unknown>;
 
-/** The options that a message names with values; `FILE` and its like stand for what is given here. */
+/** The options that a message names, with their values; `standsFor` replaces placeholders such as `FILE`. */
 function named(message: string, of: RegExp, standsFor: Record<string, unknown> = {}): Options {
   const code = message.match(of)?.[1];
   if (code === undefined) throw new Error(`${of} finds nothing in: ${message}`);
@@ -56,7 +56,10 @@ async function messageOf(job: Promise<unknown>): Promise<string> {
 
 const inMemory = { ...tiny, corpus: { text }, out: false } as const;
 
-/** What is asked for, what its error says of options that would do, and which of those asked for to leave out. */
+/**
+ * The request, a pattern that captures the options to set from its error, and if needed the values of placeholders and the options of the
+ * request to leave out.
+ */
 const trainings: Record<
   string,
   [() => TrainRequest, RegExp, { standsFor?: Options; without?: (keyof TrainRequest)[] }?]

@@ -5,12 +5,12 @@ import { globSync } from 'tinyglobby';
 import { packageRoot } from '../../lib/device/native';
 
 function files(...patterns: string[]): string[] {
-  // What CI's other steps make and delete meanwhile is not the repository's.
+  // Not part of the repository: other steps of CI create and delete these at the same time.
   const ignore = ['**/node_modules/**', 'docs/api/**', 'build*/**', 'dist/**'];
   return globSync(patterns, { cwd: packageRoot, ignore }).sort();
 }
 
-/** `file:line: text` of each line that matches, in files other than those given. */
+/** `file:line: text` of each line that matches, in files other than those of `except`. */
 function lines(pattern: RegExp, names: readonly string[], except: readonly string[] = []): string[] {
   return names
     .filter((name) => !except.includes(name))
@@ -24,11 +24,11 @@ function lines(pattern: RegExp, names: readonly string[], except: readonly strin
 it('no test looks at the clock: on a busy machine it would fail', () => {
   const except = [
     'test/unit/rules.test.ts',
-    // Ends counting where a failed test forgot to; nothing is expected of it.
+    // It only stops counting after a failed test that did not; no test depends on it.
     'test/fixtures/turns.ts',
-    // With LONG=1 only, and judged by processor time where the system tells it.
+    // With LONG=1 only, and judged by processor time where the system reports it.
     'test/lifecycle/event-loop.test.ts',
-    // These print it.
+    // These only print how long something took.
     'test/unit/import/fuzz.test.ts',
     'test/lifecycle/programs/loading.js',
     // They run for a given time, with LONG=1 only, and are judged by memory.
@@ -51,13 +51,13 @@ it('no test has a time limit of its own: jest.config.js has one that ends what h
 
 it('the library reads no option from the environment of the process: the commands do, and hand it down', () => {
   const except = [
-    // Of a reproduction, which the command alone makes: what may come from outside.
+    // The few variables that a reproduction, which only the command makes, accepts from outside.
     'lib/report/run-training.ts',
-    // A trial's own process gets the environment.
+    // Each trial's process gets this environment.
     'lib/sweep/run.ts',
-    // A launcher tells its processes their ranks there; `train` is given the ranks.
+    // A launcher tells its processes their ranks there; `train` gets the ranks from its caller.
     'lib/ranks/join.ts',
-    // Where things are on this machine, not what they do: the addon's binary, the cache, the address of a book, a child's mark.
+    // No options: where the addon, the cache and a book are found, and the time limit and child process of the self-check.
     'lib/device/native.ts',
     'lib/device/check.ts',
     'lib/cache.ts',
@@ -90,7 +90,7 @@ it('does not call the Keras script the seed, which is a number here: it is the r
 });
 
 it('a line of prose in a document has at most 140 characters; tables, headings and code may have more', () => {
-  // A report in bench/results is what a command has printed.
+  // Reports in bench/results were printed by a command.
   const found = files('**/*.md', '!docs/api/**', '!bench/results/**').flatMap((name) => {
     const blocks = readFileSync(join(packageRoot, name), 'utf8').split(/^ *```.*$/m);
     const prose = blocks.filter((_, i) => i % 2 === 0).flatMap((text) => text.split('\n'));

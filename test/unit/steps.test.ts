@@ -13,10 +13,10 @@ afterEach(() => rmSync(folder, { recursive: true }));
 
 const itRuns = itWhere(canRun('bash', ['-c', 'declare -A map']), 'there is no bash 4 or newer');
 
-/** Runs steps on so many cores; the lines that it prints, but for the seconds. */
+/** Runs steps on this many cores; returns the lines that are printed, without the seconds. */
 async function steps(cores: number, ...lines: string[]): Promise<{ code: number | null; said: string[] }> {
   const script = ['cd "$1"', '. "$0"', ...lines, `run_steps logs ${cores}`, 'report_steps'].join('\n');
-  // Without SHLVL, as in an empty environment, bash takes a socket for a remote shell's and reads the machine's bashrc.
+  // --norc: without SHLVL, as in an empty environment, bash takes a socket for that of a remote shell, and reads the bashrc files.
   const argv = ['--norc', '-euo', 'pipefail', '-c', script, join(packageRoot, 'scripts', 'steps.sh'), folder];
   const { code, stdout, stderr } = await run('bash', argv);
   expect(stderr).toBe('');
@@ -53,7 +53,7 @@ itRuns('each begins when what it needs has passed, the first named first, and pr
 });
 
 itRuns('as many run at once as there are cores, and what waits for a network beside them', async () => {
-  // Each waits for the other: one after the other they would not end.
+  // Each waits for the other, so that they would not end if run one after the other.
   const meet = 'meet() { touch "$1"; until [[ -e $2 ]]; do sleep 0.02; done; }';
   const two = ['a() { meet a b; }; b() { meet b a; }', "step a 'the a'"];
   expect((await steps(2, meet, ...two, "step b 'the b'")).code).toBe(0);

@@ -1,7 +1,6 @@
 /**
- * The types of the library, its tests and the page, as `npm run test:types` checks them: in CI, beside the other tests, by TypeScript 7, which
- * takes a quarter of the time. What is built is compiled by TypeScript 6, whose programming interface the documentation and the rolled-up
- * types need.
+ * Checks the types of the library, its tests and the page, as `npm run test:types` does: in CI, beside the other tests, by TypeScript 7,
+ * which takes a quarter of the time. The build itself uses TypeScript 6, whose API the documentation and the rolled-up types need.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** Messages name an option as whoever reads them has written it: a program as `batchSize: 8`, a command's user as `--batch-size 8`. */
+/** Messages name an option as their reader writes it: `batchSize: 8` in a program, `--batch-size 8` on a command line. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -80,7 +80,7 @@ it('is put into what the addon says', async () => {
   await asCommand(() => expect(said()).toBe("no usable GPU. Install NVIDIA's driver, or use --device cpu"));
 });
 
-/** The library's sources, without what commands alone load: the commands, and pages for a browser. */
+/** The library's sources, without the commands, the code of pages, and lib/wording.ts itself. */
 const sources = readdirSync(join(packageRoot, 'lib'), { recursive: true, encoding: 'utf8' })
   .filter((name) => /\.m?ts$/.test(name) && !/^(?:cli|page)[\\/]|^wording\.ts$/.test(name))
   .map((name) => {
@@ -88,7 +88,7 @@ const sources = readdirSync(join(packageRoot, 'lib'), { recursive: true, encodin
     return ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true);
   });
 
-/** Every node of a source, from the outside. */
+/** A node and all those within it, the outermost first. */
 function* nodesOf(node: ts.Node): Generator<ts.Node> {
   yield node;
   for (const child of node.getChildren()) yield* nodesOf(child);
@@ -107,22 +107,22 @@ const calls = (node: ts.Node, ...names: string[]): node is ts.CallExpression =>
   ts.isCallExpression(node) && names.includes(node.expression.getText());
 
 describe('in the library', () => {
-  /** The whole text of a string or template that a node is or is a part of, with … for what is put in. */
+  /** The text of a string or template, with … for each expression; undefined for other nodes. */
   const whole = (node: ts.Node): string | undefined => {
     if (ts.isStringLiteralLike(node)) return node.text;
     if (!ts.isTemplateExpression(node)) return undefined;
     return [node.head, ...node.templateSpans.map(({ literal }) => literal)].map(({ text }) => text).join('…');
   };
 
-  /** Where a flag may stand as it is typed. */
+  /** Whether a flag may be written out here. */
   const allowed = (node: ts.Node, text: string): boolean => {
     const parents = [...above(node)];
     return (
-      // Words of a command that is run, not shown.
+      // Arguments of a command that is run, not shown.
       ts.isArrayLiteralExpression(node.parent) ||
-      // Custom properties of a style sheet.
+      // Custom properties of CSS.
       /var\(--|--[a-z-]+:|color\([^)]*'--[a-z]/.test(text) ||
-      // What the command alone is told.
+      // A message for commands only.
       parents.some((each, i) => calls(each, 'told') && each.arguments[0] === parents[i - 1]) ||
       // The help of an option.
       (node.getSourceFile().fileName.endsWith('options.ts') &&
@@ -131,7 +131,7 @@ describe('in the library', () => {
         ))
     );
   };
-  /** A command line that works in a shell, whoever reads it. */
+  /** The beginning of a command line: it works in a shell, whoever reads it. */
   const commandLine = /cudnn-lstm \w+ [^;()]*$/;
 
   it('no message names a flag but by option(): a program has none', () => {
@@ -177,7 +177,7 @@ describe('of the same request', () => {
     }
   });
 
-  /** What may be asked of an option, possible or not; the rest of the options decide nothing in common with others. */
+  /** Values to try for each option, possible or not. The options that are not listed do not interact with others. */
   const asked: Partial<Record<OptionName, readonly unknown[]>> = {
     preset: ['fast', 'best', 'none'],
     maxTime: ['1ms', 'soon'],
@@ -232,7 +232,7 @@ describe('of the same request', () => {
   type Requested = typeof requests extends fc.Arbitrary<infer R> ? R : never;
   type Origin = 'options' | 'flags' | 'env' | 'configFile';
   let files = 0;
-  /** Opens the training, with the options from one origin or another; what is said, in the error and in notes. */
+  /** Opens the training with the options from this origin; returns its messages: the notes, and the error if there is one. */
   async function saidOf({ options, ...given }: Requested, origin: Origin): Promise<string[]> {
     const asText = Object.entries(options).map(([name, value]) => [
       name,
@@ -246,7 +246,7 @@ describe('of the same request', () => {
       ...given,
       save: false,
       onNote: (note) => notes.push(note),
-      // What was not drawn is no matter of where it is from.
+      // The origin matters only for the options that were drawn.
       options: { ...Object.fromEntries(rest), ...(origin === 'options' ? options : {}) },
       ...(origin === 'flags' ? { flags: Object.fromEntries(asText) } : {}),
       ...(origin === 'env'

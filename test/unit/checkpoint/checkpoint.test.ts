@@ -49,7 +49,7 @@ function metadataOf(shape: ModelShape, extra: Partial<CheckpointMetadata> = {}):
   return { ...tinyMetadata(), vocabulary: symbols, model, ...extra };
 }
 
-/** Numbers of every size and both signs, by a small generator: fast-check is slow at them. */
+/** Numbers of every magnitude and both signs, from a small generator because fast-check is slow at them. */
 function floats(length: number, seed: number): Float32Array {
   const bits = new Uint32Array(length);
   for (let i = 0; i < length; i++) {
@@ -62,7 +62,7 @@ function floats(length: number, seed: number): Float32Array {
 const bitsOf = (values: Float32Array | undefined) =>
   values && Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString('hex');
 
-/** Without prototypes. */
+/** A copy without prototypes. */
 const plain = (value: unknown) => JSON.parse(JSON.stringify(value)) as unknown;
 
 it('gives back what was saved, of every shape, with and without training state', async () => {
@@ -81,7 +81,7 @@ it('gives back what was saved, of every shape, with and without training state',
         } as Checkpoint['metadata']['training'];
         const checkpoint: Checkpoint = {
           metadata: metadataOf(shape, moments ? { training } : {}),
-          parameters: floats(size, seed).map((value) => value + 0), // A bias of -0 comes back as -0 + 0.
+          parameters: floats(size, seed).map((value) => value + 0), // No -0: as a bias, it would be read back as -0 + 0, which is 0.
         };
         if (moments) {
           checkpoint.firstMoments = floats(size, seed + 1);

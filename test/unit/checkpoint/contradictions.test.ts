@@ -1,6 +1,6 @@
 /**
- * Metadata whose parts are each as they may be, and that contradict one another: such a checkpoint never loads, is never written, and no
- * run is resumed from one.
+ * Metadata whose parts are valid by themselves but contradict one another: such a checkpoint is never loaded or written, and no run is
+ * resumed from one.
  */
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -37,7 +37,7 @@ type Model = CheckpointMetadata['model'];
 const cpu = { device: 'cpu', threads: 1 } as const;
 const plain: Model = { layers: 1, hidden: 2, input: 'onehot', embedding: 0, dropout: 0 };
 
-/** The parts of metadata that say something of one another, the usual value of each more often than others. */
+/** Generates the usual value more often than the others. */
 const often = <T>(usual: T, ...others: T[]) =>
   fc.oneof({ weight: 5, arbitrary: fc.constant(usual) }, { weight: 2, arbitrary: fc.constantFrom(...others) });
 const vocabularies = fc.constantFrom(
@@ -116,7 +116,7 @@ const namesOfSlots: Record<Slot, string> = {
   secondMoments: 'training.second_moments',
   trainingState: 'training.state',
 };
-/** What an optimiser and a carried state have left beside the weights. */
+/** The arrays that an optimiser and a carried state may leave beside the weights. */
 const slots = often<Slot[]>(
   [],
   ['firstMoments'],
@@ -125,7 +125,7 @@ const slots = often<Slot[]>(
   ['trainingState'],
 );
 
-/** Whether all parts can be true of one model; each line by itself, as the format's page says it. */
+/** Whether all parts can be true of one model. Each claim stands alone, as in docs/checkpoint-format.md. */
 function isConsistent(
   { vocabulary, normalization, model, training: state, epoch, step }: CheckpointMetadata,
   kept: readonly Slot[],
@@ -152,12 +152,12 @@ function isConsistent(
   return claims.every(Boolean);
 }
 
-/** Where a model begins anew changes none of its tensors. */
+/** The layout of the model's tensors, on which `resetId` has no influence. */
 function layoutOf({ model: { resetId: _, ...model }, vocabulary }: CheckpointMetadata) {
   return canonicalLayout({ ...model, vocabulary: vocabulary.length });
 }
 
-/** Numbers in an array of a training. */
+/** How many floats an array of the training holds. */
 function sizeOf(slot: Slot, metadata: CheckpointMetadata): number {
   const { layers, hidden } = metadata.model;
   return slot === 'trainingState'
@@ -165,7 +165,7 @@ function sizeOf(slot: Slot, metadata: CheckpointMetadata): number {
     : layoutSize(layoutOf(metadata));
 }
 
-/** A file of this metadata, with tensors that fit it. */
+/** Writes a file with this metadata and tensors of the right shapes. */
 function write(metadata: CheckpointMetadata, kept: readonly Slot[] = []): void {
   const header: Record<string, unknown> = {
     __metadata__: Object.fromEntries(
@@ -273,7 +273,7 @@ test('moments of no training: what is said, and that the weights can be used wit
     write(metadata, kept);
     for (const read of [loadCheckpoint, readCheckpointMetadata, (file: string) => LanguageModel.load(file, cpu)])
       await expect(read(path)).rejects.toThrow(message);
-    // As another program does it that keeps what it knows.
+    // Follows the advice: saves the file again without them, as another program would.
     const { header, data } = partsOf(path);
     const weights = layoutSize(layoutOf(metadata));
     for (const slot of kept) delete header[namesOfSlots[slot]];
@@ -285,7 +285,7 @@ test('moments of no training: what is said, and that the weights can be used wit
 
 test('a server refuses a model of bytes before it reads the parameters', async () => {
   write({ ...tinyMetadata(), model: plain, vocabulary: bytes, normalization: ofBytes });
-  // Cut short among the numbers of a file that says it has no other end, so that whoever reads them finds it damaged.
+  // With a wrong checksum, the file is found to be damaged as soon as its parameters are read.
   const { header, data } = partsOf(path);
   writeFileSync(
     path,

@@ -1,4 +1,4 @@
-/** Atomic writes, with calls that fail in place of the system's, and on disks that are really full, read-only or not there. */
+/** Atomic writes, both with simulated failures of system calls and on disks that are really full, read-only or missing. */
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -19,7 +19,7 @@ afterEach(() => rm(folder, { recursive: true }));
 const failure = (code: string) => Object.assign(new Error(code), { code, syscall: 'test' });
 
 describe('an atomic write', () => {
-  /** Calls of which the one named fails. */
+  /** System calls of which `call` fails after it has succeeded `after` times. */
   function failing(call: 'open' | 'write' | 'sync' | 'close' | 'rename', code: string, after = 0): DiskCalls {
     let left = after;
     const fail = async () => {
@@ -230,7 +230,7 @@ describe('a run', () => {
     out = join(folder, 'run');
     await writeFile(corpus, text);
   });
-  /** A trained run and its text, which tests take copies of. */
+  /** The folder of a trained run and its text, from which tests copy the run. */
   let trained: string | undefined;
   afterAll(() => trained && rm(trained, { recursive: true }));
   const train = async () => {
@@ -245,7 +245,7 @@ describe('a run', () => {
     await cp(join(trained, 'run'), out, { recursive: true });
   };
 
-  /** The last checkpoints' hashes; all are whole, the best too, and nothing lies about. */
+  /** Hashes of the last checkpoints and of `latest`. Checks that all checkpoints are intact, and that no temporary file or lock is left. */
   async function checkpoints(): Promise<string[]> {
     const names = (await readdir(out)).sort();
     expect(names.filter((name) => name.startsWith('.') || name === 'lock')).toEqual([]);
@@ -316,7 +316,8 @@ describe('a run', () => {
     },
   );
 
-  // Root may write everywhere: it becomes somebody else for this, who may not be let in where the package or the folder is, as below /root.
+  // Root may write anywhere, so it runs these as another user. That user may have no access to the package or the folder, for example if
+  // they are below /root.
   const uid = process.getuid?.() === 0 ? 65_534 : undefined;
   const look = 'for (const path of process.argv.slice(1)) require("node:fs").readdirSync(path)';
   const letIn =

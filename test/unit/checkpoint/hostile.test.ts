@@ -1,4 +1,4 @@
-/** Files made to do harm: thousands of mutated checkpoints, and a few that claim more than there is. */
+/** Malicious files: many mutated checkpoints, and a few that claim to hold more than they do. */
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -86,7 +86,7 @@ const lengths: fc.Arbitrary<Mutation> = fc
     return bytes;
   });
 /**
- * Puts something else for a number or a string of the header, and corrects the header's length, so that the checks behind it are reached.
+ * Replaces numbers, strings or brackets of the header, and corrects the header's length so that the checks after that one are reached.
  */
 const tokens: fc.Arbitrary<Mutation> = fc
   .array(fc.tuple(fraction, jsonParts), { minLength: 1, maxLength: 3 })
@@ -144,7 +144,7 @@ it('of mutated checkpoints none does more than fail with a typed error, within a
     }),
     { numRuns: long ? 10_000 : share(1000) },
   );
-  // Both ends were reached, or the test has tested nothing.
+  // Unless both outcomes occur, the test has tested nothing.
   expect(tally.refused).toBeGreaterThan(share(500));
   expect(tally.loaded).toBeGreaterThan(whole ? 10 : 0);
 });
@@ -152,15 +152,15 @@ it('of mutated checkpoints none does more than fail with a typed error, within a
 interface Told {
   code: string;
   message: string;
-  /** By how much the peak of memory grew, in bytes. */
+  /** How much the peak memory use grew, in bytes. */
   grown: number;
   /** Processor time. */
   milliseconds: number;
-  /** A second, or what this machine now takes to parse 16 MiB of JSON, if that is more; our reader takes half of it. */
+  /** A second, or the time that this machine takes at the moment to parse 16 MiB of JSON if that is longer. Our reader takes half of it. */
   usual: number;
 }
 
-/** Loads a file in a process of its own. */
+/** Loads a file in a separate process. */
 async function loadApart(file: string): Promise<Told> {
   const { stdout, stderr } = await run(process.execPath, [
     '-e',
@@ -242,7 +242,7 @@ describe('memory', () => {
     await writeFile(file, fileOf(described, Buffer.alloc(offset)));
     const { code, grown } = await loadApart(file);
     expect(code).toBe('loaded');
-    // Half-precision weights take twice the file as floats, so there is nothing else of their size.
+    // As floats, half-precision weights take twice the file's size: the limit leaves no room for a second copy.
     expect(grown).toBeLessThan(64 * MiB + 2 * offset);
   });
 

@@ -1,4 +1,4 @@
-/** Checkpoints and PyTorch's own reader and writer. CUDNN_LSTM_PYTHON names the interpreter; default python3. */
+/** Checkpoints read and written by PyTorch. CUDNN_LSTM_PYTHON names the Python interpreter, by default python3. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { LanguageModel } from '../../../lib/model';
 import { itWithPython, runPython } from '../../fixtures/interop';
 
-/** Reads checkpoints as docs/checkpoint-format.md says, scores ids with them, and writes them again in several types. */
+/** Reads checkpoints as docs/checkpoint-format.md describes, scores ids with them, and writes them again in several types. */
 const script = `
 import json, sys, torch
 from safetensors import safe_open
@@ -72,7 +72,7 @@ itWithTorch('torch loads every form of input strictly, scores alike, and what it
     losses.push((await model.score(text)).loss);
     given.push([path, join(folder, `${input}-rewritten.safetensors`), ids]);
   }
-  // In one process: PyTorch takes seconds to load.
+  // All in one process, because PyTorch takes seconds to load.
   const seen = await runPython<{ vocabulary: string[]; loss: number }[]>(script, [JSON.stringify(given)]);
   for (const [i, [path, rewritten]] of given.entries()) {
     expect([path, seen[i]?.vocabulary]).toEqual([path, vocabulary.symbols]);

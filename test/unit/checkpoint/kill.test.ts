@@ -1,4 +1,4 @@
-/** A trainer that saves as often as it can, killed again and again: what is on the disk is whole, and training continues from it. */
+/** A trainer that saves as often as it can is killed again and again: what it leaves on the disk is intact and can be resumed. */
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,8 +16,8 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 /**
- * Loads every checkpoint there is; gives the highest step that can be resumed, -1 for none. The weights of a best epoch are written
- * before the checkpoint of the same step, so a kill may leave them alone.
+ * Loads every checkpoint, and returns the highest step that can be resumed, or -1. The weights of a best epoch are written before the
+ * checkpoint of the same step, so a kill may leave them without it.
  */
 async function newestStep(out: string): Promise<number> {
   let newest = -1;
@@ -54,7 +54,7 @@ it(`of ${kills} kills none leaves a damaged checkpoint, or one that cannot be re
     const argv = before < 0 ? [corpus, ...options, ...forever, '--out', out] : ['--resume', out];
     const { signal, code, stderr } = await node('train.js', argv, {
       onStart: async (child) => {
-        // Every third at any instant of its start, the others in the middle of saving.
+        // Kills every third trainer at some point of its start, and the others while they are saving.
         if (kill % 3 === 2) {
           await setTimeout(Math.random() * 600);
         } else {
@@ -76,22 +76,22 @@ it(`of ${kills} kills none leaves a damaged checkpoint, or one that cannot be re
     before = step;
     const names = await readdir(out).catch(() => []);
     tally.temporaries += names.filter((name) => name.startsWith('.')).length;
-    // A trainer that is killed between writing one and removing the oldest leaves one more than it found.
+    // A trainer that is killed after writing a checkpoint but before removing the oldest leaves one more than it found.
     const left = checkpointsAmong(names);
     expect(left).toBeLessThanOrEqual(Math.max(2, found) + 1);
     found = left;
     expect(names.filter((name) => name.startsWith('weights-')).length).toBeLessThanOrEqual(kill + 2);
     if (before < 0) continue; // Killed before the first checkpoint.
-    const run = await RunDirectory.open(out, { create: false }); // The dead one's lock is taken over, its temporaries go.
+    const run = await RunDirectory.open(out, { create: false }); // Takes over the dead one's lock, deletes its temporary files.
     expect(await run.newest()).toBe(join(out, `checkpoint-${String(step).padStart(8, '0')}.safetensors`));
     expect(run.notes).toEqual([]);
     await run.close();
     expect((await readdir(out)).filter((name) => name.startsWith('.') || name === 'lock')).toEqual([]);
   }
-  if (long) expect(tally.temporaries).toBeGreaterThan(0); // Some came in the middle of writing.
+  if (long) expect(tally.temporaries).toBeGreaterThan(0); // Some kills interrupted a write.
   expect(tally.progress).toBeGreaterThanOrEqual(Math.floor(kills / 3));
 
-  // Told to end by what it has saved, not after a time, which a busy machine may let pass without a step.
+  // Stopped once it has saved something new, not after a fixed time, in which a busy machine may not complete a step.
   const latest = () => readFile(join(out, 'latest'), 'utf8').catch(() => '');
   const saved = await latest();
   const { code, stderr } = await node('train.js', ['--resume', out], {

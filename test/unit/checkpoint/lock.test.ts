@@ -18,12 +18,12 @@ afterEach(() => rm(folder, { recursive: true }));
 const inUse = { code: 'ERR_DISK', exitCode: 5, message: expect.stringMatching(/is in use by process \d+; /) };
 const onPosix = itWhere(process.platform !== 'win32', 'needs a POSIX system');
 
-/** Takes the lock in a program of its own, which says so and then does what `rest` says. */
+/** A program that takes the lock and then runs `rest`. */
 const taker = (rest: string) =>
   `const { DirectoryLock } = require(${JSON.stringify(compiled('checkpoint/lock.js'))});
   DirectoryLock.take(${JSON.stringify(folder)}).then((lock) => { globalThis.lock = lock; ${rest} });`;
 
-/** A process that has the lock. */
+/** Starts a process that holds the lock. */
 async function otherOwner(rest = 'console.log(process.pid); setInterval(() => {}, 1000)'): Promise<ChildProcess> {
   const child = spawn(process.execPath, ['-e', taker(rest)], { stdio: ['ignore', 'pipe', 'inherit'] });
   await new Promise((resolve) => child.stdout?.once('data', resolve));
@@ -79,7 +79,7 @@ onPosix('ends with its process, though a child of that lives on', async () => {
     return Number(stdout);
   });
   expect(child).toBeGreaterThan(1);
-  process.kill(child, 0); // It is there.
+  process.kill(child, 0); // Throws if it is not running.
   await (await DirectoryLock.take(folder)).release();
   process.kill(child);
 });
@@ -243,7 +243,7 @@ itWhere(process.platform === 'linux' && canRun('cc', ['--version']), 'needs Linu
     const corpus = join(folder, 'corpus.txt');
     await writeFile(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(100));
     const out = join(folder, 'run');
-    // By its name: a path there ends at a space.
+    // By its name alone, because LD_PRELOAD is split at spaces, and a path may have some.
     const env = { ...process.env, LD_PRELOAD: 'flock.so', LD_LIBRARY_PATH: folder };
     const size = ['--hidden', '8', '--layers', '1', '--epochs', '1', '--sample-length', '0', '--device', 'cpu'];
     const argv = [corpus, '--out', out, ...size];

@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-/** At least one of each type, and what lies at the ends of numbers and depths. */
+/** At least one of each type, extreme numbers and depths, and what is not JSON. */
 const values = [
   ...[
     'null',
@@ -66,7 +66,7 @@ it('of any type, at any key, or below one', async () => {
     }
   }
   expect(changes.length).toBeGreaterThan(1000);
-  // There are 32 a key: each fifth is another value at each of them.
+  // There are 32 changes per key, so that taking every fifth tries other values at each key.
   if (!whole) changes = changes.filter((_, i) => i % 5 === 0);
   const tally = { loaded: 0, refused: 0 };
   const wrong: [string, unknown][] = [];

@@ -73,7 +73,7 @@ it('never takes a best checkpoint for a last one, nor the other way round', asyn
     code: 'ERR_USAGE',
     message: expect.stringContaining('`checkpointName`'),
   });
-  // A pointer that names what saveBest never wrote does not make it go.
+  // If the pointer names a file that saveBest never wrote, the file is not deleted.
   await writeFile(join(out, 'best'), `${nameOf(10)}\n`);
   await saveBest(run, 'better.safetensors');
   await writeFile(join(out, 'best'), 'config.json\n');
@@ -151,7 +151,7 @@ it('is whole after any sequence of saves and damages: the newest is the last sav
       let whole: number[] = [];
       for (const { kind, by } of actions) {
         if (kind === 'save') {
-          const step = (whole.at(-1) ?? 0) + by; // Training continues from the newest whole one.
+          const step = (whole.at(-1) ?? 0) + by; // Training continues from the newest intact one.
           await saveLast(run, step);
           whole = [...whole, step].slice(-2);
         } else if (whole.length > 0) {
@@ -249,7 +249,7 @@ describe('resolveCheckpoint', () => {
 });
 
 describe('what is no file where a run has its own', () => {
-  /** Ways to put something else there. */
+  /** Ways to put something else in the file's place. */
   const put: [string, (path: string) => Promise<unknown>][] = [
     ['a directory', (path) => mkdir(path)],
     ['a link to nothing', (path) => symlink(join(folder, 'nothing'), path)],
@@ -322,7 +322,7 @@ describe('two trainers', () => {
       expect(stderr).toMatch(
         new RegExp(`${out} is in use by process ${process.pid}; wait for it, or choose another --out\\n$`),
       );
-      expect(stderr.trimEnd().split('\n').length).toBeLessThanOrEqual(2); // The device, the error.
+      expect(stderr.trimEnd().split('\n').length).toBeLessThanOrEqual(2); // The device and the error.
       expect(await names()).toEqual(before);
     }
   });

@@ -3,7 +3,7 @@ import { parseStrictJson, parseStrictJsonInTurns } from '../../../lib/checkpoint
 import { share } from '../../fixtures/child';
 import { processorTime } from '../../fixtures/turns';
 
-/** Whether two values are the same but for their prototypes. */
+/** Whether two values are equal, apart from their prototypes. */
 const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
 
 it('reads what JSON.stringify writes', () => {
@@ -105,6 +105,6 @@ it.each([
       }
     });
   const short = await timeOf(make(1 << 20));
-  // Sixteen times as long. If it took the square of its length, it would take 256 times as long.
+  // Sixteen times the length: if the time were quadratic, it would be 256 times as long.
   expect(await timeOf(make(16 << 20))).toBeLessThan(64 * Math.max(short, 10));
 });

@@ -1,4 +1,4 @@
-/** Weights of 8 and 16 bits: rounded alike here and in the addon, a smaller file that gives the same model back, and refusals. */
+/** Weights of 8 and 16 bits: how they are rounded, that an exported file is the same model as `weights` makes, and what is refused. */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -39,7 +39,7 @@ async function save(name: string, input: 'onehot' | 'scalar' | 'embedding', hidd
   return file;
 }
 
-/** Its parameters, as a hash. */
+/** A hash of the model's parameters. */
 const held = (model: LanguageModel) => createHash('sha256').update(nativeOf(model).read('parameters')).digest('hex');
 
 async function command(...argv: string[]) {
@@ -67,12 +67,12 @@ describe('rounding', () => {
         const again = rounded.slice();
         roundRows(again, row.length, 'int8');
         expect(again).toEqual(rounded);
-        // Each is a float: nothing was rounded twice.
+        // The products are exact in floats, so nothing was rounded twice.
         for (const [i, step] of steps.entries()) expect(rounded[i]).toBe(step * scale);
       }),
     );
     expect(byteScale(Number.NaN)).toBe(0);
-    // To nearest, ties to even, on a grid of halves whose largest step is 127.
+    // To nearest, ties to even. The largest value is 127, so a step is 1 and the halves are ties.
     const halves = Float32Array.of(127, 0.5, -0.5, 1.5, -1.5, 2.5, -2.5, 126.5, -126.5, 0.25, -0.75, 0);
     const steps = new Int8Array(halves.length);
     expect([rowToBytes(halves, steps), ...steps]).toEqual([1, 127, 0, 0, 2, -2, 2, -2, 126, -126, 0, -1, 0]);
@@ -118,7 +118,7 @@ test.each(['onehot', 'scalar', 'embedding'] as const)(
       expect(one).toBe(two);
       expect(one).toBeCloseTo(three as number, 5);
       using original = await LanguageModel.load(plain, options);
-      // Random weights, ten times as large as a trained model's.
+      // The weights are random, and ten times as large as a trained model's.
       expect(Math.abs((one as number) - (await original.score(text)).loss)).toBeLessThan(0.05);
       const write = async (model: LanguageModel, count: number) => {
         const texts = Array.from({ length: count }, () => '');
@@ -126,7 +126,7 @@ test.each(['onehot', 'scalar', 'embedding'] as const)(
         return texts;
       };
       expect((await write(exported, 5))[0]).toBe((await write(rounded, 1))[0]);
-      // Saved again it is the same file, but for when and where it was written.
+      // Saved again, it is the same checkpoint.
       const again = join(folder, 'again.safetensors');
       await exported.save(again);
       expect(await loadCheckpoint(again)).toEqual(await loadCheckpoint(out));
@@ -189,7 +189,7 @@ test('of rounded weights no others are made, and what is no such file is refused
   ]);
   expect((await command('score', out, out, '--weights', 'bf16')).code).toBe(2);
   expect((await command('sample', out, '--weights', 'int4')).code).toBe(2);
-  // Altered: the metadata says nothing of bytes, a scale is missing, or is too large.
+  // Altered files: the metadata does not mention int8, or a scale is missing or too large.
   const bytes = readFileSync(out);
   const length = Number(bytes.readBigUInt64LE());
   const header = bytes.subarray(8, 8 + length).toString();

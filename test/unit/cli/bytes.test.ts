@@ -1,4 +1,4 @@
-/** Models of bytes, by commands: any file, prompts and output as bytes. */
+/** Byte models in the commands: any file as a text, prompts and output as bytes. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,7 +13,7 @@ import { jsonLines, sinks } from '../../fixtures/sink';
 let folder: string;
 const at = (name: string) => join(folder, name);
 const cpu = ['--device', 'cpu', '--threads', '1'];
-/** Two bytes after each other that are no UTF-8, over and over. */
+/** Five bytes, repeated; three of them are invalid in UTF-8. */
 const data = Buffer.from(Array.from({ length: 4000 }, (_, i) => [0xff, 0x00, 0xc3, 0x0a, 0x80][i % 5] as number));
 
 beforeAll(async () => {
@@ -130,7 +130,7 @@ test('what bytes do not go with is refused', async () => {
       expect.stringContaining(`flag --bytes: bytes are taken as they are, and flag --${name}`),
     ]);
   }
-  // Of a run that is resumed too, where its checkpoint says that they are bytes.
+  // A resumed run refuses it, too: its checkpoint says that the symbols are bytes.
   expect(await run('train', '--resume', at('run'), '--encoding=latin1', '--epochs', '13', ...cpu)).toMatchObject({
     code: 2,
     err: expect.stringContaining('checkpoint: bytes are taken as they are, and flag --encoding'),
@@ -156,7 +156,7 @@ test('the library: text in, text and bytes out', async () => {
   const bytes = Buffer.concat(pieces.filter(({ stream }) => stream === 1).map((piece) => piece.bytes as Uint8Array));
   expect(bytes.equals(data.subarray(501, 510))).toBe(true);
   expect(await model.generateText(options)).toBe(new TextDecoder().decode(data.subarray(501, 510)));
-  // A stop string is looked for as its bytes.
+  // A stop string is matched as bytes.
   expect(await model.generateText({ ...options, stop: '\n', keepStop: true })).toBe('\0\uFFFD\n');
   expect((await model.score('äöü')).characters).toBe(5);
   const text = await LanguageModel.create(

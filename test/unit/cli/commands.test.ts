@@ -24,7 +24,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Runs the bin as its main program would, without a process. */
+/** Runs the bin in this process, as its main program would. */
 async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
   const { stdout, stderr } = sinks();
   let code: number;
@@ -36,7 +36,7 @@ async function run(...argv: string[]): Promise<{ code: number; out: string; err:
   return { code, out: stdout.text, err: stderr.text };
 }
 
-/** The same figures, as far as sums in another order agree. */
+/** The same figures, within what another order of summation changes. */
 function near({ loss, bitsPerCharacter }: { loss: number; bitsPerCharacter: number }) {
   return { loss: expect.closeTo(loss, 6), bitsPerCharacter: expect.closeTo(bitsPerCharacter, 6) };
 }
@@ -206,7 +206,7 @@ describe('sample', () => {
       { input: 'aaaa bbbb aaaa bbbb\n'.repeat(20) },
     );
     expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining('longest copy: ') });
-    expect(Array.from(stdout)).toHaveLength(10); // With the line break after it.
+    expect(Array.from(stdout)).toHaveLength(10); // Including the line break at the end.
   });
 
   it('says that a checkpoint is missing', async () => {
@@ -303,7 +303,7 @@ describe('score', () => {
     expect(lines.pop()).toEqual({ ...whole, ...near(whole) });
     expect(lines.map(({ character }) => character).join('')).toBe('abba cab\nbad dab\n'.repeat(20));
     expect(lines[0]).toEqual({ position: 0, line: 1, column: 1, character: 'a', bits: null, rivals: [] });
-    // 340 characters: beyond one call to the device.
+    // 340 characters: more than one call to the device takes.
     for (const [i, { position, line, column, character, bits, rivals }] of lines.slice(1).entries()) {
       expect([position, line, column]).toEqual([
         i + 1,

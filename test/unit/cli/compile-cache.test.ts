@@ -1,4 +1,4 @@
-/** What V8 has compiled is kept for the next command, where Node can do it, and no command fails for it. */
+/** Commands cache the code that V8 has compiled, where Node supports it, and never fail because of the cache. */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import * as nodeModule from 'node:module';
 import { tmpdir } from 'node:os';
@@ -32,7 +32,7 @@ it('is kept in the cache folder, by the commands alone', async () => {
 
 describe('a user without a home, as in a container under a number that is no user’s', () => {
   const { XDG_CACHE_HOME: _, ...without } = env();
-  /** As `os.homedir()` fails then. */
+  /** Makes `os.homedir()` fail as it does for such a user. */
   const homeless = () => {
     const program = join(folder, 'homeless.js');
     writeFileSync(

@@ -1,4 +1,4 @@
-/** The ranks that a command starts itself: which GPUs, and what becomes of all when one ends. */
+/** The ranks that `--devices` starts: which GPUs they use, and what happens to all of them when one ends. */
 import { readDevices, runRanks, withoutDevices } from '../../../lib/cli/devices';
 import { trainCommand } from '../../../lib/cli/train';
 

@@ -34,7 +34,7 @@ const talk = (lines: readonly string[], ...options: string[]) =>
     input: lines.map((line) => `${line}\n`).join(''),
   });
 
-/** What is offered after these pieces, in the round of that number. */
+/** The continuations that are offered after these pieces, in this round. */
 async function offered(pieces: readonly string[], round: number, count = 3): Promise<string[]> {
   using session = model.session();
   for (const piece of pieces) await session.feed(piece);
@@ -80,7 +80,7 @@ test('goes on from a session that was saved, and keeps what was written when its
   expect(again.stderr).toContain('Continuing story.safetensors.');
   expect(again.stdout).toBe(`cab${(await offered(['cab'], 0, 1))[0]}\n`);
   expect(readFileSync(at('story.safetensors'))).not.toEqual(saved);
-  // A file that is not there yet is begun.
+  // If the file does not exist, a new session starts.
   expect((await talk(['a', '/save'], '--session', 'new.safetensors')).code).toBe(0);
   using made = await model.loadSession(at('new.safetensors'));
   expect(made.text).toBe('a');

@@ -1,4 +1,4 @@
-/** The commands that hints name, in shells. */
+/** The commands in hints work when they are copied into a shell. */
 import { spawnSync } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -22,7 +22,7 @@ beforeAll(async () => {
   bin = join(folder, 'node_modules', '.bin');
   await mkdir(bin, { recursive: true });
   await symlink(compiled('cli/main.js'), join(bin, 'cudnn-lstm'));
-  await chmod(compiled('cli/main.js'), 0o755); // As npm leaves the bin of a package.
+  await chmod(compiled('cli/main.js'), 0o755); // npm makes the bin of a package executable.
   await writeFile(
     join(folder, 'text.txt'),
     Array.from({ length: 40 }, (_, i) => `${i % 7} sheep, ${i % 5} goats\n`).join(''),
@@ -91,7 +91,7 @@ describe('commandLine', () => {
 describe('shellQuote', () => {
   it.each([
     ['sh', '/bin/sh', (text: string) => harmless(text) === text],
-    // What a line cannot show as it is takes more than POSIX had before 2024.
+    // Characters that messages escape need $'...', which POSIX has had only since 2024.
     ...(canRun('bash', ['--version']) ? ([['bash', 'bash', () => true]] as const) : []),
   ] as const)('gives a word that %s takes back as it was', (_, shell, takes) => {
     const word = fc.string({
@@ -117,7 +117,7 @@ describe('shellQuote', () => {
           expect(JSON.parse(stdout)).toEqual(words);
         },
       ),
-      { numRuns: 1 }, // All its words are others, and each run starts a shell.
+      { numRuns: 1 }, // One run tries at least 100 words, and each run starts a shell.
     );
   });
 
@@ -172,7 +172,7 @@ describe('the hints at the end of a run', () => {
     const sampled = await run('/bin/sh', ['-c', sample], { cwd: folder, env });
     expect(sampled).toMatchObject({ code: 0 });
     expect(sampled.stdout.length).toBeGreaterThan(100);
-    // Until it has trained an epoch: how many steps a busy machine takes in a second, nobody knows.
+    // Ended after an epoch, not after some time: a busy machine may hardly train a step in a second.
     const further = await run('/bin/sh', ['-c', `exec ${train} --json`], {
       cwd: folder,
       env,
@@ -187,7 +187,7 @@ describe('the hints at the end of a run', () => {
         child.stdout?.on('data', look);
       },
     });
-    expect([0, 143]).toContain(further.code); // It may end before it hears that.
+    expect([0, 143]).toContain(further.code); // It may finish before the signal arrives.
     const [before, after] = await stepsOf(out);
     expect(after).toBeGreaterThan(before as number);
   });

@@ -1,4 +1,4 @@
-/** `train --lines`, `sample --lines`, `score --lines`: one text a line, as commands. */
+/** The commands `train --lines`, `sample --lines` and `score --lines`: one text per line. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -79,7 +79,7 @@ test('score --lines: the bits of a line, its first character and its end counted
     expect(bits).toBeCloseTo(bitsPerCharacter * characters, 9);
   const sorted = async (how: string) =>
     jsonLines((await score(text, '--lines', '--json', '--unknown', 'skip', '--sort', how)).out);
-  // zzz, of characters that the model does not know, is the oddest and the least likely line, whatever the rest of it costs.
+  // The model knows no character of zzz, so it is the oddest and least likely line, whatever its line break costs.
   const by = (key: 'bits' | 'bitsPerCharacter', sign: number) =>
     [...plain].sort((a, b) => sign * (a.skipped - b.skipped) || sign * (a[key] - b[key])).map(({ content }) => content);
   expect((await sorted('likely')).map(({ content }) => content)).toEqual(by('bits', 1));
@@ -100,7 +100,7 @@ test('score --lines: what a model has not seen is odd, also where nothing of a l
     jsonLines((await run('score', at('stream'), ...args, how, ...cpu)).out).map(({ content }) => content);
   const odd = await order('odd');
   expect([...odd.slice(0, 2)].sort()).toEqual(['kukaЯ', 'ЯЯЯЯ']);
-  expect(odd.at(-1)).toBe('b'); // One character has no score in a text that is no list of lines.
+  expect(odd.at(-1)).toBe('b'); // This model reads a continuous text, where the first character is not scored.
   const likely = await order('likely');
   expect([...likely.slice(3, 5)].sort()).toEqual(['kukaЯ', 'ЯЯЯЯ']);
   expect(likely.at(-1)).toBe('b');

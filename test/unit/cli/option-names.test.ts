@@ -1,4 +1,4 @@
-/** Each flag of each command with values that may be impossible: what is said names options by flags, and no option otherwise. */
+/** Tries each flag of each command with values that may be invalid: messages must name options as flags, never as in code. */
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,14 +15,14 @@ beforeAll(async () => {
   const where = ['--sample-length', '0', '--device', 'cpu', '--threads', '1', '--out', run];
   expect((await runCommand('train', text, ...sizes, ...where)).code).toBe(0);
   mkdirSync(join(folder, 'here'));
-  process.chdir(join(folder, 'here')); // A flag may be a file to be written, named as the value is.
+  process.chdir(join(folder, 'here')); // Some flags name a file to write: it is written here.
 });
 afterAll(() => {
   process.chdir(before);
   rmSync(folder, { recursive: true });
 });
 
-/** Calls that end soon, whatever is added; export and import write nothing, as they have no model. */
+/** Calls that end soon, whichever flag is added: the --out of export is taken, and import and sweep name files that do not exist. */
 const calls: Readonly<Record<string, readonly string[]>> = {
   train: [text, '--print-config'],
   sample: [run, '--length', '3', '--device', 'cpu'],
@@ -34,7 +34,7 @@ const calls: Readonly<Record<string, readonly string[]>> = {
   reproduce: ['-'],
 };
 
-/** They wait for somebody, or print what there is. */
+/** Flags that are not tried: they wait for a person, start a server or ranks, or print the help. */
 const others = ['--interactive', '--page', '--devices', '--help'];
 
 async function helpOf(command: string): Promise<string> {
@@ -51,7 +51,7 @@ async function helpOf(command: string): Promise<string> {
   return help;
 }
 
-/** A name that is another one as a flag, or, where a message begins with it, any. */
+/** Options named as in code: a camelCase name anywhere, or any name in backquotes or at the start of a message. */
 const camelCase = optionNames.filter((name) => /[A-Z]/.test(name));
 const notAFlag = new RegExp(
   `(?<![\\w/])(?:${camelCase.join('|')}|topK|topP|minP|typicalP|repetitionPenalty|maxCopy|untilLines)\\b|^[a-z]+[a-zA-Z]* (?:must|takes|goes)\\b|\`[a-z]\\w*(?:: [^\`]*)?\``,

@@ -1,4 +1,4 @@
-/** Nothing from a file, a name or an argument reaches a terminal as an order to it. */
+/** No control sequence from a file, a name or an argument reaches a terminal. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,7 +15,7 @@ import { canRun } from '../../fixtures/child';
 import { Sink, sinks } from '../../fixtures/sink';
 import { codePoint } from '../../fixtures/texts';
 
-/** Sets a title, colours, goes up a line, hides, C1's CSI, turns the order round, breaks the line. */
+/** Sets the title, sets a colour, moves up, clears the screen by a C1 CSI, reverses the writing direction and breaks the line. */
 const nasty = 'a\u001b]0;PWNED\u0007\u001b[31m\u001b[1A\u009b2J\u202egnp\u2028\r\nb\u007f\ud800';
 const orders = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
 
@@ -92,7 +92,7 @@ describe('commands', () => {
   });
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  /** What a command that fails writes: one line. */
+  /** The one line that a failing command writes. */
   async function failure(argv: string[]): Promise<string> {
     const io = sinks(80);
     const code = await main(argv, io).catch((error: unknown) => reportError(error, io.stderr));

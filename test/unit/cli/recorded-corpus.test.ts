@@ -26,7 +26,7 @@ async function train(...argv: string[]) {
   return { code, stderr: io.stderr.text };
 }
 
-/** Puts other metadata into a checkpoint, as a program that means harm would. */
+/** Changes the metadata of a checkpoint, as a malicious program might. */
 async function alter(path: string, change: (metadata: Record<string, string>) => Record<string, string>) {
   const { header, data } = partsOf(path);
   await writeFile(
@@ -47,7 +47,7 @@ describe('of its corpus a checkpoint', () => {
     expect((await checkpoints()).length).toBeGreaterThan(1);
     for (const name of await checkpoints()) {
       const text = await readFile(join(out, name), 'latin1');
-      // The folders above it, and homes such as /, may have names that occur in any file.
+      // Short paths, such as a home directory of /, may occur in any file.
       for (const part of [basename(folder), ...[dirname(folder), homedir()].filter((path) => path.length > 3), out])
         expect([name, text.includes(part)]).toEqual([name, false]);
       const { corpus: record, configuration } = await readCheckpointMetadata(join(out, name));

@@ -1,6 +1,6 @@
 /**
- * Every remedy that a message names works: each case goes wrong as a user's call would, the remedy is taken out of what it said, and
- * following it succeeds. A scan of the sources finds messages with a remedy that no case has caused. About 15 s.
+ * Every remedy that a message names works: each case makes a mistake that a user could make, takes the remedy from the message, and
+ * succeeds by following it. A scan of the sources finds messages with a remedy that no case has caused. About 15 s.
  */
 import { execFileSync } from 'node:child_process';
 import {
@@ -33,14 +33,14 @@ const file = (name: string, contents: string | Buffer) => {
   return at(name);
 };
 let made = 0;
-/** What training takes where the model is there already. */
+/** Options to train a model that already exists. */
 const trained = ['--epochs', '1', '--batch-size', '2', '--seq-length', '5', '--sample-length', '0'];
 const fresh = () => at(`out-${++made}`);
 
 const text = file('text.txt', 'The sheep and the goats went over the hill.\n'.repeat(30));
 const other = file('other.txt', 'Another text, of other sheep.\n'.repeat(30));
 const accents = 'Ein Café für Zoë, naïve façade, “so” – l’été.\n'.repeat(20);
-/** Windows-1252, for the characters that it shares with Latin-1 and those that it has besides. */
+/** Encodes a text as Windows-1252: Latin-1, and the four other characters used here. */
 const windows = (string: string) =>
   Buffer.from(
     string.replaceAll('“', '\x93').replaceAll('”', '\x94').replaceAll('–', '\x96').replaceAll('’', '\x92'),
@@ -63,9 +63,9 @@ const tiny = [
   '0',
   ...cpu,
 ];
-/** Of a training on `source`; the directory, where it matters, comes after. */
+/** The arguments to train on `source`. Another `--out` may follow: the last one counts. */
 const train = (source: string, ...rest: string[]) => ['train', source, ...tiny, '--out', fresh(), ...rest];
-const run = at('the run'); // Quoted, where a message names it.
+const run = at('the run'); // The space makes messages quote it.
 const normal = at('nfd run');
 const longRun = at('long run');
 
@@ -87,7 +87,7 @@ async function call(argv: readonly string[]): Promise<{ code: number; err: strin
   return { code, err: stderr.text };
 }
 
-/** The words of a part of a command line, as a shell takes them. */
+/** Splits a part of a command line into words, as a shell does. */
 const words = (line: string): string[] =>
   execFileSync('bash', ['-c', `words=(${line}); printf '%s\\0' "\${words[@]}"`], { encoding: 'utf8' })
     .split('\0')
@@ -96,17 +96,17 @@ const words = (line: string): string[] =>
 type Follow = (match: RegExpMatchArray, argv: readonly string[]) => readonly string[] | Promise<readonly string[]>;
 
 interface Case {
-  /** What the user calls. */
+  /** The user's call. */
   readonly argv: () => readonly string[] | Promise<readonly string[]>;
-  /** What it says; what its group captures is the remedy: options to add. */
+  /** What it must say. The group captures the remedy: options to add. */
   readonly says: RegExp;
-  /** The call that follows the remedy, where that is not the same call with the captured options. */
+  /** The call that follows the remedy, if it is not the same call with the captured options added. */
   readonly follow?: Follow;
-  /** A note beside a call that succeeds. */
+  /** The message is a note, and the call succeeds. */
   readonly note?: true;
 }
 
-/** The call with another word in place of one. */
+/** The same call with one word replaced. */
 const instead =
   (from: string, to: string | (() => string)): Follow =>
   (_match, argv) =>
@@ -119,7 +119,7 @@ const without =
       kept.splice(kept.indexOf(name), (kept[kept.indexOf(name) + 1]?.startsWith('--') ?? true) ? 1 : 2);
     return kept;
   };
-/** The run's model with weights of fewer bits. */
+/** Exports the run's model with weights of fewer bits. */
 const exported = async (weights: string) => {
   const path = `${fresh()}.safetensors`;
   expect(await call(['export', run, '--to', weights, '--out', path])).toMatchObject({ code: 0 });
@@ -138,7 +138,7 @@ const same =
     prepare();
     return argv;
   };
-/** Writes a run's last checkpoints anew, as another program might, without some metadata and tensors; their names. */
+/** Rewrites a run's last checkpoints, as another program might, without some metadata and tensors; returns their names. */
 const rewriteCheckpoints = (directory: string, metadata: RegExp, tensors = /^$/): string[] => {
   const names = readdirSync(directory).filter((name) => /^checkpoint-\d+\.safetensors$/.test(name));
   for (const name of names) {
@@ -167,7 +167,7 @@ const rewriteCheckpoints = (directory: string, metadata: RegExp, tensors = /^$/)
   }
   return names;
 };
-/** A copy of the run, for what is broken in it. */
+/** A copy of the run, to break something in. */
 const copied = (from = run) => {
   const to = fresh();
   cpSync(from, to, { recursive: true });
@@ -175,7 +175,7 @@ const copied = (from = run) => {
 };
 
 let inUse: RunDirectory | undefined;
-let place = ''; // Of the case that is at work.
+let place = ''; // Of the current case.
 const cases: Record<string, Case> = {
   // ---- Options and commands.
   'an unknown option': {
@@ -949,7 +949,7 @@ const cases: Record<string, Case> = {
 
 const before = process.cwd();
 beforeAll(async () => {
-  // Where no runs are but the tests' own: --resume takes the newest one below.
+  // A bare --resume looks for runs below the current directory: here there are none but those of the tests.
   process.chdir(folder);
   file(
     'plan.json',
@@ -979,7 +979,7 @@ test.each(Object.entries(cases))('%s', async (_name, { argv: make, says, note, f
   expect(first.err).toMatch(says);
   expect(first.code === 0).toBe(note === true);
   const match = first.err.match(says) as RegExpMatchArray;
-  // A new run where a note was printed beside one.
+  // A call that printed a note has made a run, so that the next one needs another directory.
   const again = note && argv.includes('--out') ? [...argv, '--out', fresh()] : argv;
   const followed = follow ? await follow(match, again) : [...again, ...words(String(match[1]))];
   const second = await call(followed);
@@ -1087,7 +1087,7 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
 const remedy =
   /(?:^|[\s(:,;])--[a-z][a-z-]+|(?:[;:,(] |, or |^)(?:give|name|choose|use|pass|run|remove|set|leave|take|begin|continue|check|add|free|train|unpack|install|say|try|start|wait|score|save|resume) /;
 
-/** An option within a message as a command words it; undefined where its values are known at run time only. */
+/** An option in a message, as a command words it; undefined if its values are known only at run time. */
 function fixedOption(expression: ts.Expression): string | undefined {
   const [, named] = /^option\((.*)\)$/.exec(expression.getText()) ?? [];
   try {
@@ -1097,7 +1097,7 @@ function fixedOption(expression: ts.Expression): string | undefined {
   }
 }
 
-/** The fixed parts of a template, its options among them. */
+/** The fixed parts of a template, including its options. */
 function partsOfTemplate({ head, templateSpans }: ts.TemplateExpression): string[] {
   const parts = [head.text];
   for (const { expression, literal } of templateSpans) {
@@ -1110,7 +1110,7 @@ function partsOfTemplate({ head, templateSpans }: ts.TemplateExpression): string
   return parts;
 }
 
-/** The fixed parts of every string of the sources that may name a remedy, but for what describes an option or is a page. */
+/** The strings of a source file that may name a remedy, each as its fixed parts. Descriptions of options are left out. */
 function remedies(path: string): { where: string; parts: string[] }[] {
   const source = ts.createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.Latest, true);
   const found: { where: string; parts: string[] }[] = [];
@@ -1119,7 +1119,7 @@ function remedies(path: string): { where: string; parts: string[] }[] {
   const visit = (node: ts.Node): void => {
     if (ts.isCallExpression(node) && described.test(node.expression.getText(source))) return;
     if (ts.isNewExpression(node) && node.expression.getText(source) === 'Option') return;
-    // What a program is told is no message of a command.
+    // Of `told(command, program)`, only the first is a message of a command.
     if (ts.isCallExpression(node) && node.expression.getText(source) === 'told') {
       visit(node.arguments[0] as ts.Expression);
       return;
@@ -1140,7 +1140,7 @@ function remedies(path: string): { where: string; parts: string[] }[] {
   return found;
 }
 
-/** Whether a line has the parts, in this order. */
+/** Whether a line contains the parts, in this order. */
 function holds(line: string, parts: readonly string[]): boolean {
   let from = 0;
   return parts.every((part) => {
@@ -1163,7 +1163,7 @@ test('no message names a remedy that is not followed here', () =>
       return !lines.some((line) => holds(line, parts)) && !elsewhere.some(([pattern]) => pattern.test(whole));
     });
     expect(missing.map(({ where, parts }) => `${where} ${parts.join('…')}`)).toEqual([]);
-    // Nor is an exception left when its message is gone.
+    // An exception whose message is gone must go, too.
     const unused = elsewhere.filter(([pattern]) => !all.some(({ parts }) => pattern.test(parts.join('…').trim())));
     expect(unused).toEqual([]);
   }));

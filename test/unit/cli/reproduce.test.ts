@@ -1,6 +1,6 @@
 /**
- * The command. Of the recipe as it is, a step takes a sixth of a second and the texts of a report half a minute: the test that runs it is
- * interrupted before those.
+ * The `reproduce` command. With the unchanged recipe, a step takes a sixth of a second and the texts of a report half a minute: the test
+ * that runs it is interrupted before the texts.
  */
 import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -33,7 +33,7 @@ const reportOf = async (out: string) => JSON.parse(await readFile(join(out, 'rep
 
 it('writes the three forms of a partial report when the time is up', async () => {
   const out = join(place, 'timed');
-  let now = 0; // The time passes with the work, however fast the machine is.
+  let now = 0; // Time passes with each look at the clock, however fast the machine is.
   const clock = jest.spyOn(performance, 'now').mockImplementation(() => (now += 0.1));
   const { code, stdout, stderr } = await reproduce(corpus, '--runs', '1000000', '--max-time', '1s', '--out', out);
   clock.mockRestore();
@@ -63,7 +63,7 @@ it('trains nothing with --max-time 0, and prints the report with --json', async 
 it('saves on SIGINT, reports what there is, exits with 130, and continues from there', async () => {
   const out = join(place, 'interrupted');
   const short = join(place, 'short.txt');
-  await writeFile(short, 'The cat sat on the mat, and the dog saw the cat. '.repeat(3)); // One step an epoch.
+  await writeFile(short, 'The cat sat on the mat, and the dog saw the cat. '.repeat(3)); // One step per epoch.
   const states: number[] = [];
   for (const round of [1, 2]) {
     const ended = await node('cli/main.js', ['reproduce', short, '--runs', '1000000', '--out', out], {

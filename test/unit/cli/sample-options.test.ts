@@ -24,7 +24,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** The options in a command's help, but those that end it. */
+/** The options that a command's help lists, other than --help. */
 async function optionsOf(command: string): Promise<string[]> {
   const { stdout } = await node('cli/main.js', [command, '--help']);
   const names = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[a-z-]+)/gm)].map(([, name]) => name as string);
@@ -33,7 +33,7 @@ async function optionsOf(command: string): Promise<string[]> {
 }
 
 const corpus = at('corpus.txt');
-/** What each option takes, and what it goes with. */
+/** A value for each option, and other options that it needs. */
 const sample: Record<string, readonly string[]> = {
   '--prompt': ['a'],
   '--prompt-file': [at('prompt.txt')],
@@ -69,7 +69,7 @@ const sample: Record<string, readonly string[]> = {
   '--threads': ['1'],
   '--no-check': [],
 };
-/** Tried by tests of their own: they ask a person, or need what a run of single lines keeps. */
+/** These have tests of their own: they need a person, or the files of a run trained with --lines. */
 const elsewhere = ['--interactive', '--session', '--novel', '--not-in'];
 
 test('sample takes each of its options', async () => {
@@ -104,7 +104,7 @@ const score: Record<string, readonly string[]> = {
 };
 
 test('score takes each of its options', async () => {
-  expect(Object.keys(score).concat('--html').sort()).toEqual(await optionsOf('score')); // --html: with its page's test.
+  expect(Object.keys(score).concat('--html').sort()).toEqual(await optionsOf('score')); // --html is tested with its page.
   const common = ['score', at('model.safetensors'), corpus, '--device', 'cpu'];
   for (const [option, values] of Object.entries(score)) {
     for (const how of [[], ['--json']]) {

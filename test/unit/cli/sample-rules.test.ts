@@ -1,4 +1,4 @@
-/** What `sample` is told of the text it may write, as a user types it: what comes out, and what is refused. */
+/** Options that restrict what `sample` writes, as a user types them: what comes out, and what is refused. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -26,7 +26,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** What it says of model, device and seed is left out. */
+/** Runs `sample`. Its lines about the model, device and seed are left out of `err`. */
 async function sample(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
   const ran = await runCommand('sample', at('model.safetensors'), '--seed', '3', ...argv, ...cpu);
   return { ...ran, err: ran.err.replace(/^(model|device|seed): .*\n/gm, '') };
@@ -55,7 +55,7 @@ test('--pattern writes what the expression matches as a whole, within --length',
 test('--only writes nothing but these characters, and goes together with --pattern to a whole match', async () => {
   const [drawn] = await texts('--only', 'ab. ', '--length', '200', '--temperature', '2');
   expect([...new Set(drawn)].sort()).toEqual([' ', '.', 'a', 'b']);
-  // Each class has characters that may not be written: those of a match that is begun are left out from the start.
+  // Parts of the pattern need characters that --only forbids: a match must not begin with what it could not finish.
   for (const text of await texts(
     '--only',
     'abA.',

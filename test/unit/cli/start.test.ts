@@ -1,10 +1,10 @@
-/** What a command reads before it begins. */
+/** What a command loads before it starts. */
 import { compiled, run } from '../../fixtures/child';
 
 const commands = ['train', 'sample', 'score', 'import', 'serve', 'export', 'sweep', 'reproduce', 'info', 'build'];
 
 it('loads no more of other packages than it needs to start: zod as one file of parts', async () => {
-  // The modules of each command, the first of which reads what all share.
+  // Maps each package to the first command that loads it; for what all commands share, that is `train`.
   const script = `
     const { main } = require(${JSON.stringify(compiled('cli/main.js'))});
     const seen = new Set();

@@ -19,7 +19,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Runs a command with a terminal for all three streams; what it wrote there. */
+/** Runs a command with a terminal for all three streams; returns what it wrote there. */
 async function onTerminal(columns: number, ...args: string[]): Promise<string> {
   const { code, output } = await ending(columns, args);
   expect([code, output]).toEqual([0, output]);
@@ -31,7 +31,7 @@ interface Ending {
   output: string;
 }
 
-/** The same of a command that may fail, or that Ctrl-C ends once it has written what `until` says. */
+/** The same for a command that may fail, or that Ctrl-C ends once its output matches `until`. */
 const ending = (columns: number, args: string[], until?: RegExp): Promise<Ending> =>
   ended(columns, [process.execPath, compiled('cli/main.js'), ...args], until);
 
@@ -53,7 +53,7 @@ async function ended(columns: number, argv: string[], until?: RegExp): Promise<E
   return { code, output: stdout };
 }
 
-/** Commands one after another in one process, which is started once. The last one may be ended, too. */
+/** Runs commands one after another in one process, which starts only once. Ctrl-C may end the last one. */
 async function inTurn(columns: number, commandLines: string[][], until?: RegExp): Promise<Ending[]> {
   const script = `
     const { main } = require(${JSON.stringify(compiled('cli/main.js'))});
@@ -71,21 +71,21 @@ async function inTurn(columns: number, commandLines: string[][], until?: RegExp)
   return commandLines.map((_, i) => ({ output: parts[2 * i] as string, code: Number(parts[2 * i + 1]) }));
 }
 
-/** SIGINT, as from Ctrl-C, to what `script` runs. */
+/** Sends SIGINT, as Ctrl-C does, to what `script` runs. */
 function interruptBelow(pid: number): void {
   for (const child of readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')) {
     process.kill(Number(child), 'SIGINT');
   }
 }
 
-/** What is shown at one time on one line: a carriage return or a move to the left begins it anew. Without colours and the like. */
+/** What a line shows at one time: a carriage return or a move of the cursor starts a new text. Escape sequences are removed. */
 function segments(output: string): string[] {
   const escapes = /\u001b(?:\[[?\d;]*[A-Za-z]|[78])/g;
   const leftmost = /\r|\u001b\[\d*G|\n/;
   return output.split(leftmost).map((segment) => segment.replace(escapes, ''));
 }
 
-/** All of them, as the help lists them. */
+/** All commands, in the order of the help. */
 const commands = ['train', 'sample', 'score', 'import', 'serve', 'export', 'sweep', 'reproduce', 'info', 'build'];
 
 const tiny = ['--hidden', '32', '--layers', '1', '--seq-length', '10', '--sample-length', '30'];
@@ -94,11 +94,11 @@ describe.each(whole ? [60, 80, 120] : [60])('a terminal of %d columns', (columns
   itOnTerminal('shows progress, epochs and the end of a run in lines that fit', async () => {
     const output = await onTerminal(columns, 'train', 'hills.txt', ...tiny, '--epochs', '4', '--out', `r${columns}`);
     const shown = segments(output);
-    // A hint is to be copied, so it stays on its line; a path is not broken either.
+    // A hint stays on one line, so that it can be copied; a path is not broken either.
     const printed = shown.filter((line) => !/^(sample from it|train further):|^ {2}\S+$/.test(line));
     for (const line of printed) expect(line.length).toBeLessThanOrEqual(columns);
     const bars = shown.filter((line) => /^epoch \d\/4 +\[[#-]+\]/.test(line));
-    expect(bars.length).toBeGreaterThanOrEqual(4); // At least one an epoch.
+    expect(bars.length).toBeGreaterThanOrEqual(4); // At least one per epoch.
     for (const bar of bars) expect(bar).toMatch(/ETA \S+ .*loss \d\.\d{4}/);
     const epochs = shown.filter((line) => /^epoch \d\/4 .*validation/.test(line));
     expect(epochs).toHaveLength(4);
@@ -111,7 +111,7 @@ describe.each(whole ? [60, 80, 120] : [60])('a terminal of %d columns', (columns
     expect(shown.filter((line) => /^device: CPU, .*1 thread \(.*\)$/.test(line))).toHaveLength(1);
     expect(shown.find((line) => line.startsWith('loss: . training, o validation'))).toBeDefined();
     expect(output).toContain('\u001b[1mfinished: ');
-    // The cursor is hidden for the bar, and shown again.
+    // The cursor, hidden while the bar is shown, is visible again.
     expect(output.lastIndexOf('\u001b[?25h')).toBeGreaterThan(output.lastIndexOf('\u001b[?25l'));
   });
 
@@ -160,14 +160,14 @@ describe.each(whole ? [60, 80, 120] : [60])('a terminal of %d columns', (columns
     const said: Record<string, string> = {};
     for (const [i, command] of Object.keys(calls).entries()) {
       const { code, output } = endings[i] as Ending;
-      // Without a GPU there is nothing to check, which is said by the exit code too.
+      // Without a GPU there is nothing to check, and the exit code says so, too.
       if (command !== 'info --check') expect([command, code, output]).toEqual([command, 0, output]);
       said[command] = output;
     }
     expect(said.serve).toMatch(/serving [\s\S]*closing: /);
     for (const [command, output] of Object.entries(said)) {
       expect([command, output.trim()]).not.toEqual([command, '']);
-      // A word that is wider than the terminal stays whole, and so does a command that is to be copied.
+      // A word that is wider than the terminal stays whole, and so does a command to be copied.
       const broken = segments(output).filter(
         (line) => line.length > columns && line.trim().includes(' ') && !/^(try it|sample from it):/.test(line),
       );

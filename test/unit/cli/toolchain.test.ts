@@ -1,4 +1,4 @@
-/** The tools of the build, on PATHs that hold nothing but stand-ins: each missing or old one is named, and npm's are taken. */
+/** Finds the build tools on a PATH that holds only stand-ins: tools that are missing or too old are named, or come from npm. */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -28,14 +28,14 @@ function command(name: string, script: string, folder = bin): string {
   chmodSync(file, 0o755);
   return file;
 }
-/** A compiler is asked for two of its macros; one that is not Clang leaves the second as it is. */
+/** A stand-in for a compiler, which is asked to expand two macros. Only Clang defines the second. */
 const compiler = (name: string, gnu: number, clang: number | '__clang_major__' = '__clang_major__') =>
   command(name, `echo ${gnu} ${clang}`);
 const cmake = (version: string) => command('cmake', `echo "cmake version ${version}"`);
 const make = () => command('make', 'echo GNU Make 4.3');
 const ninja = () => command('ninja', 'echo 1.13.2');
 
-/** Stands for npm: makes of `package@version` what npm would, its files without the permission to execute. */
+/** A stand-in for npm: installs `package@version` with files that are not executable. */
 function npm(): string {
   const script = join(place, 'npm-cli.js');
   writeFileSync(

@@ -1,4 +1,4 @@
-/** The command, in this process, with the real addon and real directories. */
+/** The `train` command, in this process, with the real addon and real directories. */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
@@ -242,7 +242,7 @@ it('changes nothing of a run that a plan would resume, nor takes it from who tra
   const out = join(folder, 'run');
   await train(corpus, ...tiny, '--epochs', '2', '--out', out);
   await using held = await RunDirectory.open(out, { create: false });
-  // As its trainer has them.
+  // What a trainer leaves in the middle of a write: a temporary file and an incomplete checkpoint.
   await writeFile(join(out, '.config.json.tmp-1-0123abcd'), 'half');
   const [newest] = await lastCheckpoints(out);
   await writeFile(join(out, newest as string), 'not whole');
@@ -270,7 +270,7 @@ it('refuses in a plan what the run would refuse of its directory', async () => {
       const expected = { exitCode, message: expect.stringContaining(message) };
       await expect(train(corpus, ...tiny, '--out', place, ...how)).rejects.toMatchObject(expected);
     }
-    // The run itself takes the lock, and gives it back.
+    // A real run takes the lock and releases it, which changes the times of the directory.
     if (how.length > 0) expect(await contentsOf(out)).toEqual(before);
   }
 });
@@ -297,7 +297,7 @@ it('says how to name the new place of a corpus that has moved, and resumes with 
   const { code, stderr } = await train(moved, '--resume', out, '--epochs', '2');
   expect(code).toBe(0);
   expect(stderr).toMatch(/^epoch 2\/2/m);
-  // The next time it is known.
+  // The new place was recorded, so that it need not be named again.
   expect((await train('--resume', out, '--epochs', '3')).stderr).toMatch(/^epoch 3\/3/m);
 });
 
@@ -325,7 +325,7 @@ it('says in a plan what reading the corpus left out or found odd', async () => {
 it('has figures though the time is up at once: on the last line, in metrics.jsonl and for info', async () => {
   await writeFile(corpus, 'sheep and goats and dogs and cats and fish\n'.repeat(60_000));
   const out = join(folder, 'run');
-  // Steps of one character: two million of them take any machine longer, and the first takes none so long.
+  // Steps of one character: on any machine, the first takes less than two seconds, and the two million of an epoch more.
   const steps = ['--batch-size', '1', '--seq-length', '1', '--max-time', '2s'];
   const { stderr } = await train(corpus, ...tiny, ...steps, '--out', out, '--sample-length', '0');
   expect(stderr).toMatch(

@@ -1,4 +1,4 @@
-/** The named corpus, from a server of the test's own. */
+/** The corpus named alice, fetched from a local server. */
 import { createHash } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -118,7 +118,7 @@ it('is fetched again where only the hash is there', async () => {
 it('is cached in ~/.cache where XDG_CACHE_HOME is not an absolute path', async () => {
   for (const value of [undefined, '', 'relative']) {
     setEnvironment('XDG_CACHE_HOME', value);
-    // Nothing is fetched into anybody's home: the server refuses, and the error names the place; or the book is there already.
+    // The server refuses, so nothing is written to the home directory, and the error names the path; or the book is cached there already.
     answer = (_, response) => response.writeHead(404).end();
     const place = await alicePath().catch(({ message }: Error) => message);
     expect(place).toMatch(/[/\\]\.cache[/\\]cudnn-lstm[/\\]alice\.txt/);
@@ -178,7 +178,7 @@ describe('is refused, and not kept, where', () => {
           while (!response.destroyed && response.write(piece));
           if (!response.destroyed) response.once('drain', more);
         };
-        more(); // Without an end.
+        more(); // Goes on until the client hangs up.
       },
       /larger than 4194304 bytes/,
     ],
@@ -252,7 +252,7 @@ it('that cannot be kept is an error of the disk, with the remedy', async () => {
       ),
     });
   }
-  if (process.getuid?.() === 0) return; // Root may write everywhere.
+  if (process.getuid?.() === 0) return; // Root may write anywhere.
   process.env.XDG_CACHE_HOME = folder;
   await chmod(folder, 0o555);
   await expect(alicePath()).rejects.toMatchObject({ code: 'ERR_DISK' });

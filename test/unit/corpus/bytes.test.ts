@@ -10,7 +10,7 @@ import { share } from '../../fixtures/child';
 import { codePoint } from '../../fixtures/texts';
 
 const bytes = fc.uint8Array({ maxLength: 200 });
-/** Bytes with much that is nearly UTF-8. */
+/** Bytes of which many are nearly valid UTF-8. */
 const nearly = fc
   .array(
     fc.oneof(
@@ -42,12 +42,12 @@ it('is read as UTF-8 whatever the pieces are: all that is valid as it is, each o
       for (const [i, place] of places.slice(1).entries())
         text += reader.push(toByteString(given.subarray(places[i], place)));
       text += reader.end();
-      // Nothing is lost: what was read and what was not give the bytes again.
+      // Nothing is lost: the characters and the invalid bytes together give the input again.
       const again = text
         .split(/(<\d+>)/)
         .flatMap((part) => (/^<\d+>$/.test(part) ? [Number(part.slice(1, -1))] : [...Buffer.from(part)]));
       expect(again).toEqual([...given]);
-      // And what was read is valid as it stands, as Node sees it.
+      // Bytes are invalid exactly where Node's decoder finds some.
       const whole = Buffer.from(given);
       const valid = whole.equals(Buffer.from(whole.toString('utf8'), 'utf8'));
       expect(text.includes('<')).toBe(!valid);

@@ -1,4 +1,4 @@
-/** Whole corpora, in memory and streamed: the same in all but where the ids lie. */
+/** Whole corpora, in memory and streamed: they differ only in where the ids are stored. */
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import * as os from 'node:os';
@@ -22,7 +22,7 @@ beforeAll(async () => {
   temporaryFolder.mockReturnValue(temporary);
 });
 afterAll(() => rm(folder, { recursive: true }));
-// Nothing lies about, whatever happened.
+// No test may leave temporary files, whatever its outcome.
 afterEach(async () => expect(await readdir(temporary)).toEqual([]));
 
 let files = 0;
@@ -32,7 +32,7 @@ async function write(...texts: (string | Uint8Array)[]): Promise<string[]> {
   return paths;
 }
 
-/** The whole text again. */
+/** The whole text, decoded from its ids. */
 const textOf = ({ vocabulary, ids }: Corpus) => vocabulary.decode(ids.read(0, ids.length));
 
 const ways: [string, CorpusOptions][] = [
@@ -139,7 +139,7 @@ describe.each(ways)('%s', (way, how) => {
     expect(corpus.vocabulary).toBe(vocabulary);
     expect([...corpus.ids.read(0, 2)]).toEqual([5, 0]);
     corpus.close();
-    await open(await write('a'), { vocabulary }).then((single) => single.close()); // One character, of a larger vocabulary.
+    await open(await write('a'), { vocabulary }).then((single) => single.close()); // One symbol is enough if the vocabulary has more.
   });
 
   it('is refused where it is empty, without a word about training', async () => {
@@ -200,7 +200,7 @@ describe.each(ways)('%s', (way, how) => {
     expect(notes).toEqual([expect.stringMatching(/C1, U\+0092, U\+0093, U\+0094: .*`encoding: 'windows-1252'`$/)]);
     expect(await read([bytes], { encoding: 'windows-1252' })).toMatchObject({ text: 'It’s “late”.\n', notes: [] });
     expect((await read(['It\x92s'])).notes).toEqual([expect.stringMatching(/C1, U\+0092: which stand where/)]);
-    expect((await read(['a\x85b'])).notes).toEqual([]); // NEL is a line end of its own.
+    expect((await read(['a\x85b'])).notes).toEqual([]); // NEL is a line end.
   });
 
   it('says that it mixes normal forms, with a remedy that ends that', async () => {
@@ -215,9 +215,9 @@ describe.each(ways)('%s', (way, how) => {
     });
     expect(nfc.vocabulary.size).toBeLessThan(vocabulary.size);
     expect((await read(['cafe\u0301 only'])).notes).toEqual([]);
-    expect((await read(['café only, and а\u0301'])).notes).toEqual([]); // Cyrillic а́ has no one character.
+    expect((await read(['café only, and а\u0301'])).notes).toEqual([]); // Cyrillic а́ has no precomposed form.
     expect((await read(['ﬁ Ⅷ', 'x'], { normalize: 'nfkc' })).text).toBe('fi VIII\nx');
-    expect((await read(['é e', '\u0301'])).notes).toEqual([]); // A line break stands between.
+    expect((await read(['é e', '\u0301'])).notes).toEqual([]); // There is a line break between the files.
   });
 
   it('is refused where there are too many symbols', async () => {
@@ -380,7 +380,7 @@ describe('standard input and pipes', () => {
 
   it('do not keep an abort waiting', async () => {
     const argv = [process.execPath, '-e', script, JSON.stringify([['-'], { abortAfter: 300 }])];
-    // The pipe stays open for longer than run() lets a program live.
+    // Nothing comes through the pipe, which stays open for a minute.
     const { stdout } = await run('bash', ['-c', 'exec "$@" < <(exec sleep 60 2>/dev/null)', 'bash', ...argv]);
     expect(JSON.parse(stdout)).toMatchObject({ name: 'TimeoutError' });
   });

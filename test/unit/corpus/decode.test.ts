@@ -8,7 +8,7 @@ import { share } from '../../fixtures/child';
 import { expectSame } from '../../fixtures/same';
 import { codePoint } from '../../fixtures/texts';
 
-/** Decodes bytes that come in the pieces given. */
+/** Decodes bytes that arrive in these pieces. */
 async function decode(pieces: readonly Uint8Array[], encoding = 'utf8'): Promise<string> {
   let text = '';
   for await (const piece of readText({ name: 'a.txt', bytes: pieces }, encoding)) {
@@ -20,7 +20,7 @@ async function decode(pieces: readonly Uint8Array[], encoding = 'utf8'): Promise
 
 const bytesOf = (...values: number[]) => [Uint8Array.from(values)];
 
-/** Bytes and the places where they are cut. */
+/** Cuts bytes at these places. */
 const cut = (bytes: Uint8Array, cuts: readonly number[]) => {
   const places = [0, ...cuts.map((at) => Math.min(at, bytes.length)).sort((a, b) => a - b), bytes.length];
   return places.slice(1).map((end, i) => bytes.subarray(places[i], end));
@@ -38,7 +38,7 @@ describe('UTF-8', () => {
     );
   });
 
-  // The bytes at which well-formedness is decided (Unicode, table 3-7).
+  // The bytes at the limits of well-formed sequences (Unicode, table 3-7).
   const critical = fc.constantFrom(
     0,
     0x41,
@@ -81,7 +81,7 @@ describe('UTF-8', () => {
           expectSame(await decode(cut(bytes, places)), expected);
           return;
         }
-        // All before is valid; what follows does not become so by more bytes unless the text just ends too early.
+        // All bytes before the offset are valid.
         expectSame(firstInvalidUtf8(bytes.subarray(0, at)), -1);
         const byte = (bytes[at] as number).toString(16).toUpperCase().padStart(2, '0');
         const problem = (pieces: readonly Uint8Array[]) => decode(pieces).catch((error: unknown) => error);
@@ -183,7 +183,7 @@ describe('other encodings', () => {
   );
 
   it('are refused where they do not decode, never with a replacement character', async () => {
-    await expect(decode(bytesOf(0x41, 0x42, 0x81), 'windows-1252')).rejects.toThrow('near offset 2'); // Unassigned.
+    await expect(decode(bytesOf(0x41, 0x42, 0x81), 'windows-1252')).rejects.toThrow('near offset 2'); // 0x81 is unassigned.
     await expect(decode(bytesOf(0x41, 0xff, 0xff), 'shift_jis')).rejects.toMatchObject({
       code: 'ERR_DATA',
       message: 'a.txt is not valid shift_jis, near offset 1; name its encoding with `encoding`',

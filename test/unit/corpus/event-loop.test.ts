@@ -1,4 +1,4 @@
-/** Reading a large text leaves the event loop its turns. */
+/** Reading a large text does not block the event loop. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,11 +25,11 @@ it.each([
   };
   const sizes = whole ? { small: 4, large: 60 } : { small: 2, large: 30 };
   const opened = { small: await measured(sizes.small), large: await measured(sizes.large) };
-  // The least of three: a collection of garbage falls into one turn or another.
+  // The smallest of three measurements, because garbage collection lengthens one turn or another.
   const small = Math.min(await opened.small(), await opened.small(), await opened.small());
-  // Fifteen times the text: what is done to all of it at once would take fifteen times as long. 20 ms are what the package promises.
+  // The text is fifteen times as long, and so would a turn be that processed all of it. The package promises 20 ms.
   const bound = 5 * small + 20;
-  // The least of three as well; none is made when that is certain to be below.
+  // The smallest of up to three again; one below the bound is enough.
   let large = await opened.large();
   for (let i = 1; i < 3 && large >= bound; i++) large = Math.min(large, await opened.large());
   process.stdout.write(

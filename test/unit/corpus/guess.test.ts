@@ -1,4 +1,4 @@
-/** The remedies of errors about encodings, each of them followed. */
+/** The advice in errors about encodings: each test follows it, to see that it works. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';

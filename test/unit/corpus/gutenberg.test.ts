@@ -55,7 +55,7 @@ it('finds the same in pieces as in the whole, whatever the text', () => {
         const { books } = finder.end();
         const cut = places.slice(1).map((to, i) => cutBooks(text.slice(places[i], to), places[i] as number, books));
         expect(books.length > 0 ? cut.join('') : undefined).toBe(stripGutenberg(text));
-        // The rule itself, line by line.
+        // The rule, written out line by line.
         const all = text.split('\n');
         const [starts, ends] = [
           /^\*\*\* ?START OF THE PROJECT GUTENBERG EBOOK/i,

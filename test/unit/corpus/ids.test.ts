@@ -29,7 +29,7 @@ it('are as wide as the vocabulary needs', () => {
   expect([1, 2, 255, 256, 257, 65_536].map(bytesPerId)).toEqual([1, 1, 1, 1, 2, 2]);
 });
 
-// Several pages (64 KiB) and a part of one; more pages than are kept would take 16 MB, which the next test has.
+// Several pages of 64 KiB and part of another. More pages than are kept in memory, over 16 MB, are left to the next test.
 it.each([
   [1, Uint8Array.from({ length: 200_001 }, (_, i) => (i * i) >> 3)],
   [2, Uint16Array.from({ length: 200_001 }, (_, i) => (i * 40_503) >> 2)],
@@ -99,7 +99,7 @@ it('take a temporary folder with them', () => {
   mkdirSync(temporary);
   writeFileSync(join(temporary, 'ids'), 'abc');
   const ids = new FileIds(join(temporary, 'ids'), 3, 1, true);
-  // Where the system can read a file without a name, a killed process leaves nothing either.
+  // Where an open file can be deleted, this is done at once, so that even a killed process leaves nothing behind.
   if (process.platform !== 'win32') expect(existsSync(temporary)).toBe(false);
   expect([...ids.read(0, 3)]).toEqual([97, 98, 99]);
   ids.close();

@@ -17,7 +17,7 @@ it.each([0, 1, 2, 3, 255, 256, 257, 30_000])('of %i lines it knows each, and no 
     const others = ['', ' line 0', 'line', ...Array.from({ length: 2000 }, (_, i) => lineAt(count + i))];
     expect(others.filter((line) => set.has(line))).toEqual([]);
   }
-  // 16 bytes a line.
+  // 16 bytes per line.
   expect((await known.toBytes(corpus)).length).toBe(96 + 16 * count);
 });
 
@@ -32,7 +32,7 @@ it('takes lines as they come, and ends at an abort', async () => {
   };
   const controller = new AbortController();
   const reason = new Error('enough');
-  setImmediate(() => controller.abort(reason)); // In the first turn that it leaves to others.
+  setImmediate(() => controller.abort(reason)); // Runs as soon as `of` yields to the event loop.
   await expect(KnownLines.of(endless(), controller.signal)).rejects.toBe(reason);
 });
 
@@ -68,7 +68,7 @@ describe('the file', () => {
       expect(typeof (await KnownLines.fromBytes(bytes.subarray(0, length), corpus))).toBe('string');
     }
     expect(typeof (await KnownLines.fromBytes(Buffer.concat([bytes, Buffer.alloc(16, 255)]), corpus))).toBe('string');
-    // Keys that are not in order, with a checksum that says otherwise.
+    // Keys out of order, with a checksum that matches them.
     const keys = bytes.subarray(96);
     const swapped = Buffer.concat([keys.subarray(16, 32), keys.subarray(0, 16), keys.subarray(32)]);
     const forged = Buffer.concat([bytes.subarray(0, 64), createHash('sha256').update(swapped).digest(), swapped]);
@@ -86,7 +86,7 @@ describe('the file', () => {
     const sums = [Buffer.from(corpus, 'hex'), createHash('sha256').update(keys).digest()];
     const magic = Buffer.from('cudnn-lstm known lines 1\n'.padEnd(32, '\0'));
     const known = (await KnownLines.fromBytes(Buffer.concat([magic, ...sums, keys]), corpus)) as KnownLines;
-    // To look at all of them would take 10^10 comparisons.
+    // Looking at all keys each time would take 10^10 comparisons.
     let found = 0;
     for (let i = 0; i < 50_000; i++) if (known.has('Anna')) found++;
     expect(found).toBe(50_000);

@@ -1,4 +1,4 @@
-/** A text larger than the memory that may be used for it. */
+/** A large text is prepared in a limited amount of memory. */
 import { createHash } from 'node:crypto';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -7,7 +7,7 @@ import { compiled, itWhere, long, run } from '../../fixtures/child';
 
 const MB = 1_000_000;
 
-/** Lines of words in several scripts, by a small generator; gives the hash of the text. */
+/** Writes lines of pseudo-random words in several scripts; returns the text's hash and length. */
 async function writeText(path: string, bytes: number): Promise<{ sha256: string; characters: number }> {
   const words = ['the', 'sheep', 'went', 'über', 'горы', '🦊', 'and', '山羊', 'far', 'away'];
   const hash = createHash('sha256');

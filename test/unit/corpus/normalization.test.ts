@@ -22,7 +22,7 @@ it.each([
 
 it.each([
   ['ÄÖÜẞ', 'äöüß'],
-  ['ΟΔΟΣ ΟΔΟΣ', 'οδοσ οδοσ'], // No final sigma: each code point by itself.
+  ['ΟΔΟΣ ΟΔΟΣ', 'οδοσ οδοσ'], // No final sigma: each code point is lower-cased by itself.
   ['İ', 'i̇'],
   ['\u{10400}𝕏', '\u{10428}𝕏'], // A Deseret letter, and a mathematical one that has no lower case.
   ['Ⅷ', 'ⅷ'],
@@ -33,7 +33,7 @@ it.each([
 it('brings into a normal form, before and after lower-casing', () => {
   expect(normalizeText('cafe\u0301 ﬁ', { lowercase: false, form: 'nfc' })).toBe('café ﬁ');
   expect(normalizeText('cafe\u0301 ﬁ ℌ', { lowercase: true, form: 'nfkc' })).toBe('café fi h');
-  // The dot that lower-casing İ leaves goes after a mark that stands below.
+  // Lower-casing İ leaves a combining dot above, which NFC puts after a mark below.
   expect(normalizeText('İ\u0316', { lowercase: true, form: 'nfc' })).toBe('i\u0316\u0307');
 });
 
@@ -43,11 +43,11 @@ it('keeps line breaks and a byte order mark if asked', () => {
   expect(normalizeText(text, { lowercase: true, byteOrderMark: 'keep' })).toBe('\uFEFFa\nb\nc\n');
 });
 
-/** Texts rich in what normalisation touches. */
+/** Texts rich in what normalisation changes. */
 const texts = fc.string({
   unit: fc.oneof(
     fc.constantFrom('\r', '\n', '\uFEFF', 'Σ', 'σ', 'A', 'İ', ' ', '\u{10400}', '🦊'),
-    // Marks above, below and before; kana, halves of Hangul and of half-width kana: all that composes with its neighbours.
+    // What composes with its neighbours: letters and marks above or below them, full- and half-width kana, parts of Hangul syllables.
     fc.constantFrom(
       'e',
       'é',

@@ -65,7 +65,7 @@ it('are globs relative to where one stands', async () => {
       { name: join('sub', 'a.txt'), path: join('sub', 'a.txt') },
       { name: join('sub', 'deep', 'z.txt'), path: join('sub', 'deep', 'z.txt') },
     ]);
-    process.chdir('sub'); // Here is a file named as the named corpus.
+    process.chdir('sub'); // `sub` has a file with the name of the corpus alice.
     expect(await resolveSources(['alice'])).toEqual([{ name: 'alice', path: 'alice' }]);
   } finally {
     process.chdir(before);

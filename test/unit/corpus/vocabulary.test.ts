@@ -5,7 +5,7 @@ import { share } from '../../fixtures/child';
 import { codePoint } from '../../fixtures/texts';
 
 it('sorts by code point, not by code unit, and never splits a pair', () => {
-  // U+FFFD stands after U+1F98A by code units (D83E), before it by code points.
+  // By code units, U+FFFD comes after U+1F98A, which begins with D83E; by code points, before it.
   const vocabulary = Vocabulary.of(['b🦊a\uFFFD', 'é\nb']);
   expect(vocabulary.symbols).toEqual(['\n', 'a', 'b', 'é', '\uFFFD', '🦊']);
   expect(vocabulary.size).toBe(6);

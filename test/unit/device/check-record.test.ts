@@ -1,4 +1,4 @@
-/** What is remembered of self-checks: found by its key, by nothing else, and lost where it is damaged. */
+/** Records of self-checks: each is found by its key alone, and ignored if it is damaged. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -57,7 +57,7 @@ describe('the memory of self-checks', () => {
     keepReport(report());
     const other = { ...key, [field]: `${key[field]} or another` };
     expect(await rememberedCheck(other)).toBeUndefined();
-    const { file } = keepReport(report({ key: other })); // Beside the first, which stays.
+    const { file } = keepReport(report({ key: other })); // Saved beside the first, which stays.
     expect((await rememberedCheck(other))?.file).toBe(file);
     expect(await rememberedCheck(key)).toBeDefined();
   });
@@ -134,7 +134,7 @@ describe('the memory of self-checks', () => {
   it('remembers a failure until it is forgotten, or made again', async () => {
     const failed = keepReport(report({ passed: false, key: { ...key, algorithm: 'auto' } }));
     expect(await rememberedCheck({ ...key, algorithm: 'auto' })).toEqual(failed);
-    await forgetFailures({ ...key, algorithm: 'auto' }); // Of the others.
+    await forgetFailures({ ...key, algorithm: 'auto' }); // Forgets only those of the other algorithms.
     expect(await rememberedCheck({ ...key, algorithm: 'auto' })).toEqual(failed);
     keepReport(report({ key: { ...key, algorithm: 'persist-static' } }));
     await forgetFailures(key);
@@ -150,7 +150,7 @@ describe('the memory of self-checks', () => {
     const failed = keepReport(report({ passed: false, passing: true }));
     expect(failed.file).toContain(folder);
     expect(await rememberedCheck(key)).toBeUndefined();
-    process.env.XDG_CACHE_HOME = failed.file; // A file: nothing can be made in it.
+    process.env.XDG_CACHE_HOME = failed.file; // A file, so nothing can be created below it.
     const elsewhere = keepReport(report({ passed: false }));
     expect(elsewhere.file).toContain(join(tmpdir(), 'cudnn-lstm-self-check-'));
     rmSync(elsewhere.file as string);

@@ -1,4 +1,4 @@
-/** Loading the addon, in processes of their own, since it is loaded once a process. */
+/** Loading the addon, in separate processes because each loads it only once. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(empty, { recursive: true }));
 
-/** Runs a script after the library is there as `lib`; without a binary where one is usually found, unless `env` says so. */
+/** Runs a script with the library as `lib`. Unless `env` changes that, there is no binary in the usual places. */
 async function load(
   script: string,
   env: NodeJS.ProcessEnv = {},
@@ -31,7 +31,7 @@ it('takes the binary that the option or the environment names', async () => {
   const found = { isa: expect.stringContaining('CPU') };
   expect(await load(choose(`{ device: 'cpu', nativeBinding: binary }`))).toEqual(found);
   expect(await load(choose(`{ device: 'cpu' }`), { CUDNN_LSTM_NATIVE_BINDING: binary })).toEqual(found);
-  // What comes after takes the same one, whether it names it or not.
+  // Later calls take the same binary, whether they name it or not.
   const again = `await lib.chooseDevice({ nativeBinding: binary }); await lib.chooseDevice();`;
   expect(await load(again + choose(`{ device: 'cpu', nativeBinding: binary }`))).toEqual(found);
 });

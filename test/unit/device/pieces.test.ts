@@ -1,12 +1,12 @@
-/** Whole slots of a model, moved in pieces between which the event loop has its turns. */
+/** Whole slots of a model are moved in pieces, between which the event loop can run. */
 import { createHash } from 'node:crypto';
 import type { NativeModel } from '../../../lib/device/native';
 import { hashSlot, readSlot, writeSlot } from '../../../lib/device/pieces';
 
-/** Milliseconds that a slow model takes for each piece: more than a loop runs before it gives way. */
+/** Milliseconds that a slow model takes for each piece: longer than a loop runs before it yields. */
 const longPiece = 8;
 
-/** The time as the loops see it. */
+/** The time that the loops see. */
 let clock = 0;
 beforeEach(() => {
   jest.spyOn(performance, 'now').mockImplementation(() => clock);
@@ -15,7 +15,7 @@ afterEach(() => {
   jest.restoreAllMocks();
 });
 
-/** A model with one slot, and the turn of the event loop in which each piece of it was moved. */
+/** A model with one slot. `end` returns the turn of the event loop in which each piece was moved. */
 function slotted(values: Float32Array, milliseconds: number) {
   const turns: number[] = [];
   let turn = 0;

@@ -1,4 +1,4 @@
-/** The precision: tf32 by default wherever a GPU is, fp32 or bf16 in training on a CPU, and the description says which. */
+/** The precision: tf32 by default, which a CPU computes in fp32; bf16 on a CPU in training only. A model's description says which. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -39,13 +39,13 @@ describe('queued', () => {
     const order: string[] = [];
     const carried = { ...call, carryState: true };
     const first = model.evaluate(carried).then((losses) => order.push('evaluate') && losses);
-    model.resetEvaluationState(); // In mid-call: it waits for its turn.
+    model.resetEvaluationState(); // During a call it waits its turn.
     const second = model.evaluate(carried);
     const read = model.whenIdle((native) => order.push('read') && native.read('parameters'));
     expect(await first).toEqual(await second);
     expect(await read).toHaveLength(1);
     expect(order).toEqual(['evaluate', 'read']);
-    model.resetEvaluationState(); // Idle: at once.
+    model.resetEvaluationState(); // When idle it resets at once.
     expect(await fake.evaluate(carried)).toEqual(await first);
   });
 

@@ -34,7 +34,7 @@ it('lets a model grow to all CPUs where nobody asked for a number', () => {
   expect(mostThreadsFor(undefined, {})).toBe(Math.max(cpus().length, availableParallelism()));
 });
 
-/** What this file and the addon read, which must be the same; 0 for no limit. */
+/** The quota that the library reads, or 0 if there is no limit. The addon must read the same. */
 function quotaUnder(root: string): number {
   const quota = cgroupCpuQuota(root) ?? 0;
   const allowance = loadNative().cpuAllowance(root);

@@ -1,4 +1,4 @@
-/** What other programs make of an exported model: PyTorch, ONNX and its runtime, and JavaScript without the package. */
+/** Exported models in other programs: PyTorch, ONNX Runtime, Keras, and JavaScript without the package. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -145,7 +145,7 @@ itWithPython('keras')('Keras: an archive that load_model opens', async () => {
   for (const { name, target } of chosen) {
     const V = symbols.length;
     const logits = await ours(name);
-    // Probabilities leave the sum of a position's logits open.
+    // Probabilities determine a position's logits only up to a constant, so log-probabilities are compared.
     const rows = Array.from({ length: ids.length }, (_, i) => logits.subarray(i * V, (i + 1) * V)).map((row) => {
       const total = Math.log(row.reduce((sum, logit) => sum + Math.exp(logit), 0));
       return Array.from(row, (logit) => logit - total);
@@ -161,7 +161,7 @@ itWithPython('keras')('Keras: an archive that load_model opens', async () => {
   );
 });
 
-/** Runs in a process without the package: reads, computes, writes, scores. */
+/** Runs in a process that loads only the runtime: reads models, computes logits, writes texts and scores one. */
 const runtimeProgram = `
 import { readFileSync } from 'node:fs';
 const [, runtime, kernels, ids, prompt, ...files] = process.argv;
@@ -221,7 +221,7 @@ test.each(['WebAssembly', 'JavaScript'])(
   },
 );
 
-/** Both kernels beside plain loops in doubles, over sizes and values at their limits. */
+/** Compares both kernels with plain loops in doubles, over many sizes and extreme values. */
 const kernelsProgram = `
 const [, url] = process.argv;
 const { makeKernels } = await import(url);
@@ -352,7 +352,8 @@ test('the runtime refuses what it cannot read', async () => {
 });
 
 test('what is exported for PyTorch is imported again, bit for bit', async () => {
-  // The next character follows from the last one, and the rest is forgotten: a text of its own proves it, wherever one begins.
+  // Import checks that the model predicts the text, starting anywhere in it. With these weights the next character depends on the last
+  // one alone, so that a text that the model wrote itself passes.
   using model = await LanguageModel.load(pathOf('onehot'), { device: 'cpu', threads: 1 });
   const strong = nativeOf(model).read('parameters');
   for (const { name, offset, size } of nativeOf(model).parameters) {
@@ -388,7 +389,7 @@ test('the command: files on stdout, nothing replaced, what cannot be is said', a
     code: 2,
     err: `${out} is there already: name another --out.\n`,
   });
-  // Another form of the same model shares its vocabulary; another model's would be replaced.
+  // A second format of the same model shares the vocabulary file; the file of another model is not overwritten.
   const graph = join(folder, 'c.onnx');
   expect(await command(pathOf('onehot'), '--to', 'onnx', '--out', graph)).toMatchObject({ code: 0, err: '' });
   rmSync(graph);
@@ -415,7 +416,7 @@ test('CRC-32 and half precision', () => {
   const wrong: number[] = [];
   for (let bits = 0; bits < 0x7c00; bits++) {
     const between = (halfToFloat(bits) + halfToFloat(bits + 1)) / 2;
-    const tie = bits + 1 === 0x7c00 ? bits : toHalf(between); // To even.
+    const tie = bits + 1 === 0x7c00 ? bits : toHalf(between); // Ties round to even.
     if (toHalf(halfToFloat(bits)) !== bits || tie !== bits + (bits + 1 === 0x7c00 ? 0 : bits & 1)) wrong.push(bits);
   }
   expect(wrong).toEqual([]);

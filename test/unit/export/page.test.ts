@@ -28,7 +28,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** Opens a page; what it says on its console, and every request but for itself, is an error. */
+/** Opens a page. Faults are its errors, whatever it logs, and requests for anything but the page itself. */
 async function open(
   path: string,
   width = 1100,
@@ -75,7 +75,7 @@ for (const [name, half] of writers.slice(0, whole ? 3 : 1)) {
       }
       expect([...(await written(page))]).toHaveLength(82);
 
-      // Six guesses, the likeliest first; a click takes one.
+      // Six guesses, the likeliest first; clicking one adds it to the text.
       await page.fill('#text', 'abba c');
       const guesses = await page.locator('.rival').allTextContents();
       expect(guesses).toHaveLength(6);
@@ -85,12 +85,12 @@ for (const [name, half] of writers.slice(0, whole ? 3 : 1)) {
       expect(shares).toEqual([...shares].sort((a, b) => b - a));
       await page.locator('.rival').first().click();
       expect([...(await written(page))]).toHaveLength(7);
-      // Typed character by character, or pasted at once: the same.
+      // Typing the text character by character gives the same guesses as setting it at once.
       await page.fill('#text', '');
       await page.locator('#text').pressSequentially('abba c');
       expect(await page.locator('.rival').allTextContents()).toEqual(guesses);
 
-      // Stop leaves what was written, and Write continues it.
+      // A second click stops the writing, and Clear empties the text.
       await page.fill('#length', '100000');
       await page.click('#write');
       while ((await written(page)).length < 20) await page.waitForTimeout(20);
@@ -104,7 +104,7 @@ for (const [name, half] of writers.slice(0, whole ? 3 : 1)) {
   );
 }
 
-// Node computes the other cases, with the same code (export.test.ts).
+// Without WHOLE=1, one case is enough here: export.test.ts computes all of them in Node, with the same code.
 for (const { name } of cases.slice(0, whole ? cases.length : 1)) {
   itInBrowser(`${name}: computes in the browser what the package computes`, async () => {
     const path = await saveCase(folder, cases.find((each) => each.name === name) as (typeof cases)[number]);
@@ -113,7 +113,7 @@ for (const { name } of cases.slice(0, whole ? cases.length : 1)) {
     const expected = await logitsOf(path, ids);
     const original = readFileSync(out, 'utf8');
     for (const policy of ["'wasm-unsafe-eval'", '']) {
-      // The page's own model, shown to the test: with its script's hash in the policy, so that the rest of the policy holds.
+      // Exposes the page's model to the test. The hash of the changed script goes into the policy, whose other rules stay.
       const shown = original.replace('const model = new', 'const model = globalThis.model = new');
       const code = /<script type="module">(.*)<\/script>/s.exec(shown)?.[1] as string;
       const hash = createHash('sha256').update(code).digest('base64');
@@ -126,7 +126,7 @@ for (const { name } of cases.slice(0, whole ? cases.length : 1)) {
         })()`,
       );
       expect(simd).toBe(policy !== '');
-      // A policy that forbids WebAssembly is heard of, and nothing else.
+      // Where the policy forbids WebAssembly, the browser reports that, and nothing else.
       expect(faults.filter((fault) => policy !== '' || !/WebAssembly/.test(fault))).toEqual([]);
       expect(largestDifference(logits, expected)).toBeLessThan(1e-5);
       await page.context().close();

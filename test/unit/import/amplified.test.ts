@@ -1,4 +1,4 @@
-/** Small files that stand for much work or memory: what is named often is looked at once, and lists are as long as models have them. */
+/** Small files that ask for much work or memory: repeated references are followed once, and overlong lists refused. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ const options = { device: 'cpu', threads: 1 } as const;
 const imported = (file: string) => importModel(file, { ...options, text: at('text.txt') });
 const code = (instructions: string) => Buffer.from(instructions, 'latin1');
 
-/** Instructions for a text, and for a whole number. */
+/** Pickle instructions for a string; `whole` gives those for an integer. */
 function text(value: string): string {
   const length = Buffer.alloc(4);
   length.writeUInt32LE(value.length);
@@ -68,7 +68,7 @@ test('PyTorch: more layers than a model has', async () => {
   await expect(imported(at('layers.net'))).rejects.toThrow('more than 64 layers');
 });
 
-/** Instructions for one tensor. */
+/** Pickle instructions for one tensor. */
 function weightOf(): Buffer {
   const pickle = stateDictPickle(lstm.slice(0, 1)).toString('latin1');
   return code(pickle.slice(pickle.indexOf('ctorch._utils'), -2));

@@ -1,4 +1,4 @@
-/** ml5's dumps and TensorFlow.js' LayersModels: against arithmetic by hand, and against TensorFlow.js where it is installed. */
+/** ml5's dumps and TensorFlow.js' LayersModels, compared with LSTMs written out here, and with TensorFlow.js if it is installed. */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 
-/** TensorFlow's BasicLSTMCell, written as its documentation has it: [x, h] times the kernel, gates i, j, f, o, forget bias 1. */
+/** TensorFlow's BasicLSTMCell, as its documentation defines it: [x, h] times the kernel, gates i, j, f, o, forget bias 1. */
 function basicLstm(
   kernel: Float32Array,
   bias: Float32Array,
@@ -130,7 +130,7 @@ test('a LayersModel is read, of whatever kind its weights are packed', async () 
     seqLength: 20,
     model: { gateActivation: 'hard_sigmoid', hidden: 6, input: 'onehot' },
   });
-  // The same numbers as whole ones of 16 bits between -8 and 8.
+  // The same numbers, quantised to 16-bit integers that stand for -8 to 8.
   const data = new Float32Array(new Uint8Array(readFileSync(join(folder, 'tfjs', 'weights.bin'))).buffer);
   writeFileSync(
     join(folder, 'tfjs', 'weights.bin'),
@@ -148,7 +148,7 @@ test('a LayersModel is read, of whatever kind its weights are packed', async () 
     return path;
   }
 
-  /** The text that the model would write, for which it has to be made once by the reader that is under test. */
+  /** Writes a text drawn from the model, whose weights it has to take from the reader under test. */
   async function textFor(model: string, size: number): Promise<string> {
     const found = await jsonModel(readFileSync(model, 'utf8'), model);
     expect([found.vocabulary, found.hidden, found.layers.length, found.gateActivations]).toEqual([
@@ -188,7 +188,7 @@ const itWithTensorFlow = itWhere(
   'no TensorFlow.js: npm install in bench/peers',
 );
 
-/** Trains a model in TensorFlow.js, saves it as a browser would, and prints the logits of the first ids. */
+/** Trains a model in TensorFlow.js, saves it as a browser would, and prints the log-probabilities for the first ids. */
 const program = `
 const tf = require('@tensorflow/tfjs');
 const fs = require('fs');

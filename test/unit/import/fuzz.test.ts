@@ -1,6 +1,6 @@
 /**
- * Damaged files of every format that is imported: each is read, or refused by an error of this package, in bounded memory,
- * and by none of its own faults. Some of each here; scripts/fuzz-import.js makes as many as asked.
+ * Damaged files of every format that can be imported: each is read, or refused with an error of this package, in bounded memory. This
+ * tries some of each; scripts/fuzz-import.js tries as many as it is told to.
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -48,7 +48,7 @@ function generator(seed: number): (below: number) => number {
 
 const nasty = [0, 1, 0x2e, 0x28, 0x52, 0x62, 0x63, 0x7f, 0x80, 0xff];
 
-/** Flips, overwrites, drops, doubles or cuts; mostly near the beginning and the end, where structure is. */
+/** Flips, overwrites, removes, repeats or cuts off bytes, mostly near the beginning and the end, where the file's structure is. */
 function mutate(bytes: Buffer, random: (below: number) => number): Buffer {
   let out = Buffer.from(bytes);
   for (let n = 1 + random(4); n > 0 && out.length > 0; n--) {
@@ -86,7 +86,7 @@ function mutate(bytes: Buffer, random: (below: number) => number): Buffer {
   return out;
 }
 
-/** One whole file of each format, the names of the files whose bytes are damaged, and whether it holds its symbols. */
+/** Makes an intact file of each format. `parts` are the files to damage, and `known` says that the model's symbols are in them. */
 const formats: Record<string, () => Promise<{ file: string; parts: string[]; known?: boolean }>> = {
   'our checkpoint': async () => {
     const file = await savedModel('own.safetensors');
@@ -150,7 +150,7 @@ const formats: Record<string, () => Promise<{ file: string; parts: string[]; kno
   },
 };
 
-/** Of Keras 2: V symbols one-hot, H 5. */
+/** The tensors of a Keras 2 model with one-hot input and H = 5. */
 function kerasTensors(group: string) {
   const V = symbols.length;
   const tensors = [
@@ -198,9 +198,9 @@ async function exported(to: 'pytorch' | 'keras', name: string): Promise<string> 
   return out;
 }
 
-/** HDF5 files are read by one thread: to start the library for each would take an hour of 10,000. */
+/** Reads all HDF5 files: starting the library anew for each of 10,000 would take an hour. */
 const thread = new Hdf5Thread();
-/** After so many the thread is a new one, so that none is read by a library that has seen very many. */
+/** The thread is replaced after this many files, so that the library never has very many of them behind it. */
 const filesPerThread = 2000;
 afterAll(() => thread.end());
 
@@ -225,7 +225,7 @@ for (const [name, make] of Object.entries(formats)) {
           await open();
           accepted++;
         } catch (error) {
-          // Anything else is a fault of the reader: it is shown, with the file that brought it about.
+          // Anything else is a bug in the reader: the test fails, and keeps the files that caused it.
           if (!(error instanceof CudnnLstmError) || /[\n\r]/.test(error.message)) {
             mkdirSync(join(tmpdir(), 'fuzz-import'), { recursive: true });
             for (const [i, part] of parts.entries())
@@ -239,7 +239,7 @@ for (const [name, make] of Object.entries(formats)) {
         memory = Math.max(memory, process.memoryUsage().rss);
       };
       await one();
-      // The whole file is understood: it is refused, if at all, because it predicts nothing.
+      // The intact file can be read; if it is refused, it is only because its model predicts badly.
       expect(accepted + unproved).toBe(1);
       [accepted, unproved, slowest] = [0, 0, 0];
       const before = process.memoryUsage().rss;
@@ -256,7 +256,7 @@ for (const [name, make] of Object.entries(formats)) {
           `memory grew by ${grown} MiB at most, to ${Math.round(memory / 2 ** 20)}, slowest ${(slowest / 1000).toFixed(2)} s`,
       );
       expect(grown).toBeLessThan(1024);
-      // Damage is not all that a reader sees: some of it is beside the point, and what lies behind the first check is read.
+      // Some mutations must be harmless, or the code after the first checks would never be tested.
       expect(Math.min(refused, accepted + unproved)).toBeGreaterThan(0);
     },
     process.env.FUZZ_IMPORT === undefined ? undefined : 6 * 3600_000,

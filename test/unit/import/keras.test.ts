@@ -1,4 +1,4 @@
-/** Keras' own files, made by Keras, and the layouts of its older versions, written by h5py; its logits against ours. */
+/** Files made by Keras, and layouts of its older versions, written with h5py: Keras' logits against ours. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -114,12 +114,12 @@ print(json.dumps(answers))
 
 let folder: string;
 let answers: Record<string, number[]>;
-/** A thread for all files, which takes half a second to start; that each file gets one of its own is tested below. */
+/** One thread for all files, because it takes half a second to start. importModel, tested below, starts one for each file. */
 const thread = new Hdf5Thread();
 const importByThread = (file: string, options: ImportOptions) =>
   importBy((bytes, signal) => thread.read(bytes, signal), file, options);
 
-/** What the models begin with, learned here: by Keras, which runs an LSTM step by step, it would take a minute. */
+/** Trains the weights that the models start with. Keras would need a minute for it, because it runs an LSTM step by step. */
 async function learn(name: string, options: TrainRequest): Promise<void> {
   const sizes = {
     hidden: 20,
@@ -194,7 +194,7 @@ itWithKeras('every layout, with its logits', async () => {
   const ids = [...characters.slice(0, 24)].map((symbol) => symbols.indexOf(symbol));
   const differences: string[] = [];
   for (const [name, { answer, gates, target, seqLength, layers }] of files) {
-    // Weights alone say nothing of windows, nor of their gates where two score alike.
+    // Weights alone do not tell the window, nor the gates if two kinds score alike.
     const alone = /weights/.test(name);
     const imported = await importByThread(join(folder, name), {
       ...cpu,

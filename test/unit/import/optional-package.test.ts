@@ -1,4 +1,4 @@
-/** What is said where a package that only some files need is not installed. `scripts/test-package.sh` tries it without the package. */
+/** The error if a package that only some files need is not installed. `scripts/test-package.sh` runs without the package. */
 import { ZipArchive } from '../../../lib/import/zip';
 
 let error: object;

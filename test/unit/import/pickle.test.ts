@@ -1,4 +1,4 @@
-/** The pickle reader, by streams written by hand: what Python's own pickle writes is tried in torch.test.ts. */
+/** The pickle reader, with streams written by hand; torch.test.ts reads what Python's own pickle writes. */
 import fc from 'fast-check';
 import { type Pickled, type PickledCall, PickledGlobal, PickleReader } from '../../../lib/import/pickle';
 import { share } from '../../fixtures/child';
@@ -37,8 +37,8 @@ test('values of every protocol', () => {
     ]),
   );
   expect(read('\x8f(K\x01K\x01\x90.')).toEqual(new Set([1]));
-  expect(read(']q\x000h\x00.')).toEqual([]); // A list, kept, dropped, recalled.
-  expect(read('\x80\x04]\x94(h\x00e.')).toEqual([expect.anything()]); // A list that holds itself.
+  expect(read(']q\x000h\x00.')).toEqual([]); // A list that is memoised, dropped and fetched again.
+  expect(read('\x80\x04]\x94(h\x00e.')).toEqual([expect.anything()]); // A list that contains itself.
 });
 
 test('a global is a name and a call a record; containers mean what they mean', () => {
@@ -78,7 +78,7 @@ test('a damaged stream is refused with the byte where it went wrong', () => {
 });
 
 test('what is copied again and again is counted', () => {
-  // A dict of 60,000 entries, and then a copy of it in every three bytes.
+  // A dict of 60,000 entries, and then a copy of it for every seven bytes.
   const entries = Array.from({ length: 60_000 }, (_, i) => `M${String.fromCharCode(i & 255, i >> 8)}N`).join('');
   const head = `ccollections\nOrderedDict\nq\x01}(${entries}uq\x02`;
   expect(() => read(`${head}${'h\x01h\x02\x85R0'.repeat(5000)}.`)).toThrow('it asks for more than');

@@ -1,4 +1,4 @@
-/** What a text is made of, found in pieces, against the whole text in memory. */
+/** The symbols and the middle of a text that is read in pieces, against those of the whole text in memory. */
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -41,13 +41,13 @@ const somewhere = fc
   .array(fc.oneof({ weight: 3, arbitrary: words }, { weight: 2, arbitrary: markers }), { maxLength: 24 })
   .map((parts) => parts.join(''));
 const plain = fc.array(words, { maxLength: 8 }).map((parts) => parts.join(''));
-/** Each book between a line of its own that begins it and one that ends it. */
+/** Books, each between its own start line and end line. */
 const books = fc
   .array(fc.tuple(plain, plain), { minLength: 1, maxLength: 3 })
   .map((all) => all.map(([before, book]) => `${before}\n${start}${book}\n${end}`).join(''));
 const texts = fc.oneof(somewhere, books);
 
-/** A text in pieces that split no surrogate pair; places that would are passed over. */
+/** Cuts a text at these places, except where that would split a surrogate pair. */
 function cut(text: string, places: readonly number[]): string[] {
   const borders = [...new Set([0, ...places.map((place) => place % (text.length + 1)), text.length])]
     .filter((at) => !/^[\uDC00-\uDFFF]/.test(text.slice(at)))
@@ -101,6 +101,6 @@ it('its middle is that of the text, or of the beginning of one that is long', as
 it('no more of a text is read for its middle than that takes', async () => {
   const path = join(folder, 'endless.txt');
   writeFileSync(path, '');
-  truncateSync(path, 2 ** 40); // Nobody would wait for its end.
+  truncateSync(path, 2 ** 40); // Far too long to be read to its end.
   expect(await readMiddle(path, 'utf8')).toBe('\0'.repeat(16_384));
 });

@@ -1,4 +1,4 @@
-/** PyTorch's own files, made by PyTorch: every form that torch.save writes, and its logits against ours. */
+/** Files made by PyTorch, in every form that torch.save writes: its logits against ours. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,8 +12,8 @@ const itWithTorch = itWithPython('torch');
 const cpu = { device: 'cpu', threads: 1 } as const;
 
 /**
- * One run for all: trains a small model of each input coding on the text and saves it in every form, in a folder of its own, and
- * writes what cannot be represented. Prints the logits of the first 40 ids of each coding.
+ * One run for all tests: trains a small model with each input coding on the text, and saves it in every form in a folder of its own; then
+ * writes models that cannot be represented. Prints each coding's logits for the first 40 ids.
  */
 const script = `
 import json, os, sys, torch, torch.nn as nn
@@ -156,7 +156,7 @@ itWithTorch('the command: a directory or a file, refusals in one line, and nothi
     kind: 'a PyTorch state dict',
     normalization: { lowercase: false },
   });
-  // What comes through a pipe comes once: the vocabulary and the piece that is scored are of the same reading.
+  // A pipe can be read only once: the vocabulary and the part that is scored come from the same pass.
   const piped = await node(
     'cli/main.js',
     ['import', at('dict.pt'), '--corpus', '-', '--out', at('piped.safetensors'), '--json', '--device', 'cpu'],
@@ -174,7 +174,7 @@ itWithTorch('the command: a directory or a file, refusals in one line, and nothi
     3,
     expect.stringContaining('name the text it was trained on, --corpus FILE'),
   ]);
-  // The right number of symbols, in another order: found by scoring alone.
+  // The right number of symbols in the wrong order: only scoring finds that.
   const symbols = [...new Set(learnableText())].sort().reverse();
   writeFileSync(at('wrong.json'), JSON.stringify(symbols));
   const wrong = await run(
@@ -229,7 +229,7 @@ itWithTorch('what cannot be represented is named; what would run a command in Py
     ['transformer.pt', /attention \('layer\.self_attn/],
     ['nan.pt', /'fc\.bias' holds NaN at index 3/],
     ['tensor.pt', /holds no tensors under names/],
-    // Not trained: it is read, and refused because it predicts nothing.
+    // Untrained: it can be read, and is refused because it predicts nothing.
     ['evil.pt', /no better than/],
   ];
   for (const [name, message] of refusals) {

@@ -1,4 +1,4 @@
-/** Models of single lines, from training to writing and scoring. */
+/** Models of single lines, from training to generating and scoring. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { LanguageModel, nativeOf } from '../../../lib/model';
 import { divideLines } from '../../../lib/training/lines';
 import { train } from '../../../lib/training/train';
 
-/** Made-up names: a letter and syllables. */
+/** Made-up names of two or three syllables. */
 const names = Array.from({ length: 400 }, (_, i) => {
   const syllables = ['ba', 'de', 'ki', 'lo', 'mu', 'ra', 'ti'];
   const pick = (k: number) => syllables[(i * k + (i >> 3)) % 7] as string;
@@ -55,7 +55,7 @@ test('a line is worth the product of its characters and its end, and the first l
     const [score] = await model.scoreLines([line]);
     return score!.bitsPerCharacter * score!.characters;
   };
-  // By what the network says, symbol by symbol.
+  // Computed here from the logits, symbol by symbol.
   const line = 'bade';
   const ids = model.vocabulary.encode(`\n${line}\n`);
   const logits = await nativeOf(model).logits({ ids: ids.slice(0, -1), streams: 1 });
@@ -67,7 +67,7 @@ test('a line is worth the product of its characters and its end, and the first l
     expected -= Math.log2(Math.exp(row[ids[t + 1] as number] as number) / total);
   }
   expect(await bits(line)).toBeCloseTo(expected, 4);
-  // What came before does not matter, in one text or in many calls.
+  // Earlier lines make no difference: a text of two lines scores the sum of both.
   const whole = await model.score(`muti\n${line}\n`);
   expect(whole.characters).toBe(10);
   expect(whole.bitsPerCharacter * whole.characters).toBeCloseTo((await bits('muti')) + expected, 4);
@@ -94,7 +94,7 @@ test('lines begin as those of the list do, also where the list is sorted', async
     .flatMap(([letter, count]) => Array.from({ length: count }, (_, i) => `${letter}${names[i]}`))
     .sort();
   const whole = first.reduce((sum, [, count]) => sum + count, 0);
-  /** Bits by which the model's first letters are another distribution than the list's. */
+  /** KL divergence, in bits, of the model's distribution of first letters from the list's. */
   const divergence = async (lines: boolean) => {
     const training = await train({
       ...{ corpus: { text: `${list.join('\n')}\n` }, ...small, ...cpu, lines, hidden: 16 },
@@ -112,7 +112,7 @@ test('lines begin as those of the list do, also where the list is sorted', async
   };
   const ofLines = await divergence(true);
   expect(ofLines).toBeLessThan(0.1);
-  // Read as one text, it is the order of the list that is learned, and what a new text begins with says little of the lines.
+  // Trained on the list as one text, the model learns its order, and how it begins a new text says little about the lines.
   expect(await divergence(false)).toBeGreaterThan(2 * ofLines);
 });
 
@@ -144,7 +144,7 @@ test('a resumed run ends with the weights of one that was never interrupted', as
   };
   const unbroken = await finish({ ...options, epochs: 3, out: whole });
   const interrupted = await finish({ ...options, epochs: 3, out: parts }, 2);
-  // In mid-epoch, with lines that are half read.
+  // Interrupted mid-epoch, in the middle of lines.
   expect(interrupted.metadata.training?.batchInEpoch).toBeGreaterThan(0);
   const resumed = await finish({ ...cpu, resume: parts });
   expect(resumed.parameters).toEqual(unbroken.parameters);
@@ -197,7 +197,7 @@ test('whole lines, the same however many are asked for, none of them known', asy
   expect(novel).toHaveLength(20);
   const begun = await linesOf(30, { prompt: 'ba' });
   expect(begun.every((line) => line.startsWith('ba'))).toBe(true);
-  // Short ones alone.
+  // Only short ones.
   expect((await linesOf(20, { length: 4 })).every((line) => line.length <= 3)).toBe(true);
   expect(await linesOf(0)).toEqual([]);
 });

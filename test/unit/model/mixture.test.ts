@@ -1,4 +1,4 @@
-/** Several models as one: probabilities against those of each model, by itself, computed here. */
+/** Mixtures of models, checked against probabilities computed here from each model by itself. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -44,7 +44,7 @@ afterEach(() => {
   for (const model of models.splice(0)) model.dispose();
 });
 
-/** Natural logarithms of a model's probabilities of `among`, after each character of a text, from zero state. */
+/** Natural logarithms of a model's probabilities of `among`, normalised over these, after each character of a text, from zero state. */
 async function logProbabilities(model: LanguageModel, of: string, among: readonly string[]): Promise<number[][]> {
   const ids = model.vocabulary.encode(of);
   const logits = await nativeOf(model).logits({ ids, streams: 1 });
@@ -61,7 +61,7 @@ function totalOf(logits: Iterable<number>): number {
   return largest + Math.log(all.reduce((sum, logit) => sum + Math.exp(logit - largest), 0));
 }
 
-/** What the mixture should say, from what each model says. */
+/** The log-probabilities that the mixture should give, computed from those of each model. */
 async function expected(parts: { model: LanguageModel; share: number }[], of: string, among: readonly string[]) {
   const each = await Promise.all(parts.map(({ model }) => logProbabilities(model, of, among)));
   return each[0]!.map((row, i) =>
@@ -92,7 +92,7 @@ it('is the weighted mean of the probabilities, which sum to 1', async () => {
     }
     expect(sum).toBeCloseTo(1, 6);
   }
-  // Its score is the mean of the same.
+  // Its score is the mean over the same probabilities.
   const ids = mixture.vocabulary.encode(text);
   const nats = wanted.slice(0, -1).reduce((sum, row, i) => sum - row[ids[i + 1]!]!, 0);
   expect((await mixture.score(text)).loss).toBeCloseTo(nats / (ids.length - 1), 5);
@@ -184,7 +184,7 @@ it('begins lines anew where all models do, and folds unknown characters where al
   const [c, d, e] = [await create(1, {}, rare, folded), await create(2, {}, rare, folded), await create(3, {}, rare)];
   expect(mix(c, d).vocabulary.unknownId).toBe(4);
   expect((await mix(c, d).score('abx')).characters).toBe(2);
-  // Of one that has it as a character like others, it stands for something else.
+  // In a model that has it as an ordinary character it means something else, so the mixture leaves it out.
   expect(mix(c, e).vocabulary.symbols).toEqual(lines);
 });
 

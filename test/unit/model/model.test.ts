@@ -211,7 +211,7 @@ describe('a model', () => {
 
   it('is disposed of more than once, and in the middle of a call', async () => {
     const model = await create();
-    // Of so many calls that the next turn of the event loop comes before the last of them.
+    // Long enough that the event loop turns before the last of their native calls.
     const waiting = [model.score(text.repeat(2000)), collect(model.generate({ length: 1_000_000 }))];
     await new Promise(setImmediate);
     model.dispose();
@@ -274,7 +274,7 @@ describe('a model of texts in a normal form', () => {
 it("what a checkpoint will say is not the caller's to change, and the addon's model is not reachable", async () => {
   const given = { a: [1], b: Uint16Array.of(7) };
   using model = await LanguageModel.create(shape, vocabulary, { device: 'cpu', threads: 1, configuration: given });
-  given.a.push(2); // Nor has the model frozen what is the caller's.
+  given.a.push(2); // The model has not frozen the caller's object either.
   expect(model.metadata.configuration).toEqual({ a: [1], b: { 0: 7 } });
   for (const [list, what] of [
     [[1], 'a list'],

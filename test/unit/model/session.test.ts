@@ -1,4 +1,4 @@
-/** Sessions: what is fed, drawn and gone back to is what one unbroken text would be. */
+/** Sessions: feeding, drawing and rewinding give the same as one unbroken text would. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -40,7 +40,7 @@ async function create(seed = 5, changed: Partial<ModelShape> = {}, options: Crea
   return model;
 }
 
-/** Every kind of model that has a state of its own. */
+/** Every kind of model that keeps its state in its own way. */
 const kinds: Record<string, () => Promise<LanguageModel>> = {
   'a model that carries its state': () => create(),
   'a model of windows': () => create(5, {}, { target: 'last', seqLength: 6 }),
@@ -87,7 +87,7 @@ describe.each(Object.entries(kinds))('of %s', (_name, make) => {
     );
     expect(await session.peek(2)).toEqual(all.slice(0, 2));
     expect(await session.peek()).toEqual(all.slice(0, 5));
-    // As greedy drawing finds, which moves on.
+    // A greedy draw takes the likeliest one, but unlike a peek it moves on.
     expect(await session.draw({ length: 1, greedy: true })).toBe(all[0]!.character);
     if (model.defaultWindow > 0) return;
     using other = model.session();
@@ -196,7 +196,7 @@ it('refuses what is wrong, and stands where it stood', async () => {
   await expect(session.peek(0)).rejects.toMatchObject({ code: 'ERR_USAGE' });
   await expect(session.propose(0)).rejects.toMatchObject({ code: 'ERR_USAGE' });
   expect(session.text).toBe('abd');
-  // What asks where it is does not guess what a call that runs will come to.
+  // While a call is running, nobody knows where the session will stand, so these refuse to guess.
   const pending = session.feed('a');
   for (const ask of [() => session.mark(), () => session.fork(), () => session.rewind(other.session().mark())])
     expect(ask).toThrow(/wait for its other calls/);
@@ -264,7 +264,7 @@ describe('a file', () => {
       }),
       { numRuns: 300 },
     );
-    // And where a hand wrote what the metadata says.
+    // Also metadata edited by hand, in a file without a checksum.
     const metadata = header.__metadata__ as Record<string, string>;
     const { dataSha256: _, ...rest } = metadata;
     for (const [key, values] of Object.entries({

@@ -1,4 +1,4 @@
-/** `minCount`: rare characters are one symbol, which stands for every other one too and is never written. */
+/** `minCount`: rare characters become one unknown symbol, which also stands for any character not seen, and is never generated. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -96,7 +96,7 @@ test('a text of which every character would be folded is refused, with the most 
     'minCount must be at most 4, which is how often the most frequent character comes, not 5.',
   );
   expect((await openCorpus({ text }, { minCount: 4 })).vocabulary.symbols).toEqual(['\n', '\uFFFD']);
-  // The end of a line is no character of one.
+  // The end of a line does not count as one of its characters.
   await expect(openCorpus({ text }, { minCount: 4, lines: true })).rejects.toThrow('at most 3');
   expect((await openCorpus({ text }, { minCount: 3, lines: true })).vocabulary.symbols).toEqual([
     '\n',
@@ -104,7 +104,7 @@ test('a text of which every character would be folded is refused, with the most 
     'b',
     '\uFFFD',
   ]);
-  // A vocabulary that is given has the others.
+  // A given vocabulary still has its own symbols, so nothing is refused.
   const vocabulary = new Vocabulary(['x', '\uFFFD'], '\uFFFD');
   expect((await openCorpus({ text }, { minCount: 5, vocabulary, unknown: 'add' })).vocabulary.symbols).toHaveLength(2);
 });

@@ -209,7 +209,7 @@ describe('REPORT.md', () => {
   });
 });
 
-/** The elements of a kind in a page: the attributes and the content of each. */
+/** The elements of a page with this name: the attributes and the content of each. */
 function elements(page: string, name: string): { attributes: string; content: string }[] {
   const found = page.matchAll(new RegExp(`<${name}([^>]*)>([\\s\\S]*?)</${name}>`, 'g'));
   return [...found].map(([, attributes = '', content = '']) => ({ attributes, content }));
@@ -287,7 +287,7 @@ describe('report.html', () => {
     });
     expect(drawn).toHaveLength(1);
     const [options, columns, place] = JSON.parse(JSON.stringify(drawn[0]));
-    // The reference, 1.2341, is so far below both that its line would press the curve flat: it is in the caption.
+    // The reference, 1.2341, is so far below both losses that its line would flatten the curve: it is in the caption instead.
     expect(columns).toEqual([
       [1, 2],
       [2.9, 2.5],
@@ -297,7 +297,7 @@ describe('report.html', () => {
     expect(options.series[1].stroke).toBe('--ours');
     expect(options.width).toBe(600);
     expect(place.id).toBe('curve-100');
-    expect(listeners).toEqual(['change', 'resize']); // Drawn anew in other colours, or as wide as there is room.
+    expect(listeners).toEqual(['change', 'resize']); // It is redrawn when the colour scheme or the width changes.
   });
 
   itInBrowserWhole('fits a phone and a desk, light and dark, and anybody can read it', async () => {

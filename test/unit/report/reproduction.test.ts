@@ -156,7 +156,7 @@ describe('reproduce', () => {
     expect(losses(alone)).toEqual(losses(await reproduce(options('whole'))));
     const both = await reproduce(options('alone', { runs: [3, 2] }));
     expect(losses(both)).toEqual(losses(alone));
-    // And no run is the beginning of another.
+    // Nor does a run repeat the beginning of another: each has its own seed.
     expect(both.runs[0]?.records[0]?.loss).not.toBe(both.runs[1]?.records[0]?.loss);
   });
 
@@ -173,7 +173,7 @@ describe('reproduce', () => {
         [4, 7, 'finished'],
       ]);
       for (const row of shared.runs) {
-        // Seed 7, as a run of E epochs trains with seed + E.
+        // This makes its seed 7: a run of E epochs trains with seed + E.
         const own = await reproduce(options(`own-${row.epochs}`, { runs: [row.epochs], seed: 7 - row.epochs }));
         expect(losses(own)).toEqual([row.records.map(({ loss }) => loss)]);
         expect(own.runs[0]?.best?.epoch).toBe(row.best?.epoch);
@@ -286,7 +286,7 @@ describe('reproduce', () => {
   });
 });
 
-// The recipe to the letter, on the reference's own text, where somebody has it.
+// The exact recipe, on the reference's own text, where that is available.
 const { CUDNN_LSTM_CORPORA: corpora } = process.env;
 const wonderland = join(corpora ?? 'none', 'wonderland.txt');
 itWhere(

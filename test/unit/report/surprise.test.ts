@@ -1,4 +1,4 @@
-/** The page of `score --per-character --html` in a browser, and the one look that all pages have. */
+/** The page of `score --per-character --html` in a browser, and the look that all pages share. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -121,7 +121,7 @@ itInBrowser('a text that is markup stays a text', async () => {
 test('the last colour begins where the legend says', () => {
   const source = readFileSync(join(packageRoot, 'dist', 'page', 'look.js'), 'utf8');
   expect(source).toContain("'8 bits or more'");
-  // Code of a browser, of which this function needs nothing.
+  // This is code for a browser, but the function needs none of the browser's objects.
   const classOf = runInNewContext(`${source.replace(/^export (?=class |function )/gm, '')}; surpriseClass`);
   expect([null, 0, 7.99, 8, 100].map((bits) => classOf(bits))).toEqual(['s0', 's0', 's8', 's9', 's9']);
 });
@@ -151,7 +151,7 @@ test('every page has the rules and the parts of one look', async () => {
   for (const page of pages) {
     expect(page).toContain(part('base.css'));
     expect(page).toContain(part('look.js').replace(/^export (?=class |function )/gm, ''));
-    // What is in the common rules is not said again.
+    // The rules that all pages share are not repeated.
     const own = page.slice(page.indexOf(part('base.css')) + part('base.css').length);
     expect(/<style>[^<]*--ink:/.exec(own)).toBeNull();
   }

@@ -1,4 +1,4 @@
-/** Copies of a corpus in what is written, against a search through all of it. */
+/** Finding and preventing copies of a corpus in generated texts, checked against brute-force searches. */
 import fc from 'fast-check';
 import { MemoryIds } from '../../../lib/corpus/ids';
 import { suffixArray as sorting, TextIndex } from '../../../lib/corpus/text-index';
@@ -11,7 +11,7 @@ import { canRun, compiled, itWhere, run, share } from '../../fixtures/child';
 const idsOf = (text: string) => Uint8Array.from(text, (symbol) => symbol.charCodeAt(0));
 const source = (text: string) => new MemoryIds(idsOf(text));
 
-/** Texts of few symbols, in which runs come again. */
+/** Texts of few symbols, in which runs repeat. */
 const repetitive = fc
   .array(fc.constantFrom('a', 'b', 'ab', 'aab', 'abababab', 'c'), { maxLength: 60 })
   .map((parts) => parts.join(''));
@@ -77,16 +77,16 @@ it('sorts a text in turns that do not grow with it', () => {
     };
     suffixArray(counted, symbols, atTurn);
     atTurn();
-    // A turn is at most two times 2^15 steps of a few reads, of a text of any length.
-    expect(most).toBeLessThan(16 * 2 ** 15);
-    expect(all).toBeGreaterThan(2 * 16 * 2 ** 15);
+    // However long the text, a turn is at most 2 * 2^13 steps of a few reads each, well below this.
+    expect(most).toBeLessThan(16 * 2 ** 13);
+    expect(all).toBeGreaterThan(2 * 16 * 2 ** 13);
   }
 });
 
 it('leaves an index unmade at an abort', async () => {
   const ids = new MemoryIds(Uint8Array.from({ length: 2_000_000 }, (_, i) => (i * i * 7 + i) % 61));
   const controller = new AbortController();
-  // Behind the reading, which is a turn or two.
+  // After the text is read, which takes a turn or two: while it is being sorted.
   setTimeout(() => controller.abort(new Error('enough')), 50);
   await expect(TextIndex.of(ids, controller.signal)).rejects.toThrow('enough');
 });
@@ -148,7 +148,7 @@ itWhere(canRun('prlimit', ['--version']), 'it needs prlimit')(
 );
 
 describe('findCopies', () => {
-  /** The longest common run, and the windows that the corpus holds, by looking. */
+  /** The longest common run and the number of copied windows, found by brute force. */
   function search(texts: string[], corpus: string) {
     let [longest, windows, copied] = [0, 0, 0];
     for (const text of texts) {
@@ -181,7 +181,7 @@ describe('findCopies', () => {
   });
 
   it('takes a text that repeats itself a hundred thousand times in its stride', async () => {
-    // A climb from each state to the one of its last 30 characters would take 10^10 steps here.
+    // Climbing from each state to that of its last 30 characters anew would take 10^10 steps here.
     const text = 'ab'.repeat(100_000);
     const found = await findCopies([idsOf(text)], source(`${text}c`));
     expect(found.longest.length).toBe(text.length);
@@ -191,7 +191,7 @@ describe('findCopies', () => {
   it('ends at an abort, whatever it is at', async () => {
     const text = Uint8Array.from({ length: 300_000 }, (_, i) => (i * i * 7 + i) % 251);
     const reason = new Error('enough');
-    // In each of the first turns that it leaves to others, of dozens.
+    // At each of the first few of the dozens of times that it yields.
     for (let before = 0; before < 4; before++) {
       const controller = new AbortController();
       let left = before;
@@ -230,7 +230,7 @@ describe('a model that must not copy, or writes some characters alone', () => {
 
   it('writes no longer copy than it may, and one that long', async () => {
     using model = await trained();
-    const index = await model.indexText({ text: `${text}Qé` }); // What the model does not know is no matter.
+    const index = await model.indexText({ text: `${text}Qé` }); // Characters that the model does not know do no harm.
     const corpus = source(text);
     const longest = async (options: GenerateOptions) => {
       const texts = ['', '', ''];
@@ -242,7 +242,7 @@ describe('a model that must not copy, or writes some characters alone', () => {
     expect(await longest({})).toBeGreaterThan(30);
     for (const length of [2, 5, 12]) expect(await longest({ maxCopy: { index, length } })).toBe(length);
     expect(await longest({ maxCopy: { index, length: 5 }, window: 6 })).toBe(5);
-    // Unconstrained, and where nothing is refused, the text is the same.
+    // A limit that is never reached changes nothing.
     const free = { length: 100, seed: 4 };
     expect(await model.generateText({ ...free, maxCopy: { index, length: 1000 } })).toBe(
       await model.generateText(free),
@@ -293,7 +293,7 @@ describe('a model that must not copy, or writes some characters alone', () => {
     const best = await model.generateBest(7, { ...options, length: 1000 });
     expect(Math.max(...drawn)).toBe(7);
     drawn.length = 0;
-    // A third of the 4,194,304 characters that are kept: three at a time, and one at last.
+    // A third of the 4,194,304 characters kept at a time: the seven texts come three at a time, then the last one alone.
     expect(await model.generateBest(7, { ...options, length: 1_398_101 })).toEqual({
       ...best,
       bitsPerCharacter: expect.closeTo(best.bitsPerCharacter, 6),

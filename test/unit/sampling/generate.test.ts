@@ -19,7 +19,7 @@ function generation(options: Partial<Generation> = {}, sampling: SamplingOptions
   };
 }
 
-/** The texts, how they ended, and the pieces they came in. */
+/** The texts, how each ended, and the pieces they came in. */
 async function collect(fake: FakeNativeModel, g: Generation) {
   const texts = Array.from({ length: g.streams }, () => '');
   const finished: Record<number, string> = {};
@@ -33,7 +33,7 @@ async function collect(fake: FakeNativeModel, g: Generation) {
   return { texts, finished, pieces };
 }
 
-/** The same texts by one native call. */
+/** The same texts, drawn in a single native call. */
 async function reference(fake: FakeNativeModel, g: Generation): Promise<string[]> {
   const prompt = typeof g.prompt === 'function' ? await g.prompt() : g.prompt;
   const ids = new Int32Array(prompt.length * g.streams);

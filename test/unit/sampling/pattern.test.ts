@@ -1,4 +1,4 @@
-/** Patterns against JavaScript's own RegExp, and texts that are drawn by them. */
+/** Patterns, and texts drawn to match them, checked against JavaScript's own RegExp. */
 import fc from 'fast-check';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { DataError, UsageError } from '../../../lib/errors';
@@ -11,7 +11,7 @@ const vocabulary = new Vocabulary(symbols);
 const pattern = (source: string) => new Pattern(source, vocabulary);
 const whole = (source: string) => new RegExp(`^(?:${source})$`, 'u');
 
-/** What a pattern is made of; every one is within the syntax. */
+/** The atoms of a pattern, all within the supported syntax. */
 const atom = fc.constantFrom(
   ...['a', 'b', 'c', 'A', '1', ' ', '-', '\\.', '\u{1F407}', 'é', '.', '\\d', '\\w', '\\W', '\\s', '\\S', '\\D', '\\n'],
   ...[
@@ -36,7 +36,7 @@ const count = fc.oneof(
 );
 const joined = (parts: fc.Arbitrary<string>, between: string, most: number) =>
   fc.array(parts, { minLength: between === '' ? 0 : 1, maxLength: most }).map((all) => all.join(between));
-/** Two levels of groups: RegExp itself takes for ever for some of three. */
+/** Groups nest two deep: some patterns three deep take RegExp itself forever. */
 let part: fc.Arbitrary<string> = fc.tuple(atom, count).map((all) => all.join(''));
 for (let level = 0; level < 2; level++) {
   const inner = joined(joined(part, '', 3), '|', 2);
@@ -54,7 +54,7 @@ function made(from: string): Pattern | null {
   try {
     return pattern(from);
   } catch (error) {
-    // One of counts within counts may be too large.
+    // A pattern with nested counts may be too large.
     if (error instanceof UsageError) fc.pre(false);
     expect(error).toBeInstanceOf(DataError);
     return null;
@@ -82,7 +82,7 @@ it('says which characters may come: those of which a match can be made, within t
     fc.property(once, fc.integer({ min: 0, max: 7 }), fc.infiniteStream(fc.nat()), (from, room, choices) => {
       const mine = made(from);
       if (mine === null || mine.least > room) return;
-      // Any walk along what is allowed ends in a match.
+      // Any walk through allowed characters ends in a match.
       let [state, left] = [mine.start, room];
       const walked: number[] = [];
       while (!(state.accepting && (mine.allowed(state, left).length === 0 || walked.length > 4))) {
@@ -144,7 +144,7 @@ it('refuses what it does not have, what is no pattern, and what nothing matches,
     expect(() => pattern(from)).toThrow(expect.objectContaining({ code: 'ERR_DATA' }));
   // One alternative that can be written is enough.
   expect(pattern('ax|b').least).toBe(1);
-  // The symbol for what is unknown is never written.
+  // The unknown symbol is never written.
   const folded = new Vocabulary(['a', '\uFFFD'], '\uFFFD');
   expect(() => new Pattern('[^a]', folded)).toThrow(DataError);
   const any = new Pattern('.*', folded);
@@ -165,7 +165,7 @@ it('bounds what it does at once: places, and symbols tried on classes', () => {
   expect(() => new Pattern('[^a][^b][^c][^d][^e][^f][^g]', many)).toThrow(
     'too many different classes for a model of 60,000',
   );
-  // One class that stands in many places is one; characters that stand for themselves are none.
+  // A class used in many places counts once; literal characters do not count.
   expect(new Pattern('[^a]{5000}', many).least).toBe(5000);
   expect(new Pattern(many.symbols.slice(0, 4000).join(''), many).least).toBe(4000);
 });
@@ -227,7 +227,7 @@ describe('drawing', () => {
       expect([...drawn].length).toBeLessThanOrEqual(15);
       expect(finished).toBe('stop');
     }
-    // Text k does not depend on those beside it.
+    // A text does not depend on those drawn beside it.
     expect((await draw({ pattern: from, length: 15, seed: 1 }, 2)).map((each) => each.text)).toEqual(
       texts.slice(0, 2).map((each) => each.text),
     );
@@ -248,7 +248,7 @@ describe('drawing', () => {
         for (const { text: each, finished } of await draw({ pattern: from, ...rest }, 3)) {
           expect([from, each, whole(from).test(each)]).toEqual([from, each, true]);
           expect([...each].length).toBeLessThanOrEqual(rest.length);
-          // A text that may go on where its length ends is ended by it.
+          // A text of full length may have been cut off there, in a match that could continue.
           if ([...each].length < rest.length) expect(finished).toBe('stop');
           drawn++;
         }
@@ -260,7 +260,7 @@ describe('drawing', () => {
 
   it('ends where the model writes what cannot follow, and draws as it would without', async () => {
     const free = (await draw({ length: 40, seed: 2 }, 1))[0]!.text;
-    // Up to the first other character the text is what it is without.
+    // Up to the first forbidden character, the text is the same as without a pattern.
     const held = (await draw({ pattern: '[^.A]*', length: 40, seed: 2 }, 1))[0]!.text;
     expect(held).toBe(free.replace(/[.A][\s\S]*/, ''));
     expect(held.length).toBeLessThan(free.length);

@@ -1,4 +1,4 @@
-/** Texts that share native calls are the texts that each would be alone. */
+/** Texts that share native calls come out the same as when each is drawn alone. */
 import fc from 'fast-check';
 import type { NativeModel, NativeSamplingOptions } from '../../../lib/device/native';
 import { loadNative } from '../../../lib/device/native';
@@ -21,7 +21,7 @@ beforeAll(async () => {
 });
 afterAll(() => native.dispose());
 
-/** One call for the whole of one text. */
+/** Draws a whole text by itself, in one call. */
 async function alone(request: SharedRequest, sampling: NativeSamplingOptions): Promise<Drawn> {
   const { ids, logProbabilities, rivals } = await native.sample({
     sampling,
@@ -34,7 +34,7 @@ async function alone(request: SharedRequest, sampling: NativeSamplingOptions): P
   return { ids, ...(logProbabilities ? { logProbabilities } : {}), ...(rivals ? { rivals } : {}) };
 }
 
-/** All that a reader gets of a text, at most `most` ids of it; `pause` lets the others run meanwhile. */
+/** Reads a text until it ends or has at least `most` ids, pausing for `pause` turns of the event loop after each piece. */
 async function read(text: AsyncIterable<Drawn>, most = Number.POSITIVE_INFINITY, pause = 0): Promise<Required<Drawn>> {
   const all = { ids: [] as number[], logProbabilities: [] as number[], rivals: [] as number[] };
   for await (const drawn of text) {
@@ -85,7 +85,7 @@ test('a text does not depend on those that come, go and are drawn beside it', as
           all.map(async (r) => {
             for (let i = 0; i < r.delay; i++) await new Promise((resolve) => setImmediate(resolve));
             const request: SharedRequest = {
-              // Prompts begin alike, so that known beginnings are used.
+              // Prompts begin alike, so that cached prefixes are used.
               prompt: Int32Array.from(
                 { length: r.promptLength },
                 (_, i) => (i * i + (i > 200 ? r.seed : 0)) % vocabulary,
@@ -136,7 +136,7 @@ test('a beginning that comes again is not computed again', async () => {
   const [again] = sampler.open(request());
   expect((await read(again as AsyncIterable<Drawn>)).ids).toEqual(once.ids);
   expect(sampler.fedIds).toBe(299);
-  // Another end: the first two pieces of 128 are known.
+  // With another ending, the first two pieces of 128 ids are still cached.
   const [other] = sampler.open(request({ prompt: Int32Array.of(...prompt.subarray(0, 280), 1, 1, 1) }));
   await read(other as AsyncIterable<Drawn>);
   expect(sampler.fedIds).toBe(299 + 26);
@@ -169,7 +169,7 @@ test.each([
   ['a text is drawn', { length: 1000, prompt: Int32Array.of(1) }],
 ])('a client that goes away while %s ends the call itself, however long it takes', async (_, options) => {
   const signals: AbortSignal[] = [];
-  // A call that ends when it is told to, and not before.
+  // A call that ends only when it is aborted.
   const endless = {
     sample: (_: unknown, signal?: AbortSignal) =>
       new Promise<never>((_, reject) => {
@@ -180,7 +180,7 @@ test.each([
   const sampler = new SharedSampler(endless, shape);
   const controllers = [new AbortController(), new AbortController()];
   const [one, other] = controllers.map(({ signal }) => {
-    // Two texts of one request, which are in one call.
+    // Two texts of one request, drawn in the same call.
     const texts = sampler.open(request({ ...options, sampling: [{ seed: 1 }, { seed: 2 }], signal }));
     return Promise.allSettled(texts.map((text) => read(text)));
   });
@@ -190,7 +190,7 @@ test.each([
   await running(1);
   controllers[0]?.abort(new Error('gone'));
   expect((await one)?.every(({ status }) => status === 'rejected')).toBe(true);
-  // The texts of the other request were in the same call, which then runs on, or get one of their own now.
+  // Either the other request's texts were in the same call, which then keeps running, or they get one of their own now.
   if (signals[0]?.aborted) await running(2);
   expect(signals.at(-1)?.aborted).toBe(false);
   controllers[1]?.abort(new Error('gone too'));

@@ -1,4 +1,4 @@
-/** A text character by character agrees with its score, with the oracle's logits and with the states that sampling gives. */
+/** Inspecting a text character by character agrees with its score and with the states that sampling returns. */
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { LanguageModel, nativeOf } from '../../../lib/model';
 

@@ -1,4 +1,4 @@
-/** The clients that people use, streaming and not, with what they send of their own accord. */
+/** Popular clients, with and without streaming, and with whatever they send by default. */
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { ChatOpenAI, OpenAI as LangChainOpenAI } from '@langchain/openai';
 import { generateText, streamText } from 'ai';
@@ -102,7 +102,7 @@ describe('the AI SDK', () => {
   const provider = () => createOpenAICompatible({ name: 'local', baseURL: `${served.url}/v1`, apiKey: 'sk-test-key' });
 
   test('completes, with the prompt as it writes it', async () => {
-    // It writes user: and assistant: around a prompt, which a character model continues like any other text.
+    // The SDK writes `user:` and `assistant:` around the prompt, and this model does not know the colon.
     const result = await generateText({
       model: provider().completionModel('book'),
       prompt: 'the wolf',

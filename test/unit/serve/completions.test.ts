@@ -1,4 +1,4 @@
-/** What the API answers is what the library says. */
+/** The API gives the same results as the library. */
 import { join } from 'node:path';
 import { LanguageModel } from '../../../lib/model';
 import { letters, readEvents, type Served, startServer, stopServer } from '../../fixtures/served';
@@ -15,7 +15,7 @@ afterAll(async () => {
   await stopServer(served);
 });
 
-/** By the library, one after another. */
+/** The texts that the library writes. */
 async function expected(
   prompt: string,
   length: number,
@@ -109,7 +109,7 @@ test('echo and logprobs without a text score the prompt as the library does', as
   const nats = logprobs?.token_logprobs.slice(1).map((value) => -(value as number)) as number[];
   const score = await model.score(prompt);
   expect(nats.reduce((sum, each) => sum + each, 0) / nats.length).toBeCloseTo(score.loss, 6);
-  // To the last bit what `score --per-character` says of each.
+  // Exactly what `score --per-character` gives for each character.
   const { bits } = await model.inspect(prompt);
   expect(nats.map((each) => each / Math.LN2)).toEqual([...bits.slice(1)]);
   for (const [i, top] of (logprobs?.top_logprobs ?? []).entries()) {

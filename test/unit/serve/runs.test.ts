@@ -1,4 +1,4 @@
-/** What a server tells of a run: its events, and no path of the machine in them. */
+/** What a server reveals about a run: its events, without any path on this machine. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

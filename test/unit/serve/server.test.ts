@@ -1,4 +1,4 @@
-/** Who may ask, how much, and what becomes of the work when somebody goes away. */
+/** Who may use the server, how much, and what happens to the work of a client that goes away. */
 import { once } from 'node:events';
 import { rename } from 'node:fs/promises';
 import { request as httpRequest } from 'node:http';
@@ -19,7 +19,7 @@ afterEach(async () => {
   for (const served of open.splice(0)) await stopServer(served);
 });
 
-/** A request with a Host header of its own, which fetch does not allow. */
+/** The status of a request with any headers: fetch does not allow a Host header. */
 async function statusWith(url: string, headers: Record<string, string>, path = '/v1/models'): Promise<number> {
   const request = httpRequest(`${url}${path}`, { headers });
   request.end();
@@ -92,7 +92,7 @@ test('errors of HTTP have their codes', async () => {
   ]);
   const long = JSON.stringify({ prompt: 'a'.repeat(2000) });
   expect((await post('/v1/completions', long)).status).toBe(413);
-  // Without a length that could be known before.
+  // A chunked body, whose length is not known in advance.
   const stream = new ReadableStream({
     start(controller) {
       for (let i = 0; i < 50; i++) controller.enqueue(new TextEncoder().encode('a'.repeat(100)));
@@ -177,7 +177,7 @@ test('a client that goes away ends its work: while a prompt is fed, while text i
     await expect(answer).rejects.toThrow();
     await until(() => server.models.active === 0);
   }
-  // Reads nothing: the text waits for it, and goes with it.
+  // This client reads nothing: its texts wait for it, and end with its connection.
   const socket = connect(Number(new URL(url).port), '127.0.0.1');
   const text = JSON.stringify({ prompt: 'a', max_tokens: 100_000, n: 8, stream: true });
   socket.write(

@@ -1,11 +1,11 @@
-/** The cells that a server keeps: within a bound, found one text at a time, and no two times. */
+/** The server's cache of cells: it stays within a limit, computes one text at a time, and none that it still holds. */
 import type { LanguageModel } from '../../../lib/model';
 import type { Served } from '../../../lib/serve/models';
 import { Cells } from '../../../lib/serve/views';
 
 const never = new AbortController().signal;
 
-/** A model of so many cells, and the texts that it was asked for. */
+/** A stand-in for a model with this many cells, the texts that it was asked for, and how many of them at once. */
 function fake(name: string, layers: number, hidden: number) {
   const asked: string[] = [];
   let together = 0;
@@ -25,14 +25,14 @@ function fake(name: string, layers: number, hidden: number) {
 }
 
 it('keeps the last texts of all models, as many as there is room for', async () => {
-  const cells = new Cells(4 * 6 * 10); // Ten characters of six cells.
+  const cells = new Cells(4 * 6 * 10); // Room for ten characters of six cells, four bytes each.
   const [a, b] = [fake('a', 2, 3), fake('b', 1, 6)];
   for (const [model, text, bytes] of [
     [a, 'abcd', 96],
     [b, 'abcd', 192],
     [a, 'abcd', 192],
     [a, 'ab', 240],
-    [b, 'abc', 216], // In place of that of b, which was used least recently.
+    [b, 'abc', 216], // Replaces b's 'abcd', which was used least recently.
     [a, 'abcd', 216],
     [b, 'abcd', 192],
     [a, 'abcdefghij', 240],

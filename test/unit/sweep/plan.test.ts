@@ -1,4 +1,4 @@
-/** What a sweep's file asks for, and what of it is refused. */
+/** The trials that a sweep's file describes, and what is refused in it. */
 import fc from 'fast-check';
 import { DataError } from '../../../lib/errors';
 import { planSweep } from '../../../lib/sweep/plan';

@@ -138,7 +138,7 @@ describe('any batches', () => {
   it('give way while a large one is cut', async () => {
     const ids = arrayIds(new Uint8Array(3_000_000));
     const source = createBatches(() => ids, ids.length, { target: 'every', batchSize: 512, seqLength: 1000, seed: 1 });
-    // A millisecond for each look at the clock: one a column of 1,001 ids, of which there are 2,560. It gives way after five.
+    // The clock advances 1 ms per reading, i.e. per column of 1,001 ids, of which there are 2,560; the loop yields after 5 ms.
     let now = 0;
     const clock = jest.spyOn(performance, 'now').mockImplementation(() => ++now);
     const turns = countTurns();

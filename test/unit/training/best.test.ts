@@ -1,4 +1,4 @@
-/** `--preset best`: the plan as a function, with properties, and trainings that are planned, interrupted and resumed. */
+/** `--preset best`: properties of the plan, and runs that are planned, interrupted and resumed. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,10 +25,10 @@ import { divide, leastLength } from '../../../lib/training/sizes';
 
 const recipes = bestRecipes();
 
-/** Of sums of a few terms. */
+/** Rounding error of a sum of a few terms. */
 const rounding = 1e-9;
 
-/** Machines as they are: larger models are slower, by whatever. */
+/** Any text, time and memory, on a machine that trains each recipe at any speed. */
 const requests = fc
   .record({
     characters: fc.integer({ min: 2000, max: 50_000_000 }),
@@ -97,7 +97,7 @@ describe('planBest', () => {
         for (const name of plannedOptions) {
           expect({ name, ...optionDefinitions[name].schema.safeParse(options[name]) }).toMatchObject({ success: true });
         }
-        // The schedule leaves the last score its time, and no more than half of all.
+        // The schedule leaves time for the last score, but no more than half of all.
         expect(options.scheduleTime).toBeLessThanOrEqual(request.seconds);
         expect(options.scheduleTime).toBeGreaterThanOrEqual(request.seconds / 2);
       }),
@@ -109,14 +109,14 @@ describe('planBest', () => {
       fc.property(requests, (request) => {
         const { options, passes, candidate } = planBest(request);
         const { validation, validationEvery, batchSize, seqLength } = options;
-        fc.pre(passes * request.characters > 200 * batchSize * seqLength); // Runs of a few steps have few of anything.
+        fc.pre(passes * request.characters > 200 * batchSize * seqLength); // Shorter runs have too few steps for several scores.
         const stepsPerEpoch = Math.floor(((1 - validation) * request.characters) / (batchSize * seqLength));
         const every =
           typeof validationEvery === 'number' ? validationEvery : Number.parseInt(validationEvery, 10) / stepsPerEpoch;
         const scores = passes / every;
         expect(scores).toBeGreaterThanOrEqual(passes < mostPasses ? 4 : 3);
         const each = (validation * request.characters) / (3 * candidate.charactersPerSecond);
-        fc.pre(validation > (4 * seqLength) / request.characters); // Less would be no score.
+        fc.pre(validation > (4 * seqLength) / request.characters); // Otherwise it is the shortest that can be scored, whatever that costs.
         expect(scores * each).toBeLessThan(0.25 * request.seconds);
       }),
     );
@@ -133,7 +133,7 @@ describe('planBest', () => {
         expect(expected(passes + 1)).toBeGreaterThanOrEqual(expected(passes));
       }),
     );
-    // Of a short text and a long day that is what bounds every recipe of the search.
+    // With a short text and a whole day, this is what limits every recipe of the search.
     const day = { characters: 50_000, symbols: 65, seconds: 86_400, memoryBytes: 1e10 };
     for (const each of recipes) {
       const plan = planBest({ ...day, candidates: [{ ...each, charactersPerSecond: 10_000 }] });
@@ -173,7 +173,7 @@ describe('planBest', () => {
         expect(capacities).toEqual([...capacities].sort((a, b) => b - a));
       }),
     );
-    // As machines are: the larger the model the slower.
+    // As on real machines, larger models are slower.
     const candidates = recipes.map((each) => ({ ...each, charactersPerSecond: 1e10 / parametersOf(each.recipe, 65) }));
     const sizes = [2, 3600].map((seconds) => {
       const plan = planBest({ characters: 1e7, symbols: 65, seconds, memoryBytes: 1e10, candidates });
@@ -248,7 +248,7 @@ describe('a training that is planned', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'best-'));
   });
-  let now: number; // The time passes with the work, however fast the machine is.
+  let now: number; // Advances with every reading of the clock, so that the tests do not depend on the machine's speed.
   beforeEach(() => {
     now = 0;
     jest.spyOn(performance, 'now').mockImplementation(() => {
@@ -297,7 +297,7 @@ describe('a training that is planned', () => {
   });
 
   it('leaves out the largest sizes where to measure them would take the time', async () => {
-    // A machine on which each model takes a tenth of the time to make.
+    // A machine on which creating a model takes a tenth of the time.
     const create = LanguageModel.create.bind(LanguageModel);
     const made: number[] = [];
     jest.spyOn(LanguageModel, 'create').mockImplementation((shape, ...rest) => {
@@ -308,7 +308,7 @@ describe('a training that is planned', () => {
     const options = { preset: 'best', device: 'cpu', threads: 1, sampleLength: 0, maxTime: 60 } as const;
     await using training = await openTraining({ corpus: { text }, env: {}, options, save: false });
     expect(made.slice(0, -1)).toEqual([64, 128]);
-    expect([64, 128]).toContain(made.at(-1)); // What was planned.
+    expect([64, 128]).toContain(made.at(-1)); // The model that was planned.
     expect(training.configuration.sources.layers).toBe('plan of preset best');
   });
 
@@ -342,7 +342,7 @@ describe('a training that is planned', () => {
     expect(resumed.events[0]).toMatchObject({ type: 'start', resumed: { checkpoint: expect.any(String) } });
     const end = resumed.events.at(-1) as EndEvent;
     expect(end.reason).toBe('schedule-time');
-    expect(end.elapsedSeconds).toBeGreaterThanOrEqual(options.scheduleTime); // Of both invocations together.
+    expect(end.elapsedSeconds).toBeGreaterThanOrEqual(options.scheduleTime); // Counts both invocations.
     expect(end.elapsedSeconds).toBeLessThan(1.1 * options.scheduleTime);
   });
 

@@ -1,4 +1,4 @@
-/** A name for the best checkpoint that cannot be used is refused before an epoch's work. */
+/** An unusable name for the best checkpoint is refused at the start, not after an epoch's work. */
 import { resolveConfiguration } from '../../../lib/training/configuration';
 
 const named = (checkpointName: string) => resolveConfiguration({ flags: { checkpointName } }).options.checkpointName;

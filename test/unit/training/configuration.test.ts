@@ -82,7 +82,7 @@ describe('resolveConfiguration', () => {
       const { options, sources, corpus } = resolveConfiguration({ checkpoint, flags: { epochs: '99' } });
       expect([options.hidden, options.target, options.epochs, options.maxTime]).toEqual([48, 'last', 99, undefined]);
       expect([sources.hidden, sources.epochs]).toEqual(['checkpoint', 'flag --epochs']);
-      expect(corpus).toBeUndefined(); // A checkpoint chooses no file to read.
+      expect(corpus).toBeUndefined(); // A checkpoint does not choose what files are read.
     });
 
     it('refuses to change what the model and the order of the data depend on', () => {

@@ -88,7 +88,7 @@ describe('training', () => {
     let [nats, count] = [0, 0];
     const native = nativeOf(training.model);
     for (const { start, length } of held) {
-      // A place is short enough for one stream here: T characters before it are fed first, from zero state.
+      // For target every, a place is short enough here for one stream, which starts from zero state T + 1 characters before it.
       for (let i = start; i < start + length; i++) {
         const from = target === 'last' ? i - 5 : Math.max(0, start - 6);
         const ids = Int32Array.from(training.corpus.ids.read(from, i - from));

@@ -1,4 +1,4 @@
-/** Fine-tuning: what a model becomes for a larger vocabulary, what stays as it is, and what a run tells of it. */
+/** Fine-tuning: how a model grows for a larger vocabulary, what stays as it was, and what a run reports. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -49,7 +49,7 @@ async function run(request: TrainRequest): Promise<TrainingEvent[]> {
 const find = <T extends TrainingEvent>(events: TrainingEvent[], type: T['type']) =>
   events.find((event): event is T => event.type === type) as T;
 
-/** A model with weights, saved; what it is asked to be, its metadata says. */
+/** Saves an untrained model with the given shape and normalization. */
 async function saveModel(
   path: string,
   text: string,
@@ -105,7 +105,7 @@ describe('a larger vocabulary', () => {
           });
         using model = await create(old);
         const weights = nativeOf(model).read('parameters');
-        // Of biases that are not all zero.
+        // Makes sure that the biases are not all zero.
         for (let k = 0; k < weights.length; k++) weights[k] = (weights[k] as number) + 0.01 * Math.sin(k);
         nativeOf(model).write('parameters', weights);
         using grown = await create(size, growParameters({ ...shape, vocabulary: old }, weights, size));
@@ -119,7 +119,7 @@ describe('a larger vocabulary', () => {
           expect([kept.length, kept]).toEqual([4 * streams * old, before]);
           let apart = 0;
           for (let row = 0; row < 4 * streams; row++) {
-            // A new symbol is as likely as the geometric mean of the old ones makes it: no likelier than the average.
+            // A new symbol's logit is the mean of the old ones: its probability is their geometric mean, so no more than the average.
             const known = before.subarray(row * old, (row + 1) * old);
             const mean = known.reduce((sum: number, logit: number) => sum + logit, 0) / old;
             for (const logit of after.subarray(row * size + old, (row + 1) * size))
@@ -178,7 +178,7 @@ describe('a run with --from', () => {
     expect(metadata.normalization).toEqual({ lowercase: true, form: 'nfc', lineBreaks: 'keep', byteOrderMark: 'keep' });
     const known = (await loadCheckpoint(base)).metadata.vocabulary;
     expect(metadata.vocabulary).toEqual([...known, ...start.from!.newSymbols]);
-    // Resumed it is the same model, though no option says so.
+    // A resumed run has the same model, though no option says so.
     const resumed = await run({ corpus: { text }, resume: out, epochs: 4 });
     expect(find<EndEvent>(resumed, 'end').fineTuning?.before).toBe(baseline.validationBitsPerCharacter);
     const last = await loadCheckpoint(find<EndEvent>(resumed, 'end').best?.path as string);
@@ -260,7 +260,7 @@ describe('a run with --from', () => {
     expect((await loadCheckpoint(b.best?.path as string)).parameters).toEqual(
       (await loadCheckpoint(a.best?.path as string)).parameters,
     );
-    // What was begun without it does not get one.
+    // A run that was begun without a text to keep cannot get one later.
     await run({ corpus: { text: oldText }, hidden: 8, layers: 1, out: join(folder, 'plain') });
     await expect(
       run({ corpus: { text: oldText }, keep: { text: oldText }, resume: join(folder, 'plain') }),
@@ -292,7 +292,7 @@ describe('a run with --from', () => {
     const written = JSON.parse(await readFile(join(out, 'config.json'), 'utf8'));
     expect(written).toMatchObject({ corpus: [corpus], keep: [keep], from: base, keepShare: 0.2 });
     const { metadata } = await loadCheckpoint(find<EndEvent>(first, 'end').best?.path as string);
-    expect(JSON.stringify(metadata)).not.toContain(folder); // A model that is given away names no path.
+    expect(JSON.stringify(metadata)).not.toContain(folder); // A model that is passed on must not reveal local paths.
     const again = await run({ configFile: join(out, 'config.json'), out: join(folder, 'again') });
     expect(find<EndEvent>(again, 'end').fineTuning).toEqual(find<EndEvent>(first, 'end').fineTuning);
     expect(find<EndEvent>(await run({ resume: out, epochs: 3 }), 'end').newSteps).toBeGreaterThan(0);
@@ -408,7 +408,7 @@ describe('batches of two texts', () => {
             for (let i = 0; i < matrix.length; i++) {
               const column = i % cut.batch;
               expectSame((matrix[i] as number) % 2, column >= cut.batch - K ? 1 : 0);
-              // Each column goes on in its own text, at the end of which a stream goes on at the beginning.
+              // Each column continues in its own text; a stream that reaches the end wraps around to the beginning.
               const next = matrix[i + cut.batch];
               const size = column >= cut.batch - K ? kept : length;
               if (next !== undefined)

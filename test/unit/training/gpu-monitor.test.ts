@@ -10,7 +10,7 @@ const reading = (gpuPercent: number, memoryUsedBytes: number): GpuUsage => ({
 });
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
-/** A monitor over the given readings, with a clock of its own. */
+/** A monitor with the given readings and a fake clock. */
 function monitor(readings: (GpuUsage | null | Error)[]) {
   const clock = { now: 0, reads: 0 };
   const read = async () => {
@@ -27,7 +27,7 @@ it('gives the mean percentages and the largest memory of an epoch, and of the ru
     gpu.poll();
     await settled();
   }
-  expect(clock.reads).toBe(2); // At a quarter of a second, and a second after that.
+  expect(clock.reads).toBe(2); // Due after a quarter of a second, and again a second later.
   expect(await gpu.endEpoch()).toEqual({ ...reading(50, 300), memoryPercent: 25 });
   clock.now = 5000;
   gpu.poll();

@@ -36,7 +36,7 @@ describe('LineIndex', () => {
 
 const options = { batchSize: 3, seqLength: 4, seed: 5 };
 
-/** What each stream reads in an epoch, and the last target. */
+/** What each stream reads in an epoch, including the last target. */
 async function streamsOf(
   batches: LineBatches,
   epoch: number,
@@ -67,7 +67,7 @@ describe('LineBatches', () => {
     const divided = await divideLines(index, 0.2);
     expect(divided.validation).toHaveLength(12);
     expect([...divided.training, ...divided.validation].sort((a, b) => a - b)).toEqual([...names.keys()]);
-    // Not the tail: of each third there are some.
+    // Not just the tail: some are from each third.
     for (const third of [0, 1, 2]) {
       expect([...divided.validation].some((line) => Math.floor(line / 20) === third)).toBe(true);
     }
@@ -89,7 +89,7 @@ describe('LineBatches', () => {
       for (const stream of streams) {
         expect(stream).toMatch(/^\./);
         const whole = stream.slice(1).split('.');
-        whole.pop(); // It may end in the middle.
+        whole.pop(); // The last line may be cut off.
         for (const line of whole) {
           expect(trained.has(line)).toBe(true);
           seen.set(line, (seen.get(line) ?? 0) + 1);
@@ -99,7 +99,7 @@ describe('LineBatches', () => {
     }
     expect(new Set(orders).size).toBe(4);
     expect(seen.size).toBe(trained.size);
-    // A line at most twice: at the end of one stream and the beginning of the next.
+    // At most twice an epoch: at the end of one stream and the beginning of the next.
     expect(Math.max(...seen.values())).toBeLessThanOrEqual(8);
   });
 
@@ -116,7 +116,7 @@ describe('LineBatches', () => {
     const { ids } = await batches().cut(2, 5, 1);
     const again = await batches().cut(2, 4, 2);
     expect([...ids]).toEqual([...again.ids.subarray(again.ids.length / 2)]);
-    // Another seed, another order.
+    // Another seed gives another order.
     expect(await streamsOf(new LineBatches(index, divided, { ...options, seed: 6 }), 2, 4)).not.toEqual(whole);
   });
 
@@ -165,7 +165,7 @@ describe('LineBatches', () => {
   });
 });
 
-/** Loss: the id of the target, and a fraction that says of how many steps the model knew. */
+/** Records its calls; the loss of each character is its id. */
 class Recorder {
   readonly calls: NativeEvaluateCall[] = [];
   resetEvaluationState(): void {}
@@ -190,7 +190,7 @@ describe('the held-out lines', () => {
       shared += (await scoreHeldOutLines(new Recorder() as never, index, divided, T, { rank, size: 3 })).nats;
     expect(shared).toBeCloseTo(expected, 3);
     expect(native.calls[0]?.batch).toBeLessThanOrEqual(Math.max(1, Math.floor(characters / (4 * T))));
-    // Each stream begins with a line.
+    // Each stream starts at the beginning of a line.
     expect([...(native.calls[0] as NativeEvaluateCall).ids.subarray(0, native.calls[0]?.batch)]).toEqual(
       new Array(native.calls[0]?.batch).fill(0),
     );

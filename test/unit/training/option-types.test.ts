@@ -1,4 +1,4 @@
-/** What hovering over an option says against what is so. */
+/** Checks the options' doc comments, which editors show, against the table of options. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../../lib/device/native';
@@ -20,7 +20,7 @@ test.each(optionNames)('%s has a sentence, its default and its range', (name) =>
   const [, sentence = '', initial = ''] = /^([\s\S]*)@default (.*)\n\s*$/.exec(text) ?? [];
   expect(sentence.trim()).toMatch(/^(cuDNN|[A-Z])[\s\S]*\.$/);
   const value = presetOptions('fast')[name];
-  const shown = typeof value === 'number' ? String(value) : showValue(name, value); // Times in seconds.
+  const shown = typeof value === 'number' ? String(value) : showValue(name, value); // Times are documented in seconds.
   expect(/^[\d.e-]+$/.test(initial) ? String(Number(initial)) : initial.replace(/^'|'$/g, '')).toBe(shown);
   const bounds =
     /^a (?:whole )?number (.*)$/.exec(optionDefinitions[name].expects)?.[1]?.match(/\d[\d,.e^]*( - 1)?/g) ?? [];

@@ -60,7 +60,7 @@ describe('learningRateAt', () => {
     const options = { ...defaults, schedule, learningRate: 0.1, finalLearningRate: 0.001, warmup: 0, decayEvery: 1 };
     const timed = { ...options, scheduleTime: 60 };
     for (let second = 0; second <= 60; second += 5) {
-      // As far as by steps where those have passed as far, and no less where the steps are ahead.
+      // Progress is the elapsed share of the time, or that of the steps if it is larger.
       const place = (second / 60) * 100;
       expect(learningRateAt(timed, 0, 100, 10, second)).toBeCloseTo(learningRateAt(options, place, 100, 10), 12);
       expect(learningRateAt(timed, place + 7, 100, 10, second)).toBe(learningRateAt(options, place + 7, 100, 10));

@@ -5,7 +5,7 @@ import { splitCorpus } from '../../../lib/training/validation';
 import { arrayIds } from '../../fixtures/array-ids';
 import { share } from '../../fixtures/child';
 
-/** What a run checks before it begins. */
+/** The checks that a run makes before it begins. */
 function check(length: number, sizes: SizeOptions): void {
   createBatches(() => arrayIds(new Array(length).fill(0)), splitCorpus(length, sizes).training, { ...sizes, seed: 1 });
 }
@@ -20,7 +20,7 @@ function errorOf(length: number, sizes: SizeOptions): string | undefined {
   return undefined;
 }
 
-/** The options that a message names as a way out, put over those that it is about. */
+/** Applies the options that an error message suggests to those that it is about. */
 function follow(message: string, sizes: SizeOptions): SizeOptions {
   const [, advice] = message.split('give a longer text');
   const named = /`([^`]+)`/.exec(advice ?? '')?.[1] ?? '';
@@ -41,7 +41,7 @@ it('a text that is too short is refused once, with sizes that fit', () => {
       const message = errorOf(length, asked);
       if (message === undefined) return;
       refused++;
-      // Each thing that the text lacks, and nothing else.
+      // The message names everything that the text is too short for, and nothing else.
       const kept = Math.floor(length * asked.validation);
       expect(/leaves none to validate on/.test(message)).toBe(asked.validation > 0 && kept === 0);
       expect(/ to train on/.test(message)).toBe(length - kept < leastLength(asked));

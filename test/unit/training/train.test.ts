@@ -1,4 +1,4 @@
-/** `train` as a program calls it: from memory, without a directory, without the environment. */
+/** `train` as a program calls it: with texts in memory, with or without a directory, and ignoring the environment. */
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -48,7 +48,7 @@ it('trains on a text in memory, in pieces of any size and in a file, and learns 
   expect(whole).toHaveLength(4);
   for (const size of [1, 3, 1000]) {
     const corpus = (async function* () {
-      // By code units: surrogate pairs are cut.
+      // Slices code units, so surrogate pairs are cut apart.
       for (let at = 0; at < text.length; at += size) yield text.slice(at, at + size);
     })();
     expect(losses(await eventsOf({ ...small, corpus, out: false }))).toEqual(whole);
@@ -80,7 +80,7 @@ it.each(['HIDDEN', 'DEVICE', 'THREADS', 'CHECK', 'SEED'])('takes no option from 
     await training.model.save(file);
     using loaded = await LanguageModel.load(file);
     expect(loaded.deviceReason).toBe(training.model.deviceReason);
-    // Given, it counts.
+    // An environment that is passed in does count.
     const given = LanguageModel.load(file, { env: process.env });
     if (name === 'DEVICE' || name === 'THREADS') await expect(given).rejects.toThrow(`${variable} must be`);
     else (await given).dispose();

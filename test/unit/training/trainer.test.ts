@@ -83,7 +83,7 @@ describe('a whole run', () => {
     ]);
     expect(events.filter(({ type }) => type === 'sample')).toHaveLength(4);
     expect(endOf(events)).toMatchObject({ type: 'end', reason: 'finished', epoch: 4, totalSteps: 96 });
-    // All but the steps and the last checkpoints.
+    // In a run this short, the metrics have everything but the steps and the last checkpoints.
     expect(run.metrics.map(({ type }) => type).filter((type) => type !== 'checkpoint')).toEqual([
       'start',
       ...Array(4).fill(['epoch', 'sample']).flat(),
@@ -130,7 +130,7 @@ describe('a whole run', () => {
       division: await divideCorpus(watched, options),
     });
     await collect(trainer);
-    // All but the first call.
+    // Only the ids of the first call are cut while the device is idle.
     expect(reads.busy).toBeGreaterThan(4 * reads.idle);
   });
 
@@ -269,7 +269,7 @@ describe('a whole run', () => {
       validationLoss: endOf(events).best?.loss,
     });
     expect(run.last?.metadata.training?.best).toMatchObject({ ...best, file });
-    // It stays stopped until it is told to continue.
+    // Resumed with the same patience it remains stopped; without patience it continues.
     const again = await collect((await make({ ...small, epochs: 50, patience: 3 }, undefined, run.last)).trainer);
     expect(endOf(again)).toMatchObject({ reason: 'early-stopping', newSteps: 0 });
     const more = await collect((await make({ ...small, epochs: 5, patience: 0 }, undefined, run.last)).trainer);
@@ -370,7 +370,7 @@ describe.each([
 describe('interruptions', () => {
   afterEach(() => jest.restoreAllMocks());
 
-  /** The clock stands still but for the steps, 10 ms each, so that where the time is up does not depend on the machine. */
+  /** Makes each step take exactly 10 ms and everything else no time, so that where the time is up does not depend on the machine. */
   function passTime(native: FakeTrainingModel): void {
     let now = 0;
     jest.spyOn(performance, 'now').mockImplementation(() => now);
@@ -399,7 +399,7 @@ describe('interruptions', () => {
     const { trainer, native, run } = await make(small, undefined, undefined, AbortSignal.abort(new Error('never')));
     await expect(collect(trainer)).rejects.toThrow('never');
     expect(native.trainCalls).toHaveLength(0);
-    // It can be resumed, as its last line says.
+    // Even so, it can be resumed.
     expect(epochsOf(await collect((await make(small, undefined, run.last)).trainer))).toHaveLength(4);
   });
 
@@ -472,7 +472,7 @@ describe('interruptions', () => {
     expect(epochsOf(events).every(({ learningRate }) => rates.includes(learningRate))).toBe(true);
     const etas = second.events.flatMap((event) => (event.type === 'step' ? [event.etaSeconds] : []));
     expect(Math.max(...etas)).toBeLessThanOrEqual(6);
-    // Nothing is left of it.
+    // No time is left for a third.
     const third = await runFrom({}, second.last);
     expect(endOf(third.events)).toMatchObject({ reason: 'schedule-time', newSteps: 0 });
   });

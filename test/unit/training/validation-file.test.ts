@@ -1,4 +1,4 @@
-/** A text of its own to validate on: what it scores, what of it is recorded, what is refused. */
+/** A separate validation text: how it is scored, what a run records of it, and what is refused. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,7 +48,7 @@ const lossesOf = (events: TrainingEvent[]) =>
   events.flatMap((event) => (event.type === 'epoch' ? [event.validationLoss] : []));
 
 describe('what it scores', () => {
-  // One stream, as `score` takes by default: to the last digits that the order of a sum leaves.
+  // With one stream, the default of `score`, only the rounding of the sum may differ.
   it.each([
     ['of one stream', { seqLength: 200, batchSize: 1 }, 6],
     ['of several streams, which begin with fewer characters before them', {}, 2],
@@ -61,7 +61,7 @@ describe('what it scores', () => {
       validationCharacters: known.length - 1,
       validation: { sources: [at('others.txt')], characters: known.length },
     });
-    // Left out, and said so.
+    // Unknown characters are left out, with a note.
     expect(start.validation?.notes).toEqual([
       expect.stringMatching(/^60 characters that the model does not know left out: .*\?/),
     ]);
@@ -149,10 +149,10 @@ describe('a run with a validation text', () => {
     const best = async (events: TrainingEvent[]) =>
       (await loadCheckpoint(find<EndEvent>(events, 'end').best?.path as string)).parameters;
     expect(await best(rest)).toEqual(await best(whole));
-    // A configuration file begins the same run.
+    // The run's configuration file begins the same run.
     const again = await run({ corpus: undefined, configFile: join(out, 'config.json'), epochs: 3, out: at('again') });
     expect(lossesOf(again)).toEqual(lossesOf(whole));
-    // Where it is gone: how to name it.
+    // If the file is gone, the error says how to name its new place.
     rmSync(at('others.txt'));
     await expect(run({ ...resume, epochs: 4 })).rejects.toThrow(
       /others\.txt is not there, which the run in .*cut is validated on; name its new place: `resume: '.*cut', validationFile: \['FILE'\]`/,

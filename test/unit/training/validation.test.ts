@@ -12,15 +12,11 @@ import {
 import { arrayIds } from '../../fixtures/array-ids';
 import { FakeNativeModel } from '../../fixtures/fake-native-model';
 
-/** Nats that name the target, with the input before it and how many steps the state has seen: loss = id of the target. */
+/** Records its calls. The loss of each character is its id. */
 class Recorder {
   readonly calls: NativeEvaluateCall[] = [];
-  readonly contexts: number[] = [];
-  #carried = 0;
 
-  resetEvaluationState(): void {
-    this.#carried = 0;
-  }
+  resetEvaluationState(): void {}
 
   evaluationSequence<T>(job: () => Promise<T>): Promise<T> {
     return job();
@@ -30,13 +26,11 @@ class Recorder {
     this.calls.push(call);
     const { ids, steps, batch } = call;
     if (call.target === 'last') return Float32Array.from({ length: batch }, (_, b) => ids[steps * batch + b] as number);
-    this.#carried = call.carryState ? this.#carried + steps : steps;
-    this.contexts.push(this.#carried);
     return Float32Array.from(ids.subarray(batch));
   }
 }
 
-/** As one process does. */
+/** Scores as a single process does. */
 const scoreValidation = (
   native: Evaluator,
   ids: IdSource,
@@ -106,7 +100,7 @@ describe('scoreValidation', () => {
   ] as const)(
     'counts each character of a text by itself once, target %s, T = %i, %i ranks',
     async (target, seqLength, size, characters) => {
-      const own = text.slice(0, 200); // Each id is another one.
+      const own = text.slice(0, 200); // All ids differ.
       let nats = 0;
       for (let rank = 0; rank < size; rank++) {
         const native = new Recorder();
@@ -114,7 +108,7 @@ describe('scoreValidation', () => {
         const part = await scoreWholeText(native, arrayIds(own), { target, seqLength }, place);
         expect(part.characters).toBe(characters);
         nats += part.nats;
-        // The first stream begins with the text, and none before it.
+        // The first stream starts with the first character.
         if (rank === 0 && native.calls[0]) expect(native.calls[0].ids[0]).toBe(0);
         if (target === 'last' || size > 1) continue;
         const lengths = native.calls.reduce((sum, { steps }) => sum + steps, 0);
@@ -155,7 +149,7 @@ describe('scoreValidation', () => {
       scoreValidation(native, ids, split, { target: 'every', seqLength: 5 });
     const alone = await score(queued(new FakeNativeModel(7, 1)));
     const model = queued(new FakeNativeModel(7, 1));
-    // Somebody else's sequence of carried calls, as many streams wide: the state would be taken for one's own.
+    // Another sequence of carried calls, with as many streams: if they mixed, one would continue from the other's state.
     const carried = {
       ids: new Int32Array(6 * 7),
       steps: 5,

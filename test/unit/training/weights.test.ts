@@ -1,4 +1,4 @@
-/** Texts that an epoch has more or less often than once. */
+/** Weighted texts, which an epoch has more or less often than once. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -19,7 +19,7 @@ import { arrayIds } from '../../fixtures/array-ids';
 
 const weights = fc.oneof(fc.integer({ min: 1, max: 4 }), fc.double({ min: 0.01, max: 3, noNaN: true }));
 
-/** How often an epoch should have each of `count` things, in so many epochs: the least and the most. */
+/** The fewest and the most times that each of `count` items should come in so many epochs. */
 const expected = (weight: number, count: number, epochs: number): [number, number] => {
   const each = Math.max(1, Math.round(count * weight)) / count;
   return [Math.floor(each * epochs - 1e-9), Math.ceil(each * epochs + 1e-9)];
@@ -129,7 +129,7 @@ describe('the batches', () => {
 
   it.each([
     ['every', 120 + 90 + 25, 3 * 5],
-    // A window takes T characters before the one that counts.
+    // The first T characters have no window before them, so they are not counted.
     ['last', 120 + 90 + 25 - 5, 5],
   ] as const)('target %s: %i targets an epoch, each text by its weight', async (target, targets, left) => {
     const { batches, split } = await divideCorpus({ ids, length: 200, parts }, { ...options, target });
@@ -221,7 +221,7 @@ describe('weights of a corpus', () => {
     const corpus = await openCorpus([at('a.txt:2')], { weights: true });
     expect([corpus.parts, corpus.sources, corpus.length]).toEqual([undefined, [at('a.txt:2')], 33]);
     expect(readWeighted(at('a.txt:x'))).toEqual({ name: at('a.txt:x') });
-    // Without the option they are names, and no text is read as often as nobody asked for.
+    // Without the option it is just a file name: no text is repeated unless asked for.
     rmSync(at('a.txt:2'));
     await expect(openCorpus([at('a.txt:2')])).rejects.toThrow(`no such file: ${at('a.txt:2')}`);
   });
@@ -230,7 +230,7 @@ describe('weights of a corpus', () => {
     [['a.txt:2', 'b.txt'], [510, 2, 750, 1], 'a.txt twice, b.txt once'],
     [['b.txt', 'a.txt:0.5'], [750, 1, 510, 0.5], 'b.txt once, a.txt 0.5 times'],
     [['a.txt:1', 'b.txt:1.0'], undefined, undefined],
-    // Neighbours of a whole weight are one part; of a fraction each has its own turns.
+    // Neighbours with the same whole weight are one part; with a fractional one, each argument is a part with its own turns.
     [['a.txt:3', 'b.txt:3', 'a.txt'], [1260, 3, 510, 1], 'a.txt 3 times, b.txt 3 times, a.txt once'],
     [['a.txt:.5', 'b.txt:0.5'], [510, 0.5, 750, 0.5], 'a.txt 0.5 times, b.txt 0.5 times'],
     [['.:0.5', 'b.txt'], [1260, 0.5, 750, 1], 'a.txt, b.txt 0.5 times, b.txt once'],
@@ -244,7 +244,7 @@ describe('weights of a corpus', () => {
     expect(read).toEqual(parts);
     const notes = corpus.notes.map((line) => line.replaceAll(`${folder}/`, '')).filter((line) => /an epoch/.test(line));
     expect(notes).toEqual(note === undefined ? [] : [`an epoch has ${note}`]);
-    // Streamed from the disk they are the same.
+    // They are the same when streamed from disk.
     const streamed = await openCorpus(
       names.map((name) => at(name)),
       { weights: true, streamAbove: 0 },
@@ -317,7 +317,7 @@ describe('weights of a corpus', () => {
       const events = await run({ ...small, epochs: 1, corpus: ['names:2'] });
       expect(basename((events[0] as StartEvent).out as string)).toMatch(/^names-\d{8}-\d{6}$/);
       await expect(run({ corpus: ['names'], resume: true })).rejects.toThrow('2 for 510 characters');
-      // What had none takes none.
+      // A run without weights cannot be resumed with any.
       const plain = await run({ ...small, epochs: 1, corpus: ['names'], out: 'plain' });
       await expect(run({ corpus: ['names:2'], resume: (plain[0] as StartEvent).out })).rejects.toThrow(
         'was trained with (1 for 510 characters)',
