@@ -139,16 +139,17 @@ function judge({ curve, charactersPerSecond }: BestCandidate, request: BestReque
   const { characters, seconds, epochs = mostPasses } = request;
   const text = Math.max(1, (1 - validationShare) * characters);
   const affordable = ((1 - validationTime) * seconds * charactersPerSecond) / text;
-  // As many passes as gain more than they lose by overfitting.
-  let worth = 1;
-  while (
-    worth < Math.min(mostPasses, epochs) &&
-    expectedLoss(curve, text, worth + 1) < expectedLoss(curve, text, worth)
-  ) {
-    worth += 1;
+  // As many passes as gain more than they lose by overfitting: the loss is convex in them, so thirds without its minimum can be left out.
+  const loss = (passes: number) => expectedLoss(curve, text, passes);
+  let [least, most] = [1, Math.max(1, Math.min(mostPasses, epochs))];
+  while (most - least > 1e-6) {
+    const third = (most - least) / 3;
+    if (loss(least + third) <= loss(most - third)) most -= third;
+    else least += third;
   }
+  const worth = loss(most) < loss(least) ? most : least;
   const passes = Math.min(worth, affordable);
-  return { passes, enough: worth <= affordable, expected: expectedLoss(curve, text, passes) };
+  return { passes, enough: worth <= affordable, expected: loss(passes) };
 }
 
 /**
