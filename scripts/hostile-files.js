@@ -16,6 +16,8 @@ const cli = path.join(__dirname, '..', 'dist', 'cli', 'main.js');
 const megabytes = 100;
 /** Milliseconds of processor time: wall-clock time would include what other programs do meanwhile. */
 const processorLimit = 2000;
+/** The most of it that a command may take to end once it no longer listens for SIGTERM. */
+const deafLimit = 200;
 /** Only ends hangs: no command is held to a time that a busy machine could miss. */
 const hangs = 30_000;
 
@@ -297,6 +299,7 @@ function execute(args, { cwd, enough = false }) {
         stderr,
         megabytes: used.peak / 2 ** 20,
         milliseconds: used.processor ?? Number.NaN,
+        deaf: used.deaf ?? 0,
       });
     });
   });
@@ -354,12 +357,13 @@ class Stage {
     return { kind: kindName, place: placeName, ...ended, problems: this.judge(ended, place, waits || place.ends) };
   }
 
-  judge({ code, signal, stdout, stderr, megabytes: used, milliseconds }, { codes }, waits) {
+  judge({ code, signal, stdout, stderr, megabytes: used, milliseconds, deaf }, { codes }, waits) {
     const problems = [];
     if (signal !== null) problems.push(`ended by ${signal}`);
     else if (![...codes, ...(waits ? [143] : [])].includes(code)) problems.push(`exit ${code}`);
     if (used > this.usual + megabytes) problems.push(`${used.toFixed(0)} MB, where ${this.usual.toFixed(0)} are usual`);
     if (milliseconds > processorLimit) problems.push(`${milliseconds.toFixed(0)} ms`);
+    if (deaf > deafLimit) problems.push(`${deaf.toFixed(0)} ms without listening for SIGTERM`);
     if (/[^\P{C}\n]/u.test(stdout + stderr)) problems.push('control characters');
     const lines = stderr.split('\n').filter((line) => line !== '');
     if (code !== 0 && code !== 143 && signal === null) {

@@ -25,7 +25,7 @@ async function repeat(count: number, once: () => Promise<void>): Promise<void> {
   await Promise.all([series(), series()]);
 }
 
-const each = long ? 50 : whole ? 10 : 2;
+const each = long ? 50 : whole ? 10 : 5;
 it(`${each} times by process.exit(), the end of a worker, and two Ctrl-C, whatever goes on`, async () => {
   const program = join(packageRoot, 'scripts', 'exit-times.js');
   const ended = await run(process.execPath, [program, String(each), long ? '1' : '0.3']);

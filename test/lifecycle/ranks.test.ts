@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { nativePath } from '../../lib/device/native';
 import type { TrainingEvent } from '../../lib/training/events';
 import type { TrainingPlan } from '../../lib/training/plan';
-import { canRun, compiled, type Ended, itWhere, node, whole } from '../fixtures/child';
+import { canRun, compiled, type Ended, eachWhole, itWhere, node } from '../fixtures/child';
 import {
   type Launcher,
   type LaunchOptions,
@@ -74,7 +74,11 @@ const forms: readonly [string, Flags][] = [
   ['a number as input, two layers, validation by steps', { input: 'scalar', layers: 2, 'validation-every': '5steps' }],
 ];
 
-describe.each(whole ? forms : forms.slice(0, 2))('%s', (_, flags) => {
+eachWhole(
+  describe,
+  forms,
+  (i) => i < 2,
+)('%s', (_, flags) => {
   underEach(
     'the losses are those of one process',
     async (launcher) => {

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadCheckpoint } from '../../lib/checkpoint/checkpoint';
 import type { StartEvent, TrainingEvent } from '../../lib/training/events';
-import { canRun, compiled, itWhere, node, run, whole } from '../fixtures/child';
+import { canRun, compiled, eachWhole, itWhere, node, run } from '../fixtures/child';
 
 let folder: string;
 let out: string;
@@ -71,7 +71,11 @@ const signals = [
   ['SIGINT', 130],
 ] as const;
 // The last two are also sent below: by a terminal, and together with a reader that goes away.
-it.each(whole ? signals : signals.slice(0, 2))('saves on %s, and ends with %i', async (name, exitCode) => {
+eachWhole(
+  it,
+  signals,
+  (i) => i < 2,
+)('saves on %s, and ends with %i', async (name, exitCode) => {
   const ended = await node('train.js', [...endless(), '--json'], { onStart: signalInTraining(name) });
   expect({ ...ended, stdout: '', stderr: said(ended.stderr) }).toEqual({
     code: exitCode,

@@ -2,7 +2,7 @@
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { compiled, type Ended, node, run, whole } from '../fixtures/child';
+import { compiled, type Ended, eachWhole, node, run } from '../fixtures/child';
 
 let folder: string;
 const at = (...names: string[]) => join(folder, ...names);
@@ -68,7 +68,11 @@ describe.each(Object.entries(commands).map(([name, argv], i) => [name, argv, i %
       ['ends in good order', 1],
       ['ends at once', 2],
     ] as const;
-    it.each(whole ? ends : [ends[odd] as (typeof ends)[number]])('%s', async (_, times) => {
+    eachWhole(
+      it,
+      ends,
+      (i) => i === odd,
+    )('%s', async (_, times) => {
       const out = at(`${name} ${times}`.replaceAll('/', ' '));
       mkdirSync(out);
       const ended = await interrupted(argv(out), times);

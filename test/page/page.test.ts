@@ -10,7 +10,7 @@ import { chromium } from 'playwright-core';
 import { packageRoot } from '../../lib/device/native';
 import { type ModelServer, serveModels } from '../../lib/serve/server';
 import { executablePath, noBrowser } from '../fixtures/browser';
-import { itWhole, node, whole } from '../fixtures/child';
+import { eachWhole, itWhole, node } from '../fixtures/child';
 
 const describeIn = executablePath ? describe : describe.skip;
 const title = executablePath ? 'the page' : `the page (skipped: ${noBrowser})`;
@@ -275,45 +275,46 @@ describeIn(title, () => {
     [1440, 'light'],
     [390, 'dark'],
   ] as const;
-  test.each(whole ? looks : looks.slice(0, 1))(
-    '%i pixels wide, %s: nothing overflows, axe finds no violation',
-    async (width, scheme) => {
-      await openPage(width, scheme);
-      for (const view of views) {
-        await visit(view);
-        if (view === 'training') await page.waitForSelector('.samples article');
-        if (view === 'playground') {
-          await page.fill('#prompt', 'The ');
-          await page.click('text=Write');
-          await seen(`document.querySelectorAll('.text span[data-i]').length === 400`);
-          await characters().nth(7).click();
-        }
-        if (view === 'surprise') {
-          await page.fill('#surprise-text', text);
-          await page.click('text=Look');
-          await page.waitForSelector('.text span[data-i]');
-          await characters().nth(7).click();
-        }
-        if (view === 'cells') {
-          await page.fill('#cells-text', text);
-          await page.click('text=inside quotes');
-          await page.click('button:text-is("Find")');
-          await page.waitForSelector('.side table');
-        }
-        if (screenshots !== undefined)
-          await page.screenshot({ path: join(screenshots, `${view}-${width}-${scheme}.png`), fullPage: true });
-        expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0);
-        await page.evaluate(axe);
-        // The only thing that can be wrong with a dark page but not with a light one is its colours.
-        const rules = scheme === 'dark' ? "{ runOnly: ['color-contrast', 'link-in-text-block'] }" : '{}';
-        const { violations } = (await page.evaluate(`axe.run(document, ${rules})`)) as {
-          violations: { id: string; nodes: { html: string; failureSummary: string }[] }[];
-        };
-        expect(violations.map(({ id, nodes }) => [id, nodes[0]?.html, nodes[0]?.failureSummary])).toEqual([]);
+  eachWhole(
+    test,
+    looks,
+    (i) => i === 0,
+  )('%i pixels wide, %s: nothing overflows, axe finds no violation', async (width, scheme) => {
+    await openPage(width, scheme);
+    for (const view of views) {
+      await visit(view);
+      if (view === 'training') await page.waitForSelector('.samples article');
+      if (view === 'playground') {
+        await page.fill('#prompt', 'The ');
+        await page.click('text=Write');
+        await seen(`document.querySelectorAll('.text span[data-i]').length === 400`);
+        await characters().nth(7).click();
       }
-      expect(errors).toEqual([]);
-    },
-  );
+      if (view === 'surprise') {
+        await page.fill('#surprise-text', text);
+        await page.click('text=Look');
+        await page.waitForSelector('.text span[data-i]');
+        await characters().nth(7).click();
+      }
+      if (view === 'cells') {
+        await page.fill('#cells-text', text);
+        await page.click('text=inside quotes');
+        await page.click('button:text-is("Find")');
+        await page.waitForSelector('.side table');
+      }
+      if (screenshots !== undefined)
+        await page.screenshot({ path: join(screenshots, `${view}-${width}-${scheme}.png`), fullPage: true });
+      expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0);
+      await page.evaluate(axe);
+      // The only thing that can be wrong with a dark page but not with a light one is its colours.
+      const rules = scheme === 'dark' ? "{ runOnly: ['color-contrast', 'link-in-text-block'] }" : '{}';
+      const { violations } = (await page.evaluate(`axe.run(document, ${rules})`)) as {
+        violations: { id: string; nodes: { html: string; failureSummary: string }[] }[];
+      };
+      expect(violations.map(({ id, nodes }) => [id, nodes[0]?.html, nodes[0]?.failureSummary])).toEqual([]);
+    }
+    expect(errors).toEqual([]);
+  });
 
   itWhole('asks for the key that the server requires, and continues with it', async () => {
     const guarded = await serveModels([join(folder, 'hare')], { port: 0, device: 'cpu', key: 'a-long-key' });

@@ -16,8 +16,7 @@ const itRuns = itWhere(canRun('bash', ['-c', 'declare -A map']), 'there is no ba
 /** Runs steps on this many cores; returns the lines that are printed, without the seconds. */
 async function steps(cores: number, ...lines: string[]): Promise<{ code: number | null; said: string[] }> {
   const script = ['cd "$1"', '. "$0"', ...lines, `run_steps logs ${cores}`, 'report_steps'].join('\n');
-  // --norc: without SHLVL, as in an empty environment, bash takes a socket for that of a remote shell, and reads the bashrc files.
-  const argv = ['--norc', '-euo', 'pipefail', '-c', script, join(packageRoot, 'scripts', 'steps.sh'), folder];
+  const argv = ['-euo', 'pipefail', '-c', script, join(packageRoot, 'scripts', 'steps.sh'), folder];
   const { code, stdout, stderr } = await run('bash', argv);
   expect(stderr).toBe('');
   const said = stdout

@@ -8,7 +8,7 @@ import { commandLine } from '../../../lib/cli/invocation';
 import { packageRoot } from '../../../lib/device/native';
 import { harmless } from '../../../lib/harmless';
 import { pathArgument, shellQuote } from '../../../lib/shell';
-import { canRun, compiled, run, whole } from '../../fixtures/child';
+import { canRun, compiled, eachWhole, run } from '../../fixtures/child';
 import { jsonLines } from '../../fixtures/sink';
 
 const main = join(packageRoot, 'dist', 'cli', 'main.js');
@@ -153,7 +153,11 @@ describe('the hints at the end of a run', () => {
     ['out of time', 'b', ['--epochs', '1000000', '--patience', '0', '--max-time', '300ms'], 'link'],
     ['finished', '-x', ['--epochs', '2'], 'link'],
   ];
-  it.each(whole ? runs : runs.slice(0, 2))('do something: %s, in %s', async (_, out, options, how) => {
+  eachWhole(
+    it,
+    runs,
+    (i) => i < 2,
+  )('do something: %s, in %s', async (_, out, options, how) => {
     const env = {
       ...process.env,
       PATH: [bin, process.env.PATH].join(delimiter),

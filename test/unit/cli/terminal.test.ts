@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { compiled, whole } from '../../fixtures/child';
+import { compiled, eachWhole } from '../../fixtures/child';
 import { itOnTerminal, runOnTerminal } from '../../fixtures/terminal';
 
 let folder: string;
@@ -90,7 +90,11 @@ const commands = ['train', 'sample', 'score', 'import', 'serve', 'export', 'swee
 
 const tiny = ['--hidden', '32', '--layers', '1', '--seq-length', '10', '--sample-length', '30'];
 
-describe.each(whole ? [60, 80, 120] : [60])('a terminal of %d columns', (columns) => {
+eachWhole(
+  describe,
+  [[60], [80], [120]] as const,
+  (i) => i === 0,
+)('a terminal of %d columns', (columns) => {
   itOnTerminal('shows progress, epochs and the end of a run in lines that fit', async () => {
     const output = await onTerminal(columns, 'train', 'hills.txt', ...tiny, '--epochs', '4', '--out', `r${columns}`);
     const shown = segments(output);
