@@ -70,7 +70,7 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
     std::call_once(prepared, cuda::prepare_process);
 #endif
     model_ = Napi::Persistent(Model::define(env));
-    tasks_ = std::make_unique<Tasks>(env);
+    tasks_ = std::make_shared<Tasks>(env);
     stop_at_exit(env);
     DefineAddon(
         exports,
@@ -86,10 +86,13 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
 
  private:
   // process.exit() on the main thread ends the process without running its environment's clean-up hooks, so calls are
-  // stopped here first. (A worker's calls are stopped by a hook, even if the worker is terminated.)
+  // stopped here first. (A worker's calls are stopped by a hook, even if the worker is terminated.) The listener may
+  // outlive an addon whose start fails after this.
   void stop_at_exit(Napi::Env env) {
     const Napi::Object process = env.Global().Get("process").As<Napi::Object>();
-    const Napi::Function stop = Napi::Function::New(env, [this](const Napi::CallbackInfo&) { tasks_->stop(); });
+    const auto stop = Napi::Function::New(env, [held = std::weak_ptr<Tasks>(tasks_)](const Napi::CallbackInfo&) {
+      if (const std::shared_ptr<Tasks> tasks = held.lock()) tasks->stop();
+    });
     process.Get("on").As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), stop});
   }
 
@@ -233,7 +236,7 @@ class LstmAddon final : public Napi::Addon<LstmAddon> {
   }
 
   Napi::FunctionReference model_;
-  std::unique_ptr<Tasks> tasks_;
+  std::shared_ptr<Tasks> tasks_;
 };
 
 Tasks& Tasks::of(Napi::Env env) { return env.GetInstanceData<LstmAddon>()->tasks(); }

@@ -58,7 +58,7 @@ struct Tasks::Task {
   }
 };
 
-Tasks::Tasks(Napi::Env env) : executor_(std::make_shared<Executor>(most_threads())) {
+Tasks::Tasks(Napi::Env env) : env_(env), executor_(std::make_shared<Executor>(most_threads())) {
   const napi_value name = Napi::String::New(env, "cudnn-lstm");
   if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, settle,
                                       &return_->function) != napi_ok ||
@@ -66,9 +66,20 @@ Tasks::Tasks(Napi::Env env) : executor_(std::make_shared<Executor>(most_threads(
     throw Napi::Error::New(env);
   }
   // Added after the function's own hook, so run before it when the environment ends: hooks run in reverse order.
-  napi_add_env_cleanup_hook(
-      env, [](void* tasks) { static_cast<Tasks*>(tasks)->close(); }, this);
+  napi_add_env_cleanup_hook(env, close_at_end, this);
 }
+
+// An addon whose start fails, for instance because its worker is terminated meanwhile, is destroyed long before its
+// environment ends: nothing may then point here.
+Tasks::~Tasks() {
+  const napi_threadsafe_function function = return_->function;
+  if (function == nullptr) return;  // the hook has run
+  napi_remove_env_cleanup_hook(env_, close_at_end, this);
+  close();
+  napi_release_threadsafe_function(function, napi_tsfn_abort);
+}
+
+void Tasks::close_at_end(void* tasks) { static_cast<Tasks*>(tasks)->close(); }
 
 Napi::Promise Tasks::start(Napi::Env env, std::shared_ptr<StopFlag> stop, Execution execution, Completion completion,
                            Always always) {

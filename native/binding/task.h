@@ -73,6 +73,7 @@ class Tasks {
   static Tasks& of(Napi::Env env);
 
   explicit Tasks(Napi::Env env);
+  ~Tasks();  // closes, unless the environment has ended
   Tasks(const Tasks&) = delete;
   Tasks& operator=(const Tasks&) = delete;
 
@@ -97,8 +98,10 @@ class Tasks {
   };
 
   static void settle(napi_env env, napi_value callback, void* context, void* data);
+  static void close_at_end(void* tasks);
   void ask_to_stop();
 
+  const napi_env env_;
   std::shared_ptr<Return> return_ = std::make_shared<Return>();
   std::map<const Task*, std::shared_ptr<StopFlag>> running_;  // running or queued
   const std::shared_ptr<Executor> executor_;
