@@ -21,7 +21,8 @@ echo "$times times beside ${#loops[@]} busy loops, load $(cut -d' ' -f1-3 /proc/
 for ((i = 1; i <= times; i++)); do
   began=$SECONDS
   if npx jest --ci "$@" >"stress-$i.log" 2>&1; then
-    echo "run $i of $times: passed in $((SECONDS - began)) s"
+    longest=$(sed -nE 's/^PASS (.*) \(([0-9.]+) s\)$/\2 s \1/p' "stress-$i.log" | sort -rn | head -n 1)
+    echo "run $i of $times: passed in $((SECONDS - began)) s, longest: ${longest:-(no file took long)}"
     rm "stress-$i.log"
   else
     failed=$((failed + 1))
