@@ -13,6 +13,13 @@ const refuse = () => {
 const replace = (property) => {
   Object.defineProperty(process, 'on', { configurable: true, ...property });
 };
+/** A process.on that adds the listener and then does this. */
+const addAnd = (then) => ({
+  value(...args) {
+    Reflect.apply(on, this, args);
+    then();
+  },
+});
 
 /** Each makes the next load fail, and may return the object that it exports to. */
 const failures = {
@@ -21,13 +28,7 @@ const failures = {
   },
   'process.on cannot be read': () => replace({ get: refuse }),
   'process.on throws': () => replace({ value: refuse }),
-  'process.on throws when it has added the listener': () =>
-    replace({
-      value(...args) {
-        Reflect.apply(on, this, args);
-        refuse();
-      },
-    }),
+  'process.on throws when it has added the listener': () => replace(addAnd(refuse)),
   'the exports take nothing': () => Object.freeze({}),
 };
 
@@ -39,13 +40,7 @@ const wait = () => {
 /** Each makes the next load wait for the end of its worker. */
 const waits = {
   'in process.on': () => replace({ value: wait }),
-  'in process.on, when it has added the listener': () =>
-    replace({
-      value(...args) {
-        Reflect.apply(on, this, args);
-        wait();
-      },
-    }),
+  'in process.on, when it has added the listener': () => replace(addAnd(wait)),
 };
 
 /** The message of the error, or undefined if the addon has been loaded. */
