@@ -3,7 +3,7 @@ import { Breather } from '../breather';
 
 const maximumDepth = 16;
 /** Values in total, without keys. A vocabulary of 65,536 symbols is the largest thing stored as JSON. */
-const maximumValues = 1 << 18;
+const maximumValues = 1 << 17;
 const longestScalar = 64;
 /** Code units of a string or of whitespace, and values, after which the parser can pause. */
 const pieceUnits = 1 << 16;
@@ -29,6 +29,11 @@ function isScalarPart(unit: number): boolean {
   );
 }
 
+function Nothing() {}
+Nothing.prototype = Object.create(null);
+/** Makes objects that inherit nothing. Those of Object.create(null) are hash tables, which take four times the memory and more. */
+const Bare = Nothing as unknown as new () => Record<string, unknown>;
+
 /** Its methods are generators, which yield where the parser can pause. */
 class Parser {
   #at = 0;
@@ -41,7 +46,7 @@ class Parser {
 
   *parse(): Generator<void, unknown> {
     const value = yield* this.#value(0);
-    yield* this.#skip();
+    while (this.#skip()) yield;
     if (this.#at !== this.#text.length) this.#fail('text after the end');
     return value;
   }
@@ -50,18 +55,37 @@ class Parser {
     throw new SyntaxError(`${problem} at character ${this.#at}`);
   }
 
-  *#skip(): Generator<void> {
-    for (let begin = this.#at; isSpace(this.#text.charCodeAt(this.#at)); this.#at++) {
-      if (this.#at - begin < pieceUnits) continue;
-      begin = this.#at;
-      yield;
-    }
+  /** Skips whitespace, a piece of it at most; true if there may be more. */
+  #skip(): boolean {
+    const end = this.#at + pieceUnits;
+    while (this.#at < end && isSpace(this.#text.charCodeAt(this.#at))) this.#at++;
+    return this.#at === end;
   }
 
-  *#expect(character: string): Generator<void> {
-    yield* this.#skip();
-    if (this.#text[this.#at] !== character) this.#fail(`no '${character}'`);
+  /** Steps over the character if it is the next. */
+  #takes(character: string): boolean {
+    if (this.#text[this.#at] !== character) return false;
     this.#at++;
+    return true;
+  }
+
+  #expect(character: string): void {
+    if (!this.#takes(character)) this.#fail(`no '${character}'`);
+  }
+
+  /** A string without an escape, as nearly all are; undefined for one that has one, is long or is wrong: #string reads those. */
+  #plainString(): string | undefined {
+    if (this.#text.charCodeAt(this.#at) !== quote) return undefined;
+    const begin = this.#at + 1;
+    for (let i = begin; i - begin < pieceUnits; i++) {
+      const unit = this.#text.charCodeAt(i);
+      if (unit === quote) {
+        this.#at = i + 1;
+        return this.#text.slice(begin, i);
+      }
+      if (!(unit >= 0x20) || unit === backslash) return undefined;
+    }
+    return undefined;
   }
 
   *#string(): Generator<void, string> {
@@ -125,49 +149,43 @@ class Parser {
     if (depth > maximumDepth) this.#fail('nested too deeply');
     if (++this.#values > maximumValues) this.#fail(`more than ${maximumValues} values`);
     if (this.#values % pieceValues === 0) yield;
-    yield* this.#skip();
+    while (this.#skip()) yield;
     const first = this.#text[this.#at];
     if (first === '{') return yield* this.#object(depth);
     if (first === '[') return yield* this.#array(depth);
-    if (first === '"') return yield* this.#string();
+    if (first === '"') return this.#plainString() ?? (yield* this.#string());
     return this.#scalar();
   }
 
-  /** Reads what follows an item; true if there is another. */
-  *#more(close: string): Generator<void, boolean> {
-    yield* this.#skip();
-    if (this.#text[this.#at] !== ',') yield* this.#expect(close);
-    else this.#at++;
-    return this.#text[this.#at - 1] === ',';
-  }
-
-  *#isEmpty(close: string): Generator<void, boolean> {
-    this.#at++;
-    yield* this.#skip();
-    if (this.#text[this.#at] !== close) return false;
-    this.#at++;
-    return true;
-  }
-
   *#object(depth: number): Generator<void, Record<string, unknown>> {
-    const result: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
-    if (yield* this.#isEmpty('}')) return result;
+    const result = new Bare();
+    this.#at++;
+    while (this.#skip()) yield;
+    if (this.#takes('}')) return result;
     do {
-      yield* this.#skip();
-      const key = yield* this.#string();
+      while (this.#skip()) yield;
+      const key = this.#plainString() ?? (yield* this.#string());
       if (key === '__proto__') this.#fail('a key named __proto__');
       if (key in result) this.#fail(`the key ${JSON.stringify(key)} stands twice`);
-      yield* this.#expect(':');
+      while (this.#skip()) yield;
+      this.#expect(':');
       result[key] = yield* this.#value(depth + 1);
-    } while (yield* this.#more('}'));
+      while (this.#skip()) yield;
+    } while (this.#takes(','));
+    this.#expect('}');
     return result;
   }
 
   *#array(depth: number): Generator<void, unknown[]> {
     const result: unknown[] = [];
-    if (yield* this.#isEmpty(']')) return result;
-    do result.push(yield* this.#value(depth + 1));
-    while (yield* this.#more(']'));
+    this.#at++;
+    while (this.#skip()) yield;
+    if (this.#takes(']')) return result;
+    do {
+      result.push(yield* this.#value(depth + 1));
+      while (this.#skip()) yield;
+    } while (this.#takes(','));
+    this.#expect(']');
     return result;
   }
 }

@@ -204,6 +204,11 @@ describe('memory', () => {
     ],
     ['a model of 8 TB', () => fileOf({ __metadata__: huge({ model: giant }) }), 0],
     ['a header of 16 MiB of small objects', () => fileOf(bracketed('{"a":1},', 2 * MiB - 10)), 16 * MiB],
+    [
+      'a header of 16 MiB with objects that have a key of their own each',
+      () => fileOf(`{"t":[${Array.from({ length: 2 ** 17 }, (_, i) => `{"k${i}":1}`).join()}]}`.padEnd(16 * MiB)),
+      16 * MiB,
+    ],
     ['a header of 16 MiB of empty lists', () => fileOf(bracketed('[],', 5 * MiB)), 16 * MiB],
     ['a header of 16 MiB in one string', () => fileOf(`{"${'a'.repeat(16 * MiB - 10)}":1}`), 16 * MiB],
     [
