@@ -138,7 +138,8 @@ export function planBest(request: BestRequest): BestPlan {
 function judge({ curve, charactersPerSecond }: BestCandidate, request: BestRequest) {
   const { characters, seconds, epochs = mostPasses } = request;
   const text = Math.max(1, (1 - validationShare) * characters);
-  const affordable = ((1 - validationTime) * seconds * charactersPerSecond) / text;
+  // One character at least: with less, nothing is learned, and the law counts only what is lost.
+  const affordable = Math.max(1, (1 - validationTime) * seconds * charactersPerSecond) / text;
   // As many passes as gain more than they lose by overfitting: the loss is convex in them, so thirds without its minimum can be left out.
   const loss = (passes: number) => expectedLoss(curve, text, passes);
   let [least, most] = [1, Math.max(1, Math.min(mostPasses, epochs))];

@@ -78,6 +78,22 @@ describe('planBest', () => {
     );
   });
 
+  it('expects no worse of more time, from less than one character on to more passes than are worth it', () => {
+    const worse: object[] = [];
+    for (const { recipe, curve } of recipes) {
+      for (const characters of [2000, 1_000_000]) {
+        let before = Number.POSITIVE_INFINITY;
+        for (let trained = 0.1; trained < 100 * characters; trained *= 1.03) {
+          const candidates = [{ recipe, curve, charactersPerSecond: trained }];
+          const { expected } = planBest({ characters, symbols: 2, seconds: 1, memoryBytes: 0, candidates });
+          if (expected > before + rounding) worse.push({ recipe, characters, trained, expected, before });
+          before = expected;
+        }
+      }
+    }
+    expect(worse).toEqual([]);
+  });
+
   it('stays within the memory, unless nothing does', () => {
     fc.assert(
       fc.property(requests, (request) => {
