@@ -17,7 +17,10 @@ module.exports = {
   testMatch: ['<rootDir>/test/**/*.test.ts'],
   transform,
   // The library loads the parts of zod that it uses from one file, as its users do: every test file would read the hundred of the whole.
-  moduleNameMapper: { '/zod-parts$': ['<rootDir>/dist/zod-parts.js', '<rootDir>/lib/zod-parts.ts'] },
+  moduleNameMapper: {
+    '/zod-parts$': ['<rootDir>/dist/zod-parts.js', '<rootDir>/lib/zod-parts.ts'],
+    ...(process.env.TIMES && { '^fast-check$': '<rootDir>/test/fixtures/more-cases.js' }),
+  },
   // What hot loops look up: as a property of a test's own global object each look costs a tenth of a microsecond.
   sandboxInjectedGlobals: [
     ...['Math', 'Number', 'Object', 'Array', 'String', 'Symbol', 'BigInt', 'JSON', 'Map', 'Set', 'WeakMap', 'Promise'],
