@@ -4,10 +4,14 @@ import { basename, join } from 'node:path';
 import { globSync } from 'tinyglobby';
 import { packageRoot } from '../../lib/device/native';
 
+/** What git ignores is not part of the repository: builds, which other steps of CI make at the same time, results, runs of the user's. */
+const ignored = readFileSync(join(packageRoot, '.gitignore'), 'utf8')
+  .trim()
+  .split('\n')
+  .map((line) => `**/${line.replace(/\/$/, '/**')}`);
+
 function files(...patterns: string[]): string[] {
-  // Not part of the repository: other steps of CI create and delete these at the same time.
-  const ignore = ['**/node_modules/**', 'docs/api/**', 'build*/**', 'dist/**'];
-  return globSync(patterns, { cwd: packageRoot, ignore }).sort();
+  return globSync(patterns, { cwd: packageRoot, ignore: ignored }).sort();
 }
 
 /** `file:line: text` of each line that matches, in files other than those of `except`. */
