@@ -19,7 +19,7 @@ module.exports = {
   // The library loads the parts of zod that it uses from one file, as its users do: every test file would read the hundred of the whole.
   moduleNameMapper: {
     '/zod-parts$': ['<rootDir>/dist/zod-parts.js', '<rootDir>/lib/zod-parts.ts'],
-    ...(process.env.TIMES && { '^fast-check$': '<rootDir>/test/fixtures/more-cases.js' }),
+    ...(process.env.MORE_CASES && { '^fast-check$': '<rootDir>/test/fixtures/more-cases.js' }),
   },
   // What hot loops look up: as a property of a test's own global object each look costs a tenth of a microsecond.
   sandboxInjectedGlobals: [

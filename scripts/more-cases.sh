@@ -4,9 +4,9 @@
 #   scripts/more-cases.sh [times, 40] [files or folders of tests, test]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export TIMES=40
+export MORE_CASES=40
 if [[ "${1:-}" =~ ^[1-9][0-9]*$ ]]; then
-  TIMES=$1
+  MORE_CASES=$1
   shift
 fi
 files=$(grep -rl --include='*.test.ts' "from 'fast-check'" "${@:-test}")

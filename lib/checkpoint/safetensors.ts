@@ -146,11 +146,9 @@ export function halfToFloat(half: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** The piece of a tensor in `bytes`, as floats: for F32 a view, otherwise the beginning of `room`. */
-function toFloats(dtype: Dtype, bytes: Uint8Array, room: Float32Array): Float32Array {
+/** Fills `out` with the values in `bytes`. */
+function toFloats(dtype: Exclude<Dtype, 'F32'>, bytes: Uint8Array, out: Float32Array): Float32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (dtype === 'F32') return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-  const out = room.subarray(0, bytes.byteLength / bytesOf[dtype]);
   const bits = new DataView(new ArrayBuffer(4));
   for (let i = 0; i < out.length; i++) {
     if (dtype === 'F64') out[i] = view.getFloat64(8 * i, true);
@@ -351,10 +349,13 @@ export class SafetensorsFile {
 
   /** The piece of a tensor at its byte `from`, as floats, valid until the next. @throws CheckpointError if a value is not finite. */
   #floats(name: string, dtype: Dtype, bytes: Uint8Array, from: number): Float32Array {
-    // One array serves all pieces: with one for each, Node 26 has as many floats waiting to be collected as a file has bytes.
     const count = bytes.byteLength / bytesOf[dtype];
+    // One array serves all pieces: with one for each, Node 26 has as many floats waiting to be collected as a file has bytes.
     if (dtype !== 'F32' && this.#room.length < count) this.#room = new Float32Array(count);
-    const values = toFloats(dtype, bytes, this.#room);
+    const values =
+      dtype === 'F32'
+        ? new Float32Array(bytes.buffer, bytes.byteOffset, count)
+        : toFloats(dtype, bytes, this.#room.subarray(0, count));
     checkFinite(values, (i) =>
       unusable(this.path, `tensor '${name}' holds ${values[i]} at index ${from / bytesOf[dtype] + i}`),
     );

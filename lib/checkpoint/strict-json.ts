@@ -2,7 +2,7 @@
 import { Breather } from '../breather';
 
 const maximumDepth = 16;
-/** Values in total, without keys. A vocabulary of 65,536 symbols is the largest thing stored as JSON. */
+/** Values in total, without keys: twice those of the largest thing stored as JSON, a vocabulary of 65,536 symbols. */
 const maximumValues = 1 << 17;
 const longestScalar = 64;
 /** Code units of a string or of whitespace, and values, after which the parser can pause. */

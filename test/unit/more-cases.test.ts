@@ -7,8 +7,8 @@ it.each([
   ['that starts a program once', { numRuns: 1 }, 1],
   ['with a seed', { numRuns: 7, seed: 5 }, 7],
 ])('a property %s', (_, parameters: { numRuns?: number; seed?: number }, expected) => {
-  const before = process.env.TIMES;
-  process.env.TIMES = '3';
+  const before = process.env.MORE_CASES;
+  process.env.MORE_CASES = '3';
   let cases = 0;
   jest.isolateModules(() => {
     const more = (require('../fixtures/more-cases') as { default: typeof fc }).default;
@@ -17,7 +17,7 @@ it.each([
       parameters,
     );
   });
-  if (before === undefined) delete process.env.TIMES;
-  else process.env.TIMES = before;
+  if (before === undefined) delete process.env.MORE_CASES;
+  else process.env.MORE_CASES = before;
   expect(cases).toBe(expected);
 });
