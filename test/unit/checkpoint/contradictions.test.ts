@@ -37,9 +37,9 @@ type Model = CheckpointMetadata['model'];
 const cpu = { device: 'cpu', threads: 1 } as const;
 const plain: Model = { layers: 1, hidden: 2, input: 'onehot', embedding: 0, dropout: 0 };
 
-/** Generates the usual value more often than the others. */
+/** Generates the usual value more often than the others: about a third of all descriptions agree then. */
 const often = <T>(usual: T, ...others: T[]) =>
-  fc.oneof({ weight: 5, arbitrary: fc.constant(usual) }, { weight: 2, arbitrary: fc.constantFrom(...others) });
+  fc.oneof({ weight: 11, arbitrary: fc.constant(usual) }, { weight: 2, arbitrary: fc.constantFrom(...others) });
 const vocabularies = fc.constantFrom(
   ['\n', 'a', 'b'],
   ['\n', 'A', 'a'],
