@@ -40,6 +40,9 @@ export function option(named: string | Readonly<Record<string, OptionValue>>): s
   );
 }
 
+/** Names options with the values that they were given; {@link option} does, where nothing more is known of who gave them. */
+export type Naming = (given: Readonly<Record<string, OptionValue>>) => string;
+
 /** The options of a training run, including its texts: `train FILE --resume DIR`, or what `train` and `openTraining` take. */
 export function trainCall({
   corpus = [],

@@ -10,7 +10,7 @@ import type { IdSource } from '../corpus/ids';
 import type { Target } from '../device/native';
 import { KeyedPermutation, keyedInteger } from './keyed-random';
 import type { TrainingOptions } from './options';
-import { tooShort } from './sizes';
+import { type Named, tooShort } from './sizes';
 
 /** The steps of one call to the device. */
 export interface BatchCut {
@@ -37,7 +37,7 @@ export interface BatchSource {
   cut(epoch: number, step: number, count: number): Promise<BatchCut>;
 }
 
-type BatchOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' | 'seed'>;
+type BatchOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' | 'seed'> & Named;
 
 /** The ids of an epoch; every epoch has the same number. */
 export type EpochIds = (epoch: number) => IdSource;
@@ -68,14 +68,15 @@ class StreamBatches implements BatchSource {
   readonly #steps: number;
   readonly #seed: number;
 
-  constructor(idsOf: EpochIds, length: number, { batchSize, seqLength, seed }: BatchOptions) {
+  constructor(idsOf: EpochIds, length: number, options: BatchOptions) {
+    const { batchSize, seqLength, seed } = options;
     this.#idsOf = idsOf;
     this.#length = length;
     this.#batch = batchSize;
     this.#steps = seqLength;
     this.#seed = seed;
     this.stepsPerEpoch = Math.floor(length / (batchSize * seqLength));
-    if (this.stepsPerEpoch === 0) throw tooShort(length, { target: 'every', batchSize, seqLength, validation: 0 });
+    if (this.stepsPerEpoch === 0) throw tooShort(length, { ...options, validation: 0 });
     this.targetsPerEpoch = this.stepsPerEpoch * batchSize * seqLength;
     this.charactersPerEpoch = this.targetsPerEpoch;
   }
@@ -125,13 +126,14 @@ class WindowBatches implements BatchSource {
   readonly #seed: number;
   #order: { epoch: number; permutation: KeyedPermutation } | undefined;
 
-  constructor(idsOf: EpochIds, length: number, { batchSize, seqLength, seed }: BatchOptions) {
+  constructor(idsOf: EpochIds, length: number, options: BatchOptions) {
+    const { batchSize, seqLength, seed } = options;
     this.#idsOf = idsOf;
     this.#batch = batchSize;
     this.#steps = seqLength;
     this.#seed = seed;
     const windows = length - seqLength;
-    if (windows < 1) throw tooShort(length, { target: 'last', batchSize, seqLength, validation: 0 });
+    if (windows < 1) throw tooShort(length, { ...options, validation: 0 });
     this.stepsPerEpoch = Math.ceil(windows / batchSize);
     this.targetsPerEpoch = windows;
     this.charactersPerEpoch = windows * seqLength;

@@ -2,7 +2,7 @@
 import type { Corpus } from '../corpus/corpus';
 import { OutOfMemoryError, UsageError } from '../errors';
 import { type LanguageModel, nativeOf } from '../model';
-import { option } from '../wording';
+import { type Naming, option } from '../wording';
 import {
   type BestCandidate,
   type BestRecipe,
@@ -20,7 +20,7 @@ import { divideCorpus } from './division';
 import { formatDuration } from './duration';
 import type { OptionName, TrainingOptions } from './options';
 import type { TrainingRequest } from './request';
-import { divide } from './sizes';
+import { divide, type Named } from './sizes';
 import { measureSpeed } from './step-time';
 
 /** The source of an option that the plan has yet to decide. */
@@ -83,6 +83,7 @@ export async function planConfiguration(
   configuration: Configuration,
   corpus: Corpus,
   create: (options: TrainingOptions) => Promise<LanguageModel>,
+  named: Naming,
   signal?: AbortSignal,
 ): Promise<{ configuration: Configuration; lines: readonly string[] }> {
   const { options, sources } = configuration;
@@ -95,7 +96,7 @@ export async function planConfiguration(
   const recipe: Partial<BestRecipe> = Object.fromEntries(
     recipeOptions.flatMap((name) => (given[name] === undefined ? [] : [[name, given[name]]])),
   );
-  const candidates = await measureAll(bestRecipes(recipe), options, corpus, time, create, signal);
+  const candidates = await measureAll(bestRecipes(recipe), { ...options, named }, corpus, time, create, signal);
   const left = time - (performance.now() - began) / 1000;
   if (left <= 0) {
     throw new UsageError(
@@ -123,7 +124,7 @@ export async function planConfiguration(
 
 async function measureAll(
   recipes: readonly SearchedRecipe[],
-  options: TrainingOptions,
+  options: TrainingOptions & Named,
   corpus: Corpus,
   time: number,
   create: (options: TrainingOptions) => Promise<LanguageModel>,

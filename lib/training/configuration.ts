@@ -4,10 +4,10 @@
  */
 
 import { looking, show, textOf } from '../arguments';
-import { CheckpointError, DataError, UsageError } from '../errors';
+import { CheckpointError, DataError, OptionError, UsageError } from '../errors';
 import { FileProblem, readSmallFile, readSmallInput } from '../files';
 import { levenshtein, nearest, optionSynonyms } from '../nearest';
-import { flagOf, option } from '../wording';
+import { flagOf, type Naming, option } from '../wording';
 import { optimizers } from './optimizers';
 import {
   type OptionDefinition,
@@ -142,6 +142,35 @@ export function placeOf(
   if (name === 'from' || name === 'keep' || name === 'validationFile')
     return given[name] === undefined && given.configFile !== undefined ? inFile : option(name);
   return sources[name] === given.configFile ? inFile : sources[name];
+}
+
+/**
+ * Names options with their values as whoever gave them wrote them: `CUDNN_LSTM_BATCH_SIZE=64`, `batchSize: 64 in my.json`, or as
+ * {@link option} does. So does it name a value that nobody gave, which a message speaks of instead.
+ */
+export function namingOf(
+  { options, sources }: Configuration,
+  { configFile }: Pick<TrainingRequest, 'configFile'>,
+): Naming {
+  return (given) => {
+    const named = Object.entries(given).map(([key, value]) => {
+      const name = key as OptionName;
+      const source = options[name] === value ? sources[name] : undefined;
+      if (source === variableOf(name)) return `${source}=${value}`;
+      return source !== undefined && source === configFile
+        ? `${name}: ${value} in ${source}`
+        : option({ [name]: value });
+    });
+    return named.join(' ');
+  };
+}
+
+/** An error about an option that a variable or a file gave names that instead of a flag that nobody wrote. */
+export function placedError(error: unknown, { sources }: Configuration, given: Given): unknown {
+  if (!(error instanceof OptionError) || !Object.hasOwn(sources, error.option)) return error;
+  const name = error.option as OptionName;
+  const elsewhere = [variableOf(name), given.configFile].includes(sources[name]);
+  return elsewhere ? new UsageError(`${placeOf(name, { sources }, given)} ${error.problem}`, { cause: error }) : error;
 }
 
 /** The options recorded in config.json and checkpoints; they can be read back as a configuration file. */

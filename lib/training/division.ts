@@ -11,7 +11,7 @@ import { type BatchSource, createBatches } from './batches';
 import { divideLines, LineBatches, scoreHeldOutLines } from './lines';
 import { keptSequences, MixedBatches } from './mixed-batches';
 import type { TrainingOptions } from './options';
-import type { Split } from './sizes';
+import type { Named, Split } from './sizes';
 import { scoreTogether, scoreValidation, scoreWholeText, splitCorpus, type ValidationScore } from './validation';
 import { WeightedText } from './weights';
 
@@ -35,6 +35,9 @@ export interface Division {
 
 type Scorer = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState' | 'evaluationSequence'>;
 
+/** The options of a run, and how messages name them. */
+type DivisionOptions = TrainingOptions & Named;
+
 /** Texts in addition to the corpus. */
 interface TextsBeside {
   /** Mixed into training: every step has some of its sequences, besides those of the corpus. */
@@ -49,7 +52,7 @@ interface TextsBeside {
  */
 export async function divideCorpus(
   corpus: DividedCorpus,
-  options: TrainingOptions,
+  options: DivisionOptions,
   { kept, validation }: TextsBeside = {},
 ): Promise<Division> {
   const divided = await divideTrained(corpus, options, kept);
@@ -60,7 +63,7 @@ export async function divideCorpus(
 
 async function divideTrained(
   corpus: DividedCorpus,
-  options: TrainingOptions,
+  options: DivisionOptions,
   kept: DividedCorpus | undefined,
 ): Promise<Division> {
   if (kept === undefined) return divideOne(corpus, options);
@@ -76,7 +79,7 @@ async function divideTrained(
   };
 }
 
-async function divideKept(kept: DividedCorpus, options: TrainingOptions): Promise<Division> {
+async function divideKept(kept: DividedCorpus, options: DivisionOptions): Promise<Division> {
   try {
     return await divideOne(kept, options);
   } catch (error) {
@@ -88,7 +91,7 @@ async function divideKept(kept: DividedCorpus, options: TrainingOptions): Promis
 /** Prepares a text that is used entirely for validation. */
 async function divideValidation(
   { ids, length, lines }: DividedCorpus,
-  options: TrainingOptions,
+  options: DivisionOptions,
 ): Promise<Pick<Division, 'score'> & { characters: number }> {
   const { target, seqLength } = options;
   if (lines) {
@@ -117,9 +120,9 @@ async function divideValidation(
   };
 }
 
-async function divideOne({ ids, length, lines, parts }: DividedCorpus, options: TrainingOptions): Promise<Division> {
+async function divideOne({ ids, length, lines, parts }: DividedCorpus, options: DivisionOptions): Promise<Division> {
   if (lines) {
-    const divided = await divideLines(lines, options.validation);
+    const divided = await divideLines(lines, options.validation, options);
     return {
       split: divided.split,
       batches: new LineBatches(lines, divided, options, parts),
@@ -163,7 +166,7 @@ function batchesOf(
   ids: IdSource,
   training: readonly IdRange[],
   parts: readonly CorpusPart[] | undefined,
-  options: TrainingOptions,
+  options: DivisionOptions,
 ): BatchSource {
   if (parts === undefined) {
     const trained = new PiecedIds(ids, training);

@@ -17,7 +17,7 @@ import type { BatchCut, BatchSource } from './batches';
 import { KeyedPermutation } from './keyed-random';
 import type { TrainingOptions } from './options';
 import { shareOf } from './shares';
-import type { Split } from './sizes';
+import { changes, type Named, type Split } from './sizes';
 import type { Evaluator, PartialScore, Place } from './validation';
 import { WeightedLines } from './weights';
 
@@ -37,13 +37,17 @@ const passedAtOnce = 1 << 16;
  *
  * @throws DataError if there are no lines, or none would be held out.
  */
-export async function divideLines(lines: LineIndex, share: number): Promise<DividedLines> {
+export async function divideLines(
+  lines: LineIndex,
+  share: number,
+  { named = option }: Named = {},
+): Promise<DividedLines> {
   const { count } = lines;
   const held = Math.floor(count * share);
   if (count === 0) throw new DataError('The corpus has no line that is not empty: give lines to train on.');
   if (share > 0 && held === 0) {
     throw new DataError(
-      `The corpus has ${plural(count, 'line')}, of which ${option({ validation: share })} leaves none to ` +
+      `The corpus has ${plural(count, 'line')}, of which ${named({ validation: share })} leaves none to ` +
         `validate on; give more lines, or ${option({ validation: 0 })}.`,
     );
   }
@@ -117,6 +121,8 @@ class LineStream {
   }
 }
 
+type LineOptions = Pick<TrainingOptions, 'batchSize' | 'seqLength' | 'seed'> & Named;
+
 /**
  * The batches of the training lines, reshuffled each epoch. The shuffled lines form a ring that is cut into B streams of equal length,
  * each starting with a line; the few characters that are left over, or come twice, differ from epoch to epoch. A line may span steps:
@@ -143,9 +149,10 @@ export class LineBatches implements BatchSource {
   constructor(
     lines: LineIndex,
     { training, split }: DividedLines,
-    { batchSize, seqLength, seed }: Pick<TrainingOptions, 'batchSize' | 'seqLength' | 'seed'>,
+    options: LineOptions,
     parts?: readonly CorpusPart[],
   ) {
+    const { batchSize, seqLength, seed } = options;
     const weighted = parts && new WeightedLines(parts, lines, training, seed);
     const characters = weighted?.characters ?? split.training;
     this.#lines = lines;
@@ -154,7 +161,7 @@ export class LineBatches implements BatchSource {
     this.#steps = seqLength;
     this.#seed = seed;
     this.stepsPerEpoch = Math.floor(characters / (batchSize * seqLength));
-    if (this.stepsPerEpoch === 0) throw tooFew(characters, batchSize, seqLength);
+    if (this.stepsPerEpoch === 0) throw tooFew(characters, options);
     this.targetsPerEpoch = this.stepsPerEpoch * batchSize * seqLength;
     this.charactersPerEpoch = this.targetsPerEpoch;
   }
@@ -216,15 +223,16 @@ export class LineBatches implements BatchSource {
   }
 }
 
-function tooFew(characters: number, batchSize: number, seqLength: number): DataError {
+function tooFew(characters: number, options: LineOptions): DataError {
+  const { batchSize, seqLength, named = option } = options;
   // Suggest fewer sequences, then shorter ones, until an epoch has a few steps.
   let batch = batchSize;
   while (batch > 1 && 8 * batch * seqLength > characters) batch = Math.floor(batch / 2);
   const steps = batch > 1 ? seqLength : Math.max(1, Math.min(seqLength, Math.floor(characters / 8)));
   return new DataError(
     `The lines are too few: ${grouped(characters)} characters to train on, with an end for each line, and ` +
-      `${option({ batchSize })} times ${option({ seqLength })} takes ${grouped(batchSize * seqLength)}; give more lines, or ` +
-      `${option({ batchSize: batch, seqLength: steps })}.`,
+      `${named({ batchSize })} times ${named({ seqLength })} takes ${grouped(batchSize * seqLength)}; give more lines, or ` +
+      `${option(changes({ batchSize: batch, seqLength: steps }, options))}.`,
   );
 }
 

@@ -13,7 +13,7 @@ import { LanguageModel, nativeOf } from '../model';
 import { share, together } from '../ranks/ranks';
 import { packageVersion } from '../version';
 import { isToBePlanned, planConfiguration } from './best-measure';
-import { type Configuration, placeOf, recordedOptions } from './configuration';
+import { type Configuration, namingOf, placedError, placeOf, recordedOptions } from './configuration';
 import { configureTraining } from './configuring';
 import { divideCorpus } from './division';
 import { type Base, growParameters, scalarCannotGrow } from './fine-tuning';
@@ -50,9 +50,10 @@ export async function openTraining(given: TrainingRequest = {}): Promise<Trainin
     if (dry && !resumed && out !== undefined) await share(ranks, 'directory', () => checkNewRun(out));
     const named = await nameTexts(request, configuration, resumed);
     const nccl = ranks && (await agreeOnNccl(ranks, options.device, request.onNote));
+    const naming = namingOf(configuration, request);
     const { corpus, kept, validation, division, model, newSymbols } = await together(ranks, 'model', async () => {
       if (ranks) {
-        checkShares(options.batchSize, ranks.size);
+        checkShares(options.batchSize, ranks.size, naming);
         if (Object.values(named).some(readsInput))
           throw new UsageError(
             'Standard input reaches rank 0 alone: give the text as a file that every rank can read, in place of -.',
@@ -73,14 +74,14 @@ export async function openTraining(given: TrainingRequest = {}): Promise<Trainin
         options = { ...options, validationPlaces: placesOf(options, corpus, resumed !== undefined) };
       if (!resumed && isToBePlanned(configuration)) {
         const create = (sized: TrainingOptions) => createModel(corpus, sized, request, undefined, undefined, undefined);
-        const planned = await planConfiguration({ ...configuration, options }, corpus, create, request.signal);
+        const planned = await planConfiguration({ ...configuration, options }, corpus, create, naming, request.signal);
         configuration = planned.configuration;
         options = configuration.options;
         for (const line of planned.lines) request.onNote?.(line);
       }
       // Find whatever is wrong with the texts before allocating memory on a device.
       if (resumed) checkTexts(resumed, { corpus, kept, validation }, (name) => placeOf(name, configuration, request));
-      const division = await divideCorpus(corpus, options, { kept, validation });
+      const division = await divideCorpus(corpus, { ...options, named: naming }, { kept, validation });
       const newSymbols = base ? corpus.vocabulary.symbols.slice(base.vocabulary.size) : [];
       if (base?.metadata.model.input === 'scalar' && newSymbols.length > 0)
         throw scalarCannotGrow(base.path, newSymbols, placeOf('from', configuration, request));
@@ -129,7 +130,7 @@ export async function openTraining(given: TrainingRequest = {}): Promise<Trainin
     return new Training({ configuration, corpus, model, run: run ?? resumed?.run }, trainer, beside);
   } catch (error) {
     await takeAllQuietly(undo.reverse());
-    throw error;
+    throw placedError(error, configuration, request);
   }
 }
 

@@ -6,7 +6,7 @@ import type { NativeTrainCall } from '../device/native';
 import { UsageError } from '../errors';
 import { laneBlock } from '../ranks/lane-block';
 import type { Ranks } from '../ranks/ranks';
-import { option } from '../wording';
+import { type Naming, option } from '../wording';
 
 /** Sequences first..last-1 of a batch. */
 export interface Share {
@@ -22,12 +22,12 @@ export function shareOf(batch: number, { rank, size }: Pick<Ranks, 'rank' | 'siz
 }
 
 /** @throws UsageError if there are more ranks than blocks in a whole batch; the message gives the batch size needed. */
-export function checkShares(batch: number, size: number): void {
+export function checkShares(batch: number, size: number, named: Naming = option): void {
   const blocks = Math.ceil(batch / laneBlock);
   if (size <= blocks) return;
   const needed = (size - 1) * laneBlock + 1;
   throw new UsageError(
-    `${option({ batchSize: batch })} is too small for ${size} ranks, each of which takes whole blocks of ${laneBlock} sequences: ` +
+    `${named({ batchSize: batch })} is too small for ${size} ranks, each of which takes whole blocks of ${laneBlock} sequences: ` +
       `${option({ batchSize: needed })} or more${blocks > 1 ? `, or ${blocks} ranks` : ', or one process'}.`,
   );
 }

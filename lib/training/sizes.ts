@@ -1,11 +1,16 @@
 /** Splits a text, checks that it is long enough, and finds sizes that fit if it is not. */
 import { DataError } from '../errors';
 import { grouped, plural } from '../numbers';
-import { option } from '../wording';
+import { type Naming, option } from '../wording';
 import type { TrainingOptions } from './options';
 
 /** The options that decide how many characters a run needs. */
 export type SizeOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' | 'validation'>;
+
+/** How messages speak of the options that were given. */
+export interface Named {
+  readonly named?: Naming;
+}
 
 /** How the ids are split: unless stated otherwise, training takes 0..training-1 and validation the next `validation` ids. */
 export interface Split {
@@ -50,17 +55,17 @@ export function fittingSizes(length: number, asked: SizeOptions): SizeOptions | 
 }
 
 /** The error for a text that is too short, with options that work. */
-export function tooShort(length: number, asked: SizeOptions): DataError {
-  const { target, batchSize, seqLength, validation } = asked;
+export function tooShort(length: number, asked: SizeOptions & Named): DataError {
+  const { target, batchSize, seqLength, validation, named = option } = asked;
   const kept = Math.floor(length * validation);
-  const share = kept === 0 && validation > 0 ? `${option({ validation })} leaves none to validate on` : undefined;
+  const share = kept === 0 && validation > 0 ? `${named({ validation })} leaves none to validate on` : undefined;
   const least = leastLength(asked);
   const need =
     length - kept >= least
       ? undefined
       : target === 'every'
-        ? `${option({ batchSize })} times ${option({ seqLength })} takes ${grouped(least)} to train on`
-        : `a window of ${option({ seqLength })} and the character after it take ${grouped(least)} to train on`;
+        ? `${named({ batchSize })} times ${named({ seqLength })} takes ${grouped(least)} to train on`
+        : `a window of ${named({ seqLength })} and the character after it take ${grouped(least)} to train on`;
   const fitting = fittingSizes(length, asked);
   const reasons = [share, need].filter((reason) => reason !== undefined).join(', and ');
   const kinder = kept > 0 ? ` (${grouped(kept)} of them to validate on)` : '';
@@ -70,8 +75,16 @@ export function tooShort(length: number, asked: SizeOptions): DataError {
   );
 }
 
-/** The fitting options that differ from those requested. */
-function changes(fitting: SizeOptions, asked: SizeOptions): Partial<Record<keyof SizeOptions, number>> {
+/** The fitting options that differ from those requested, as a remedy. */
+export function changes(
+  fitting: Partial<SizeOptions>,
+  asked: Partial<SizeOptions>,
+): Partial<Record<keyof SizeOptions, number>> {
   const names = ['batchSize', 'seqLength', 'validation'] as const;
-  return Object.fromEntries(names.flatMap((name) => (fitting[name] === asked[name] ? [] : [[name, fitting[name]]])));
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const value = fitting[name];
+      return value === undefined || value === asked[name] ? [] : [[name, value]];
+    }),
+  );
 }

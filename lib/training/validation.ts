@@ -12,14 +12,14 @@ import type { Ranks } from '../ranks/ranks';
 import { evaluateUntil } from '../scoring/score';
 import type { TrainingOptions } from './options';
 import { shareOf } from './shares';
-import { divide, type SizeOptions, type Split, tooShort } from './sizes';
+import { divide, type Named, type SizeOptions, type Split, tooShort } from './sizes';
 
 /**
  * Splits off the tail.
  *
  * @throws DataError if the corpus is too short to hold out the requested tail and train on the rest; the message names sizes that fit.
  */
-export function splitCorpus(length: number, options: SizeOptions): Split {
+export function splitCorpus(length: number, options: SizeOptions & Named): Split {
   const split = divide(length, options);
   if (split === undefined) throw tooShort(length, options);
   return split;

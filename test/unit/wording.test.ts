@@ -9,7 +9,7 @@ import { CudnnLstmError, OptionError } from '../../lib/errors';
 import { type OptionName, optionNames, variableOf } from '../../lib/training/options';
 import { openTraining } from '../../lib/training/preparation';
 import type { TrainingRequest } from '../../lib/training/request';
-import { asCommand, option, subject, told, trainCall } from '../../lib/wording';
+import { asCommand, flagOf, option, subject, told, trainCall } from '../../lib/wording';
 import { share } from '../fixtures/child';
 
 describe('option', () => {
@@ -267,10 +267,27 @@ describe('of the same request', () => {
     }
   }
 
+  it('a value that is too large goes by the variable or the file that gave it', async () => {
+    const request = { corpus: [text], keep: undefined, validationFile: undefined, from: undefined, resume: undefined };
+    const said = (options: Requested['options'], origin: Origin) =>
+      asCommand(async () => (await saidOf({ ...request, options }, origin)).at(-1)?.replace(/config-\d+/, 'config'));
+    const config = join(folder, 'config.json');
+    const takes = 'takes 5,000 to train on; give a longer text, or --batch-size 15.';
+    const few = 'must be at most 240, which is how often the most frequent character comes, not 5,000.';
+    for (const [origin, batchSize, minCount] of [
+      ['flags', '--batch-size 1000', '--min-count'],
+      ['env', 'CUDNN_LSTM_BATCH_SIZE=1000', 'CUDNN_LSTM_MIN_COUNT'],
+      ['configFile', `batchSize: 1000 in ${config}`, `minCount in ${config}`],
+    ] as const) {
+      expect(await said({ batchSize: 1000 }, origin)).toContain(`, and ${batchSize} times --seq-length 5 ${takes}`);
+      expect(await said({ minCount: 5000 }, origin)).toBe(`${minCount} ${few}`);
+    }
+  });
+
   const camelCase = [...optionNames, 'validationFile', 'configFile'].filter((name) => /[A-Z]/.test(name));
   const inCode = new RegExp(`\\b(?:${camelCase.join('|')})\\b|\`\\w+(?:: [^\`]*)?\``);
 
-  it('a program is told of no flag, and a command of nothing that only a program writes', async () => {
+  it('names no flag to a program, nothing that only a program writes to a command, and no flag that was not given', async () => {
     const messages = new Set<string>();
     await fc.assert(
       fc.asyncProperty(requests, async (request) => {
@@ -282,6 +299,14 @@ describe('of the same request', () => {
         }
         for (const origin of ['flags', 'env'] as const) {
           for (const message of await asCommand(() => saidOf(request, origin))) expect(message).not.toMatch(inCode);
+        }
+        for (const origin of ['env', 'configFile'] as const) {
+          const flags = Object.entries(request.options).flatMap(([name, value]) => [
+            `${flagOf(name)} ${value}`,
+            `${flagOf(name)} must`,
+          ]);
+          for (const message of await asCommand(() => saidOf(request, origin)))
+            expect(flags.filter((flag) => `${message} `.includes(`${flag} `))).toEqual([]);
         }
       }),
       { numRuns: share(400) },

@@ -162,6 +162,7 @@ describe('LineBatches', () => {
         'takes 320; give more lines, or `batchSize: 1, seqLength: 1`.',
     );
     expect(make(1, 1).stepsPerEpoch).toBe(5);
+    expect(() => make(1, 20)).toThrow('takes 20; give more lines, or `seqLength: 1`.');
   });
 });
 
