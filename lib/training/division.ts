@@ -11,7 +11,7 @@ import { type BatchSource, createBatches } from './batches';
 import { divideLines, LineBatches, scoreHeldOutLines } from './lines';
 import { keptSequences, MixedBatches } from './mixed-batches';
 import type { TrainingOptions } from './options';
-import type { Named, Split } from './sizes';
+import type { Named, SizeOptions, Split } from './sizes';
 import { scoreTogether, scoreValidation, scoreWholeText, splitCorpus, type ValidationScore } from './validation';
 import { WeightedText } from './weights';
 
@@ -36,7 +36,7 @@ export interface Division {
 type Scorer = Pick<QueuedModel, 'evaluate' | 'resetEvaluationState' | 'evaluationSequence'>;
 
 /** The options of a run, and how messages name them. */
-type DivisionOptions = TrainingOptions & Named;
+type DivisionOptions = TrainingOptions & SizeOptions & Named;
 
 /** Texts in addition to the corpus. */
 interface TextsBeside {
@@ -69,8 +69,14 @@ async function divideTrained(
   if (kept === undefined) return divideOne(corpus, options);
   const { batchSize, seqLength, keepShare } = options;
   const sequences = keptSequences(batchSize, keepShare);
-  const first = await divideOne(corpus, { ...options, batchSize: batchSize - sequences });
-  const second = await divideKept(kept, { ...options, batchSize: sequences });
+  const first = await divideOne(
+    corpus,
+    withPart(options, (batch) => batch - keptSequences(batch, keepShare)),
+  );
+  const second = await divideKept(
+    kept,
+    withPart(options, (batch) => keptSequences(batch, keepShare)),
+  );
   return {
     split: first.split,
     batches: new MixedBatches(first.batches, second.batches, sequences, seqLength),
@@ -79,9 +85,25 @@ async function divideTrained(
   };
 }
 
+/** The options for a text that has only some of the sequences of a step: `partOf` a batch. */
+function withPart(options: DivisionOptions, partOf: (batch: number) => number): DivisionOptions {
+  const { batchSize, named = option } = options;
+  const part = partOf(batchSize);
+  return {
+    ...options,
+    batchSize: part,
+    named: (given) => (given.batchSize === undefined ? named(given) : `${part} of ${named({ batchSize })}`),
+    batchFor: (sequences) => {
+      let batch = batchSize;
+      while (batch > 2 && partOf(batch) > sequences) batch--;
+      return batch;
+    },
+  };
+}
+
 async function divideKept(kept: DividedCorpus, options: DivisionOptions): Promise<Division> {
   try {
-    return await divideOne(kept, options);
+    return await divideOne(kept, { ...options, wholeBatches: true });
   } catch (error) {
     if (!(error instanceof DataError)) throw error;
     throw new DataError(`the text of ${option('keep')} cannot be used: ${error.message}`, { cause: error });

@@ -1,6 +1,6 @@
 /** Batches of two texts: some of the sequences in every step come from the second one. */
 
-import { DataError, UsageError } from '../errors';
+import { UsageError } from '../errors';
 import { option } from '../wording';
 import type { BatchCut, BatchSource } from './batches';
 
@@ -34,8 +34,7 @@ export class MixedBatches implements BatchSource {
   readonly #round: number;
 
   /**
-   * @param sequences The batch size of `second`.
-   * @throws DataError if the second text has too few sequences.
+   * @param sequences The batch size of `second`, which has at least as many in an epoch.
    */
   constructor(first: BatchSource, second: BatchSource, sequences: number, seqLength: number) {
     this.#first = first;
@@ -46,7 +45,6 @@ export class MixedBatches implements BatchSource {
     this.stepsPerEpoch = first.stepsPerEpoch;
     const each = sequences * (this.target === 'every' ? seqLength : 1);
     this.#round = this.target === 'every' ? second.stepsPerEpoch : Math.floor(second.targetsPerEpoch / each);
-    if (this.#round === 0) throw new DataError(`The text to keep is too short for ${sequences} sequences per step.`);
     this.targetsPerEpoch = first.targetsPerEpoch + this.stepsPerEpoch * each;
     this.charactersPerEpoch = first.charactersPerEpoch + this.stepsPerEpoch * sequences * seqLength;
   }

@@ -5,11 +5,16 @@ import { type Naming, option } from '../wording';
 import type { TrainingOptions } from './options';
 
 /** The options that decide how many characters a run needs. */
-export type SizeOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' | 'validation'>;
+export type SizeOptions = Pick<TrainingOptions, 'target' | 'batchSize' | 'seqLength' | 'validation'> & {
+  /** Whether there must be a whole batch of windows, of which an epoch's last may otherwise have fewer. */
+  readonly wholeBatches?: boolean;
+};
 
 /** How messages speak of the options that were given. */
 export interface Named {
   readonly named?: Naming;
+  /** For a text that has only some of the sequences of a step: the batch size that leaves it at most as many as these. */
+  readonly batchFor?: (sequences: number) => number;
 }
 
 /** How the ids are split: unless stated otherwise, training takes 0..training-1 and validation the next `validation` ids. */
@@ -24,8 +29,9 @@ export interface Split {
 const [goodSteps, goodLength] = [8, 5];
 
 /** The minimum number of characters to train on. */
-export function leastLength({ target, batchSize, seqLength }: SizeOptions): number {
-  return target === 'every' ? Math.max(2, batchSize * seqLength) : seqLength + 1;
+export function leastLength({ target, batchSize, seqLength, wholeBatches = false }: SizeOptions): number {
+  if (target === 'every') return Math.max(2, batchSize * seqLength);
+  return seqLength + (wholeBatches ? batchSize : 1);
 }
 
 /** The requested split, or undefined if the text is too short for it or for training on the rest. */
@@ -45,7 +51,9 @@ export function fittingSizes(length: number, asked: SizeOptions): SizeOptions | 
   const training = length - Math.floor(length * validation);
   if (training < 2) return validation > 0 ? fittingSizes(length, { ...asked, validation: 0 }) : undefined;
   if (asked.target === 'last') {
-    return { ...asked, validation, seqLength: Math.min(asked.seqLength, Math.max(1, Math.floor(training / 2))) };
+    const seqLength = Math.min(asked.seqLength, Math.max(1, Math.floor(training / 2)));
+    const batchSize = asked.wholeBatches ? Math.min(asked.batchSize, training - seqLength) : asked.batchSize;
+    return { ...asked, validation, seqLength, batchSize };
   }
   let batchSize = asked.batchSize;
   while (batchSize > 1 && goodSteps * batchSize * asked.seqLength > training) batchSize = Math.floor(batchSize / 2);
@@ -65,7 +73,9 @@ export function tooShort(length: number, asked: SizeOptions & Named): DataError 
       ? undefined
       : target === 'every'
         ? `${named({ batchSize })} times ${named({ seqLength })} takes ${grouped(least)} to train on`
-        : `a window of ${named({ seqLength })} and the character after it take ${grouped(least)} to train on`;
+        : asked.wholeBatches
+          ? `every step takes ${named({ batchSize })}, windows of ${named({ seqLength })}, which take ${grouped(least)} to train on`
+          : `a window of ${named({ seqLength })} and the character after it take ${grouped(least)} to train on`;
   const fitting = fittingSizes(length, asked);
   const reasons = [share, need].filter((reason) => reason !== undefined).join(', and ');
   const kinder = kept > 0 ? ` (${grouped(kept)} of them to validate on)` : '';
@@ -78,13 +88,15 @@ export function tooShort(length: number, asked: SizeOptions & Named): DataError 
 /** The fitting options that differ from those requested, as a remedy. */
 export function changes(
   fitting: Partial<SizeOptions>,
-  asked: Partial<SizeOptions>,
+  asked: Partial<SizeOptions> & Named,
 ): Partial<Record<keyof SizeOptions, number>> {
+  const { batchFor = (sequences) => sequences } = asked;
   const names = ['batchSize', 'seqLength', 'validation'] as const;
   return Object.fromEntries(
     names.flatMap((name) => {
       const value = fitting[name];
-      return value === undefined || value === asked[name] ? [] : [[name, value]];
+      if (value === undefined || value === asked[name]) return [];
+      return [[name, name === 'batchSize' ? batchFor(value) : value]];
     }),
   );
 }

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { type CheckpointMetadata, loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
 import { canonicalLayout, layoutSize } from '../../../lib/checkpoint/layout';
 import { openCorpus } from '../../../lib/corpus/corpus';
@@ -18,6 +19,7 @@ import type { TrainingOptions } from '../../../lib/training/options';
 import { presetOptions } from '../../../lib/training/presets';
 import { type TrainRequest, train } from '../../../lib/training/train';
 import { trainerOf } from '../../../lib/training/training';
+import { share } from '../../fixtures/child';
 import { expectSame } from '../../fixtures/same';
 import { randomIds } from '../../parity/harness';
 
@@ -383,6 +385,53 @@ describe('batches of two texts', () => {
   const ids = (length: number, odd: number) => ({
     length,
     ids: new MemoryIds(Uint16Array.from({ length }, (_, i) => 2 * i + odd)),
+  });
+
+  it('one that is too short for its part of a step: the remedy works, and names the whole batch', async () => {
+    const tooShort = divideCorpus(ids(100, 0), options, { kept: ids(5, 1) });
+    await expect(tooShort).rejects.toThrow(
+      'the text of `keep` cannot be used: The corpus is too short: 5 characters, and 2 of `batchSize: 5` times `seqLength: 3` ' +
+        'takes 6 to train on; give a longer text, or `batchSize: 3, seqLength: 2`.',
+    );
+    const size = fc.integer({ min: 1, max: 9 });
+    let remedies = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.tuple(fc.integer({ min: 2, max: 60 }), fc.integer({ min: 2, max: 60 })),
+        fc.record({
+          batchSize: fc.integer({ min: 2, max: 40 }),
+          seqLength: size,
+          keepShare: size.map((tenths) => tenths / 10),
+          validation: fc.constantFrom(0, 0.1, 0.3),
+          target: fc.constantFrom('every', 'last'),
+        }),
+        async ([length, kept], asked) => {
+          const sizes = { ...options, ...asked };
+          const problem = () =>
+            divideCorpus(ids(length, 0), sizes, { kept: ids(kept, 1) }).then(
+              () => undefined,
+              (error: Error) => error.message,
+            );
+          let message = await problem();
+          // The corpus is tried first; what fits it may leave the other text too short, which takes another remedy.
+          for (const ofKept of [false, true]) {
+            if (message === undefined || message.startsWith('the text of `keep`') !== ofKept) continue;
+            const [, remedy] = /, or `([^`]+)`\.$/.exec(message) as RegExpExecArray;
+            for (const each of (remedy as string).split(', ')) {
+              const [name, value] = each.split(': ') as [string, string];
+              Object.assign(sizes, { [name]: Number(value) });
+            }
+            remedies++;
+            const next = await problem();
+            if (next !== undefined) expect(next.startsWith('the text of `keep`')).toBe(!ofKept);
+            message = next;
+          }
+          expect(message).toBeUndefined();
+        },
+      ),
+      { numRuns: share(2000) },
+    );
+    expect(remedies).toBeGreaterThan(share(500));
   });
 
   it.each([
