@@ -1081,7 +1081,6 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
   [/^- \(standard input\) is named twice/, 'takes standard input: test/unit/corpus'],
   [/^there is no run at …: name|^no checkpoint at …: name a \.safetensors/, 'for the library'],
   [/lines to compare with, the most there may be/, 'too many known lines: test/unit/bounds.test.ts'],
-  [/^a window of --seq-length/, 'part of the message about short texts, for windows'],
 ];
 
 const remedy =
