@@ -168,13 +168,20 @@ it('keeps the event loop free, and starts nothing more after an abort', async ()
   const trainSteps = native.trainSteps.bind(native);
   const turnsOfCalls: number[] = [];
   const longestOfCalls: number[] = [];
+  // During a call, a free event loop turns thousands of times, a blocked one once or twice. On a busy machine this thread may hardly be
+  // scheduled during a short call, so there are as many calls as it takes, or 500.
+  const isSeenFree = () => turnsOfCalls.slice(2).some((turns) => turns > 100);
+  let before = 0;
   native.trainSteps = async (call) => {
     const turns = countTurns();
     let result: Awaited<ReturnType<typeof trainSteps>> | undefined;
     longestOfCalls.push(
       await longestTurn(async () => {
         const running = trainSteps(call);
-        if (turnsOfCalls.length === 20) controller.abort(new Error('enough'));
+        if (turnsOfCalls.length >= 20 && (isSeenFree() || turnsOfCalls.length === 500)) {
+          before = turnsOfCalls.length;
+          controller.abort(new Error('enough'));
+        }
         result = await running;
       }),
     );
@@ -182,12 +189,10 @@ it('keeps the event loop free, and starts nothing more after an abort', async ()
     return result as NonNullable<typeof result>;
   };
   await expect(collect(trainer)).rejects.toThrow('enough');
-  expect(turnsOfCalls).toHaveLength(21); // The call that was running was the last one.
-  // During a call, a free event loop turns thousands of times, a blocked one once or twice. On a busy machine this thread may not be
-  // scheduled at all during many of these short calls, but not during all of them; on a quiet one that hardly ever happens.
-  const sorted = turnsOfCalls.slice(2, 20).sort((a, b) => a - b);
-  expect(sorted.at(-1)).toBeGreaterThan(100);
+  expect(turnsOfCalls).toHaveLength(before + 1); // The call that was running was the last one.
+  expect(isSeenFree()).toBe(true);
   if (process.env.LONG) {
+    const sorted = turnsOfCalls.slice(2, 20).sort((a, b) => a - b);
     expect(sorted[4]).toBeGreaterThan(2);
     expect(sorted[9]).toBeGreaterThan(100);
   }
