@@ -144,6 +144,12 @@ export function placeOf(
   return sources[name] === given.configFile ? inFile : sources[name];
 }
 
+/** The variable or the configuration file that gave an option, if one of them did. */
+function giverOf(name: OptionName, sources: Configuration['sources'], configFile: string | undefined) {
+  const source = sources[name];
+  return source === variableOf(name) || source === configFile ? source : undefined;
+}
+
 /**
  * Names options with their values as whoever gave them wrote them: `CUDNN_LSTM_BATCH_SIZE=64`, `batchSize: 64 in my.json`, or as
  * {@link option} does. So does it name a value that nobody gave, which a message speaks of instead.
@@ -155,11 +161,9 @@ export function namingOf(
   return (given) => {
     const named = Object.entries(given).map(([key, value]) => {
       const name = key as OptionName;
-      const source = options[name] === value ? sources[name] : undefined;
-      if (source === variableOf(name)) return `${source}=${value}`;
-      return source !== undefined && source === configFile
-        ? `${name}: ${value} in ${source}`
-        : option({ [name]: value });
+      const giver = options[name] === value ? giverOf(name, sources, configFile) : undefined;
+      if (giver === undefined) return option({ [name]: value });
+      return giver === configFile ? `${name}: ${value} in ${giver}` : `${giver}=${value}`;
     });
     return named.join(' ');
   };
@@ -169,8 +173,8 @@ export function namingOf(
 export function placedError(error: unknown, { sources }: Configuration, given: Given): unknown {
   if (!(error instanceof OptionError) || !Object.hasOwn(sources, error.option)) return error;
   const name = error.option as OptionName;
-  const elsewhere = [variableOf(name), given.configFile].includes(sources[name]);
-  return elsewhere ? new UsageError(`${placeOf(name, { sources }, given)} ${error.problem}`, { cause: error }) : error;
+  if (giverOf(name, sources, given.configFile) === undefined) return error;
+  return new UsageError(`${placeOf(name, { sources }, given)} ${error.problem}`, { cause: error });
 }
 
 /** The options recorded in config.json and checkpoints; they can be read back as a configuration file. */

@@ -20,6 +20,7 @@ import { presetOptions } from '../../../lib/training/presets';
 import { type TrainRequest, train } from '../../../lib/training/train';
 import { trainerOf } from '../../../lib/training/training';
 import { share } from '../../fixtures/child';
+import { followedSizes } from '../../fixtures/followed-sizes';
 import { expectSame } from '../../fixtures/same';
 import { randomIds } from '../../parity/harness';
 
@@ -406,7 +407,7 @@ describe('batches of two texts', () => {
           target: fc.constantFrom('every', 'last'),
         }),
         async ([length, kept], asked) => {
-          const sizes = { ...options, ...asked };
+          let sizes = { ...options, ...asked };
           const problem = () =>
             divideCorpus(ids(length, 0), sizes, { kept: ids(kept, 1) }).then(
               () => undefined,
@@ -416,11 +417,7 @@ describe('batches of two texts', () => {
           // The corpus is tried first; what fits it may leave the other text too short, which takes another remedy.
           for (const ofKept of [false, true]) {
             if (message === undefined || message.startsWith('the text of `keep`') !== ofKept) continue;
-            const [, remedy] = /, or `([^`]+)`\.$/.exec(message) as RegExpExecArray;
-            for (const each of (remedy as string).split(', ')) {
-              const [name, value] = each.split(': ') as [string, string];
-              Object.assign(sizes, { [name]: Number(value) });
-            }
+            sizes = followedSizes(message, sizes);
             remedies++;
             const next = await problem();
             if (next !== undefined) expect(next.startsWith('the text of `keep`')).toBe(!ofKept);

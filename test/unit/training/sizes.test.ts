@@ -4,6 +4,7 @@ import { divide, leastLength, type SizeOptions } from '../../../lib/training/siz
 import { splitCorpus } from '../../../lib/training/validation';
 import { arrayIds } from '../../fixtures/array-ids';
 import { share } from '../../fixtures/child';
+import { followedSizes } from '../../fixtures/followed-sizes';
 
 /** The checks that a run makes before it begins. */
 function check(length: number, sizes: SizeOptions): void {
@@ -18,13 +19,6 @@ function errorOf(length: number, sizes: SizeOptions): string | undefined {
     return (error as Error).message;
   }
   return undefined;
-}
-
-/** Applies the options that an error message suggests to those that it is about. */
-function follow(message: string, sizes: SizeOptions): SizeOptions {
-  const [, advice] = message.split('give a longer text');
-  const named = /`([^`]+)`/.exec(advice ?? '')?.[1] ?? '';
-  return { ...sizes, ...new Function(`return { ${named} }`)() };
 }
 
 const sizes = fc.record({
@@ -45,7 +39,7 @@ it('a text that is too short is refused once, with sizes that fit', () => {
       const kept = Math.floor(length * asked.validation);
       expect(/leaves none to validate on/.test(message)).toBe(asked.validation > 0 && kept === 0);
       expect(/ to train on/.test(message)).toBe(length - kept < leastLength(asked));
-      const advised = follow(message, asked);
+      const advised = followedSizes(message, asked);
       expect(advised).not.toEqual(asked);
       expect([message, errorOf(length, advised)]).toEqual([message, undefined]);
     }),
