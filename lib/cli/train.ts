@@ -6,6 +6,7 @@ import { LanguageModel, nativeOf } from '../model';
 import { distributedChoices, type JoinOptions } from '../ranks/join';
 import { copyLines, findCopies, mostChecked } from '../sampling/copies';
 import type { ModelServer } from '../serve/server';
+import { pauseOf } from '../sweep/pause';
 import { describeConfiguration } from '../training/configuration';
 import { configureTraining } from '../training/configuring';
 import { drawSample } from '../training/epoch-sample';
@@ -18,7 +19,7 @@ import { deviceOf } from '../training/rank-devices';
 import { readRequest, type TrainingRequest } from '../training/request';
 import { type Training, trainerOf } from '../training/training';
 import { flagOf } from '../wording';
-import { abortOnSignals, type CommandIo, parseArguments, processIo } from './command';
+import { abortOnSignals, type CommandIo, InterruptedError, parseArguments, processIo } from './command';
 import { endWithParent, readDevices, runRanks, withoutDevices } from './devices';
 import { printJson, printLine, say } from './output';
 import { amongRanks, refuse } from './ranks';
@@ -70,6 +71,7 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
   }
   endWithParent();
   using interrupt = abortOnSignals(io);
+  const pause = new AbortController();
   const request: Omit<TrainingRequest, 'ranks' | 'onNote'> = {
     corpus,
     flags: { ...flags, ...kept?.flags },
@@ -79,9 +81,9 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
     from,
     keep: kept?.corpus,
     validationFile: validationFile === undefined ? undefined : [validationFile],
-    signal: interrupt.signal,
+    signal: AbortSignal.any([interrupt.signal, pause.signal]),
   };
-  const trainWithPage: typeof printPlan = (...args) => train(...args, port);
+  const trainWithPage: typeof printPlan = (...args) => train(...args, pause, port);
   const run = printConfig ? printConfiguration : dryRun ? printPlan : trainWithPage;
   // Awaited, or the default handling of signals would be restored.
   return await amongRanks({ distributed: given.distributed }, io, (own, ranks) => {
@@ -102,7 +104,14 @@ function readKept(keep: string, flags: Readonly<Record<string, unknown>>) {
 /** Milliseconds after which a message says that the corpus is being read. */
 const longReading = 2000;
 
-async function train(request: TrainingRequest, json: boolean, io: CommandIo, port?: number): Promise<number> {
+async function train(
+  request: TrainingRequest,
+  json: boolean,
+  io: CommandIo,
+  pause: AbortController,
+  port?: number,
+): Promise<number> {
+  const pauseEpoch = pauseOf(process.env);
   await using training = await opened(request, io);
   const printer = createPrinter(io, json);
   await using page = new TrainingPage(port, io);
@@ -115,6 +124,7 @@ async function train(request: TrainingRequest, json: boolean, io: CommandIo, por
       if (event.type === 'start' && request.ranks?.first !== false)
         await page.open(event.out, training.configuration.options.threads);
       await printer.print(event);
+      if (event.type === 'epoch' && event.epoch >= pauseEpoch) pause.abort(new InterruptedError('SIGTERM'));
     }
     if (end && !json && request.ranks?.first !== false) sample = await sampleOfBest(training, end, request, io);
     if (sample) copies = await copiesIn(training, sample.text, request.signal);

@@ -6,13 +6,12 @@
 import { spawn } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { makeDirectory, writeFileAtomically } from '../checkpoint/disk';
 import { holdsRun } from '../checkpoint/run-directory';
 import { packageRoot } from '../device/native';
 import { TrainingError } from '../errors';
-import { eventOf } from '../training/events';
 import { type OptionName, variableOf } from '../training/options';
+import { pauseVariable } from './pause';
 import type { SweepPlan, Trial } from './plan';
 import {
   checkEarlier,
@@ -113,8 +112,8 @@ class Sweep {
   }
 
   /**
-   * Keeps only the best third. Each trial counts as it stood at the goal: one that was stopped a little later, or went further in an
-   * earlier invocation, gains no advantage, and a continued sweep gets the result that it would have had without the interruption.
+   * Keeps only the best third. Each trial counts as it stood at the goal: one that went further in an earlier invocation gains no
+   * advantage, and a continued sweep gets the result that it would have had without the interruption.
    */
   async prune(share: number): Promise<void> {
     const racing = this.#plan.trials.filter(({ name }) => !this.#pruned.has(name));
@@ -140,7 +139,7 @@ class Sweep {
     const { code, ended, said } = await this.#train(trial, directory, goal);
     this.#options.signal?.throwIfAborted();
     const result = await readResult(out, trial);
-    // Anything but its end, or SIGTERM at its goal, is a failure.
+    // Anything but its end, or its pause at the goal, is a failure.
     if (code !== 0 && !(code === 143 && result.epoch >= goal)) {
       const line = said || ended;
       await writeFileAtomically(problem, [Buffer.from(`${line}\n`)]);
@@ -154,7 +153,7 @@ class Sweep {
     onNote?.(`${trial.name}: ${result.epoch} of ${trial.epochs} epochs${loss}, ${result.seconds.toFixed(0)} s`);
   }
 
-  /** Trains in a separate process, which is stopped after `goal` epochs. */
+  /** Trains in a separate process, which ends after `goal` epochs. */
   async #train(
     trial: Trial,
     directory: string,
@@ -174,8 +173,8 @@ class Sweep {
     }
     const main = join(packageRoot, 'dist', 'cli', 'main.js');
     const child = spawn(process.execPath, [main, 'train', ...args], {
-      env: environmentFor(trial),
-      stdio: ['ignore', 'pipe', 'pipe'],
+      env: environmentFor(trial, goal),
+      stdio: ['ignore', 'ignore', 'pipe'],
     });
     const stop = () => child.kill('SIGTERM');
     signal?.addEventListener('abort', stop, { once: true });
@@ -183,10 +182,6 @@ class Sweep {
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       said = `${said}${text}`.slice(-2000);
-    });
-    createInterface({ input: child.stdout }).on('line', (line) => {
-      const event = eventOf(line);
-      if (event?.type === 'epoch' && event.epoch >= goal && goal < trial.epochs) stop();
     });
     try {
       const [exit, name] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
@@ -210,8 +205,9 @@ class Sweep {
  * The environment without the options that the sweep sets, over which it would take precedence. A launcher's variables are meant for this
  * process: a trial trains by itself.
  */
-function environmentFor(trial: Trial): NodeJS.ProcessEnv {
-  const env: NodeJS.ProcessEnv = { ...process.env, CUDNN_LSTM_DISTRIBUTED: 'off' };
+function environmentFor(trial: Trial, goal: number): NodeJS.ProcessEnv {
+  const pause = goal < trial.epochs ? String(goal) : '';
+  const env: NodeJS.ProcessEnv = { ...process.env, CUDNN_LSTM_DISTRIBUTED: 'off', [pauseVariable]: pause };
   for (const name of Object.keys(trial.options)) delete env[variableOf(name as OptionName)];
   return env;
 }
