@@ -93,7 +93,7 @@ class Clone {
     const pattern = names.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|');
     const argv = [jest, '--ci', '--runInBand', test, '-t', pattern, '--json', `--outputFile=${report}`];
     const { status } = run(process.execPath, ['-e', inGroup, String(Math.ceil(limit)), ...argv], this.folder, {
-      env: { ...process.env, ...env },
+      env: { ...process.env, WHOLE: '1', ...env },
       stdio: 'ignore',
     });
     if (!fs.existsSync(report)) {

@@ -141,7 +141,7 @@ bash('scripts/gpu-check', () => {
     expect([...report().passed, ...Object.keys(report().left)].sort()).toEqual(partsOf().sort());
   });
 
-  test('stops a part that hangs, and runs the next', () => {
+  itWhole('stops a part that hangs, and runs the next', async () => {
     const { status, stderr } = run({ ONLY: 'build raw-loop package', LIMIT: '5', SLEEP_RAW_LOOP: '600' });
     expect(status).toBe(1);
     expect(stderr).toContain('FAILED: raw-loop');
@@ -156,7 +156,7 @@ bash('scripts/gpu-check', () => {
     expect(report()).toMatchObject({ passed: ['build', 'package'], left: {} });
   });
 
-  test('writes where it is told, and without OUT among the benchmarks', () => {
+  itWhole('writes where it is told, and without OUT among the benchmarks', async () => {
     expect(run({ ONLY: 'build', OUT: '' }, join(folder, 'mine.json')).status).toBe(0);
     expect(JSON.parse(read('mine.json')).passed).toEqual(['build']);
     const { stderr } = run({ ONLY: 'build', OUT: '' });

@@ -26,7 +26,7 @@ import { defaultLimits } from '../../lib/serve/limits';
 import type { Served } from '../../lib/serve/models';
 import { readCompletion } from '../../lib/serve/schema';
 import { divideLines } from '../../lib/training/lines';
-import { long } from '../fixtures/child';
+import { eachWhole, long } from '../fixtures/child';
 import { countTurns } from '../fixtures/turns';
 
 const { writeSparseCheckpoint } = require('../fixtures/sparse-checkpoint') as {
@@ -237,7 +237,11 @@ const calls: Record<string, () => Promise<() => Promise<unknown>>> = {
   'a large header': async () => () => failing(readCheckpointMetadata(path('header.safetensors'))),
 };
 
-test.each(Object.keys(calls))('the event loop turns beside %s', async (name) => {
+eachWhole(
+  test,
+  Object.keys(calls).map((name) => [name]),
+  (i) => i % 2 === 1,
+)('the event loop turns beside %s', async (name) => {
   const prepare = calls[name] as (typeof calls)[string];
   if (!long) {
     const work = await prepare();

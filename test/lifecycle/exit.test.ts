@@ -42,7 +42,7 @@ it(`${each} times by process.exit(), the end of a worker, and two Ctrl-C, whatev
 const short = long ? 170 : share(10);
 it(`${short} times between and in short calls`, () => repeat(short, async () => void (await exit('short'))));
 
-const slow = long ? 30 : 3;
+const slow = long ? 30 : whole ? 3 : 1;
 it(`${slow} times in a long step, most of which is not computed any more`, async () => {
   const before = await exit('before');
   const step = (await exit('after')) - before;

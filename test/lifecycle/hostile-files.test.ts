@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { main } from '../../lib/cli/main';
 import { packageRoot } from '../../lib/device/native';
-import { canRun, compiled, itWhere, long } from '../fixtures/child';
+import { canRun, compiled, itWhere, long, whole } from '../fixtures/child';
 import { sinks } from '../fixtures/sink';
 
 interface Result {
@@ -28,14 +28,15 @@ interface HostileFiles {
 
 const { kinds, places, pairs, tryAll } = require(join(packageRoot, 'scripts', 'hostile-files.js')) as HostileFiles;
 
-/** All of them take four minutes on two cores; CI tries more of them through the script itself. */
-const every = long ? 1 : 23;
+/** Each kind at one place; in CI at two or three, where every place has its turn. All of them take four minutes on two cores. */
+const every = long ? 1 : whole ? 23 : 47;
 
-it('has 26 kinds, and tries each of them and each place', () => {
+it('has 26 kinds, and tries each of them, each at other places', () => {
   expect(Object.keys(kinds)).toHaveLength(26);
   const tried = pairs(every);
   expect(new Set(tried.map(([kind]) => kind)).size).toBe(26);
-  expect(new Set(tried.map(([, place]) => place)).size).toBe(Object.keys(places).length);
+  const seen = new Set(tried.map(([, place]) => place));
+  expect(seen.size).toBe(whole ? Object.keys(places).length : tried.length);
 });
 
 describe('the places', () => {
@@ -117,6 +118,8 @@ itWhere(canRun('mkfifo', ['--version']) && existsSync('/proc/kmsg'), 'no mkfifo,
     expect(results.filter(({ problems }) => problems.length > 0)).toEqual([]);
     expect(results).toHaveLength(pairs(every).length);
     // Some commands were refused and others went on; otherwise nothing was tested.
-    expect(new Set(results.map(({ code }) => code))).toEqual(new Set([0, 2, 3, 5, 143]));
+    const codes = new Set(results.map(({ code }) => code));
+    if (whole) expect(codes).toEqual(new Set([0, 2, 3, 5, 143]));
+    else expect([...codes]).toEqual(expect.arrayContaining([0, 3]));
   },
 );

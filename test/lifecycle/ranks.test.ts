@@ -77,7 +77,7 @@ const forms: readonly [string, Flags][] = [
 eachWhole(
   describe,
   forms,
-  (i) => i < 2,
+  (i) => i < 1,
 )('%s', (_, flags) => {
   underEach(
     'the losses are those of one process',

@@ -60,25 +60,26 @@ function interrupted(argv: string[], times: number): Promise<Ended> {
 
 const files = (out: string) => readdirSync(out, { recursive: true, encoding: 'utf8' });
 
-describe.each(Object.entries(commands).map(([name, argv], i) => [name, argv, i % 2] as const))(
-  '%s',
-  (name, argv, odd) => {
-    const isExport = /^export|^score/.test(name);
-    const ends = [
-      ['ends in good order', 1],
-      ['ends at once', 2],
-    ] as const;
-    eachWhole(
-      it,
-      ends,
-      (i) => i === odd,
-    )('%s', async (_, times) => {
-      const out = at(`${name} ${times}`.replaceAll('/', ' '));
-      mkdirSync(out);
-      const ended = await interrupted(argv(out), times);
-      expect(ended).toMatchObject({ code: 130, signal: null });
-      expect(files(out).filter((file) => /\.tmp-/.test(file))).toEqual([]);
-      if (isExport) expect(files(out)).toEqual([]);
-    });
-  },
-);
+eachWhole(
+  describe,
+  Object.entries(commands).map(([name, argv], i) => [name, argv, i % 2] as const),
+  (i) => [0, 3, 5, 6].includes(i),
+)('%s', (name, argv, odd) => {
+  const isExport = /^export|^score/.test(name);
+  const ends = [
+    ['ends in good order', 1],
+    ['ends at once', 2],
+  ] as const;
+  eachWhole(
+    it,
+    ends,
+    (i) => i === odd,
+  )('%s', async (_, times) => {
+    const out = at(`${name} ${times}`.replaceAll('/', ' '));
+    mkdirSync(out);
+    const ended = await interrupted(argv(out), times);
+    expect(ended).toMatchObject({ code: 130, signal: null });
+    expect(files(out).filter((file) => /\.tmp-/.test(file))).toEqual([]);
+    if (isExport) expect(files(out)).toEqual([]);
+  });
+});

@@ -1,8 +1,8 @@
 /** Worker threads load the addon, train, and are terminated at any moment. */
 import { join } from 'node:path';
-import { long, run } from '../fixtures/child';
+import { long, run, whole } from '../fixtures/child';
 
-const count = long ? 200 : 20;
+const count = long ? 200 : whole ? 20 : 8;
 
 it(`${count} worker threads are terminated, also in a long step, one exits by itself, and the process keeps running`, async () => {
   const { code, signal, stdout, stderr } = await run(process.execPath, [

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { parse } from 'yaml';
 import { packageRoot } from '../../lib/device/native';
 import { checkShares } from '../../lib/training/shares';
-import { run } from '../fixtures/child';
+import { itWhole, run } from '../fixtures/child';
 
 let folder: string;
 beforeEach(async () => {
@@ -129,7 +129,7 @@ it.each([
   expect(code).toBe(1);
 });
 
-it('what a block printed is compared with what the document shows, line by line', async () => {
+itWhole('what a block printed is compared with what the document shows, line by line', async () => {
   const shown = '<!-- printed by the block above -->';
   const file = await document(
     '```sh',
@@ -177,7 +177,7 @@ it('what a block printed is compared with what the document shows, line by line'
   expect(code).toBe(1);
 });
 
-it('a block that needs what a skipped one would have made is skipped, too', async () => {
+itWhole('a block that needs what a skipped one would have made is skipped, too', async () => {
   const needs = (name: string) => [`<!-- needs: ${name} -->`, '```sh', `cat ${name}`, '```'];
   const file = await document(
     // Nothing has been skipped so far, so this one fails.

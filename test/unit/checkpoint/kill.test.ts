@@ -7,7 +7,7 @@ import { loadCheckpoint } from '../../../lib/checkpoint/checkpoint';
 import { RunDirectory } from '../../../lib/checkpoint/run-directory';
 import { long, node, whole } from '../../fixtures/child';
 
-const kills = long ? 100 : whole ? 10 : 4;
+const kills = long ? 100 : whole ? 10 : 3;
 
 let folder: string;
 beforeAll(async () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { DirectoryLock } from '../../../lib/checkpoint/lock';
 import { packageRoot } from '../../../lib/device/native';
-import { canRun, compiled, itWhere, long, node, run, share } from '../../fixtures/child';
+import { canRun, compiled, itWhere, itWhole, long, node, run, share, whole } from '../../fixtures/child';
 
 let folder: string;
 let path: string;
@@ -233,31 +233,30 @@ it('names the directory and the remedy where it cannot be written', async () => 
   });
 });
 
-itWhere(process.platform === 'linux' && canRun('cc', ['--version']), 'needs Linux and a C compiler')(
-  'is refused by name on a file system that cannot lock, where --no-lock trains',
-  async () => {
-    const source = join(folder, 'flock.c');
-    const library = join(folder, 'flock.so');
-    await writeFile(source, '#include <errno.h>\nint flock(int f, int o) { errno = ENOLCK; return -1; }\n');
-    await run('cc', ['-shared', '-fPIC', '-o', library, source]);
-    const corpus = join(folder, 'corpus.txt');
-    await writeFile(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(100));
-    const out = join(folder, 'run');
-    // By its name alone, because LD_PRELOAD is split at spaces, and a path may have some.
-    const env = { ...process.env, LD_PRELOAD: 'flock.so', LD_LIBRARY_PATH: folder };
-    const size = ['--hidden', '8', '--layers', '1', '--epochs', '1', '--sample-length', '0', '--device', 'cpu'];
-    const argv = [corpus, '--out', out, ...size];
-    const refused = await node('train.js', argv, { env });
-    expect(refused).toMatchObject({ code: 5, stdout: '' });
-    expect(refused.stderr.trim().split('\n').at(-1)).toBe(
-      `${out} is on a file system that cannot lock (No locks available); choose another --out, or add --no-lock and let no other trainer into it`,
-    );
-    expect(await readdir(out)).toEqual([]);
-    const taken = await node('train.js', [...argv, '--no-lock'], { env });
-    expect(taken).toMatchObject({ code: 0 });
-    expect(await readdir(out)).not.toContain('lock');
-    const resumed = await node('train.js', ['--resume', out, '--epochs', '2'], { env });
-    expect(resumed).toMatchObject({ code: 5, stderr: expect.stringContaining('--no-lock') });
-    expect(await node('train.js', ['--resume', out, '--epochs', '2', '--no-lock'], { env })).toMatchObject({ code: 0 });
-  },
-);
+(whole
+  ? itWhere(process.platform === 'linux' && canRun('cc', ['--version']), 'needs Linux and a C compiler')
+  : itWhole)('is refused by name on a file system that cannot lock, where --no-lock trains', async () => {
+  const source = join(folder, 'flock.c');
+  const library = join(folder, 'flock.so');
+  await writeFile(source, '#include <errno.h>\nint flock(int f, int o) { errno = ENOLCK; return -1; }\n');
+  await run('cc', ['-shared', '-fPIC', '-o', library, source]);
+  const corpus = join(folder, 'corpus.txt');
+  await writeFile(corpus, 'a sheep and a goat went over the hill and far away\n'.repeat(100));
+  const out = join(folder, 'run');
+  // By its name alone, because LD_PRELOAD is split at spaces, and a path may have some.
+  const env = { ...process.env, LD_PRELOAD: 'flock.so', LD_LIBRARY_PATH: folder };
+  const size = ['--hidden', '8', '--layers', '1', '--epochs', '1', '--sample-length', '0', '--device', 'cpu'];
+  const argv = [corpus, '--out', out, ...size];
+  const refused = await node('train.js', argv, { env });
+  expect(refused).toMatchObject({ code: 5, stdout: '' });
+  expect(refused.stderr.trim().split('\n').at(-1)).toBe(
+    `${out} is on a file system that cannot lock (No locks available); choose another --out, or add --no-lock and let no other trainer into it`,
+  );
+  expect(await readdir(out)).toEqual([]);
+  const taken = await node('train.js', [...argv, '--no-lock'], { env });
+  expect(taken).toMatchObject({ code: 0 });
+  expect(await readdir(out)).not.toContain('lock');
+  const resumed = await node('train.js', ['--resume', out, '--epochs', '2'], { env });
+  expect(resumed).toMatchObject({ code: 5, stderr: expect.stringContaining('--no-lock') });
+  expect(await node('train.js', ['--resume', out, '--epochs', '2', '--no-lock'], { env })).toMatchObject({ code: 0 });
+});

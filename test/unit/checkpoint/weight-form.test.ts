@@ -11,6 +11,7 @@ import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { exportModel } from '../../../lib/export/export';
 import { LanguageModel, nativeOf } from '../../../lib/model';
+import { itWhole } from '../../fixtures/child';
 import { sinks } from '../../fixtures/sink';
 
 const symbols = [...'abcdefghijklmnopqrstuvwxyz \n'];
@@ -135,7 +136,7 @@ test.each(['onehot', 'scalar', 'embedding'] as const)(
   },
 );
 
-test('a large model, whose panels alone hold its weights, gives them back as they were', async () => {
+itWhole('a large model, whose panels alone hold its weights, gives them back as they were', async () => {
   const plain = await save('large', 'onehot', 400);
   for (const weights of ['int8', 'bf16'] as const) {
     using model = await LanguageModel.load(plain, { ...options, weights });

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { reproduceCommand } from '../../../lib/cli/reproduce';
 import { asCommand } from '../../../lib/wording';
-import { node } from '../../fixtures/child';
+import { itWhole, node } from '../../fixtures/child';
 import { sinks } from '../../fixtures/sink';
 
 let place: string;
@@ -31,7 +31,7 @@ async function reproduce(...argv: string[]) {
 
 const reportOf = async (out: string) => JSON.parse(await readFile(join(out, 'report.json'), 'utf8'));
 
-it('writes the three forms of a partial report when the time is up', async () => {
+itWhole('writes the three forms of a partial report when the time is up', async () => {
   const out = join(place, 'timed');
   let now = 0; // Time passes with each look at the clock, however fast the machine is.
   const clock = jest.spyOn(performance, 'now').mockImplementation(() => (now += 0.1));

@@ -3,6 +3,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findToolchain } from '../../../lib/cli/toolchain';
+import { eachWhole } from '../../fixtures/child';
 
 let place: string;
 let bin: string;
@@ -119,26 +120,25 @@ describe('CMake, make and Ninja', () => {
     expect(said).toEqual([]);
   });
 
-  it.each([undefined, '3.17.5', '2.8.12'])(
-    'come from npm for a CMake of %p, said in a line, and only once',
-    (version) => {
-      if (version) cmake(version);
-      make();
-      const { env, generator } = find({ npm_execpath: npm() });
-      expect(generator).toBe('Unix Makefiles');
-      expect(said).toEqual([
-        expect.stringMatching(
-          /^cudnn-lstm: CMake 3\.18 or newer is not installed: taking cmake .* MB\) from npm into /,
-        ),
-      ]);
-      const [first] = env.PATH?.split(':') ?? [];
-      expect(first?.startsWith(join(place, 'cache', 'cudnn-lstm', 'cmake-'))).toBe(true);
-      expect(existsSync(join(first as string, 'cmake'))).toBe(true);
-      find({ npm_execpath: brokenNpm() });
-      expect(said).toHaveLength(1);
-      expect(readdirSync(join(place, 'cache', 'cudnn-lstm'))).toHaveLength(1);
-    },
-  );
+  eachWhole(
+    it,
+    [[undefined], ['3.17.5'], ['2.8.12']] as const,
+    (i) => i === 1,
+  )('come from npm for a CMake of %p, said in a line, and only once', (version) => {
+    if (version) cmake(version);
+    make();
+    const { env, generator } = find({ npm_execpath: npm() });
+    expect(generator).toBe('Unix Makefiles');
+    expect(said).toEqual([
+      expect.stringMatching(/^cudnn-lstm: CMake 3\.18 or newer is not installed: taking cmake .* MB\) from npm into /),
+    ]);
+    const [first] = env.PATH?.split(':') ?? [];
+    expect(first?.startsWith(join(place, 'cache', 'cudnn-lstm', 'cmake-'))).toBe(true);
+    expect(existsSync(join(first as string, 'cmake'))).toBe(true);
+    find({ npm_execpath: brokenNpm() });
+    expect(said).toHaveLength(1);
+    expect(readdirSync(join(place, 'cache', 'cudnn-lstm'))).toHaveLength(1);
+  });
 
   it('come from npm where neither make nor Ninja is there', () => {
     cmake('3.25.1');

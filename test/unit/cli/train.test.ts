@@ -12,7 +12,7 @@ import { shellQuote } from '../../../lib/shell';
 import type { TrainingEvent } from '../../../lib/training/events';
 import type { TrainingPlan } from '../../../lib/training/plan';
 import { openTraining } from '../../../lib/training/preparation';
-import { compiled } from '../../fixtures/child';
+import { compiled, itWhole } from '../../fixtures/child';
 import { jsonLines, sinks } from '../../fixtures/sink';
 
 let folder: string;
@@ -79,7 +79,7 @@ it('resumes without being told the corpus or the options again, equal to the unb
   expect((await readFile(join(cut, 'best'), 'utf8')).trim()).toBe(a.metadata.training?.best?.file);
 });
 
-it('trains to the same weights however often the validation text is scored', async () => {
+itWhole('trains to the same weights however often the validation text is scored', async () => {
   const parameters = async (...options: string[]) => {
     const out = join(folder, options.join('') || 'plain');
     await train(corpus, ...tiny, '--epochs', '2', '--patience', '0', '--out', out, ...options);
@@ -301,7 +301,7 @@ it('says how to name the new place of a corpus that has moved, and resumes with 
   expect((await train('--resume', out, '--epochs', '3')).stderr).toMatch(/^epoch 3\/3/m);
 });
 
-it('says that it is reading where that takes long', async () => {
+itWhole('says that it is reading where that takes long', async () => {
   const args = [compiled('train.js'), '-', ...tiny, '--epochs', '1', '--out', join(folder, 'run')];
   const child = spawn(process.execPath, args, { stdio: ['pipe', 'ignore', 'pipe'] });
   let stderr = '';

@@ -7,6 +7,7 @@ import { stripGutenberg } from '../../../lib/corpus/gutenberg';
 import { type Normalization, normalizeText } from '../../../lib/corpus/normalization';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { examine, readMiddle, readRaw } from '../../../lib/import/raw-text';
+import { share } from '../../fixtures/child';
 
 let folder: string;
 beforeAll(() => {
@@ -78,9 +79,9 @@ it('its symbols are those of the whole text, with and without a frame, as each n
         if (inBooks) expect(vocabularyOf(() => inBooks.vocabulary(normalization))).toBe(of(book as string));
       }
     }),
-    { numRuns: 1000 },
+    { numRuns: share(1000) },
   );
-  expect(framed).toBeGreaterThan(100);
+  expect(framed).toBeGreaterThan(share(100));
 });
 
 it('its middle is that of the text, or of the beginning of one that is long', async () => {

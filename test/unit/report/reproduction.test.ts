@@ -6,7 +6,7 @@ import { type Reproduction, type ReproductionOptions, reproduce } from '../../..
 import { planTraining } from '../../../lib/training/plan';
 import { openTraining } from '../../../lib/training/preparation';
 import { trainerOf } from '../../../lib/training/training';
-import { compiled, itWhere, run } from '../../fixtures/child';
+import { compiled, eachWhole, itWhere, itWhole, run } from '../../fixtures/child';
 
 let place: string;
 let corpus: string;
@@ -75,7 +75,7 @@ describe('reproduce', () => {
     expect(resumed.runs[0]?.record?.evaluation).toEqual(unbroken.runs[0]?.record?.evaluation);
   });
 
-  it('is killed at any point and continues as if it never had been', async () => {
+  itWhole('is killed at any point and continues as if it never had been', async () => {
     const out = join(place, 'killed');
     const metrics = join(out, 'epochs-6', 'metrics.jsonl');
     const given = { ...options('killed'), runs: [6] };
@@ -190,7 +190,11 @@ describe('reproduce', () => {
       expect(again.runs).toEqual(shared.runs);
     });
 
-    it.each([1, 2, 3])('continues where it was stopped in epoch %d, with the same rows', async (epoch) => {
+    eachWhole(
+      it,
+      [[1], [2], [3]] as const,
+      (i) => i === 1,
+    )('continues where it was stopped in epoch %d, with the same rows', async (epoch) => {
       const controller = new AbortController();
       const stopped = await reproduce(
         options(`shared-${epoch}`, {

@@ -19,7 +19,7 @@ import type { TrainingOptions } from '../../../lib/training/options';
 import { presetOptions } from '../../../lib/training/presets';
 import { type TrainRequest, train } from '../../../lib/training/train';
 import { trainerOf } from '../../../lib/training/training';
-import { share } from '../../fixtures/child';
+import { eachWhole, share } from '../../fixtures/child';
 import { followedSizes } from '../../fixtures/followed-sizes';
 import { expectSame } from '../../fixtures/same';
 import { randomIds } from '../../parity/harness';
@@ -80,7 +80,11 @@ describe('a larger vocabulary', () => {
     ['embedding', 'hard_sigmoid_relu6'],
   ];
 
-  it.each(codings)('leaves the logits of the old symbols as they were, bit for bit: %s, %s', async (input, gates) => {
+  eachWhole(
+    it,
+    codings,
+    (i) => i < 2,
+  )('leaves the logits of the old symbols as they were, bit for bit: %s, %s', async (input, gates) => {
     for (const [old, size] of [
       [2, 3],
       [15, 16],
