@@ -7,7 +7,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { EndEvent, EpochEvent, StartEvent, TrainingEvent } from '../../lib/training/events';
-import { type Ended, run } from '../fixtures/child';
+import { type Ended, run, whenSaid } from '../fixtures/child';
 import { openMpi } from '../fixtures/launchers';
 import { buildFolder, buildNativeTests, describeCuda } from './cuda-build';
 
@@ -284,15 +284,11 @@ describeCuda('the package on a stand-in for a GPU', () => {
       ['the parent is asked to end', 'SIGTERM', 143],
     ] as const)('%s: all end, and the run goes on', async (_, signal, exitCode) => {
       const out = join(folder, 'run');
-      let seen = '';
+      const trained = (seen: string) => seen.includes('"type":"epoch","epoch":2,');
       const ended = await run(process.execPath, argv('--epochs', '1000000', '--devices', '0,1', '--out', out), {
         env,
         onStart: (parent) =>
-          parent.stdout?.on('data', (text: string) => {
-            if (seen === 'enough') return;
-            seen += text;
-            if (!/"type":"epoch","epoch":2,/.test(seen)) return;
-            seen = 'enough';
+          whenSaid(parent.stdout, trained, () => {
             const rank = execFileSync('pgrep', ['-P', String(parent.pid)], { encoding: 'utf8' })
               .trim()
               .split('\n')

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadCheckpoint } from '../../lib/checkpoint/checkpoint';
 import type { StartEvent, TrainingEvent } from '../../lib/training/events';
-import { canRun, compiled, eachWhole, itWhere, itWhole, node, run } from '../fixtures/child';
+import { canRun, compiled, eachWhole, itWhere, itWhole, node, run, whenSaid } from '../fixtures/child';
 
 let folder: string;
 let out: string;
@@ -34,14 +34,8 @@ const endless = () => [
  * the machine overruns it, a later epoch will do.
  */
 function inTraining(child: ChildProcess, callback: () => void): void {
-  let seen = '';
-  const onData = (text: string) => {
-    seen += text;
-    if (!/"type":"checkpoint","kind":"last"/.test(seen)) return;
-    child.stdout?.off('data', onData);
-    setTimeout(callback, 20);
-  };
-  child.stdout?.setEncoding('utf8').on('data', onData);
+  const saved = (seen: string) => seen.includes('"type":"checkpoint","kind":"last"');
+  whenSaid(child.stdout, saved, () => setTimeout(callback, 20));
 }
 
 const signalInTraining = (name: NodeJS.Signals) => (child: ChildProcess) => inTraining(child, () => child.kill(name));

@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { SweepReport, TrialResult } from '../../lib/sweep/results';
-import { itWhole, node, whole } from '../fixtures/child';
+import { itWhole, node, whenSaid, whole } from '../fixtures/child';
 
 let folder: string;
 beforeEach(() => {
@@ -126,13 +126,14 @@ describe('halving', () => {
     const pruned = () => report().trials.filter(({ state }) => state === 'pruned').length;
     /** Stops it as a training begins, depending on how many have begun in this invocation. */
     const stopAt = async (wanted: (begun: number) => boolean) => {
-      let seen = '';
+      let begun = 0;
+      const met = (seen: string) => {
+        const before = begun;
+        begun = seen.split(': begins').length - 1;
+        return begun > before && wanted(begun);
+      };
       const stopped = await sweep([path(), '--halving', '--jobs', '1'], {
-        onStart: (child) =>
-          child.stderr?.on('data', (text: string) => {
-            seen += text;
-            if (text.includes(': begins') && wanted(seen.split(': begins').length - 1)) child.kill('SIGTERM');
-          }),
+        onStart: (child) => whenSaid(child.stderr, met, () => child.kill('SIGTERM')),
       });
       expect(stopped.code).toBe(143);
     };

@@ -2,7 +2,7 @@
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { compiled, type Ended, eachWhole, node, run } from '../fixtures/child';
+import { compiled, type Ended, eachWhole, node, run, whenSaid } from '../fixtures/child';
 
 let folder: string;
 const at = (...names: string[]) => join(folder, ...names);
@@ -45,10 +45,8 @@ function interrupted(argv: string[], times: number): Promise<Ended> {
   return run(process.execPath, ['--require', held, compiled('cli/main.js'), ...argv], {
     env: { ...process.env, ...(times > 1 ? { HOLD: 'ever' } : {}) },
     onStart: (child) => {
-      let begun = false;
-      child.stderr?.on('data', (text: string) => {
-        if (begun || !text.includes('held\n')) return;
-        begun = true;
+      const held = (seen: string) => seen.includes('held\n');
+      whenSaid(child.stderr, held, () => {
         child.kill('SIGINT');
         if (times === 1) return;
         // Two signals before the process next runs count as one; a signal while it ends would find no handler.

@@ -6,7 +6,7 @@ import { reportError } from '../../../lib/cli/command';
 import { main } from '../../../lib/cli/main';
 import { Vocabulary } from '../../../lib/corpus/vocabulary';
 import { LanguageModel } from '../../../lib/model';
-import { compiled, node, run } from '../../fixtures/child';
+import { compiled, node, run, whenSaid } from '../../fixtures/child';
 import { sharpen } from '../../fixtures/sharpen';
 import { sinks } from '../../fixtures/sink';
 import { itOnTerminal, runOnTerminal } from '../../fixtures/terminal';
@@ -93,11 +93,8 @@ test('a signal ends it with its exit code, and the text is printed', async () =>
   const ended = await run(process.execPath, [compiled('cli/main.js'), 'sample', 'model.safetensors', ...basic], {
     cwd: folder,
     onStart: (child) => {
-      let seen = '';
-      child.stderr?.on('data', (text: string) => {
-        seen += text;
-        if (seen.includes('> ') && !child.killed) child.kill('SIGTERM');
-      });
+      const asked = (seen: string) => seen.includes('> ');
+      whenSaid(child.stderr, asked, () => child.kill('SIGTERM'));
     },
     input: 'cab\n',
     inputStaysOpen: true,

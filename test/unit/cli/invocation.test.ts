@@ -8,7 +8,7 @@ import { commandLine } from '../../../lib/cli/invocation';
 import { packageRoot } from '../../../lib/device/native';
 import { harmless } from '../../../lib/harmless';
 import { pathArgument, shellQuote } from '../../../lib/shell';
-import { canRun, compiled, eachWhole, run } from '../../fixtures/child';
+import { canRun, compiled, eachWhole, run, whenSaid } from '../../fixtures/child';
 import { jsonLines } from '../../fixtures/sink';
 
 const main = join(packageRoot, 'dist', 'cli', 'main.js');
@@ -181,14 +181,8 @@ describe('the hints at the end of a run', () => {
       cwd: folder,
       env,
       onStart: (child) => {
-        let seen = '';
-        const look = (text: string) => {
-          seen += text;
-          if (!seen.includes('"type":"epoch"')) return;
-          child.stdout?.off('data', look);
-          child.kill('SIGTERM');
-        };
-        child.stdout?.on('data', look);
+        const trained = (seen: string) => seen.includes('"type":"epoch"');
+        whenSaid(child.stdout, trained, () => child.kill('SIGTERM'));
       },
     });
     expect([0, 143]).toContain(further.code); // It may finish before the signal arrives.

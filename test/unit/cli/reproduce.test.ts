@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { reproduceCommand } from '../../../lib/cli/reproduce';
 import { asCommand } from '../../../lib/wording';
-import { itWhole, node } from '../../fixtures/child';
+import { itWhole, node, whenSaid } from '../../fixtures/child';
 import { sinks } from '../../fixtures/sink';
 
 let place: string;
@@ -68,9 +68,8 @@ it('saves on SIGINT, reports what there is, exits with 130, and continues from t
   for (const round of [1, 2]) {
     const ended = await node('cli/main.js', ['reproduce', short, '--runs', '1000000', '--out', out], {
       onStart: (child) => {
-        child.stderr?.on('data', (text: string) => {
-          if (text.includes(`epoch ${round + 1}/1000000`)) child.kill('SIGINT');
-        });
+        const passed = (seen: string) => seen.includes(`epoch ${round + 1}/1000000`);
+        whenSaid(child.stderr, passed, () => child.kill('SIGINT'));
       },
     });
     expect({ ...ended, stdout: '', stderr: '' }).toEqual({ code: 130, signal: null, stdout: '', stderr: '' });

@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { compiled, eachWhole } from '../../fixtures/child';
+import { compiled, eachWhole, whenSaid } from '../../fixtures/child';
 import { itOnTerminal, runOnTerminal } from '../../fixtures/terminal';
 
 let folder: string;
@@ -42,12 +42,8 @@ async function ended(columns: number, argv: string[], until?: RegExp): Promise<E
     cwd: folder,
     env,
     onStart: (child) => {
-      let seen = '';
-      child.stdout?.on('data', (text: string) => {
-        if (until?.test(seen)) return;
-        seen += text;
-        if (until?.test(seen)) interruptBelow(child.pid as number);
-      });
+      const met = (seen: string) => until?.test(seen) === true;
+      whenSaid(child.stdout, met, () => interruptBelow(child.pid as number));
     },
   });
   return { code, output: stdout };
