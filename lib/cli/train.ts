@@ -19,7 +19,7 @@ import { deviceOf } from '../training/rank-devices';
 import { readRequest, type TrainingRequest } from '../training/request';
 import { type Training, trainerOf } from '../training/training';
 import { flagOf } from '../wording';
-import { abortOnSignals, type CommandIo, InterruptedError, parseArguments, processIo } from './command';
+import { abortOnSignals, type CommandIo, parseArguments, processIo } from './command';
 import { endWithParent, readDevices, runRanks, withoutDevices } from './devices';
 import { printJson, printLine, say } from './output';
 import { amongRanks, refuse } from './ranks';
@@ -71,7 +71,6 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
   }
   endWithParent();
   using interrupt = abortOnSignals(io);
-  const pause = new AbortController();
   const request: Omit<TrainingRequest, 'ranks' | 'onNote'> = {
     corpus,
     flags: { ...flags, ...kept?.flags },
@@ -81,9 +80,9 @@ export async function trainCommand(argv: string[], io: CommandIo = processIo): P
     from,
     keep: kept?.corpus,
     validationFile: validationFile === undefined ? undefined : [validationFile],
-    signal: AbortSignal.any([interrupt.signal, pause.signal]),
+    signal: interrupt.signal,
   };
-  const trainWithPage: typeof printPlan = (...args) => train(...args, pause, port);
+  const trainWithPage: typeof printPlan = (...args) => train(...args, port);
   const run = printConfig ? printConfiguration : dryRun ? printPlan : trainWithPage;
   // Awaited, or the default handling of signals would be restored.
   return await amongRanks({ distributed: given.distributed }, io, (own, ranks) => {
@@ -104,13 +103,7 @@ function readKept(keep: string, flags: Readonly<Record<string, unknown>>) {
 /** Milliseconds after which a message says that the corpus is being read. */
 const longReading = 2000;
 
-async function train(
-  request: TrainingRequest,
-  json: boolean,
-  io: CommandIo,
-  pause: AbortController,
-  port?: number,
-): Promise<number> {
+async function train(request: TrainingRequest, json: boolean, io: CommandIo, port?: number): Promise<number> {
   const pauseEpoch = pauseOf(process.env);
   await using training = await opened(request, io);
   const printer = createPrinter(io, json);
@@ -124,7 +117,8 @@ async function train(
       if (event.type === 'start' && request.ranks?.first !== false)
         await page.open(event.out, training.configuration.options.threads);
       await printer.print(event);
-      if (event.type === 'epoch' && event.epoch >= pauseEpoch) pause.abort(new InterruptedError('SIGTERM'));
+      // To its handler at once: one that is sent would arrive some steps later.
+      if (event.type === 'epoch' && event.epoch >= pauseEpoch) process.emit('SIGTERM', 'SIGTERM');
     }
     if (end && !json && request.ranks?.first !== false) sample = await sampleOfBest(training, end, request, io);
     if (sample) copies = await copiesIn(training, sample.text, request.signal);
