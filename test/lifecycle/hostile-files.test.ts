@@ -119,7 +119,8 @@ itWhere(canRun('mkfifo', ['--version']) && existsSync('/proc/kmsg'), 'no mkfifo,
     expect(results).toHaveLength(pairs(every).length);
     // Some commands were refused and others went on; otherwise nothing was tested.
     const codes = new Set(results.map(({ code }) => code));
-    if (whole) expect(codes).toEqual(new Set([0, 2, 3, 5, 143]));
-    else expect([...codes]).toEqual(expect.arrayContaining([0, 3]));
+    const documented = [0, 2, 3, 5, 143];
+    if (whole) expect(codes).toEqual(new Set(documented));
+    else expect([codes.size > 2, documented]).toEqual([true, expect.arrayContaining([...codes])]);
   },
 );

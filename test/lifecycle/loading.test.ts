@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as layouts from '../../lib/checkpoint/layout';
-import { long, run, whole } from '../fixtures/child';
+import { eachWhole, long, run } from '../fixtures/child';
 
 const { writeSparseCheckpoint } = require('../fixtures/sparse-checkpoint') as {
   writeSparseCheckpoint(path: string, shape: object, vocabulary: string[], layout: typeof layouts): number;
@@ -26,7 +26,11 @@ describe('the peak of memory is at most twice the parameters and 64 MiB', () => 
   afterAll(() => rmSync(folder, { recursive: true }));
 
   const names = Object.keys(shapes) as Name[];
-  test.each(names.slice(0, long ? names.length : whole ? 2 : 1))('%s', async (name) => {
+  eachWhole(
+    test,
+    (long ? names : names.slice(0, 2)).map((name) => [name] as const),
+    (i) => i === 0,
+  )('%s', async (name) => {
     const path = join(folder, 'model.safetensors');
     const symbols = name === 'a large vocabulary' ? 20_000 : 7;
     const vocabulary = Array.from({ length: symbols }, (_, i) => String.fromCodePoint(0x61 + i));
