@@ -106,7 +106,7 @@ const trainings: Record<
     { standsFor: { CHECKPOINT: run } },
   ],
   'a plan for no time': [
-    () => ({ ...inMemory, preset: 'best', maxTime: 0.001 }),
+    () => ({ ...inMemory, preset: 'best', maxTime: 1e-9 }),
     /or have nothing planned: `([^`]+)`\.$/,
   ],
   'a device that is not there': [() => ({ ...inMemory, device: 'cuda:99' }), /`(device: 'cpu')` works\.$/],

@@ -227,7 +227,8 @@ describe('a model', () => {
     const reason = new Error('enough');
     const controller = new AbortController();
     const generating = collect(model.generate({ length: 1e6, signal: controller.signal }));
-    const scoring = model.score(text.repeat(200), { signal: controller.signal });
+    // Long enough that no machine has scored it when the signal comes.
+    const scoring = model.score(text.repeat(4000), { signal: controller.signal });
     setTimeout(() => controller.abort(reason), 30);
     await expect(generating).rejects.toBe(reason);
     await expect(scoring).rejects.toBe(reason);
