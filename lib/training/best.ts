@@ -217,14 +217,17 @@ export function estimateBytes(recipe: BestRecipe, symbols: number): number {
 
 /** The plan in two lines: what, and why. */
 export function describeBest({ candidate, options, passes, others }: BestPlan, time: number): [string, string] {
-  const n = (value: number) => value.toLocaleString('en', { maximumFractionDigits: value < 10 ? 1 : 0 });
+  // Two digits below 10, so that a small part of the text is not "0 times".
+  const n = (value: number) =>
+    value.toLocaleString('en', value < 10 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 0 });
   const { layers, hidden, dropout, batchSize, seqLength, learningRate, weightDecay } = options;
   const { validation, validationEvery } = options;
   const size = (of: BestRecipe) =>
     `${of.layers} x ${of.hidden} in batches of ${of.batchSize} x ${of.seqLength} at rate ${of.learningRate}`;
   const [next] = others;
-  const epochs = validationEvery === 1 ? 'epoch' : `${validationEvery} epochs`;
-  const scored = typeof validationEvery === 'number' ? epochs : validationEvery.replace('steps', ' steps');
+  const unit = typeof validationEvery === 'number' ? 'epoch' : 'step';
+  const count = Number.parseInt(`${validationEvery}`, 10);
+  const scored = count === 1 ? unit : plural(count, unit);
   return [
     `planned for ${formatDuration(time)}: ${layers} x ${hidden}, dropout ${dropout}, batches of ${batchSize} x ${seqLength}, ` +
       `rate ${learningRate}, ${weightDecay > 0 ? `weight decay ${weightDecay}, ` : ''}at most ${plural(options.epochs, 'epoch')}; ` +

@@ -206,16 +206,28 @@ describe('planBest', () => {
     expect(sizes[1]).toBeGreaterThan(sizes[0] as number);
   });
 
-  it('says in two lines what it chose and why', () => {
+  it.each([
+    [600, '10m'],
+    [5, '5s'],
+  ])('says in two lines what it chose and why, for %d s', (seconds, time) => {
     const candidates = recipes.map((each) => ({ ...each, charactersPerSecond: 1e9 / parametersOf(each.recipe, 65) }));
-    const plan = planBest({ characters: 1e6, symbols: 65, seconds: 600, memoryBytes: 1e10, candidates });
-    const [what, why] = describeBest(plan, 600);
+    const plan = planBest({ characters: 1e6, symbols: 65, seconds, memoryBytes: 1e10, candidates });
+    const [what, why] = describeBest(plan, seconds);
+    expect(what.startsWith(`planned for ${time}: `)).toBe(true);
     expect(what).toMatch(
-      /^planned for 10m: [12] x \d+, dropout [\d.]+, batches of \d+ x \d+, rate [\d.]+, (?:weight decay [\d.]+, )?at most \d+ epochs?; [\d.]+ % for validation, scored every (?:epoch|(?!1 )\d+ (?:epochs|steps))$/,
+      /^planned for \S+: [12] x \d+, dropout [\d.]+, batches of \d+ x \d+, rate [\d.]+, (?:weight decay [\d.]+, )?at most \d+ epochs?; [\d.]+ % for validation, scored every (?:epoch|step|(?!1 )[\d,]+ (?:epochs|steps))$/,
     );
     expect(why).toMatch(
-      /^because it trains [\d,]+ characters\/s here, the text [\d.]+ times; the next best, [12] x \d+ in batches of \d+ x \d+ at rate [\d.]+, is expected 0\.\d{3} nats worse$/,
+      /^because it trains [\d,]+ characters\/s here, the text (?!0 )[\d.]+ times; the next best, [12] x \d+ in batches of \d+ x \d+ at rate [\d.]+, is expected 0\.\d{3} nats worse$/,
     );
+  });
+
+  it.each([0.01, 0.001, 1e-6])('says how little of the text %d s are enough for', (seconds) => {
+    const candidates = recipes.map((each) => ({ ...each, charactersPerSecond: 1e9 / parametersOf(each.recipe, 65) }));
+    const plan = planBest({ characters: 1e6, symbols: 65, seconds, memoryBytes: 1e10, candidates });
+    const [what, why] = describeBest(plan, seconds);
+    expect(what).toMatch(/scored every (?:step|(?!1 )[\d,]+ steps)$/);
+    expect(why).toMatch(/characters\/s here, the text 0\.0*[1-9]\d? times/);
   });
 });
 
