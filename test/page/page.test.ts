@@ -128,7 +128,7 @@ describeIn(title, () => {
       '--out',
       join(folder, 'live'),
       '--epochs',
-      '1000',
+      '1000000',
       '--hidden',
       '16',
       '--page',
@@ -146,7 +146,7 @@ describeIn(title, () => {
             await page.goto(url);
             await page.waitForSelector('.samples article');
             const epoch = async () =>
-              Number(/(\d+) of 1000/.exec((await page.locator('.tiles').textContent()) ?? '')?.[1]);
+              Number(/(\d+) of 1000000/.exec((await page.locator('.tiles').textContent()) ?? '')?.[1]);
             const first = await epoch();
             while ((await epoch()) <= first + 1) await new Promise((resolve) => setTimeout(resolve, 50));
           })().finally(() => child.kill('SIGTERM'));
