@@ -5,7 +5,7 @@
 import { plural } from '../numbers';
 import { bestTable } from './best-table';
 import { formatDuration } from './duration';
-import type { TrainingOptions } from './options';
+import { stepsOf, type TrainingOptions } from './options';
 
 /** What the search varied. */
 export const recipeOptions = [
@@ -225,13 +225,12 @@ export function describeBest({ candidate, options, passes, others }: BestPlan, t
   const size = (of: BestRecipe) =>
     `${of.layers} x ${of.hidden} in batches of ${of.batchSize} x ${of.seqLength} at rate ${of.learningRate}`;
   const [next] = others;
-  const unit = typeof validationEvery === 'number' ? 'epoch' : 'step';
-  const count = Number.parseInt(`${validationEvery}`, 10);
-  const scored = count === 1 ? unit : plural(count, unit);
+  const steps = stepsOf(validationEvery);
+  const every = plural(steps ?? (validationEvery as number), steps === undefined ? 'epoch' : 'step').replace(/^1 /, '');
   return [
     `planned for ${formatDuration(time)}: ${layers} x ${hidden}, dropout ${dropout}, batches of ${batchSize} x ${seqLength}, ` +
       `rate ${learningRate}, ${weightDecay > 0 ? `weight decay ${weightDecay}, ` : ''}at most ${plural(options.epochs, 'epoch')}; ` +
-      `${n(100 * validation)} % for validation, scored every ${scored}`,
+      `${n(100 * validation)} % for validation, scored every ${every}`,
     `because it trains ${n(candidate.charactersPerSecond)} characters/s here, the text ${n(passes)} times` +
       (next ? `; the next best, ${size(next.candidate.recipe)}, is expected ${next.worse.toFixed(3)} nats worse` : ''),
   ];
